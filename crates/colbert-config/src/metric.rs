@@ -1,0 +1,104 @@
+//! Names of retrieval metrics: what can be asked for. The arithmetic is in `colbert-train`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ConfigError;
+
+/// A retrieval metric with its cut-off, written `ndcg@10`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Metric {
+    /// Normalised discounted cumulative gain of the first k documents, linear gain.
+    Ndcg(usize),
+    /// Reciprocal rank of the first relevant document, 0 beyond k.
+    Mrr(usize),
+    /// Share of the relevant documents found in the first k.
+    Recall(usize),
+    /// 1 if any of the first k is relevant.
+    Success(usize),
+}
+
+impl Default for Metric {
+    fn default() -> Self {
+        Self::Ndcg(10)
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ndcg(k) => write!(f, "ndcg@{k}"),
+            Self::Mrr(k) => write!(f, "mrr@{k}"),
+            Self::Recall(k) => write!(f, "recall@{k}"),
+            Self::Success(k) => write!(f, "success@{k}"),
+        }
+    }
+}
+
+impl FromStr for Metric {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || ConfigError::UnknownMetric { found: text.to_owned() };
+        let (name, cutoff) = text.split_once('@').ok_or_else(unknown)?;
+        let k: usize = cutoff.parse().ok().filter(|k| *k > 0).ok_or_else(unknown)?;
+        match name.to_ascii_lowercase().as_str() {
+            "ndcg" => Ok(Self::Ndcg(k)),
+            "mrr" => Ok(Self::Mrr(k)),
+            "recall" => Ok(Self::Recall(k)),
+            "success" => Ok(Self::Success(k)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl TryFrom<String> for Metric {
+    type Error = ConfigError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Metric> for String {
+    fn from(metric: Metric) -> Self {
+        metric.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for (text, metric) in [
+            ("ndcg@10", Metric::Ndcg(10)),
+            ("mrr@1", Metric::Mrr(1)),
+            ("recall@100", Metric::Recall(100)),
+            ("success@5", Metric::Success(5)),
+        ] {
+            assert_eq!(text.parse::<Metric>().unwrap(), metric);
+            assert_eq!(metric.to_string(), text);
+            assert_eq!(serde_json::to_string(&metric).unwrap(), format!("\"{text}\""));
+        }
+        assert_eq!("NDCG@3".parse::<Metric>().unwrap(), Metric::Ndcg(3));
+    }
+
+    #[test]
+    fn an_unknown_metric_is_told_the_known_ones() {
+        for text in ["ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "map@10", ""] {
+            let message = text.parse::<Metric>().unwrap_err().to_string();
+            assert_eq!(
+                message,
+                format!(
+                    "unknown metric \"{text}\": expected ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, \
+                     such as ndcg@10"
+                )
+            );
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Every option a person can set, with its default and where the default comes from.
+//!
+//! Owns names, types and defaults. Does not own derivation ("auto" becomes a number in [`crate::resolve()`]) nor reading
+//! files and environment ([`crate::Layers`]).
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::auto::{AutoSteps, Warmup};
+use crate::metric::Metric;
+
+/// All options of a run: one section per concern, the same names in a file, in the environment and on the command line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Label of the trained model. It names the model card and nothing else: it never chooses an architecture
+    /// (in the reference it does; docs/parity.md, defect 17). Empty means the name of the output folder.
+    pub model_name: String,
+    /// Directory of the encoder or ColBERT to start from, in Hugging Face layout.
+    pub pretrained_model_name: String,
+    /// Folder of the run: plan, metrics, checkpoints and the best model directory.
+    pub output: PathBuf,
+    /// Replace a run that is already in `output`.
+    pub overwrite: bool,
+    /// Backend and device: `auto`, `flex`, `cuda`, `cuda:1`, `libtorch`, `libtorch:cuda:0`. Default `auto`.
+    pub backend: String,
+    /// Where the texts are.
+    pub data: DataOptions,
+    /// Which negatives are added to them.
+    pub negatives: NegativeOptions,
+    /// How the model is trained.
+    pub train: TrainOptions,
+    /// How "better" is measured.
+    pub evaluation: EvaluationOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            model_name: String::new(),
+            pretrained_model_name: String::new(),
+            output: PathBuf::new(),
+            overwrite: false,
+            backend: "auto".to_owned(),
+            data: DataOptions::default(),
+            negatives: NegativeOptions::default(),
+            train: TrainOptions::default(),
+            evaluation: EvaluationOptions::default(),
+        }
+    }
+}
+
+/// Input files. Every path is relative to the current directory, also when it stands in an option file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataOptions {
+    /// Training data: a JSONL or TSV file, a BEIR folder, or a folder with the reference's three files.
+    pub train: Option<PathBuf>,
+    /// Layout of `train`; `auto` decides by content and says what it found.
+    pub format: DataFormat,
+    /// Further documents to draw negatives from, one JSONL or TSV document a line.
+    pub all_documents: Option<PathBuf>,
+    /// BEIR folder with the queries that choose the best model. Empty: the `dev` judgements beside `train`, if it is a
+    /// BEIR folder that has them.
+    pub dev: Option<PathBuf>,
+    /// BEIR folder measured once before and once after training, never used to choose. Empty: the `test` judgements
+    /// beside `train`, if it is a BEIR folder that has them.
+    pub test: Option<PathBuf>,
+    /// Value that marks a positive in labelled pairs, a word or a number. Default 1 (`RAGTrainer.prepare_training_data`).
+    #[serde(deserialize_with = "label")]
+    pub positive_label: String,
+    /// Value that marks a negative in labelled pairs, a word or a number. Default 0 (`RAGTrainer.prepare_training_data`).
+    #[serde(deserialize_with = "label")]
+    pub negative_label: String,
+}
+
+impl Default for DataOptions {
+    fn default() -> Self {
+        Self {
+            train: None,
+            format: DataFormat::default(),
+            all_documents: None,
+            dev: None,
+            test: None,
+            positive_label: "1".to_owned(),
+            negative_label: "0".to_owned(),
+        }
+    }
+}
+
+/// Layout of a training file or folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataFormat {
+    /// Decide by content.
+    #[default]
+    Auto,
+    /// (query, positive).
+    Pairs,
+    /// (query, document, label).
+    LabeledPairs,
+    /// (query, positive or positives, negative or negatives).
+    Triplets,
+    /// `corpus.jsonl`, `queries.jsonl`, `qrels/*.tsv`.
+    Beir,
+    /// `queries.train.colbert.tsv`, `corpus.train.colbert.tsv`, `triples.train.colbert.jsonl`.
+    Reference,
+}
+
+/// Which negatives are added to the given ones. Names and numbers: `RAGTrainer.prepare_training_data`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NegativeOptions {
+    /// New negatives for each distinct query; 0 adds none. Default 10.
+    pub num_new_negatives: usize,
+    /// Mined candidates ranked better than this (0-based) are never used, as they are often relevant. Default 10.
+    pub hard_negative_minimum_rank: usize,
+    /// Mined candidates ranked at or beyond this (0-based) are never used. Default 110, the reference's own depth.
+    pub hard_negative_maximum_rank: usize,
+    /// Mine by rank (true) or draw at random (false). Default true.
+    pub mine_hard_negatives: bool,
+    /// Seed of the sampling. Default 42, the reference's.
+    pub seed: u64,
+}
+
+impl Default for NegativeOptions {
+    fn default() -> Self {
+        Self {
+            num_new_negatives: 10,
+            hard_negative_minimum_rank: 10,
+            hard_negative_maximum_rank: 110,
+            mine_hard_negatives: true,
+            seed: 42,
+        }
+    }
+}
+
+/// How the model is trained. The first ten are `RAGTrainer.train`'s own arguments, names and defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainOptions {
+    /// Queries per optimizer step. Default 32.
+    pub batch_size: usize,
+    /// Bits per residual of a later index; written to `artifact.metadata`, not used in training. Default 2.
+    pub nbits: u32,
+    /// Upper bound on optimizer steps. Default 500,000.
+    pub maxsteps: usize,
+    /// Add the in-batch loss: every other query's documents are negatives. Default true.
+    pub use_ib_negatives: bool,
+    /// Peak learning rate. Default 5e-6.
+    pub learning_rate: f64,
+    /// Size of a token embedding. Default 128.
+    pub dim: usize,
+    /// Tokens of a document, markers included. Default 256.
+    pub doc_maxlen: usize,
+    /// ReLU after the projection. Default false. (The reference accepts it and does nothing: defect 27.)
+    pub use_relu: bool,
+    /// Steps of rising learning rate: `"auto"` is a tenth of the steps, a number, or `"constant"` for no schedule at
+    /// all, the reference's `None`. Default `"auto"`.
+    pub warmup_steps: Warmup,
+    /// Micro-batches a batch is cut into, to save memory. Default 1.
+    pub accumsteps: usize,
+
+    /// Tokens of a query, markers and \[MASK\] expansion included. Default 32 (colbert-ai `ColBERTConfig`).
+    pub query_maxlen: usize,
+    /// Documents per query in an example, the positive included. Default 2 (one negative, as in the reference).
+    pub nway: usize,
+    /// Passes over the examples; `maxsteps` still bounds the run. Default 1.
+    pub epochs: usize,
+    /// Order of examples and dropout. Default 12345 (colbert-ai `Launcher`).
+    pub seed: u64,
+    /// Shuffle the examples anew for every epoch. Default true; false keeps the given order, as the reference does.
+    pub shuffle: bool,
+    /// Decoupled weight decay on every parameter. Default 0.01 (torch `AdamW`, which the reference uses as it is).
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this global L2 norm; 0 turns clipping off. Default 2.0 (colbert-ai).
+    pub clip_norm: f64,
+    /// Dropout probability in place of the ones in the encoder's `config.json`.
+    pub dropout: Option<f64>,
+    /// Let \[MASK\] expansion tokens of a query be attended to. Default false (colbert-ai).
+    pub attend_to_mask_tokens: bool,
+    /// Leave punctuation out of document scoring. Default true (colbert-ai).
+    pub mask_punctuation: bool,
+    /// Step at which the learning rate reaches 0: `"auto"` is the last step of this run; a number lays the decay over
+    /// that many steps (500000 is the reference's behaviour, defect 23). Default `"auto"`.
+    pub schedule_horizon: AutoSteps,
+    /// Give the first step learning rate 0, as the reference does (defect 24). Default false.
+    pub warmup_from_zero: bool,
+    /// Steps between checkpoints and evaluations: `"auto"` is a tenth of the run. Default `"auto"`.
+    pub save_every: AutoSteps,
+    /// Which documents a query meets as in-batch negatives. Default `batch`.
+    pub ib_scope: IbScope,
+    /// Leave a query's other known positives out of its in-batch negatives (defect 36). Default true.
+    pub ib_skip_known_positives: bool,
+    /// Factor on teacher scores before their softmax. Default 1.0 (colbert-ai).
+    pub distillation_alpha: f64,
+    /// Train on labels alone even where teacher scores are given. Default false (colbert-ai).
+    pub ignore_scores: bool,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 32,
+            nbits: 2,
+            maxsteps: 500_000,
+            use_ib_negatives: true,
+            learning_rate: 5e-6,
+            dim: 128,
+            doc_maxlen: 256,
+            use_relu: false,
+            warmup_steps: Warmup::Auto,
+            accumsteps: 1,
+            query_maxlen: 32,
+            nway: 2,
+            epochs: 1,
+            seed: 12345,
+            shuffle: true,
+            weight_decay: 0.01,
+            clip_norm: 2.0,
+            dropout: None,
+            attend_to_mask_tokens: false,
+            mask_punctuation: true,
+            schedule_horizon: AutoSteps::Auto,
+            warmup_from_zero: false,
+            save_every: AutoSteps::Auto,
+            ib_scope: IbScope::Batch,
+            ib_skip_known_positives: true,
+            distillation_alpha: 1.0,
+            ignore_scores: false,
+        }
+    }
+}
+
+/// How far in-batch negatives reach when a batch is cut into micro-batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IbScope {
+    /// The whole batch, whatever `accumsteps` is: the same loss and gradient as without accumulation.
+    #[default]
+    Batch,
+    /// Only the micro-batch, as in the reference (defect 35).
+    MicroBatch,
+}
+
+/// How "better" is measured, on queries that are not trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationOptions {
+    /// Metric that chooses the best model. Default `ndcg@10`.
+    pub metric: Metric,
+    /// Documents that dev queries are ranked against: all the relevant ones and random others up to this number.
+    /// Empty: the whole corpus.
+    pub pool_size: Option<usize>,
+    /// Dev queries used, a seeded choice. Empty: all of them.
+    pub max_queries: Option<usize>,
+    /// Seed of those two choices. Default 5.
+    pub seed: u64,
+    /// Texts encoded together during evaluation. Default 32.
+    pub batch_size: usize,
+}
+
+impl Default for EvaluationOptions {
+    fn default() -> Self {
+        Self { metric: Metric::default(), pool_size: None, max_queries: None, seed: 5, batch_size: 32 }
+    }
+}
+
+/// A label is compared as text, so that `1`, `"1"` and `pos` can all be asked for.
+fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Label;
+
+    impl de::Visitor<'_> for Label {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a label: a word or a number")
+        }
+
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<String, E> {
+            Ok(value.to_owned())
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<String, E> {
+            Ok(value.to_string())
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<String, E> {
+            Ok(value.to_string())
+        }
+
+        fn visit_f64<E: de::Error>(self, value: f64) -> Result<String, E> {
+            Ok(value.to_string())
+        }
+    }
+
+    deserializer.deserialize_any(Label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The table of defaults, written a second time from RAGatouille's `RAGTrainer`, colbert-ai and the contract.
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        assert_eq!(
+            serde_json::to_value(Options::default()).unwrap(),
+            json!({
+                "model_name": "", "pretrained_model_name": "", "output": "", "overwrite": false, "backend": "auto",
+                "data": {
+                    "train": null, "format": "auto", "all_documents": null, "dev": null, "test": null,
+                    "positive_label": "1", "negative_label": "0"
+                },
+                "negatives": {
+                    "num_new_negatives": 10, "hard_negative_minimum_rank": 10, "hard_negative_maximum_rank": 110,
+                    "mine_hard_negatives": true, "seed": 42
+                },
+                "train": {
+                    "batch_size": 32, "nbits": 2, "maxsteps": 500000, "use_ib_negatives": true,
+                    "learning_rate": 5e-6, "dim": 128, "doc_maxlen": 256, "use_relu": false, "warmup_steps": "auto",
+                    "accumsteps": 1, "query_maxlen": 32, "nway": 2, "epochs": 1, "seed": 12345, "shuffle": true,
+                    "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
+                    "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
+                    "save_every": "auto", "ib_scope": "batch", "ib_skip_known_positives": true,
+                    "distillation_alpha": 1.0, "ignore_scores": false
+                },
+                "evaluation": {
+                    "metric": "ndcg@10", "pool_size": null, "max_queries": null, "seed": 5, "batch_size": 32
+                }
+            })
+        );
+    }
+
+    #[test]
+    fn nothing_at_all_means_the_defaults_and_they_survive_a_round_trip() {
+        assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
+        let text = serde_json::to_string(&Options::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), Options::default());
+    }
+
+    #[test]
+    fn labels_are_words_or_numbers() {
+        for (label, read) in
+            [(json!(1), "1"), (json!(-1), "-1"), (json!("1"), "1"), (json!("pos"), "pos"), (json!(0.5), "0.5")]
+        {
+            let data: DataOptions = serde_json::from_value(json!({ "positive_label": label })).unwrap();
+            assert_eq!(data.positive_label, read);
+        }
+        assert!(serde_json::from_value::<DataOptions>(json!({ "negative_label": true })).is_err());
+    }
+}

@@ -1,0 +1,264 @@
+//! Ranges in which options make sense, checked before any data is read.
+
+use std::fmt::Display;
+
+use crate::auto::AutoSteps;
+use crate::error::ConfigError;
+use crate::options::{DataOptions, EvaluationOptions, NegativeOptions, Options, TrainOptions};
+
+/// Largest token embedding. The models in use have 48 to 128; this only stops slips of the pen.
+const MAX_DIM: usize = 4096;
+
+/// \[CLS\], the marker, one token and \[SEP\].
+const MIN_LENGTH: usize = 4;
+
+impl Options {
+    /// Checks every section.
+    ///
+    /// # Errors
+    ///
+    /// The first option out of range, in the order of the sections.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.data.validate()?;
+        self.negatives.validate()?;
+        self.train.validate()?;
+        self.evaluation.validate()
+    }
+}
+
+impl DataOptions {
+    /// Checks that the two labels differ.
+    ///
+    /// # Errors
+    ///
+    /// If they are the same.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.positive_label == self.negative_label {
+            return Err(ConfigError::Contradiction {
+                field: "data.positive_label",
+                found: format!("\"{}\"", self.positive_label),
+                other_field: "data.negative_label",
+                other_found: format!("\"{}\"", self.negative_label),
+                advice: "use two different labels",
+            });
+        }
+        Ok(())
+    }
+}
+
+impl NegativeOptions {
+    /// Checks that the window of ranks is not empty, if it is used at all.
+    ///
+    /// # Errors
+    ///
+    /// If no rank is left to mine from.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mines = self.mine_hard_negatives && self.num_new_negatives > 0;
+        if mines && self.hard_negative_minimum_rank >= self.hard_negative_maximum_rank {
+            return Err(ConfigError::Contradiction {
+                field: "negatives.hard_negative_minimum_rank",
+                found: self.hard_negative_minimum_rank.to_string(),
+                other_field: "negatives.hard_negative_maximum_rank",
+                other_found: self.hard_negative_maximum_rank.to_string(),
+                advice: "no rank is left to mine from; make the minimum smaller than the maximum",
+            });
+        }
+        Ok(())
+    }
+}
+
+impl TrainOptions {
+    /// Checks every range that does not depend on the data.
+    ///
+    /// # Errors
+    ///
+    /// The first option out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least("train.batch_size", self.batch_size, 1, "32 is the default")?;
+        at_least("train.accumsteps", self.accumsteps, 1, "1 computes a batch at once")?;
+        if !self.batch_size.is_multiple_of(self.accumsteps) {
+            return Err(ConfigError::NotDivisible {
+                batch_size: self.batch_size,
+                accumsteps: self.accumsteps,
+                nearest: largest_divisor(self.batch_size, self.accumsteps),
+            });
+        }
+        at_least("train.maxsteps", self.maxsteps, 1, "to see the plan without training, ask for a dry run")?;
+        at_least("train.epochs", self.epochs, 1, "1 passes over the examples once")?;
+        at_least("train.nway", self.nway, 2, "an example is a positive and at least one negative")?;
+        check("train.nbits", self.nbits, [1, 2, 4, 8].contains(&self.nbits), "1, 2, 4 or 8", "2 is the default")?;
+        check(
+            "train.dim",
+            self.dim,
+            (1..=MAX_DIM).contains(&self.dim),
+            &format!("1 to {MAX_DIM}"),
+            "128 is the default, 64 halves the size of an index",
+        )?;
+        let too_short = "[CLS], the marker, one token and [SEP] have to fit";
+        at_least("train.query_maxlen", self.query_maxlen, MIN_LENGTH, too_short)?;
+        at_least("train.doc_maxlen", self.doc_maxlen, MIN_LENGTH, too_short)?;
+
+        positive("train.learning_rate", self.learning_rate, "5e-6 is the default")?;
+        positive("train.distillation_alpha", self.distillation_alpha, "1 takes teacher scores as they are")?;
+        not_negative("train.weight_decay", self.weight_decay, "0 turns weight decay off")?;
+        not_negative("train.clip_norm", self.clip_norm, "0 turns clipping off")?;
+        if let Some(dropout) = self.dropout {
+            let fine = (0.0..1.0).contains(&dropout);
+            check("train.dropout", dropout, fine, "0 or more and below 1", "0 turns dropout off")?;
+        }
+        for (field, steps) in [("train.save_every", self.save_every), ("train.schedule_horizon", self.schedule_horizon)]
+        {
+            if let AutoSteps::Steps(steps) = steps {
+                at_least(field, steps, 1, "use \"auto\" to have it derived from the size of the run")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EvaluationOptions {
+    /// Checks that there is something to measure.
+    ///
+    /// # Errors
+    ///
+    /// The first option out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least("evaluation.batch_size", self.batch_size, 1, "32 is the default")?;
+        if let Some(size) = self.pool_size {
+            at_least("evaluation.pool_size", size, 1, "leave it out to rank the whole corpus")?;
+        }
+        if let Some(queries) = self.max_queries {
+            at_least("evaluation.max_queries", queries, 1, "leave it out to use all dev queries")?;
+        }
+        Ok(())
+    }
+}
+
+fn check(
+    field: &'static str,
+    found: impl Display,
+    fine: bool,
+    expected: &str,
+    advice: &str,
+) -> Result<(), ConfigError> {
+    if fine {
+        return Ok(());
+    }
+    let (found, expected, advice) = (found.to_string(), expected.to_owned(), advice.to_owned());
+    Err(ConfigError::OutOfRange { field, found, expected, advice })
+}
+
+fn at_least(field: &'static str, found: usize, least: usize, advice: &str) -> Result<(), ConfigError> {
+    check(field, found, found >= least, &format!("{least} or more"), advice)
+}
+
+fn positive(field: &'static str, found: f64, advice: &str) -> Result<(), ConfigError> {
+    check(field, found, found.is_finite() && found > 0.0, "a finite number above 0", advice)
+}
+
+fn not_negative(field: &'static str, found: f64, advice: &str) -> Result<(), ConfigError> {
+    check(field, found, found.is_finite() && found >= 0.0, "a finite number, 0 or more", advice)
+}
+
+/// Largest divisor of `number` that is at most `limit`; 1 divides everything.
+fn largest_divisor(number: usize, limit: usize) -> usize {
+    (1..=limit.min(number)).rev().find(|divisor| number.is_multiple_of(*divisor)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::Layers;
+    use serde_json::{Value, json};
+
+    fn with(changes: &[(&str, Value)]) -> Result<(), ConfigError> {
+        let overrides = changes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        Layers::new().overrides(overrides).build().unwrap().validate()
+    }
+
+    #[test]
+    fn the_defaults_are_in_range() {
+        Options::default().validate().unwrap();
+    }
+
+    #[test]
+    fn the_ends_of_each_range_are_in_and_the_next_value_is_out() {
+        for (key, inside, outside) in [
+            ("train.batch_size", json!(1), json!(0)),
+            ("train.accumsteps", json!(1), json!(0)),
+            ("train.maxsteps", json!(1), json!(0)),
+            ("train.epochs", json!(1), json!(0)),
+            ("train.nway", json!(2), json!(1)),
+            ("train.nbits", json!(8), json!(3)),
+            ("train.dim", json!(1), json!(0)),
+            ("train.dim", json!(4096), json!(4097)),
+            ("train.query_maxlen", json!(4), json!(3)),
+            ("train.doc_maxlen", json!(4), json!(3)),
+            ("train.learning_rate", json!(1e-300), json!(0.0)),
+            ("train.learning_rate", json!(1), json!(-0.5)),
+            ("train.distillation_alpha", json!(0.1), json!(0)),
+            ("train.weight_decay", json!(0), json!(-0.1)),
+            ("train.clip_norm", json!(0), json!(-2)),
+            ("train.dropout", json!(0), json!(-0.1)),
+            ("train.dropout", json!(0.99), json!(1)),
+            ("train.save_every", json!(1), json!(0)),
+            ("train.schedule_horizon", json!(1), json!(0)),
+            ("evaluation.batch_size", json!(1), json!(0)),
+            ("evaluation.pool_size", json!(1), json!(0)),
+            ("evaluation.max_queries", json!(1), json!(0)),
+        ] {
+            with(&[(key, inside)]).unwrap();
+            match with(&[(key, outside.clone())]).unwrap_err() {
+                ConfigError::OutOfRange { field, found, .. } => {
+                    assert_eq!((field, found), (key, outside.to_string().trim_end_matches(".0").to_owned()));
+                }
+                other => panic!("{key} = {outside}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_out() {
+        for number in [f64::NAN, f64::INFINITY] {
+            for change in [
+                TrainOptions { learning_rate: number, ..TrainOptions::default() },
+                TrainOptions { weight_decay: number, ..TrainOptions::default() },
+                TrainOptions { clip_norm: number, ..TrainOptions::default() },
+                TrainOptions { distillation_alpha: number, ..TrainOptions::default() },
+                TrainOptions { dropout: Some(number), ..TrainOptions::default() },
+            ] {
+                assert!(matches!(change.validate(), Err(ConfigError::OutOfRange { .. })), "{change:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn messages_say_what_to_do() {
+        assert_eq!(
+            with(&[("train.nway", json!(1))]).unwrap_err().to_string(),
+            "train.nway is 1, expected 2 or more: an example is a positive and at least one negative"
+        );
+        assert_eq!(
+            with(&[("train.accumsteps", json!(5))]).unwrap_err().to_string(),
+            "train.batch_size is 32, which train.accumsteps = 5 does not divide: micro-batches must be equally large, \
+             so use accumsteps = 4 or another divisor of 32"
+        );
+        assert!(matches!(
+            with(&[("train.accumsteps", json!(64))]).unwrap_err(),
+            ConfigError::NotDivisible { nearest: 32, .. }
+        ));
+        assert_eq!(
+            with(&[("data.negative_label", json!(1))]).unwrap_err().to_string(),
+            "data.positive_label is \"1\", but data.negative_label is \"1\": use two different labels"
+        );
+    }
+
+    #[test]
+    fn an_empty_window_of_ranks_matters_only_where_it_is_used() {
+        let window = ("negatives.hard_negative_minimum_rank", json!(110));
+        assert!(matches!(with(std::slice::from_ref(&window)), Err(ConfigError::Contradiction { .. })));
+        with(&[window.clone(), ("negatives.mine_hard_negatives", json!(false))]).unwrap();
+        with(&[window, ("negatives.num_new_negatives", json!(0))]).unwrap();
+        with(&[("negatives.hard_negative_minimum_rank", json!(109))]).unwrap();
+    }
+}

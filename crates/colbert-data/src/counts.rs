@@ -1,0 +1,68 @@
+//! Rows in numbers: how many of each kind, and which were left out as bad.
+
+use serde::Serialize;
+
+use crate::error::DataError;
+
+/// How many rows of each kind were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct RowCounts {
+    /// (query, positives).
+    pub pairs: u64,
+    /// (query, document, label).
+    pub labelled_pairs: u64,
+    /// (query, positives, negatives).
+    pub triplets: u64,
+    /// Ready-made examples, with or without teacher scores.
+    pub ready_made: u64,
+    /// Lines of a BEIR judgement file.
+    pub judgements: u64,
+    /// Further documents, not part of any row.
+    pub documents: u64,
+    /// Rows that said nothing new.
+    pub duplicates: u64,
+    /// Lines of white space, passed over.
+    pub blank_lines: u64,
+    /// Documents of white space that nothing refers to, left out of a BEIR corpus.
+    pub empty_documents: u64,
+}
+
+/// Rows that were left out because they are wrong; empty unless a reader was told to go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BadRows {
+    /// How many, by kind of error, in order of first sight.
+    pub by_kind: Vec<(String, u64)>,
+    /// The first ones.
+    pub first: Vec<BadRow>,
+}
+
+/// One row that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BadRow {
+    /// Kind of error.
+    pub kind: String,
+    /// The whole message, with file and line.
+    pub message: String,
+}
+
+/// Messages kept of bad rows.
+const BAD_ROWS_KEPT: usize = 10;
+
+impl BadRows {
+    /// How many rows were left out.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.by_kind.iter().map(|(_, count)| count).sum()
+    }
+
+    pub(crate) fn record(&mut self, error: &DataError) {
+        let kind = error.kind();
+        match self.by_kind.iter_mut().find(|(known, _)| known == kind) {
+            Some((_, count)) => *count += 1,
+            None => self.by_kind.push((kind.to_owned(), 1)),
+        }
+        if self.first.len() < BAD_ROWS_KEPT {
+            self.first.push(BadRow { kind: kind.to_owned(), message: error.to_string() });
+        }
+    }
+}

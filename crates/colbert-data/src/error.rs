@@ -1,0 +1,283 @@
+//! Everything that can be wrong with data from outside, each with where it is, what was expected and what was found.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Where a piece of data came from, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// A line of a file, counted from 1.
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+    },
+    /// A row of data handed over in memory, counted from 1.
+    Row {
+        /// The row, from 1.
+        row: u64,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Row { row } => write!(f, "raw data, row {row}"),
+        }
+    }
+}
+
+/// What went wrong with data.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    // Files
+    /// A file or folder does not exist.
+    #[error("{}: no such file or folder; expected {expected}", path.display())]
+    Missing {
+        /// The missing path.
+        path: PathBuf,
+        /// What should be there.
+        expected: String,
+    },
+    /// A folder stands where a file is needed, or the other way round.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    WrongKind {
+        /// The path.
+        path: PathBuf,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The operating system could not read.
+    #[error("{}: reading failed: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The operating system could not write; nothing was left under the final name.
+    #[error("{}: writing failed: {source}; nothing was written under that name", path.display())]
+    Write {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A file or raw data without a single row.
+    #[error("{origin}: expected {expected}, found no rows at all")]
+    NoRows {
+        /// File or "raw data".
+        origin: String,
+        /// What a row should look like.
+        expected: String,
+    },
+
+    // Rows
+    /// Bytes that are not UTF-8.
+    #[error("{place}, byte {byte}: expected UTF-8 text, found other bytes; convert the file to UTF-8")]
+    InvalidUtf8 {
+        /// Where.
+        place: Place,
+        /// First bad byte of the line, from 1.
+        byte: usize,
+    },
+    /// A row that is not what its format says.
+    #[error("{place}: expected {expected}, found {found}")]
+    Malformed {
+        /// Where.
+        place: Place,
+        /// What a row should look like.
+        expected: String,
+        /// What it looks like.
+        found: String,
+    },
+    /// A row of another shape than the rows before it.
+    #[error("{place}: expected {expected} like the rows before it, found {found}; one file holds one kind of row")]
+    MixedRows {
+        /// Where.
+        place: Place,
+        /// Shape of the earlier rows.
+        expected: String,
+        /// Shape of this row.
+        found: String,
+    },
+    /// A label that is neither the positive nor the negative one.
+    #[error(
+        "{place}, label: expected `{positive}` (positive) or `{negative}` (negative), found `{found}`; \
+         data.positive_label and data.negative_label name the labels"
+    )]
+    UnknownLabel {
+        /// Where.
+        place: Place,
+        /// Label of a positive.
+        positive: String,
+        /// Label of a negative.
+        negative: String,
+        /// The label that is there.
+        found: String,
+    },
+    /// A text of nothing but white space.
+    #[error("{place}, {field}: expected a text, found only white space; remove the row or fill it in")]
+    EmptyText {
+        /// Where.
+        place: Place,
+        /// Which part of the row.
+        field: String,
+    },
+    /// An id that no row of the other file carries.
+    #[error("{place}, {field}: id `{id}` is not in {searched}")]
+    UnknownId {
+        /// Where.
+        place: Place,
+        /// Which part of the row.
+        field: String,
+        /// The id.
+        id: String,
+        /// File that was searched for it.
+        searched: String,
+    },
+    /// An id that two rows with different texts carry.
+    #[error("{place}, {field}: id `{id}` already names another text; ids must be unique")]
+    DuplicateId {
+        /// Where the second one is.
+        place: Place,
+        /// Which part of the row.
+        field: String,
+        /// The id.
+        id: String,
+    },
+    /// A score that is NaN or infinite.
+    #[error("{place}, {field}: expected a finite number, found {found}")]
+    NonFinite {
+        /// Where.
+        place: Place,
+        /// Which part of the row.
+        field: String,
+        /// The number.
+        found: String,
+    },
+    /// Scores and documents that do not pair up.
+    #[error("{place}, scores: expected one for each of the {documents} documents, found {scores}")]
+    ScoreCount {
+        /// Where.
+        place: Place,
+        /// Documents in the row.
+        documents: usize,
+        /// Scores in the row.
+        scores: usize,
+    },
+    /// More texts than a `u32` can count.
+    #[error("more than {limit} distinct {what}: ids are 32-bit numbers; split the data")]
+    TooMany {
+        /// Queries or documents.
+        what: &'static str,
+        /// How many fit.
+        limit: u32,
+    },
+
+    // Preparation
+    /// Not one example could be made.
+    #[error("no training example could be made: {reason}; {advice}")]
+    NoExamples {
+        /// Why not.
+        reason: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A ready-made example with fewer documents than `nway`.
+    #[error(
+        "example {example} has {documents} documents, but train.nway is {nway}; set train.nway to {documents} or less"
+    )]
+    ShortExample {
+        /// Which example, from 1.
+        example: usize,
+        /// Its documents.
+        documents: usize,
+        /// Documents each example must have.
+        nway: usize,
+    },
+    /// An option out of its range.
+    #[error("{option}: expected {expected}, found {found}")]
+    OptionRange {
+        /// Full name of the option.
+        option: &'static str,
+        /// Its range.
+        expected: String,
+        /// The value.
+        found: String,
+    },
+    /// A miner broke its contract.
+    #[error("miner {miner}: expected {expected}, found {found}")]
+    MinerContract {
+        /// Its name.
+        miner: String,
+        /// What it should have returned.
+        expected: String,
+        /// What it returned.
+        found: String,
+    },
+    /// A miner failed.
+    #[error("miner {miner}: {source}")]
+    Miner {
+        /// Its name.
+        miner: String,
+        /// Its reason.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl DataError {
+    /// Short word for the kind of error, to count bad rows by.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "missing file",
+            Self::WrongKind { .. } => "wrong kind of file",
+            Self::Read { .. } => "unreadable file",
+            Self::Write { .. } => "unwritable file",
+            Self::NoRows { .. } => "no rows",
+            Self::InvalidUtf8 { .. } => "invalid UTF-8",
+            Self::Malformed { .. } => "malformed row",
+            Self::MixedRows { .. } => "mixed rows",
+            Self::UnknownLabel { .. } => "unknown label",
+            Self::EmptyText { .. } => "empty text",
+            Self::UnknownId { .. } => "unknown id",
+            Self::DuplicateId { .. } => "duplicate id",
+            Self::NonFinite { .. } => "non-finite score",
+            Self::ScoreCount { .. } => "scores and documents differ in number",
+            Self::TooMany { .. } => "too many texts",
+            Self::NoExamples { .. } => "no examples",
+            Self::ShortExample { .. } => "short example",
+            Self::OptionRange { .. } => "option out of range",
+            Self::MinerContract { .. } | Self::Miner { .. } => "miner",
+        }
+    }
+
+    /// Whether one row is at fault, so that a reader told to go on may leave it out and count it.
+    #[must_use]
+    pub fn is_bad_row(&self) -> bool {
+        matches!(
+            self,
+            Self::InvalidUtf8 { .. }
+                | Self::Malformed { .. }
+                | Self::MixedRows { .. }
+                | Self::UnknownLabel { .. }
+                | Self::EmptyText { .. }
+                | Self::UnknownId { .. }
+                | Self::DuplicateId { .. }
+                | Self::NonFinite { .. }
+                | Self::ScoreCount { .. }
+        )
+    }
+}

@@ -1,0 +1,63 @@
+//! Texts and ids for ColBERT training: readers and writers, judgements, negatives, examples and the data report.
+//!
+//! The way through the crate is one line: a reader produces [`RawData`] (texts once each, judgements per query),
+//! [`prepare`] adds negatives with a [`NegativeMiner`] and produces a [`TrainingSet`], whose [`Example`]s the trainer
+//! turns into batches. [`DataReport`] says what is wrong with raw data before any of that costs time.
+//!
+//! Nothing here knows a tensor or a tokenizer. Ids are dense `u32`s in order of first sight; equal texts share one id.
+//! Everything random is a pure function of a seed and a text ([`NegativeOptions::seed`](colbert_config::NegativeOptions)),
+//! so neither thread count nor the order of rows changes what a query is given.
+//!
+//! ```
+//! use colbert_data::{PrepareOptions, RawData, prepare};
+//!
+//! let mut raw = RawData::from_pairs([("what is a tor", "A tor is a rocky hill."), ("what is a moor", "A moor is wet.")])?;
+//! raw.add_documents(["A weir is a low dam."])?;
+//! let (set, report) = prepare(raw, &PrepareOptions::default(), None)?;
+//! assert_eq!(set.queries.text(set.examples[0].query), "what is a tor");
+//! println!("{report}");
+//! # Ok::<(), colbert_data::DataError>(())
+//! ```
+
+mod bm25;
+mod counts;
+mod error;
+mod evaluation_set;
+mod examples;
+mod interner;
+mod judgements;
+mod labels;
+mod language;
+mod miner;
+mod negatives;
+mod normalise;
+mod prepare;
+mod prepare_report;
+mod raw;
+mod read;
+mod reference;
+mod report;
+mod row;
+mod sample;
+mod texts;
+mod training_set;
+mod write;
+
+pub use bm25::{Bm25Index, Bm25Miner};
+pub use counts::{BadRow, BadRows, RowCounts};
+pub use error::{DataError, Place};
+pub use evaluation_set::EvaluationSet;
+pub use examples::TriplePolicy;
+pub use judgements::Judgements;
+pub use labels::Labels;
+pub use language::TextAnalysis;
+pub use miner::{NegativeMiner, Ranked};
+pub use normalise::normalised;
+pub use prepare::{PrepareOptions, prepare};
+pub use prepare_report::{PrepareReport, RankWindow};
+pub use raw::RawData;
+pub use read::{BeirFolder, ReadOptions, read_documents, read_evaluation_set, read_training_data};
+pub use reference::{ReferenceFiles, export_reference, import_reference};
+pub use report::{DataReport, Finding, Severity, WordLengths};
+pub use texts::{Collection, Queries, Texts};
+pub use training_set::{Example, TrainingSet};

@@ -1,0 +1,147 @@
+//! New negatives: mined within a rank window or drawn at random, never a known positive.
+
+use colbert_config::NegativeOptions;
+use rayon::prelude::*;
+
+use crate::bm25::Bm25Miner;
+use crate::error::DataError;
+use crate::miner::{NegativeMiner, mine};
+use crate::normalise::Twins;
+use crate::prepare_report::{PrepareReport, RankWindow};
+use crate::raw::Group;
+use crate::sample::{distinct_below, distinct_outside, rng_for};
+use crate::texts::Collection;
+use crate::training_set::TrainingSet;
+
+/// What was chosen for one query, with counts for the report.
+#[derive(Default)]
+struct Chosen {
+    negatives: Vec<u32>,
+    random: bool,
+    fallback: bool,
+    dropped_positives: usize,
+    dropped_equal: usize,
+    dropped_given: usize,
+}
+
+/// Drops contradictions and appends new negatives to every query that has a positive.
+pub(crate) fn add_negatives(
+    mut groups: Vec<Group>,
+    set: &TrainingSet,
+    options: &NegativeOptions,
+    miner: Option<&dyn NegativeMiner>,
+    report: &mut PrepareReport,
+) -> Result<Vec<Group>, DataError> {
+    for group in &mut groups {
+        let given = group.negatives.len();
+        let positives = &group.positives;
+        group.negatives.retain(|pid| !positives.contains(pid));
+        report.contradictions += given - group.negatives.len();
+    }
+    let asked = options.num_new_negatives;
+    report.asked = asked;
+    if asked == 0 {
+        return Ok(groups);
+    }
+    let candidates = candidates(set, options, miner, report)?;
+    let twins = Twins::find(&set.collection);
+    let chooser = Chooser { collection: &set.collection, twins: &twins, asked, seed: options.seed };
+    let chosen: Vec<Chosen> = groups
+        .par_iter()
+        .enumerate()
+        .map(|(qid, group)| {
+            if group.positives.is_empty() {
+                return Chosen::default();
+            }
+            let text = set.queries.text(qid as u32);
+            match &candidates {
+                Some(candidates) => chooser.mined(group, &candidates[qid], text),
+                None => chooser.random(group, text),
+            }
+        })
+        .collect();
+    for (group, chosen) in groups.iter_mut().zip(chosen) {
+        if group.positives.is_empty() {
+            continue;
+        }
+        let found = chosen.negatives.len();
+        *(if chosen.random { &mut report.random_negatives } else { &mut report.mined_negatives }) += found;
+        report.random_fallback += usize::from(chosen.fallback && found > 0);
+        report.short_of_asked += usize::from(found < asked);
+        report.dropped_positives += chosen.dropped_positives;
+        report.dropped_equal += chosen.dropped_equal;
+        report.dropped_given += chosen.dropped_given;
+        group.negatives.extend(chosen.negatives);
+    }
+    Ok(groups)
+}
+
+/// Mined candidates of every query, or nothing if negatives are to be drawn at random.
+fn candidates(
+    set: &TrainingSet,
+    options: &NegativeOptions,
+    miner: Option<&dyn NegativeMiner>,
+    report: &mut PrepareReport,
+) -> Result<Option<Vec<Vec<u32>>>, DataError> {
+    if !options.mine_hard_negatives {
+        return Ok(None);
+    }
+    let default = Bm25Miner::default();
+    let miner = miner.unwrap_or(&default);
+    let (start, asked_end) = (options.hard_negative_minimum_rank, options.hard_negative_maximum_rank);
+    let end = asked_end.min(set.collection.len());
+    report.miner = Some(miner.name());
+    report.window = Some(RankWindow { start, end, clamped_from: (end < asked_end).then_some(asked_end) });
+    if start >= end {
+        tracing::warn!(
+            documents = set.collection.len(),
+            start,
+            "no document has a rank that far down: drawing at random"
+        );
+        return Ok(Some(vec![Vec::new(); set.queries.len()]));
+    }
+    mine(miner, &set.queries, &set.collection, start..end).map(Some)
+}
+
+struct Chooser<'a> {
+    collection: &'a Collection,
+    twins: &'a Twins,
+    asked: usize,
+    seed: u64,
+}
+
+impl Chooser<'_> {
+    fn mined(&self, group: &Group, candidates: &[u32], query: &str) -> Chosen {
+        let mut chosen = Chosen::default();
+        let mut left = Vec::with_capacity(candidates.len());
+        for &pid in candidates {
+            if group.positives.contains(&pid) {
+                chosen.dropped_positives += 1;
+            } else if self.twins.of(pid).iter().any(|twin| group.positives.contains(twin)) {
+                chosen.dropped_equal += 1;
+            } else if group.negatives.contains(&pid) {
+                chosen.dropped_given += 1;
+            } else {
+                left.push(pid);
+            }
+        }
+        if left.is_empty() {
+            let random = self.random(group, query);
+            return Chosen { negatives: random.negatives, random: true, fallback: true, ..chosen };
+        }
+        let mut rng = rng_for(self.seed, "mined negatives", query);
+        chosen.negatives =
+            distinct_below(&mut rng, left.len(), self.asked).into_iter().map(|index| left[index]).collect();
+        chosen
+    }
+
+    fn random(&self, group: &Group, query: &str) -> Chosen {
+        let mut excluded: Vec<u32> = group.positives.iter().chain(&group.negatives).copied().collect();
+        group.positives.iter().for_each(|&pid| excluded.extend(self.twins.of(pid)));
+        excluded.sort_unstable();
+        excluded.dedup();
+        let mut rng = rng_for(self.seed, "random negatives", query);
+        let negatives = distinct_outside(&mut rng, self.collection.len(), &excluded, self.asked);
+        Chosen { negatives, random: true, ..Chosen::default() }
+    }
+}

@@ -1,0 +1,121 @@
+//! What preparation did, in numbers and in words.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Ranks that mined negatives were taken from, 0-based, the end not included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RankWindow {
+    /// First rank taken.
+    pub start: usize,
+    /// First rank not taken.
+    pub end: usize,
+    /// The end that was asked for, where the collection has fewer documents than that.
+    pub clamped_from: Option<usize>,
+}
+
+/// What preparation did. Every query and every candidate that was left out is counted here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PrepareReport {
+    /// Distinct queries.
+    pub queries: usize,
+    /// Distinct documents.
+    pub documents: usize,
+    /// Examples made.
+    pub examples: usize,
+    /// Documents in every example.
+    pub nway: usize,
+    /// (query, positive) pairs known.
+    pub positives: usize,
+    /// (query, negative) pairs given.
+    pub given_negatives: usize,
+    /// Given negatives left out because the same text is a positive of the same query.
+    pub contradictions: usize,
+    /// New negatives asked for each query.
+    pub asked: usize,
+    /// New negatives that a miner found.
+    pub mined_negatives: usize,
+    /// New negatives drawn at random.
+    pub random_negatives: usize,
+    /// Name of the miner, if one was used.
+    pub miner: Option<String>,
+    /// Ranks that mined negatives were taken from.
+    pub window: Option<RankWindow>,
+    /// Candidates left out as known positives of their query.
+    pub dropped_positives: usize,
+    /// Candidates left out because their text equals a positive's up to white space and case.
+    pub dropped_equal: usize,
+    /// Candidates left out as negatives that were given already.
+    pub dropped_given: usize,
+    /// Queries for which the miner found nothing in the window, so that their negatives were drawn at random.
+    pub random_fallback: usize,
+    /// Queries that got fewer new negatives than asked.
+    pub short_of_asked: usize,
+    /// Queries without a known positive: no example.
+    pub without_positives: usize,
+    /// Queries without a single negative: no example.
+    pub without_negatives: usize,
+    /// Queries with fewer than `nway - 1` negatives, though with some: no example.
+    pub short_of_nway: usize,
+    /// Examples that repeat negatives of an earlier example of the same positive, as the last group was not full.
+    pub filled_up: usize,
+    /// Examples that came ready-made and were taken as they are.
+    pub ready_made: usize,
+    /// Ready-made examples cut to `nway` documents.
+    pub cut_to_nway: usize,
+    /// Ready-made examples in which a known positive of the query stands as a negative; taken as they are.
+    pub ready_made_contradictions: usize,
+}
+
+impl fmt::Display for PrepareReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} examples of {} documents each, from {} queries and {} documents ({} positives, {} negatives given)",
+            self.examples, self.nway, self.queries, self.documents, self.positives, self.given_negatives
+        )?;
+        if self.ready_made > 0 {
+            writeln!(
+                f,
+                "  {} examples came ready-made and were taken as they are; no negatives were added",
+                self.ready_made
+            )?;
+        }
+        if let (Some(miner), Some(window)) = (&self.miner, &self.window) {
+            write!(
+                f,
+                "  {} negatives mined by {miner}, ranks {} to {}",
+                self.mined_negatives, window.start, window.end
+            )?;
+            match window.clamped_from {
+                Some(asked) => writeln!(f, " (asked for {asked}; there are no more documents)")?,
+                None => writeln!(f)?,
+            }
+        }
+        if self.random_negatives > 0 {
+            writeln!(f, "  {} negatives drawn at random", self.random_negatives)?;
+        }
+        let lines = [
+            (self.random_fallback, "queries had nothing left in those ranks: their negatives were drawn at random"),
+            (self.short_of_asked, "queries got fewer new negatives than asked: there were no more candidates"),
+            (self.dropped_positives, "candidates left out: known positives of their query"),
+            (self.dropped_equal, "candidates left out: same text as a positive up to white space and case"),
+            (self.dropped_given, "candidates left out: given as negatives already"),
+            (self.contradictions, "given negatives left out: the same text is a positive of the same query"),
+            (self.without_positives, "queries without a positive: no example"),
+            (self.without_negatives, "queries without a negative: no example; raise negatives.num_new_negatives"),
+            (
+                self.short_of_nway,
+                "queries with too few negatives for train.nway: no example; raise negatives.num_new_negatives or lower train.nway",
+            ),
+            (self.filled_up, "examples repeat some negatives of their query to be full"),
+            (self.cut_to_nway, "ready-made examples cut to train.nway documents"),
+            (self.ready_made_contradictions, "ready-made examples have a known positive among their negatives"),
+        ];
+        for (count, text) in lines.into_iter().filter(|(count, _)| *count > 0) {
+            writeln!(f, "  {count} {text}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! Raw data: every text once, and what is known of each query. Readers fill it row by row, so that memory holds the
+//! distinct texts and ids and nothing else.
+
+mod in_memory;
+
+use crate::counts::{BadRows, RowCounts};
+use crate::error::{DataError, Place};
+use crate::labels::Labels;
+use crate::row::Row;
+use crate::texts::{Collection, Queries};
+use crate::training_set::Example;
+
+/// Texts and judgements as they were given, grouped by query, before any negative is added.
+#[derive(Debug, Clone, Default)]
+pub struct RawData {
+    pub(crate) queries: Queries,
+    pub(crate) collection: Collection,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) ready: Vec<Example>,
+    pub(crate) counts: RowCounts,
+    pub(crate) bad_rows: BadRows,
+    pub(crate) announcement: String,
+}
+
+/// What is known of one query: pids in order of first sight, without repeats.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) positives: Vec<u32>,
+    pub(crate) negatives: Vec<u32>,
+}
+
+impl RawData {
+    /// Adds documents that negatives may be drawn from.
+    ///
+    /// # Errors
+    /// [`DataError::EmptyText`] with the document's place in the list.
+    pub fn add_documents<D: AsRef<str>>(&mut self, documents: impl IntoIterator<Item = D>) -> Result<(), DataError> {
+        for (document, row) in documents.into_iter().zip(1..) {
+            self.add_document(document.as_ref(), &Place::Row { row })?;
+        }
+        Ok(())
+    }
+
+    /// Distinct queries.
+    #[must_use]
+    pub fn queries(&self) -> &Queries {
+        &self.queries
+    }
+
+    /// Distinct documents, in rows or added.
+    #[must_use]
+    pub fn collection(&self) -> &Collection {
+        &self.collection
+    }
+
+    /// Known positives of a query, in order of first sight.
+    #[must_use]
+    pub fn positives(&self, qid: u32) -> &[u32] {
+        self.groups.get(qid as usize).map_or(&[], |group| &group.positives)
+    }
+
+    /// Given negatives of a query, in order of first sight.
+    #[must_use]
+    pub fn negatives(&self, qid: u32) -> &[u32] {
+        self.groups.get(qid as usize).map_or(&[], |group| &group.negatives)
+    }
+
+    /// Examples that came ready-made: rows with teacher scores, or the reference's training files.
+    #[must_use]
+    pub fn ready_made(&self) -> &[Example] {
+        &self.ready
+    }
+
+    /// Rows by kind.
+    #[must_use]
+    pub fn counts(&self) -> &RowCounts {
+        &self.counts
+    }
+
+    /// Rows that were left out.
+    #[must_use]
+    pub fn bad_rows(&self) -> &BadRows {
+        &self.bad_rows
+    }
+
+    /// One line: what was read, in which layout, and which column plays which role.
+    #[must_use]
+    pub fn announcement(&self) -> &str {
+        &self.announcement
+    }
+
+    pub(crate) fn add_document(&mut self, text: &str, place: &Place) -> Result<u32, DataError> {
+        if text.trim().is_empty() {
+            return Err(DataError::EmptyText { place: place.clone(), field: "document".to_owned() });
+        }
+        let pid = self.collection.add(text)?;
+        self.counts.documents += 1;
+        Ok(pid)
+    }
+
+    /// Adds a checked row; on an error nothing of it has been added.
+    pub(crate) fn push(&mut self, row: Row, place: &Place) -> Result<(), DataError> {
+        row.check(place)?;
+        let qid = self.queries.add(row.query())?;
+        let mut new = false;
+        match &row {
+            Row::Pair { positives, .. } => {
+                self.counts.pairs += 1;
+                new |= self.add_judged(qid, positives, true)?;
+            }
+            Row::Labelled { document, positive, .. } => {
+                self.counts.labelled_pairs += 1;
+                new |= self.add_judged(qid, std::slice::from_ref(document), *positive)?;
+            }
+            Row::Triplet { positives, negatives, .. } => {
+                self.counts.triplets += 1;
+                new |= self.add_judged(qid, positives, true)?;
+                new |= self.add_judged(qid, negatives, false)?;
+            }
+            Row::Ready { documents, scores, .. } => {
+                let pids = documents.iter().map(|text| self.collection.add(text)).collect::<Result<Vec<_>, _>>()?;
+                self.push_ready(Example { query: qid, documents: pids, scores: Some(scores.clone()) });
+                new = true;
+            }
+        }
+        self.counts.duplicates += u64::from(!new);
+        Ok(())
+    }
+
+    /// Adds a ready-made example. Its first document is a known positive; the others are only called negatives where no
+    /// teacher scored them.
+    pub(crate) fn push_ready(&mut self, example: Example) {
+        self.counts.ready_made += 1;
+        for (position, &pid) in example.documents.iter().enumerate() {
+            if position == 0 || example.scores.is_none() {
+                self.judge(example.query, pid, position == 0);
+            }
+        }
+        self.ready.push(example);
+    }
+
+    fn add_judged(&mut self, qid: u32, texts: &[String], positive: bool) -> Result<bool, DataError> {
+        let mut new = false;
+        for text in texts {
+            let pid = self.collection.add(text)?;
+            new |= self.judge(qid, pid, positive);
+        }
+        Ok(new)
+    }
+
+    /// Notes a judgement and says whether it is new.
+    pub(crate) fn judge(&mut self, qid: u32, pid: u32, positive: bool) -> bool {
+        let index = qid as usize;
+        if self.groups.len() <= index {
+            self.groups.resize_with(index + 1, Group::default);
+        }
+        let group = &mut self.groups[index];
+        let list = if positive { &mut group.positives } else { &mut group.negatives };
+        let new = !list.contains(&pid);
+        if new {
+            list.push(pid);
+        }
+        new
+    }
+}
+
+pub(crate) fn unknown_label(place: Place, labels: &Labels, found: String) -> DataError {
+    DataError::UnknownLabel { place, positive: labels.positive.clone(), negative: labels.negative.clone(), found }
+}

@@ -1,0 +1,131 @@
+//! What the rows of a source are, decided by the first one.
+
+use colbert_config::DataFormat;
+use serde_json::Value;
+
+use super::columns::Columns;
+use super::values::{brief, malformed};
+use crate::error::{DataError, Place};
+use crate::labels::Labels;
+
+/// What the rows of one source are; the first row decides, and every other row must agree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RowKind {
+    pub(super) meaning: Meaning,
+    /// Named columns; `None` for arrays.
+    pub(super) columns: Option<Columns>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    Pairs,
+    Labelled,
+    Triplets,
+    Scored,
+}
+
+impl RowKind {
+    /// Decides by a first row, within what `format` allows.
+    pub(crate) fn detect(value: &Value, format: DataFormat, labels: &Labels, place: &Place) -> Result<Self, DataError> {
+        let kind = match value {
+            Value::Array(members) => Self { meaning: array_meaning(members, format, labels, place)?, columns: None },
+            Value::Object(fields) => {
+                let columns = Columns::of(fields.keys().map(String::as_str), place)?;
+                Self { meaning: object_meaning(&columns), columns: Some(columns) }
+            }
+            other => return Err(malformed(place, EITHER, brief(other))),
+        };
+        let asked = match format {
+            DataFormat::Pairs => Meaning::Pairs,
+            DataFormat::LabeledPairs => Meaning::Labelled,
+            DataFormat::Triplets => Meaning::Triplets,
+            _ => kind.meaning,
+        };
+        if kind.meaning == asked {
+            return Ok(kind);
+        }
+        let expected = Self { meaning: asked, columns: None }.describe(labels);
+        Err(malformed(place, &format!("{expected} (data.format)"), kind.describe(labels)))
+    }
+
+    /// What a row is and which column plays which role.
+    pub(crate) fn describe(&self, labels: &Labels) -> String {
+        let what = match self.meaning {
+            Meaning::Pairs => "pairs",
+            Meaning::Labelled => "labelled pairs",
+            Meaning::Triplets => "triplets",
+            Meaning::Scored => "n-way examples with teacher scores",
+        };
+        let columns = match (&self.columns, self.meaning) {
+            (Some(columns), _) => columns.describe(),
+            (None, Meaning::Pairs) => "[query, positive]".to_owned(),
+            (None, Meaning::Labelled) => "[query, document, label]".to_owned(),
+            (None, Meaning::Triplets) => "[query, positive, negative]".to_owned(),
+            (None, Meaning::Scored) => "[query, documents, scores]".to_owned(),
+        };
+        match self.meaning {
+            Meaning::Labelled => {
+                format!("{what}, {columns}, {} positive and {} negative", labels.positive, labels.negative)
+            }
+            _ => format!("{what}, {columns}"),
+        }
+    }
+
+    pub(super) fn shape(&self) -> String {
+        match (&self.columns, self.meaning) {
+            (Some(_), _) => "an object".to_owned(),
+            (None, Meaning::Pairs) => "an array of 2".to_owned(),
+            (None, _) => "an array of 3".to_owned(),
+        }
+    }
+}
+
+const EITHER: &str =
+    "an array [query, positive], [query, document, label], [query, positive, negative], or an object with named fields";
+
+fn array_meaning(members: &[Value], format: DataFormat, labels: &Labels, place: &Place) -> Result<Meaning, DataError> {
+    if members.len() > 1
+        && members
+            .iter()
+            .all(|member| member.is_number() || member.as_array().is_some_and(|pair| pair.iter().all(Value::is_number)))
+    {
+        let expected = "texts; rows of ids are read with data.format = reference and the folder of all three files";
+        return Err(malformed(place, expected, "numbers only".to_owned()));
+    }
+    match members {
+        [_, _] => Ok(Meaning::Pairs),
+        [_, _, Value::Array(scores)]
+            if !scores.is_empty() && scores.iter().all(|score| score.is_number() || score.is_null()) =>
+        {
+            Ok(Meaning::Scored)
+        }
+        [_, _, third] => Ok(match format {
+            DataFormat::LabeledPairs => Meaning::Labelled,
+            DataFormat::Triplets => Meaning::Triplets,
+            _ if is_label(third, labels) => Meaning::Labelled,
+            _ => Meaning::Triplets,
+        }),
+        _ => Err(malformed(place, EITHER, format!("an array of {}", members.len()))),
+    }
+}
+
+/// A number is a label, also a wrong one; a text is one only if it is one of the two or reads as a number.
+fn is_label(value: &Value, labels: &Labels) -> bool {
+    match value {
+        Value::Number(_) | Value::Bool(_) => true,
+        Value::String(text) => labels.is_positive(text).is_some() || text.trim().parse::<f64>().is_ok(),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+fn object_meaning(columns: &Columns) -> Meaning {
+    if columns.scores.is_some() {
+        Meaning::Scored
+    } else if columns.label.is_some() {
+        Meaning::Labelled
+    } else if columns.negatives.is_empty() {
+        Meaning::Pairs
+    } else {
+        Meaning::Triplets
+    }
+}

@@ -1,0 +1,185 @@
+//! From a JSON value to a row: arrays by position, objects by name.
+
+use serde_json::{Map, Value};
+
+use super::columns::Columns;
+use super::kind::{Meaning, RowKind};
+use crate::error::{DataError, Place};
+use crate::labels::{Labels, label_of};
+use crate::raw::unknown_label;
+use crate::row::Row;
+
+/// Reads one row of a known kind.
+pub(crate) fn parse_value(value: &Value, kind: &RowKind, labels: &Labels, place: &Place) -> Result<Row, DataError> {
+    let row = Reader { kind, labels, place };
+    match (value, &kind.columns) {
+        (Value::Array(members), None) => row.array(members),
+        (Value::Object(fields), Some(columns)) => row.object(fields, columns),
+        (other, _) => Err(row.mixed(shape_of(other))),
+    }
+}
+
+struct Reader<'a> {
+    kind: &'a RowKind,
+    labels: &'a Labels,
+    place: &'a Place,
+}
+
+impl Reader<'_> {
+    fn array(&self, members: &[Value]) -> Result<Row, DataError> {
+        match (self.kind.meaning, members) {
+            (Meaning::Pairs, [query, positives]) => {
+                Ok(Row::Pair { query: self.query(query)?, positives: self.texts(positives, "positive")? })
+            }
+            (Meaning::Labelled, [query, document, label]) => self.labelled(query, document, label),
+            (Meaning::Triplets, [query, positives, negatives]) => Ok(Row::Triplet {
+                query: self.query(query)?,
+                positives: self.texts(positives, "positive")?,
+                negatives: self.texts(negatives, "negative")?,
+            }),
+            (Meaning::Scored, [query, documents, scores]) => Ok(Row::Ready {
+                query: self.query(query)?,
+                documents: self.texts(documents, "documents")?,
+                scores: self.scores(scores)?,
+            }),
+            _ => Err(self.mixed(format!("an array of {}", members.len()))),
+        }
+    }
+
+    fn object(&self, fields: &Map<String, Value>, columns: &Columns) -> Result<Row, DataError> {
+        if let Some(name) = fields.keys().find(|name| columns.is_new_role(name)) {
+            return Err(self.mixed(format!("an object that also has `{name}`")));
+        }
+        let query = self.query(self.field(fields, &columns.query)?)?;
+        let mut positives = Vec::new();
+        for (column, role) in [(&columns.positive, "positive"), (&columns.document, "document")] {
+            if let Some(column) = column {
+                positives.extend(self.texts(self.field(fields, column)?, role)?);
+            }
+        }
+        if self.kind.meaning == Meaning::Labelled {
+            let label = columns.label.as_deref().unwrap_or_default();
+            let label = self.label(self.field(fields, label)?)?;
+            return match <[String; 1]>::try_from(positives) {
+                Ok([document]) => Ok(Row::Labelled { query, document, positive: label }),
+                Err(texts) => Err(malformed(self.place, "one document for one label", format!("{}", texts.len()))),
+            };
+        }
+        let mut negatives = Vec::new();
+        for column in &columns.negatives {
+            negatives.extend(self.texts(self.field(fields, column)?, "negative")?);
+        }
+        match self.kind.meaning {
+            Meaning::Scored => {
+                let scores = self.field(fields, columns.scores.as_deref().unwrap_or_default())?;
+                positives.append(&mut negatives);
+                Ok(Row::Ready { query, documents: positives, scores: self.scores(scores)? })
+            }
+            Meaning::Triplets => Ok(Row::Triplet { query, positives, negatives }),
+            Meaning::Pairs | Meaning::Labelled => Ok(Row::Pair { query, positives }),
+        }
+    }
+
+    fn labelled(&self, query: &Value, document: &Value, label: &Value) -> Result<Row, DataError> {
+        let positive = self.label(label)?;
+        match <[String; 1]>::try_from(self.texts(document, "document")?) {
+            Ok([document]) => Ok(Row::Labelled { query: self.query(query)?, document, positive }),
+            Err(texts) => Err(malformed(self.place, "one document for one label", format!("{}", texts.len()))),
+        }
+    }
+
+    fn field<'v>(&self, fields: &'v Map<String, Value>, name: &str) -> Result<&'v Value, DataError> {
+        fields.get(name).ok_or_else(|| malformed(self.place, &format!("field `{name}`"), "none".to_owned()))
+    }
+
+    fn query(&self, value: &Value) -> Result<String, DataError> {
+        match value {
+            Value::String(text) => Ok(text.clone()),
+            other => Err(malformed(self.place, "query: a text", brief(other))),
+        }
+    }
+
+    /// A text, an object with a text, or a list of these; null is an empty list.
+    fn texts(&self, value: &Value, field: &str) -> Result<Vec<String>, DataError> {
+        match value {
+            Value::Null => Ok(Vec::new()),
+            Value::Array(members) => members.iter().map(|member| document_text(member, field, self.place)).collect(),
+            one => Ok(vec![document_text(one, field, self.place)?]),
+        }
+    }
+
+    fn label(&self, value: &Value) -> Result<bool, DataError> {
+        let label = label_of(value).unwrap_or_else(|| brief(value));
+        match self.labels.is_positive(&label) {
+            Some(positive) => Ok(positive),
+            None => Err(unknown_label(self.place.clone(), self.labels, label)),
+        }
+    }
+
+    fn scores(&self, value: &Value) -> Result<Vec<f32>, DataError> {
+        let Value::Array(members) = value else {
+            return Err(malformed(self.place, "scores: a list of numbers", brief(value)));
+        };
+        members
+            .iter()
+            .map(|score| match score.as_f64() {
+                // A number too large for f32 becomes infinite and is refused with the row.
+                Some(score) => Ok(score as f32),
+                // Python writes NaN as null in some exporters.
+                None => Err(DataError::NonFinite {
+                    place: self.place.clone(),
+                    field: "scores".to_owned(),
+                    found: brief(score),
+                }),
+            })
+            .collect()
+    }
+
+    fn mixed(&self, found: String) -> DataError {
+        DataError::MixedRows { place: self.place.clone(), expected: self.kind.shape(), found }
+    }
+}
+
+/// A document: a text, or an object with `content` or `text`, and with a title in front if it has one.
+pub(crate) fn document_text(value: &Value, field: &str, place: &Place) -> Result<String, DataError> {
+    let found = match value {
+        Value::String(text) => return Ok(text.clone()),
+        Value::Object(fields) => match fields.get("content").or_else(|| fields.get("text")).and_then(Value::as_str) {
+            Some(text) => {
+                let title = fields.get("title").and_then(Value::as_str).unwrap_or_default();
+                return Ok(with_title(title, text));
+            }
+            None => format!("an object with {}", fields.keys().map(String::as_str).collect::<Vec<_>>().join(", ")),
+        },
+        other => brief(other),
+    };
+    Err(malformed(place, &format!("{field}: a text, or an object with `content` or `text`"), found))
+}
+
+/// BEIR's rule: title, space, text, without white space at the ends.
+pub(crate) fn with_title(title: &str, text: &str) -> String {
+    if title.is_empty() { text.to_owned() } else { format!("{title} {text}").trim().to_owned() }
+}
+
+/// A value in a message: its kind, and itself if it is short.
+pub(crate) fn brief(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.chars().count() > 40 => {
+            format!("the text \"{}...\"", text.chars().take(40).collect::<String>())
+        }
+        Value::Array(members) => format!("an array of {}", members.len()),
+        Value::Object(_) => "an object".to_owned(),
+        short => short.to_string(),
+    }
+}
+
+fn shape_of(value: &Value) -> String {
+    match value {
+        Value::Array(_) | Value::Object(_) => brief(value),
+        other => format!("{} alone", brief(other)),
+    }
+}
+
+pub(super) fn malformed(place: &Place, expected: &str, found: String) -> DataError {
+    DataError::Malformed { place: place.clone(), expected: expected.to_owned(), found }
+}

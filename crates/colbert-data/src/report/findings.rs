@@ -1,0 +1,284 @@
+//! The checks. Each looks for one thing and says how it is mended.
+
+use std::collections::HashSet;
+
+use super::words::{WordLengths, words};
+use super::{Finding, Severity};
+use crate::evaluation_set::EvaluationSet;
+use crate::normalise::{Twins, normalised, normalised_hash};
+use crate::raw::{Group, RawData};
+
+/// Cases shown with a finding.
+const EXAMPLES: usize = 3;
+/// Characters of a text shown in a case.
+const SHOWN: usize = 60;
+/// Other documents count as longer than the positives from this ratio of medians on.
+const LONGER: usize = 3;
+
+pub(super) fn find(raw: &RawData, evaluation: Option<&EvaluationSet>) -> Vec<Finding> {
+    let twins = Twins::find(&raw.collection);
+    let mut findings = Vec::new();
+    bad_rows(raw, &mut findings);
+    contradictions(raw, &twins, &mut findings);
+    echoes(raw, &mut findings);
+    counts(raw, &twins, &mut findings);
+    long_documents(raw, &mut findings);
+    flat_scores(raw, &mut findings);
+    if let Some(evaluation) = evaluation {
+        leakage(raw, evaluation, &mut findings);
+    }
+    findings
+}
+
+/// Counts cases and keeps the first few.
+#[derive(Default)]
+struct Cases {
+    count: u64,
+    examples: Vec<String>,
+}
+
+impl Cases {
+    fn add(&mut self, example: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+
+    /// A finding, if there was a case. `message` follows the count.
+    fn report(self, severity: Severity, name: &str, message: &str, mend: &str, findings: &mut Vec<Finding>) {
+        if self.count > 0 {
+            findings.push(Finding {
+                severity,
+                name: name.to_owned(),
+                count: self.count,
+                message: format!("{} {message}", self.count),
+                examples: self.examples,
+                mend: mend.to_owned(),
+            });
+        }
+    }
+
+    fn of(count: u64) -> Self {
+        Self { count, examples: Vec::new() }
+    }
+}
+
+fn shown(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.chars().count() <= SHOWN { text } else { format!("{}...", text.chars().take(SHOWN).collect::<String>()) }
+}
+
+fn groups(raw: &RawData) -> impl Iterator<Item = (u32, &Group)> {
+    raw.groups.iter().enumerate().map(|(qid, group)| (qid as u32, group))
+}
+
+fn bad_rows(raw: &RawData, findings: &mut Vec<Finding>) {
+    let bad = &raw.bad_rows;
+    let kinds: Vec<_> = bad.by_kind.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
+    let examples = bad.first.iter().map(|row| row.message.clone()).collect();
+    let message = format!("rows are wrong and were left out ({})", kinds.join(", "));
+    Cases { count: bad.total(), examples }.report(
+        Severity::Error,
+        "bad_rows",
+        &message,
+        "mend the rows named here",
+        findings,
+    );
+}
+
+fn contradictions(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
+    let (mut same, mut nearly) = (Cases::default(), Cases::default());
+    for (qid, group) in groups(raw) {
+        for &pid in &group.negatives {
+            let case = || format!("{} | {}", shown(raw.queries.text(qid)), shown(raw.collection.text(pid)));
+            if group.positives.contains(&pid) {
+                same.add(case);
+            } else if twins.of(pid).iter().any(|twin| group.positives.contains(twin)) {
+                nearly.add(case);
+            }
+        }
+    }
+    same.report(
+        Severity::Error,
+        "positive_and_negative",
+        "times the same text is positive and negative for one query",
+        "remove one of the two rows; as it is, the text counts as a positive",
+        findings,
+    );
+    nearly.report(
+        Severity::Warning,
+        "nearly_positive_and_negative",
+        "negatives equal a positive of their query up to white space and case",
+        "remove those negatives: the model is taught both that they match and that they do not",
+        findings,
+    );
+}
+
+fn echoes(raw: &RawData, findings: &mut Vec<Finding>) {
+    let mut cases = Cases::default();
+    for (qid, group) in groups(raw) {
+        let query = normalised(raw.queries.text(qid));
+        if group.positives.iter().any(|&pid| normalised(raw.collection.text(pid)) == query) {
+            cases.add(|| shown(raw.queries.text(qid)));
+        }
+    }
+    cases.report(
+        Severity::Warning,
+        "query_equals_positive",
+        "queries are their own positive, up to white space and case",
+        "check which column is the query; remove such rows, which teach nothing",
+        findings,
+    );
+}
+
+fn counts(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
+    let (mut without_positives, mut without_negatives, mut several) =
+        (Cases::default(), Cases::default(), Cases::default());
+    for (qid, group) in groups(raw) {
+        let case = || shown(raw.queries.text(qid));
+        if group.positives.is_empty() {
+            without_positives.add(case);
+            continue;
+        }
+        if group.positives.len() > 1 {
+            several.add(case);
+        }
+        if group.negatives.is_empty() && raw.ready.is_empty() {
+            without_negatives.count += 1;
+        }
+    }
+    let mut equal = Cases::default();
+    for group in twins.groups() {
+        equal.add(|| shown(raw.collection.text(group[0])));
+    }
+    let says = |cases: Cases, severity, name, message, mend, findings: &mut Vec<Finding>| {
+        cases.report(severity, name, message, mend, findings);
+    };
+    says(
+        without_positives,
+        Severity::Warning,
+        "no_positive",
+        "queries have no positive and give no example",
+        "give each a positive; check data.positive_label",
+        findings,
+    );
+    says(
+        Cases::of(raw.counts.duplicates),
+        Severity::Note,
+        "duplicate_rows",
+        "rows say nothing that an earlier row did not",
+        "nothing to do: each fact counts once",
+        findings,
+    );
+    says(
+        equal,
+        Severity::Note,
+        "equal_documents",
+        "groups of documents differ in white space and case only",
+        "nothing to do: none becomes a negative where another is a positive",
+        findings,
+    );
+    says(
+        several,
+        Severity::Note,
+        "several_positives",
+        "queries have several positives",
+        "nothing to do: every positive gets its examples",
+        findings,
+    );
+    says(
+        without_negatives,
+        Severity::Note,
+        "no_negative",
+        "queries have no negative of their own",
+        "negatives.num_new_negatives adds some (0 would leave these queries without an example)",
+        findings,
+    );
+    says(
+        Cases::of(raw.counts.empty_documents),
+        Severity::Note,
+        "empty_documents",
+        "documents without text, which no judgement needs, were left out",
+        "nothing to do",
+        findings,
+    );
+    says(
+        Cases::of(raw.counts.blank_lines),
+        Severity::Note,
+        "blank_lines",
+        "blank lines were passed over",
+        "nothing to do",
+        findings,
+    );
+}
+
+/// Documents that are much longer than the positives are told apart by their length alone.
+fn long_documents(raw: &RawData, findings: &mut Vec<Finding>) {
+    let positives: HashSet<u32> = raw.groups.iter().flat_map(|group| group.positives.iter().copied()).collect();
+    let lengths = |of_positives: bool| {
+        let pids = (0..raw.collection.len() as u32).filter(|pid| positives.contains(pid) == of_positives);
+        WordLengths::of_lengths(pids.map(|pid| words(raw.collection.text(pid))).collect())
+    };
+    let (positive, other) = (lengths(true), lengths(false));
+    if !positives.is_empty() && other.median >= LONGER * positive.median.max(1) {
+        Cases::of((raw.collection.len() - positives.len()) as u64).report(
+            Severity::Warning,
+            "long_negatives",
+            &format!(
+                "documents that are no positive have a median of {} words, positives one of {}",
+                other.median, positive.median
+            ),
+            "cut data.all_documents into passages as long as the positives",
+            findings,
+        );
+    }
+}
+
+fn flat_scores(raw: &RawData, findings: &mut Vec<Finding>) {
+    let mut cases = Cases::default();
+    for example in &raw.ready {
+        let Some(scores) = &example.scores else { continue };
+        if scores.len() > 1 && scores.iter().all(|score| *score == scores[0]) {
+            cases.add(|| shown(raw.queries.text(example.query)));
+        }
+    }
+    cases.report(
+        Severity::Warning,
+        "flat_scores",
+        "examples have the same teacher score for every document",
+        "check the scores; such an example teaches that nothing is better than anything",
+        findings,
+    );
+}
+
+fn leakage(raw: &RawData, evaluation: &EvaluationSet, findings: &mut Vec<Finding>) {
+    let (mut queries, mut documents) = (Cases::default(), Cases::default());
+    let trained: HashSet<u64> = raw.queries.iter().map(normalised_hash).collect();
+    for query in evaluation.queries.iter().filter(|query| trained.contains(&normalised_hash(query))) {
+        queries.add(|| shown(query));
+    }
+    let positives: HashSet<u32> = raw.groups.iter().flat_map(|group| group.positives.iter().copied()).collect();
+    let trained: HashSet<u64> = positives.iter().map(|&pid| normalised_hash(raw.collection.text(pid))).collect();
+    let mut seen = HashSet::new();
+    for pid in (0..evaluation.queries.len() as u32).flat_map(|qid| evaluation.judgements.positives(qid)) {
+        let text = evaluation.collection.text(pid);
+        if seen.insert(pid) && trained.contains(&normalised_hash(text)) {
+            documents.add(|| shown(text));
+        }
+    }
+    queries.report(
+        Severity::Warning,
+        "leaked_queries",
+        "evaluation queries are trained on, up to white space and case",
+        "remove them from one side; the measured quality is better than the true one",
+        findings,
+    );
+    documents.report(
+        Severity::Warning,
+        "leaked_documents",
+        "documents relevant in the evaluation are positives in training",
+        "fine if real queries share documents with the training data; if not, split the data by document",
+        findings,
+    );
+}

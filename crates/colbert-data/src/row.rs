@@ -1,0 +1,87 @@
+//! One row of training data, whatever file or value it came from.
+
+use crate::error::{DataError, Place};
+
+/// What one row says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Row {
+    Pair {
+        query: String,
+        positives: Vec<String>,
+    },
+    Labelled {
+        query: String,
+        document: String,
+        positive: bool,
+    },
+    Triplet {
+        query: String,
+        positives: Vec<String>,
+        negatives: Vec<String>,
+    },
+    /// An example as it is to be trained on, the positive first.
+    Ready {
+        query: String,
+        documents: Vec<String>,
+        scores: Vec<f32>,
+    },
+}
+
+impl Row {
+    pub(crate) fn query(&self) -> &str {
+        match self {
+            Self::Pair { query, .. }
+            | Self::Labelled { query, .. }
+            | Self::Triplet { query, .. }
+            | Self::Ready { query, .. } => query,
+        }
+    }
+
+    /// Refuses texts of white space, rows without a positive, and scores that are missing or not finite.
+    pub(crate) fn check(&self, place: &Place) -> Result<(), DataError> {
+        let filled = |text: &str, field: &str| {
+            if text.trim().is_empty() {
+                return Err(DataError::EmptyText { place: place.clone(), field: field.to_owned() });
+            }
+            Ok(())
+        };
+        let some = |texts: &[String], expected: &str| {
+            if texts.is_empty() {
+                let (expected, found) = (expected.to_owned(), "an empty list".to_owned());
+                return Err(DataError::Malformed { place: place.clone(), expected, found });
+            }
+            Ok(())
+        };
+        filled(self.query(), "query")?;
+        match self {
+            Self::Pair { positives, .. } => {
+                some(positives, "at least one positive")?;
+                positives.iter().try_for_each(|text| filled(text, "positive"))
+            }
+            Self::Labelled { document, .. } => filled(document, "document"),
+            Self::Triplet { positives, negatives, .. } => {
+                some(positives, "at least one positive")?;
+                positives.iter().try_for_each(|text| filled(text, "positive"))?;
+                negatives.iter().try_for_each(|text| filled(text, "negative"))
+            }
+            Self::Ready { documents, scores, .. } => {
+                some(documents, "at least one document")?;
+                documents.iter().try_for_each(|text| filled(text, "document"))?;
+                check_scores(scores, documents.len(), place)
+            }
+        }
+    }
+}
+
+/// Refuses scores that are not finite or not as many as the documents.
+pub(crate) fn check_scores(scores: &[f32], documents: usize, place: &Place) -> Result<(), DataError> {
+    if scores.len() != documents {
+        return Err(DataError::ScoreCount { place: place.clone(), documents, scores: scores.len() });
+    }
+    match scores.iter().find(|score| !score.is_finite()) {
+        Some(score) => {
+            Err(DataError::NonFinite { place: place.clone(), field: "scores".to_owned(), found: score.to_string() })
+        }
+        None => Ok(()),
+    }
+}

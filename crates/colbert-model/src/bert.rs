@@ -1,0 +1,283 @@
+//! The BERT encoder (Devlin et al. 2018), with Hugging Face's tensor names (transformers 4.55, `modeling_bert.py`).
+//!
+//! Field names spell the checkpoint's: `self_` stands for `self`, `layer_norm` for `LayerNorm`.
+
+use burn::module::Module;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::encoder::{Encoder, EncoderInput};
+use crate::error::ModelError;
+use crate::dropout::{Dropout, DropoutSeed};
+use crate::layers::{Embedding, LayerNorm, Linear, attention, gelu_erf};
+use crate::weights::Weights;
+
+/// The part of `config.json` that the encoder reads. Defaults are transformers' `BertConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BertConfig {
+    /// Rows of the word embedding matrix.
+    pub vocab_size: usize,
+    /// Size of a hidden vector.
+    pub hidden_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads of a layer.
+    pub num_attention_heads: usize,
+    /// Size of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Activation of the feed-forward layer; only `gelu` (by the error function) is supported.
+    #[serde(default = "gelu_name")]
+    pub hidden_act: String,
+    /// Dropout after embeddings, attention output and feed-forward output.
+    #[serde(default = "tenth")]
+    pub hidden_dropout_prob: f64,
+    /// Dropout on attention weights.
+    #[serde(default = "tenth")]
+    pub attention_probs_dropout_prob: f64,
+    /// Longest sequence, in tokens.
+    #[serde(default = "positions")]
+    pub max_position_embeddings: usize,
+    /// Rows of the token type embedding matrix; only row 0 is used.
+    #[serde(default = "two")]
+    pub type_vocab_size: usize,
+    /// Epsilon of layer normalisation.
+    #[serde(default = "tiny")]
+    pub layer_norm_eps: f64,
+    /// Standard deviation that new weights are drawn with.
+    #[serde(default = "init_range")]
+    pub initializer_range: f64,
+    /// Only `absolute` is supported.
+    #[serde(default = "absolute")]
+    pub position_embedding_type: String,
+}
+
+fn gelu_name() -> String {
+    "gelu".to_owned()
+}
+fn absolute() -> String {
+    "absolute".to_owned()
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn positions() -> usize {
+    512
+}
+fn two() -> usize {
+    2
+}
+fn tiny() -> f64 {
+    1e-12
+}
+fn init_range() -> f64 {
+    0.02
+}
+
+impl BertConfig {
+    /// Names the first field that asks for something this encoder does not do: (field, found, expected).
+    pub(crate) fn unsupported(&self) -> Option<(&'static str, String, String)> {
+        if self.hidden_act != "gelu" {
+            return Some(("hidden_act", self.hidden_act.clone(), "\"gelu\"".to_owned()));
+        }
+        if self.position_embedding_type != "absolute" {
+            return Some(("position_embedding_type", self.position_embedding_type.clone(), "\"absolute\"".to_owned()));
+        }
+        if self.num_attention_heads == 0 || self.hidden_size % self.num_attention_heads != 0 {
+            let expected = format!("a divisor of hidden_size = {}", self.hidden_size);
+            return Some(("num_attention_heads", self.num_attention_heads.to_string(), expected));
+        }
+        None
+    }
+}
+
+#[derive(Module, Debug)]
+struct BertEmbeddings<B: Backend> {
+    word_embeddings: Embedding<B>,
+    position_embeddings: Embedding<B>,
+    token_type_embeddings: Embedding<B>,
+    layer_norm: LayerNorm<B>,
+    dropout: Dropout,
+}
+
+impl<B: Backend> BertEmbeddings<B> {
+    fn forward(&self, ids: Tensor<B, 2, Int>, seed: Option<DropoutSeed>) -> Tensor<B, 3> {
+        let [_, length] = ids.dims();
+        let device = ids.device();
+        let positions = Tensor::<B, 1, Int>::arange(0..length as i64, &device).unsqueeze::<2>();
+        let token_type = Tensor::<B, 2, Int>::zeros([1, 1], &device);
+        let sum = self.word_embeddings.forward(ids)
+            + (self.position_embeddings.forward(positions) + self.token_type_embeddings.forward(token_type));
+        self.dropout.forward(self.layer_norm.forward(sum), seed)
+    }
+}
+
+#[derive(Module, Debug)]
+struct SelfAttention<B: Backend> {
+    query: Linear<B>,
+    key: Linear<B>,
+    value: Linear<B>,
+    dropout: Dropout,
+}
+
+/// A projection, dropout, and the normalised sum with the input before it.
+#[derive(Module, Debug)]
+struct ResidualOutput<B: Backend> {
+    dense: Linear<B>,
+    layer_norm: LayerNorm<B>,
+    dropout: Dropout,
+}
+
+impl<B: Backend> ResidualOutput<B> {
+    fn forward(&self, hidden: Tensor<B, 3>, input: Tensor<B, 3>, seed: Option<DropoutSeed>) -> Tensor<B, 3> {
+        self.layer_norm.forward(self.dropout.forward(self.dense.forward(hidden), seed) + input)
+    }
+}
+
+#[derive(Module, Debug)]
+struct Attention<B: Backend> {
+    self_: SelfAttention<B>,
+    output: ResidualOutput<B>,
+}
+
+#[derive(Module, Debug)]
+struct Intermediate<B: Backend> {
+    dense: Linear<B>,
+}
+
+#[derive(Module, Debug)]
+struct BertLayer<B: Backend> {
+    attention: Attention<B>,
+    intermediate: Intermediate<B>,
+    output: ResidualOutput<B>,
+}
+
+impl<B: Backend> BertLayer<B> {
+    fn forward(
+        &self,
+        input: Tensor<B, 3>,
+        attended: &Tensor<B, 2, Bool>,
+        heads: usize,
+        seed: Option<DropoutSeed>,
+    ) -> Tensor<B, 3> {
+        let place = |place| seed.map(|seed| seed.child(place));
+        let a = &self.attention.self_;
+        let projected = [a.query.forward(input.clone()), a.key.forward(input.clone()), a.value.forward(input.clone())];
+        let mixed = attention(projected, attended, heads, (&a.dropout, place(0)));
+        let hidden = self.attention.output.forward(mixed, input, place(1));
+        let wide = gelu_erf(self.intermediate.dense.forward(hidden.clone()));
+        self.output.forward(wide, hidden, place(2))
+    }
+}
+
+#[derive(Module, Debug)]
+struct BertLayers<B: Backend> {
+    layer: Vec<BertLayer<B>>,
+}
+
+/// The pooler of a checkpoint: carried along so that an exported directory has it, never used.
+#[derive(Module, Debug)]
+struct Pooler<B: Backend> {
+    dense: Linear<B>,
+}
+
+/// BERT: embeddings and a stack of transformer layers.
+#[derive(Module, Debug)]
+pub struct Bert<B: Backend> {
+    embeddings: BertEmbeddings<B>,
+    encoder: BertLayers<B>,
+    pooler: Option<Pooler<B>>,
+    heads: usize,
+    hidden_size: usize,
+    max_positions: usize,
+}
+
+impl<B: Backend> Bert<B> {
+    /// Builds the encoder out of `weights`, taking each tensor it uses. The pooler is taken if it is there.
+    ///
+    /// # Errors
+    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
+    pub fn from_weights(config: &BertConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
+        let hidden = config.hidden_size;
+        let dropout = || Dropout { probability: config.hidden_dropout_prob };
+        let mut layer = Vec::with_capacity(config.num_hidden_layers);
+        for i in 0..config.num_hidden_layers {
+            let at = |part: &str| format!("encoder.layer.{i}.{part}");
+            layer.push(BertLayer {
+                attention: Attention {
+                    self_: SelfAttention {
+                        query: weights.linear(&at("attention.self.query"), [hidden, hidden], device)?,
+                        key: weights.linear(&at("attention.self.key"), [hidden, hidden], device)?,
+                        value: weights.linear(&at("attention.self.value"), [hidden, hidden], device)?,
+                        dropout: Dropout { probability: config.attention_probs_dropout_prob },
+                    },
+                    output: ResidualOutput {
+                        dense: weights.linear(&at("attention.output.dense"), [hidden, hidden], device)?,
+                        layer_norm: weights.layer_norm(&at("attention.output.LayerNorm"), config, device)?,
+                        dropout: dropout(),
+                    },
+                },
+                intermediate: Intermediate {
+                    dense: weights.linear(&at("intermediate.dense"), [config.intermediate_size, hidden], device)?,
+                },
+                output: ResidualOutput {
+                    dense: weights.linear(&at("output.dense"), [hidden, config.intermediate_size], device)?,
+                    layer_norm: weights.layer_norm(&at("output.LayerNorm"), config, device)?,
+                    dropout: dropout(),
+                },
+            });
+        }
+        let pooler = if weights.contains("pooler.dense.weight") {
+            Some(Pooler { dense: weights.linear("pooler.dense", [hidden, hidden], device)? })
+        } else {
+            None
+        };
+        let table = |weights: &mut Weights, name: &str, rows: usize| {
+            weights.embedding(&format!("embeddings.{name}"), [rows, hidden], device)
+        };
+        Ok(Self {
+            embeddings: BertEmbeddings {
+                word_embeddings: table(weights, "word_embeddings", config.vocab_size)?,
+                position_embeddings: table(weights, "position_embeddings", config.max_position_embeddings)?,
+                token_type_embeddings: table(weights, "token_type_embeddings", config.type_vocab_size)?,
+                layer_norm: weights.layer_norm("embeddings.LayerNorm", config, device)?,
+                dropout: dropout(),
+            },
+            encoder: BertLayers { layer },
+            pooler,
+            heads: config.num_attention_heads,
+            hidden_size: hidden,
+            max_positions: config.max_position_embeddings,
+        })
+    }
+
+    /// The output of the embeddings and of every layer, `[sequences, length, hidden_size]` each.
+    pub fn hidden_states(&self, input: EncoderInput<B>) -> Vec<Tensor<B, 3>> {
+        let seed = |place| input.dropout.map(|seed| seed.child(place));
+        let mut states = vec![self.embeddings.forward(input.ids, seed(0))];
+        for (layer, place) in self.encoder.layer.iter().zip(1..) {
+            let last = states[states.len() - 1].clone();
+            states.push(layer.forward(last, &input.attended, self.heads, seed(place)));
+        }
+        states
+    }
+}
+
+impl<B: Backend> Encoder<B> for Bert<B> {
+    fn forward(&self, input: EncoderInput<B>) -> Tensor<B, 3> {
+        let mut states = self.hidden_states(input);
+        states.pop().expect("the embeddings are there even without a layer")
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn max_positions(&self) -> usize {
+        self.max_positions
+    }
+
+    fn tensor_prefix(&self) -> &'static str {
+        "bert."
+    }
+}

@@ -1,0 +1,183 @@
+//! What can go wrong with a model: files, tensors, tokenizers.
+
+use std::path::PathBuf;
+
+/// An error of this crate. Every message says what was found and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The named directory is not there.
+    #[error(
+        "no model directory at {}: give the path of a folder that holds config.json, model.safetensors and tokenizer.json",
+        path.display()
+    )]
+    NoSuchDirectory {
+        /// Path that was given.
+        path: PathBuf,
+    },
+    /// A file of a model directory is missing.
+    #[error("{} is missing: {hint}", path.display())]
+    MissingFile {
+        /// The file.
+        path: PathBuf,
+        /// How to get it.
+        hint: &'static str,
+    },
+    /// Reading or writing failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// `read`, `write`, `rename`, `create`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A JSON file does not parse or lacks a field.
+    #[error("{}: expected {expected}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What should have been there.
+        expected: &'static str,
+        /// Where parsing stopped.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The encoder family is not one of ours.
+    #[error("{}: model_type \"{found}\" is not supported; supported: {supported}", path.display())]
+    UnknownArchitecture {
+        /// `config.json`.
+        path: PathBuf,
+        /// Its `model_type`.
+        found: String,
+        /// What would have been accepted.
+        supported: &'static str,
+    },
+    /// A field of `config.json` asks for something this encoder does not do.
+    #[error("{}: {field} = {found} is not supported; expected {expected}", path.display())]
+    UnsupportedConfig {
+        /// `config.json`.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would have been accepted.
+        expected: String,
+    },
+    /// A weight file cannot be read: cut short, or its header lies.
+    #[error("{} is not a whole safetensors file; download or copy it again", path.display())]
+    BrokenSafetensors {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        #[source]
+        source: safetensors::SafeTensorError,
+    },
+    /// A tensor is not in the weight file.
+    #[error("{}: tensor {name} is missing", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// Tensor name as this project spells it.
+        name: String,
+    },
+    /// A tensor has the wrong shape.
+    #[error("{}: tensor {name} has shape {found:?}, expected {expected:?}{hint}", path.display())]
+    WrongShape {
+        /// The file.
+        path: PathBuf,
+        /// Tensor name.
+        name: String,
+        /// Shape in the file.
+        found: Vec<usize>,
+        /// Shape that config.json or the options ask for.
+        expected: Vec<usize>,
+        /// What to do, starting with a semicolon, or nothing.
+        hint: String,
+    },
+    /// A tensor has an element type that is not a float.
+    #[error("{}: tensor {name} holds {found}; expected f32, f16 or bf16", path.display())]
+    WrongDtype {
+        /// The file.
+        path: PathBuf,
+        /// Tensor name.
+        name: String,
+        /// Its element type.
+        found: String,
+    },
+    /// A tensor holds NaN or infinity.
+    #[error("{}: tensor {name} holds a value that is not finite (element {index}); the model is damaged", path.display())]
+    NonFiniteWeight {
+        /// The file.
+        path: PathBuf,
+        /// Tensor name.
+        name: String,
+        /// Flat index of the first such value.
+        index: usize,
+    },
+    /// The tokenizer cannot be read or used.
+    #[error("{}: {message}", path.display())]
+    Tokenizer {
+        /// Tokenizer file or folder.
+        path: PathBuf,
+        /// What the tokenizers library says.
+        message: String,
+    },
+    /// A token that ColBERT needs is not in the vocabulary.
+    #[error(
+        "{}: the vocabulary has no token {token}, which is needed as {role}; this encoder needs a token of its own for it",
+        path.display()
+    )]
+    MissingToken {
+        /// Tokenizer file or folder.
+        path: PathBuf,
+        /// The token.
+        token: String,
+        /// What it would be used for.
+        role: &'static str,
+    },
+    /// Tokenizer and embedding matrix do not fit.
+    #[error(
+        "{}: the tokenizer has ids up to {largest_id} but the encoder has only {vocab_size} word embeddings; \
+         tokenizer and weights are not of the same model",
+        path.display()
+    )]
+    VocabularyTooLarge {
+        /// Tokenizer file or folder.
+        path: PathBuf,
+        /// Largest id the tokenizer can give.
+        largest_id: u32,
+        /// Rows of the embedding matrix.
+        vocab_size: usize,
+    },
+    /// A length limit does not fit the encoder.
+    #[error("{option} = {found} is out of range: expected {minimum} to {maximum}")]
+    LengthOutOfRange {
+        /// `query_maxlen` or `doc_maxlen`.
+        option: &'static str,
+        /// What was asked for, in tokens.
+        found: usize,
+        /// Smallest length that has room for the markers.
+        minimum: usize,
+        /// Positions the encoder has.
+        maximum: usize,
+    },
+    /// `artifact.metadata` cannot be used.
+    #[error("{} cannot be used", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: colbert_config::ConfigError,
+    },
+    /// The output folder exists already.
+    #[error("{} exists already; choose another folder or ask to overwrite it", path.display())]
+    OutputExists {
+        /// The folder.
+        path: PathBuf,
+    },
+}

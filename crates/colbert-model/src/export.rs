@@ -1,0 +1,224 @@
+//! Writing the one directory that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs all load.
+//!
+//! Which file serves whom is in docs/interop.md. The directory is written beside its final name and renamed.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use colbert_config::ArtifactMetadata;
+use serde_json::{Value, json};
+
+use crate::error::ModelError;
+use crate::load::SourceFiles;
+use crate::settings::ColbertSettings;
+use crate::weights::{HostTensor, safetensors_bytes};
+
+/// Everything a model directory is made of.
+#[derive(Debug)]
+pub struct Export<'a> {
+    /// Tensors by their names in the file: the encoder's under its prefix, and `linear.weight`.
+    pub tensors: &'a [(String, HostTensor)],
+    /// Lengths, markers, masks.
+    pub settings: &'a ColbertSettings,
+    /// What the source directory said about encoder and tokenizer.
+    pub files: &'a SourceFiles,
+    /// `artifact.metadata`.
+    pub metadata: &'a ArtifactMetadata,
+    /// Further files: name and content, such as a model card.
+    pub extra: &'a [(&'a str, String)],
+}
+
+/// Writes the directory at `path`.
+///
+/// # Errors
+/// The folder exists and `overwrite` is false, or the disk refuses; then nothing is left under `path` that was not there.
+pub fn export(export: &Export<'_>, path: &Path, overwrite: bool) -> Result<(), ModelError> {
+    if path.exists() && !overwrite {
+        return Err(ModelError::OutputExists { path: path.to_owned() });
+    }
+    let name = path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let beside = |what: &str| parent.join(format!(".{name}.{what}-{}", std::process::id()));
+    let (partial, replaced) = (beside("partial"), beside("replaced"));
+    if let Err(error) = write_directory(export, &partial) {
+        // The first error is the one to tell; a leftover of our own under a temporary name is harmless.
+        drop(fs::remove_dir_all(&partial));
+        return Err(error);
+    }
+    let rename = |from: &Path, to: &Path| {
+        fs::rename(from, to).map_err(|source| ModelError::Io { action: "rename", path: to.to_owned(), source })
+    };
+    if path.exists() {
+        rename(path, &replaced)?;
+        rename(&partial, path)?;
+        fs::remove_dir_all(&replaced).map_err(|source| ModelError::Io { action: "remove", path: replaced, source })
+    } else {
+        rename(&partial, path)
+    }
+}
+
+fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError> {
+    let create = |path: &Path| {
+        fs::create_dir_all(path).map_err(|source| ModelError::Io { action: "create", path: path.to_owned(), source })
+    };
+    create(&folder.join("1_Dense"))?;
+    let linear = export.tensors.iter().find(|(name, _)| name == "linear.weight");
+    let Some((_, linear)) = linear else {
+        return Err(ModelError::MissingTensor { path: folder.to_owned(), name: "linear.weight".to_owned() });
+    };
+    let model = safetensors_bytes(export.tensors)?;
+    let dense = safetensors_bytes(&[("linear.weight".to_owned(), linear.clone())])?;
+    let mut files: Vec<(&str, Vec<u8>)> = vec![("model.safetensors", model), ("1_Dense/model.safetensors", dense)];
+    for (name, value) in json_files(export, linear) {
+        files.push((name, pretty(&value)));
+    }
+    let metadata = export.metadata.to_json_string();
+    let metadata = metadata.map_err(|source| ModelError::Metadata { path: folder.join("artifact.metadata"), source })?;
+    files.push(("artifact.metadata", metadata.into_bytes()));
+    files.push(("vocab.txt", vocabulary(export.files).into_bytes()));
+    files.extend(export.extra.iter().map(|(name, text)| (*name, text.clone().into_bytes())));
+    for (name, bytes) in files {
+        write_synced(&folder.join(name), &bytes)?;
+    }
+    Ok(())
+}
+
+/// The JSON files of the directory, by name.
+fn json_files(export: &Export<'_>, linear: &HostTensor) -> Vec<(&'static str, Value)> {
+    let settings = export.settings;
+    let mut config = export.files.config.clone();
+    config["architectures"] = json!(["BertModel"]);
+    if let Some(fields) = config.as_object_mut() {
+        for left_over in ["auto_map", "_name_or_path"] {
+            fields.remove(left_over);
+        }
+    }
+    vec![
+        ("config.json", config),
+        ("tokenizer.json", tokenizer_json(export)),
+        ("tokenizer_config.json", tokenizer_config(export)),
+        ("special_tokens_map.json", special_tokens()),
+        (
+            "modules.json",
+            json!([
+                {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+                {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"},
+            ]),
+        ),
+        (
+            "sentence_bert_config.json",
+            json!({"max_seq_length": settings.doc_maxlen - 1, "do_lower_case": false}),
+        ),
+        (
+            "1_Dense/config.json",
+            json!({
+                "in_features": linear.shape[1],
+                "out_features": linear.shape[0],
+                "bias": false,
+                "activation_function": if settings.use_relu {
+                    "torch.nn.modules.activation.ReLU"
+                } else {
+                    "torch.nn.modules.linear.Identity"
+                },
+                "use_residual": false,
+            }),
+        ),
+        ("config_sentence_transformers.json", sentence_transformers_config(settings)),
+    ]
+}
+
+/// PyLate's dialect, which sentence-transformers 6 and pylate-rs read too.
+fn sentence_transformers_config(settings: &ColbertSettings) -> Value {
+    let punctuation = (0u8..128).map(char::from).filter(char::is_ascii_punctuation).map(String::from);
+    let skiplist: Vec<String> = if settings.mask_punctuation { punctuation.collect() } else { Vec::new() };
+    json!({
+        "model_type": "ColBERT",
+        "__version__": {"sentence_transformers": "5.3.0", "transformers": "5.3.0", "pytorch": "2.9.0"},
+        "prompts": {},
+        "default_prompt_name": null,
+        "similarity_fn_name": "MaxSim",
+        "query_prefix": settings.query_token_id,
+        "document_prefix": settings.doc_token_id,
+        "query_length": settings.query_maxlen,
+        "document_length": settings.doc_maxlen,
+        "attend_to_expansion_tokens": settings.attend_to_mask_tokens,
+        "skiplist_words": skiplist,
+        "do_query_expansion": true,
+    })
+}
+
+/// The source's tokenizer with both markers listed as added tokens, without which pylate-rs cuts them into pieces.
+fn tokenizer_json(export: &Export<'_>) -> Value {
+    let mut tokenizer = export.files.tokenizer.clone();
+    let markers = [&export.settings.query_token_id, &export.settings.doc_token_id];
+    let ids: Vec<Option<Value>> =
+        markers.iter().map(|marker| tokenizer["model"]["vocab"].get(marker.as_str()).cloned()).collect();
+    if !tokenizer["added_tokens"].is_array() {
+        tokenizer["added_tokens"] = json!([]);
+    }
+    if let Some(added) = tokenizer["added_tokens"].as_array_mut() {
+        for (marker, id) in markers.into_iter().zip(ids) {
+            let listed = added.iter().any(|token| token["content"] == json!(marker));
+            if let (false, Some(id)) = (listed, id) {
+                added.push(json!({
+                    "id": id, "content": marker, "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": true,
+                }));
+            }
+        }
+        added.sort_by_key(|token| token["id"].as_u64());
+    }
+    tokenizer
+}
+
+/// The source's settings, with the names and the padding token that every stack agrees on.
+fn tokenizer_config(export: &Export<'_>) -> Value {
+    let mut config = if export.files.tokenizer_config.is_object() {
+        export.files.tokenizer_config.clone()
+    } else {
+        json!({"do_lower_case": export.files.tokenizer["normalizer"]["lowercase"].as_bool().unwrap_or(true)})
+    };
+    // PyLate saves [MASK] here; colbert-ai then drops every expansion token without a word.
+    config["pad_token"] = json!("[PAD]");
+    config["mask_token"] = json!("[MASK]");
+    config["cls_token"] = json!("[CLS]");
+    config["sep_token"] = json!("[SEP]");
+    config["unk_token"] = json!("[UNK]");
+    config["tokenizer_class"] = json!("BertTokenizer");
+    config["model_max_length"] = json!(export.settings.doc_maxlen.max(512));
+    config
+}
+
+fn special_tokens() -> Value {
+    json!({
+        "cls_token": "[CLS]", "mask_token": "[MASK]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]",
+    })
+}
+
+/// `vocab.txt`: the source's, or the vocabulary of `tokenizer.json` in the order of its ids.
+fn vocabulary(files: &SourceFiles) -> String {
+    if let Some(text) = &files.vocab {
+        return text.clone();
+    }
+    let mut entries: Vec<(u64, &String)> = files.tokenizer["model"]["vocab"]
+        .as_object()
+        .map(|vocab| vocab.iter().filter_map(|(token, id)| Some((id.as_u64()?, token))).collect())
+        .unwrap_or_default();
+    entries.sort_unstable();
+    entries.into_iter().map(|(_, token)| format!("{token}\n")).collect()
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    let fail = |source| ModelError::Io { action: "write", path: path.to_owned(), source };
+    let mut file = File::create(path).map_err(fail)?;
+    file.write_all(bytes).map_err(fail)?;
+    file.sync_all().map_err(fail)
+}

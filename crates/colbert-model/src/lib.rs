@@ -1,0 +1,40 @@
+//! A late-interaction (ColBERT) model on burn: token encoder, linear projection, masks, MaxSim; loading and export.
+//!
+//! - [`Bert`] is the token encoder, [`Encoder`] the trait another one implements.
+//! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
+//! - [`Colbert`] puts encoder and projection together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
+//! - [`Pretrained`] reads a Hugging Face directory, [`export`] writes the one that every late-interaction stack loads.
+//!
+//! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
+
+mod bert;
+mod colbert;
+mod dropout;
+mod embeddings;
+mod encoder;
+mod error;
+mod export;
+mod layers;
+mod load;
+mod maxsim;
+mod parameters;
+mod settings;
+mod tokenizer;
+mod tokens;
+mod weights;
+
+pub use bert::{Bert, BertConfig};
+pub use colbert::Colbert;
+pub use dropout::{Dropout, DropoutSeed};
+pub use embeddings::{EmbeddingGroup, Embeddings};
+pub use encoder::{Encoder, EncoderInput};
+pub use error::ModelError;
+pub use export::{Export, export};
+pub use layers::Linear;
+pub use load::{LoadReport, Pretrained, SourceFiles};
+pub use maxsim::maxsim;
+pub use parameters::{named_parameters, parameter_names, replace_parameters};
+pub use settings::ColbertSettings;
+pub use tokenizer::ColbertTokenizer;
+pub use tokens::{TokenSequence, length_groups};
+pub use weights::{HostTensor, Weights, safetensors_bytes};

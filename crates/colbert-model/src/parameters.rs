@@ -1,0 +1,122 @@
+//! A module's parameters by name, on the host: for export, checkpoints and averages.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::error::ModelError;
+use crate::weights::{HostTensor, Weights};
+
+/// The names on the way down to a parameter, spelt as a checkpoint spells them.
+#[derive(Debug, Default)]
+struct NamePath {
+    parts: Vec<String>,
+}
+
+impl NamePath {
+    fn enter(&mut self, name: &str) {
+        self.parts.push(match name {
+            "self_" => "self".to_owned(),
+            "layer_norm" => "LayerNorm".to_owned(),
+            other => other.to_owned(),
+        });
+    }
+
+    fn name(&self) -> String {
+        self.parts.join(".")
+    }
+}
+
+struct Collector<F> {
+    path: NamePath,
+    found: F,
+}
+
+impl<B: Backend, F: FnMut(String, TensorSource<'_, B>)> ModuleVisitor<B> for Collector<F> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.parts.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let read = || {
+            let data = param.val().into_data().convert::<f32>();
+            let shape = data.shape.to_vec();
+            HostTensor { shape, values: data.into_vec().expect("the data was converted to f32") }
+        };
+        (self.found)(self.path.name(), TensorSource { read: &read, _backend: std::marker::PhantomData });
+    }
+}
+
+/// A parameter that is copied to the host only when asked for.
+struct TensorSource<'a, B> {
+    read: &'a dyn Fn() -> HostTensor,
+    _backend: std::marker::PhantomData<B>,
+}
+
+/// Every parameter, in the module's own order. Names are field paths: `encoder.layer.0.attention.self.query.weight`.
+pub fn named_parameters<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, HostTensor)> {
+    let mut all = Vec::new();
+    let found = |name, source: TensorSource<'_, B>| all.push((name, (source.read)()));
+    module.visit(&mut Collector { path: NamePath::default(), found });
+    all
+}
+
+/// The names alone, in the same order, without copying anything.
+pub fn parameter_names<B: Backend, M: Module<B>>(module: &M) -> Vec<String> {
+    let mut all = Vec::new();
+    let found = |name, _: TensorSource<'_, B>| all.push(name);
+    module.visit(&mut Collector { path: NamePath::default(), found });
+    all
+}
+
+struct Replacer<'a> {
+    path: NamePath,
+    weights: &'a mut Weights,
+    error: Option<ModelError>,
+}
+
+impl<B: Backend> ModuleMapper<B> for Replacer<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.parts.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        if self.error.is_some() {
+            return param;
+        }
+        match self.weights.take(&self.path.name(), &param.shape().to_vec()) {
+            Ok(tensor) => {
+                let device = param.device();
+                param.map(|old| {
+                    let new = Tensor::from_data(TensorData::new(tensor.values, tensor.shape), &device);
+                    new.set_require_grad(old.is_require_grad())
+                })
+            }
+            Err(error) => {
+                self.error = Some(error);
+                param
+            }
+        }
+    }
+}
+
+/// Puts `weights` in place of every parameter; names as [`named_parameters`] gives them.
+///
+/// # Errors
+/// A parameter that `weights` lacks or holds in another shape.
+pub fn replace_parameters<B: Backend, M: Module<B>>(module: M, weights: &mut Weights) -> Result<M, ModelError> {
+    let mut replacer = Replacer { path: NamePath::default(), weights, error: None };
+    let module = module.map(&mut replacer);
+    match replacer.error {
+        None => Ok(module),
+        Some(error) => Err(error),
+    }
+}

@@ -1,0 +1,46 @@
+//! What makes an encoder a ColBERT: sizes, lengths, markers, masks.
+
+use colbert_config::TrainOptions;
+use serde::{Deserialize, Serialize};
+
+/// Settings that a trained model carries with it. Lengths are in tokens, markers included.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColbertSettings {
+    /// Size of a token embedding.
+    pub dim: usize,
+    /// Length of every query: cut or filled with [MASK] to it.
+    pub query_maxlen: usize,
+    /// Longest document; longer ones are cut.
+    pub doc_maxlen: usize,
+    /// [MASK] tokens of a query may be attended to.
+    pub attend_to_mask_tokens: bool,
+    /// Punctuation tokens of a document take no part in MaxSim.
+    pub mask_punctuation: bool,
+    /// ReLU after the projection.
+    pub use_relu: bool,
+    /// Vocabulary token inserted after [CLS] in a query.
+    pub query_token_id: String,
+    /// Vocabulary token inserted after [CLS] in a document.
+    pub doc_token_id: String,
+}
+
+impl Default for ColbertSettings {
+    fn default() -> Self {
+        Self::from(&TrainOptions::default())
+    }
+}
+
+impl From<&TrainOptions> for ColbertSettings {
+    fn from(options: &TrainOptions) -> Self {
+        Self {
+            dim: options.dim,
+            query_maxlen: options.query_maxlen,
+            doc_maxlen: options.doc_maxlen,
+            attend_to_mask_tokens: options.attend_to_mask_tokens,
+            mask_punctuation: options.mask_punctuation,
+            use_relu: options.use_relu,
+            query_token_id: "[unused0]".to_owned(),
+            doc_token_id: "[unused1]".to_owned(),
+        }
+    }
+}

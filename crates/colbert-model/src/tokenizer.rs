@@ -1,0 +1,173 @@
+//! Texts to token sequences, exactly as colbert-ai does it (0.2.22, `query_tokenization.py`, `doc_tokenization.py`).
+
+use std::path::{Path, PathBuf};
+
+use tokenizers::{Encoding, Tokenizer, TruncationParams};
+
+use crate::error::ModelError;
+use crate::settings::ColbertSettings;
+use crate::tokens::TokenSequence;
+
+/// Room a text needs besides its own tokens: [CLS], marker, [SEP].
+const MARKERS: usize = 3;
+
+/// Tokenizer of queries and documents. Queries: `[CLS] [Q] tokens [SEP] [MASK]…`, always `query_maxlen` long;
+/// documents: `[CLS] [D] tokens [SEP]`, at most `doc_maxlen` long.
+#[derive(Debug, Clone)]
+pub struct ColbertTokenizer {
+    path: PathBuf,
+    for_queries: Tokenizer,
+    for_documents: Tokenizer,
+    settings: ColbertSettings,
+    ids: SpecialIds,
+    /// By id: true for punctuation.
+    skipped: Vec<bool>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SpecialIds {
+    pad: u32,
+    mask: u32,
+    query_marker: u32,
+    doc_marker: u32,
+}
+
+impl ColbertTokenizer {
+    /// A tokenizer with `settings`; `path` appears in messages.
+    ///
+    /// # Errors
+    /// A length without room for the markers, or a token that the vocabulary lacks.
+    pub fn new(tokenizer: Tokenizer, settings: &ColbertSettings, path: &Path) -> Result<Self, ModelError> {
+        let id = |token: &str, role| {
+            tokenizer.token_to_id(token).ok_or_else(|| ModelError::MissingToken {
+                path: path.to_owned(),
+                token: token.to_owned(),
+                role,
+            })
+        };
+        let ids = SpecialIds {
+            pad: id("[PAD]", "padding")?,
+            mask: id("[MASK]", "query expansion")?,
+            query_marker: id(&settings.query_token_id, "query marker")?,
+            doc_marker: id(&settings.doc_token_id, "document marker")?,
+        };
+        for (option, length) in [("query_maxlen", settings.query_maxlen), ("doc_maxlen", settings.doc_maxlen)] {
+            if length <= MARKERS {
+                return Err(ModelError::LengthOutOfRange {
+                    option,
+                    found: length,
+                    minimum: MARKERS + 1,
+                    maximum: usize::MAX,
+                });
+            }
+        }
+        let fail = |error: tokenizers::Error| ModelError::Tokenizer {
+            path: path.to_owned(),
+            message: error.to_string(),
+        };
+        // The marker is inserted afterwards, so the tokenizer leaves one place for it.
+        let cut_to = |length: usize| {
+            let mut tokenizer = tokenizer.clone();
+            tokenizer.with_padding(None);
+            let truncation = TruncationParams { max_length: length - 1, ..Default::default() };
+            tokenizer.with_truncation(Some(truncation)).map_err(fail)?;
+            Ok(tokenizer)
+        };
+        let for_queries = cut_to(settings.query_maxlen)?;
+        let for_documents = cut_to(settings.doc_maxlen)?;
+        let mut skipped = vec![false; tokenizer.get_vocab_size(true)];
+        if settings.mask_punctuation {
+            for id in punctuation_ids(&tokenizer).map_err(fail)? {
+                let at = id as usize;
+                if at >= skipped.len() {
+                    skipped.resize(at + 1, false);
+                }
+                skipped[at] = true;
+            }
+        }
+        Ok(Self { path: path.to_owned(), for_queries, for_documents, settings: settings.clone(), ids, skipped })
+    }
+
+    /// Tokenizes queries.
+    ///
+    /// # Errors
+    /// Whatever the tokenizers library refuses.
+    pub fn queries<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<TokenSequence>, ModelError> {
+        let encodings = self.encode(&self.for_queries, texts)?;
+        Ok(encodings.iter().map(|encoding| self.query(encoding.get_ids())).collect())
+    }
+
+    /// Tokenizes documents.
+    ///
+    /// # Errors
+    /// Whatever the tokenizers library refuses.
+    pub fn documents<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<TokenSequence>, ModelError> {
+        let encodings = self.encode(&self.for_documents, texts)?;
+        Ok(encodings.iter().map(|encoding| self.document(encoding.get_ids())).collect())
+    }
+
+    /// Ids of the tokens that take no part in a document's score.
+    pub fn skiplist(&self) -> Vec<u32> {
+        (0..self.skipped.len() as u32).filter(|id| self.skipped[*id as usize]).collect()
+    }
+
+    /// Ids of the query marker and the document marker.
+    pub fn marker_ids(&self) -> (u32, u32) {
+        (self.ids.query_marker, self.ids.doc_marker)
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &ColbertSettings {
+        &self.settings
+    }
+
+    fn encode<S: AsRef<str> + Sync>(&self, tokenizer: &Tokenizer, texts: &[S]) -> Result<Vec<Encoding>, ModelError> {
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        tokenizer.encode_batch_fast(texts, true).map_err(|error| ModelError::Tokenizer {
+            path: self.path.clone(),
+            message: error.to_string(),
+        })
+    }
+
+    fn query(&self, text: &[u32]) -> TokenSequence {
+        let mut ids = with_marker(text, self.ids.query_marker);
+        let real = ids.len();
+        for id in &mut ids {
+            // A literal "[PAD]" in the text becomes a mask, as in colbert-ai.
+            if *id == self.ids.pad {
+                *id = self.ids.mask;
+            }
+        }
+        let length = self.settings.query_maxlen;
+        ids.resize(length, self.ids.mask);
+        let attended = if self.settings.attend_to_mask_tokens { length } else { real };
+        TokenSequence { ids, attended, scored: vec![true; length] }
+    }
+
+    fn document(&self, text: &[u32]) -> TokenSequence {
+        let ids = with_marker(text, self.ids.doc_marker);
+        let counts = |id: &u32| *id != self.ids.pad && !self.skipped.get(*id as usize).is_some_and(|skip| *skip);
+        TokenSequence { attended: ids.len(), scored: ids.iter().map(counts).collect(), ids }
+    }
+}
+
+/// Inserts a marker after the first token ([CLS]).
+fn with_marker(text: &[u32], marker: u32) -> Vec<u32> {
+    let mut ids = Vec::with_capacity(text.len() + 1);
+    let (first, rest) = text.split_at(text.len().min(1));
+    ids.extend_from_slice(first);
+    ids.push(marker);
+    ids.extend_from_slice(rest);
+    ids
+}
+
+/// For each ASCII punctuation symbol: the first id of its encoding, as colbert-ai takes it. Exact for WordPiece.
+fn punctuation_ids(tokenizer: &Tokenizer) -> Result<Vec<u32>, tokenizers::Error> {
+    let symbols = (0u8..128).map(char::from).filter(char::is_ascii_punctuation);
+    let mut ids = Vec::new();
+    for symbol in symbols {
+        let encoding = tokenizer.encode(symbol.to_string(), false)?;
+        ids.extend(encoding.get_ids().first());
+    }
+    Ok(ids)
+}

@@ -1,0 +1,247 @@
+//! Tensors on the host: read from safetensors, names normalised, ready to be taken by a module.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use burn::module::{Param, ParamId};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::bert::BertConfig;
+use crate::error::ModelError;
+use crate::layers::{Embedding, LayerNorm, Linear};
+
+/// A float32 tensor on the host, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    /// Length of each axis.
+    pub shape: Vec<usize>,
+    /// Elements, last axis fastest.
+    pub values: Vec<f32>,
+}
+
+/// Named tensors, and where they came from for the sake of messages.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    path: PathBuf,
+    tensors: BTreeMap<String, HostTensor>,
+}
+
+impl Weights {
+    /// Tensors made elsewhere; `origin` appears in error messages.
+    pub fn new(origin: impl Into<PathBuf>, tensors: impl IntoIterator<Item = (String, HostTensor)>) -> Self {
+        Self { path: origin.into(), tensors: tensors.into_iter().collect() }
+    }
+
+    /// Reads a safetensors file as it is. f16 and bf16 are widened to f32.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is cut short, and a tensor that is not a float.
+    pub fn read(path: &Path) -> Result<Self, ModelError> {
+        let bytes = std::fs::read(path).map_err(|source| ModelError::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|source| ModelError::BrokenSafetensors { path: path.to_owned(), source })?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.iter() {
+            // Buffers such as position ids are integers; whether a tensor is needed is only known later.
+            if let Some(values) = widen(view.dtype(), view.data()) {
+                tensors.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), values });
+            } else if name.ends_with(".weight") || name.ends_with(".bias") {
+                let found = format!("{:?}", view.dtype());
+                return Err(ModelError::WrongDtype { path: path.to_owned(), name: name.to_owned(), found });
+            }
+        }
+        Ok(Self { path: path.to_owned(), tensors })
+    }
+
+    /// A model nobody trained: normal weights of `config.initializer_range`, zero biases, unit layer norms.
+    /// For benches and tests.
+    pub fn random(config: &BertConfig, seed: u64) -> Self {
+        let mut tensors = BTreeMap::new();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut normal = |name: String, shape: &[usize]| {
+            tensors.insert(name, normal_tensor(shape, config.initializer_range, &mut rng));
+        };
+        let hidden = config.hidden_size;
+        normal("embeddings.word_embeddings.weight".into(), &[config.vocab_size, hidden]);
+        normal("embeddings.position_embeddings.weight".into(), &[config.max_position_embeddings, hidden]);
+        normal("embeddings.token_type_embeddings.weight".into(), &[config.type_vocab_size, hidden]);
+        let mut constant = vec![("embeddings.LayerNorm".to_owned(), hidden, true)];
+        for i in 0..config.num_hidden_layers {
+            for (part, output, input) in [
+                ("attention.self.query", hidden, hidden),
+                ("attention.self.key", hidden, hidden),
+                ("attention.self.value", hidden, hidden),
+                ("attention.output.dense", hidden, hidden),
+                ("intermediate.dense", config.intermediate_size, hidden),
+                ("output.dense", hidden, config.intermediate_size),
+            ] {
+                normal(format!("encoder.layer.{i}.{part}.weight"), &[output, input]);
+                constant.push((format!("encoder.layer.{i}.{part}"), output, false));
+            }
+            for part in ["attention.output.LayerNorm", "output.LayerNorm"] {
+                constant.push((format!("encoder.layer.{i}.{part}"), hidden, true));
+            }
+        }
+        for (name, size, is_norm) in constant {
+            if is_norm {
+                tensors.insert(format!("{name}.weight"), HostTensor { shape: vec![size], values: vec![1.0; size] });
+            }
+            tensors.insert(format!("{name}.bias"), HostTensor { shape: vec![size], values: vec![0.0; size] });
+        }
+        Self { path: PathBuf::from("random weights"), tensors }
+    }
+
+    /// The same tensors under names without an encoder prefix (`bert.`) and with today's layer norm names
+    /// (`weight`/`bias`, not `gamma`/`beta`).
+    pub fn normalised(self) -> Self {
+        let rename = |name: String| {
+            let name = name.strip_prefix("bert.").map(str::to_owned).unwrap_or(name);
+            match name.rsplit_once('.') {
+                Some((stem, "gamma")) => format!("{stem}.weight"),
+                Some((stem, "beta")) => format!("{stem}.bias"),
+                _ => name,
+            }
+        };
+        Self { path: self.path, tensors: self.tensors.into_iter().map(|(name, t)| (rename(name), t)).collect() }
+    }
+
+    /// Where the tensors came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a tensor of this name is (still) here.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Shape of a tensor that is (still) here.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
+    }
+
+    /// Names of the tensors nobody has taken.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Takes a tensor out.
+    ///
+    /// # Errors
+    /// It is missing, has another shape, or holds a value that is not finite.
+    pub fn take(&mut self, name: &str, expected: &[usize]) -> Result<HostTensor, ModelError> {
+        let Some(tensor) = self.tensors.remove(name) else {
+            return Err(ModelError::MissingTensor { path: self.path.clone(), name: name.to_owned() });
+        };
+        if tensor.shape != expected {
+            return Err(ModelError::WrongShape {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                found: tensor.shape,
+                expected: expected.to_vec(),
+                hint: String::new(),
+            });
+        }
+        if let Some(index) = tensor.values.iter().position(|v| !v.is_finite()) {
+            return Err(ModelError::NonFiniteWeight { path: self.path.clone(), name: name.to_owned(), index });
+        }
+        Ok(tensor)
+    }
+
+    pub(crate) fn param<B: Backend, const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+        device: &B::Device,
+    ) -> Result<Param<Tensor<B, D>>, ModelError> {
+        Ok(to_param(self.take(name, &shape)?, device))
+    }
+
+    /// `name.weight` `[out, in]` and `name.bias` `[out]`.
+    pub(crate) fn linear<B: Backend>(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        device: &B::Device,
+    ) -> Result<Linear<B>, ModelError> {
+        Ok(Linear {
+            weight: self.param(&format!("{name}.weight"), shape, device)?,
+            bias: Some(self.param(&format!("{name}.bias"), [shape[0]], device)?),
+        })
+    }
+
+    pub(crate) fn embedding<B: Backend>(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        device: &B::Device,
+    ) -> Result<Embedding<B>, ModelError> {
+        Ok(Embedding { weight: self.param(&format!("{name}.weight"), shape, device)? })
+    }
+
+    pub(crate) fn layer_norm<B: Backend>(
+        &mut self,
+        name: &str,
+        config: &BertConfig,
+        device: &B::Device,
+    ) -> Result<LayerNorm<B>, ModelError> {
+        let size = config.hidden_size;
+        Ok(LayerNorm {
+            weight: self.param(&format!("{name}.weight"), [size], device)?,
+            bias: self.param(&format!("{name}.bias"), [size], device)?,
+            eps: config.layer_norm_eps,
+        })
+    }
+}
+
+/// A tensor drawn from N(0, `deviation`²).
+pub(crate) fn normal_tensor(shape: &[usize], deviation: f64, rng: &mut ChaCha8Rng) -> HostTensor {
+    // `Normal::new` refuses only a deviation that is not finite; config.json is checked where it is read.
+    let normal = Normal::new(0.0f64, deviation).expect("a finite standard deviation");
+    let values = (0..shape.iter().product()).map(|_| normal.sample(rng) as f32).collect();
+    HostTensor { shape: shape.to_vec(), values }
+}
+
+pub(crate) fn to_param<B: Backend, const D: usize>(tensor: HostTensor, device: &B::Device) -> Param<Tensor<B, D>> {
+    let value = Tensor::<B, D>::from_data(TensorData::new(tensor.values, tensor.shape), device);
+    Param::initialized(ParamId::new(), value.require_grad())
+}
+
+/// A safetensors file in memory: float32, little-endian, `format: pt`. The same tensors give the same bytes.
+///
+/// # Errors
+/// A tensor whose values do not fill its shape, or a name that stands twice.
+pub fn safetensors_bytes(tensors: &[(String, HostTensor)]) -> Result<Vec<u8>, ModelError> {
+    let fail = |source| ModelError::BrokenSafetensors { path: PathBuf::from("tensors to be written"), source };
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, tensor)| tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let mut views = Vec::with_capacity(tensors.len());
+    for ((name, tensor), data) in tensors.iter().zip(&bytes) {
+        views.push((name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), data).map_err(fail)?));
+    }
+    // transformers refuses a file whose metadata does not name its format.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(metadata)).map_err(fail)
+}
+
+/// Float bytes as f32, or nothing if they are not floats.
+fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let pairs = || bytes.as_chunks::<2>().0.iter();
+    Some(match dtype {
+        Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => pairs().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::BF16 => pairs().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::F64 => bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+        _ => return None,
+    })
+}

@@ -1,0 +1,45 @@
+//! The recorded fixtures and the tiny model that made them.
+
+use std::path::PathBuf;
+
+use burn_flex::Flex;
+use colbert_model::{Bert, Colbert, ColbertSettings, ColbertTokenizer, Pretrained};
+use serde_json::Value;
+
+pub(crate) type B = Flex;
+
+pub(crate) fn parity(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(file)
+}
+
+pub(crate) fn json(file: &str) -> Value {
+    let path = parity(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+pub(crate) fn strings(value: &Value) -> Vec<String> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+/// Settings of the tiny model, which projects to 16.
+pub(crate) fn settings(query_maxlen: usize, doc_maxlen: usize) -> ColbertSettings {
+    ColbertSettings { dim: 16, query_maxlen, doc_maxlen, ..ColbertSettings::default() }
+}
+
+pub(crate) fn tiny(settings: &ColbertSettings) -> (Colbert<B, Bert<B>>, ColbertTokenizer, Pretrained) {
+    let pretrained = Pretrained::read(&parity("tiny")).unwrap();
+    let (model, report) = pretrained.model::<B>(settings, None, 0, &device()).unwrap();
+    assert!(report.initialised.is_empty() && report.ignored.is_empty(), "{report:?}");
+    (model, pretrained.tokenizer(settings).unwrap(), pretrained)
+}
+
+pub(crate) fn device() -> burn_flex::FlexDevice {
+    burn_flex::FlexDevice
+}
+
+/// Largest absolute difference; the lengths must agree.
+pub(crate) fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}

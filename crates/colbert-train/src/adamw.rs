@@ -1,0 +1,186 @@
+//! AdamW (Loshchilov and Hutter 2019) with torch's formulas, and global-norm clipping.
+//!
+//! State is kept in the module's own order and written by parameter name, so a checkpoint does not depend on ids that
+//! burn draws at random.
+
+use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{ElementConversion, Tensor, TensorData};
+use colbert_model::{HostTensor, ModelError, Weights};
+
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+const EPS: f64 = 1e-8;
+
+/// First and second moment of a parameter, flattened.
+#[derive(Debug, Clone)]
+struct Moments<B: Backend> {
+    first: Tensor<B, 1>,
+    second: Tensor<B, 1>,
+}
+
+/// The optimizer: betas 0.9 and 0.999, eps 1e-8, decay on every parameter that gets a gradient (torch defaults, which
+/// colbert-ai uses). A parameter without a gradient is neither moved nor decayed.
+#[derive(Debug, Clone)]
+pub struct AdamW<B: Backend> {
+    weight_decay: f64,
+    updates: u32,
+    moments: Vec<Option<Moments<B>>>,
+}
+
+impl<B: Backend> AdamW<B> {
+    /// A fresh optimizer.
+    pub fn new(weight_decay: f64) -> Self {
+        Self { weight_decay, updates: 0, moments: Vec::new() }
+    }
+
+    /// One update. Every gradient is multiplied by `scale` first (clipping).
+    pub fn step<AB, M>(&mut self, model: M, gradients: GradientsParams, learning_rate: f64, scale: f64) -> M
+    where
+        AB: AutodiffBackend<InnerBackend = B>,
+        M: AutodiffModule<AB>,
+    {
+        self.updates += 1;
+        let updates = self.updates as i32;
+        let update = Update {
+            learning_rate,
+            scale,
+            decay: 1.0 - learning_rate * self.weight_decay,
+            step_size: learning_rate / (1.0 - BETA1.powi(updates)),
+            second_root: (1.0 - BETA2.powi(updates)).sqrt(),
+        };
+        model.map(&mut Stepper { update, gradients, moments: &mut self.moments, next: 0 })
+    }
+
+    /// The moments as named tensors: `exp_avg.NAME` and `exp_avg_sq.NAME`, flattened, for the parameters that have them.
+    /// `names` are the module's parameters in its own order.
+    pub fn state(&self, names: &[String]) -> Vec<(String, HostTensor)> {
+        let mut state = Vec::new();
+        for (name, moments) in names.iter().zip(&self.moments) {
+            let Some(moments) = moments else { continue };
+            for (kind, tensor) in [("exp_avg", &moments.first), ("exp_avg_sq", &moments.second)] {
+                let data = tensor.to_data().convert::<f32>();
+                let shape = data.shape.to_vec();
+                let values = data.into_vec().expect("the data was converted to f32");
+                state.push((format!("{kind}.{name}"), HostTensor { shape, values }));
+            }
+        }
+        state
+    }
+
+    /// The optimizer after `updates` updates, with moments as [`AdamW::state`] gives them.
+    ///
+    /// # Errors
+    /// One moment of a parameter is there and the other is not, or they differ in size.
+    pub fn restore(
+        weight_decay: f64,
+        updates: u32,
+        names: &[String],
+        state: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        let mut moments = Vec::with_capacity(names.len());
+        for name in names {
+            let (first, second) = (format!("exp_avg.{name}"), format!("exp_avg_sq.{name}"));
+            let Some(shape) = state.shape(&first).map(<[usize]>::to_vec) else {
+                moments.push(None);
+                continue;
+            };
+            let mut take = |name: &str| {
+                state.take(name, &shape).map(|t| Tensor::from_data(TensorData::new(t.values, t.shape), device))
+            };
+            moments.push(Some(Moments { first: take(&first)?, second: take(&second)? }));
+        }
+        Ok(Self { weight_decay, updates, moments })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Update {
+    learning_rate: f64,
+    scale: f64,
+    decay: f64,
+    step_size: f64,
+    second_root: f64,
+}
+
+impl Update {
+    fn apply<B: Backend>(
+        &self,
+        parameter: Tensor<B, 1>,
+        gradient: Tensor<B, 1>,
+        moments: Option<Moments<B>>,
+    ) -> (Tensor<B, 1>, Moments<B>) {
+        let gradient = if self.scale == 1.0 { gradient } else { gradient * self.scale };
+        let squared = gradient.clone().square() * (1.0 - BETA2);
+        let fresh = gradient * (1.0 - BETA1);
+        let moments = match moments {
+            Some(old) => Moments { first: old.first * BETA1 + fresh, second: old.second * BETA2 + squared },
+            None => Moments { first: fresh, second: squared },
+        };
+        let denominator = moments.second.clone().sqrt() / self.second_root + EPS;
+        let moved = parameter * self.decay - moments.first.clone() / denominator * self.step_size;
+        (moved, moments)
+    }
+}
+
+struct Stepper<'a, B: Backend> {
+    update: Update,
+    gradients: GradientsParams,
+    moments: &'a mut Vec<Option<Moments<B>>>,
+    next: usize,
+}
+
+impl<AB: AutodiffBackend> ModuleMapper<AB> for Stepper<'_, AB::InnerBackend> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
+        let place = self.next;
+        self.next += 1;
+        if self.moments.len() <= place {
+            self.moments.push(None);
+        }
+        let (id, tensor, mapper) = param.consume();
+        let Some(gradient) = self.gradients.remove::<AB::InnerBackend, D>(id) else {
+            return Param::from_mapped_value(id, tensor, mapper);
+        };
+        debug_assert!(self.update.learning_rate >= 0.0);
+        let tracked = tensor.is_require_grad();
+        let shape = tensor.shape();
+        let size = shape.num_elements();
+        let old = self.moments[place].take();
+        let (moved, new) = self.update.apply(tensor.inner().reshape([size]), gradient.reshape([size]), old);
+        self.moments[place] = Some(new);
+        let tensor = Tensor::from_inner(moved.reshape(shape)).set_require_grad(tracked);
+        Param::from_mapped_value(id, tensor, mapper)
+    }
+}
+
+struct SquaredNorm<'a, B: Backend> {
+    gradients: &'a GradientsParams,
+    sum: Option<Tensor<B, 1>>,
+}
+
+impl<AB: AutodiffBackend> ModuleVisitor<AB> for SquaredNorm<'_, AB::InnerBackend> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
+        if let Some(gradient) = self.gradients.get::<AB::InnerBackend, D>(param.id) {
+            let squared = gradient.square().sum();
+            self.sum = Some(match self.sum.take() {
+                Some(sum) => sum + squared,
+                None => squared,
+            });
+        }
+    }
+}
+
+/// L2 norm of all gradients together; 0 if there are none.
+pub fn gradient_norm<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &M, gradients: &GradientsParams) -> f64 {
+    let mut visitor = SquaredNorm::<AB::InnerBackend> { gradients, sum: None };
+    model.visit(&mut visitor);
+    visitor.sum.map_or(0.0, |sum| sum.sqrt().into_scalar().elem::<f64>())
+}
+
+/// Factor that brings a gradient of this norm down to `limit`; 1 if it is below, or if `limit` is 0 (no clipping).
+/// Formula: torch `clip_grad_norm_`.
+pub fn clip_factor(norm: f64, limit: f64) -> f64 {
+    if limit == 0.0 { 1.0 } else { (limit / (norm + 1e-6)).min(1.0) }
+}

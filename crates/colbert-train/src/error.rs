@@ -1,0 +1,105 @@
+//! What can go wrong while training.
+
+use std::path::PathBuf;
+
+use colbert_config::ConfigError;
+use colbert_data::DataError;
+use colbert_model::ModelError;
+
+/// An error of this crate. Every message says what was found and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// Options that cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Data that cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A model that cannot be read, built or written.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The loss became NaN or infinite.
+    #[error(
+        "the {what} at step {step} is {value}; training stopped and the last checkpoint is intact. \
+         A lower learning_rate usually helps. Queries of that batch: {queries}"
+    )]
+    NonFinite {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Optimizer step, from 1.
+        step: usize,
+        /// The value.
+        value: f64,
+        /// Ids of the queries in the batch.
+        queries: String,
+    },
+    /// An example names a text that does not exist.
+    #[error("example {example} names {what} {id}, but there are only {count}")]
+    UnknownId {
+        /// Place of the example, from 0.
+        example: usize,
+        /// `query` or `document`.
+        what: &'static str,
+        /// The id.
+        id: u32,
+        /// How many there are.
+        count: usize,
+    },
+    /// An example has another number of documents than `nway`.
+    #[error("example {example} has {found} documents; nway = {expected} asks for exactly {expected}")]
+    WrongWidth {
+        /// Place of the example, from 0.
+        example: usize,
+        /// Documents it has.
+        found: usize,
+        /// The option.
+        expected: usize,
+    },
+    /// Some examples have teacher scores and others have not.
+    #[error(
+        "example {example} has {found} teacher scores for {documents} documents; give every example a score per \
+         document, or set ignore_scores = true to train on labels alone"
+    )]
+    MixedScores {
+        /// Place of the first such example, from 0.
+        example: usize,
+        /// Scores it has.
+        found: usize,
+        /// Documents it has.
+        documents: usize,
+    },
+    /// The output folder holds a run already.
+    #[error("{} already holds a run; choose another output folder, or pass --overwrite to replace it", path.display())]
+    RunExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder is not a run, so it is not deleted.
+    #[error(
+        "{} is not empty and does not look like a run of this program (no plan.json in it), so it is not overwritten; \
+         choose another output folder",
+        path.display()
+    )]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Reading or writing failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The thread that prepares batches died.
+    #[error("the thread that prepares batches stopped before the run was over; this is a defect, please report it")]
+    BatchThread,
+    /// Evaluation has nothing to measure.
+    #[error("the evaluation set has no query with a relevant document; check that the qrels name ids of the corpus")]
+    NothingToEvaluate,
+}

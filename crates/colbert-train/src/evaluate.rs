@@ -1,0 +1,138 @@
+//! Retrieval quality on held-out queries, by exact MaxSim over every document of the set.
+
+use burn::tensor::backend::Backend;
+use colbert_config::Metric;
+use colbert_data::EvaluationSet;
+use colbert_model::{Colbert, ColbertTokenizer, Encoder, TokenSequence, maxsim};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+
+pub use metrics::metric_value;
+
+mod metrics;
+
+/// Documents encoded and scored between two looks at the host.
+const DOCUMENT_BLOCK: usize = 256;
+
+/// What is always reported, besides the metric that was chosen.
+const REPORTED: [Metric; 4] = [Metric::Ndcg(10), Metric::Mrr(10), Metric::Recall(10), Metric::Recall(100)];
+
+/// Retrieval quality of one model on one set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Queries measured: those with a relevant document.
+    pub queries: usize,
+    /// Documents ranked for each of them.
+    pub documents: usize,
+    /// Each metric and its mean over queries.
+    pub metrics: Vec<(Metric, f64)>,
+}
+
+impl Evaluation {
+    /// The mean of a metric, if it was measured.
+    pub fn value(&self, metric: Metric) -> Option<f64> {
+        self.metrics.iter().find(|(name, _)| *name == metric).map(|(_, value)| *value)
+    }
+
+    /// Evaluates rankings that were made elsewhere (BM25, say): one for each query of the set, best first.
+    ///
+    /// # Errors
+    /// No query has a relevant document.
+    pub fn of_rankings(set: &EvaluationSet, rankings: &[Vec<u32>], chosen: Metric) -> Result<Self, TrainError> {
+        let mut metrics: Vec<(Metric, f64)> = Vec::new();
+        for metric in std::iter::once(chosen).chain(REPORTED) {
+            if metrics.iter().all(|(known, _)| *known != metric) {
+                metrics.push((metric, 0.0));
+            }
+        }
+        let mut queries = 0;
+        for (qid, ranking) in rankings.iter().enumerate() {
+            let judgements = set.judgements.of(qid as u32);
+            if judgements.iter().all(|(_, grade)| *grade <= 0) {
+                continue;
+            }
+            queries += 1;
+            for (metric, sum) in &mut metrics {
+                *sum += metric_value(*metric, ranking, judgements);
+            }
+        }
+        if queries == 0 {
+            return Err(TrainError::NothingToEvaluate);
+        }
+        metrics.iter_mut().for_each(|(_, sum)| *sum /= queries as f64);
+        Ok(Self { queries, documents: set.collection.len(), metrics })
+    }
+}
+
+/// Measures a model on a set. `progress` is told how many documents are done.
+///
+/// # Errors
+/// A text that the tokenizer refuses, or a set without relevant documents.
+pub fn evaluate<B: Backend, E: Encoder<B>>(
+    model: &Colbert<B, E>,
+    tokenizer: &ColbertTokenizer,
+    set: &EvaluationSet,
+    chosen: Metric,
+    device: &B::Device,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Evaluation, TrainError> {
+    let rankings = rank(model, tokenizer, set, device, progress)?;
+    Evaluation::of_rankings(set, &rankings, chosen)
+}
+
+/// Ranks every document of a set for each of its queries: pids, best first, equal scores by pid.
+fn rank<B: Backend, E: Encoder<B>>(
+    model: &Colbert<B, E>,
+    tokenizer: &ColbertTokenizer,
+    set: &EvaluationSet,
+    device: &B::Device,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<u32>>, TrainError> {
+    let texts: Vec<&str> = set.queries.iter().collect();
+    if texts.is_empty() || set.collection.is_empty() {
+        return Err(TrainError::NothingToEvaluate);
+    }
+    let queries = model.encode(&tokenizer.queries(&texts)?, device);
+    let documents: Vec<&str> = set.collection.iter().collect();
+    let sequences = tokenizer.documents(&documents)?;
+    // Blocks of similar length carry little padding; the scores do not depend on it.
+    let mut order: Vec<usize> = (0..sequences.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(sequences[i].len()));
+    let mut scores = vec![vec![0f32; documents.len()]; texts.len()];
+    let mut done = 0;
+    for block in order.chunks(DOCUMENT_BLOCK) {
+        let own: Vec<TokenSequence> = block.iter().map(|&i| sequences[i].clone()).collect();
+        let block_scores = maxsim(&queries, &model.encode(&own, device)).into_data().convert::<f32>();
+        let block_scores = block_scores.into_vec::<f32>().expect("the data was converted to f32");
+        for (query, row) in block_scores.chunks(block.len()).enumerate() {
+            for (&pid, &score) in block.iter().zip(row) {
+                scores[query][pid] = score;
+            }
+        }
+        done += block.len();
+        progress(done);
+    }
+    Ok(scores.iter().map(|row| ranked(row)).collect())
+}
+
+/// Pids by falling score; a NaN never comes first.
+fn ranked(scores: &[f32]) -> Vec<u32> {
+    let key = |pid: &u32| {
+        let score = scores[*pid as usize];
+        if score.is_nan() { f32::NEG_INFINITY } else { score }
+    };
+    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+    order.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.cmp(b)));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranked;
+
+    #[test]
+    fn ranks_by_score_then_id_and_puts_nan_last() {
+        assert_eq!(ranked(&[1.0, 3.0, f32::NAN, 3.0, -0.5]), [1, 3, 0, 4, 2]);
+    }
+}

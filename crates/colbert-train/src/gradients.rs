@@ -1,0 +1,173 @@
+//! The gradient of a batch: directly, by micro-batches, or exactly across micro-batches with cached embeddings.
+
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{ElementConversion, Tensor};
+use colbert_model::{Colbert, DropoutSeed, Embeddings, TokenSequence};
+
+use crate::batch::{Batch, BatchPart};
+use crate::objective::{Loss, Objective};
+use crate::trainable::TrainableEncoder;
+
+/// Numbers of a batch, on the host. Averages over its queries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchLoss {
+    /// What was minimised.
+    pub total: f64,
+    /// Its named parts.
+    pub parts: Vec<(&'static str, f64)>,
+    /// Mean score of the positives.
+    pub positive_score: f64,
+    /// Mean score of the queries' own other documents.
+    pub negative_score: f64,
+    /// The loss of every part, before it was divided by their number.
+    pub part_losses: Vec<f64>,
+}
+
+impl BatchLoss {
+    fn of<B: Backend>(loss: &Loss<B>) -> Self {
+        let total = scalar(&loss.total);
+        Self {
+            total,
+            parts: loss.parts.iter().map(|(name, part)| (*name, scalar(part))).collect(),
+            positive_score: scalar(&loss.positive_score),
+            negative_score: scalar(&loss.negative_score),
+            part_losses: vec![total],
+        }
+    }
+
+    /// Adds a further part of equal weight; `count` parts in all.
+    fn add(&mut self, other: Self, count: f64) {
+        self.total += other.total / count;
+        for ((_, sum), (_, part)) in self.parts.iter_mut().zip(other.parts) {
+            *sum += part / count;
+        }
+        self.positive_score += other.positive_score / count;
+        self.negative_score += other.negative_score / count;
+        self.part_losses.extend(other.part_losses);
+    }
+
+    fn scaled(self, factor: f64) -> Self {
+        Self {
+            total: self.total * factor,
+            parts: self.parts.into_iter().map(|(name, part)| (name, part * factor)).collect(),
+            positive_score: self.positive_score * factor,
+            negative_score: self.negative_score * factor,
+            part_losses: self.part_losses,
+        }
+    }
+}
+
+fn scalar<B: Backend>(tensor: &Tensor<B, 1>) -> f64 {
+    tensor.clone().into_scalar().elem()
+}
+
+/// How the gradient of a batch is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GradientPlan {
+    /// Pieces that are encoded one after the other to save memory.
+    pub accumsteps: usize,
+    /// Cache embeddings so that one loss spans all pieces (Gao et al. 2021, "GradCache").
+    pub cached: bool,
+    /// Seed of the run, for dropout.
+    pub seed: u64,
+}
+
+/// Loss and gradient of a batch. Dropout depends only on the seed, the step and the piece.
+pub fn batch_gradients<B: AutodiffBackend, E: TrainableEncoder<B>>(
+    model: &Colbert<B, E>,
+    batch: &Batch,
+    objective: &dyn Objective<B>,
+    plan: GradientPlan,
+    device: &B::Device,
+) -> (BatchLoss, GradientsParams) {
+    let step_seed = DropoutSeed::new(plan.seed).child(batch.step as u64);
+    if plan.cached {
+        return cached(model, &batch.parts[0], step_seed, objective, plan.accumsteps, device);
+    }
+    let count = batch.parts.len() as f64;
+    let mut gradients = GradientsAccumulator::new();
+    let mut sum: Option<BatchLoss> = None;
+    for (piece, part) in batch.parts.iter().enumerate() {
+        let seed = step_seed.child(piece as u64);
+        let queries = model.encode_with_dropout(&part.queries, Some(seed.child(0)), device);
+        let documents = model.encode_with_dropout(&part.documents, Some(seed.child(1)), device);
+        let loss = objective.loss(&queries, &documents, &part.targets);
+        let values = BatchLoss::of(&loss);
+        let backward = loss.total.div_scalar(count).backward();
+        let own = GradientsParams::from_grads(backward, model);
+        if batch.parts.len() == 1 {
+            return (values, own);
+        }
+        gradients.accumulate(model, own);
+        match &mut sum {
+            None => sum = Some(values.scaled(1.0 / count)),
+            Some(sum) => sum.add(values, count),
+        }
+    }
+    (sum.expect("a batch has a part"), gradients.grads())
+}
+
+/// Encodes in pieces without keeping their history, takes the loss and its gradient on the embeddings of all, then encodes
+/// each piece again, with the same dropout, and carries that gradient on into the weights.
+fn cached<B: AutodiffBackend, E: TrainableEncoder<B>>(
+    model: &Colbert<B, E>,
+    part: &BatchPart,
+    step_seed: DropoutSeed,
+    objective: &dyn Objective<B>,
+    accumsteps: usize,
+    device: &B::Device,
+) -> (BatchLoss, GradientsParams) {
+    let query_pieces = pieces(&part.queries, accumsteps);
+    let document_pieces = pieces(&part.documents, accumsteps);
+    let encode = |all: &[TokenSequence], members: &[usize], piece: usize| {
+        let own: Vec<TokenSequence> = members.iter().map(|&i| all[i].clone()).collect();
+        let mut embeddings = model.encode_with_dropout(&own, Some(step_seed.child(piece as u64)), device);
+        for group in &mut embeddings.groups {
+            group.members.iter_mut().for_each(|member| *member = members[*member]);
+        }
+        embeddings
+    };
+    let gather = |all: &[TokenSequence], pieces: &[Vec<usize>], first: usize| {
+        let detached = pieces.iter().enumerate().map(|(i, members)| encode(all, members, first + i).detached());
+        let of_piece: Vec<Embeddings<B>> = detached.collect();
+        of_piece
+    };
+    let queries = gather(&part.queries, &query_pieces, 0);
+    let documents = gather(&part.documents, &document_pieces, query_pieces.len());
+    let together = |pieces: &[Embeddings<B>]| Embeddings {
+        groups: pieces.iter().flat_map(|piece| piece.groups.iter().cloned()).collect(),
+    };
+    let loss = objective.loss(&together(&queries), &together(&documents), &part.targets);
+    let values = BatchLoss::of(&loss);
+    let on_embeddings = loss.total.backward();
+
+    let mut gradients = GradientsAccumulator::new();
+    let mut carry = |all: &[TokenSequence], pieces: &[Vec<usize>], leaves: &[Embeddings<B>], first: usize| {
+        for (i, (members, leaves)) in pieces.iter().zip(leaves).enumerate() {
+            let again = encode(all, members, first + i);
+            let mut surrogate: Option<Tensor<B, 1>> = None;
+            for (group, leaf) in again.groups.into_iter().zip(&leaves.groups) {
+                let Some(gradient) = leaf.vectors.grad(&on_embeddings) else { continue };
+                let product = (group.vectors * Tensor::from_inner(gradient)).sum();
+                surrogate = Some(match surrogate {
+                    None => product,
+                    Some(sum) => sum + product,
+                });
+            }
+            if let Some(surrogate) = surrogate {
+                gradients.accumulate(model, GradientsParams::from_grads(surrogate.backward(), model));
+            }
+        }
+    };
+    carry(&part.queries, &query_pieces, &queries, 0);
+    carry(&part.documents, &document_pieces, &documents, query_pieces.len());
+    (values, gradients.grads())
+}
+
+/// Cuts texts into `count` pieces of similar length, longest first.
+fn pieces(sequences: &[TokenSequence], count: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..sequences.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(sequences[i].len()));
+    order.chunks(sequences.len().div_ceil(count)).map(<[usize]>::to_vec).collect()
+}

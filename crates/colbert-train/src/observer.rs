@@ -1,0 +1,107 @@
+//! What a run tells while it goes, and who listens.
+
+use std::path::PathBuf;
+
+use colbert_config::{Metric, Plan};
+use serde::Serialize;
+
+use crate::evaluate::Evaluation;
+
+/// Something that happened. Steps are counted from 1, times are in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// Before anything else.
+    Started {
+        /// What is going to happen.
+        plan: Plan,
+        /// Steps already done, when a run is taken up again.
+        done: usize,
+    },
+    /// An optimizer step.
+    Step(StepRecord),
+    /// An evaluation goes on.
+    Evaluating {
+        /// Documents encoded so far.
+        done: usize,
+        /// Documents in all.
+        total: usize,
+    },
+    /// An evaluation of the model after `step` steps; 0 is the start.
+    Evaluated {
+        /// Steps done.
+        step: usize,
+        /// Metric that chooses.
+        metric: Metric,
+        /// What was measured.
+        evaluation: Evaluation,
+        /// Whether it is the best so far.
+        best: bool,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// A checkpoint was written.
+    Saved {
+        /// Steps done.
+        step: usize,
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// The run is over.
+    Finished {
+        /// Steps done.
+        step: usize,
+        /// Whether an observer stopped it.
+        stopped: bool,
+    },
+}
+
+/// One optimizer step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepRecord {
+    /// Step, from 1.
+    pub step: usize,
+    /// Loss of the batch.
+    pub loss: f64,
+    /// Its named parts.
+    pub parts: Vec<(&'static str, f64)>,
+    /// Loss of each micro-batch, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub micro_losses: Vec<f64>,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// L2 norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Mean score of the positives.
+    pub positive_score: f64,
+    /// Mean score of the queries' own negatives.
+    pub negative_score: f64,
+    /// Examples in the batch.
+    pub examples: usize,
+    /// Real tokens in the batch.
+    pub tokens: usize,
+    /// Time of the step.
+    pub seconds: f64,
+}
+
+/// Whether to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// End the run after this step, with a checkpoint.
+    Stop,
+}
+
+/// Sees every event. Must not fail: an observer that cannot write keeps its error to itself until it is asked.
+pub trait Observer {
+    /// Called after the fact, on the training thread; a slow observer slows the run.
+    fn observe(&mut self, event: &Event) -> Flow;
+}
+
+impl<F: FnMut(&Event) -> Flow> Observer for F {
+    fn observe(&mut self, event: &Event) -> Flow {
+        self(event)
+    }
+}

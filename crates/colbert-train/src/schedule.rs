@@ -1,0 +1,76 @@
+//! The learning rate of every step.
+
+use colbert_config::{Plan, TrainOptions};
+
+/// Linear rise, then linear fall; or constant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    peak: f64,
+    warmup: Option<usize>,
+    horizon: usize,
+    from_zero: bool,
+}
+
+impl Schedule {
+    /// The schedule of a plan.
+    pub fn new(plan: &Plan, options: &TrainOptions) -> Self {
+        Self {
+            peak: plan.learning_rate,
+            warmup: plan.warmup_steps,
+            horizon: plan.schedule_horizon,
+            from_zero: options.warmup_from_zero,
+        }
+    }
+
+    /// Learning rate of the update after `done` updates.
+    ///
+    /// With w warm-up steps and horizon T: `peak * (done + 1) / w` while done < w (`done / w` from zero, as in the
+    /// reference), then `peak * (T - done) / (T - w)`, never below 0. Source: transformers
+    /// `get_linear_schedule_with_warmup`, which colbert-ai uses.
+    pub fn at(&self, done: usize) -> f64 {
+        let Some(warmup) = self.warmup else { return self.peak };
+        if done < warmup {
+            let risen = if self.from_zero { done } else { done + 1 };
+            return self.peak * (risen as f64 / warmup.max(1) as f64);
+        }
+        let left = self.horizon.saturating_sub(done) as f64;
+        let fall = self.horizon.saturating_sub(warmup).max(1) as f64;
+        self.peak * (left / fall)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(warmup: Option<usize>, horizon: usize, from_zero: bool) -> Schedule {
+        Schedule { peak: 1.0, warmup, horizon, from_zero }
+    }
+
+    /// REFERENCE: w = 3, T = 10 gives 0, .33, .67, 1, .86 ...
+    #[test]
+    fn from_zero_is_the_references_curve() {
+        let s = schedule(Some(3), 10, true);
+        let expected = [0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0, 6.0 / 7.0, 5.0 / 7.0];
+        for (done, value) in expected.into_iter().enumerate() {
+            assert!((s.at(done) - value).abs() < 1e-12, "after {done}: {} instead of {value}", s.at(done));
+        }
+        assert_eq!(s.at(10), 0.0);
+        assert_eq!(s.at(11), 0.0);
+    }
+
+    #[test]
+    fn no_step_is_wasted_by_default_and_the_peak_is_reached_at_the_end_of_the_warm_up() {
+        let s = schedule(Some(3), 10, false);
+        assert!((s.at(0) - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!(s.at(2), 1.0);
+        assert!(s.at(9) > 0.0);
+    }
+
+    #[test]
+    fn without_warm_up_it_falls_from_the_start_and_constant_never_moves() {
+        assert_eq!(schedule(Some(0), 4, false).at(0), 1.0);
+        assert_eq!(schedule(Some(0), 4, false).at(2), 0.5);
+        assert_eq!(schedule(None, 4, false).at(1000), 1.0);
+    }
+}

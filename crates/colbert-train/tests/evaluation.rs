@@ -1,0 +1,68 @@
+//! Evaluation against plain loops in f64 over the embeddings.
+
+use std::sync::Arc;
+
+use burn::module::AutodiffModule;
+use colbert_config::{Metric, TrainOptions};
+use colbert_data::{Collection, EvaluationSet, Judgements, Queries};
+use colbert_train::{TrainError, evaluate, metric_value};
+
+use crate::support::{device, lines, tiny, training_set};
+
+fn options() -> TrainOptions {
+    TrainOptions { dim: 16, doc_maxlen: 32, ..TrainOptions::default() }
+}
+
+/// The fixture's first queries, each judged on its recorded positive, over the whole collection.
+pub(crate) fn dev_set(queries: usize) -> EvaluationSet {
+    let set = training_set(&lines("triples.jsonl")[..queries]);
+    let mut judged = Queries::new();
+    let mut judgements = Judgements::new();
+    for example in &set.examples {
+        let qid = judged.add(set.queries.text(example.query)).unwrap();
+        judgements.insert(qid, example.documents[0], 1);
+    }
+    EvaluationSet { queries: judged, collection: Arc::new(set.collection), judgements }
+}
+
+#[test]
+fn ranks_as_plain_loops_do() {
+    let set = dev_set(12);
+    let (model, tokenizer) = tiny(&options(), None);
+    let model = model.valid();
+    let mut seen = 0;
+    let found = evaluate(&model, &tokenizer, &set, Metric::Mrr(5), &device(), &mut |done| seen = done).unwrap();
+    assert_eq!(seen, set.collection.len());
+    assert_eq!((found.queries, found.documents), (12, set.collection.len()));
+
+    let texts: Vec<&str> = set.queries.iter().collect();
+    let queries = model.encode(&tokenizer.queries(&texts).unwrap(), &device()).to_host();
+    let texts: Vec<&str> = set.collection.iter().collect();
+    let documents = model.encode(&tokenizer.documents(&texts).unwrap(), &device()).to_host();
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    let mut expected = 0.0;
+    for (qid, query) in queries.iter().enumerate() {
+        let mut scored: Vec<(f64, u32)> = Vec::new();
+        for (pid, document) in documents.iter().enumerate() {
+            let best = |q: &[f32]| document.values.chunks(16).map(|d| dot(q, d)).fold(f64::NEG_INFINITY, f64::max);
+            scored.push((query.values.chunks(16).map(best).sum(), pid as u32));
+        }
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let ranking: Vec<u32> = scored.iter().map(|(_, pid)| *pid).collect();
+        expected += metric_value(Metric::Mrr(5), &ranking, set.judgements.of(qid as u32)) / 12.0;
+    }
+    assert!((found.value(Metric::Mrr(5)).unwrap() - expected).abs() < 1e-9);
+    assert!(found.value(Metric::Ndcg(10)).is_some(), "the usual metrics are reported too");
+    assert!(found.value(Metric::Ndcg(7)).is_none());
+}
+
+#[test]
+fn a_set_without_relevant_documents_is_an_error() {
+    let (model, tokenizer) = tiny(&options(), None);
+    let mut set = dev_set(2);
+    set.judgements = Judgements::new();
+    let run = |set: &EvaluationSet| evaluate(&model.valid(), &tokenizer, set, Metric::default(), &device(), &mut |_| ());
+    assert!(matches!(run(&set), Err(TrainError::NothingToEvaluate)));
+    set.collection = Arc::new(Collection::new());
+    assert!(matches!(run(&set), Err(TrainError::NothingToEvaluate)));
+}

@@ -1,0 +1,9 @@
+//! Tests of training: against trajectories, losses and gradients recorded from colbert-ai 0.2.22 (see
+//! `colbert-model/tests/parity/README.md`), and of what must not change a result.
+
+mod accumulation;
+mod evaluation;
+mod losses;
+mod run;
+mod support;
+mod trajectories;
