@@ -472,7 +472,7 @@ mod tests {
         assert_eq!(
             error_of_variable("RAGTRAINER_DATA__FORMAT", "csv"),
             "environment variable RAGTRAINER_DATA__FORMAT: data.format is \"csv\", expected auto, pairs, labeled_pairs, \
-             triplets, beir or reference"
+             triplets, scored, tevatron, pylate, beir or reference"
         );
         assert_eq!(
             error_of_variable("RAGTRAINER_EVALUATION__METRIC", "map"),

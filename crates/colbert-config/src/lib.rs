@@ -25,6 +25,7 @@
 
 mod artifact;
 mod auto;
+mod columns;
 mod error;
 mod fields;
 mod layers;
@@ -36,9 +37,12 @@ mod validate;
 
 pub use artifact::ArtifactMetadata;
 pub use auto::{AutoSteps, Warmup};
+pub use columns::{ColumnRole, ColumnRoles};
 pub use error::ConfigError;
 pub use layers::Layers;
 pub use metric::Metric;
-pub use options::{DataFormat, DataOptions, EvaluationOptions, IbScope, NegativeOptions, Options, TrainOptions};
+pub use options::{
+    DataFormat, DataOptions, EvaluationOptions, IbScope, NegativeOptions, Options, TrainOptions, TriplePolicy,
+};
 pub use plan::Plan;
 pub use resolve::resolve;

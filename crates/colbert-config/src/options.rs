@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::auto::{AutoSteps, Warmup};
+use crate::columns::ColumnRoles;
 use crate::metric::Metric;
 
 /// All options of a run: one section per concern, the same names in a file, in the environment and on the command line.
@@ -56,10 +57,13 @@ impl Default for Options {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataOptions {
-    /// Training data: a JSONL or TSV file, a BEIR folder, or a folder with the reference's three files.
+    /// Training data: a JSONL, JSON, CSV, TSV or Parquet file, a BEIR folder, a folder with the reference's three files,
+    /// or a folder with the tables train, queries and documents.
     pub train: Option<PathBuf>,
     /// Layout of `train`; `auto` decides by content and says what it found.
     pub format: DataFormat,
+    /// Roles of columns whose names do not say it, such as `question=query, context=document`. Default: none.
+    pub columns: ColumnRoles,
     /// Further documents to draw negatives from, one JSONL or TSV document a line.
     pub all_documents: Option<PathBuf>,
     /// BEIR folder with the queries that choose the best model. Empty: the `dev` judgements beside `train`, if it is a
@@ -81,6 +85,7 @@ impl Default for DataOptions {
         Self {
             train: None,
             format: DataFormat::default(),
+            columns: ColumnRoles::default(),
             all_documents: None,
             dev: None,
             test: None,
@@ -103,6 +108,12 @@ pub enum DataFormat {
     LabeledPairs,
     /// (query, positive or positives, negative or negatives).
     Triplets,
+    /// (query, documents, teacher scores), the positive first.
+    Scored,
+    /// Tevatron rows: `query`, `positive_passages`, `negative_passages`.
+    Tevatron,
+    /// PyLate's three tables: train (`query_id`, `document_ids`, `scores`), queries and documents.
+    Pylate,
     /// `corpus.jsonl`, `queries.jsonl`, `qrels/*.tsv`.
     Beir,
     /// `queries.train.colbert.tsv`, `corpus.train.colbert.tsv`, `triples.train.colbert.jsonl`.
@@ -121,6 +132,12 @@ pub struct NegativeOptions {
     pub hard_negative_maximum_rank: usize,
     /// Mine by rank (true) or draw at random (false). Default true.
     pub mine_hard_negatives: bool,
+    /// A mined candidate that its miner scores above this share of the positive's score is never used: it is likely a
+    /// positive that nobody marked. Above 1 lets candidates pass that score better than the positive; nothing turns the
+    /// filter off. Default 0.95 (NV-Retriever, arXiv 2407.15831, `TopK-PercPos`).
+    pub positive_score_share: Option<f64>,
+    /// Which pairings of positives and negatives become examples. Default `all`.
+    pub triples: TriplePolicy,
     /// Seed of the sampling. Default 42, the reference's.
     pub seed: u64,
 }
@@ -132,9 +149,26 @@ impl Default for NegativeOptions {
             hard_negative_minimum_rank: 10,
             hard_negative_maximum_rank: 110,
             mine_hard_negatives: true,
+            positive_score_share: Some(0.95),
+            triples: TriplePolicy::default(),
             seed: 42,
         }
     }
+}
+
+/// Which pairings of positives and negatives become examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriplePolicy {
+    /// Every positive with every negative, in groups of `nway - 1` negatives.
+    #[default]
+    All,
+    /// The reference's triple counts. One positive: one triple per negative. P >= 2 positives and N negatives:
+    /// min(20, P x N) triples while P <= 20, P triples beyond. For `nway` 2 only.
+    ///
+    /// Source: RAGatouille 0.0.9, `data/training_data_processor.py`, `_make_individual_triplets`. Which pairings are
+    /// taken is drawn anew for each query here; there, from one fixed state.
+    Reference,
 }
 
 /// How the model is trained. The first ten are `RAGTrainer.train`'s own arguments, names and defaults.
@@ -312,12 +346,12 @@ mod tests {
             json!({
                 "model_name": "", "pretrained_model_name": "", "output": "", "overwrite": false, "backend": "auto",
                 "data": {
-                    "train": null, "format": "auto", "all_documents": null, "dev": null, "test": null,
+                    "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,
                     "positive_label": "1", "negative_label": "0"
                 },
                 "negatives": {
                     "num_new_negatives": 10, "hard_negative_minimum_rank": 10, "hard_negative_maximum_rank": 110,
-                    "mine_hard_negatives": true, "seed": 42
+                    "mine_hard_negatives": true, "positive_score_share": 0.95, "triples": "all", "seed": 42
                 },
                 "train": {
                     "batch_size": 32, "nbits": 2, "maxsteps": 500000, "use_ib_negatives": true,

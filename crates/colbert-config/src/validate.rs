@@ -47,11 +47,11 @@ impl DataOptions {
 }
 
 impl NegativeOptions {
-    /// Checks that the window of ranks is not empty, if it is used at all.
+    /// Checks that the window of ranks is not empty, if it is used at all, and that the share is one.
     ///
     /// # Errors
     ///
-    /// If no rank is left to mine from.
+    /// If no rank or no score is left to mine from.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mines = self.mine_hard_negatives && self.num_new_negatives > 0;
         if mines && self.hard_negative_minimum_rank >= self.hard_negative_maximum_rank {
@@ -62,6 +62,9 @@ impl NegativeOptions {
                 other_found: self.hard_negative_maximum_rank.to_string(),
                 advice: "no rank is left to mine from; make the minimum smaller than the maximum",
             });
+        }
+        if let Some(share) = self.positive_score_share {
+            positive("negatives.positive_score_share", share, "0.95 is the default")?;
         }
         Ok(())
     }
@@ -203,6 +206,7 @@ mod tests {
             ("train.dropout", json!(0.99), json!(1)),
             ("train.save_every", json!(1), json!(0)),
             ("train.schedule_horizon", json!(1), json!(0)),
+            ("negatives.positive_score_share", json!(1), json!(0)),
             ("evaluation.batch_size", json!(1), json!(0)),
             ("evaluation.pool_size", json!(1), json!(0)),
             ("evaluation.max_queries", json!(1), json!(0)),

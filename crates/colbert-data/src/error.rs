@@ -16,6 +16,13 @@ pub enum Place {
         /// The line, from 1.
         line: u64,
     },
+    /// A record of a file that does not count in lines (a JSON list, Parquet), counted from 1.
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The record, from 1.
+        record: u64,
+    },
     /// A row of data handed over in memory, counted from 1.
     Row {
         /// The row, from 1.
@@ -27,6 +34,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Record { path, record } => write!(f, "{}, record {record}", path.display()),
             Self::Row { row } => write!(f, "raw data, row {row}"),
         }
     }
@@ -63,6 +71,52 @@ pub enum DataError {
         /// The system's reason.
         #[source]
         source: io::Error,
+    },
+    /// A file that breaks off or is damaged within its own format, so that nothing after that place can be read.
+    #[error("{}: the {what} data breaks off or is damaged: {source}; fetch or write the file anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// `gzip`, `JSON`, `CSV` or `Parquet`.
+        what: &'static str,
+        /// The decoder's reason.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A line too long to be one.
+    #[error("{}, line {line}: expected a line end within {longest} bytes, found none; is it a text file?", path.display())]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// Longest line that is read, bytes.
+        longest: u64,
+    },
+    /// A file in a format that this build does not read.
+    #[error("{}: {what} is not read by this build; {advice}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
+    /// Columns whose roles are not clear.
+    #[error(
+        "{place}: {problem}; the columns are {columns}; say which is which with data.columns, such as \"{suggestion}\" \
+         (roles: query, positive, negative, document, label, scores, ignore)"
+    )]
+    Columns {
+        /// Where the columns are named.
+        place: Place,
+        /// What is not clear.
+        problem: String,
+        /// All columns.
+        columns: String,
+        /// Roles that may be meant.
+        suggestion: String,
     },
     /// The operating system could not write; nothing was left under the final name.
     #[error("{}: writing failed: {source}; nothing was written under that name", path.display())]
@@ -245,6 +299,10 @@ impl DataError {
             Self::Missing { .. } => "missing file",
             Self::WrongKind { .. } => "wrong kind of file",
             Self::Read { .. } => "unreadable file",
+            Self::Damaged { .. } => "damaged file",
+            Self::LongLine { .. } => "endless line",
+            Self::Unsupported { .. } => "unsupported file",
+            Self::Columns { .. } => "unclear columns",
             Self::Write { .. } => "unwritable file",
             Self::NoRows { .. } => "no rows",
             Self::InvalidUtf8 { .. } => "invalid UTF-8",

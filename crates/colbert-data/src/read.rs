@@ -3,8 +3,10 @@
 mod beir;
 mod columns;
 mod documents;
+mod input;
 mod kind;
 mod lines;
+mod list;
 mod rows;
 mod values;
 

@@ -1,1 +1,50 @@
-//! placeholder
+//! Train late-interaction (ColBERT) retrieval models: raw (query, passage) data in, the directory of the best model out.
+//!
+//! [`RagTrainer`] is the native counterpart of RAGatouille's `RAGTrainer`, with the same option names and defaults. The
+//! crates below it are re-exported for those who swap a part: [`config`], [`data`], [`model`], [`train`].
+//!
+//! ```
+//! use ragtrainer::RagTrainer;
+//! use ragtrainer::config::{NegativeOptions, TrainOptions};
+//! use ragtrainer::data::{PrepareOptions, RawData};
+//!
+//! # let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/../colbert-model/tests/parity/tiny");
+//! # let folder = tempfile::tempdir()?;
+//! let mut trainer = RagTrainer::new("MyFineTunedColBERT", encoder).with_language_code("en");
+//! # trainer = trainer.with_output(folder.path().join("run"), false);
+//!
+//! let pairs = [
+//!     ("What is the meaning of life?", "The meaning of life is 42."),
+//!     ("What is neural search?", "Neural search is a way of finding passages by their meaning."),
+//!     ("What is a tor?", "A tor is a rocky hill."),
+//! ];
+//! let library = ["A moor is open land.", "A weir is a low dam.", "A fen is wet.", "A beck is a small stream."];
+//!
+//! trainer.add_documents(library);
+//! trainer.prepare_training_data(RawData::from_pairs(pairs)?, &PrepareOptions::default())?;
+//! # let small = TrainOptions { dim: 16, doc_maxlen: 32, maxsteps: 1, batch_size: 4, ..TrainOptions::default() };
+//! # let options = small;
+//! # #[cfg(any())]
+//! let options = TrainOptions { batch_size: 32, ..TrainOptions::default() };
+//! let outcome = trainer.train(&options)?;
+//! assert!(outcome.best.join("model.safetensors").exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod backend;
+mod card;
+mod data_input;
+mod error;
+mod session;
+mod trainer;
+
+pub use backend::{AVAILABLE, Backend, Job};
+pub use data_input::{LoadedData, RawInput, load, prepare_options, read_input};
+pub use error::Error;
+pub use session::{Outcome, Preview, RunData, TestResult, evaluate_directory, preview, train as train_with};
+pub use trainer::RagTrainer;
+
+pub use colbert_config as config;
+pub use colbert_data as data;
+pub use colbert_model as model;
+pub use colbert_train as train;

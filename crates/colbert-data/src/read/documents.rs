@@ -36,7 +36,7 @@ pub fn read_documents(path: &Path, options: &ReadOptions, raw: &mut RawData) -> 
 fn read_document(lines: &Lines, is_json: &mut Option<bool>, raw: &mut RawData) -> Result<(), DataError> {
     let text = lines.text()?;
     let starts_as_json = || {
-        let is_tsv = lines.path().extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
+        let is_tsv = lines.place_path_is_tsv();
         !is_tsv && text.trim_start().starts_with(['{', '"', '['])
     };
     let document = if *is_json.get_or_insert_with(starts_as_json) {

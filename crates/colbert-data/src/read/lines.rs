@@ -1,55 +1,46 @@
 //! Lines of a file, one at a time, with everything that messages need.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, Read};
+use std::path::Path;
 
+use super::input::Input;
 use crate::error::{DataError, Place};
+
+/// Longest line that is read, bytes: a file without line ends is refused before it fills the memory.
+const LONGEST_LINE: u64 = 1 << 30;
 
 /// Reads a file line by line; memory holds one line. Lines of white space are passed over and counted.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    reader: BufReader<File>,
-    path: PathBuf,
+    input: Input,
     line: Vec<u8>,
     number: u64,
     blank: u64,
+    longest: u64,
 }
 
 impl Lines {
     pub(crate) fn open(path: &Path, expected: &str) -> Result<Self, DataError> {
-        let failed = |source| DataError::Read { path: path.to_owned(), source };
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(DataError::Missing { path: path.to_owned(), expected: format!("a file with {expected}") })
-            }
-            Err(error) => Err(failed(error)),
-            Ok(metadata) if metadata.is_dir() => Err(DataError::WrongKind {
-                path: path.to_owned(),
-                expected: format!("a file with {expected}"),
-                found: "a folder".to_owned(),
-            }),
-            Ok(_) => Ok(Self {
-                reader: BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?),
-                path: path.to_owned(),
-                line: Vec::new(),
-                number: 0,
-                blank: 0,
-            }),
-        }
+        Input::open(path, expected).map(Self::of)
+    }
+
+    pub(crate) fn of(input: Input) -> Self {
+        Self { input, line: Vec::new(), number: 0, blank: 0, longest: LONGEST_LINE }
     }
 
     /// Goes to the next line that is not blank; `false` at the end of the file.
     pub(crate) fn advance(&mut self) -> Result<bool, DataError> {
         loop {
             self.line.clear();
-            let read = self.reader.read_until(b'\n', &mut self.line);
-            if read.map_err(|source| DataError::Read { path: self.path.clone(), source })? == 0 {
+            let read = (&mut self.input.reader).take(self.longest).read_until(b'\n', &mut self.line);
+            let read = read.map_err(|source| self.input.failure(source))?;
+            if read == 0 {
                 return Ok(false);
             }
             self.number += 1;
-            if self.number == 1 && self.line.starts_with(b"\xef\xbb\xbf") {
-                self.line.drain(..3);
+            if read as u64 == self.longest && self.line.last() != Some(&b'\n') {
+                let path = self.input.path().to_owned();
+                return Err(DataError::LongLine { path, line: self.number, longest: self.longest });
             }
             while self.line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
                 self.line.pop();
@@ -63,26 +54,30 @@ impl Lines {
 
     /// The line, without its end.
     pub(crate) fn text(&self) -> Result<&str, DataError> {
-        str::from_utf8(&self.line)
-            .map_err(|error| DataError::InvalidUtf8 { place: self.place(), byte: error.valid_up_to() + 1 })
+        text(&self.line, || self.place())
     }
 
     pub(crate) fn place(&self) -> Place {
-        Place::Line { path: self.path.clone(), line: self.number }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+        Place::Line { path: self.input.path().to_owned(), line: self.number }
     }
 
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
+    pub(crate) fn place_path_is_tsv(&self) -> bool {
+        self.input.extension() == "tsv"
+    }
+
     /// Blank lines so far.
     pub(crate) fn blank(&self) -> u64 {
         self.blank
     }
+}
+
+/// Bytes as text.
+pub(super) fn text(bytes: &[u8], place: impl FnOnce() -> Place) -> Result<&str, DataError> {
+    str::from_utf8(bytes).map_err(|error| DataError::InvalidUtf8 { place: place(), byte: error.valid_up_to() + 1 })
 }
 
 #[cfg(test)]
@@ -103,5 +98,16 @@ mod tests {
         assert!(lines.advance().unwrap());
         assert_eq!((lines.text().unwrap(), lines.number(), lines.blank()), ("three", 5, 2));
         assert!(!lines.advance().unwrap());
+    }
+
+    #[test]
+    fn a_file_without_line_ends_is_refused_before_it_fills_the_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "short\n0123456789\n01234567890").unwrap();
+        let mut lines = Lines { longest: 11, ..Lines::open(&path, "lines").unwrap() };
+        assert!(lines.advance().unwrap() && lines.advance().unwrap());
+        let message = lines.advance().unwrap_err().to_string();
+        assert!(message.contains("file, line 3: expected a line end within 11 bytes"), "{message}");
     }
 }

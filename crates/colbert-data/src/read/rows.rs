@@ -79,7 +79,7 @@ fn read_row(lines: &Lines, rows: &mut Option<Rows>, options: &ReadOptions, raw: 
 
 fn detect_syntax(lines: &Lines) -> Result<Syntax, DataError> {
     let text = lines.text()?;
-    let is_tsv = lines.path().extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
+    let is_tsv = lines.place_path_is_tsv();
     if !is_tsv && text.trim_start().starts_with(['[', '{', '"']) {
         return Ok(Syntax::Json);
     }

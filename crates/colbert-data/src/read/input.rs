@@ -1,0 +1,98 @@
+//! Bytes of a file: opened, decompressed if they are gzip, without a byte order mark.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::error::DataError;
+
+/// Bytes read at once.
+const BUFFER: usize = 1 << 16;
+
+/// The content of one file.
+pub(crate) struct Input {
+    pub(crate) reader: BufReader<Box<dyn Read + Send>>,
+    path: PathBuf,
+    is_gzip: bool,
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input").field("path", &self.path).field("is_gzip", &self.is_gzip).finish_non_exhaustive()
+    }
+}
+
+impl Input {
+    /// Opens a file; `expected` says what it should hold.
+    pub(crate) fn open(path: &Path, expected: &str) -> Result<Self, DataError> {
+        let failed = |source| DataError::Read { path: path.to_owned(), source };
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(DataError::Missing { path: path.to_owned(), expected: format!("a file with {expected}") });
+            }
+            Err(error) => return Err(failed(error)),
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(DataError::WrongKind {
+                    path: path.to_owned(),
+                    expected: format!("a file with {expected}"),
+                    found: "a folder".to_owned(),
+                });
+            }
+            Ok(_) => {}
+        }
+        let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(failed)?);
+        let is_gzip = file.fill_buf().map_err(failed)?.starts_with(b"\x1f\x8b");
+        let content: Box<dyn Read + Send> =
+            if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let mut input = Self { reader: BufReader::with_capacity(BUFFER, content), path: path.to_owned(), is_gzip };
+        if input.peek()?.starts_with(b"\xef\xbb\xbf") {
+            input.reader.consume(3);
+        }
+        Ok(input)
+    }
+
+    /// What comes next, without taking it; empty at the end.
+    pub(crate) fn peek(&mut self) -> Result<&[u8], DataError> {
+        match self.reader.fill_buf() {
+            // The borrow of the error arm would otherwise reach to the end of the function.
+            Ok(_) => Ok(self.reader.buffer()),
+            Err(source) => Err(failure(&self.path, self.is_gzip, source)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn is_gzip(&self) -> bool {
+        self.is_gzip
+    }
+
+    /// The name's last extension in lower case, that of gzip set aside.
+    pub(crate) fn extension(&self) -> String {
+        extension(&self.path)
+    }
+
+    /// What a failure to read means.
+    pub(crate) fn failure(&self, source: io::Error) -> DataError {
+        failure(&self.path, self.is_gzip, source)
+    }
+}
+
+fn failure(path: &Path, is_gzip: bool, source: io::Error) -> DataError {
+    let path = path.to_owned();
+    // Errors of the system carry its number; the others are the decoder's.
+    if is_gzip && source.raw_os_error().is_none() {
+        return DataError::Damaged { path, what: "gzip", source: Box::new(source) };
+    }
+    DataError::Read { path, source }
+}
+
+/// The name's last extension in lower case, that of gzip set aside; empty if there is none.
+pub(crate) fn extension(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    name.rsplit_once('.').map(|(_, extension)| extension.to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,85 @@
+//! Which backends are compiled in, and how a name becomes one. The only file with backend `cfg`s.
+
+use burn::backend::Autodiff;
+use burn::tensor::backend::AutodiffBackend;
+
+use crate::error::Error;
+
+/// Names that this build accepts.
+pub const AVAILABLE: &str = if cfg!(feature = "cuda") { "auto, flex, cuda, cuda:N" } else { "auto, flex" };
+
+/// A backend and a device on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The embedded CPU backend, on all cores.
+    Flex,
+    /// An NVIDIA GPU by its index.
+    #[cfg(feature = "cuda")]
+    Cuda(usize),
+}
+
+/// Work that is generic over the backend.
+pub trait Job {
+    /// What it gives back.
+    type Output;
+
+    /// Does the work on one backend.
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output;
+}
+
+impl Backend {
+    /// The backend of a name: `auto`, `flex`, `cuda`, `cuda:1`.
+    ///
+    /// # Errors
+    /// A name that is unknown, or whose backend was not compiled in.
+    pub fn from_name(name: &str) -> Result<Self, Error> {
+        let found = || name.to_owned();
+        match name.split(':').collect::<Vec<_>>().as_slice() {
+            ["auto" | "flex"] => Ok(Self::Flex),
+            #[cfg(feature = "cuda")]
+            ["cuda"] => Ok(Self::Cuda(0)),
+            #[cfg(feature = "cuda")]
+            ["cuda", index] if index.parse::<usize>().is_ok() => Ok(Self::Cuda(index.parse().unwrap_or_default())),
+            #[cfg(not(feature = "cuda"))]
+            ["cuda", ..] => Err(Error::BackendNotBuilt { found: found(), available: AVAILABLE, feature: "cuda" }),
+            _ => Err(Error::UnknownBackend { found: found(), available: AVAILABLE }),
+        }
+    }
+
+    /// Runs a job on this backend.
+    pub fn run<J: Job>(self, job: J) -> J::Output {
+        match self {
+            Self::Flex => job.run::<Autodiff<burn_flex::Flex>>(&burn_flex::FlexDevice),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => {
+                job.run::<Autodiff<burn::backend::Cuda<f32, i32>>>(&burn::backend::cuda::CudaDevice::new(index))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flex => write!(f, "flex (CPU)"),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(Backend::from_name("auto").unwrap(), Backend::Flex);
+        assert_eq!(Backend::from_name("flex").unwrap(), Backend::Flex);
+        let error = Backend::from_name("tpu").unwrap_err().to_string();
+        assert!(error.contains("tpu") && error.contains("flex"), "{error}");
+        assert!(Backend::from_name("flex:1").is_err());
+        #[cfg(not(feature = "cuda"))]
+        assert!(Backend::from_name("cuda:1").unwrap_err().to_string().contains("--features cuda"));
+    }
+}

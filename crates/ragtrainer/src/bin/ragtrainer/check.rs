@@ -1,0 +1,37 @@
+//! `ragtrainer check`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use ragtrainer::data::Severity;
+use ragtrainer::read_input;
+
+use crate::flags::OptionFlags;
+
+/// Say what is wrong with training data, before it costs time.
+///
+/// Exit code: 0 if nothing is worse than a note, 1 for errors, 3 for warnings.
+#[derive(Debug, Args)]
+pub(crate) struct CheckCommand {
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: OptionFlags,
+}
+
+impl CheckCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let input = read_input(&self.flags.options()?)?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&input.report)?);
+        } else {
+            println!("{}", input.report);
+        }
+        Ok(ExitCode::from(match input.report.worst() {
+            Some(Severity::Error) => 1,
+            Some(Severity::Warning) => 3,
+            _ => 0,
+        }))
+    }
+}

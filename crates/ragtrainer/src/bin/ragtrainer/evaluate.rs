@@ -1,0 +1,66 @@
+//! `ragtrainer evaluate`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ragtrainer::config::{EvaluationOptions, Metric};
+use ragtrainer::data::read_evaluation_set;
+use ragtrainer::evaluate_directory;
+
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::tables::evaluation_table;
+
+/// Measure a model directory on the judged queries of a BEIR folder, beside BM25.
+///
+/// Every query is scored against every document of the folder (or of the pool), exactly.
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateCommand {
+    /// Model directory, such as RUN/best.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// BEIR folder: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Which judgements.
+    #[arg(long, value_name = "NAME", default_value = "test")]
+    split: String,
+    /// A further metric, put first: ndcg@K, mrr@K, recall@K, success@K.
+    #[arg(long, value_name = "NAME", default_value = "ndcg@10")]
+    metric: Metric,
+    /// Rank against all relevant documents and random others up to this number.
+    #[arg(long, value_name = "N")]
+    pool_size: Option<usize>,
+    /// Use so many queries, a seeded choice.
+    #[arg(long, value_name = "N")]
+    max_queries: Option<usize>,
+    /// Backend and device.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    backend: String,
+    /// Print the numbers as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl EvaluateCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let options = EvaluationOptions {
+            metric: self.metric,
+            pool_size: self.pool_size,
+            max_queries: self.max_queries,
+            ..EvaluationOptions::default()
+        };
+        let set = read_evaluation_set(&self.data, &self.split)?;
+        let set = set.with_pool(options.pool_size, options.max_queries, options.seed)?;
+        let mut progress = Progress::new(Interrupt::default());
+        let [bm25, own] = evaluate_directory(&self.model, &set, &options, &self.backend, &mut progress)?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&serde_json::json!({"bm25": bm25, "model": own}))?);
+        } else {
+            let name = self.model.display().to_string();
+            println!("{}", evaluation_table(&self.split, &[("BM25", &bm25), (&name, &own)]));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

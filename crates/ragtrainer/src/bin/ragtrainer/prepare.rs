@@ -1,0 +1,38 @@
+//! `ragtrainer prepare`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ragtrainer::data::export_reference;
+use ragtrainer::load;
+
+use crate::flags::OptionFlags;
+
+/// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
+///
+/// Writes queries.train.colbert.tsv, corpus.train.colbert.tsv and triples.train.colbert.jsonl. The same data, options and
+/// seed give the same bytes. Tabs and line breaks inside texts become spaces, as the format cannot hold them.
+#[derive(Debug, Args)]
+pub(crate) struct PrepareCommand {
+    /// Folder the files are written to.
+    #[arg(long, value_name = "DIR", default_value = "./data/")]
+    data_out_path: PathBuf,
+    #[command(flatten)]
+    flags: OptionFlags,
+}
+
+impl PrepareCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let data = load(&self.flags.options()?)?;
+        for line in &data.announcements {
+            println!("{line}");
+        }
+        println!("{}", data.prepared);
+        let files = export_reference(&data.set, &self.data_out_path)?;
+        for path in [&files.queries, &files.collection, &files.triples] {
+            println!("wrote {}", path.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,145 @@
+//! What a run shows while it goes: bars on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ragtrainer::train::{Event, Flow, Observer, StepRecord};
+
+use crate::interrupt::Interrupt;
+
+/// Without a terminal a line at most this often.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Shows events, and ends the run when that was asked for.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    interrupt: Interrupt,
+    terminal: bool,
+    steps: Option<ProgressBar>,
+    documents: Option<ProgressBar>,
+    total: usize,
+    started: Instant,
+    last_line: Option<Instant>,
+    recent: Option<f64>,
+    told: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(interrupt: Interrupt) -> Self {
+        Self {
+            interrupt,
+            terminal: std::io::stderr().is_terminal(),
+            steps: None,
+            documents: None,
+            total: 0,
+            started: Instant::now(),
+            last_line: None,
+            recent: None,
+            told: false,
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.steps {
+            Some(bar) if self.terminal => bar.println(text),
+            _ => println!("{text}"),
+        }
+    }
+
+    fn step(&mut self, record: &StepRecord) {
+        // A running mean of the step time, so that one slow step does not move the forecast.
+        let recent = self.recent.map_or(record.seconds, |mean| 0.8 * mean + 0.2 * record.seconds);
+        self.recent = Some(recent);
+        let speed = record.examples as f64 / recent;
+        let left = Duration::from_secs_f64((self.total - record.step) as f64 * recent);
+        let numbers = format!(
+            "loss {:.4}  lr {:.2e}  {speed:.1} triples/s  {} left",
+            record.loss,
+            record.learning_rate,
+            clock(left)
+        );
+        if let Some(bar) = &self.steps {
+            bar.set_position(record.step as u64);
+            bar.set_message(numbers);
+        } else if self.last_line.is_none_or(|last| last.elapsed() >= QUIET) || record.step == self.total {
+            self.last_line = Some(Instant::now());
+            println!("step {}/{}  {numbers}", record.step, self.total);
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn observe(&mut self, event: &Event) -> Flow {
+        match event {
+            Event::Started { plan, done } => {
+                self.total = plan.steps;
+                self.started = Instant::now();
+                if self.terminal {
+                    let bar = ProgressBar::new(plan.steps as u64).with_position(*done as u64);
+                    bar.set_style(style("{bar:30} step {pos}/{len}  {msg}"));
+                    self.steps = Some(bar);
+                }
+            }
+            Event::Step(record) => self.step(record),
+            Event::Evaluating { done, total } if self.terminal => {
+                let bar = self.documents.get_or_insert_with(|| {
+                    let bar = ProgressBar::new(*total as u64);
+                    bar.set_style(style("{bar:30} {pos}/{len} documents encoded"));
+                    bar
+                });
+                bar.set_position(*done as u64);
+                if done >= total {
+                    bar.finish_and_clear();
+                    self.documents = None;
+                }
+            }
+            Event::Evaluated { step, metric, evaluation, best, seconds } => {
+                let value = evaluation.value(*metric).unwrap_or(f64::NAN);
+                let when = if *step == 0 { "before training".to_owned() } else { format!("after step {step}") };
+                let mark = if *best && *step > 0 { "  (best so far)" } else { "" };
+                self.line(&format!("{when}: dev {metric} {value:.4}{mark}  [{seconds:.1} s]"));
+            }
+            Event::Finished { .. } => {
+                if let Some(bar) = self.steps.take() {
+                    bar.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+        if !self.interrupt.requested() {
+            return Flow::Continue;
+        }
+        if !self.told {
+            self.told = true;
+            self.line("stopping after this step; press Ctrl-C again to stop at once");
+        }
+        Flow::Stop
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// `4 s`, `3 min 20 s`, `2 h 5 min`.
+pub(crate) fn clock(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_a_person_says_them() {
+        for (seconds, text) in [(4.4, "4 s"), (59.6, "1 min 0 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min")] {
+            assert_eq!(clock(Duration::from_secs_f64(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The model card of an exported directory.
+
+use colbert_config::{Options, Plan};
+
+/// `README.md` of a model directory: what it is, what it was made from, how it was trained, how to load it.
+pub(crate) fn model_card(options: &Options, plan: &Plan, base: &str) -> String {
+    let name = if options.model_name.is_empty() { "ColBERT model" } else { &options.model_name };
+    let train = &options.train;
+    format!(
+        "---\nlibrary_name: PyLate\npipeline_tag: sentence-similarity\ntags: [ColBERT, late-interaction]\n---\n\n# {name}\n\n\
+         A late-interaction (ColBERT) retrieval model, trained from `{base}` with ragtrainer {version}.\n\n\
+         - Token vectors of {dim} numbers; queries of {query} tokens, documents of at most {doc} tokens.\n\
+         - Planned training: {plan}\n\n\
+         The folder loads in colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs.\n",
+        version = env!("CARGO_PKG_VERSION"),
+        dim = train.dim,
+        query = train.query_maxlen,
+        doc = train.doc_maxlen,
+        plan = plan.to_string().replace('\n', "\n  "),
+    )
+}

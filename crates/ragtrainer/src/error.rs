@@ -1,0 +1,68 @@
+//! What can go wrong in the facade; most errors come from the crates below and say it themselves.
+
+use std::path::PathBuf;
+
+use colbert_config::ConfigError;
+use colbert_data::DataError;
+use colbert_model::ModelError;
+use colbert_train::TrainError;
+
+/// An error of the facade.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Options that cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Data that cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A model that cannot be read, built or written.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Training stopped.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The backend is not known.
+    #[error("backend \"{found}\" is not known; this program has: {available}")]
+    UnknownBackend {
+        /// What was asked for.
+        found: String,
+        /// What was compiled in.
+        available: &'static str,
+    },
+    /// The backend is known but was not compiled in.
+    #[error(
+        "backend \"{found}\" is not in this program (it has: {available}); build it with cargo build --release --features {feature}"
+    )]
+    BackendNotBuilt {
+        /// What was asked for.
+        found: String,
+        /// What was compiled in.
+        available: &'static str,
+        /// The cargo feature.
+        feature: &'static str,
+    },
+    /// A required option is empty.
+    #[error("{option} is not set: {hint}")]
+    NotSet {
+        /// Dotted name of the option.
+        option: &'static str,
+        /// How to set it.
+        hint: &'static str,
+    },
+    /// `train` was called before there was data.
+    #[error("there is no training data yet: call prepare_training_data, or load_training_data with a folder that was exported")]
+    NotPrepared,
+    /// Reading or writing failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+}

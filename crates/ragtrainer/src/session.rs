@@ -1,0 +1,326 @@
+//! A run from options and texts to a model directory: what the facade and the command line share.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use burn::module::AutodiffModule;
+use burn::tensor::backend::AutodiffBackend;
+use colbert_config::{ArtifactMetadata, EvaluationOptions, Metric, Options, Plan, resolve};
+use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, TrainingSet};
+use colbert_model::{
+    Bert, Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, export,
+};
+use colbert_train::{
+    ColbertObjective, Dev, Evaluation, Event, Observer, RunFolder, TrainError, Training, evaluate,
+};
+use serde::Serialize;
+
+use crate::backend::{Backend, Job};
+use crate::card::model_card;
+use crate::error::Error;
+
+/// Ranking depth of the BM25 comparison: enough for every metric that is reported.
+const BM25_DEPTH: usize = 100;
+
+/// What a run is made of besides its options.
+#[derive(Debug, Clone, Copy)]
+pub struct RunData<'a> {
+    /// Examples.
+    pub set: &'a TrainingSet,
+    /// Queries that choose the best model.
+    pub dev: Option<&'a EvaluationSet>,
+    /// Queries that are measured before and after.
+    pub test: Option<&'a EvaluationSet>,
+    /// Language of the texts, for the BM25 comparison.
+    pub language_code: &'a str,
+}
+
+/// What came out of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Directory of the best model: what every late-interaction stack loads.
+    pub best: PathBuf,
+    /// Directory of the last model.
+    pub last: PathBuf,
+    /// Steps done.
+    pub steps: usize,
+    /// Whether the run was stopped before its last step.
+    pub stopped: bool,
+    /// Metric that chose the best model.
+    pub metric: Metric,
+    /// Steps after which the model was best; 0 means that no checkpoint beat the start. None without dev queries: then
+    /// the best model is the last.
+    pub best_step: Option<usize>,
+    /// Dev queries: before training, and the best model.
+    pub dev: Option<[Evaluation; 2]>,
+    /// Test queries.
+    pub test: Option<TestResult>,
+    /// Time spent in training steps, in seconds.
+    pub training_seconds: f64,
+}
+
+/// Three systems on the same test queries and documents.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TestResult {
+    /// BM25 (k1 1.2, b 0.75).
+    pub bm25: Evaluation,
+    /// The model before training.
+    pub start: Evaluation,
+    /// The best model.
+    pub best: Evaluation,
+}
+
+/// What is known before the first step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preview {
+    /// The plan.
+    pub plan: Plan,
+    /// What became of the tensors of the directory that training starts from.
+    pub loaded: LoadReport,
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// Where it runs.
+    pub backend: Backend,
+}
+
+impl fmt::Display for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let million = self.parameters as f64 / 1e6;
+        write!(f, "model: {million:.1} M parameters on {}; {} tensors taken", self.backend, self.loaded.taken)?;
+        if !self.loaded.initialised.is_empty() {
+            write!(f, ", drawn at random: {}", self.loaded.initialised.join(", "))?;
+        }
+        if !self.loaded.ignored.is_empty() {
+            write!(f, ", ignored: {}", self.loaded.ignored.join(", "))?;
+        }
+        write!(f, "\n{}", self.plan)
+    }
+}
+
+/// Checks everything that can be checked before the first step: options, model, tokenizer, plan. Writes nothing.
+///
+/// # Errors
+/// Whatever would make the run fail at its start.
+pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
+    options.validate()?;
+    let backend = Backend::from_name(&options.backend)?;
+    let plan = resolve(&options.train, set.examples.len())?;
+    let start = Start::read(options)?;
+    struct Load<'a> {
+        start: &'a Start,
+        options: &'a Options,
+    }
+    impl Job for Load<'_> {
+        type Output = Result<(LoadReport, usize), Error>;
+
+        fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
+            let (model, report) = self.start.model::<B>(self.options, device)?;
+            Ok((report, burn::module::Module::num_params(&model)))
+        }
+    }
+    let (loaded, parameters) = backend.run(Load { start: &start, options })?;
+    Ok(Preview { plan, loaded, parameters, backend })
+}
+
+/// Trains and measures.
+///
+/// # Errors
+/// Whatever the crates below report; what was written before stays.
+pub fn train(options: &Options, data: RunData<'_>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+    options.validate()?;
+    if options.output.as_os_str().is_empty() {
+        let hint = "name a folder for the run with --output, or output = \"...\" in the config file";
+        return Err(Error::NotSet { option: "output", hint });
+    }
+    let backend = Backend::from_name(&options.backend)?;
+    let plan = resolve(&options.train, data.set.examples.len())?;
+    let start = Start::read(options)?;
+    let folder = RunFolder::create(&options.output, options.overwrite)?;
+    backend.run(TrainJob { options, data, plan, start, folder, observer })
+}
+
+/// Measures the model in a directory, with the lengths and masks it declares, beside BM25 on the same queries.
+///
+/// # Errors
+/// A directory that cannot be read, or a set without relevant documents.
+pub fn evaluate_directory(
+    directory: &Path,
+    set: &EvaluationSet,
+    options: &EvaluationOptions,
+    backend: &str,
+    observer: &mut dyn Observer,
+) -> Result<[Evaluation; 2], Error> {
+    let pretrained = Pretrained::read(directory)?;
+    let settings = pretrained.declared_settings().unwrap_or_default();
+    let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
+    let own = Backend::from_name(backend)?.run(job)?;
+    Ok([bm25(set, options.metric, "en")?, own])
+}
+
+/// BM25 on a set.
+fn bm25(set: &EvaluationSet, metric: Metric, language_code: &str) -> Result<Evaluation, Error> {
+    let index = Bm25Index::new(&set.collection, &TextAnalysis::for_language(language_code))?;
+    let rankings = index.rank(&set.queries, BM25_DEPTH)?;
+    let pids: Vec<Vec<u32>> = rankings.into_iter().map(|row| row.into_iter().map(|hit| hit.pid).collect()).collect();
+    Ok(Evaluation::of_rankings(set, &pids, metric)?)
+}
+
+/// The directory that training starts from.
+struct Start {
+    pretrained: Pretrained,
+    settings: ColbertSettings,
+    tokenizer: ColbertTokenizer,
+}
+
+impl Start {
+    fn read(options: &Options) -> Result<Self, Error> {
+        if options.pretrained_model_name.is_empty() {
+            let hint = "name the folder of a BERT encoder with --pretrained-model-name, or in the config file";
+            return Err(Error::NotSet { option: "pretrained_model_name", hint });
+        }
+        let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
+        let settings = ColbertSettings::from(&options.train);
+        let tokenizer = pretrained.tokenizer(&settings)?;
+        Ok(Self { pretrained, settings, tokenizer })
+    }
+
+    fn model<B: AutodiffBackend>(
+        &self,
+        options: &Options,
+        device: &B::Device,
+    ) -> Result<(Colbert<B, Bert<B>>, LoadReport), Error> {
+        let train = &options.train;
+        Ok(self.pretrained.model::<B>(&self.settings, train.dropout, train.seed, device)?)
+    }
+}
+
+struct TrainJob<'a> {
+    options: &'a Options,
+    data: RunData<'a>,
+    plan: Plan,
+    start: Start,
+    folder: RunFolder,
+    observer: &'a mut dyn Observer,
+}
+
+impl Job for TrainJob<'_> {
+    type Output = Result<Outcome, Error>;
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
+        let Self { options, data, plan, start, folder, observer } = self;
+        let metric = options.evaluation.metric;
+        let (model, _) = start.model::<B>(options, device)?;
+        let measure = |model: &Colbert<B::InnerBackend, Bert<B::InnerBackend>>, observer: &mut dyn Observer| {
+            let Some(set) = data.test else { return Ok(None) };
+            evaluate_with(model, &start.tokenizer, set, metric, device, observer).map(Some)
+        };
+        let start_on_test = measure(&model.valid(), observer)?;
+
+        let writer = ModelWriter { options, start: &start, plan: &plan };
+        let mut log = folder.metrics_log()?;
+        let training = Training {
+            set: data.set,
+            dev: data.dev.map(|set| Dev { set, metric }),
+            tokenizer: &start.tokenizer,
+            options: &options.train,
+            plan: &plan,
+            objective: &ColbertObjective::from(&options.train),
+            folder: Some(&folder),
+            write_model: &|tensors, path| writer.write(tensors, path),
+            observers: vec![&mut log, &mut *observer],
+            device,
+        };
+        let trained = training.run(model, None)?;
+        log.finish()?;
+
+        let test = match (data.test, start_on_test) {
+            (Some(set), Some(start_on_test)) => {
+                let best = Pretrained::read(&folder.best())?;
+                let (best, _) = best.model::<B::InnerBackend>(&start.settings, None, 0, device)?;
+                let best = measure(&best, observer)?.expect("there is a test set");
+                Some(TestResult { bm25: bm25(set, metric, data.language_code)?, start: start_on_test, best })
+            }
+            _ => None,
+        };
+        let best_step = trained.best.as_ref().map(|(step, _)| *step);
+        let dev = trained.baseline.zip(trained.best).map(|(before, (_, after))| [before, after]);
+        let outcome = Outcome {
+            best: folder.best(),
+            last: folder.last(),
+            steps: trained.steps,
+            stopped: trained.stopped,
+            metric,
+            best_step,
+            dev,
+            test,
+            training_seconds: trained.training_seconds,
+        };
+        write_outcome(&outcome, &folder)?;
+        Ok(outcome)
+    }
+}
+
+struct EvaluateJob<'a> {
+    pretrained: &'a Pretrained,
+    settings: &'a ColbertSettings,
+    set: &'a EvaluationSet,
+    metric: Metric,
+    observer: &'a mut dyn Observer,
+}
+
+impl Job for EvaluateJob<'_> {
+    type Output = Result<Evaluation, Error>;
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
+        let tokenizer = self.pretrained.tokenizer(self.settings)?;
+        let (model, _) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
+        evaluate_with(&model, &tokenizer, self.set, self.metric, device, self.observer)
+    }
+}
+
+/// Evaluates, telling the observer how far it is.
+fn evaluate_with<B: burn::tensor::backend::Backend>(
+    model: &Colbert<B, Bert<B>>,
+    tokenizer: &ColbertTokenizer,
+    set: &EvaluationSet,
+    metric: Metric,
+    device: &B::Device,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation, Error> {
+    let total = set.collection.len();
+    let mut progress = |done| {
+        observer.observe(&Event::Evaluating { done, total });
+    };
+    Ok(evaluate(model, tokenizer, set, metric, device, &mut progress)?)
+}
+
+/// Writes model directories during a run.
+struct ModelWriter<'a> {
+    options: &'a Options,
+    start: &'a Start,
+    plan: &'a Plan,
+}
+
+impl ModelWriter<'_> {
+    fn write(&self, tensors: &[(String, HostTensor)], path: &Path) -> Result<(), TrainError> {
+        let parent = Path::new(&self.options.pretrained_model_name);
+        // A published directory names what it was made from, not where that lay on this machine.
+        let base = parent.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let metadata = ArtifactMetadata::from_training(&self.options.train, self.plan, &base);
+        let card = [("README.md", model_card(self.options, self.plan, &base))];
+        let directory = Export {
+            tensors,
+            settings: &self.start.settings,
+            files: &self.start.pretrained.files,
+            metadata: &metadata,
+            extra: &card,
+        };
+        Ok(export(&directory, path, true)?)
+    }
+}
+
+fn write_outcome(outcome: &Outcome, folder: &RunFolder) -> Result<(), Error> {
+    let path = folder.path().join("outcome.json");
+    let json = serde_json::to_string_pretty(outcome).expect("numbers and names have a JSON form");
+    std::fs::write(&path, json).map_err(|source| Error::Io { action: "write", path, source })
+}

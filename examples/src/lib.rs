@@ -1,0 +1,1 @@
+//! Holds the example programs beside it; see `examples/*.rs`.
