@@ -1,1 +1,13 @@
-//! What the benches share.
+//! What the benches share: made-up texts, models nobody trained, and rates in the units of the work.
+//!
+//! `cargo bench -p ragtrainer-benches` runs all of them in about ten minutes on two cores. Two variables change that:
+//! `RAGTRAINER_BENCH_QUICK` makes everything tiny, to see that it runs; `RAGTRAINER_BENCH_BACKEND` names a backend
+//! (`--features ragtrainer/cuda` compiles one in).
+
+mod measure;
+mod model;
+mod texts;
+
+pub use measure::{backend, describe, group, measure, quick};
+pub use model::{Size, settings, tokenizer, untrained};
+pub use texts::{DOCUMENT_WORDS, QUERY_WORDS, TextGenerator, WordCount, training_set};

@@ -1,1 +1,5 @@
-//! Holds the example programs beside it; see `examples/*.rs`.
+//! What the example programs beside it share: the quickstart's files. See `examples/*.rs`.
+
+mod quickstart;
+
+pub use quickstart::{DATA, MODEL, triples};

@@ -20,6 +20,7 @@ const STEPS: &str = "a number of steps or \"auto\"";
 /// Every option, sections separated by dots, with what it takes; in the order of the structs.
 pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("model_name", TEXT),
+    ("language_code", TEXT),
     ("pretrained_model_name", TEXT),
     ("output", PATH),
     ("overwrite", FLAG),
@@ -70,7 +71,6 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("evaluation.pool_size", OPTIONAL_WHOLE),
     ("evaluation.max_queries", OPTIONAL_WHOLE),
     ("evaluation.seed", WHOLE),
-    ("evaluation.batch_size", WHOLE),
 ];
 
 /// The sections, which are no options themselves.

@@ -19,13 +19,15 @@ pub struct Options {
     /// Label of the trained model. It names the model card and nothing else: it never chooses an architecture
     /// (in the reference it does; docs/parity.md, defect 17). Empty means the name of the output folder.
     pub model_name: String,
+    /// Language of the texts (`en`, `de`, ...): stemming and stop words of the BM25 miner. Default `en`.
+    pub language_code: String,
     /// Directory of the encoder or ColBERT to start from, in Hugging Face layout.
     pub pretrained_model_name: String,
     /// Folder of the run: plan, metrics, checkpoints and the best model directory.
     pub output: PathBuf,
     /// Replace a run that is already in `output`.
     pub overwrite: bool,
-    /// Backend and device: `auto`, `flex`, `cuda`, `cuda:1`, `libtorch`, `libtorch:cuda:0`. Default `auto`.
+    /// Backend and device: `auto` (flex), `flex`, and with the feature `cuda` also `cuda` and `cuda:1`. Default `auto`.
     pub backend: String,
     /// Where the texts are.
     pub data: DataOptions,
@@ -41,6 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             model_name: String::new(),
+            language_code: "en".to_owned(),
             pretrained_model_name: String::new(),
             output: PathBuf::new(),
             overwrite: false,
@@ -292,13 +295,11 @@ pub struct EvaluationOptions {
     pub max_queries: Option<usize>,
     /// Seed of those two choices. Default 5.
     pub seed: u64,
-    /// Texts encoded together during evaluation. Default 32.
-    pub batch_size: usize,
 }
 
 impl Default for EvaluationOptions {
     fn default() -> Self {
-        Self { metric: Metric::default(), pool_size: None, max_queries: None, seed: 5, batch_size: 32 }
+        Self { metric: Metric::default(), pool_size: None, max_queries: None, seed: 5 }
     }
 }
 

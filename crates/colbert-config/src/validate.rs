@@ -126,7 +126,6 @@ impl EvaluationOptions {
     ///
     /// The first option out of range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        at_least("evaluation.batch_size", self.batch_size, 1, "32 is the default")?;
         if let Some(size) = self.pool_size {
             at_least("evaluation.pool_size", size, 1, "leave it out to rank the whole corpus")?;
         }
@@ -207,7 +206,6 @@ mod tests {
             ("train.save_every", json!(1), json!(0)),
             ("train.schedule_horizon", json!(1), json!(0)),
             ("negatives.positive_score_share", json!(1), json!(0)),
-            ("evaluation.batch_size", json!(1), json!(0)),
             ("evaluation.pool_size", json!(1), json!(0)),
             ("evaluation.max_queries", json!(1), json!(0)),
         ] {

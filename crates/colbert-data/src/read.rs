@@ -2,17 +2,24 @@
 
 mod beir;
 mod columns;
+mod csv_records;
 mod documents;
+mod folder;
 mod input;
 mod kind;
 mod lines;
 mod list;
+#[cfg(feature = "parquet")]
+mod parquet_records;
+mod pylate;
+mod records;
 mod rows;
 mod values;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use colbert_config::{DataFormat, DataOptions};
+use colbert_config::{ColumnRole, DataFormat, DataOptions};
 use serde_json::Value;
 
 use crate::counts::BadRows;
@@ -34,7 +41,9 @@ pub struct ReadOptions {
     pub format: DataFormat,
     /// Labels of labelled pairs.
     pub labels: Labels,
-    /// Judgements of a BEIR folder that are trained on. Default `train`.
+    /// Roles of columns whose names do not say it; these go before what a name suggests. Default: none.
+    pub roles: BTreeMap<String, ColumnRole>,
+    /// Judgements of a BEIR folder, or files of a folder of splits, that are trained on. Default `train`.
     pub split: String,
     /// Leave bad rows out, and count them, in place of stopping at the first. Default false.
     pub skip_bad_rows: bool,
@@ -42,47 +51,76 @@ pub struct ReadOptions {
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { format: DataFormat::Auto, labels: Labels::default(), split: "train".to_owned(), skip_bad_rows: false }
+        Self {
+            format: DataFormat::Auto,
+            labels: Labels::default(),
+            roles: BTreeMap::new(),
+            split: "train".to_owned(),
+            skip_bad_rows: false,
+        }
     }
 }
 
 impl From<&DataOptions> for ReadOptions {
     fn from(options: &DataOptions) -> Self {
         let labels = Labels { positive: options.positive_label.clone(), negative: options.negative_label.clone() };
-        Self { format: options.format, labels, ..Self::default() }
+        Self { format: options.format, labels, roles: options.columns.0.clone(), ..Self::default() }
     }
 }
 
-/// Reads a file of pairs, labelled pairs, triplets or scored examples (JSONL or TSV), a BEIR folder, or a folder with the
-/// reference's three files. What was found is in [`RawData::announcement`].
+/// Reads training data: a file of pairs, labelled pairs, triplets or scored examples (JSONL, a JSON list, CSV, TSV or
+/// Parquet, each also as gzip but for Parquet); a folder with such a file for each split, in parts or not; a BEIR
+/// folder; a folder with the reference's three files; a folder with PyLate's three tables. What was found is in
+/// [`RawData::announcement`].
 ///
 /// # Errors
 /// Whatever is wrong with the files, with file and line; see [`DataError`].
 pub fn read_training_data(path: &Path, options: &ReadOptions) -> Result<RawData, DataError> {
     let raw = match options.format {
-        DataFormat::Beir => BeirFolder::open(path)?.into_raw(&options.split)?,
+        DataFormat::Beir => beir(path, options)?,
         DataFormat::Reference => import_reference(&ReferenceFiles::in_folder(path), options)?,
+        DataFormat::Pylate => pylate::read_tables(path, options)?,
         DataFormat::Auto if path.is_dir() => read_folder(path, options)?,
-        _ => rows::read_rows(path, options)?,
+        _ => {
+            let parts = folder::table(path, &options.split)?;
+            let parts: Vec<&Path> = parts.iter().map(|part| part.as_path()).collect();
+            rows::read_rows(if parts.is_empty() { std::slice::from_ref(&path) } else { &parts }, options)?
+        }
     };
     tracing::info!("{}", raw.announcement());
     Ok(raw)
 }
 
+fn beir(path: &Path, options: &ReadOptions) -> Result<RawData, DataError> {
+    BeirFolder::open_with(path, options)?.into_raw(&options.split)
+}
+
 fn read_folder(path: &Path, options: &ReadOptions) -> Result<RawData, DataError> {
     let reference = ReferenceFiles::in_folder(path);
-    match (path.join("corpus.jsonl").is_file(), reference.triples.is_file()) {
-        (true, false) => BeirFolder::open(path)?.into_raw(&options.split),
-        (false, true) => import_reference(&reference, options),
-        (true, true) => Err(DataError::WrongKind {
+    let kinds = [BeirFolder::is_one(path), reference.triples.is_file(), pylate::has_tables(path)?];
+    match kinds {
+        [true, false, false] => beir(path, options),
+        [false, true, false] => import_reference(&reference, options),
+        [false, false, true] => pylate::read_tables(path, options),
+        [false, false, false] => {
+            let parts = folder::table(path, &options.split)?;
+            if parts.is_empty() {
+                return Err(DataError::WrongKind {
+                    path: path.to_owned(),
+                    expected: format!(
+                        "a file, a BEIR folder (corpus.jsonl), a folder with triples.train.colbert.jsonl, with the tables \
+                         train, queries and documents, or with {}.jsonl or another file of that split",
+                        options.split
+                    ),
+                    found: "a folder with neither".to_owned(),
+                });
+            }
+            rows::read_rows(&parts.iter().map(|part| part.as_path()).collect::<Vec<_>>(), options)
+        }
+        _ => Err(DataError::WrongKind {
             path: path.to_owned(),
             expected: "one kind of data; say which with data.format".to_owned(),
-            found: "both a BEIR folder and the reference's training files".to_owned(),
-        }),
-        (false, false) => Err(DataError::WrongKind {
-            path: path.to_owned(),
-            expected: "a file, a BEIR folder (corpus.jsonl) or a folder with triples.train.colbert.jsonl".to_owned(),
-            found: "a folder with neither".to_owned(),
+            found: "several: of a BEIR folder, the reference's training files, and PyLate's tables".to_owned(),
         }),
     }
 }
@@ -102,16 +140,18 @@ fn reason(error: &serde_json::Error) -> String {
     text.rsplit_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
 }
 
-/// Passes an error on, unless it is a bad row and bad rows are to be left out; then it is counted.
-pub(crate) fn keep_going(
-    outcome: Result<(), DataError>,
+/// Passes an error on, unless it is a bad row and bad rows are to be left out; then it is counted, and `otherwise` is
+/// the outcome.
+pub(crate) fn keep_going<T>(
+    outcome: Result<T, DataError>,
+    otherwise: T,
     options: &ReadOptions,
     bad_rows: &mut BadRows,
-) -> Result<(), DataError> {
+) -> Result<T, DataError> {
     match outcome {
         Err(error) if options.skip_bad_rows && error.is_bad_row() => {
             bad_rows.record(&error);
-            Ok(())
+            Ok(otherwise)
         }
         other => other,
     }

@@ -112,7 +112,7 @@ pub fn import_reference(files: &ReferenceFiles, options: &ReadOptions) -> Result
     let mut scored: Option<bool> = None;
     while lines.advance()? {
         let outcome = read_example(&lines, files, &raw, &mut scored).map(|example| raw.push_ready(example));
-        keep_going(outcome, options, &mut raw.bad_rows)?;
+        keep_going(outcome, (), options, &mut raw.bad_rows)?;
     }
     raw.counts.blank_lines += lines.blank();
     if raw.ready.is_empty() && raw.bad_rows.total() == 0 {
@@ -166,7 +166,7 @@ fn read_texts<Kind>(
             Ok(())
         };
         let outcome = read();
-        keep_going(outcome, options, &mut raw.bad_rows)?;
+        keep_going(outcome, (), options, &mut raw.bad_rows)?;
     }
     Ok(())
 }

@@ -7,9 +7,9 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::dropout::{Dropout, DropoutSeed};
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
-use crate::dropout::{Dropout, DropoutSeed};
 use crate::layers::{Embedding, LayerNorm, Linear, attention, gelu_erf};
 use crate::weights::Weights;
 

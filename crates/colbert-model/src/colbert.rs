@@ -44,9 +44,8 @@ impl<B: Backend, E: Encoder<B>> Colbert<B, E> {
     ) -> Embeddings<B> {
         let lengths: Vec<usize> = sequences.iter().map(TokenSequence::len).collect();
         let groups = length_groups(&lengths, GROUP_TOKENS).into_iter().zip(0..);
-        let groups = groups.map(|(members, place)| {
-            self.encode_group(sequences, members, seed.map(|seed| seed.child(place)), device)
-        });
+        let groups = groups
+            .map(|(members, place)| self.encode_group(sequences, members, seed.map(|seed| seed.child(place)), device));
         Embeddings { groups: groups.collect() }
     }
 

@@ -41,11 +41,7 @@ pub struct Dropout {
 
 impl Dropout {
     /// Same shape in and out; without a seed the input itself.
-    pub fn forward<B: Backend, const D: usize>(
-        &self,
-        input: Tensor<B, D>,
-        seed: Option<DropoutSeed>,
-    ) -> Tensor<B, D> {
+    pub fn forward<B: Backend, const D: usize>(&self, input: Tensor<B, D>, seed: Option<DropoutSeed>) -> Tensor<B, D> {
         let Some(seed) = seed.filter(|_| self.probability > 0.0) else { return input };
         let shape = input.shape();
         let mut mask = vec![0f32; shape.num_elements()];

@@ -77,7 +77,8 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
         files.push((name, pretty(&value)));
     }
     let metadata = export.metadata.to_json_string();
-    let metadata = metadata.map_err(|source| ModelError::Metadata { path: folder.join("artifact.metadata"), source })?;
+    let metadata =
+        metadata.map_err(|source| ModelError::Metadata { path: folder.join("artifact.metadata"), source })?;
     files.push(("artifact.metadata", metadata.into_bytes()));
     files.push(("vocab.txt", vocabulary(export.files).into_bytes()));
     files.extend(export.extra.iter().map(|(name, text)| (*name, text.clone().into_bytes())));
@@ -109,10 +110,7 @@ fn json_files(export: &Export<'_>, linear: &HostTensor) -> Vec<(&'static str, Va
                 {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"},
             ]),
         ),
-        (
-            "sentence_bert_config.json",
-            json!({"max_seq_length": settings.doc_maxlen - 1, "do_lower_case": false}),
-        ),
+        ("sentence_bert_config.json", json!({"max_seq_length": settings.doc_maxlen - 1, "do_lower_case": false})),
         (
             "1_Dense/config.json",
             json!({

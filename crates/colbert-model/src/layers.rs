@@ -88,10 +88,10 @@ pub(crate) fn attention<B: Backend>(
     let (query, key, value) = (split(query), split(key), split(value));
     let hidden = attended.clone().bool_not().reshape([sequences, 1, 1, length]);
     // Every row has an attended token (the first), so no softmax row is empty.
-    let weights = query.matmul(key.transpose()).mul_scalar(1.0 / (head_size as f64).sqrt()).mask_fill(
-        hidden.expand([sequences, heads, length, length]),
-        f32::NEG_INFINITY,
-    );
+    let weights = query
+        .matmul(key.transpose())
+        .mul_scalar(1.0 / (head_size as f64).sqrt())
+        .mask_fill(hidden.expand([sequences, heads, length, length]), f32::NEG_INFINITY);
     let mixed = dropout.forward(softmax(weights, 3), seed).matmul(value);
     mixed.swap_dims(1, 2).reshape([sequences, length, size])
 }

@@ -103,7 +103,16 @@ impl Pretrained {
         let metadata_path = directory.join("artifact.metadata");
         let metadata = if metadata_path.is_file() {
             let read = ArtifactMetadata::read(&metadata_path);
-            Some(read.map_err(|source| ModelError::Metadata { path: metadata_path, source })?)
+            let read = read.map_err(|source| ModelError::Metadata { path: metadata_path.clone(), source })?;
+            for (field, found, expected) in
+                [("similarity", &read.similarity, "cosine"), ("interaction", &read.interaction, "colbert")]
+            {
+                if found.as_str() != expected {
+                    let (found, expected) = (found.clone(), format!("\"{expected}\""));
+                    return Err(ModelError::UnsupportedConfig { path: metadata_path, field, found, expected });
+                }
+            }
+            Some(read)
         } else {
             None
         };
@@ -111,7 +120,11 @@ impl Pretrained {
         let largest_id = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
         if largest_id as usize >= config.vocab_size {
             let vocab_size = config.vocab_size;
-            return Err(ModelError::VocabularyTooLarge { path: directory.join("tokenizer.json"), largest_id, vocab_size });
+            return Err(ModelError::VocabularyTooLarge {
+                path: directory.join("tokenizer.json"),
+                largest_id,
+                vocab_size,
+            });
         }
         Ok(Self { directory: directory.to_owned(), config, files, metadata, weights, projection, tokenizer })
     }
@@ -222,13 +235,25 @@ fn dense_projection(directory: &Path) -> Result<Option<HostTensor>, ModelError> 
         return Ok(None);
     }
     let mut weights = Weights::read(&path)?;
+    let unsupported = |path, field, found: &str, expected: &str| {
+        Err(ModelError::UnsupportedConfig { path, field, found: found.to_owned(), expected: expected.to_owned() })
+    };
     if weights.contains("linear.bias") {
-        return Err(ModelError::UnsupportedConfig {
-            path,
-            field: "linear.bias",
-            found: "present".to_owned(),
-            expected: "a projection without bias".to_owned(),
-        });
+        return unsupported(path, "linear.bias", "present", "a projection without bias");
+    }
+    if directory.join("2_Dense").is_dir() {
+        return unsupported(directory.join("2_Dense"), "modules", "a second projection", "one projection");
+    }
+    let config_path = directory.join("1_Dense/config.json");
+    if config_path.is_file() {
+        let config: Value = read_json(&config_path, "a JSON object")?;
+        let activation = config["activation_function"].as_str().unwrap_or("torch.nn.modules.linear.Identity");
+        if !activation.ends_with(".Identity") && !activation.ends_with(".ReLU") {
+            return unsupported(config_path, "activation_function", activation, "Identity or ReLU");
+        }
+        if config["use_residual"] == Value::Bool(true) {
+            return unsupported(config_path, "use_residual", "true", "false");
+        }
     }
     let Some(shape) = weights.shape("linear.weight").map(<[usize]>::to_vec) else {
         return Err(ModelError::MissingTensor { path, name: "linear.weight".to_owned() });

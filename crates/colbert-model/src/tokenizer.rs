@@ -61,10 +61,8 @@ impl ColbertTokenizer {
                 });
             }
         }
-        let fail = |error: tokenizers::Error| ModelError::Tokenizer {
-            path: path.to_owned(),
-            message: error.to_string(),
-        };
+        let fail =
+            |error: tokenizers::Error| ModelError::Tokenizer { path: path.to_owned(), message: error.to_string() };
         // The marker is inserted afterwards, so the tokenizer leaves one place for it.
         let cut_to = |length: usize| {
             let mut tokenizer = tokenizer.clone();
@@ -123,10 +121,9 @@ impl ColbertTokenizer {
 
     fn encode<S: AsRef<str> + Sync>(&self, tokenizer: &Tokenizer, texts: &[S]) -> Result<Vec<Encoding>, ModelError> {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        tokenizer.encode_batch_fast(texts, true).map_err(|error| ModelError::Tokenizer {
-            path: self.path.clone(),
-            message: error.to_string(),
-        })
+        tokenizer
+            .encode_batch_fast(texts, true)
+            .map_err(|error| ModelError::Tokenizer { path: self.path.clone(), message: error.to_string() })
     }
 
     fn query(&self, text: &[u32]) -> TokenSequence {

@@ -43,11 +43,8 @@ impl Weights {
     /// # Errors
     /// A file that cannot be read or is cut short, and a tensor that is not a float.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
-        let bytes = std::fs::read(path).map_err(|source| ModelError::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| ModelError::Io { action: "read", path: path.to_owned(), source })?;
         let file = SafeTensors::deserialize(&bytes)
             .map_err(|source| ModelError::BrokenSafetensors { path: path.to_owned(), source })?;
         let mut tensors = BTreeMap::new();

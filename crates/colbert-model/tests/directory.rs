@@ -22,7 +22,8 @@ fn export_tiny(path: &Path, overwrite: bool) -> Result<(), ModelError> {
     let plan = resolve(&options(), 320).unwrap();
     let metadata = ArtifactMetadata::from_training(&options(), &plan, "tiny");
     let card = [("README.md", "a card\n".to_owned())];
-    let directory = Export { tensors: &tensors, settings: &settings, files: &pretrained.files, metadata: &metadata, extra: &card };
+    let directory =
+        Export { tensors: &tensors, settings: &settings, files: &pretrained.files, metadata: &metadata, extra: &card };
     export(&directory, path, overwrite)
 }
 
@@ -65,7 +66,8 @@ fn an_exported_directory_gives_the_same_scores() {
     let plain = |text: &&String| !text.contains("[unused");
     let docs: Vec<&String> = docs.iter().filter(plain).collect();
     let queries: Vec<&String> = queries.iter().filter(plain).collect();
-    let score = |model: &colbert_model::Colbert<B, colbert_model::Bert<B>>, tokenizer: &colbert_model::ColbertTokenizer| {
+    let score = |model: &colbert_model::Colbert<B, colbert_model::Bert<B>>,
+                 tokenizer: &colbert_model::ColbertTokenizer| {
         let queries = model.encode(&tokenizer.queries(&queries).unwrap(), &device());
         let docs = model.encode(&tokenizer.documents(&docs).unwrap(), &device());
         maxsim(&queries, &docs).into_data().to_vec::<f32>().unwrap()
@@ -320,7 +322,8 @@ fn wrong_shapes_and_missing_or_damaged_tensors_are_named() {
     assert!(error.contains("encoder.layer.1.output.dense.bias") && error.contains("element 3"), "{error}");
     fs::write(path.join("model.safetensors"), &original).unwrap();
     let config = fs::read_to_string(path.join("config.json")).unwrap();
-    fs::write(path.join("config.json"), config.replace("\"intermediate_size\": 64", "\"intermediate_size\": 128")).unwrap();
+    fs::write(path.join("config.json"), config.replace("\"intermediate_size\": 64", "\"intermediate_size\": 128"))
+        .unwrap();
     let error = model_error(&path, 16);
     assert!(error.contains("intermediate.dense.weight") && error.contains("[128, 32]"), "{error}");
 }

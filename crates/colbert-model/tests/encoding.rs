@@ -61,8 +61,7 @@ fn embeddings_and_scores() {
         tokenizer.documents(&recorded.docs).unwrap().into_iter().map(|sequence| sequence.scored).collect();
     for (doc, found) in documents.to_host().iter().enumerate() {
         let rows = (0..scored[doc].len()).filter(|&row| scored[doc][row]);
-        let expected: Vec<f32> =
-            rows.flat_map(|row| expected.values[(doc * 64 + row) * 16..][..16].to_vec()).collect();
+        let expected: Vec<f32> = rows.flat_map(|row| expected.values[(doc * 64 + row) * 16..][..16].to_vec()).collect();
         let difference = largest_difference(&found.values, &expected);
         assert!(difference < EMBEDDING_TOLERANCE, "document {doc}: {difference}");
     }

@@ -80,7 +80,8 @@ fn attending_to_masks_changes_the_attention_and_not_the_ids() {
     let plain = ColbertSettings::default();
     let attending = ColbertSettings { attend_to_mask_tokens: true, ..plain.clone() };
     let text = ["a short query"];
-    let (a, b) = (tokenizer("tiny", &plain).queries(&text).unwrap(), tokenizer("tiny", &attending).queries(&text).unwrap());
+    let (a, b) =
+        (tokenizer("tiny", &plain).queries(&text).unwrap(), tokenizer("tiny", &attending).queries(&text).unwrap());
     assert_eq!(a[0].ids, b[0].ids);
     assert_eq!(b[0].attended, 32);
     assert!(a[0].attended < 32);

@@ -124,8 +124,7 @@ impl<'a> Batcher<'a> {
                 known.chain(example.documents.first().copied()).filter_map(|pid| places.get(&pid).copied()).collect()
             })
             .collect();
-        let teacher =
-            self.with_scores.then(|| examples.iter().map(|e| e.scores.clone().unwrap_or_default()).collect());
+        let teacher = self.with_scores.then(|| examples.iter().map(|e| e.scores.clone().unwrap_or_default()).collect());
         let query_texts: Vec<&str> = examples.iter().map(|e| self.set.queries.text(e.query)).collect();
         let document_texts: Vec<&str> = pids.iter().map(|&pid| self.set.collection.text(pid)).collect();
         Ok(BatchPart {

@@ -21,7 +21,7 @@ pub enum TrainError {
     Model(#[from] ModelError),
     /// The loss became NaN or infinite.
     #[error(
-        "the {what} at step {step} is {value}; training stopped and the last checkpoint is intact. \
+        "the {what} at step {step} is {value}; training stopped, and what was written before it stays. \
          A lower learning_rate usually helps. Queries of that batch: {queries}"
     )]
     NonFinite {

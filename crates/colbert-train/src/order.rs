@@ -46,8 +46,7 @@ mod tests {
     #[test]
     fn every_epoch_has_every_example_once_in_an_order_of_its_own() {
         let mut order = ExampleOrder::new(50, 7, true);
-        let epochs: Vec<Vec<usize>> =
-            (0..3).map(|e| (0..50).map(|i| order.example_at(e * 50 + i)).collect()).collect();
+        let epochs: Vec<Vec<usize>> = (0..3).map(|e| (0..50).map(|i| order.example_at(e * 50 + i)).collect()).collect();
         for epoch in &epochs {
             let mut sorted = epoch.clone();
             sorted.sort_unstable();

@@ -17,19 +17,27 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder ready for a new run.
+    /// Whether a new run may go into the folder: true if an old one would have to go first. Changes nothing.
     ///
     /// # Errors
-    /// It holds a run already and `overwrite` is false; it holds something else; or the disk refuses.
-    pub fn create(path: &Path, overwrite: bool) -> Result<Self, TrainError> {
+    /// It holds a run already and `overwrite` is false, or it holds something else.
+    pub fn check(path: &Path, overwrite: bool) -> Result<bool, TrainError> {
         let occupied = path.exists() && fs::read_dir(path).map_err(io("list", path))?.next().is_some();
-        if occupied {
-            if !path.join("plan.json").exists() {
-                return Err(TrainError::NotARun { path: path.to_owned() });
-            }
-            if !overwrite {
-                return Err(TrainError::RunExists { path: path.to_owned() });
-            }
+        if occupied && !path.join("plan.json").exists() {
+            return Err(TrainError::NotARun { path: path.to_owned() });
+        }
+        if occupied && !overwrite {
+            return Err(TrainError::RunExists { path: path.to_owned() });
+        }
+        Ok(occupied)
+    }
+
+    /// Makes the folder ready for a new run. An old run is removed only if `overwrite` says so.
+    ///
+    /// # Errors
+    /// As [`RunFolder::check`], or the disk refuses.
+    pub fn create(path: &Path, overwrite: bool) -> Result<Self, TrainError> {
+        if Self::check(path, overwrite)? {
             fs::remove_dir_all(path).map_err(io("remove", path))?;
         }
         fs::create_dir_all(path).map_err(io("create", path))?;
@@ -42,8 +50,9 @@ impl RunFolder {
     /// The disk refuses.
     pub fn write_plan(&self, plan: &Plan) -> Result<(), TrainError> {
         let json = serde_json::to_string_pretty(plan).expect("a plan has a JSON form");
-        write_synced(&self.path.join("plan.txt"), format!("{plan}\n").as_bytes())?;
-        write_synced(&self.path.join("plan.json"), json.as_bytes())
+        // plan.json marks the folder as a run, so it comes first.
+        write_synced(&self.path.join("plan.json"), json.as_bytes())?;
+        write_synced(&self.path.join("plan.txt"), format!("{plan}\n").as_bytes())
     }
 
     /// The folder itself.

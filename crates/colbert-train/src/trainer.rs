@@ -108,9 +108,6 @@ impl<B: AutodiffBackend> Training<'_, B> {
         let (mut optimizer, state) =
             resume.unwrap_or_else(|| (AdamW::new(options.weight_decay), RunState::new(0, None)));
         let first = state.step;
-        if let Some(folder) = self.folder {
-            folder.write_plan(plan)?;
-        }
         let mut flow = self.tell(&Event::Started { plan: plan.clone(), done: first });
         let mut best = state.best;
         let baseline = if first == 0 { self.judge(&model, 0, &mut best)? } else { None };
@@ -121,7 +118,7 @@ impl<B: AutodiffBackend> Training<'_, B> {
         let model = std::thread::scope(|scope| -> Result<Colbert<B, E>, TrainError> {
             let mut model = model;
             let (send, batches) = sync_channel::<Result<Batch, TrainError>>(PREFETCH);
-            scope.spawn(move || {
+            let maker = scope.spawn(move || {
                 for step in first..plan.steps {
                     // The receiver is gone when the run has ended early.
                     if send.send(batcher.batch(step)).is_err() {
@@ -130,7 +127,12 @@ impl<B: AutodiffBackend> Training<'_, B> {
                 }
             });
             while done < plan.steps && flow == Flow::Continue {
-                let batch = batches.recv().map_err(|_| TrainError::BatchThread)??;
+                let Ok(batch) = batches.recv() else {
+                    // It only hangs up before the last step by panicking; joining takes the panic out of the scope.
+                    drop(maker.join());
+                    return Err(TrainError::BatchThread);
+                };
+                let batch = batch?;
                 let start = Instant::now();
                 let (loss, gradients) = batch_gradients(&model, &batch, self.objective, gradient_plan, self.device);
                 self.finite("loss", loss.total, &batch)?;

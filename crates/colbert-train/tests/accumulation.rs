@@ -12,7 +12,15 @@ use crate::support::{B, Model, device, lines, sum_and_l2, tiny, training_set};
 const TOLERANCE: f64 = 1e-5;
 
 fn options(accumsteps: usize, ib_scope: IbScope) -> TrainOptions {
-    TrainOptions { batch_size: 8, accumsteps, ib_scope, dim: 16, doc_maxlen: 64, shuffle: false, ..TrainOptions::default() }
+    TrainOptions {
+        batch_size: 8,
+        accumsteps,
+        ib_scope,
+        dim: 16,
+        doc_maxlen: 64,
+        shuffle: false,
+        ..TrainOptions::default()
+    }
 }
 
 fn gradients(model: &Model, options: &TrainOptions) -> (BatchLoss, std::collections::HashMap<String, Vec<f32>>) {
@@ -91,7 +99,8 @@ fn cached_gradients_with_dropout_are_the_slope_of_the_loss() {
     let other = GradientPlan { accumsteps: 4, cached: true, seed: 6 };
     let set = training_set(&lines("triples.jsonl")[..8]);
     let (_, tokenizer) = tiny(&options, None);
-    let batch = Batcher::new(&set, &tokenizer, &resolve(&options, 8).unwrap(), &options, true).unwrap().batch(0).unwrap();
+    let batch =
+        Batcher::new(&set, &tokenizer, &resolve(&options, 8).unwrap(), &options, true).unwrap().batch(0).unwrap();
     let (loss, _) = batch_gradients(&model, &batch, &ColbertObjective::from(&options), other, &device());
     assert_ne!(loss.total, gradients(&model, &options).0.total, "another seed drops out something else");
 }
@@ -99,8 +108,7 @@ fn cached_gradients_with_dropout_are_the_slope_of_the_loss() {
 /// Defect 36: another query's positive that is also this query's positive is no negative.
 #[test]
 fn defect_36_known_positives_of_a_query_are_not_its_negatives() {
-    let rows: Vec<serde_json::Value> =
-        serde_json::from_str("[[0, 1, 2], [1, 3, 4], [2, 5, 1], [0, 3, 6]]").unwrap();
+    let rows: Vec<serde_json::Value> = serde_json::from_str("[[0, 1, 2], [1, 3, 4], [2, 5, 1], [0, 3, 6]]").unwrap();
     let set = training_set(&rows);
     let loss = |ib_skip_known_positives| {
         let options = TrainOptions { batch_size: 4, ib_skip_known_positives, ..options(1, IbScope::Batch) };

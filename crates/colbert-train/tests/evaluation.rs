@@ -61,7 +61,8 @@ fn a_set_without_relevant_documents_is_an_error() {
     let (model, tokenizer) = tiny(&options(), None);
     let mut set = dev_set(2);
     set.judgements = Judgements::new();
-    let run = |set: &EvaluationSet| evaluate(&model.valid(), &tokenizer, set, Metric::default(), &device(), &mut |_| ());
+    let run =
+        |set: &EvaluationSet| evaluate(&model.valid(), &tokenizer, set, Metric::default(), &device(), &mut |_| ());
     assert!(matches!(run(&set), Err(TrainError::NothingToEvaluate)));
     set.collection = Arc::new(Collection::new());
     assert!(matches!(run(&set), Err(TrainError::NothingToEvaluate)));

@@ -7,7 +7,8 @@ use colbert_config::{AutoSteps, Metric, TrainOptions, Warmup, resolve};
 use colbert_data::{EvaluationSet, TrainingSet};
 use colbert_model::{HostTensor, safetensors_bytes};
 use colbert_train::{
-    ColbertObjective, Dev, Event, Flow, Observer, RunFolder, TrainError, Trained, Training, checkpoints, read_checkpoint,
+    ColbertObjective, Dev, Event, Flow, Observer, RunFolder, TrainError, Trained, Training, checkpoints,
+    read_checkpoint,
 };
 use tempfile::TempDir;
 
@@ -216,7 +217,8 @@ fn defect_21_the_best_model_is_the_best_on_held_out_queries() {
 
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_names_the_batch() {
-    let mut setup = Setup::new(TrainOptions { learning_rate: 1e30, warmup_steps: Warmup::Constant, dropout: None, ..options() });
+    let mut setup =
+        Setup::new(TrainOptions { learning_rate: 1e30, warmup_steps: Warmup::Constant, dropout: None, ..options() });
     setup.options.clip_norm = 0.0;
     let folder = TempDir::new().unwrap();
     let run = run_folder(&folder, "run");

@@ -4,14 +4,21 @@ use colbert_config::{Options, Plan};
 
 /// `README.md` of a model directory: what it is, what it was made from, how it was trained, how to load it.
 pub(crate) fn model_card(options: &Options, plan: &Plan, base: &str) -> String {
-    let name = if options.model_name.is_empty() { "ColBERT model" } else { &options.model_name };
+    let folder = options.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = if options.model_name.is_empty() { &folder } else { &options.model_name };
     let train = &options.train;
+    let loads = if train.use_relu {
+        "The ReLU after the projection is honoured by ragtrainer, PyLate and sentence-transformers; colbert-ai, RAGatouille \
+         and pylate-rs leave it out and give other scores."
+    } else {
+        "The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs."
+    };
     format!(
         "---\nlibrary_name: PyLate\npipeline_tag: sentence-similarity\ntags: [ColBERT, late-interaction]\n---\n\n# {name}\n\n\
          A late-interaction (ColBERT) retrieval model, trained from `{base}` with ragtrainer {version}.\n\n\
          - Token vectors of {dim} numbers; queries of {query} tokens, documents of at most {doc} tokens.\n\
          - Planned training: {plan}\n\n\
-         The folder loads in colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs.\n",
+         {loads}\n",
         version = env!("CARGO_PKG_VERSION"),
         dim = train.dim,
         query = train.query_maxlen,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use colbert_config::Options;
 use colbert_data::{
-    BeirFolder, DataReport, EvaluationSet, PrepareOptions, PrepareReport, RawData, ReadOptions, TrainingSet, prepare,
-    read_documents, read_evaluation_set, read_training_data,
+    BeirFolder, Bm25Miner, DataReport, EvaluationSet, PrepareOptions, PrepareReport, RawData, ReadOptions, TrainingSet,
+    prepare, read_documents, read_evaluation_set, read_training_data,
 };
 
 use crate::error::Error;
@@ -59,11 +59,16 @@ pub fn read_input(options: &Options) -> Result<RawInput, Error> {
     }
     let evaluation = &options.evaluation;
     let dev = evaluation_set(options.data.dev.as_deref(), train, "dev")?;
-    let dev = dev.map(|set| set.with_pool(evaluation.pool_size, evaluation.max_queries, evaluation.seed)).transpose()?;
+    let dev =
+        dev.map(|set| set.with_pool(evaluation.pool_size, evaluation.max_queries, evaluation.seed)).transpose()?;
     let test = evaluation_set(options.data.test.as_deref(), train, "test")?;
     for (name, set) in [("dev", &dev), ("test", &test)] {
         if let Some(set) = set {
-            announcements.push(format!("{name}: {} queries against {} documents", set.queries.len(), set.collection.len()));
+            announcements.push(format!(
+                "{name}: {} queries against {} documents",
+                set.queries.len(),
+                set.collection.len()
+            ));
         }
     }
     let report = DataReport::new(&raw, dev.as_ref());
@@ -76,7 +81,8 @@ pub fn read_input(options: &Options) -> Result<RawInput, Error> {
 /// As [`read_input`], and when there are no examples in the end.
 pub fn load(options: &Options) -> Result<LoadedData, Error> {
     let RawInput { announcements, raw, report, dev, test } = read_input(options)?;
-    let (set, prepared) = prepare(raw, &prepare_options(options), None)?;
+    let miner = Bm25Miner::new(&options.language_code);
+    let (set, prepared) = prepare(raw, &prepare_options(options), Some(&miner))?;
     Ok(LoadedData { announcements, report, prepared, set, dev, test })
 }
 

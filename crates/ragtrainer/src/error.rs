@@ -52,7 +52,9 @@ pub enum Error {
         hint: &'static str,
     },
     /// `train` was called before there was data.
-    #[error("there is no training data yet: call prepare_training_data, or load_training_data with a folder that was exported")]
+    #[error(
+        "there is no training data yet: call prepare_training_data, or load_training_data with a folder that was exported"
+    )]
     NotPrepared,
     /// Reading or writing failed.
     #[error("cannot {action} {}", path.display())]

@@ -10,9 +10,7 @@ use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, TrainingSet};
 use colbert_model::{
     Bert, Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, export,
 };
-use colbert_train::{
-    ColbertObjective, Dev, Evaluation, Event, Observer, RunFolder, TrainError, Training, evaluate,
-};
+use colbert_train::{ColbertObjective, Dev, Evaluation, Event, Observer, RunFolder, TrainError, Training, evaluate};
 use serde::Serialize;
 
 use crate::backend::{Backend, Job};
@@ -135,11 +133,13 @@ pub fn train(options: &Options, data: RunData<'_>, observer: &mut dyn Observer) 
     let backend = Backend::from_name(&options.backend)?;
     let plan = resolve(&options.train, data.set.examples.len())?;
     let start = Start::read(options)?;
-    let folder = RunFolder::create(&options.output, options.overwrite)?;
-    backend.run(TrainJob { options, data, plan, start, folder, observer })
+    RunFolder::check(&options.output, options.overwrite)?;
+    backend.run(TrainJob { options, data, plan, start, observer })
 }
 
 /// Measures the model in a directory, with the lengths and masks it declares, beside BM25 on the same queries.
+///
+/// A directory that is no ColBERT yet gets a random projection; the load report says so.
 ///
 /// # Errors
 /// A directory that cannot be read, or a set without relevant documents.
@@ -149,12 +149,12 @@ pub fn evaluate_directory(
     options: &EvaluationOptions,
     backend: &str,
     observer: &mut dyn Observer,
-) -> Result<[Evaluation; 2], Error> {
+) -> Result<(LoadReport, [Evaluation; 2]), Error> {
     let pretrained = Pretrained::read(directory)?;
     let settings = pretrained.declared_settings().unwrap_or_default();
     let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
-    let own = Backend::from_name(backend)?.run(job)?;
-    Ok([bm25(set, options.metric, "en")?, own])
+    let (loaded, own) = Backend::from_name(backend)?.run(job)?;
+    Ok((loaded, [bm25(set, options.metric, "en")?, own]))
 }
 
 /// BM25 on a set.
@@ -199,7 +199,6 @@ struct TrainJob<'a> {
     data: RunData<'a>,
     plan: Plan,
     start: Start,
-    folder: RunFolder,
     observer: &'a mut dyn Observer,
 }
 
@@ -207,9 +206,12 @@ impl Job for TrainJob<'_> {
     type Output = Result<Outcome, Error>;
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { options, data, plan, start, folder, observer } = self;
+        let Self { options, data, plan, start, observer } = self;
         let metric = options.evaluation.metric;
+        // An old run is only replaced once the new one can start.
         let (model, _) = start.model::<B>(options, device)?;
+        let folder = RunFolder::create(&options.output, options.overwrite)?;
+        folder.write_plan(&plan)?;
         let measure = |model: &Colbert<B::InnerBackend, Bert<B::InnerBackend>>, observer: &mut dyn Observer| {
             let Some(set) = data.test else { return Ok(None) };
             evaluate_with(model, &start.tokenizer, set, metric, device, observer).map(Some)
@@ -269,12 +271,12 @@ struct EvaluateJob<'a> {
 }
 
 impl Job for EvaluateJob<'_> {
-    type Output = Result<Evaluation, Error>;
+    type Output = Result<(LoadReport, Evaluation), Error>;
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let tokenizer = self.pretrained.tokenizer(self.settings)?;
-        let (model, _) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
-        evaluate_with(&model, &tokenizer, self.set, self.metric, device, self.observer)
+        let (model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
+        Ok((loaded, evaluate_with(&model, &tokenizer, self.set, self.metric, device, self.observer)?))
     }
 }
 

@@ -164,6 +164,7 @@ impl RagTrainer {
         Options {
             model_name: self.model_name.clone(),
             pretrained_model_name: self.pretrained_model_name.clone(),
+            language_code: self.language_code.clone(),
             output: self.output.clone(),
             overwrite: self.overwrite,
             backend: self.backend.clone(),

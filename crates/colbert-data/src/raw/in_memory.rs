@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{RawData, unknown_label};
 use crate::error::{DataError, Place};
 use crate::labels::Labels;
-use crate::read::{RowKind, parse_value};
+use crate::read::{ReadOptions, RowKind, parse_value};
 use crate::row::Row;
 
 impl RawData {
@@ -86,11 +86,12 @@ impl RawData {
     /// [`DataError::Malformed`], [`DataError::MixedRows`] and the others of a file, with the row.
     pub fn from_values<'a>(values: impl IntoIterator<Item = &'a Value>, labels: &Labels) -> Result<Self, DataError> {
         let mut kind: Option<RowKind> = None;
+        let options = ReadOptions { labels: labels.clone(), ..ReadOptions::default() };
         let rows = values.into_iter().zip(1..).map(|(value, row)| {
             let place = Place::Row { row };
             let kind = match &kind {
                 Some(kind) => kind,
-                None => kind.insert(RowKind::detect(value, colbert_config::DataFormat::Auto, labels, &place)?),
+                None => kind.insert(RowKind::detect(value, None, &options, &place)?),
             };
             parse_value(value, kind, labels, &place)
         });

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::values::with_title;
-use super::{Lines, parse_json};
+use super::{Lines, ReadOptions, keep_going, parse_json};
+use crate::counts::BadRows;
 use crate::error::DataError;
 use crate::evaluation_set::EvaluationSet;
 use crate::judgements::Judgements;
@@ -25,6 +26,8 @@ pub struct BeirFolder {
     collection: Arc<Collection>,
     queries: Queries,
     empty: HashSet<String>,
+    options: ReadOptions,
+    bad_rows: BadRows,
 }
 
 /// One line of a judgement file.
@@ -37,11 +40,19 @@ struct Judged {
 }
 
 impl BeirFolder {
-    /// Reads `corpus.jsonl` and `queries.jsonl`.
+    /// Reads `corpus.jsonl` and `queries.jsonl`, which may be gzip (`.jsonl.gz`).
     ///
     /// # Errors
     /// [`DataError::Missing`], and what is wrong with a line.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        Self::open_with(path, &ReadOptions::default())
+    }
+
+    /// As [`BeirFolder::open`]; with [`ReadOptions::skip_bad_rows`] bad lines are left out, here and in judgements.
+    ///
+    /// # Errors
+    /// As [`BeirFolder::open`].
+    pub fn open_with(path: &Path, options: &ReadOptions) -> Result<Self, DataError> {
         if !path.is_dir() {
             let expected = "a BEIR folder with corpus.jsonl, queries.jsonl and qrels".to_owned();
             let path = path.to_owned();
@@ -53,7 +64,8 @@ impl BeirFolder {
         }
         let mut collection = Collection::new();
         let mut empty = HashSet::new();
-        read_texts(&path.join("corpus.jsonl"), "document", |id, title, text| {
+        let mut bad_rows = BadRows::default();
+        read_texts(&file(path, "corpus"), "document", options, &mut bad_rows, |id, title, text| {
             let text = with_title(title, text);
             if text.trim().is_empty() {
                 empty.insert(id.to_owned());
@@ -62,14 +74,26 @@ impl BeirFolder {
             Ok(collection.add_with_id(id, text.trim())?.is_some())
         })?;
         let mut queries = Queries::new();
-        read_texts(&path.join("queries.jsonl"), "query", |id, _, text| {
+        read_texts(&file(path, "queries"), "query", options, &mut bad_rows, |id, _, text| {
             if text.trim().is_empty() {
                 empty.insert(id.to_owned());
                 return Ok(true);
             }
             Ok(queries.add_with_id(id, text)?.is_some())
         })?;
-        Ok(Self { path: path.to_owned(), collection: Arc::new(collection), queries, empty })
+        let options = options.clone();
+        Ok(Self { path: path.to_owned(), collection: Arc::new(collection), queries, empty, options, bad_rows })
+    }
+
+    /// Whether a folder has a BEIR corpus.
+    pub(super) fn is_one(path: &Path) -> bool {
+        file(path, "corpus").is_file()
+    }
+
+    /// Lines of the texts that were left out; those of judgements are in the [`RawData`] made of them.
+    #[must_use]
+    pub fn bad_rows(&self) -> &BadRows {
+        &self.bad_rows
     }
 
     /// Names of the judgement files (`train`, `dev`, `test`), sorted.
@@ -104,8 +128,9 @@ impl BeirFolder {
     ///
     /// # Errors
     /// [`DataError::Missing`] with the splits that exist, [`DataError::UnknownId`], [`DataError::Malformed`].
-    pub fn into_raw(self, split: &str) -> Result<RawData, DataError> {
-        let judged = self.judged(split)?;
+    pub fn into_raw(mut self, split: &str) -> Result<RawData, DataError> {
+        let mut bad_rows = std::mem::take(&mut self.bad_rows);
+        let judged = self.judged(split, &mut bad_rows)?;
         let announcement = format!(
             "{}: BEIR folder, {} judgements of split {split}, {} documents (title and text as one){}{}",
             self.path.display(),
@@ -114,7 +139,7 @@ impl BeirFolder {
             merged(&self.collection),
             if self.empty.is_empty() { String::new() } else { format!(", {} without text left out", self.empty.len()) },
         );
-        let mut raw = RawData { announcement, ..RawData::default() };
+        let mut raw = RawData { announcement, bad_rows, ..RawData::default() };
         for Judged { id, query, pid, grade } in judged {
             let qid = add_query(&mut raw.queries, &id, self.queries.text(query))?;
             raw.counts.judgements += 1;
@@ -130,7 +155,11 @@ impl BeirFolder {
     /// # Errors
     /// [`DataError::Missing`] with the splits that exist, [`DataError::UnknownId`], [`DataError::Malformed`].
     pub fn evaluation(&self, split: &str) -> Result<EvaluationSet, DataError> {
-        let judged = self.judged(split)?;
+        let mut bad_rows = BadRows::default();
+        let judged = self.judged(split, &mut bad_rows)?;
+        if bad_rows.total() > 0 {
+            tracing::warn!(split, left_out = bad_rows.total(), "bad lines of judgements are left out");
+        }
         let relevant: HashSet<u32> = judged.iter().filter(|line| line.grade > 0).map(|line| line.query).collect();
         let all: HashSet<u32> = judged.iter().map(|line| line.query).collect();
         if relevant.len() < all.len() {
@@ -144,7 +173,7 @@ impl BeirFolder {
         Ok(EvaluationSet { queries, collection: Arc::clone(&self.collection), judgements })
     }
 
-    fn judged(&self, split: &str) -> Result<Vec<Judged>, DataError> {
+    fn judged(&self, split: &str, bad_rows: &mut BadRows) -> Result<Vec<Judged>, DataError> {
         let path = self.path.join("qrels").join(format!("{split}.tsv"));
         if !path.is_file() {
             let splits = self.splits()?;
@@ -155,9 +184,9 @@ impl BeirFolder {
         let mut lines = Lines::open(&path, "query id, document id and grade on every line")?;
         let mut judged = Vec::new();
         while lines.advance()? {
-            judged.extend(self.judgement(&lines)?);
+            judged.extend(keep_going(self.judgement(&lines), None, &self.options, bad_rows)?);
         }
-        if judged.is_empty() {
+        if judged.is_empty() && bad_rows.total() == 0 {
             let expected = "query id, document id and grade on every line".to_owned();
             return Err(DataError::NoRows { origin: path.display().to_string(), expected });
         }
@@ -229,32 +258,50 @@ fn add_query(queries: &mut Queries, id: &str, text: &str) -> Result<u32, DataErr
 fn read_texts(
     path: &Path,
     field: &str,
+    options: &ReadOptions,
+    bad_rows: &mut BadRows,
     mut add: impl FnMut(&str, &str, &str) -> Result<bool, DataError>,
 ) -> Result<(), DataError> {
     let mut lines = Lines::open(path, "one JSON object with `_id` and `text` a line")?;
     while lines.advance()? {
-        let value = parse_json(&lines)?;
-        let text_of = |name: &str| value.get(name).and_then(Value::as_str);
-        let id = match value.get("_id") {
-            Some(Value::String(id)) => Some(id.clone()),
-            Some(Value::Number(id)) => Some(id.to_string()),
-            _ => None,
-        };
-        let (Some(id), Some(text)) = (id, text_of("text")) else {
-            return Err(DataError::Malformed {
-                place: lines.place(),
-                expected: format!("a {field}: an object with `_id` and `text`"),
-                found: match value.as_object() {
-                    Some(fields) => {
-                        format!("an object with {}", fields.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
-                    }
-                    None => super::brief(&value),
-                },
-            });
-        };
-        if !add(&id, text_of("title").unwrap_or_default(), text)? {
-            return Err(DataError::DuplicateId { place: lines.place(), field: "_id".to_owned(), id });
-        }
+        keep_going(read_text(&lines, field, &mut add), (), options, bad_rows)?;
     }
     Ok(())
+}
+
+fn read_text(
+    lines: &Lines,
+    field: &str,
+    add: &mut impl FnMut(&str, &str, &str) -> Result<bool, DataError>,
+) -> Result<(), DataError> {
+    let value = parse_json(lines)?;
+    let text_of = |name: &str| value.get(name).and_then(Value::as_str);
+    let id = match value.get("_id") {
+        Some(Value::String(id)) => Some(id.clone()),
+        Some(Value::Number(id)) => Some(id.to_string()),
+        _ => None,
+    };
+    let (Some(id), Some(text)) = (id, text_of("text")) else {
+        return Err(DataError::Malformed {
+            place: lines.place(),
+            expected: format!("a {field}: an object with `_id` and `text`"),
+            found: match value.as_object() {
+                Some(fields) => {
+                    format!("an object with {}", fields.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+                }
+                None => super::brief(&value),
+            },
+        });
+    };
+    if add(&id, text_of("title").unwrap_or_default(), text)? {
+        return Ok(());
+    }
+    Err(DataError::DuplicateId { place: lines.place(), field: "_id".to_owned(), id })
+}
+
+/// The file of texts, as it is or as gzip.
+fn file(folder: &Path, name: &str) -> PathBuf {
+    let packed = folder.join(format!("{name}.jsonl.gz"));
+    let plain = folder.join(format!("{name}.jsonl"));
+    if packed.is_file() && !plain.exists() { packed } else { plain }
 }

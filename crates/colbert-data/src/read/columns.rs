@@ -1,4 +1,8 @@
-//! Which named column plays which role.
+//! Which named column plays which role: as a person says, else as its name says, and refused where neither is clear.
+
+use std::collections::BTreeMap;
+
+use colbert_config::ColumnRole;
 
 use crate::error::{DataError, Place};
 
@@ -12,105 +16,103 @@ pub(crate) struct Columns {
     pub(crate) label: Option<String>,
     pub(crate) scores: Option<String>,
     pub(crate) ignored: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Query,
-    Positive,
-    Document,
-    Negative,
-    Label,
-    Scores,
+    /// Columns that a person gave a role that is not the one their name suggests.
+    decided: Vec<String>,
 }
 
 /// Names that are understood. Sources: RAGatouille's examples, sentence-transformers (anchor), Tevatron (…_passages).
-fn role_of(name: &str) -> Option<Role> {
+fn role_of(name: &str) -> Option<ColumnRole> {
     match name.trim().to_ascii_lowercase().as_str() {
-        "query" | "question" | "anchor" => Some(Role::Query),
-        "positive" | "positives" | "pos" | "positive_passages" => Some(Role::Positive),
-        "document" | "documents" | "passage" | "passages" => Some(Role::Document),
-        "negative" | "negatives" | "neg" | "negative_passages" => Some(Role::Negative),
-        "label" => Some(Role::Label),
-        "scores" => Some(Role::Scores),
+        "query" | "question" | "anchor" => Some(ColumnRole::Query),
+        "positive" | "positives" | "pos" | "positive_passages" | "answer" => Some(ColumnRole::Positive),
+        "document" | "documents" | "passage" | "passages" => Some(ColumnRole::Document),
+        "negative" | "negatives" | "neg" | "negative_passages" => Some(ColumnRole::Negative),
+        "label" => Some(ColumnRole::Label),
+        "scores" => Some(ColumnRole::Scores),
         other => other
             .strip_prefix("negative_")
             .filter(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-            .map(|_| Role::Negative),
+            .map(|_| ColumnRole::Negative),
     }
 }
 
-/// Whether every one of these cells names a role, so that they are a header and not a row.
+/// Whether these cells name roles, so that they are a header and not a row.
 pub(crate) fn is_header(cells: &[&str]) -> bool {
     cells.len() > 1
         && cells.iter().filter(|cell| role_of(cell).is_some()).count() > 1
-        && cells.iter().any(|cell| role_of(cell) == Some(Role::Query))
+        && cells.iter().any(|cell| role_of(cell) == Some(ColumnRole::Query))
 }
 
 impl Columns {
-    /// Gives each name its role.
-    pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>, place: &Place) -> Result<Self, DataError> {
-        let mut columns = Self::default();
-        let mut query = None;
-        for name in names {
-            let (role, slot) = match role_of(name) {
-                None => {
-                    columns.ignored.push(name.to_owned());
-                    continue;
-                }
-                Some(Role::Negative) => {
-                    columns.negatives.push(name.to_owned());
-                    continue;
-                }
-                Some(Role::Query) => ("query", &mut query),
-                Some(Role::Positive) => ("positive", &mut columns.positive),
-                Some(Role::Document) => ("document", &mut columns.document),
-                Some(Role::Label) => ("label", &mut columns.label),
-                Some(Role::Scores) => ("scores", &mut columns.scores),
-            };
-            if let Some(other) = slot.replace(name.to_owned()) {
-                return Err(DataError::Malformed {
-                    place: place.clone(),
-                    expected: format!("one column for the {role}"),
-                    found: format!("`{other}` and `{name}`"),
-                });
+    /// Gives each name its role; `roles` go before what a name suggests.
+    pub(crate) fn of(
+        names: &[&str],
+        roles: &BTreeMap<String, ColumnRole>,
+        place: &Place,
+    ) -> Result<Self, DataError> {
+        let unclear = |problem: String| DataError::Columns {
+            place: place.clone(),
+            problem,
+            columns: listed(names),
+            suggestion: suggestion(names),
+        };
+        if let Some(name) = roles.keys().find(|name| !names.contains(&name.as_str())) {
+            return Err(unclear(format!("data.columns names `{name}`, which is no column here")));
+        }
+        let with_role = |role: ColumnRole| {
+            let given = names.iter().filter(|name| roles.get(**name) == Some(&role));
+            let given: Vec<String> = given.map(|name| (*name).to_owned()).collect();
+            if !given.is_empty() {
+                return given;
             }
+            let suggested = names.iter().filter(|name| !roles.contains_key(**name) && role_of(name) == Some(role));
+            suggested.map(|name| (*name).to_owned()).collect()
+        };
+        let one = |role: ColumnRole| {
+            let found = with_role(role);
+            match found.len() {
+                0 | 1 => Ok(found.into_iter().next()),
+                _ => Err(unclear(format!("{} could each be the {role}", in_ticks(&found)))),
+            }
+        };
+        let mut columns = Self {
+            query: one(ColumnRole::Query)?.unwrap_or_default(),
+            positive: one(ColumnRole::Positive)?,
+            document: one(ColumnRole::Document)?,
+            negatives: with_role(ColumnRole::Negative),
+            label: one(ColumnRole::Label)?,
+            scores: one(ColumnRole::Scores)?,
+            ..Self::default()
+        };
+        columns.negatives.sort_by_key(|name| (number_of(name), name.clone()));
+        columns.ignored =
+            names.iter().filter(|name| !columns.uses(name)).map(|name| (*name).to_owned()).collect();
+        columns.decided = columns.ignored.iter().filter(|name| role_of(name).is_some()).cloned().collect();
+        if columns.query.is_empty() {
+            return Err(unclear("none of the columns is the query (query, question, anchor)".to_owned()));
         }
-        let known = || columns.positive.iter().chain(&columns.document).next().is_some();
-        match query {
-            Some(query) if known() => Ok(Self { query, ..columns }),
-            _ => Err(DataError::Malformed {
-                place: place.clone(),
-                expected:
-                    "a column for the query (query, question, anchor) and one for the positive (positive, positives) \
-                           or the document (document, passage)"
-                        .to_owned(),
-                found: format!("columns {}", columns.names(query.as_deref())),
-            }),
+        if columns.positive.is_none() && columns.document.is_none() {
+            let wanted = "none of the columns is the positive (positive, answer) or the document (document, passage)";
+            return Err(unclear(wanted.to_owned()));
         }
+        Ok(columns)
     }
 
-    fn names(&self, query: Option<&str>) -> String {
-        let optional = [query, self.positive.as_deref(), self.document.as_deref(), self.label.as_deref()];
-        let negatives = self.negatives.iter().map(String::as_str);
-        let all: Vec<_> = optional
-            .into_iter()
-            .flatten()
-            .chain(self.scores.as_deref())
-            .chain(negatives)
-            .chain(self.ignored.iter().map(String::as_str))
-            .collect();
-        if all.is_empty() { "without names".to_owned() } else { all.join(", ") }
+    /// Whether a name suggests a role.
+    pub(crate) fn knows(name: &str) -> bool {
+        role_of(name).is_some()
+    }
+
+    fn uses(&self, name: &str) -> bool {
+        let single = [&self.positive, &self.document, &self.label, &self.scores];
+        self.query == name
+            || self.negatives.iter().any(|known| known == name)
+            || single.iter().any(|known| known.as_deref() == Some(name))
     }
 
     /// Whether a name has a role that no column of the first row had.
     pub(crate) fn is_new_role(&self, name: &str) -> bool {
-        role_of(name).is_some()
-            && self.query != name
-            && !self.negatives.iter().any(|known| known == name)
-            && ![&self.positive, &self.document, &self.label, &self.scores]
-                .iter()
-                .any(|known| known.as_deref() == Some(name))
+        role_of(name).is_some() && !self.uses(name) && !self.decided.iter().any(|known| known == name)
     }
 
     /// `role = column`, for the announcement.
@@ -135,30 +137,88 @@ impl Columns {
     }
 }
 
+/// `negative_10` comes after `negative_9`.
+fn number_of(name: &str) -> u64 {
+    name.rsplit('_').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn in_ticks(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
+}
+
+/// Names for a message; the first line of a file without a header may hold long texts.
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() {
+        return "without names".to_owned();
+    }
+    let short = |name: &&str| match name.char_indices().nth(40) {
+        Some((end, _)) => format!("`{}...`", &name[..end]),
+        None => format!("`{name}`"),
+    };
+    let more = if names.len() > 12 { format!(" and {} more", names.len() - 12) } else { String::new() };
+    names.iter().take(12).map(short).collect::<Vec<_>>().join(", ") + &more
+}
+
+/// The first two columns as query and document, unless their names say otherwise.
+fn suggestion(names: &[&str]) -> String {
+    let query = names.iter().find(|name| role_of(name) == Some(ColumnRole::Query)).or(names.first());
+    let known = |name: &&&str| matches!(role_of(name), Some(ColumnRole::Positive | ColumnRole::Document));
+    let document = names.iter().find(known).or(names.iter().find(|name| Some(*name) != query));
+    match (query, document) {
+        (Some(query), Some(document)) if query.len() + document.len() < 80 => {
+            format!("{query}=query, {document}=document")
+        }
+        _ => "question=query, context=document".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn columns(names: &[&str]) -> Result<Columns, DataError> {
-        Columns::of(names.iter().copied(), &Place::Row { row: 1 })
+    fn columns(names: &[&str], roles: &str) -> Result<Columns, DataError> {
+        let roles: colbert_config::ColumnRoles = roles.parse().unwrap();
+        Columns::of(names, &roles.0, &Place::Row { row: 1 })
     }
 
     #[test]
     fn names_get_roles_and_the_rest_is_announced() {
-        let found = columns(&["anchor", "positive", "negative_1", "negative_2", "source"]).unwrap();
+        let found = columns(&["anchor", "positive", "negative_10", "negative_9", "source"], "").unwrap();
         assert_eq!(
             found.describe(),
-            "query = anchor, positive = positive, negatives = negative_1 + negative_2, not used: source"
+            "query = anchor, positive = positive, negatives = negative_9 + negative_10, not used: source"
         );
-        assert!(found.is_new_role("label") && !found.is_new_role("negative_2") && !found.is_new_role("other"));
+        assert!(found.is_new_role("label") && !found.is_new_role("negative_9") && !found.is_new_role("other"));
+    }
+
+    #[test]
+    fn a_role_given_by_a_person_goes_before_the_one_a_name_suggests() {
+        let names = ["query", "question", "answer", "context"];
+        let found = columns(&names, "question=query, context=document, answer=ignore").unwrap();
+        assert_eq!(found.describe(), "query = question, document = context, not used: query, answer");
+        assert!(!found.is_new_role("query") && !found.is_new_role("answer") && found.is_new_role("positive"));
+        let message = columns(&names, "titel=query").unwrap_err().to_string();
+        assert!(message.contains("names `titel`, which is no column here"), "{message}");
     }
 
     #[test]
     fn missing_and_doubled_roles_are_refused() {
-        let message = columns(&["query", "texte"]).unwrap_err().to_string();
-        assert!(message.contains("row 1") && message.contains("found columns query, texte"), "{message}");
-        let message = columns(&["query", "question", "positive"]).unwrap_err().to_string();
-        assert!(message.contains("`query` and `question`"), "{message}");
+        for (names, parts) in [
+            (
+                &["query", "texte"][..],
+                &["row 1", "none of the columns is the positive", "`query`, `texte`", "query=query, texte=document"][..],
+            ),
+            (
+                &["query", "question", "positive"],
+                &["`query` and `question` could each be the query", "the columns are", "query=query, positive=document"],
+            ),
+            (&["frage", "antwort"], &["none of the columns is the query", "frage=query, antwort=document", "roles: query"]),
+            (&["question", "answer", "positive"], &["`answer` and `positive` could each be the positive"]),
+            (&[], &["without names"]),
+        ] {
+            let message = columns(names, "").unwrap_err().to_string();
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        }
     }
 
     #[test]

@@ -1,59 +1,57 @@
-//! Files of documents, one a line, that negatives may be drawn from.
+//! Files of documents that negatives may be drawn from.
 
 use std::path::Path;
 
+use serde_json::Value;
+
+use super::records::{Content, Records};
 use super::values::document_text;
-use super::{Lines, ReadOptions, keep_going, parse_json};
+use super::{ReadOptions, keep_going};
 use crate::error::DataError;
 use crate::raw::RawData;
 
 const EXPECTED: &str = "one document a line, as JSON (a text, or an object with `content` or `text`) or as TSV (text; or id, text; or id, text, title)";
 
-/// Adds the documents of a JSONL or TSV file to raw data, and returns one line that says what was found.
+/// Adds the documents of a file to raw data, and returns one line that says what was found: JSONL, a JSON list, TSV
+/// without a header, CSV or Parquet with a column `text`, `content`, `document` or `passage` (and `title`).
 ///
 /// # Errors
 /// [`DataError::Malformed`], [`DataError::EmptyText`] and the others of a bad line, with file and line.
 pub fn read_documents(path: &Path, options: &ReadOptions, raw: &mut RawData) -> Result<String, DataError> {
-    let mut lines = Lines::open(path, EXPECTED)?;
+    let no_rows = || DataError::NoRows { origin: path.display().to_string(), expected: EXPECTED.to_owned() };
+    let mut records = Records::open(path, EXPECTED, Content::Documents, options)?.ok_or_else(no_rows)?;
     let (before, distinct_before) = (raw.counts.documents, raw.collection.len());
-    let mut is_json = None;
-    while lines.advance()? {
-        let outcome = read_document(&lines, &mut is_json, raw);
-        keep_going(outcome, options, &mut raw.bad_rows)?;
-    }
-    raw.counts.blank_lines += lines.blank();
-    let Some(is_json) = is_json else {
-        return Err(DataError::NoRows { origin: path.display().to_string(), expected: EXPECTED.to_owned() });
-    };
+    let bad_before = raw.bad_rows.total();
+    while {
+        let outcome = read_document(&mut records, raw);
+        keep_going(outcome, true, options, &mut raw.bad_rows)?
+    } {}
+    raw.counts.blank_lines += records.blank();
     let (read, new) = (raw.counts.documents - before, raw.collection.len() - distinct_before);
-    let syntax = if is_json { "JSONL" } else { "TSV" };
+    if read == 0 && raw.bad_rows.total() == bad_before {
+        return Err(no_rows());
+    }
+    let syntax = records.syntax();
     let announcement =
         format!("{}: {syntax}, {read} documents to draw negatives from, {new} of them new", path.display());
     tracing::info!("{announcement}");
     Ok(announcement)
 }
 
-fn read_document(lines: &Lines, is_json: &mut Option<bool>, raw: &mut RawData) -> Result<(), DataError> {
-    let text = lines.text()?;
-    let starts_as_json = || {
-        let is_tsv = lines.place_path_is_tsv();
-        !is_tsv && text.trim_start().starts_with(['{', '"', '['])
-    };
-    let document = if *is_json.get_or_insert_with(starts_as_json) {
-        document_text(&parse_json(lines)?, "document", &lines.place())?
-    } else {
-        let cells: Vec<&str> = text.split('\t').collect();
-        match cells[..] {
-            [text] | [_, text] => text.to_owned(),
+fn read_document(records: &mut Records, raw: &mut RawData) -> Result<bool, DataError> {
+    let Some(value) = records.next()? else { return Ok(false) };
+    let place = records.place();
+    let document = match &value {
+        Value::Array(cells) => match &cells.iter().filter_map(Value::as_str).collect::<Vec<_>>()[..] {
+            [text] | [_, text] => (*text).to_owned(),
             [_, text, title] => format!("{title} | {text}"),
             _ => {
-                return Err(DataError::Malformed {
-                    place: lines.place(),
-                    expected: EXPECTED.to_owned(),
-                    found: format!("{} columns", cells.len()),
-                });
+                let (expected, found) = (EXPECTED.to_owned(), format!("{} columns", cells.len()));
+                return Err(DataError::Malformed { place, expected, found });
             }
-        }
+        },
+        other => document_text(other, "document", &place)?,
     };
-    raw.add_document(&document, &lines.place()).map(|_| ())
+    raw.add_document(&document, &place)?;
+    Ok(true)
 }

@@ -3,6 +3,7 @@
 use colbert_config::DataFormat;
 use serde_json::Value;
 
+use super::ReadOptions;
 use super::columns::Columns;
 use super::values::{brief, malformed};
 use crate::error::{DataError, Place};
@@ -14,6 +15,8 @@ pub(crate) struct RowKind {
     pub(super) meaning: Meaning,
     /// Named columns; `None` for arrays.
     pub(super) columns: Option<Columns>,
+    /// Rows come from cells, which can be empty but not absent.
+    pub(super) has_cells: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,13 +28,29 @@ pub(super) enum Meaning {
 }
 
 impl RowKind {
-    /// Decides by a first row, within what `format` allows.
-    pub(crate) fn detect(value: &Value, format: DataFormat, labels: &Labels, place: &Place) -> Result<Self, DataError> {
+    /// Decides by a first row, within what the options allow. `header` has the names in their order, if there is one.
+    pub(crate) fn detect(
+        value: &Value,
+        header: Option<&[String]>,
+        options: &ReadOptions,
+        place: &Place,
+    ) -> Result<Self, DataError> {
+        let (format, labels) = (options.format, &options.labels);
         let kind = match value {
-            Value::Array(members) => Self { meaning: array_meaning(members, format, labels, place)?, columns: None },
+            Value::Array(_) if !options.roles.is_empty() => {
+                let expected = "rows with named columns, as data.columns gives roles to columns";
+                return Err(malformed(place, expected, brief(value)));
+            }
+            Value::Array(members) => {
+                Self { meaning: array_meaning(members, format, labels, place)?, columns: None, has_cells: false }
+            }
             Value::Object(fields) => {
-                let columns = Columns::of(fields.keys().map(String::as_str), place)?;
-                Self { meaning: object_meaning(&columns), columns: Some(columns) }
+                let names: Vec<&str> = match header {
+                    Some(header) => header.iter().map(String::as_str).collect(),
+                    None => fields.keys().map(String::as_str).collect(),
+                };
+                let columns = Columns::of(&names, &options.roles, place)?;
+                Self { meaning: object_meaning(&columns), columns: Some(columns), has_cells: false }
             }
             other => return Err(malformed(place, EITHER, brief(other))),
         };
@@ -39,12 +58,17 @@ impl RowKind {
             DataFormat::Pairs => Meaning::Pairs,
             DataFormat::LabeledPairs => Meaning::Labelled,
             DataFormat::Triplets => Meaning::Triplets,
+            DataFormat::Scored => Meaning::Scored,
+            DataFormat::Tevatron if !kind.is_tevatron() => {
+                let expected = "columns query and positive_passages (data.format = tevatron)";
+                return Err(malformed(place, expected, kind.describe(labels)));
+            }
             _ => kind.meaning,
         };
         if kind.meaning == asked {
             return Ok(kind);
         }
-        let expected = Self { meaning: asked, columns: None }.describe(labels);
+        let expected = Self { meaning: asked, columns: None, has_cells: false }.describe(labels);
         Err(malformed(place, &format!("{expected} (data.format)"), kind.describe(labels)))
     }
 
@@ -64,11 +88,17 @@ impl RowKind {
             (None, Meaning::Scored) => "[query, documents, scores]".to_owned(),
         };
         match self.meaning {
+            Meaning::Triplets | Meaning::Pairs if self.is_tevatron() => format!("{what} in Tevatron's layout, {columns}"),
             Meaning::Labelled => {
                 format!("{what}, {columns}, {} positive and {} negative", labels.positive, labels.negative)
             }
             _ => format!("{what}, {columns}"),
         }
+    }
+
+    /// Rows of the Tevatron toolkit: passages as objects with `docid`, `title` and `text`.
+    fn is_tevatron(&self) -> bool {
+        self.columns.as_ref().is_some_and(|columns| columns.positive.as_deref() == Some("positive_passages"))
     }
 
     pub(super) fn shape(&self) -> String {

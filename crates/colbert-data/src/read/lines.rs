@@ -17,6 +17,7 @@ pub(crate) struct Lines {
     number: u64,
     blank: u64,
     longest: u64,
+    again: bool,
 }
 
 impl Lines {
@@ -25,11 +26,14 @@ impl Lines {
     }
 
     pub(crate) fn of(input: Input) -> Self {
-        Self { input, line: Vec::new(), number: 0, blank: 0, longest: LONGEST_LINE }
+        Self { input, line: Vec::new(), number: 0, blank: 0, longest: LONGEST_LINE, again: false }
     }
 
     /// Goes to the next line that is not blank; `false` at the end of the file.
     pub(crate) fn advance(&mut self) -> Result<bool, DataError> {
+        if std::mem::take(&mut self.again) {
+            return Ok(true);
+        }
         loop {
             self.line.clear();
             let read = (&mut self.input.reader).take(self.longest).read_until(b'\n', &mut self.line);
@@ -65,7 +69,17 @@ impl Lines {
         self.number
     }
 
-    pub(crate) fn place_path_is_tsv(&self) -> bool {
+    /// The next [`Lines::advance`] stays on this line.
+    pub(crate) fn stay(&mut self) {
+        self.again = true;
+    }
+
+    /// Undoes [`Lines::stay`].
+    pub(crate) fn pass(&mut self) {
+        self.again = false;
+    }
+
+    pub(crate) fn is_tsv(&self) -> bool {
         self.input.extension() == "tsv"
     }
 

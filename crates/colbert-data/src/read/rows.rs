@@ -1,110 +1,61 @@
-//! Files of rows: JSONL and TSV, told apart by their first line.
+//! Files of rows, of any syntax; the first row decides what all of them are.
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
-use super::columns::is_header;
-use super::{Lines, ReadOptions, RowKind, keep_going, parse_json, parse_value};
+use super::records::{Content, Records};
+use super::{ReadOptions, RowKind, keep_going, parse_value};
 use crate::error::DataError;
 use crate::raw::RawData;
 
 const EXPECTED: &str = "one row a line, as JSON or separated by tabs";
 
-#[derive(Debug)]
-enum Syntax {
-    Json,
-    /// Cells separated by tabs, never quoted; with names if the first line has them.
-    Tabs {
-        header: Option<Vec<String>>,
-    },
-}
-
-struct Rows {
-    syntax: Syntax,
-    kind: Option<RowKind>,
-}
-
-pub(super) fn read_rows(path: &Path, options: &ReadOptions) -> Result<RawData, DataError> {
-    let mut lines = Lines::open(path, EXPECTED)?;
+/// Reads one file, or the parts of one in their order.
+pub(super) fn read_rows(paths: &[&Path], options: &ReadOptions) -> Result<RawData, DataError> {
     let mut raw = RawData::default();
-    let mut rows: Option<Rows> = None;
-    while lines.advance()? {
-        let outcome = read_row(&lines, &mut rows, options, &mut raw);
-        keep_going(outcome, options, &mut raw.bad_rows)?;
+    let mut kind: Option<RowKind> = None;
+    let mut syntax = None;
+    for path in paths {
+        let Some(mut records) = Records::open(path, EXPECTED, Content::Rows, options)? else { continue };
+        // A header may come to light only with the first record, so the syntax is named at the end.
+        while read_row(&mut records, &mut kind, options, &mut raw)? {}
+        raw.counts.blank_lines += records.blank();
+        syntax = Some(records.syntax());
     }
-    raw.counts.blank_lines = lines.blank();
-    let Some(Rows { syntax, kind: Some(kind) }) = rows else {
+    let first = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let origin = if paths.len() > 1 { format!("{first} and {} more parts", paths.len() - 1) } else { first };
+    let (Some(syntax), Some(kind)) = (syntax, kind) else {
         if raw.bad_rows.total() > 0 {
-            raw.announcement = format!("{}: not one good row", path.display());
+            raw.announcement = format!("{origin}: not one good row");
             return Ok(raw);
         }
-        return Err(DataError::NoRows { origin: path.display().to_string(), expected: EXPECTED.to_owned() });
-    };
-    let syntax = match syntax {
-        Syntax::Json => "JSONL",
-        Syntax::Tabs { header: Some(_) } => "TSV with a header",
-        Syntax::Tabs { header: None } => "TSV",
+        return Err(DataError::NoRows { origin, expected: EXPECTED.to_owned() });
     };
     let counts = &raw.counts;
     let count = counts.pairs + counts.labelled_pairs + counts.triplets + counts.ready_made;
-    raw.announcement = format!("{}: {syntax}, {count} {}", path.display(), kind.describe(&options.labels));
+    raw.announcement = format!("{origin}: {syntax}, {count} {}", kind.describe(&options.labels));
     Ok(raw)
 }
 
-fn read_row(lines: &Lines, rows: &mut Option<Rows>, options: &ReadOptions, raw: &mut RawData) -> Result<(), DataError> {
-    let rows = match rows {
-        Some(rows) => rows,
-        None => {
-            let syntax = detect_syntax(lines)?;
-            let is_header = matches!(syntax, Syntax::Tabs { header: Some(_) });
-            let rows = rows.insert(Rows { syntax, kind: None });
-            if is_header {
-                return Ok(());
+/// Reads one row; `false` at the end of the file.
+fn read_row(
+    records: &mut Records,
+    kind: &mut Option<RowKind>,
+    options: &ReadOptions,
+    raw: &mut RawData,
+) -> Result<bool, DataError> {
+    let mut read = || {
+        let Some(value) = records.next()? else { return Ok(false) };
+        let place = records.place();
+        let kind = match kind {
+            Some(kind) => kind,
+            None => {
+                let detected = RowKind::detect(&value, records.header(), options, &place)?;
+                kind.insert(RowKind { has_cells: records.has_cells(), ..detected })
             }
-            rows
-        }
+        };
+        raw.push(parse_value(&value, kind, &options.labels, &place)?, &place)?;
+        Ok(true)
     };
-    let value = match &rows.syntax {
-        Syntax::Json => parse_json(lines)?,
-        Syntax::Tabs { header } => cells(lines, header.as_deref())?,
-    };
-    let place = lines.place();
-    let kind = match &rows.kind {
-        Some(kind) => kind,
-        None => rows.kind.insert(RowKind::detect(&value, options.format, &options.labels, &place)?),
-    };
-    raw.push(parse_value(&value, kind, &options.labels, &place)?, &place)
-}
-
-fn detect_syntax(lines: &Lines) -> Result<Syntax, DataError> {
-    let text = lines.text()?;
-    let is_tsv = lines.place_path_is_tsv();
-    if !is_tsv && text.trim_start().starts_with(['[', '{', '"']) {
-        return Ok(Syntax::Json);
-    }
-    if !text.contains('\t') {
-        return Err(DataError::Malformed {
-            place: lines.place(),
-            expected: EXPECTED.to_owned(),
-            found: "a line that is neither".to_owned(),
-        });
-    }
-    let cells: Vec<&str> = text.split('\t').collect();
-    let header = is_header(&cells).then(|| cells.iter().map(|cell| cell.trim().to_owned()).collect());
-    Ok(Syntax::Tabs { header })
-}
-
-fn cells(lines: &Lines, header: Option<&[String]>) -> Result<Value, DataError> {
-    let cells = lines.text()?.split('\t').map(|cell| Value::String(cell.to_owned()));
-    let Some(header) = header else { return Ok(Value::Array(cells.collect())) };
-    let cells: Vec<Value> = cells.collect();
-    if cells.len() != header.len() {
-        return Err(DataError::Malformed {
-            place: lines.place(),
-            expected: format!("{} columns, as the header has", header.len()),
-            found: cells.len().to_string(),
-        });
-    }
-    Ok(Value::Object(header.iter().cloned().zip(cells).collect::<Map<_, _>>()))
+    let outcome = read();
+    keep_going(outcome, true, options, &mut raw.bad_rows)
 }

@@ -67,7 +67,11 @@ impl Reader<'_> {
         }
         let mut negatives = Vec::new();
         for column in &columns.negatives {
-            negatives.extend(self.texts(self.field(fields, column)?, "negative")?);
+            let value = self.field(fields, column)?;
+            let is_empty_cell = self.kind.has_cells && value.as_str().is_some_and(|cell| cell.trim().is_empty());
+            if !is_empty_cell {
+                negatives.extend(self.texts(value, "negative")?);
+            }
         }
         match self.kind.meaning {
             Meaning::Scored => {
@@ -117,8 +121,11 @@ impl Reader<'_> {
     }
 
     fn scores(&self, value: &Value) -> Result<Vec<f32>, DataError> {
-        let Value::Array(members) = value else {
-            return Err(malformed(self.place, "scores: a list of numbers", brief(value)));
+        // A cell holds a list as text.
+        let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+        let Value::Array(members) = parsed.as_ref().unwrap_or(value) else {
+            let expected = "scores: a list of numbers, one for each document";
+            return Err(malformed(self.place, expected, brief(value)));
         };
         members
             .iter()
@@ -140,11 +147,14 @@ impl Reader<'_> {
     }
 }
 
+/// Columns and fields that may hold a document's text.
+pub(super) const DOCUMENT_COLUMNS: [&str; 4] = ["content", "text", "document", "passage"];
+
 /// A document: a text, or an object with `content` or `text`, and with a title in front if it has one.
 pub(crate) fn document_text(value: &Value, field: &str, place: &Place) -> Result<String, DataError> {
     let found = match value {
         Value::String(text) => return Ok(text.clone()),
-        Value::Object(fields) => match fields.get("content").or_else(|| fields.get("text")).and_then(Value::as_str) {
+        Value::Object(fields) => match DOCUMENT_COLUMNS.iter().find_map(|name| fields.get(*name)?.as_str()) {
             Some(text) => {
                 let title = fields.get("title").and_then(Value::as_str).unwrap_or_default();
                 return Ok(with_title(title, text));

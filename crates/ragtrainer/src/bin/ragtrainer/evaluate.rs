@@ -54,7 +54,14 @@ impl EvaluateCommand {
         let set = read_evaluation_set(&self.data, &self.split)?;
         let set = set.with_pool(options.pool_size, options.max_queries, options.seed)?;
         let mut progress = Progress::new(Interrupt::default());
-        let [bm25, own] = evaluate_directory(&self.model, &set, &options, &self.backend, &mut progress)?;
+        let (loaded, [bm25, own]) = evaluate_directory(&self.model, &set, &options, &self.backend, &mut progress)?;
+        if !loaded.initialised.is_empty() {
+            eprintln!(
+                "warning: {} is not in {} and was drawn at random",
+                loaded.initialised.join(", "),
+                self.model.display()
+            );
+        }
         if self.json {
             println!("{}", serde_json::to_string_pretty(&serde_json::json!({"bm25": bm25, "model": own}))?);
         } else {

@@ -33,12 +33,14 @@ const fn flag(
 #[rustfmt::skip]
 const FLAGS: &[Flag] = &[
     flag(RUN, "model-name", "model_name", "NAME", "Label of the trained model"),
+    flag(RUN, "language-code", "language_code", "CODE", "Language of the texts, for the BM25 miner [default: en]"),
     flag(RUN, "pretrained-model-name", "pretrained_model_name", "DIR", "Encoder or ColBERT to start from"),
     flag(RUN, "output", "output", "DIR", "Folder of the run; the best model is written to DIR/best"),
     flag(RUN, "overwrite", "overwrite", "BOOL", "Replace a run that is already in the folder"),
     flag(RUN, "backend", "backend", "NAME", "Backend and device: auto, flex, cuda, cuda:1 [default: auto]"),
     flag(DATA, "train-data", "data.train", "PATH", "Training data: JSONL or TSV file, BEIR folder, or exported folder"),
-    flag(DATA, "format", "data.format", "NAME", "auto, pairs, labeled_pairs, triplets, beir, reference [default: auto]"),
+    flag(DATA, "format", "data.format", "NAME", "auto, pairs, labeled_pairs, triplets, scored, tevatron, pylate, beir, reference [default: auto]"),
+    flag(DATA, "columns", "data.columns", "ROLES", "Columns and their roles, such as \"question=query, answer=positive\""),
     flag(DATA, "all-documents", "data.all_documents", "PATH", "Further documents to draw negatives from"),
     flag(DATA, "dev-data", "data.dev", "DIR", "BEIR folder whose dev queries choose the best model"),
     flag(DATA, "test-data", "data.test", "DIR", "BEIR folder whose test queries are measured before and after"),
@@ -48,6 +50,8 @@ const FLAGS: &[Flag] = &[
     flag(NEGATIVES, "mine-hard-negatives", "negatives.mine_hard_negatives", "BOOL", "By BM25 rank rather than at random [default: true]"),
     flag(NEGATIVES, "hard-negative-minimum-rank", "negatives.hard_negative_minimum_rank", "RANK", "Never use candidates ranked better than this [default: 10]"),
     flag(NEGATIVES, "hard-negative-maximum-rank", "negatives.hard_negative_maximum_rank", "RANK", "Never use candidates ranked worse than this [default: 110]"),
+    flag(NEGATIVES, "positive-score-share", "negatives.positive_score_share", "SHARE", "Drop candidates that score above this share of the positive's score [default: 0.95]"),
+    flag(NEGATIVES, "triples", "negatives.triples", "NAME", "all, or the reference's numbers of triples [default: all]"),
     flag(NEGATIVES, "negatives-seed", "negatives.seed", "N", "Seed of the sampling [default: 42]"),
     flag(TRAIN, "batch-size", "train.batch_size", "N", "Queries per optimizer step [default: 32]"),
     flag(TRAIN, "nbits", "train.nbits", "N", "Bits per residual of a later index [default: 2]"),
@@ -109,7 +113,7 @@ impl Args for OptionFlags {
         let command = command.arg(config);
         FLAGS.iter().fold(command, |command, flag| {
             let arg = Arg::new(flag.option).long(flag.long).value_name(flag.value).help(flag.help);
-            let arg = arg.help_heading(flag.heading);
+            let arg = arg.help_heading(flag.heading).overrides_with(flag.option);
             command.arg(if flag.value == "BOOL" {
                 arg.num_args(0..=1).require_equals(true).default_missing_value("true")
             } else {

@@ -40,7 +40,12 @@ impl TrainCommand {
         }
         let interrupt = Interrupt::install()?;
         let mut progress = Progress::new(interrupt);
-        let run = RunData { set: &data.set, dev: data.dev.as_ref(), test: data.test.as_ref(), language_code: "en" };
+        let run = RunData {
+            set: &data.set,
+            dev: data.dev.as_ref(),
+            test: data.test.as_ref(),
+            language_code: &options.language_code,
+        };
         let outcome = train_with(&options, run, &mut progress)?;
         print_outcome(&outcome, &options);
         Ok(if outcome.stopped { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })

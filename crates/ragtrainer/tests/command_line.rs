@@ -1,0 +1,168 @@
+//! The command line from end to end.
+
+use std::fs;
+
+use crate::support::{beir_folder, folder, pairs_file, ragtrainer, tiny_model, train};
+
+#[test]
+fn help_names_every_command_and_every_flag_of_the_reference() {
+    let here = folder();
+    let help = ragtrainer(here.path(), &["--help"]);
+    assert_eq!(help.code, Some(0));
+    for command in ["train", "prepare", "evaluate", "check"] {
+        assert!(help.output.contains(command), "{}", help.output);
+        assert_eq!(ragtrainer(here.path(), &[command, "--help"]).code, Some(0), "{command}");
+    }
+    let help = ragtrainer(here.path(), &["train", "--help"]).output;
+    for flag in ["batch-size", "nbits", "maxsteps", "use-ib-negatives", "learning-rate", "dim", "doc-maxlen", "use-relu", "warmup-steps", "accumsteps"] {
+        assert!(help.contains(&format!("--{flag}")), "{flag}");
+    }
+}
+
+#[test]
+fn trains_on_a_beir_folder_and_says_what_came_out() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    let ran = train(here.path(), &data, &["--learning-rate", "1e-3"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    for expected in ["3 steps of 4 queries", "before training", "BM25", "best model: run/best", "triples/s"] {
+        assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+    }
+    let run = here.path().join("run");
+    for file in ["plan.json", "plan.txt", "metrics.jsonl", "outcome.json", "best/model.safetensors", "last/artifact.metadata"] {
+        assert!(run.join(file).exists(), "{file}");
+    }
+    let card = fs::read_to_string(run.join("best/README.md")).unwrap();
+    assert!(card.contains("# run") && card.contains("3 steps of 4 queries"), "{card}");
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let events: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.iter().filter(|event| event["event"] == "step").count(), 3);
+    for event in events.iter().filter(|event| event["event"] == "step") {
+        for field in ["loss", "learning_rate", "gradient_norm", "positive_score", "tokens", "seconds"] {
+            assert!(event[field].is_number(), "{field}");
+        }
+    }
+
+    let (model, data) = (run.join("best"), data.to_str().unwrap().to_owned());
+    let measured = ragtrainer(here.path(), &["evaluate", "--model", model.to_str().unwrap(), "--data", &data, "--json"]);
+    assert_eq!(measured.code, Some(0), "{}", measured.errors);
+    let measured: serde_json::Value = serde_json::from_str(&measured.output).unwrap();
+    let outcome: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(run.join("outcome.json")).unwrap()).unwrap();
+    assert_eq!(measured["model"], outcome["test"]["best"], "evaluate measures what train measured");
+    assert_eq!(measured["bm25"], outcome["test"]["bm25"]);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--dry-run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert!(ran.output.contains("3 steps of 4 queries, each against its 1 negative and 6 in-batch documents"), "{}", ran.output);
+    assert!(ran.output.contains("dry run"));
+    assert!(!here.path().join("run").exists());
+}
+
+#[test]
+fn file_environment_and_flags_are_layered() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let model = tiny_model();
+    let config = format!(
+        "pretrained_model_name = {model:?}\noutput = \"run\"\n[data]\ntrain = {data:?}\n[negatives]\nnum_new_negatives = 1\n\
+         hard_negative_minimum_rank = 0\n[train]\nbatch_size = 2\ndim = 16\n"
+    );
+    fs::write(here.path().join("run.toml"), config).unwrap();
+    let steps = |further: &[&str]| {
+        let mut arguments = vec!["train", "--config", "run.toml", "--dry-run"];
+        arguments.extend(further);
+        let ran = ragtrainer(here.path(), &arguments);
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        ran.output
+    };
+    assert!(steps(&[]).contains("6 steps of 2 queries"));
+    assert!(steps(&["--batch-size", "3"]).contains("4 steps of 3 queries"));
+}
+
+#[test]
+fn the_same_seed_writes_the_same_bytes() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let bytes = |run: &str| {
+        let ran = train(here.path(), &data, &["--dropout", "0.1", "--output", run]);
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        fs::read(here.path().join(run).join("best/model.safetensors")).unwrap()
+    };
+    assert_eq!(bytes("a"), bytes("b"));
+}
+
+#[test]
+fn prepare_writes_the_three_files_and_train_takes_them_up() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let prepare = ["prepare", "--train-data", data.to_str().unwrap(), "--num-new-negatives", "2", "--hard-negative-minimum-rank", "0"];
+    let ran = ragtrainer(here.path(), &[&prepare[..], &["--data-out-path", "out"]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let triples = fs::read_to_string(here.path().join("out/triples.train.colbert.jsonl")).unwrap();
+    assert_eq!(triples.lines().count(), 24);
+    let again = ragtrainer(here.path(), &[&prepare[..], &["--data-out-path", "again"]].concat());
+    assert_eq!(again.code, Some(0));
+    for file in ["queries.train.colbert.tsv", "corpus.train.colbert.tsv", "triples.train.colbert.jsonl"] {
+        let read = |folder: &str| fs::read(here.path().join(folder).join(file)).unwrap();
+        assert_eq!(read("out"), read("again"), "{file}");
+    }
+    let ran = train(here.path(), &here.path().join("out"), &["--dry-run"]);
+    assert!(ran.output.contains("6 steps of 4 queries"), "{}{}", ran.output, ran.errors);
+}
+
+#[test]
+fn check_reports_and_its_exit_code_says_how_bad_it_is() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = ragtrainer(here.path(), &["check", "--train-data", data.to_str().unwrap()]);
+    assert!([Some(0), Some(3)].contains(&ran.code), "{:?} {}", ran.code, ran.errors);
+    assert!(ran.output.contains("12"), "{}", ran.output);
+    let same = here.path().join("same.jsonl");
+    fs::write(&same, "[\"a query\", [\"a text\"], [\"a text\"]]\n[\"b query\", [\"b text\"], [\"c text\"]]\n").unwrap();
+    let ran = ragtrainer(here.path(), &["check", "--train-data", same.to_str().unwrap(), "--json"]);
+    assert_eq!(ran.code, Some(1), "a text that is positive and negative for one query is an error\n{}", ran.output);
+    let report: serde_json::Value = serde_json::from_str(&ran.output).unwrap();
+    assert!(report["findings"].as_array().is_some_and(|findings| !findings.is_empty()));
+}
+
+/// The first signal ends the run after its step, with a checkpoint and both models; the exit code says so.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_a_checkpoint_and_models() {
+    use std::process::{Command, Stdio};
+    let here = folder();
+    let data = pairs_file(here.path());
+    let model = tiny_model();
+    let arguments = [
+        "train", "--pretrained-model-name", model.to_str().unwrap(), "--train-data", data.to_str().unwrap(), "--output",
+        "run", "--dim", "16", "--doc-maxlen", "32", "--batch-size", "4", "--epochs", "5000", "--num-new-negatives", "1",
+        "--hard-negative-minimum-rank", "0",
+    ];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ragtrainer"))
+        .args(arguments)
+        .current_dir(here.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let metrics = here.path().join("run/metrics.jsonl");
+    let steps = || fs::read_to_string(&metrics).map_or(0, |text| text.matches("\"event\":\"step\"").count());
+    let patience = std::time::Instant::now();
+    while steps() < 3 {
+        assert!(patience.elapsed().as_secs() < 60, "no step after a minute");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let told = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    let code = child.wait().unwrap().code();
+    assert_eq!(code, Some(130));
+    let run = here.path().join("run");
+    assert_eq!(fs::read_dir(run.join("checkpoints")).unwrap().count(), 1);
+    assert!(run.join("best/model.safetensors").exists() && run.join("last/model.safetensors").exists());
+}

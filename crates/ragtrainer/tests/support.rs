@@ -1,0 +1,94 @@
+//! A tiny model, a few texts, and the program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A random two-layer BERT with a projection to 16.
+pub(crate) fn tiny_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/parity/tiny")
+}
+
+/// A folder that goes away.
+pub(crate) fn folder() -> TempDir {
+    TempDir::new().unwrap()
+}
+
+/// Twelve (query, document) pairs about twelve towns.
+pub(crate) fn pairs() -> Vec<(String, String)> {
+    let towns = ["Ashby", "Birk", "Corley", "Dunmoor", "Eskdale", "Fenwick", "Garth", "Holm", "Irby", "Kelso", "Lund", "Marl"];
+    let crafts = ["rope", "glass", "salt", "bells", "boats", "clocks", "cheese", "nails", "cloth", "paper", "tiles", "gloves"];
+    let of = |(town, craft): (&str, &str)| {
+        (format!("what was made in {town}"), format!("In the old days the people of {town} made {craft} and sold it far away."))
+    };
+    towns.into_iter().zip(crafts).map(of).collect()
+}
+
+/// The pairs as a JSONL file.
+pub(crate) fn pairs_file(folder: &Path) -> PathBuf {
+    let path = folder.join("pairs.jsonl");
+    let lines = pairs().into_iter().map(|(query, document)| serde_json::json!([query, document]).to_string() + "\n");
+    fs::write(&path, lines.collect::<String>()).unwrap();
+    path
+}
+
+/// The pairs as a BEIR folder; every pair is in each of the three splits.
+pub(crate) fn beir_folder(folder: &Path) -> PathBuf {
+    let path = folder.join("beir");
+    fs::create_dir_all(path.join("qrels")).unwrap();
+    let (mut corpus, mut queries, mut qrels) = (String::new(), String::new(), "query-id\tcorpus-id\tscore\n".to_owned());
+    for (i, (query, document)) in pairs().into_iter().enumerate() {
+        corpus += &(serde_json::json!({"_id": format!("d{i}"), "title": "", "text": document}).to_string() + "\n");
+        queries += &(serde_json::json!({"_id": format!("q{i}"), "text": query}).to_string() + "\n");
+        qrels += &format!("q{i}\td{i}\t1\n");
+    }
+    fs::write(path.join("corpus.jsonl"), corpus).unwrap();
+    fs::write(path.join("queries.jsonl"), queries).unwrap();
+    for split in ["train", "dev", "test"] {
+        fs::write(path.join(format!("qrels/{split}.tsv")), &qrels).unwrap();
+    }
+    path
+}
+
+/// What the program did.
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) output: String,
+    pub(crate) errors: String,
+}
+
+/// Runs the program in `folder`.
+pub(crate) fn ragtrainer(folder: &Path, arguments: &[&str]) -> Ran {
+    let program = Command::new(env!("CARGO_BIN_EXE_ragtrainer")).args(arguments).current_dir(folder).output().unwrap();
+    let Output { status, stdout, stderr } = program;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: status.code(), output: text(stdout), errors: text(stderr) }
+}
+
+/// `train` with the tiny model on `data`, into `run`, and further arguments.
+pub(crate) fn train(folder: &Path, data: &Path, further: &[&str]) -> Ran {
+    let (model, data) = (tiny_model(), data.to_owned());
+    let mut arguments = vec![
+        "train",
+        "--pretrained-model-name",
+        model.to_str().unwrap(),
+        "--train-data",
+        data.to_str().unwrap(),
+        "--output",
+        "run",
+        "--dim",
+        "16",
+        "--doc-maxlen",
+        "32",
+        "--batch-size",
+        "4",
+        "--num-new-negatives",
+        "1",
+        "--hard-negative-minimum-rank",
+        "0",
+    ];
+    arguments.extend(further);
+    ragtrainer(folder, &arguments)
+}

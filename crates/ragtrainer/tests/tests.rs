@@ -1,0 +1,6 @@
+//! Tests of the facade and of the command line, with a tiny model and texts of their own.
+
+mod bad_input;
+mod command_line;
+mod facade;
+mod support;

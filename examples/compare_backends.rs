@@ -1,0 +1,104 @@
+//! The same few steps on every backend that is compiled in: loss by loss, and how many triples a second.
+//!
+//! Shows code that is generic over the backend, and how a name becomes one:
+//!
+//!     cargo run --release -p ragtrainer-examples --example compare_backends
+//!     cargo run --release -p ragtrainer-examples --features ragtrainer/cuda --example compare_backends
+#![expect(clippy::print_stdout, reason = "an example prints for people")]
+
+use std::path::Path;
+
+use burn::tensor::backend::AutodiffBackend;
+use ragtrainer::config::{Plan, TrainOptions, resolve};
+use ragtrainer::data::TrainingSet;
+use ragtrainer::model::{ColbertSettings, Pretrained};
+use ragtrainer::train::{ColbertObjective, Event, Flow, StepRecord, Training};
+use ragtrainer::{Backend, Job};
+use ragtrainer_examples::{MODEL, triples};
+
+/// Every name that some build may know.
+const NAMES: [&str; 2] = ["flex", "cuda"];
+
+struct ShortRun<'a> {
+    set: &'a TrainingSet,
+    options: &'a TrainOptions,
+    plan: &'a Plan,
+    pretrained: &'a Pretrained,
+}
+
+impl Job for ShortRun<'_> {
+    type Output = anyhow::Result<Vec<StepRecord>>;
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
+        let Self { set, options, plan, pretrained } = self;
+        let settings = ColbertSettings::from(options);
+        let (model, _) = pretrained.model::<B>(&settings, options.dropout, options.seed, device)?;
+        let mut records = Vec::new();
+        let mut keep = |event: &Event| {
+            if let Event::Step(record) = event {
+                records.push(record.clone());
+            }
+            Flow::Continue
+        };
+        let training = Training {
+            set,
+            dev: None,
+            tokenizer: &pretrained.tokenizer(&settings)?,
+            options,
+            plan,
+            objective: &ColbertObjective::from(options),
+            folder: None,
+            write_model: &|_, _| Ok(()),
+            observers: vec![&mut keep],
+            device,
+        };
+        training.run(model, None)?;
+        Ok(records)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let set = triples()?;
+    let options = TrainOptions {
+        batch_size: 16,
+        maxsteps: 8,
+        learning_rate: 1e-4,
+        doc_maxlen: 96,
+        dropout: Some(0.0),
+        ..TrainOptions::default()
+    };
+    let plan = resolve(&options, set.examples.len())?;
+    let pretrained = Pretrained::read(Path::new(MODEL))?;
+
+    let mut curves = Vec::new();
+    for name in NAMES {
+        let backend = match Backend::from_name(name) {
+            Ok(backend) => backend,
+            Err(error) => {
+                println!("left out: {error}");
+                continue;
+            }
+        };
+        let records = backend.run(ShortRun { set: &set, options: &options, plan: &plan, pretrained: &pretrained })?;
+        // The first step may compile kernels.
+        let (triples, seconds) = records[1..].iter().fold((0, 0.0), |(n, s), r| (n + r.examples, s + r.seconds));
+        println!("{backend}: {:.1} triples/s", triples as f64 / seconds);
+        curves.push((backend, records));
+    }
+    println!();
+    for (backend, records) in &curves {
+        let losses: Vec<String> = records.iter().map(|record| format!("{:.4}", record.loss)).collect();
+        println!("loss on {backend}: {}", losses.join(" "));
+    }
+    match curves.as_slice() {
+        [(only, _)] => println!("only {only} is compiled in, so there is nothing to compare it with"),
+        [(_, first), others @ ..] => {
+            for (backend, records) in others {
+                let apart = first.iter().zip(records).map(|(a, b)| (a.loss - b.loss).abs()).fold(0.0, f64::max);
+                println!("{backend} is never further than {apart:.1e} from the first");
+            }
+        }
+        [] => println!("no backend is compiled in"),
+    }
+    Ok(())
+}

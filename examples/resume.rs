@@ -1,0 +1,114 @@
+//! A run that is stopped and taken up again ends with the very bits of one that was not.
+//!
+//! Shows how an [`Observer`](ragtrainer::train::Observer) stops a run, and how a checkpoint goes on:
+//!
+//!     cargo run --release -p ragtrainer-examples --example resume
+#![expect(clippy::print_stdout, reason = "an example prints for people")]
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use burn::backend::Autodiff;
+use burn_flex::{Flex, FlexDevice};
+use ragtrainer::config::{AutoSteps, Plan, TrainOptions, resolve};
+use ragtrainer::data::TrainingSet;
+use ragtrainer::model::{Bert, Colbert, ColbertSettings, HostTensor, Pretrained, named_parameters};
+use ragtrainer::train::{
+    ColbertObjective, Event, Flow, RunFolder, Trained, Training, checkpoints, read_checkpoint,
+};
+use ragtrainer_examples::{MODEL, triples};
+
+type B = Autodiff<Flex>;
+type Model = Colbert<B, Bert<B>>;
+
+/// Steps of the whole run, and after how many of them the other one is stopped.
+const STEPS: usize = 6;
+const STOP_AFTER: usize = 3;
+
+struct Run {
+    set: TrainingSet,
+    options: TrainOptions,
+    plan: Plan,
+    pretrained: Pretrained,
+}
+
+impl Run {
+    /// Trains from the start or from a checkpoint, up to the end or until `stop_after` steps are done.
+    fn train(
+        &self,
+        checkpoint: Option<&Path>,
+        stop_after: usize,
+        folder: Option<&RunFolder>,
+    ) -> anyhow::Result<Trained<Model>> {
+        let device = FlexDevice;
+        let settings = ColbertSettings::from(&self.options);
+        let (model, _) = self.pretrained.model::<B>(&settings, self.options.dropout, self.options.seed, &device)?;
+        let (model, state) = match checkpoint {
+            None => (model, None),
+            Some(path) => {
+                // Weights, AdamW's moments, and how far the run was; all else follows from the options and the seed.
+                let (model, optimizer, state) = read_checkpoint(path, model, self.options.weight_decay, &device)?;
+                (model, Some((optimizer, state)))
+            }
+        };
+        let mut observer = |event: &Event| match event {
+            Event::Step(record) => {
+                println!("  step {}  loss {:.6}", record.step, record.loss);
+                if record.step == stop_after { Flow::Stop } else { Flow::Continue }
+            }
+            Event::Saved { step, .. } => {
+                println!("  checkpoint after step {step}");
+                Flow::Continue
+            }
+            _ => Flow::Continue,
+        };
+        let training = Training {
+            set: &self.set,
+            dev: None,
+            tokenizer: &self.pretrained.tokenizer(&settings)?,
+            options: &self.options,
+            plan: &self.plan,
+            objective: &ColbertObjective::from(&self.options),
+            folder,
+            write_model: &|_, _| Ok(()), // checkpoints are enough here
+            observers: vec![&mut observer],
+            device: &device,
+        };
+        Ok(training.run(model, state)?)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let set = triples()?;
+    let options = TrainOptions {
+        batch_size: 8,
+        maxsteps: STEPS,
+        learning_rate: 1e-4,
+        doc_maxlen: 64,
+        dropout: Some(0.1), // its masks are a function of seed and step
+        save_every: AutoSteps::Steps(STEPS),
+        ..TrainOptions::default()
+    };
+    let plan = resolve(&options, set.examples.len())?;
+    let run = Run { set, options, plan, pretrained: Pretrained::read(Path::new(MODEL))? };
+    let scratch = tempfile::tempdir()?;
+    let folder = RunFolder::create(&scratch.path().join("run"), false)?;
+
+    println!("without a break:");
+    let straight = run.train(None, STEPS, None)?;
+    println!("stopped by an observer:");
+    let stopped = run.train(None, STOP_AFTER, Some(&folder))?;
+    ensure!(stopped.stopped && stopped.steps == STOP_AFTER, "the observer did not stop the run");
+    println!("taken up again:");
+    let newest = checkpoints(&folder.checkpoints())?.pop().context("the stopped run left no checkpoint")?;
+    let resumed = run.train(Some(&newest), STEPS, None)?;
+
+    let parameters = |model: &Model| named_parameters::<B, Model>(model);
+    let (one, other) = (parameters(&straight.model), parameters(&resumed.model));
+    let bits = |tensor: &HostTensor| tensor.values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
+    let different = one.iter().zip(&other).filter(|((_, a), (_, b))| bits(a) != bits(b)).count();
+    let numbers: usize = one.iter().map(|(_, tensor)| tensor.values.len()).sum();
+    ensure!(different == 0, "{different} of {} tensors differ", one.len());
+    println!("{numbers} parameters in {} tensors: equal bit for bit", one.len());
+    Ok(())
+}
