@@ -23,7 +23,8 @@ impl Job for TrainStep<'_> {
         let tokenizer = tokenizer(&ColbertSettings::from(&options));
         let mut batcher = Batcher::new(&set, &tokenizer, &plan, &options, false).expect("triples");
         let batch = batcher.batch(0).expect("texts of known words");
-        let (queries, documents, tokens) = (batch.parts[0].queries.len(), batch.parts[0].documents.len(), batch.tokens());
+        let (queries, documents, tokens) =
+            (batch.parts[0].queries.len(), batch.parts[0].documents.len(), batch.tokens());
         let shapes = format!(
             "{size:?}, {queries} queries of {} tokens, {documents} documents of at most {doc_maxlen}, {tokens} tokens in all",
             options.query_maxlen

@@ -71,7 +71,7 @@ fn main() -> anyhow::Result<()> {
     B::seed(&device, 7); // burn draws new parameters from a global generator
     let set = triples()?;
     let options = TrainOptions {
-        maxsteps: 40,
+        maxsteps: 80,
         learning_rate: 3e-3, // nothing here is pretrained
         dim: 64,
         doc_maxlen: 96,
@@ -108,9 +108,9 @@ fn main() -> anyhow::Result<()> {
         device: &device,
     };
     let trained = training.run(model, None)?;
-    for (place, losses) in losses.chunks(5).enumerate() {
+    for (place, losses) in losses.chunks(10).enumerate() {
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-        println!("steps {:2} to {:2}: mean loss {mean:.3}", 5 * place + 1, 5 * place + losses.len());
+        println!("steps {:2} to {:2}: mean loss {mean:.3}", 10 * place + 1, 10 * place + losses.len());
     }
     println!("{} steps in {:.1} s", trained.steps, trained.training_seconds);
     Ok(())

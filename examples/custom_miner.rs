@@ -63,7 +63,7 @@ fn mined(miner: Option<&dyn NegativeMiner>) -> anyhow::Result<TrainingSet> {
         ..NegativeOptions::default()
     };
     let (set, report) = prepare(raw, &PrepareOptions { negatives, ..PrepareOptions::default() }, miner)?;
-    println!("{report}\n");
+    println!("{report}");
     Ok(set)
 }
 

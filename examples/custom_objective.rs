@@ -15,7 +15,7 @@ use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{AutoSteps, Metric, TrainOptions, resolve};
 use ragtrainer::data::read_evaluation_set;
 use ragtrainer::model::{ColbertSettings, Embeddings, Pretrained, maxsim};
-use ragtrainer::train::{Dev, Event, Flow, Loss, Objective, Targets, Training};
+use ragtrainer::train::{Dev, Evaluation, Event, Flow, Loss, Objective, Targets, Training};
 use ragtrainer_examples::{DATA, MODEL, triples};
 
 /// `-log softmax(scores / temperature)` of a query's positive among all documents of the batch.
@@ -96,8 +96,8 @@ fn main() -> anyhow::Result<()> {
     };
     let trained = training.run(model, None)?;
     if let (Some(before), Some((step, best))) = (trained.baseline, trained.best) {
-        let value = |evaluation: ragtrainer::train::Evaluation| evaluation.value(Metric::default()).unwrap_or(f64::NAN);
-        println!("{} on dev: {:.3} before, {:.3} after step {step}", Metric::default(), value(before), value(best));
+        let value = |evaluation: &Evaluation| evaluation.value(Metric::default()).unwrap_or(f64::NAN);
+        println!("{} on dev: {:.3} before, {:.3} after step {step}", Metric::default(), value(&before), value(&best));
     }
     Ok(())
 }

@@ -8,9 +8,9 @@
 use std::path::Path;
 
 use ragtrainer::RagTrainer;
-use ragtrainer::config::{EvaluationOptions, Metric, TrainOptions};
+use ragtrainer::config::{AutoSteps, EvaluationOptions, Metric, TrainOptions};
 use ragtrainer::data::{BeirFolder, PrepareOptions};
-use ragtrainer::train::{Event, Flow};
+use ragtrainer::train::{Evaluation, Event, Flow};
 use ragtrainer_examples::{DATA, MODEL};
 
 fn main() -> anyhow::Result<()> {
@@ -24,13 +24,14 @@ fn main() -> anyhow::Result<()> {
         .with_dev(dev, EvaluationOptions::default());
     // Hard negatives by BM25, as in RAGatouille.
     let report = trainer.prepare_training_data(folder.into_raw("train")?, &PrepareOptions::default())?;
-    println!("{report}\n");
+    println!("{report}");
 
     let options = TrainOptions {
         batch_size: 16,
         maxsteps: 16,
         learning_rate: 1e-4, // high, as the run is short
         doc_maxlen: 96,
+        save_every: AutoSteps::Steps(8), // a checkpoint and a look at the held-out questions
         ..TrainOptions::default()
     };
     println!("{}\n", trainer.plan(&options)?);
@@ -42,7 +43,7 @@ fn main() -> anyhow::Result<()> {
     })?;
 
     if let Some([before, after]) = &outcome.dev {
-        let value = |evaluation: &ragtrainer::train::Evaluation| evaluation.value(Metric::default()).unwrap_or(f64::NAN);
+        let value = |evaluation: &Evaluation| evaluation.value(Metric::default()).unwrap_or(f64::NAN);
         println!("\n{} on dev: {:.3} before, {:.3} after", outcome.metric, value(before), value(after));
     }
     println!("best model: {}", outcome.best.display());

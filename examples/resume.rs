@@ -13,9 +13,7 @@ use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{AutoSteps, Plan, TrainOptions, resolve};
 use ragtrainer::data::TrainingSet;
 use ragtrainer::model::{Bert, Colbert, ColbertSettings, HostTensor, Pretrained, named_parameters};
-use ragtrainer::train::{
-    ColbertObjective, Event, Flow, RunFolder, Trained, Training, checkpoints, read_checkpoint,
-};
+use ragtrainer::train::{ColbertObjective, Event, Flow, RunFolder, Trained, Training, checkpoints, read_checkpoint};
 use ragtrainer_examples::{MODEL, triples};
 
 type B = Autodiff<Flex>;

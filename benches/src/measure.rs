@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::backend::{Backend, BackendTypes};
 use burn::tensor::Element;
+use burn::tensor::backend::{Backend, BackendTypes};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 
@@ -61,14 +61,14 @@ pub fn measure(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, units: &[(&st
         });
     });
     // Warm-up comes first; nothing is there if a filter on the command line left this bench out.
-    let measured = &mut seconds[..];
-    let measured = &mut measured[measured.len().saturating_sub(SAMPLES)..];
+    let mut measured = seconds.split_off(seconds.len().saturating_sub(SAMPLES));
     if measured.is_empty() {
         return;
     }
     measured.sort_by(f64::total_cmp);
     let median = measured[measured.len() / 2];
-    let rates: Vec<String> = units.iter().map(|(unit, count)| format!("{} {unit}/s", rate(*count as f64 / median))).collect();
+    let rates: Vec<String> =
+        units.iter().map(|(unit, count)| format!("{} {unit}/s", rate(*count as f64 / median))).collect();
     println!("{id}: {}", rates.join(", "));
 }
 
@@ -80,6 +80,10 @@ fn rate(value: f64) -> String {
         v if v >= 1e4 => (v / 1e3, " k"),
         v => (v, ""),
     };
-    let digits = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+    let digits = match value {
+        v if v >= 100.0 => 0,
+        v if v >= 10.0 => 1,
+        _ => 2,
+    };
     format!("{value:.digits$}{suffix}")
 }

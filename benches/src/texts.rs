@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use ragtrainer::data::{Collection, Example, Judgements, Queries, TrainingSet};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, LogNormal, Zipf};
-use ragtrainer::data::{Collection, Example, Judgements, Queries, TrainingSet};
 
 use crate::model::vocabulary;
 
@@ -67,7 +67,8 @@ impl TextGenerator {
                 text.push(' ');
             }
             // Ranks count from 1.
-            text.push_str(&self.words[self.frequency.sample(&mut self.rng) as usize - 1]);
+            let rank = self.frequency.sample(&mut self.rng) as usize;
+            text.push_str(&self.words[rank - 1]);
         }
         text.push('.');
         text

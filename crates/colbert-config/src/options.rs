@@ -67,7 +67,7 @@ pub struct DataOptions {
     pub format: DataFormat,
     /// Roles of columns whose names do not say it, such as `question=query, context=document`. Default: none.
     pub columns: ColumnRoles,
-    /// Further documents to draw negatives from, one JSONL or TSV document a line.
+    /// Further documents to draw negatives from: JSONL, a JSON list, TSV, CSV or Parquet, each also as gzip.
     pub all_documents: Option<PathBuf>,
     /// BEIR folder with the queries that choose the best model. Empty: the `dev` judgements beside `train`, if it is a
     /// BEIR folder that has them.
@@ -345,7 +345,8 @@ mod tests {
         assert_eq!(
             serde_json::to_value(Options::default()).unwrap(),
             json!({
-                "model_name": "", "pretrained_model_name": "", "output": "", "overwrite": false, "backend": "auto",
+                "model_name": "", "pretrained_model_name": "", "language_code": "en", "output": "", "overwrite": false,
+                "backend": "auto",
                 "data": {
                     "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,
                     "positive_label": "1", "negative_label": "0"
@@ -364,7 +365,7 @@ mod tests {
                     "distillation_alpha": 1.0, "ignore_scores": false
                 },
                 "evaluation": {
-                    "metric": "ndcg@10", "pool_size": null, "max_queries": null, "seed": 5, "batch_size": 32
+                    "metric": "ndcg@10", "pool_size": null, "max_queries": null, "seed": 5
                 }
             })
         );

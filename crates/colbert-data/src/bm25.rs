@@ -3,6 +3,7 @@
 //! Owns indexing and ranking. tantivy fixes BM25's constants at k1 = 1.2 and b = 0.75.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use tantivy::collector::TopDocs;
@@ -13,11 +14,14 @@ use tantivy::{Index, ReloadPolicy, Searcher, TantivyDocument, TantivyError, Term
 
 use crate::error::DataError;
 use crate::language::TextAnalysis;
-use crate::miner::{NegativeMiner, Ranked};
+use crate::miner::{MiningPhase, MiningProgress, NegativeMiner, Ranked};
 use crate::texts::{Collection, Queries};
 
 /// Size of tantivy's term table while indexing, bytes; it grows past it when the collection needs more.
 const MEMORY_BUDGET: usize = 64 << 20;
+
+/// Queries between two words of progress.
+const PROGRESS_EVERY: usize = 100;
 
 /// A collection indexed for BM25. Document numbers of the index are pids.
 pub struct Bm25Index {
@@ -38,10 +42,14 @@ impl Bm25Index {
     /// # Errors
     /// [`DataError::Miner`] with tantivy's reason.
     pub fn new(collection: &Collection, analysis: &TextAnalysis) -> Result<Self, DataError> {
-        Self::build(collection, analysis).map_err(failed)
+        Self::build(collection, analysis, &|_, _, _| ()).map_err(failed)
     }
 
-    fn build(collection: &Collection, analysis: &TextAnalysis) -> Result<Self, TantivyError> {
+    fn build(
+        collection: &Collection,
+        analysis: &TextAnalysis,
+        progress: &MiningProgress<'_>,
+    ) -> Result<Self, TantivyError> {
         let analyzer = analysis.analyzer()?;
         let mut schema = Schema::builder();
         let indexing = TextFieldIndexing::default().set_index_option(IndexRecordOption::WithFreqs);
@@ -62,6 +70,8 @@ impl Bm25Index {
                 document.add_pre_tokenized_text(text, PreTokenizedString { text: String::new(), tokens });
                 writer.add_document(document)?;
             }
+            let done = block.last().map_or(0, |&last| last as usize + 1);
+            progress(MiningPhase::Indexing, done, collection.len());
         }
         let reader = writer.finalize()?.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         Ok(Self { searcher: reader.searcher(), text, analyzer })
@@ -72,9 +82,29 @@ impl Bm25Index {
     /// # Errors
     /// [`DataError::Miner`] with tantivy's reason.
     pub fn rank(&self, queries: &Queries, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+        self.rank_with(queries, depth, &|_, _, _| ())
+    }
+
+    fn rank_with(
+        &self,
+        queries: &Queries,
+        depth: usize,
+        progress: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
+        let ranked = AtomicUsize::new(0);
         (0..queries.len() as u32)
             .into_par_iter()
-            .map_init(|| self.analyzer.clone(), |analyzer, qid| self.search(analyzer, queries.text(qid), depth))
+            .map_init(
+                || self.analyzer.clone(),
+                |analyzer, qid| {
+                    let ranking = self.search(analyzer, queries.text(qid), depth);
+                    let done = ranked.fetch_add(1, Ordering::Relaxed) + 1;
+                    if done.is_multiple_of(PROGRESS_EVERY) {
+                        progress(MiningPhase::Ranking, done, queries.len());
+                    }
+                    ranking
+                },
+            )
             .collect::<Result<_, _>>()
             .map_err(failed)
     }
@@ -124,7 +154,18 @@ impl NegativeMiner for Bm25Miner {
     }
 
     fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
-        Bm25Index::new(collection, &self.analysis)?.rank(queries, depth)
+        self.rank_with_progress(queries, collection, depth, &|_, _, _| ())
+    }
+
+    fn rank_with_progress(
+        &self,
+        queries: &Queries,
+        collection: &Collection,
+        depth: usize,
+        progress: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
+        let index = Bm25Index::build(collection, &self.analysis, progress).map_err(failed)?;
+        index.rank_with(queries, depth, progress)
     }
 }
 

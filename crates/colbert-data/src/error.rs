@@ -280,6 +280,13 @@ pub enum DataError {
         /// What it returned.
         found: String,
     },
+    /// The tokenizer that counts tokens for a report failed.
+    #[error("counting tokens: {source}")]
+    Tokenizer {
+        /// Its reason.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A miner failed.
     #[error("miner {miner}: {source}")]
     Miner {
@@ -318,6 +325,7 @@ impl DataError {
             Self::NoExamples { .. } => "no examples",
             Self::ShortExample { .. } => "short example",
             Self::OptionRange { .. } => "option out of range",
+            Self::Tokenizer { .. } => "tokenizer",
             Self::MinerContract { .. } | Self::Miner { .. } => "miner",
         }
     }

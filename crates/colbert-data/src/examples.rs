@@ -1,25 +1,9 @@
 //! From the positives and negatives of one query to examples.
 
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::sample::{distinct_below, rng_for};
 use crate::training_set::Example;
-
-/// Which pairings of positives and negatives become examples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TriplePolicy {
-    /// Every positive with every negative, in groups of `nway - 1` negatives.
-    #[default]
-    All,
-    /// The reference's triple counts. One positive: one triple per negative. P >= 2 positives and N negatives:
-    /// min(20, P x N) triples while P <= 20, P triples beyond. For `nway` 2 only.
-    ///
-    /// Source: RAGatouille 0.0.9, `data/training_data_processor.py`, `_make_individual_triplets`. Which pairings are
-    /// taken is drawn anew for each query here; there, from one fixed state.
-    Reference,
-}
 
 /// Triples that the reference makes of a query with several positives, at least.
 const REFERENCE_TRIPLES: usize = 20;

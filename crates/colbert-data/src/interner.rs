@@ -3,53 +3,56 @@
 //! Owns storage and look-up. All strings lie one after another in one buffer, and the index holds hashes and numbers
 //! only, so that the memory used stays close to the text itself.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// Distinct strings, numbered from 0.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interner {
     buffer: String,
     ends: Vec<usize>,
-    by_hash: HashMap<u64, u32>,
-    /// Numbers of strings whose hash another string had first; practically always empty.
-    collided: Vec<u32>,
+    /// Numbers only: hashes are computed anew when the table grows, which is cheaper than to keep them.
+    numbers: HashTable<u32>,
 }
 
 impl Interner {
     /// Number of `text`, and whether it is new; `None` when `u32` is exhausted.
     pub(crate) fn intern(&mut self, text: &str) -> Option<(u32, bool)> {
-        if let Some(number) = self.find(text) {
-            return Some((number, false));
-        }
-        let number = u32::try_from(self.ends.len()).ok().filter(|&number| number < u32::MAX)?;
-        self.buffer.push_str(text);
-        self.ends.push(self.buffer.len());
-        if *self.by_hash.entry(hash_of(text)).or_insert(number) != number {
-            self.collided.push(number);
-        }
+        let Self { buffer, ends, numbers } = self;
+        let is_it = |&number: &u32| string(buffer, ends, number) == text;
+        let entry = numbers.entry(hash_of(text), is_it, |&number| hash_of(string(buffer, ends, number)));
+        let vacant = match entry {
+            Entry::Occupied(occupied) => return Some((*occupied.get(), false)),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let number = u32::try_from(ends.len()).ok().filter(|&number| number < u32::MAX)?;
+        vacant.insert(number);
+        buffer.push_str(text);
+        ends.push(buffer.len());
         Some((number, true))
     }
 
     /// Number of `text`, if it is here.
     pub(crate) fn find(&self, text: &str) -> Option<u32> {
-        let &first = self.by_hash.get(&hash_of(text))?;
-        if self.get(first) == text {
-            return Some(first);
-        }
-        self.collided.iter().copied().find(|&number| self.get(number) == text)
+        self.numbers.find(hash_of(text), |&number| self.get(number) == text).copied()
     }
 
     /// The string with this number; panics when there is none.
     pub(crate) fn get(&self, number: u32) -> &str {
-        let number = number as usize;
-        let start = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.buffer[start..self.ends[number]]
+        string(&self.buffer, &self.ends, number)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
+}
+
+fn string<'a>(buffer: &'a str, ends: &[usize], number: u32) -> &'a str {
+    let number = number as usize;
+    let start = if number == 0 { 0 } else { ends[number - 1] };
+    &buffer[start..ends[number]]
 }
 
 fn hash_of(text: &str) -> u64 {
@@ -73,14 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn strings_with_one_hash_stay_apart() {
+    fn many_strings_keep_their_numbers_while_the_table_grows() {
         let mut interner = Interner::default();
-        interner.intern("first");
-        // A collision made by hand: "second" claims the slot of "first".
-        interner.by_hash.insert(hash_of("second"), 0);
-        assert_eq!(interner.find("second"), None);
-        assert_eq!(interner.intern("second"), Some((1, true)));
-        assert_eq!(interner.find("second"), Some(1));
-        assert_eq!(interner.intern("second"), Some((1, false)));
+        let text = |number: u32| format!("text {number}");
+        assert!((0..10_000).all(|number| interner.intern(&text(number)) == Some((number, true))));
+        assert!((0..10_000).all(|number| interner.find(&text(number)) == Some(number)));
+        assert!((0..10_000).all(|number| interner.intern(&text(number)) == Some((number, false))));
     }
 }

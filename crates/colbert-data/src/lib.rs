@@ -39,25 +39,31 @@ mod reference;
 mod report;
 mod row;
 mod sample;
+mod tables;
 mod texts;
 mod training_set;
 mod write;
+
+pub use colbert_config::{ColumnRole, TriplePolicy};
 
 pub use bm25::{Bm25Index, Bm25Miner};
 pub use counts::{BadRow, BadRows, RowCounts};
 pub use error::{DataError, Place};
 pub use evaluation_set::EvaluationSet;
-pub use examples::TriplePolicy;
 pub use judgements::Judgements;
 pub use labels::Labels;
 pub use language::TextAnalysis;
-pub use miner::{NegativeMiner, Ranked};
+pub use miner::{MiningPhase, MiningProgress, NegativeMiner, Ranked};
 pub use normalise::normalised;
-pub use prepare::{PrepareOptions, prepare};
+pub use prepare::{PrepareOptions, prepare, prepare_with_progress};
 pub use prepare_report::{PrepareReport, RankWindow};
 pub use raw::RawData;
 pub use read::{BeirFolder, ReadOptions, read_documents, read_evaluation_set, read_training_data};
 pub use reference::{ReferenceFiles, export_reference, import_reference};
-pub use report::{DataReport, Finding, Severity, WordLengths};
+pub use report::{
+    DataReport, Finding, Histogram, ReportOptions, Severity, Side, SideTokens, TeacherScores, TokenCount, TokenCounter,
+    TokenLimits, TokenReport, WordLengths,
+};
+pub use tables::{Tables, export_tables};
 pub use texts::{Collection, Queries, Texts};
 pub use training_set::{Example, TrainingSet};

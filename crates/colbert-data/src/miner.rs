@@ -27,34 +27,70 @@ pub trait NegativeMiner: Debug + Send + Sync {
     /// # Errors
     /// [`DataError::Miner`] with the miner's own reason.
     fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError>;
+
+    /// As [`NegativeMiner::rank`], with word of how far it is. A miner that says nothing on its way need not have this.
+    ///
+    /// # Errors
+    /// As [`NegativeMiner::rank`].
+    fn rank_with_progress(
+        &self,
+        queries: &Queries,
+        collection: &Collection,
+        depth: usize,
+        _progress: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
+        self.rank(queries, collection, depth)
+    }
 }
 
-/// Ranks with `miner` and keeps the ranks in `window`, after checking that the miner kept its contract.
+/// Called with the phase, what is done and what there is to do; from several threads, and not always in order.
+pub type MiningProgress<'a> = dyn Fn(MiningPhase, usize, usize) + Sync + 'a;
+
+/// What a miner is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MiningPhase {
+    /// Reading documents.
+    Indexing,
+    /// Ranking for queries.
+    Ranking,
+}
+
+/// Ranks with `miner` down to `depth`, after checking that the miner kept its contract.
 pub(crate) fn mine(
     miner: &dyn NegativeMiner,
     queries: &Queries,
     collection: &Collection,
-    window: Range<usize>,
-) -> Result<Vec<Vec<u32>>, DataError> {
-    let rankings = miner.rank(queries, collection, window.end)?;
+    depth: usize,
+    progress: &MiningProgress<'_>,
+) -> Result<Vec<Vec<Ranked>>, DataError> {
+    let start = std::time::Instant::now();
+    progress(MiningPhase::Ranking, 0, queries.len());
+    let mut rankings = miner.rank_with_progress(queries, collection, depth, progress)?;
+    progress(MiningPhase::Ranking, queries.len(), queries.len());
+    let seconds = start.elapsed().as_secs_f64();
+    let per_second = queries.len() as f64 / seconds.max(1e-9);
+    tracing::info!(miner = miner.name(), queries = queries.len(), seconds, per_second, "mined");
     let broken = |expected: String, found: String| DataError::MinerContract { miner: miner.name(), expected, found };
     if rankings.len() != queries.len() {
         return Err(broken(format!("a ranking for each of the {} queries", queries.len()), rankings.len().to_string()));
     }
-    rankings
-        .into_iter()
-        .map(|ranking| {
-            if let Some(ranked) = ranking.iter().find(|ranked| ranked.pid as usize >= collection.len()) {
-                return Err(broken(format!("pids below {}", collection.len()), ranked.pid.to_string()));
-            }
-            if let Some(ranked) = ranking.iter().find(|ranked| ranked.score.is_nan()) {
-                return Err(broken("a score that is a number".to_owned(), format!("NaN for pid {}", ranked.pid)));
-            }
-            let end = window.end.min(ranking.len());
-            let start = window.start.min(end);
-            Ok(ranking[start..end].iter().map(|ranked| ranked.pid).collect())
-        })
-        .collect()
+    for ranking in &mut rankings {
+        if let Some(ranked) = ranking.iter().find(|ranked| ranked.pid as usize >= collection.len()) {
+            return Err(broken(format!("pids below {}", collection.len()), ranked.pid.to_string()));
+        }
+        if let Some(ranked) = ranking.iter().find(|ranked| ranked.score.is_nan()) {
+            return Err(broken("a score that is a number".to_owned(), format!("NaN for pid {}", ranked.pid)));
+        }
+        ranking.truncate(depth);
+    }
+    Ok(rankings)
+}
+
+/// The ranks in `window`, of which there may be fewer.
+pub(crate) fn within(ranking: &[Ranked], window: Range<usize>) -> &[Ranked] {
+    let end = window.end.min(ranking.len());
+    &ranking[window.start.min(end)..end]
 }
 
 #[cfg(test)]
@@ -85,7 +121,10 @@ mod tests {
         ["a", "b", "c", "d"].iter().for_each(|text| {
             collection.add(text).unwrap();
         });
-        mine(&Fixed { ranking: ranking.to_vec(), rankings }, &queries, &collection, window)
+        let miner = Fixed { ranking: ranking.to_vec(), rankings };
+        let rankings = mine(&miner, &queries, &collection, window.end, &|_, _, _| ())?;
+        let pids = |ranking: &Vec<Ranked>| within(ranking, window.clone()).iter().map(|ranked| ranked.pid).collect();
+        Ok(rankings.iter().map(pids).collect())
     }
 
     #[test]

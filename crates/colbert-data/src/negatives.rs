@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::bm25::Bm25Miner;
 use crate::error::DataError;
-use crate::miner::{NegativeMiner, mine};
+use crate::miner::{MiningProgress, NegativeMiner, Ranked, mine, within};
 use crate::normalise::Twins;
 use crate::prepare_report::{PrepareReport, RankWindow};
 use crate::raw::Group;
@@ -22,6 +22,8 @@ struct Chosen {
     dropped_positives: usize,
     dropped_equal: usize,
     dropped_given: usize,
+    dropped_close: usize,
+    positive_unranked: bool,
 }
 
 /// Drops contradictions and appends new negatives to every query that has a positive.
@@ -30,12 +32,13 @@ pub(crate) fn add_negatives(
     set: &TrainingSet,
     options: &NegativeOptions,
     miner: Option<&dyn NegativeMiner>,
+    progress: &MiningProgress<'_>,
     report: &mut PrepareReport,
 ) -> Result<Vec<Group>, DataError> {
     for group in &mut groups {
         let given = group.negatives.len();
         let positives = &group.positives;
-        group.negatives.retain(|pid| !positives.contains(pid));
+        group.negatives.retain(|pid| !positives.contains(&*pid));
         report.contradictions += given - group.negatives.len();
     }
     let asked = options.num_new_negatives;
@@ -43,9 +46,9 @@ pub(crate) fn add_negatives(
     if asked == 0 {
         return Ok(groups);
     }
-    let candidates = candidates(set, options, miner, report)?;
+    let rankings = rankings(set, options, miner, progress, report)?;
     let twins = Twins::find(&set.collection);
-    let chooser = Chooser { collection: &set.collection, twins: &twins, asked, seed: options.seed };
+    let chooser = Chooser { collection: &set.collection, twins: &twins, options };
     let chosen: Vec<Chosen> = groups
         .par_iter()
         .enumerate()
@@ -54,8 +57,8 @@ pub(crate) fn add_negatives(
                 return Chosen::default();
             }
             let text = set.queries.text(qid as u32);
-            match &candidates {
-                Some(candidates) => chooser.mined(group, &candidates[qid], text),
+            match &rankings {
+                Some(rankings) => chooser.mined(group, &rankings[qid], text),
                 None => chooser.random(group, text),
             }
         })
@@ -71,18 +74,21 @@ pub(crate) fn add_negatives(
         report.dropped_positives += chosen.dropped_positives;
         report.dropped_equal += chosen.dropped_equal;
         report.dropped_given += chosen.dropped_given;
+        report.dropped_close += chosen.dropped_close;
+        report.positive_unranked += usize::from(chosen.positive_unranked);
         group.negatives.extend(chosen.negatives);
     }
     Ok(groups)
 }
 
-/// Mined candidates of every query, or nothing if negatives are to be drawn at random.
-fn candidates(
+/// Rankings for every query down to the window's end, or nothing if negatives are to be drawn at random.
+fn rankings(
     set: &TrainingSet,
     options: &NegativeOptions,
     miner: Option<&dyn NegativeMiner>,
+    progress: &MiningProgress<'_>,
     report: &mut PrepareReport,
-) -> Result<Option<Vec<Vec<u32>>>, DataError> {
+) -> Result<Option<Vec<Vec<Ranked>>>, DataError> {
     if !options.mine_hard_negatives {
         return Ok(None);
     }
@@ -100,27 +106,33 @@ fn candidates(
         );
         return Ok(Some(vec![Vec::new(); set.queries.len()]));
     }
-    mine(miner, &set.queries, &set.collection, start..end).map(Some)
+    report.positive_score_share = options.positive_score_share;
+    mine(miner, &set.queries, &set.collection, end, progress).map(Some)
 }
 
 struct Chooser<'a> {
     collection: &'a Collection,
     twins: &'a Twins,
-    asked: usize,
-    seed: u64,
+    options: &'a NegativeOptions,
 }
 
 impl Chooser<'_> {
-    fn mined(&self, group: &Group, candidates: &[u32], query: &str) -> Chosen {
-        let mut chosen = Chosen::default();
-        let mut left = Vec::with_capacity(candidates.len());
-        for &pid in candidates {
+    fn mined(&self, group: &Group, ranking: &[Ranked], query: &str) -> Chosen {
+        let options = self.options;
+        let window = options.hard_negative_minimum_rank..options.hard_negative_maximum_rank;
+        let highest = options.positive_score_share.map(|share| highest_score(group, ranking, share));
+        let mut chosen = Chosen { positive_unranked: highest == Some(None), ..Chosen::default() };
+        let highest = highest.flatten().unwrap_or(f64::INFINITY);
+        let mut left = Vec::new();
+        for &Ranked { pid, score } in within(ranking, window) {
             if group.positives.contains(&pid) {
                 chosen.dropped_positives += 1;
             } else if self.twins.of(pid).iter().any(|twin| group.positives.contains(twin)) {
                 chosen.dropped_equal += 1;
             } else if group.negatives.contains(&pid) {
                 chosen.dropped_given += 1;
+            } else if f64::from(score) > highest {
+                chosen.dropped_close += 1;
             } else {
                 left.push(pid);
             }
@@ -129,9 +141,11 @@ impl Chooser<'_> {
             let random = self.random(group, query);
             return Chosen { negatives: random.negatives, random: true, fallback: true, ..chosen };
         }
-        let mut rng = rng_for(self.seed, "mined negatives", query);
-        chosen.negatives =
-            distinct_below(&mut rng, left.len(), self.asked).into_iter().map(|index| left[index]).collect();
+        let mut rng = rng_for(self.options.seed, "mined negatives", query);
+        chosen.negatives = distinct_below(&mut rng, left.len(), self.options.num_new_negatives)
+            .into_iter()
+            .map(|index| left[index])
+            .collect();
         chosen
     }
 
@@ -140,8 +154,16 @@ impl Chooser<'_> {
         group.positives.iter().for_each(|&pid| excluded.extend(self.twins.of(pid)));
         excluded.sort_unstable();
         excluded.dedup();
-        let mut rng = rng_for(self.seed, "random negatives", query);
-        let negatives = distinct_outside(&mut rng, self.collection.len(), &excluded, self.asked);
+        let mut rng = rng_for(self.options.seed, "random negatives", query);
+        let negatives = distinct_outside(&mut rng, self.collection.len(), &excluded, self.options.num_new_negatives);
         Chosen { negatives, random: true, ..Chosen::default() }
     }
+}
+
+/// Highest score that a candidate may have: this share of the best-scored positive's, on a scale that may be negative.
+/// `None` where the miner does not find a positive at all; such a miner says nothing of what else is relevant.
+fn highest_score(group: &Group, ranking: &[Ranked], share: f64) -> Option<f64> {
+    let positive = ranking.iter().find(|ranked| group.positives.contains(&ranked.pid))?;
+    let score = f64::from(positive.score);
+    Some(score - (1.0 - share) * score.abs())
 }

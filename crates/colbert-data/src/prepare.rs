@@ -1,11 +1,11 @@
 //! From raw data to a training set: known positives and negatives, new negatives, examples.
 
-use colbert_config::NegativeOptions;
+use colbert_config::{NegativeOptions, TriplePolicy};
 
 use crate::error::DataError;
-use crate::examples::{self, TriplePolicy};
+use crate::examples;
 use crate::judgements::Judgements;
-use crate::miner::NegativeMiner;
+use crate::miner::{MiningProgress, NegativeMiner};
 use crate::negatives::add_negatives;
 use crate::prepare_report::PrepareReport;
 use crate::raw::{Group, RawData};
@@ -18,8 +18,14 @@ pub struct PrepareOptions {
     pub negatives: NegativeOptions,
     /// Documents per example, the positive included. Default 2, as in the reference.
     pub nway: usize,
-    /// Which pairings become examples.
+    /// Which pairings become examples; `negatives.triples` can ask for the reference's as well.
     pub triples: TriplePolicy,
+}
+
+impl PrepareOptions {
+    fn policy(&self) -> TriplePolicy {
+        if self.triples == TriplePolicy::All { self.negatives.triples } else { self.triples }
+    }
 }
 
 impl Default for PrepareOptions {
@@ -46,6 +52,19 @@ pub fn prepare(
     options: &PrepareOptions,
     miner: Option<&dyn NegativeMiner>,
 ) -> Result<(TrainingSet, PrepareReport), DataError> {
+    prepare_with_progress(raw, options, miner, &|_, _, _| ())
+}
+
+/// As [`prepare`], with word of how far mining is.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_with_progress(
+    raw: RawData,
+    options: &PrepareOptions,
+    miner: Option<&dyn NegativeMiner>,
+    progress: &MiningProgress<'_>,
+) -> Result<(TrainingSet, PrepareReport), DataError> {
     check(options)?;
     let mut report = PrepareReport {
         queries: raw.queries.len(),
@@ -61,7 +80,7 @@ pub fn prepare(
     }
     let mut set = TrainingSet { queries: raw.queries, collection: raw.collection, examples: Vec::new(), positives };
     if raw.ready.is_empty() {
-        let groups = add_negatives(raw.groups, &set, &options.negatives, miner, &mut report)?;
+        let groups = add_negatives(raw.groups, &set, &options.negatives, miner, progress, &mut report)?;
         make_examples(&groups, &mut set, options, &mut report);
     } else {
         let judged = raw.counts.pairs + raw.counts.labelled_pairs + raw.counts.triplets + raw.counts.judgements;
@@ -94,11 +113,18 @@ fn check(options: &PrepareOptions) -> Result<(), DataError> {
             found: "0".to_owned(),
         });
     }
-    if options.triples == TriplePolicy::Reference && options.nway != 2 {
+    if options.policy() == TriplePolicy::Reference && options.nway != 2 {
         return Err(DataError::OptionRange {
             option: "train.nway",
             expected: "2, as the reference's triple counts are asked for".to_owned(),
             found: options.nway.to_string(),
+        });
+    }
+    if let Some(share) = negatives.positive_score_share.filter(|share| !share.is_finite() || *share <= 0.0) {
+        return Err(DataError::OptionRange {
+            option: "negatives.positive_score_share",
+            expected: "a finite number above 0, or nothing".to_owned(),
+            found: share.to_string(),
         });
     }
     let mines = negatives.mine_hard_negatives && negatives.num_new_negatives > 0;
@@ -123,7 +149,7 @@ fn make_examples(groups: &[Group], set: &mut TrainingSet, options: &PrepareOptio
             report.short_of_nway += 1;
         } else {
             let Group { positives, negatives } = group;
-            let made = match options.triples {
+            let made = match options.policy() {
                 TriplePolicy::All => examples::all(query, positives, negatives, options.nway),
                 TriplePolicy::Reference => {
                     let text = set.queries.text(query);

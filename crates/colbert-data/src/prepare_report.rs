@@ -16,7 +16,7 @@ pub struct RankWindow {
 }
 
 /// What preparation did. Every query and every candidate that was left out is counted here.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PrepareReport {
     /// Distinct queries.
     pub queries: usize,
@@ -48,7 +48,13 @@ pub struct PrepareReport {
     pub dropped_equal: usize,
     /// Candidates left out as negatives that were given already.
     pub dropped_given: usize,
-    /// Queries for which the miner found nothing in the window, so that their negatives were drawn at random.
+    /// Candidates left out because the miner scores them above a share of the positive's score.
+    pub dropped_close: usize,
+    /// That share, if candidates were compared with the positive.
+    pub positive_score_share: Option<f64>,
+    /// Queries none of whose positives the miner ranks, so that there was nothing to compare candidates with.
+    pub positive_unranked: usize,
+    /// Queries for which nothing the miner found was left, so that their negatives were drawn at random.
     pub random_fallback: usize,
     /// Queries that got fewer new negatives than asked.
     pub short_of_asked: usize,
@@ -101,6 +107,14 @@ impl fmt::Display for PrepareReport {
             (self.short_of_asked, "queries got fewer new negatives than asked: there were no more candidates"),
             (self.dropped_positives, "candidates left out: known positives of their query"),
             (self.dropped_equal, "candidates left out: same text as a positive up to white space and case"),
+            (
+                self.dropped_close,
+                "candidates left out: scored above negatives.positive_score_share of the positive's score, so likely relevant",
+            ),
+            (
+                self.positive_unranked,
+                "queries whose positive is not in those ranks: their candidates could not be compared with it",
+            ),
             (self.dropped_given, "candidates left out: given as negatives already"),
             (self.contradictions, "given negatives left out: the same text is a positive of the same query"),
             (self.without_positives, "queries without a positive: no example"),

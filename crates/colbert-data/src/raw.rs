@@ -22,11 +22,14 @@ pub struct RawData {
     pub(crate) announcement: String,
 }
 
+/// Most queries have a positive or two: these need no memory of their own.
+pub(crate) type Pids = smallvec::SmallVec<[u32; 4]>;
+
 /// What is known of one query: pids in order of first sight, without repeats.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Group {
-    pub(crate) positives: Vec<u32>,
-    pub(crate) negatives: Vec<u32>,
+    pub(crate) positives: Pids,
+    pub(crate) negatives: Pids,
 }
 
 impl RawData {
@@ -56,13 +59,13 @@ impl RawData {
     /// Known positives of a query, in order of first sight.
     #[must_use]
     pub fn positives(&self, qid: u32) -> &[u32] {
-        self.groups.get(qid as usize).map_or(&[], |group| &group.positives)
+        self.groups.get(qid as usize).map_or(&[], |group| group.positives.as_slice())
     }
 
     /// Given negatives of a query, in order of first sight.
     #[must_use]
     pub fn negatives(&self, qid: u32) -> &[u32] {
-        self.groups.get(qid as usize).map_or(&[], |group| &group.negatives)
+        self.groups.get(qid as usize).map_or(&[], |group| group.negatives.as_slice())
     }
 
     /// Examples that came ready-made: rows with teacher scores, or the reference's training files.

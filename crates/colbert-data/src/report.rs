@@ -1,16 +1,30 @@
 //! What raw data is like and what is wrong with it, before any training costs time.
 
+mod false_negatives;
 mod findings;
+mod histogram;
+mod html;
+mod teacher;
+mod terminal;
+mod tokens;
 mod words;
 
 use std::fmt;
+use std::io::Write;
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::counts::{BadRows, RowCounts};
+use crate::error::DataError;
 use crate::evaluation_set::EvaluationSet;
+use crate::language::TextAnalysis;
 use crate::raw::RawData;
+use crate::write::stage;
 
+pub use histogram::Histogram;
+pub use teacher::TeacherScores;
+pub use tokens::{Side, SideTokens, TokenCount, TokenCounter, TokenLimits, TokenReport};
 pub use words::WordLengths;
 
 /// How much a finding matters.
@@ -52,6 +66,17 @@ pub struct Finding {
     pub mend: String,
 }
 
+/// What a report is to look at besides the data itself.
+#[derive(Debug, Clone, Default)]
+pub struct ReportOptions<'a> {
+    /// Queries and documents that must not be trained on.
+    pub evaluation: Option<&'a EvaluationSet>,
+    /// The model's tokenizer and lengths, to say what is cut off.
+    pub tokens: Option<TokenLimits<'a>>,
+    /// How texts become terms, for lexical matches. Default English.
+    pub analysis: TextAnalysis,
+}
+
 /// What raw data is like and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DataReport {
@@ -73,6 +98,12 @@ pub struct DataReport {
     pub query_words: WordLengths,
     /// Length of the documents.
     pub document_words: WordLengths,
+    /// Tokens of the texts, where a tokenizer was given.
+    pub tokens: Option<TokenReport>,
+    /// The teacher's scores, where there are any.
+    pub teacher: Option<TeacherScores>,
+    /// How lengths and counts are spread.
+    pub histograms: Vec<Histogram>,
     /// What stands out, the gravest first.
     pub findings: Vec<Finding>,
 }
@@ -81,9 +112,57 @@ impl DataReport {
     /// Examines raw data, and its overlap with an evaluation set if there is one.
     #[must_use]
     pub fn new(raw: &RawData, evaluation: Option<&EvaluationSet>) -> Self {
-        let mut findings = findings::find(raw, evaluation);
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        Self {
+        Self::examine(raw, &ReportOptions { evaluation, ..ReportOptions::default() })
+    }
+
+    /// Examines raw data with everything that the options give.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] with the tokenizer's own reason.
+    pub fn with_options(raw: &RawData, options: &ReportOptions<'_>) -> Result<Self, DataError> {
+        let mut report = Self::examine(raw, options);
+        if let Some(limits) = &options.tokens {
+            let tokens = tokens::examine(raw, limits, &mut report.findings)?;
+            let lengths = |side: &SideTokens| side.lengths.iter().map(|&length| length as f64).collect();
+            let spread = [
+                Histogram::of(
+                    "query_tokens",
+                    "tokens per query",
+                    lengths(&tokens.queries),
+                    Some(limits.query_maxlen as f64),
+                ),
+                Histogram::of(
+                    "document_tokens",
+                    "tokens per document",
+                    lengths(&tokens.documents),
+                    Some(limits.doc_maxlen as f64),
+                ),
+            ];
+            report.histograms.splice(0..0, spread.into_iter().flatten());
+            report.tokens = Some(tokens);
+            report.sort();
+        }
+        Ok(report)
+    }
+
+    fn examine(raw: &RawData, options: &ReportOptions<'_>) -> Self {
+        let mut findings = findings::find(raw, options.evaluation);
+        false_negatives::examine(raw, &options.analysis, &mut findings);
+        let (teacher, spreads) = teacher::examine(raw, &mut findings);
+        let judged = |count: fn(&crate::raw::Group) -> usize| raw.groups.iter().map(move |group| count(group) as f64);
+        let histograms = [
+            Histogram::of("query_words", "words per query", words::lengths(&raw.queries), None),
+            Histogram::of("document_words", "words per document", words::lengths(&raw.collection), None),
+            Histogram::of("positives", "positives per query", judged(|group| group.positives.len()).collect(), None),
+            Histogram::of(
+                "negatives",
+                "given negatives per query",
+                judged(|group| group.negatives.len()).collect(),
+                None,
+            ),
+            Histogram::of("teacher_spread", "best minus worst teacher score of an example", spreads, None),
+        ];
+        let mut report = Self {
             source: raw.announcement.clone(),
             rows: raw.counts,
             bad_rows: raw.bad_rows.clone(),
@@ -93,57 +172,44 @@ impl DataReport {
             negatives: raw.groups.iter().map(|group| group.negatives.len()).sum(),
             query_words: WordLengths::of(&raw.queries),
             document_words: WordLengths::of(&raw.collection),
+            tokens: None,
+            teacher,
+            histograms: histograms.into_iter().flatten().collect(),
             findings,
-        }
+        };
+        report.sort();
+        report
+    }
+
+    fn sort(&mut self) {
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    }
+
+    /// The report as one HTML page that needs nothing else: no script, no file, no network.
+    #[must_use]
+    pub fn to_html(&self) -> String {
+        html::page(self)
+    }
+
+    /// Writes the page.
+    ///
+    /// # Errors
+    /// [`DataError::Write`].
+    pub fn write_html(&self, path: &Path) -> Result<(), DataError> {
+        stage(path, |out| out.write_all(self.to_html().as_bytes()))?.publish()
+    }
+
+    /// Writes the report as JSON.
+    ///
+    /// # Errors
+    /// [`DataError::Write`].
+    pub fn write_json(&self, path: &Path) -> Result<(), DataError> {
+        stage(path, |out| Ok(serde_json::to_writer_pretty(out, self)?))?.publish()
     }
 
     /// Severity of the gravest finding.
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {
         self.findings.iter().map(|finding| finding.severity).max()
-    }
-}
-
-impl fmt::Display for DataReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.source)?;
-        let rows = [
-            ("pairs", self.rows.pairs),
-            ("labelled pairs", self.rows.labelled_pairs),
-            ("triplets", self.rows.triplets),
-            ("ready-made examples", self.rows.ready_made),
-            ("judgements", self.rows.judgements),
-            ("further documents", self.rows.documents),
-            ("rows left out", self.bad_rows.total()),
-        ];
-        for (name, count) in rows.into_iter().filter(|(_, count)| *count > 0) {
-            writeln!(f, "  {name:<22}{count:>10}")?;
-        }
-        let distinct = [
-            ("distinct queries", self.queries),
-            ("distinct documents", self.documents),
-            ("positives", self.positives),
-            ("given negatives", self.negatives),
-        ];
-        for (name, count) in distinct {
-            writeln!(f, "  {name:<22}{count:>10}")?;
-        }
-        writeln!(f, "\n  words          mean  median     90%     99%     max")?;
-        for (name, words) in [("queries", &self.query_words), ("documents", &self.document_words)] {
-            let WordLengths { mean, median, p90, p99, max } = words;
-            writeln!(f, "  {name:<11}{mean:>8.1}{median:>8}{p90:>8}{p99:>8}{max:>8}")?;
-        }
-        if self.findings.is_empty() {
-            return writeln!(f, "\nNothing stands out.");
-        }
-        writeln!(f)?;
-        for finding in &self.findings {
-            writeln!(f, "{:<9}{}", finding.severity, finding.message)?;
-            for example in &finding.examples {
-                writeln!(f, "           e.g. {example}")?;
-            }
-            writeln!(f, "         -> {}", finding.mend)?;
-        }
-        Ok(())
     }
 }

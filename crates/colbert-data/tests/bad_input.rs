@@ -37,7 +37,11 @@ fn rows_that_are_wrong_name_file_line_expected_and_found() {
             "{\"query\":\"q\",\"positive\":\"p\"}\n{\"query\":\"q\",\"positive\":\"p\",\"label\":1}",
             &["line 2", "also has `label`"],
         ),
-        ("k.jsonl", "{\"text\":\"q\",\"body\":\"p\"}", &["line 1", "none of the columns is the query", "`body`, `text`", "data.columns"]),
+        (
+            "k.jsonl",
+            "{\"text\":\"q\",\"body\":\"p\"}",
+            &["line 1", "none of the columns is the query", "`body`, `text`", "data.columns"],
+        ),
         (
             "l.jsonl",
             "{\"query\":\"q\",\"documents\":[\"a\",\"b\"],\"scores\":[1]}",

@@ -52,7 +52,8 @@ fn defect_01_random_negatives_differ_between_queries() {
 /// For the same reason only ten rank positions are ever used in the reference.
 #[test]
 fn defect_02_mined_rank_positions_differ_between_queries() {
-    let (set, _) = prepare(many(300), &PrepareOptions::default(), Some(&ByPid)).unwrap();
+    let options = options(|negatives| negatives.positive_score_share = None);
+    let (set, _) = prepare(many(300), &options, Some(&ByPid)).unwrap();
     let ranks: BTreeSet<u32> = set.examples.iter().map(|example| example.documents[1]).collect();
     assert_eq!(ranks.len(), 100, "every rank from 10 to 109 is used");
 }
@@ -61,6 +62,7 @@ fn defect_02_mined_rank_positions_differ_between_queries() {
 #[test]
 fn defect_03_the_rank_window_is_honoured() {
     let options = options(|negatives| {
+        negatives.positive_score_share = None;
         negatives.hard_negative_minimum_rank = 20;
         negatives.hard_negative_maximum_rank = 50;
         negatives.num_new_negatives = 100;
@@ -192,7 +194,10 @@ fn defect_11_random_negatives_are_as_many_as_asked() {
 fn defect_12_a_text_equal_to_a_positive_but_for_case_and_spaces_is_never_a_negative() {
     let mut raw = RawData::from_pairs([("what is a tor", "A tor is a hill.")]).unwrap();
     raw.add_documents(["a TOR is\n a hill. ", "A tor is not a hill.", "A tor has granite."]).unwrap();
-    let mined = options(|negatives| negatives.hard_negative_minimum_rank = 0);
+    let mined = options(|negatives| {
+        negatives.hard_negative_minimum_rank = 0;
+        negatives.positive_score_share = None;
+    });
     for options in [mined, random(10)] {
         let (set, report) = prepare(raw.clone(), &options, None).unwrap();
         assert_eq!(set.examples.len(), 2);
@@ -200,6 +205,56 @@ fn defect_12_a_text_equal_to_a_positive_but_for_case_and_spaces_is_never_a_negat
         if options.negatives.mine_hard_negatives {
             assert_eq!((report.dropped_positives, report.dropped_equal), (1, 1));
         }
+    }
+}
+
+/// Equality is not all: a candidate that its miner likes as well as the positive is likely a positive too.
+#[test]
+fn defect_12_a_candidate_scored_nearly_as_high_as_the_positive_is_never_a_negative() {
+    #[derive(Debug)]
+    struct Scores(f32);
+    impl NegativeMiner for Scores {
+        fn name(&self) -> String {
+            "scores".to_owned()
+        }
+
+        fn rank(&self, queries: &Queries, _: &Collection, _: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+            let scores = [(1, 10.4), (0, 10.0), (2, 9.6), (3, 9.4), (4, 1.0)];
+            let ranking: Vec<_> = scores.iter().map(|&(pid, score)| Ranked { pid, score: score + self.0 }).collect();
+            Ok(vec![ranking; queries.len()])
+        }
+    }
+    let used = |shift, positive: &str, share| {
+        let mut raw = RawData::from_pairs([("q", "d0")]).unwrap();
+        raw.add_documents((1..6).map(|pid| format!("d{pid}"))).unwrap();
+        if positive != "d0" {
+            raw =
+                RawData::from_pairs([("q", "d0"), ("r", "d1"), ("r", "d2"), ("r", "d3"), ("r", "d4"), ("s", positive)])
+                    .unwrap();
+        }
+        let options = options(|negatives| {
+            negatives.hard_negative_minimum_rank = 0;
+            negatives.positive_score_share = share;
+        });
+        let (set, report) = prepare(raw, &options, Some(&Scores(shift))).unwrap();
+        let of = set.queries.len() as u32 - 1;
+        let pids: BTreeSet<u32> =
+            set.examples.iter().filter(|example| example.query == of).map(|example| example.documents[1]).collect();
+        (pids.into_iter().collect::<Vec<_>>(), report)
+    };
+    let (pids, report) = used(0.0, "d0", Some(0.95));
+    assert_eq!((pids, report.dropped_close, report.positive_unranked), (vec![3, 4], 2, 0));
+    assert_parts(&report.to_string(), &["2 candidates left out: scored above negatives.positive_score_share"]);
+    assert_eq!(used(0.0, "d0", None).0, [1, 2, 3, 4]);
+    assert_eq!(used(0.0, "d0", Some(1.05)).0, [1, 2, 3, 4]);
+    // Below zero, 5 % less than the positive's -10 is -10.5: candidates of -9.6 and -10.4 go, -10.6 stays.
+    assert_eq!(used(-20.0, "d0", Some(0.95)).0, [3, 4]);
+    // d5 is ranked nowhere: there is nothing to compare with, and that is said.
+    let (pids, report) = used(0.0, "d5", Some(0.95));
+    assert_eq!((pids, report.positive_unranked), (vec![0, 1, 2, 3, 4], 1));
+    for share in [0.0, -1.0, f64::NAN] {
+        let options = options(|negatives| negatives.positive_score_share = Some(share));
+        assert_parts(&prepare(many(5), &options, None).unwrap_err().to_string(), &["positive_score_share", "above 0"]);
     }
 }
 

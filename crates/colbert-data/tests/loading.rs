@@ -150,3 +150,32 @@ fn teacher_scores_reach_the_examples_and_are_cut_with_them() {
     options.nway = 4;
     assert_parts(&prepare(raw(), &options, None).unwrap_err().to_string(), &["example 1 has 3", "train.nway is 4"]);
 }
+
+#[test]
+fn mining_says_how_far_it_is() {
+    use std::sync::Mutex;
+
+    use colbert_data::{MiningPhase, prepare_with_progress};
+
+    let heard = Mutex::new(Vec::new());
+    let hear = |phase, done, of| heard.lock().unwrap().push((phase, done, of));
+    prepare_with_progress(many(250), &PrepareOptions::default(), None, &hear).unwrap();
+    let heard = heard.into_inner().unwrap();
+    assert!(heard.contains(&(MiningPhase::Indexing, 500, 500)), "{heard:?}");
+    assert!(heard.contains(&(MiningPhase::Ranking, 200, 250)));
+    assert_eq!(heard.last(), Some(&(MiningPhase::Ranking, 250, 250)));
+}
+
+#[test]
+fn the_triple_policy_is_an_option_of_the_negatives_too() {
+    let rows = [(
+        "q",
+        (0..4).map(|number| format!("p{number}")).collect::<Vec<_>>(),
+        (0..10).map(|number| format!("n{number}")).collect::<Vec<_>>(),
+    )];
+    let options = options(|negatives| {
+        negatives.num_new_negatives = 0;
+        negatives.triples = TriplePolicy::Reference;
+    });
+    assert_eq!(prepare(RawData::from_triplets(rows).unwrap(), &options, None).unwrap().0.examples.len(), 20);
+}

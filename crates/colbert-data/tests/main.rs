@@ -2,8 +2,12 @@
 
 mod bad_input;
 mod defects;
+mod files;
 mod formats;
 mod loading;
 mod measured;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod properties;
 mod reports;
 mod support;

@@ -91,7 +91,72 @@ fn measured_reading_1_000_000_pairs() {
         ));
     }
     std::fs::write(&path, &content).unwrap();
+    let bytes = content.len();
+    drop(content);
+    println!("{} MB in {path:?}; run `measured_memory` with PAIRS={path:?} for memory", bytes >> 20);
     let start = Instant::now();
     let raw = read_training_data(&path, &ReadOptions::default()).unwrap();
-    println!("{}: {} MB in {:?}", raw.announcement(), content.len() >> 20, start.elapsed());
+    println!("{}: {} MB in {:?}", raw.announcement(), bytes >> 20, start.elapsed());
+}
+
+/// A process of its own, as the peak of a process only ever grows.
+#[test]
+#[ignore = "needs PAIRS, a file of training data"]
+#[expect(clippy::print_stdout, reason = "figures for a person")]
+fn measured_memory() {
+    let path = PathBuf::from(std::env::var_os("PAIRS").expect("PAIRS names a file"));
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    };
+    let before = peak();
+    let start = Instant::now();
+    let raw = read_training_data(&path, &ReadOptions::default()).unwrap();
+    let text: usize = raw.queries().iter().chain(raw.collection().iter()).map(str::len).sum();
+    let used = peak() - before;
+    println!("{} in {:?}", raw.announcement(), start.elapsed());
+    println!(
+        "{} MB of text kept, {} MB at most in use: {:.2} times",
+        text >> 20,
+        used >> 20,
+        used as f64 / text as f64
+    );
+}
+
+/// Writes the page for 10 and for 100,000 examples into the folder REPORTS, to be looked at.
+#[test]
+#[ignore = "needs REPORTS, a folder to write to"]
+#[expect(clippy::print_stdout, reason = "figures for a person")]
+fn measured_report() {
+    use colbert_data::{ReportOptions, Side, TokenCount, TokenLimits};
+
+    let folder = PathBuf::from(std::env::var_os("REPORTS").expect("REPORTS names a folder"));
+    let counter = |texts: &[&str], _: Side| {
+        let count = |text: &&str| TokenCount { tokens: text.split_whitespace().count() * 4 / 3 + 3, unknown: 0 };
+        Ok(texts.iter().map(count).collect())
+    };
+    for count in [10_u64, 100_000] {
+        // Lengths with a long tail, as real texts have.
+        let document = |row: u64| {
+            let words = 20 + row * 7919 % 60 + if row.is_multiple_of(11) { row * 31 % 400 } else { 0 };
+            (0..words).map(|word| format!("w{} ", (row * 131 + word * word * 17) % 5000)).collect::<String>()
+        };
+        let rows = (0..count).map(|row| {
+            let query = format!("what is <b>subject</b> {} of w{}", row - u64::from(row % 50 == 3), row % 5000);
+            let mut negatives: Vec<_> = (0..row % 4).map(|other| document(row + other * 1000 + 1)).collect();
+            if row % 100 == 7 {
+                negatives.push(if row % 200 == 7 { document(row) } else { format!("{} and more", document(row)) });
+            }
+            (query, vec![document(row)], negatives)
+        });
+        let start = Instant::now();
+        let raw = RawData::from_triplets(rows).unwrap();
+        let read = start.elapsed();
+        let tokens = TokenLimits { counter: &counter, query_maxlen: 32, doc_maxlen: 256 };
+        let options = ReportOptions { tokens: Some(tokens), ..ReportOptions::default() };
+        let report = DataReport::with_options(&raw, &options).unwrap();
+        println!("{count} rows read in {read:?}, checked in {:?}\n{report}", start.elapsed() - read);
+        report.write_html(&folder.join(format!("report-{count}.html"))).unwrap();
+    }
 }

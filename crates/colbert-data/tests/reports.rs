@@ -72,3 +72,102 @@ fn a_teacher_without_an_opinion_is_noticed() {
         [("flat_scores", 1)]
     );
 }
+
+fn names(report: &DataReport) -> Vec<(&str, u64)> {
+    let mut names: Vec<_> = report.findings.iter().map(|finding| (finding.name.as_str(), finding.count)).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn what_the_teacher_says_against_the_data_is_noticed() {
+    let raw = RawData::from_scored([
+        ("q", vec!["a", "b"], vec![1.0, 2.5]),
+        ("r", vec!["a", "b"], vec![3.0, 1.0]),
+        ("r", vec!["a", "b"], vec![3.0, 1.0]),
+    ])
+    .unwrap();
+    let report = DataReport::new(&raw, None);
+    assert_eq!(names(&report), [("repeated_examples", 1), ("teacher_prefers_another", 1)]);
+    let teacher = report.teacher.unwrap();
+    assert_eq!(teacher.examples, 3);
+    assert!((teacher.mean_spread - 5.5 / 3.0).abs() < 1e-9 && (teacher.mean_margin - 2.5 / 3.0).abs() < 1e-9);
+    assert_parts(&report.to_string(), &["q | 2.5 for: b | 1 for: a", "teacher scores: spread 1.83"]);
+    let steep = RawData::from_scored([("q", vec!["a", "b"], vec![90.0, -10.0])]).unwrap();
+    let report = DataReport::new(&steep, None);
+    assert_eq!(names(&report), [("teacher_scale", 1)]);
+    assert_parts(&report.findings[0].mend, &["train.distillation_alpha = 0.05"]);
+}
+
+#[test]
+fn likely_false_negatives_are_shown() {
+    let raw = RawData::from_triplets([
+        (
+            "height of yes tor",
+            ["Yes Tor is six hundred and nineteen metres high"],
+            ["Yes Tor is six hundred nineteen metres high"],
+        ),
+        ("what is a weir", ["a low dam"], ["a weir is what a weir is"]),
+        ("what is wet", ["a moor is wet"], ["the tin is dry"]),
+    ])
+    .unwrap();
+    let report = DataReport::new(&raw, None);
+    let found = names(&report);
+    assert!(found.contains(&("near_duplicate_negatives", 1)), "{found:?}");
+    let message = report.to_string();
+    assert_parts(&message, &["height of yes tor | Yes Tor is six hundred nineteen metres high"]);
+}
+
+#[test]
+fn tokens_that_are_cut_off_or_unknown_are_counted() {
+    use colbert_data::{ReportOptions, Side, TokenCount, TokenLimits};
+
+    let long = "word ".repeat(37);
+    let rows = (0..100)
+        .map(|row| (format!("query {row}"), if row < 5 { format!("{row} {long}") } else { format!("document {row}") }));
+    let raw = RawData::from_pairs(rows).unwrap();
+    let counter = |texts: &[&str], side: Side| {
+        let count = |text: &&str| {
+            let tokens = text.split_whitespace().count() + 2;
+            TokenCount { tokens, unknown: if side == Side::Query { 1 } else { 0 } }
+        };
+        Ok(texts.iter().map(count).collect())
+    };
+    let tokens = TokenLimits { counter: &counter, query_maxlen: 8, doc_maxlen: 30 };
+    let report =
+        DataReport::with_options(&raw, &ReportOptions { tokens: Some(tokens), ..ReportOptions::default() }).unwrap();
+    let documents = &report.tokens.as_ref().unwrap().documents;
+    // 5 documents of 40 tokens and 95 of 4; 10 tokens of each of the 5 are lost.
+    assert_eq!((documents.max, documents.median, documents.keeps_99_percent, documents.tokens_lost), (40, 4, 40, 50));
+    assert!((documents.cut_share - 0.05).abs() < 1e-9 && (documents.lost_share - 50.0 / 580.0).abs() < 1e-9);
+    assert!((documents.cost_of_99_percent - 580.0 / 530.0).abs() < 1e-9);
+    let finding = |name: &str| report.findings.iter().find(|finding| finding.name == name).unwrap();
+    assert_parts(&finding("truncated_documents").message, &["5.0 %", "cut at 30 tokens", "8.6 %"]);
+    assert_parts(&finding("truncated_documents").mend, &["train.doc_maxlen = 40", "1.09 times"]);
+    assert_parts(&finding("unknown_tokens_queries").message, &["25.0 %"]);
+    assert_parts(&report.to_string(), &["tokens", "kept at", "5.0%"]);
+    assert_parts(&report.to_html(), &["cut at 30", "texts cut"]);
+    let failing = |_: &[&str], _: Side| Err("no vocabulary".into());
+    let tokens = TokenLimits { counter: &failing, query_maxlen: 8, doc_maxlen: 30 };
+    let error = DataReport::with_options(&raw, &ReportOptions { tokens: Some(tokens), ..ReportOptions::default() })
+        .unwrap_err();
+    assert_parts(&error.to_string(), &["counting tokens: no vocabulary"]);
+}
+
+#[test]
+fn the_page_escapes_texts_and_needs_nothing_from_elsewhere() {
+    let raw =
+        RawData::from_pairs([("<script>alert(1)</script>", "<script>alert(1)</script> "), ("\"&'", "x & y")]).unwrap();
+    let report = DataReport::new(&raw, None);
+    let page = report.to_html();
+    assert_parts(&page, &["&lt;script&gt;alert(1)&lt;/script&gt;", "prefers-color-scheme:dark", "<svg", "</html>"]);
+    assert!(!page.contains("<script") && !page.contains("http") && !page.contains("src="));
+    let folder = crate::support::folder(&[]);
+    report.write_html(&folder.path().join("report.html")).unwrap();
+    report.write_json(&folder.path().join("report.json")).unwrap();
+    assert_eq!(std::fs::read_to_string(folder.path().join("report.html")).unwrap(), page);
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!(json["queries"], 2);
+    assert!(json["histograms"].as_array().unwrap().iter().any(|histogram| histogram["name"] == "query_words"));
+}

@@ -3,14 +3,15 @@
 //! Field names spell the checkpoint's: `self_` stands for `self`, `layer_norm` for `LayerNorm`.
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bool, Int, Tensor};
+use colbert_kernels::{AttentionPlan, KernelBackend, Segments, Tables, TokenRows, attention, dropout, embed};
 use serde::{Deserialize, Serialize};
 
-use crate::dropout::{Dropout, DropoutSeed};
+use crate::dropout::DropoutSeed;
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
-use crate::layers::{Embedding, LayerNorm, Linear, attention, gelu_erf};
+use crate::layers::{Embedding, LayerNorm, Linear};
 use crate::weights::Weights;
 
 /// The part of `config.json` that the encoder reads. Defaults are transformers' `BertConfig`.
@@ -97,18 +98,18 @@ struct BertEmbeddings<B: Backend> {
     position_embeddings: Embedding<B>,
     token_type_embeddings: Embedding<B>,
     layer_norm: LayerNorm<B>,
-    dropout: Dropout,
+    dropout: f64,
 }
 
-impl<B: Backend> BertEmbeddings<B> {
-    fn forward(&self, ids: Tensor<B, 2, Int>, seed: Option<DropoutSeed>) -> Tensor<B, 3> {
-        let [_, length] = ids.dims();
-        let device = ids.device();
-        let positions = Tensor::<B, 1, Int>::arange(0..length as i64, &device).unsqueeze::<2>();
-        let token_type = Tensor::<B, 2, Int>::zeros([1, 1], &device);
-        let sum = self.word_embeddings.forward(ids)
-            + (self.position_embeddings.forward(positions) + self.token_type_embeddings.forward(token_type));
-        self.dropout.forward(self.layer_norm.forward(sum), seed)
+impl<B: KernelBackend> BertEmbeddings<B> {
+    fn forward(&self, input: &EncoderInput, seed: Option<DropoutSeed>) -> Tensor<B, 2> {
+        let tables = Tables {
+            word: self.word_embeddings.weight.val(),
+            position: self.position_embeddings.weight.val(),
+            token_type: self.token_type_embeddings.weight.val(),
+        };
+        let rows = TokenRows { ids: input.ids.clone(), positions: input.segments.positions() };
+        dropout(self.layer_norm.forward(embed(tables, &rows)), DropoutSeed::dropout(seed, self.dropout))
     }
 }
 
@@ -117,7 +118,7 @@ struct SelfAttention<B: Backend> {
     query: Linear<B>,
     key: Linear<B>,
     value: Linear<B>,
-    dropout: Dropout,
+    dropout: f64,
 }
 
 /// A projection, dropout, and the normalised sum with the input before it.
@@ -125,12 +126,13 @@ struct SelfAttention<B: Backend> {
 struct ResidualOutput<B: Backend> {
     dense: Linear<B>,
     layer_norm: LayerNorm<B>,
-    dropout: Dropout,
+    dropout: f64,
 }
 
-impl<B: Backend> ResidualOutput<B> {
-    fn forward(&self, hidden: Tensor<B, 3>, input: Tensor<B, 3>, seed: Option<DropoutSeed>) -> Tensor<B, 3> {
-        self.layer_norm.forward(self.dropout.forward(self.dense.forward(hidden), seed) + input)
+impl<B: KernelBackend> ResidualOutput<B> {
+    fn forward(&self, hidden: Tensor<B, 2>, input: Tensor<B, 2>, seed: Option<DropoutSeed>) -> Tensor<B, 2> {
+        let dropout = DropoutSeed::dropout(seed, self.dropout);
+        self.layer_norm.forward_residual(self.dense.forward(hidden), input, dropout)
     }
 }
 
@@ -152,20 +154,22 @@ struct BertLayer<B: Backend> {
     output: ResidualOutput<B>,
 }
 
-impl<B: Backend> BertLayer<B> {
+impl<B: KernelBackend> BertLayer<B> {
     fn forward(
         &self,
-        input: Tensor<B, 3>,
-        attended: &Tensor<B, 2, Bool>,
+        input: Tensor<B, 2>,
+        segments: &Segments,
         heads: usize,
         seed: Option<DropoutSeed>,
-    ) -> Tensor<B, 3> {
+    ) -> Tensor<B, 2> {
         let place = |place| seed.map(|seed| seed.child(place));
         let a = &self.attention.self_;
-        let projected = [a.query.forward(input.clone()), a.key.forward(input.clone()), a.value.forward(input.clone())];
-        let mixed = attention(projected, attended, heads, (&a.dropout, place(0)));
+        let plan =
+            AttentionPlan { segments: segments.clone(), heads, dropout: DropoutSeed::dropout(place(0), a.dropout) };
+        let (query, key) = (a.query.forward(input.clone()), a.key.forward(input.clone()));
+        let mixed = attention(query, key, a.value.forward(input.clone()), &plan);
         let hidden = self.attention.output.forward(mixed, input, place(1));
-        let wide = gelu_erf(self.intermediate.dense.forward(hidden.clone()));
+        let wide = self.intermediate.dense.forward_gelu(hidden.clone());
         self.output.forward(wide, hidden, place(2))
     }
 }
@@ -199,7 +203,7 @@ impl<B: Backend> Bert<B> {
     /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
     pub fn from_weights(config: &BertConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
         let hidden = config.hidden_size;
-        let dropout = || Dropout { probability: config.hidden_dropout_prob };
+        let dropout = config.hidden_dropout_prob;
         let mut layer = Vec::with_capacity(config.num_hidden_layers);
         for i in 0..config.num_hidden_layers {
             let at = |part: &str| format!("encoder.layer.{i}.{part}");
@@ -209,12 +213,12 @@ impl<B: Backend> Bert<B> {
                         query: weights.linear(&at("attention.self.query"), [hidden, hidden], device)?,
                         key: weights.linear(&at("attention.self.key"), [hidden, hidden], device)?,
                         value: weights.linear(&at("attention.self.value"), [hidden, hidden], device)?,
-                        dropout: Dropout { probability: config.attention_probs_dropout_prob },
+                        dropout: config.attention_probs_dropout_prob,
                     },
                     output: ResidualOutput {
                         dense: weights.linear(&at("attention.output.dense"), [hidden, hidden], device)?,
                         layer_norm: weights.layer_norm(&at("attention.output.LayerNorm"), config, device)?,
-                        dropout: dropout(),
+                        dropout,
                     },
                 },
                 intermediate: Intermediate {
@@ -223,7 +227,7 @@ impl<B: Backend> Bert<B> {
                 output: ResidualOutput {
                     dense: weights.linear(&at("output.dense"), [hidden, config.intermediate_size], device)?,
                     layer_norm: weights.layer_norm(&at("output.LayerNorm"), config, device)?,
-                    dropout: dropout(),
+                    dropout,
                 },
             });
         }
@@ -241,7 +245,7 @@ impl<B: Backend> Bert<B> {
                 position_embeddings: table(weights, "position_embeddings", config.max_position_embeddings)?,
                 token_type_embeddings: table(weights, "token_type_embeddings", config.type_vocab_size)?,
                 layer_norm: weights.layer_norm("embeddings.LayerNorm", config, device)?,
-                dropout: dropout(),
+                dropout,
             },
             encoder: BertLayers { layer },
             pooler,
@@ -250,23 +254,27 @@ impl<B: Backend> Bert<B> {
             max_positions: config.max_position_embeddings,
         })
     }
+}
 
-    /// The output of the embeddings and of every layer, `[sequences, length, hidden_size]` each.
-    pub fn hidden_states(&self, input: EncoderInput<B>) -> Vec<Tensor<B, 3>> {
+impl<B: KernelBackend> Bert<B> {
+    /// The output of the embeddings and of every layer, `[tokens, hidden_size]` each.
+    pub fn hidden_states(&self, input: &EncoderInput) -> Vec<Tensor<B, 2>> {
         let seed = |place| input.dropout.map(|seed| seed.child(place));
-        let mut states = vec![self.embeddings.forward(input.ids, seed(0))];
+        let mut states = vec![self.embeddings.forward(input, seed(0))];
         for (layer, place) in self.encoder.layer.iter().zip(1..) {
             let last = states[states.len() - 1].clone();
-            states.push(layer.forward(last, &input.attended, self.heads, seed(place)));
+            states.push(layer.forward(last, &input.segments, self.heads, seed(place)));
         }
         states
     }
 }
 
-impl<B: Backend> Encoder<B> for Bert<B> {
-    fn forward(&self, input: EncoderInput<B>) -> Tensor<B, 3> {
-        let mut states = self.hidden_states(input);
-        states.pop().expect("the embeddings are there even without a layer")
+impl<B: KernelBackend> Encoder<B> for Bert<B> {
+    fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
+        let seed = |place| input.dropout.map(|seed| seed.child(place));
+        let embedded = self.embeddings.forward(input, seed(0));
+        let layers = self.encoder.layer.iter().zip(1..);
+        layers.fold(embedded, |hidden, (layer, place)| layer.forward(hidden, &input.segments, self.heads, seed(place)))
     }
 
     fn hidden_size(&self) -> usize {

@@ -1,11 +1,9 @@
-//! Dropout whose masks depend on a seed and a place alone: not on threads, not on a global generator.
+//! Where dropout masks come from: a seed for every place they are used.
 
-use burn::module::Module;
-use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
-use rayon::prelude::*;
+use colbert_kernels::Dropout;
 
-/// Where a mask comes from. Each layer, step and text group takes a child of its own.
+/// Where a mask comes from. Each step, piece and layer takes a child of its own, so that a mask is a function of the
+/// run's seed and the place alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutSeed(u64);
 
@@ -15,9 +13,14 @@ impl DropoutSeed {
         Self(mix(seed))
     }
 
-    /// The seed of a part: a step, a group, a layer.
+    /// The seed of a part: a step, a piece, a layer.
     pub fn child(self, place: u64) -> Self {
         Self(mix(self.0.wrapping_add(place)))
+    }
+
+    /// What an operator drops with this probability; nothing without a seed.
+    pub fn dropout(seed: Option<Self>, probability: f64) -> Dropout {
+        seed.map_or(Dropout::NONE, |Self(seed)| Dropout { probability: probability as f32, seed })
     }
 }
 
@@ -29,62 +32,9 @@ fn mix(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Elements whose mask one task makes.
-const BLOCK: usize = 1 << 14;
-
-/// Zeroes elements with a probability and scales the others up by its complement.
-#[derive(Module, Clone, Debug)]
-pub struct Dropout {
-    /// Probability of zeroing an element.
-    pub probability: f64,
-}
-
-impl Dropout {
-    /// Same shape in and out; without a seed the input itself.
-    pub fn forward<B: Backend, const D: usize>(&self, input: Tensor<B, D>, seed: Option<DropoutSeed>) -> Tensor<B, D> {
-        let Some(seed) = seed.filter(|_| self.probability > 0.0) else { return input };
-        let shape = input.shape();
-        let mut mask = vec![0f32; shape.num_elements()];
-        let scale = (1.0 / (1.0 - self.probability)) as f32;
-        let limit = (self.probability * 2f64.powi(32)) as u64;
-        mask.par_chunks_mut(BLOCK).enumerate().for_each(|(block, mask)| {
-            for (place, element) in mask.iter_mut().enumerate() {
-                let index = (block * BLOCK + place) as u64;
-                let drawn = mix(seed.0 ^ index) >> 32;
-                *element = if drawn < limit { 0.0 } else { scale };
-            }
-        });
-        let device = input.device();
-        input * Tensor::from_data(TensorData::new(mask, shape), &device)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn_flex::{Flex, FlexDevice};
-
-    fn dropped(probability: f64, seed: Option<u64>) -> Vec<f32> {
-        let ones = Tensor::<Flex, 2>::ones([300, 200], &FlexDevice);
-        Dropout { probability }.forward(ones, seed.map(DropoutSeed::new)).into_data().to_vec().unwrap()
-    }
-
-    #[test]
-    fn drops_the_share_that_was_asked_for_and_keeps_the_mean() {
-        let values = dropped(0.3, Some(1));
-        let zeros = values.iter().filter(|v| **v == 0.0).count() as f64 / values.len() as f64;
-        // Five standard deviations of 60,000 draws.
-        assert!((zeros - 0.3).abs() < 0.0094, "{zeros}");
-        assert!(values.iter().all(|v| *v == 0.0 || (*v - 1.0 / 0.7).abs() < 1e-6));
-    }
-
-    #[test]
-    fn the_mask_is_a_function_of_the_seed() {
-        assert_eq!(dropped(0.5, Some(3)), dropped(0.5, Some(3)));
-        assert_ne!(dropped(0.5, Some(3)), dropped(0.5, Some(4)));
-        assert!(dropped(0.5, None).iter().all(|v| *v == 1.0));
-        assert!(dropped(0.0, Some(3)).iter().all(|v| *v == 1.0));
-    }
 
     #[test]
     fn children_differ_from_each_other_and_from_other_families() {
@@ -100,5 +50,12 @@ mod tests {
         seeds.sort_unstable();
         seeds.dedup();
         assert_eq!(seeds.len(), count);
+    }
+
+    #[test]
+    fn nothing_is_dropped_without_a_seed() {
+        assert!(DropoutSeed::dropout(None, 0.5).is_none());
+        assert!(DropoutSeed::dropout(Some(DropoutSeed::new(1)), 0.0).is_none());
+        assert!(!DropoutSeed::dropout(Some(DropoutSeed::new(1)), 0.5).is_none());
     }
 }

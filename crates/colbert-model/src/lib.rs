@@ -5,7 +5,7 @@
 //! - [`Colbert`] puts encoder and projection together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`Pretrained`] reads a Hugging Face directory, [`export`] writes the one that every late-interaction stack loads.
 //!
-//! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
+//! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim. Texts are packed: `[tokens, ...]`, one after the other, no padding.
 
 mod bert;
 mod colbert;
@@ -16,25 +16,25 @@ mod error;
 mod export;
 mod layers;
 mod load;
-mod maxsim;
 mod parameters;
 mod settings;
 mod tokenizer;
 mod tokens;
 mod weights;
 
+pub use colbert_kernels as kernels;
+
 pub use bert::{Bert, BertConfig};
 pub use colbert::Colbert;
-pub use dropout::{Dropout, DropoutSeed};
-pub use embeddings::{EmbeddingGroup, Embeddings};
+pub use dropout::DropoutSeed;
+pub use embeddings::{Embeddings, maxsim};
 pub use encoder::{Encoder, EncoderInput};
 pub use error::ModelError;
 pub use export::{Export, export};
 pub use layers::Linear;
 pub use load::{LoadReport, Pretrained, SourceFiles};
-pub use maxsim::maxsim;
 pub use parameters::{named_parameters, parameter_names, replace_parameters};
 pub use settings::ColbertSettings;
 pub use tokenizer::ColbertTokenizer;
-pub use tokens::{TokenSequence, length_groups};
+pub use tokens::TokenSequence;
 pub use weights::{HostTensor, Weights, safetensors_bytes};

@@ -35,7 +35,7 @@ fn hidden_states_of_every_layer() {
     let mut recorded = recorded();
     let (model, tokenizer, _) = tiny(&settings(32, 64));
     let sequences = tokenizer.queries(&recorded.queries).unwrap();
-    let states = model.encoder.hidden_states(EncoderInput::new(&sequences, &device()));
+    let states = model.encoder.hidden_states(&EncoderInput::new(&sequences, None));
     assert_eq!(states.len(), 3);
     for (layer, state) in states.into_iter().enumerate() {
         let expected = recorded.tensors.take(&format!("query_hidden_{layer}"), &[8, 32, 32]).unwrap();
@@ -96,17 +96,15 @@ fn maxsim_is_the_sum_of_the_best_similarities() {
 /// A masked token points exactly at the query, every other one away from it: it must not win.
 #[test]
 fn a_masked_token_never_wins() {
-    use burn::tensor::{Bool, Tensor};
-    use colbert_model::{EmbeddingGroup, Embeddings};
-    let one = |vectors: Tensor<B, 3>, scored: Tensor<B, 2, Bool>, all_scored| Embeddings {
-        groups: vec![EmbeddingGroup { vectors, scored, all_scored, members: vec![0] }],
+    use burn::tensor::Tensor;
+    use colbert_model::Embeddings;
+    use colbert_model::kernels::ScoredTexts;
+    let one = |vectors: Tensor<B, 2>, scored: Vec<bool>| Embeddings {
+        vectors,
+        texts: ScoredTexts::new(&[scored.len()], scored),
     };
-    let query = one(Tensor::from_data([[[1.0, 0.0]]], &device()), Tensor::from_data([[true]], &device()), true);
-    let document = one(
-        Tensor::from_data([[[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]], &device()),
-        Tensor::from_data([[false, true, false]], &device()),
-        false,
-    );
+    let query = one(Tensor::from_data([[1.0, 0.0]], &device()), vec![true]);
+    let document = one(Tensor::from_data([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], &device()), vec![false, true, false]);
     let score: f32 = maxsim(&query, &document).into_scalar();
     assert_eq!(score, -1.0);
 }
@@ -138,7 +136,7 @@ fn relu_leaves_no_negative_component_and_a_finite_gradient_of_zero_vectors() {
     model.linear.weight = model.linear.weight.map(|weight| (weight * 0.0).detach().require_grad());
     let sequences = pretrained.tokenizer(&with_relu).unwrap().documents(&["one text"]).unwrap();
     let embeddings = model.encode(&sequences, &device());
-    let gradients = embeddings.groups[0].vectors.clone().sum().backward();
+    let gradients = embeddings.vectors.clone().sum().backward();
     let gradient = model.linear.weight.val().grad(&gradients).unwrap();
     assert!(gradient.into_data().to_vec::<f32>().unwrap().iter().all(|v| v.is_finite()));
 

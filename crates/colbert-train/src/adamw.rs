@@ -7,6 +7,7 @@ use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Tensor, TensorData};
+use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HostTensor, ModelError, Weights};
 
 const BETA1: f64 = 0.9;
@@ -38,17 +39,18 @@ impl<B: Backend> AdamW<B> {
     /// One update. Every gradient is multiplied by `scale` first (clipping).
     pub fn step<AB, M>(&mut self, model: M, gradients: GradientsParams, learning_rate: f64, scale: f64) -> M
     where
-        AB: AutodiffBackend<InnerBackend = B>,
+        AB: KernelAutodiffBackend<InnerBackend = B>,
         M: AutodiffModule<AB>,
     {
         self.updates += 1;
-        let updates = self.updates as i32;
-        let update = Update {
+        let update = colbert_kernels::AdamW {
             learning_rate,
-            scale,
-            decay: 1.0 - learning_rate * self.weight_decay,
-            step_size: learning_rate / (1.0 - BETA1.powi(updates)),
-            second_root: (1.0 - BETA2.powi(updates)).sqrt(),
+            beta_1: BETA1,
+            beta_2: BETA2,
+            eps: EPS,
+            weight_decay: self.weight_decay,
+            step: self.updates.into(),
+            gradient_scale: scale,
         };
         model.map(&mut Stepper { update, gradients, moments: &mut self.moments, next: 0 })
     }
@@ -96,43 +98,14 @@ impl<B: Backend> AdamW<B> {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Update {
-    learning_rate: f64,
-    scale: f64,
-    decay: f64,
-    step_size: f64,
-    second_root: f64,
-}
-
-impl Update {
-    fn apply<B: Backend>(
-        &self,
-        parameter: Tensor<B, 1>,
-        gradient: Tensor<B, 1>,
-        moments: Option<Moments<B>>,
-    ) -> (Tensor<B, 1>, Moments<B>) {
-        let gradient = if self.scale == 1.0 { gradient } else { gradient * self.scale };
-        let squared = gradient.clone().square() * (1.0 - BETA2);
-        let fresh = gradient * (1.0 - BETA1);
-        let moments = match moments {
-            Some(old) => Moments { first: old.first * BETA1 + fresh, second: old.second * BETA2 + squared },
-            None => Moments { first: fresh, second: squared },
-        };
-        let denominator = moments.second.clone().sqrt() / self.second_root + EPS;
-        let moved = parameter * self.decay - moments.first.clone() / denominator * self.step_size;
-        (moved, moments)
-    }
-}
-
 struct Stepper<'a, B: Backend> {
-    update: Update,
+    update: colbert_kernels::AdamW,
     gradients: GradientsParams,
     moments: &'a mut Vec<Option<Moments<B>>>,
     next: usize,
 }
 
-impl<AB: AutodiffBackend> ModuleMapper<AB> for Stepper<'_, AB::InnerBackend> {
+impl<AB: KernelAutodiffBackend> ModuleMapper<AB> for Stepper<'_, AB::InnerBackend> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
         let place = self.next;
         self.next += 1;
@@ -143,14 +116,17 @@ impl<AB: AutodiffBackend> ModuleMapper<AB> for Stepper<'_, AB::InnerBackend> {
         let Some(gradient) = self.gradients.remove::<AB::InnerBackend, D>(id) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
-        debug_assert!(self.update.learning_rate >= 0.0);
         let tracked = tensor.is_require_grad();
         let shape = tensor.shape();
         let size = shape.num_elements();
         let old = self.moments[place].take();
-        let (moved, new) = self.update.apply(tensor.inner().reshape([size]), gradient.reshape([size]), old);
-        self.moments[place] = Some(new);
-        let tensor = Tensor::from_inner(moved.reshape(shape)).set_require_grad(tracked);
+        let parameter = tensor.inner().reshape([size]);
+        let zeros = || Tensor::zeros([size], &parameter.device());
+        let Moments { first, second } = old.unwrap_or_else(|| Moments { first: zeros(), second: zeros() });
+        let all = colbert_kernels::Moments { parameter, mean: first, square: second };
+        let moved = colbert_kernels::adamw_step(all, gradient.reshape([size]), &self.update);
+        self.moments[place] = Some(Moments { first: moved.mean, second: moved.square });
+        let tensor = Tensor::from_inner(moved.parameter.reshape(shape)).set_require_grad(tracked);
         Param::from_mapped_value(id, tensor, mapper)
     }
 }

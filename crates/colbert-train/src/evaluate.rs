@@ -1,9 +1,9 @@
 //! Retrieval quality on held-out queries, by exact MaxSim over every document of the set.
 
-use burn::tensor::backend::Backend;
 use colbert_config::Metric;
 use colbert_data::EvaluationSet;
-use colbert_model::{Colbert, ColbertTokenizer, Encoder, TokenSequence, maxsim};
+use colbert_kernels::KernelBackend;
+use colbert_model::{Colbert, ColbertTokenizer, Encoder, maxsim};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -13,7 +13,7 @@ pub use metrics::metric_value;
 mod metrics;
 
 /// Documents encoded and scored between two looks at the host.
-const DOCUMENT_BLOCK: usize = 256;
+const DOCUMENT_BLOCK: usize = 64;
 
 /// What is always reported, besides the metric that was chosen.
 const REPORTED: [Metric; 4] = [Metric::Ndcg(10), Metric::Mrr(10), Metric::Recall(10), Metric::Recall(100)];
@@ -69,7 +69,7 @@ impl Evaluation {
 ///
 /// # Errors
 /// A text that the tokenizer refuses, or a set without relevant documents.
-pub fn evaluate<B: Backend, E: Encoder<B>>(
+pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     model: &Colbert<B, E>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
@@ -82,7 +82,7 @@ pub fn evaluate<B: Backend, E: Encoder<B>>(
 }
 
 /// Ranks every document of a set for each of its queries: pids, best first, equal scores by pid.
-fn rank<B: Backend, E: Encoder<B>>(
+fn rank<B: KernelBackend, E: Encoder<B>>(
     model: &Colbert<B, E>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
@@ -96,19 +96,13 @@ fn rank<B: Backend, E: Encoder<B>>(
     let queries = model.encode(&tokenizer.queries(&texts)?, device);
     let documents: Vec<&str> = set.collection.iter().collect();
     let sequences = tokenizer.documents(&documents)?;
-    // Blocks of similar length carry little padding; the scores do not depend on it.
-    let mut order: Vec<usize> = (0..sequences.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(sequences[i].len()));
     let mut scores = vec![vec![0f32; documents.len()]; texts.len()];
     let mut done = 0;
-    for block in order.chunks(DOCUMENT_BLOCK) {
-        let own: Vec<TokenSequence> = block.iter().map(|&i| sequences[i].clone()).collect();
-        let block_scores = maxsim(&queries, &model.encode(&own, device)).into_data().convert::<f32>();
+    for block in sequences.chunks(DOCUMENT_BLOCK) {
+        let block_scores = maxsim(&queries, &model.encode(block, device)).into_data().convert::<f32>();
         let block_scores = block_scores.into_vec::<f32>().expect("the data was converted to f32");
         for (query, row) in block_scores.chunks(block.len()).enumerate() {
-            for (&pid, &score) in block.iter().zip(row) {
-                scores[query][pid] = score;
-            }
+            scores[query][done..done + block.len()].copy_from_slice(row);
         }
         done += block.len();
         progress(done);

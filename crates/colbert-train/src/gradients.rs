@@ -1,8 +1,9 @@
 //! The gradient of a batch: directly, by micro-batches, or exactly across micro-batches with cached embeddings.
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::{ElementConversion, Tensor};
+use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{Colbert, DropoutSeed, Embeddings, TokenSequence};
 
 use crate::batch::{Batch, BatchPart};
@@ -74,7 +75,7 @@ pub struct GradientPlan {
 }
 
 /// Loss and gradient of a batch. Dropout depends only on the seed, the step and the piece.
-pub fn batch_gradients<B: AutodiffBackend, E: TrainableEncoder<B>>(
+pub fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     model: &Colbert<B, E>,
     batch: &Batch,
     objective: &dyn Objective<B>,
@@ -110,7 +111,7 @@ pub fn batch_gradients<B: AutodiffBackend, E: TrainableEncoder<B>>(
 
 /// Encodes in pieces without keeping their history, takes the loss and its gradient on the embeddings of all, then encodes
 /// each piece again, with the same dropout, and carries that gradient on into the weights.
-fn cached<B: AutodiffBackend, E: TrainableEncoder<B>>(
+fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     model: &Colbert<B, E>,
     part: &BatchPart,
     step_seed: DropoutSeed,
@@ -118,56 +119,34 @@ fn cached<B: AutodiffBackend, E: TrainableEncoder<B>>(
     accumsteps: usize,
     device: &B::Device,
 ) -> (BatchLoss, GradientsParams) {
-    let query_pieces = pieces(&part.queries, accumsteps);
-    let document_pieces = pieces(&part.documents, accumsteps);
-    let encode = |all: &[TokenSequence], members: &[usize], piece: usize| {
-        let own: Vec<TokenSequence> = members.iter().map(|&i| all[i].clone()).collect();
-        let mut embeddings = model.encode_with_dropout(&own, Some(step_seed.child(piece as u64)), device);
-        for group in &mut embeddings.groups {
-            group.members.iter_mut().for_each(|member| *member = members[*member]);
-        }
-        embeddings
+    let encode = |piece: &[TokenSequence], place: usize| {
+        model.encode_with_dropout(piece, Some(step_seed.child(place as u64)), device)
     };
-    let gather = |all: &[TokenSequence], pieces: &[Vec<usize>], first: usize| {
-        let detached = pieces.iter().enumerate().map(|(i, members)| encode(all, members, first + i).detached());
-        let of_piece: Vec<Embeddings<B>> = detached.collect();
-        of_piece
+    let [queries, documents] = [&part.queries, &part.documents].map(|texts| pieces(texts, accumsteps));
+    let detached = |pieces: &[&[TokenSequence]], first: usize| -> Vec<Embeddings<B>> {
+        pieces.iter().enumerate().map(|(i, piece)| encode(piece, first + i).detached()).collect()
     };
-    let queries = gather(&part.queries, &query_pieces, 0);
-    let documents = gather(&part.documents, &document_pieces, query_pieces.len());
-    let together = |pieces: &[Embeddings<B>]| Embeddings {
-        groups: pieces.iter().flat_map(|piece| piece.groups.iter().cloned()).collect(),
-    };
-    let loss = objective.loss(&together(&queries), &together(&documents), &part.targets);
+    let query_leaves = detached(&queries, 0);
+    let document_leaves = detached(&documents, queries.len());
+    let loss = objective.loss(
+        &Embeddings::concatenated(&query_leaves),
+        &Embeddings::concatenated(&document_leaves),
+        &part.targets,
+    );
     let values = BatchLoss::of(&loss);
     let on_embeddings = loss.total.backward();
 
     let mut gradients = GradientsAccumulator::new();
-    let mut carry = |all: &[TokenSequence], pieces: &[Vec<usize>], leaves: &[Embeddings<B>], first: usize| {
-        for (i, (members, leaves)) in pieces.iter().zip(leaves).enumerate() {
-            let again = encode(all, members, first + i);
-            let mut surrogate: Option<Tensor<B, 1>> = None;
-            for (group, leaf) in again.groups.into_iter().zip(&leaves.groups) {
-                let Some(gradient) = leaf.vectors.grad(&on_embeddings) else { continue };
-                let product = (group.vectors * Tensor::from_inner(gradient)).sum();
-                surrogate = Some(match surrogate {
-                    None => product,
-                    Some(sum) => sum + product,
-                });
-            }
-            if let Some(surrogate) = surrogate {
-                gradients.accumulate(model, GradientsParams::from_grads(surrogate.backward(), model));
-            }
-        }
-    };
-    carry(&part.queries, &query_pieces, &queries, 0);
-    carry(&part.documents, &document_pieces, &documents, query_pieces.len());
+    let leaves = query_leaves.iter().chain(&document_leaves);
+    for (place, (piece, leaf)) in queries.iter().chain(&documents).zip(leaves).enumerate() {
+        let Some(gradient) = leaf.vectors.grad(&on_embeddings) else { continue };
+        let surrogate = (encode(piece, place).vectors * Tensor::from_inner(gradient)).sum();
+        gradients.accumulate(model, GradientsParams::from_grads(surrogate.backward(), model));
+    }
     (values, gradients.grads())
 }
 
-/// Cuts texts into `count` pieces of similar length, longest first.
-fn pieces(sequences: &[TokenSequence], count: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..sequences.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(sequences[i].len()));
-    order.chunks(sequences.len().div_ceil(count)).map(<[usize]>::to_vec).collect()
+/// Cuts texts into at most `count` pieces.
+fn pieces(sequences: &[TokenSequence], count: usize) -> Vec<&[TokenSequence]> {
+    sequences.chunks(sequences.len().div_ceil(count)).collect()
 }

@@ -7,6 +7,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use colbert_config::TrainOptions;
+use colbert_kernels::KernelBackend;
 use colbert_model::{Embeddings, maxsim};
 
 /// Which documents belong to which query. Document numbers are places in the embeddings' list.
@@ -36,7 +37,7 @@ pub struct Loss<B: Backend> {
 /// A loss over the embeddings of a batch.
 ///
 /// It must be a mean over queries, so that micro-batches can be averaged.
-pub trait Objective<B: Backend>: Send {
+pub trait Objective<B: KernelBackend>: Send {
     /// The loss of a batch.
     fn loss(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B>;
 
@@ -76,7 +77,7 @@ impl From<&TrainOptions> for ColbertObjective {
     }
 }
 
-impl<B: Backend> Objective<B> for ColbertObjective {
+impl<B: KernelBackend> Objective<B> for ColbertObjective {
     fn loss(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
         let scores = maxsim(queries, documents);
         let device = scores.device();

@@ -5,9 +5,9 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
-use burn::tensor::backend::AutodiffBackend;
 use colbert_config::{IbScope, Metric, Plan, TrainOptions};
 use colbert_data::{EvaluationSet, TrainingSet};
+use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, named_parameters};
 
 use crate::adamw::{AdamW, clip_factor, gradient_norm};
@@ -42,7 +42,7 @@ pub type WriteModel<'a> = dyn Fn(&[(String, HostTensor)], &std::path::Path) -> R
 
 /// Everything a run needs besides the model.
 #[expect(missing_debug_implementations, reason = "holds closures and trait objects")]
-pub struct Training<'a, B: AutodiffBackend> {
+pub struct Training<'a, B: KernelAutodiffBackend> {
     /// Texts and examples.
     pub set: &'a TrainingSet,
     /// Held-out queries; without them the best model is the last.
@@ -86,7 +86,7 @@ pub struct Trained<M> {
     pub training_seconds: f64,
 }
 
-impl<B: AutodiffBackend> Training<'_, B> {
+impl<B: KernelAutodiffBackend> Training<'_, B> {
     /// Trains `model`, from the start or, with `resume`, from a checkpoint.
     ///
     /// # Errors

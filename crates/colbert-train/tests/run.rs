@@ -177,7 +177,6 @@ fn checkpoints_are_written_every_save_every_steps_and_only_the_newest_kept() {
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
         .collect();
     assert_eq!(names, ["step-000006", "step-000008"]);
-    assert!(fs::read_to_string(run.path().join("plan.txt")).unwrap().contains("8 steps of 4 queries"));
 }
 
 /// Defect 21: in the reference the "best" checkpoint is the last.

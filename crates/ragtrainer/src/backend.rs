@@ -1,7 +1,7 @@
 //! Which backends are compiled in, and how a name becomes one. The only file with backend `cfg`s.
 
 use burn::backend::Autodiff;
-use burn::tensor::backend::AutodiffBackend;
+use colbert_kernels::KernelAutodiffBackend;
 
 use crate::error::Error;
 
@@ -24,7 +24,7 @@ pub trait Job {
     type Output;
 
     /// Does the work on one backend.
-    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output;
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output;
 }
 
 impl Backend {

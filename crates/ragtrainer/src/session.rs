@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use burn::module::AutodiffModule;
-use burn::tensor::backend::AutodiffBackend;
 use colbert_config::{ArtifactMetadata, EvaluationOptions, Metric, Options, Plan, resolve};
 use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, TrainingSet};
+use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
     Bert, Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, export,
 };
@@ -111,7 +111,7 @@ pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
     impl Job for Load<'_> {
         type Output = Result<(LoadReport, usize), Error>;
 
-        fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
+        fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
             let (model, report) = self.start.model::<B>(self.options, device)?;
             Ok((report, burn::module::Module::num_params(&model)))
         }
@@ -184,7 +184,7 @@ impl Start {
         Ok(Self { pretrained, settings, tokenizer })
     }
 
-    fn model<B: AutodiffBackend>(
+    fn model<B: KernelAutodiffBackend>(
         &self,
         options: &Options,
         device: &B::Device,
@@ -205,7 +205,7 @@ struct TrainJob<'a> {
 impl Job for TrainJob<'_> {
     type Output = Result<Outcome, Error>;
 
-    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let Self { options, data, plan, start, observer } = self;
         let metric = options.evaluation.metric;
         // An old run is only replaced once the new one can start.
@@ -273,7 +273,7 @@ struct EvaluateJob<'a> {
 impl Job for EvaluateJob<'_> {
     type Output = Result<(LoadReport, Evaluation), Error>;
 
-    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let tokenizer = self.pretrained.tokenizer(self.settings)?;
         let (model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
         Ok((loaded, evaluate_with(&model, &tokenizer, self.set, self.metric, device, self.observer)?))
@@ -281,7 +281,7 @@ impl Job for EvaluateJob<'_> {
 }
 
 /// Evaluates, telling the observer how far it is.
-fn evaluate_with<B: burn::tensor::backend::Backend>(
+fn evaluate_with<B: colbert_kernels::KernelBackend>(
     model: &Colbert<B, Bert<B>>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,

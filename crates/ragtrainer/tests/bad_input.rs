@@ -119,7 +119,10 @@ fn an_earlier_run_is_kept() {
     let foreign = here.path().join("thesis");
     fs::create_dir(&foreign).unwrap();
     write(&foreign, "chapter1.tex", "words");
-    refused(&train(here.path(), &data, &["--overwrite", "--output", "thesis"]), &["thesis", "does not look like a run"]);
+    refused(
+        &train(here.path(), &data, &["--overwrite", "--output", "thesis"]),
+        &["thesis", "does not look like a run"],
+    );
     assert!(foreign.join("chapter1.tex").exists());
 }
 
@@ -135,7 +138,8 @@ fn a_disk_that_refuses_ends_the_run_with_the_reason() {
     assert!(ran.errors.contains("file/run"), "{}", ran.errors);
 
     fs::create_dir_all(here.path().join("out")).unwrap();
-    let ran = ragtrainer(here.path(), &["prepare", "--train-data", data.to_str().unwrap(), "--data-out-path", "/dev/full/x"]);
+    let ran =
+        ragtrainer(here.path(), &["prepare", "--train-data", data.to_str().unwrap(), "--data-out-path", "/dev/full/x"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.errors.contains("/dev/full"), "{}", ran.errors);
 }

@@ -14,7 +14,18 @@ fn help_names_every_command_and_every_flag_of_the_reference() {
         assert_eq!(ragtrainer(here.path(), &[command, "--help"]).code, Some(0), "{command}");
     }
     let help = ragtrainer(here.path(), &["train", "--help"]).output;
-    for flag in ["batch-size", "nbits", "maxsteps", "use-ib-negatives", "learning-rate", "dim", "doc-maxlen", "use-relu", "warmup-steps", "accumsteps"] {
+    for flag in [
+        "batch-size",
+        "nbits",
+        "maxsteps",
+        "use-ib-negatives",
+        "learning-rate",
+        "dim",
+        "doc-maxlen",
+        "use-relu",
+        "warmup-steps",
+        "accumsteps",
+    ] {
         assert!(help.contains(&format!("--{flag}")), "{flag}");
     }
 }
@@ -29,7 +40,9 @@ fn trains_on_a_beir_folder_and_says_what_came_out() {
         assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
     }
     let run = here.path().join("run");
-    for file in ["plan.json", "plan.txt", "metrics.jsonl", "outcome.json", "best/model.safetensors", "last/artifact.metadata"] {
+    for file in
+        ["plan.json", "plan.txt", "metrics.jsonl", "outcome.json", "best/model.safetensors", "last/artifact.metadata"]
+    {
         assert!(run.join(file).exists(), "{file}");
     }
     let card = fs::read_to_string(run.join("best/README.md")).unwrap();
@@ -44,7 +57,8 @@ fn trains_on_a_beir_folder_and_says_what_came_out() {
     }
 
     let (model, data) = (run.join("best"), data.to_str().unwrap().to_owned());
-    let measured = ragtrainer(here.path(), &["evaluate", "--model", model.to_str().unwrap(), "--data", &data, "--json"]);
+    let measured =
+        ragtrainer(here.path(), &["evaluate", "--model", model.to_str().unwrap(), "--data", &data, "--json"]);
     assert_eq!(measured.code, Some(0), "{}", measured.errors);
     let measured: serde_json::Value = serde_json::from_str(&measured.output).unwrap();
     let outcome: serde_json::Value =
@@ -59,7 +73,11 @@ fn a_dry_run_writes_nothing() {
     let data = pairs_file(here.path());
     let ran = train(here.path(), &data, &["--dry-run"]);
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
-    assert!(ran.output.contains("3 steps of 4 queries, each against its 1 negative and 6 in-batch documents"), "{}", ran.output);
+    assert!(
+        ran.output.contains("3 steps of 4 queries, each against its 1 negative and 6 in-batch documents"),
+        "{}",
+        ran.output
+    );
     assert!(ran.output.contains("dry run"));
     assert!(!here.path().join("run").exists());
 }
@@ -101,7 +119,15 @@ fn the_same_seed_writes_the_same_bytes() {
 fn prepare_writes_the_three_files_and_train_takes_them_up() {
     let here = folder();
     let data = pairs_file(here.path());
-    let prepare = ["prepare", "--train-data", data.to_str().unwrap(), "--num-new-negatives", "2", "--hard-negative-minimum-rank", "0"];
+    let prepare = [
+        "prepare",
+        "--train-data",
+        data.to_str().unwrap(),
+        "--num-new-negatives",
+        "2",
+        "--hard-negative-minimum-rank",
+        "0",
+    ];
     let ran = ragtrainer(here.path(), &[&prepare[..], &["--data-out-path", "out"]].concat());
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
     let triples = fs::read_to_string(here.path().join("out/triples.train.colbert.jsonl")).unwrap();
@@ -140,9 +166,25 @@ fn an_interrupted_run_leaves_a_checkpoint_and_models() {
     let data = pairs_file(here.path());
     let model = tiny_model();
     let arguments = [
-        "train", "--pretrained-model-name", model.to_str().unwrap(), "--train-data", data.to_str().unwrap(), "--output",
-        "run", "--dim", "16", "--doc-maxlen", "32", "--batch-size", "4", "--epochs", "5000", "--num-new-negatives", "1",
-        "--hard-negative-minimum-rank", "0",
+        "train",
+        "--pretrained-model-name",
+        model.to_str().unwrap(),
+        "--train-data",
+        data.to_str().unwrap(),
+        "--output",
+        "run",
+        "--dim",
+        "16",
+        "--doc-maxlen",
+        "32",
+        "--batch-size",
+        "4",
+        "--epochs",
+        "5000",
+        "--num-new-negatives",
+        "1",
+        "--hard-negative-minimum-rank",
+        "0",
     ];
     let mut child = Command::new(env!("CARGO_BIN_EXE_ragtrainer"))
         .args(arguments)

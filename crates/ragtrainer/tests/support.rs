@@ -18,10 +18,15 @@ pub(crate) fn folder() -> TempDir {
 
 /// Twelve (query, document) pairs about twelve towns.
 pub(crate) fn pairs() -> Vec<(String, String)> {
-    let towns = ["Ashby", "Birk", "Corley", "Dunmoor", "Eskdale", "Fenwick", "Garth", "Holm", "Irby", "Kelso", "Lund", "Marl"];
-    let crafts = ["rope", "glass", "salt", "bells", "boats", "clocks", "cheese", "nails", "cloth", "paper", "tiles", "gloves"];
+    let towns =
+        ["Ashby", "Birk", "Corley", "Dunmoor", "Eskdale", "Fenwick", "Garth", "Holm", "Irby", "Kelso", "Lund", "Marl"];
+    let crafts =
+        ["rope", "glass", "salt", "bells", "boats", "clocks", "cheese", "nails", "cloth", "paper", "tiles", "gloves"];
     let of = |(town, craft): (&str, &str)| {
-        (format!("what was made in {town}"), format!("In the old days the people of {town} made {craft} and sold it far away."))
+        (
+            format!("what was made in {town}"),
+            format!("In the old days the people of {town} made {craft} and sold it far away."),
+        )
     };
     towns.into_iter().zip(crafts).map(of).collect()
 }
@@ -38,7 +43,8 @@ pub(crate) fn pairs_file(folder: &Path) -> PathBuf {
 pub(crate) fn beir_folder(folder: &Path) -> PathBuf {
     let path = folder.join("beir");
     fs::create_dir_all(path.join("qrels")).unwrap();
-    let (mut corpus, mut queries, mut qrels) = (String::new(), String::new(), "query-id\tcorpus-id\tscore\n".to_owned());
+    let (mut corpus, mut queries, mut qrels) =
+        (String::new(), String::new(), "query-id\tcorpus-id\tscore\n".to_owned());
     for (i, (query, document)) in pairs().into_iter().enumerate() {
         corpus += &(serde_json::json!({"_id": format!("d{i}"), "title": "", "text": document}).to_string() + "\n");
         queries += &(serde_json::json!({"_id": format!("q{i}"), "text": query}).to_string() + "\n");

@@ -45,11 +45,7 @@ pub(crate) fn is_header(cells: &[&str]) -> bool {
 
 impl Columns {
     /// Gives each name its role; `roles` go before what a name suggests.
-    pub(crate) fn of(
-        names: &[&str],
-        roles: &BTreeMap<String, ColumnRole>,
-        place: &Place,
-    ) -> Result<Self, DataError> {
+    pub(crate) fn of(names: &[&str], roles: &BTreeMap<String, ColumnRole>, place: &Place) -> Result<Self, DataError> {
         let unclear = |problem: String| DataError::Columns {
             place: place.clone(),
             problem,
@@ -85,8 +81,7 @@ impl Columns {
             ..Self::default()
         };
         columns.negatives.sort_by_key(|name| (number_of(name), name.clone()));
-        columns.ignored =
-            names.iter().filter(|name| !columns.uses(name)).map(|name| (*name).to_owned()).collect();
+        columns.ignored = names.iter().filter(|name| !columns.uses(name)).map(|name| (*name).to_owned()).collect();
         columns.decided = columns.ignored.iter().filter(|name| role_of(name).is_some()).cloned().collect();
         if columns.query.is_empty() {
             return Err(unclear("none of the columns is the query (query, question, anchor)".to_owned()));
@@ -99,6 +94,7 @@ impl Columns {
     }
 
     /// Whether a name suggests a role.
+    #[cfg(feature = "parquet")]
     pub(crate) fn knows(name: &str) -> bool {
         role_of(name).is_some()
     }
@@ -210,9 +206,16 @@ mod tests {
             ),
             (
                 &["query", "question", "positive"],
-                &["`query` and `question` could each be the query", "the columns are", "query=query, positive=document"],
+                &[
+                    "`query` and `question` could each be the query",
+                    "the columns are",
+                    "query=query, positive=document",
+                ],
             ),
-            (&["frage", "antwort"], &["none of the columns is the query", "frage=query, antwort=document", "roles: query"]),
+            (
+                &["frage", "antwort"],
+                &["none of the columns is the query", "frage=query, antwort=document", "roles: query"],
+            ),
             (&["question", "answer", "positive"], &["`answer` and `positive` could each be the positive"]),
             (&[], &["without names"]),
         ] {

@@ -30,8 +30,7 @@ impl CsvRecords {
         let delimiter = delimiter(input.peek()?);
         let path = input.path().to_owned();
         let reader = ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(input);
-        let mut records =
-            Self { reader, header: Vec::new(), record: ByteRecord::new(), delimiter, path, line: 0 };
+        let mut records = Self { reader, header: Vec::new(), record: ByteRecord::new(), delimiter, path, line: 0 };
         if !records.advance()? {
             return Ok(None);
         }

@@ -26,7 +26,8 @@ pub(super) fn table(folder: &Path, name: &str) -> Result<Vec<PathBuf>, DataError
 
 /// `train-00000-of-00002`.
 fn is_numbered(stem: &str, name: &str) -> bool {
-    let numbers = stem.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| rest.split_once("-of-"));
+    let numbers =
+        stem.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| rest.split_once("-of-"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     numbers.is_some_and(|(part, all)| is_number(part) && is_number(all))
 }

@@ -44,8 +44,7 @@ impl Input {
         }
         let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(failed)?);
         let is_gzip = file.fill_buf().map_err(failed)?.starts_with(b"\x1f\x8b");
-        let content: Box<dyn Read + Send> =
-            if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let content: Box<dyn Read + Send> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         let mut input = Self { reader: BufReader::with_capacity(BUFFER, content), path: path.to_owned(), is_gzip };
         if input.peek()?.starts_with(b"\xef\xbb\xbf") {
             input.reader.consume(3);

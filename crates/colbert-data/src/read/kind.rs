@@ -88,7 +88,9 @@ impl RowKind {
             (None, Meaning::Scored) => "[query, documents, scores]".to_owned(),
         };
         match self.meaning {
-            Meaning::Triplets | Meaning::Pairs if self.is_tevatron() => format!("{what} in Tevatron's layout, {columns}"),
+            Meaning::Triplets | Meaning::Pairs if self.is_tevatron() => {
+                format!("{what} in Tevatron's layout, {columns}")
+            }
             Meaning::Labelled => {
                 format!("{what}, {columns}, {} positive and {} negative", labels.positive, labels.negative)
             }

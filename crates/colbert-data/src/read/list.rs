@@ -129,7 +129,8 @@ impl List {
     /// The list itself is broken: no later member can be found.
     fn broken(&self, expected: &str, found: Option<u8>) -> DataError {
         let found = found.map_or("the end of the file".to_owned(), |byte| format!("`{}`", char::from(byte)));
-        let source = format!("at line {}, after {} members: expected {expected}, found {found}", self.line, self.number);
+        let source =
+            format!("at line {}, after {} members: expected {expected}, found {found}", self.line, self.number);
         DataError::Damaged { path: self.input.path().to_owned(), what: "JSON", source: source.into() }
     }
 }

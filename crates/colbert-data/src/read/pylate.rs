@@ -117,12 +117,7 @@ fn add<Kind>(
     }
 }
 
-fn example(
-    value: &Value,
-    raw: &RawData,
-    scored: &mut Option<bool>,
-    place: &Place,
-) -> Result<Example, DataError> {
+fn example(value: &Value, raw: &RawData, scored: &mut Option<bool>, place: &Place) -> Result<Example, DataError> {
     let (Some(query), Some(documents)) =
         (value.get("query_id").and_then(id_of), value.get("document_ids").and_then(list_of))
     else {
@@ -146,7 +141,8 @@ fn example(
     let scores = match value.get("scores").filter(|scores| !scores.is_null()) {
         None => None,
         Some(scores) => {
-            let members = list_of(scores).ok_or_else(|| malformed(place, "scores: a list of numbers", brief(scores)))?;
+            let members =
+                list_of(scores).ok_or_else(|| malformed(place, "scores: a list of numbers", brief(scores)))?;
             let number = |score: &Value| {
                 score.as_f64().map(|score| score as f32).ok_or_else(|| DataError::NonFinite {
                     place: place.clone(),

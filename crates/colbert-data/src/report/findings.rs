@@ -23,7 +23,8 @@ pub(super) fn find(raw: &RawData, evaluation: Option<&EvaluationSet>) -> Vec<Fin
     echoes(raw, &mut findings);
     counts(raw, &twins, &mut findings);
     long_documents(raw, &mut findings);
-    flat_scores(raw, &mut findings);
+    repeated_examples(raw, &mut findings);
+    not_one_example(raw, &mut findings);
     if let Some(evaluation) = evaluation {
         leakage(raw, evaluation, &mut findings);
     }
@@ -32,13 +33,13 @@ pub(super) fn find(raw: &RawData, evaluation: Option<&EvaluationSet>) -> Vec<Fin
 
 /// Counts cases and keeps the first few.
 #[derive(Default)]
-struct Cases {
+pub(super) struct Cases {
     count: u64,
     examples: Vec<String>,
 }
 
 impl Cases {
-    fn add(&mut self, example: impl FnOnce() -> String) {
+    pub(super) fn add(&mut self, example: impl FnOnce() -> String) {
         self.count += 1;
         if self.examples.len() < EXAMPLES {
             self.examples.push(example());
@@ -46,7 +47,7 @@ impl Cases {
     }
 
     /// A finding, if there was a case. `message` follows the count.
-    fn report(self, severity: Severity, name: &str, message: &str, mend: &str, findings: &mut Vec<Finding>) {
+    pub(super) fn report(self, severity: Severity, name: &str, message: &str, mend: &str, findings: &mut Vec<Finding>) {
         if self.count > 0 {
             findings.push(Finding {
                 severity,
@@ -64,7 +65,8 @@ impl Cases {
     }
 }
 
-fn shown(text: &str) -> String {
+/// The start of a text, on one line.
+pub(super) fn shown(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.chars().count() <= SHOWN { text } else { format!("{}...", text.chars().take(SHOWN).collect::<String>()) }
 }
@@ -82,7 +84,7 @@ fn bad_rows(raw: &RawData, findings: &mut Vec<Finding>) {
         Severity::Error,
         "bad_rows",
         &message,
-        "mend the rows named here",
+        "mend the rows named here; data.columns says which column plays which role",
         findings,
     );
 }
@@ -235,21 +237,35 @@ fn long_documents(raw: &RawData, findings: &mut Vec<Finding>) {
     }
 }
 
-fn flat_scores(raw: &RawData, findings: &mut Vec<Finding>) {
-    let mut cases = Cases::default();
+/// Examples that came ready-made, once more.
+fn repeated_examples(raw: &RawData, findings: &mut Vec<Finding>) {
+    let (mut seen, mut cases) = (HashSet::new(), Cases::default());
     for example in &raw.ready {
-        let Some(scores) = &example.scores else { continue };
-        if scores.len() > 1 && scores.iter().all(|score| *score == scores[0]) {
+        let mut others = example.documents[1..].to_vec();
+        others.sort_unstable();
+        if !seen.insert((example.query, example.documents[0], others)) {
             cases.add(|| shown(raw.queries.text(example.query)));
         }
     }
     cases.report(
         Severity::Warning,
-        "flat_scores",
-        "examples have the same teacher score for every document",
-        "check the scores; such an example teaches that nothing is better than anything",
+        "repeated_examples",
+        "ready-made examples have the query and documents of an earlier one",
+        "remove them, unless these are meant to count more",
         findings,
     );
+}
+
+fn not_one_example(raw: &RawData, findings: &mut Vec<Finding>) {
+    if raw.ready.is_empty() && raw.groups.iter().all(|group| group.positives.is_empty()) {
+        Cases::of(1).report(
+            Severity::Error,
+            "no_examples",
+            "source gives not one training example: no query has a positive",
+            "check data.format, data.columns and data.positive_label",
+            findings,
+        );
+    }
 }
 
 fn leakage(raw: &RawData, evaluation: &EvaluationSet, findings: &mut Vec<Finding>) {

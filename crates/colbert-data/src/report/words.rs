@@ -35,6 +35,11 @@ impl WordLengths {
     }
 }
 
+/// Length of every text in words, in the order of ids.
+pub(super) fn lengths<Kind: Sync>(texts: &Texts<Kind>) -> Vec<f64> {
+    (0..texts.len() as u32).into_par_iter().map(|id| words(texts.text(id)) as f64).collect()
+}
+
 pub(crate) fn words(text: &str) -> usize {
     text.split_whitespace().count()
 }

@@ -1,0 +1,209 @@
+//! How many tokens texts take, and what is cut off. The tokenizer comes from outside.
+
+use std::error::Error;
+
+use serde::Serialize;
+
+use super::{Finding, Severity};
+use crate::error::DataError;
+use crate::raw::RawData;
+use crate::texts::Texts;
+
+/// Texts counted on each side at most, spread evenly: a share is known well enough from these.
+const EXAMINED: usize = 20_000;
+/// Texts handed to the counter at once.
+const BLOCK: usize = 1024;
+/// Share of texts that may be cut before it is worth a warning.
+const CUT: f64 = 0.01;
+/// Share of unknown tokens from which on the vocabulary seems to be another language's.
+const UNKNOWN: f64 = 0.01;
+
+/// Which side of the model a text is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// A query.
+    Query,
+    /// A document.
+    Document,
+}
+
+/// Tokens of one text before anything is cut off, with the special tokens that the encoder adds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokenCount {
+    /// All tokens.
+    pub tokens: usize,
+    /// Tokens that the vocabulary does not have.
+    pub unknown: usize,
+}
+
+/// Counts tokens; a closure will do.
+pub trait TokenCounter: Sync {
+    /// One count for each text.
+    ///
+    /// # Errors
+    /// The tokenizer's own.
+    fn count(&self, texts: &[&str], side: Side) -> Result<Vec<TokenCount>, Box<dyn Error + Send + Sync>>;
+}
+
+impl<F> TokenCounter for F
+where
+    F: Fn(&[&str], Side) -> Result<Vec<TokenCount>, Box<dyn Error + Send + Sync>> + Sync,
+{
+    fn count(&self, texts: &[&str], side: Side) -> Result<Vec<TokenCount>, Box<dyn Error + Send + Sync>> {
+        self(texts, side)
+    }
+}
+
+/// A model's tokenizer and the lengths at which texts are cut.
+#[derive(Clone, Copy)]
+pub struct TokenLimits<'a> {
+    /// The tokenizer.
+    pub counter: &'a dyn TokenCounter,
+    /// Tokens of a query, special ones included.
+    pub query_maxlen: usize,
+    /// Tokens of a document, special ones included.
+    pub doc_maxlen: usize,
+}
+
+impl std::fmt::Debug for TokenLimits<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenLimits")
+            .field("query_maxlen", &self.query_maxlen)
+            .field("doc_maxlen", &self.doc_maxlen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tokens of the texts of one side. Shares are between 0 and 1.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SideTokens {
+    /// Texts that were counted, of all there are.
+    pub examined: usize,
+    /// Length at which texts are cut, tokens.
+    pub maxlen: usize,
+    /// Mean length, tokens.
+    pub mean: f64,
+    /// Half of the texts are at most this long.
+    pub median: usize,
+    /// Length that would keep 99 % of the texts whole.
+    pub keeps_99_percent: usize,
+    /// The longest.
+    pub max: usize,
+    /// Share of texts that are cut.
+    pub cut_share: f64,
+    /// Tokens cut off.
+    pub tokens_lost: u64,
+    /// Share of all tokens that is cut off.
+    pub lost_share: f64,
+    /// Tokens to encode at the length that keeps 99 %, as a multiple of now.
+    pub cost_of_99_percent: f64,
+    /// Share of tokens that the vocabulary does not have.
+    pub unknown_share: f64,
+    #[serde(skip)]
+    pub(super) lengths: Vec<usize>,
+}
+
+/// Tokens of both sides.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TokenReport {
+    /// The queries.
+    pub queries: SideTokens,
+    /// The documents.
+    pub documents: SideTokens,
+}
+
+pub(super) fn examine(
+    raw: &RawData,
+    limits: &TokenLimits<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<TokenReport, DataError> {
+    let report = TokenReport {
+        queries: side(&raw.queries, limits.counter, Side::Query, limits.query_maxlen)?,
+        documents: side(&raw.collection, limits.counter, Side::Document, limits.doc_maxlen)?,
+    };
+    for (name, option, tokens) in
+        [("queries", "train.query_maxlen", &report.queries), ("documents", "train.doc_maxlen", &report.documents)]
+    {
+        if tokens.cut_share > 0.0 {
+            let severity = if tokens.cut_share > CUT { Severity::Warning } else { Severity::Note };
+            let count = (tokens.cut_share * tokens.examined as f64).round() as u64;
+            let mend = format!(
+                "{option} = {} would keep 99 % of them whole, with {:.2} times the tokens to encode",
+                tokens.keeps_99_percent, tokens.cost_of_99_percent
+            );
+            findings.push(Finding {
+                severity,
+                name: format!("truncated_{name}"),
+                count,
+                message: format!(
+                    "{:.1} % of the {name} are cut at {} tokens, and {:.1} % of their tokens are lost",
+                    100.0 * tokens.cut_share,
+                    tokens.maxlen,
+                    100.0 * tokens.lost_share
+                ),
+                examples: Vec::new(),
+                mend: if tokens.keeps_99_percent > tokens.maxlen {
+                    mend
+                } else {
+                    format!("nothing to do, or cut the longest {name} into parts")
+                },
+            });
+        }
+        if tokens.unknown_share > UNKNOWN {
+            findings.push(Finding {
+                severity: Severity::Warning,
+                name: format!("unknown_tokens_{name}"),
+                count: (tokens.unknown_share * tokens.lengths.iter().sum::<usize>() as f64).round() as u64,
+                message: format!(
+                    "{:.1} % of the tokens of {name} are unknown to the vocabulary",
+                    100.0 * tokens.unknown_share
+                ),
+                examples: Vec::new(),
+                mend: "choose a model of the data's language (pretrained_model_name)".to_owned(),
+            });
+        }
+    }
+    Ok(report)
+}
+
+fn side<Kind>(
+    texts: &Texts<Kind>,
+    counter: &dyn TokenCounter,
+    side: Side,
+    maxlen: usize,
+) -> Result<SideTokens, DataError> {
+    let examined = texts.len().min(EXAMINED);
+    let failed = |source| DataError::Tokenizer { source };
+    let (mut lengths, mut unknown) = (Vec::with_capacity(examined), 0_u64);
+    let ids: Vec<u32> = (0..examined).map(|index| (index * texts.len() / examined) as u32).collect();
+    for block in ids.chunks(BLOCK) {
+        let block: Vec<&str> = block.iter().map(|&id| texts.text(id)).collect();
+        let counts = counter.count(&block, side).map_err(failed)?;
+        if counts.len() != block.len() {
+            return Err(failed(format!("{} texts gave {} counts", block.len(), counts.len()).into()));
+        }
+        lengths.extend(counts.iter().map(|count| count.tokens));
+        unknown += counts.iter().map(|count| count.unknown as u64).sum::<u64>();
+    }
+    lengths.sort_unstable();
+    let Some(&max) = lengths.last() else { return Ok(SideTokens { maxlen, ..SideTokens::default() }) };
+    let at = |percent: usize| lengths[(examined * percent).div_ceil(100) - 1];
+    let total: u64 = lengths.iter().map(|&length| length as u64).sum();
+    let encoded = |maxlen: usize| lengths.iter().map(|&length| length.min(maxlen) as u64).sum::<u64>();
+    let share = |part: u64| part as f64 / total.max(1) as f64;
+    let lost = total - encoded(maxlen);
+    Ok(SideTokens {
+        examined,
+        maxlen,
+        mean: total as f64 / examined as f64,
+        median: at(50),
+        keeps_99_percent: at(99),
+        max,
+        cut_share: lengths.iter().filter(|&&length| length > maxlen).count() as f64 / examined as f64,
+        tokens_lost: lost,
+        lost_share: share(lost),
+        cost_of_99_percent: encoded(at(99)) as f64 / encoded(maxlen).max(1) as f64,
+        unknown_share: share(unknown),
+        lengths,
+    })
+}

@@ -1,0 +1,144 @@
+//! Laws that hold for any raw data.
+
+use std::collections::HashSet;
+
+use colbert_data::{
+    Example, PrepareOptions, RawData, ReadOptions, TrainingSet, export_reference, export_tables, normalised, prepare,
+    read_training_data,
+};
+use proptest::prelude::*;
+
+use crate::support::folder;
+
+/// Few words, so that texts meet again as positives and negatives, equal or but for case and spaces.
+fn text() -> impl Strategy<Value = String> {
+    let word =
+        prop::sample::select(vec!["tor", "Tor", "moor", "weir", "bog  dam", "hill\r\n", "\tfen", "größe", "\"a\\b\""]);
+    prop::collection::vec(word, 1..3).prop_map(|words| words.join(" "))
+}
+
+type Rows = Vec<(String, Vec<String>, Vec<String>)>;
+
+fn rows() -> impl Strategy<Value = Rows> {
+    let texts = |range| prop::collection::vec(text(), range);
+    prop::collection::vec((text(), texts(1..4), texts(0..4)), 1..12)
+}
+
+fn options() -> impl Strategy<Value = PrepareOptions> {
+    (0_usize..5, 2_usize..4, any::<bool>(), 0_usize..3, any::<u64>()).prop_map(|(new, nway, mines, least, seed)| {
+        let mut options = PrepareOptions { nway, ..PrepareOptions::default() };
+        options.negatives.num_new_negatives = new;
+        options.negatives.mine_hard_negatives = mines;
+        options.negatives.hard_negative_minimum_rank = least;
+        options.negatives.seed = seed;
+        options
+    })
+}
+
+fn raw(rows: &Rows) -> RawData {
+    RawData::from_triplets(rows.clone()).unwrap()
+}
+
+/// What came back holds the same texts and examples.
+fn assert_same(back: &TrainingSet, set: &TrainingSet, clean: impl Fn(&str) -> String) {
+    let words = |set: &TrainingSet, Example { query, documents, scores }: &Example| {
+        let documents: Vec<_> = documents.iter().map(|&pid| clean(set.collection.text(pid))).collect();
+        (clean(set.queries.text(*query)), documents, scores.clone())
+    };
+    assert_eq!(back.examples.len(), set.examples.len());
+    for (one, other) in back.examples.iter().zip(&set.examples) {
+        assert_eq!(words(back, one), words(set, other));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_positive_is_a_negative_and_no_known_negative_is_lost(rows in rows(), options in options()) {
+        let Ok((set, report)) = prepare(raw(&rows), &options, None) else { return Ok(()) };
+        let mut negatives = vec![HashSet::new(); set.queries.len()];
+        for example in &set.examples {
+            let positives: HashSet<u32> = set.positives.positives(example.query).collect();
+            prop_assert_eq!(example.documents.len(), options.nway);
+            prop_assert!(positives.contains(&example.documents[0]));
+            for &pid in &example.documents[1..] {
+                prop_assert!(!positives.contains(&pid));
+                prop_assert!((pid as usize) < set.collection.len());
+                negatives[example.query as usize].insert(pid);
+            }
+        }
+        // Ids are dense and in order of first sight.
+        let mut seen = Vec::new();
+        for (query, _, _) in &rows {
+            if !seen.contains(query) {
+                seen.push(query.clone());
+            }
+        }
+        prop_assert!(set.queries.iter().eq(seen.iter().map(String::as_str)));
+        let mut lost = 0;
+        for (query, _, given) in &rows {
+            let qid = set.queries.qid_of_text(query).unwrap();
+            for text in given {
+                let pid = set.collection.pid_of_text(text).unwrap();
+                let is_positive = set.positives.is_positive(qid, pid);
+                // A query with fewer negatives than an example needs has no example at all.
+                let has_examples = !negatives[qid as usize].is_empty();
+                lost += usize::from(!is_positive && has_examples && !negatives[qid as usize].contains(&pid));
+            }
+        }
+        prop_assert_eq!(lost, 0);
+        // New negatives also differ from every positive by more than case and white space.
+        let given: HashSet<(u32, u32)> = rows.iter().flat_map(|(query, _, given)| {
+            let qid = set.queries.qid_of_text(query).unwrap();
+            given.iter().map(|text| (qid, set.collection.pid_of_text(text).unwrap())).collect::<Vec<_>>()
+        }).collect();
+        for (qid, pids) in negatives.iter().enumerate() {
+            let positives: HashSet<_> =
+                set.positives.positives(qid as u32).map(|pid| normalised(set.collection.text(pid))).collect();
+            for &pid in pids.iter().filter(|pid| !given.contains(&(qid as u32, **pid))) {
+                prop_assert!(!positives.contains(&normalised(set.collection.text(pid))));
+            }
+        }
+        prop_assert_eq!(report.examples, set.examples.len());
+        prop_assert_eq!(report.queries, set.queries.len());
+        let with_examples = negatives.iter().filter(|negatives| !negatives.is_empty()).count();
+        let without = report.without_positives + report.without_negatives + report.short_of_nway;
+        prop_assert_eq!(with_examples + without, report.queries);
+    }
+
+    #[test]
+    fn counts_of_raw_data_add_up(rows in rows()) {
+        let raw = raw(&rows);
+        prop_assert_eq!(raw.counts().triplets, rows.len() as u64);
+        let known: HashSet<_> = rows.iter().flat_map(|(query, positives, _)| positives.iter().map(move |text| (query, text))).collect();
+        let positives: usize = (0..raw.queries().len() as u32).map(|qid| raw.positives(qid).len()).sum();
+        prop_assert_eq!(positives, known.len());
+    }
+
+    #[test]
+    fn tables_come_back_to_the_last_byte(rows in rows(), options in options(), scores in any::<bool>()) {
+        let Ok((mut set, _)) = prepare(raw(&rows), &options, None) else { return Ok(()) };
+        if scores {
+            for (index, example) in set.examples.iter_mut().enumerate() {
+                example.scores = Some((0..example.documents.len()).map(|rank| index as f32 * 0.1 - rank as f32 / 3.0).collect());
+            }
+        }
+        let folder = folder(&[]);
+        export_tables(&set, folder.path()).unwrap();
+        let raw = read_training_data(folder.path(), &ReadOptions::default()).unwrap();
+        let (back, _) = prepare(raw, &options, None).unwrap();
+        prop_assert!(back.queries.iter().eq(set.queries.iter()) && back.collection.iter().eq(set.collection.iter()));
+        prop_assert_eq!(&back.examples, &set.examples);
+    }
+
+    #[test]
+    fn the_reference_files_come_back_but_for_white_space(rows in rows(), options in options()) {
+        let Ok((set, _)) = prepare(raw(&rows), &options, None) else { return Ok(()) };
+        let folder = folder(&[]);
+        export_reference(&set, folder.path()).unwrap();
+        let raw = read_training_data(folder.path(), &ReadOptions::default()).unwrap();
+        let Ok((back, _)) = prepare(raw, &options, None) else { return Ok(()) };
+        assert_same(&back, &set, |text| text.replace(['\t', '\r', '\n'], " "));
+    }
+}

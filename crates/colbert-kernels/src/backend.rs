@@ -1,0 +1,295 @@
+//! The operators as an extension of burn's backends.
+//!
+//! [`Kernels`] has what a backend computes, forward and backward, on its own tensors; every method has a version
+//! composed of burn's operators, so that an empty impl block is enough. [`KernelBackend`] is what models ask for: a
+//! backend with [`Kernels`], or [`Autodiff`] around one.
+
+use std::sync::Arc;
+
+use burn::backend::Autodiff;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+
+use crate::adamw::{self, AdamW, Moments};
+use crate::attention::{self, Attended, AttentionPlan};
+use crate::dropout::{self, Dropout};
+use crate::embed::{self, Tables, TokenRows};
+use crate::layer_norm::{self, Affine, NormGradients, Normalised};
+use crate::maxsim::{self, ScoredTexts};
+use crate::{gelu, linear};
+
+/// What a backend computes on its own tensors. Implement it with an empty block for a new backend, and override what
+/// it has better versions of.
+///
+/// Shapes are those of the public functions; arguments are checked there.
+pub trait Kernels: Backend {
+    /// `input weight^T + bias`.
+    fn linear_forward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        linear::composed::<Self>(input, weight, bias)
+    }
+
+    /// Gradient of a linear map's input.
+    fn linear_input_gradient(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::composed_input_gradient::<Self>(gradient, weight)
+    }
+
+    /// Gradient of a linear map's weight.
+    fn linear_weight_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::composed_weight_gradient::<Self>(gradient, input)
+    }
+
+    /// Sum over tokens, `[tokens, size]` to `[size]`: the gradient of a bias.
+    fn sum_rows(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::composed_sum_rows::<Self>(gradient)
+    }
+
+    /// `gelu(input weight^T + bias)`, and the sum before GELU.
+    fn linear_gelu_forward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let sum = Self::linear_forward(input, weight, Some(bias));
+        (Self::gelu_forward(sum.clone()), sum)
+    }
+
+    /// GELU by the error function.
+    fn gelu_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::gelu(input)
+    }
+
+    /// Gradient of GELU's input.
+    fn gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::composed_gradient::<Self>(input, gradient)
+    }
+
+    /// Elements times their factor, for dropout and for its gradient.
+    fn dropout_forward(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        dropout::composed::<Self>(input, dropout)
+    }
+
+    /// Normalises `dropout(input) + residual`.
+    fn layer_norm_forward(
+        input: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
+        dropout: Dropout,
+        affine: Affine<FloatTensor<Self>>,
+    ) -> Normalised<FloatTensor<Self>> {
+        layer_norm::composed::<Self>(input, residual, dropout, affine)
+    }
+
+    /// Gradients of a normalisation.
+    fn layer_norm_gradient(
+        sum: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> NormGradients<FloatTensor<Self>> {
+        layer_norm::composed_gradient::<Self>(sum, statistics, weight, gradient)
+    }
+
+    /// Attention of query, key and value.
+    fn attention_forward(qkv: [FloatTensor<Self>; 3], plan: &AttentionPlan) -> Attended<FloatTensor<Self>> {
+        attention::composed::<Self>(qkv, plan)
+    }
+
+    /// Gradients of query, key and value.
+    fn attention_gradient(
+        qkv: [FloatTensor<Self>; 3],
+        forward: Attended<FloatTensor<Self>>,
+        gradient: FloatTensor<Self>,
+        plan: &AttentionPlan,
+    ) -> [FloatTensor<Self>; 3] {
+        attention::composed_gradient::<Self>(qkv, forward, gradient, plan)
+    }
+
+    /// Summed embeddings.
+    fn embed_forward(tables: Tables<FloatTensor<Self>>, rows: &TokenRows) -> FloatTensor<Self> {
+        embed::composed::<Self>(tables, rows)
+    }
+
+    /// Gradient of a table of `count` rows, of which those in `rows` were looked up.
+    fn embed_gradient(gradient: FloatTensor<Self>, rows: &Arc<[u32]>, count: usize) -> FloatTensor<Self> {
+        embed::composed_gradient::<Self>(gradient, rows, count)
+    }
+
+    /// Scores, and the row of the document token that won for each query token and document, as
+    /// [`maxsim_gradient`](Self::maxsim_gradient) of the same backend wants it.
+    fn maxsim_forward(
+        queries: FloatTensor<Self>,
+        documents: FloatTensor<Self>,
+        texts: &[ScoredTexts; 2],
+    ) -> (FloatTensor<Self>, IntTensor<Self>) {
+        maxsim::composed::<Self>(queries, documents, texts)
+    }
+
+    /// Gradients of queries and documents.
+    fn maxsim_gradient(
+        queries: FloatTensor<Self>,
+        documents: FloatTensor<Self>,
+        winners: IntTensor<Self>,
+        gradient: FloatTensor<Self>,
+        texts: &[ScoredTexts; 2],
+    ) -> [FloatTensor<Self>; 2] {
+        maxsim::composed_gradient::<Self>(queries, documents, winners, gradient, texts)
+    }
+
+    /// One optimizer step on tensors of one axis.
+    fn adamw(
+        moments: Moments<FloatTensor<Self>>,
+        gradient: FloatTensor<Self>,
+        options: &AdamW,
+    ) -> Moments<FloatTensor<Self>> {
+        adamw::composed::<Self>(moments, gradient, options)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Kernels for burn::backend::Cuda<f32, i32> {}
+
+#[cfg(feature = "tch")]
+impl Kernels for burn::backend::LibTorch<f32> {}
+
+/// The operators that models call, differentiable where the backend is. Not for implementing: see [`Kernels`].
+pub trait KernelBackend: Backend {
+    /// See [`linear()`](crate::linear()).
+    fn kernel_linear(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`linear_gelu`](crate::linear_gelu).
+    fn kernel_linear_gelu(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`gelu()`](crate::gelu()).
+    fn kernel_gelu(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`dropout()`](crate::dropout()).
+    fn kernel_dropout(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
+
+    /// See [`residual_layer_norm`](crate::residual_layer_norm).
+    fn kernel_layer_norm(
+        input: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
+        dropout: Dropout,
+        affine: Affine<FloatTensor<Self>>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`attention()`](crate::attention()).
+    fn kernel_attention(qkv: [FloatTensor<Self>; 3], plan: AttentionPlan) -> FloatTensor<Self>;
+
+    /// See [`embed()`](crate::embed()).
+    fn kernel_embed(tables: Tables<FloatTensor<Self>>, rows: TokenRows) -> FloatTensor<Self>;
+
+    /// See [`maxsim()`](crate::maxsim()).
+    fn kernel_maxsim(
+        queries: FloatTensor<Self>,
+        documents: FloatTensor<Self>,
+        texts: [ScoredTexts; 2],
+    ) -> FloatTensor<Self>;
+}
+
+impl<B: Kernels> KernelBackend for B {
+    fn kernel_linear(input: FloatTensor<B>, weight: FloatTensor<B>, bias: Option<FloatTensor<B>>) -> FloatTensor<B> {
+        B::linear_forward(input, weight, bias)
+    }
+
+    fn kernel_linear_gelu(input: FloatTensor<B>, weight: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
+        B::linear_gelu_forward(input, weight, bias).0
+    }
+
+    fn kernel_gelu(input: FloatTensor<B>) -> FloatTensor<B> {
+        B::gelu_forward(input)
+    }
+
+    fn kernel_dropout(input: FloatTensor<B>, dropout: Dropout) -> FloatTensor<B> {
+        B::dropout_forward(input, dropout)
+    }
+
+    fn kernel_layer_norm(
+        input: FloatTensor<B>,
+        residual: Option<FloatTensor<B>>,
+        dropout: Dropout,
+        affine: Affine<FloatTensor<B>>,
+    ) -> FloatTensor<B> {
+        B::layer_norm_forward(input, residual, dropout, affine).output
+    }
+
+    fn kernel_attention(qkv: [FloatTensor<B>; 3], plan: AttentionPlan) -> FloatTensor<B> {
+        B::attention_forward(qkv, &plan).output
+    }
+
+    fn kernel_embed(tables: Tables<FloatTensor<B>>, rows: TokenRows) -> FloatTensor<B> {
+        B::embed_forward(tables, &rows)
+    }
+
+    fn kernel_maxsim(queries: FloatTensor<B>, documents: FloatTensor<B>, texts: [ScoredTexts; 2]) -> FloatTensor<B> {
+        B::maxsim_forward(queries, documents, &texts).0
+    }
+}
+
+impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
+    fn kernel_linear(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        linear::differentiable::<B, C>(input, weight, bias)
+    }
+
+    fn kernel_linear_gelu(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::differentiable_gelu::<B, C>(input, weight, bias)
+    }
+
+    fn kernel_gelu(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::differentiable::<B, C>(input)
+    }
+
+    fn kernel_dropout(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        dropout::differentiable::<B, C>(input, dropout)
+    }
+
+    fn kernel_layer_norm(
+        input: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
+        dropout: Dropout,
+        affine: Affine<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        layer_norm::differentiable::<B, C>(input, residual, dropout, affine)
+    }
+
+    fn kernel_attention(qkv: [FloatTensor<Self>; 3], plan: AttentionPlan) -> FloatTensor<Self> {
+        attention::differentiable::<B, C>(qkv, plan)
+    }
+
+    fn kernel_embed(tables: Tables<FloatTensor<Self>>, rows: TokenRows) -> FloatTensor<Self> {
+        embed::differentiable::<B, C>(tables, rows)
+    }
+
+    fn kernel_maxsim(
+        queries: FloatTensor<Self>,
+        documents: FloatTensor<Self>,
+        texts: [ScoredTexts; 2],
+    ) -> FloatTensor<Self> {
+        maxsim::differentiable::<B, C>(queries, documents, texts)
+    }
+}
+
+/// A backend to train on: differentiable, with the operators on it and on the backend inside.
+pub trait KernelAutodiffBackend: AutodiffBackend<InnerBackend: Kernels> + KernelBackend {}
+
+impl<B: AutodiffBackend<InnerBackend: Kernels> + KernelBackend> KernelAutodiffBackend for B {}

@@ -1,0 +1,83 @@
+//! Looking rows up, and adding their gradients back.
+
+use crate::flex::buffer::{Buffer, Shared};
+use crate::flex::parallel::for_each_block;
+
+/// Rows that a thread takes at a time.
+const ROWS: usize = 64;
+
+/// Rows of a table's gradient that a thread takes at a time.
+const TABLE_ROWS: usize = 512;
+
+/// `word[ids[t]] + position[positions[t]] + first` for every token.
+pub(crate) fn embed(word: &[f32], position: &[f32], first: &[f32], ids: &[u32], positions: &[u32]) -> Buffer {
+    let size = first.len();
+    assert_eq!(ids.len(), positions.len(), "ids and positions");
+    let mut output = Buffer::new(ids.len() * size);
+    let shared = Shared::new(&mut output);
+    for_each_block(ids.len(), ROWS, |own| {
+        for token in own {
+            let word = &word[ids[token] as usize * size..][..size];
+            let position = &position[positions[token] as usize * size..][..size];
+            // SAFETY: this token's row, which this block alone writes.
+            let output = unsafe { std::slice::from_raw_parts_mut(shared.at(token * size), size) };
+            for (((output, word), position), first) in output.iter_mut().zip(word).zip(position).zip(first) {
+                *output = word + (position + first);
+            }
+        }
+    });
+    output
+}
+
+/// Row r of the result is the sum of those rows of `gradient` whose entry in `rows` is r, first to last.
+pub(crate) fn gradient(gradient: &[f32], rows: &[u32], count: usize, size: usize) -> Buffer {
+    assert_eq!(gradient.len(), rows.len() * size, "a gradient for each token");
+    let mut order: Vec<(u32, u32)> = rows.iter().copied().zip(0..).collect();
+    order.sort_unstable();
+    let mut output = Buffer::new(count * size);
+    let shared = Shared::new(&mut output);
+    for_each_block(count, TABLE_ROWS, |own| {
+        // SAFETY: this block's own rows of the table.
+        let output = unsafe { std::slice::from_raw_parts_mut(shared.at(own.start * size), own.len() * size) };
+        output.fill(0.0);
+        let from = order.partition_point(|(row, _)| (*row as usize) < own.start);
+        for (row, token) in order[from..].iter().take_while(|(row, _)| (*row as usize) < own.end) {
+            let to = &mut output[(*row as usize - own.start) * size..][..size];
+            for (to, from) in to.iter_mut().zip(&gradient[*token as usize * size..][..size]) {
+                *to += from;
+            }
+        }
+    });
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flex::testing::random;
+
+    #[test]
+    fn rows_are_summed_and_gradients_go_back_to_them() {
+        let (word, position, first) = (random(700 * 3, 1), random(9 * 3, 2), random(3, 3));
+        let ids = [699, 0, 5, 5, 699, 512];
+        let positions = [0, 1, 2, 8, 0, 1];
+        let found = embed(&word, &position, &first, &ids, &positions);
+        for token in 0..ids.len() {
+            for i in 0..3 {
+                let expected =
+                    word[ids[token] as usize * 3 + i] + (position[positions[token] as usize * 3 + i] + first[i]);
+                assert_eq!(found[token * 3 + i], expected);
+            }
+        }
+        let back = random(ids.len() * 3, 4);
+        let found = gradient(&back, &ids, 700, 3);
+        let mut expected = vec![0.0; 700 * 3];
+        for token in 0..ids.len() {
+            for i in 0..3 {
+                expected[ids[token] as usize * 3 + i] += back[token * 3 + i];
+            }
+        }
+        assert_eq!(&found[..], expected);
+        assert!(gradient(&[], &[], 2, 3).iter().all(|x| *x == 0.0));
+    }
+}

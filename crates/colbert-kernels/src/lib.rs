@@ -1,0 +1,35 @@
+//! Fused operators for training late-interaction models on packed token sequences.
+//!
+//! Sequences lie one after the other without padding, so every operator works on `[tokens, size]`. The functions of
+//! this crate run on every backend that has [`Kernels`], and are differentiable under
+//! [`Autodiff`](burn::backend::Autodiff) with a backward of their own. On [`Flex`](burn_flex::Flex), burn's CPU
+//! backend, they are fused, use every thread and the instructions that the processor has, and take buffers from a pool;
+//! elsewhere they are composed of burn's operators.
+//!
+//! The same input gives the same bits on every run and with any number of threads: sums are cut into blocks by shape
+//! alone, and taken in order. Dropout is a function of seed and place.
+
+mod adamw;
+mod attention;
+mod backend;
+mod dropout;
+mod embed;
+mod flex;
+mod gelu;
+mod layer_norm;
+mod linear;
+mod maxsim;
+mod node;
+mod primitive;
+mod segments;
+
+pub use adamw::{AdamW, Moments, adamw_step};
+pub use attention::{Attended, AttentionPlan, attention};
+pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
+pub use dropout::{Dropout, dropout};
+pub use embed::{Tables, TokenRows, embed};
+pub use gelu::gelu;
+pub use layer_norm::{Affine, NormGradients, Normalised, layer_norm, residual_layer_norm};
+pub use linear::{linear, linear_gelu};
+pub use maxsim::{ScoredTexts, maxsim};
+pub use segments::{Segment, Segments};

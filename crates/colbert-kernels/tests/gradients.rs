@@ -1,0 +1,232 @@
+//! Values and gradients through autodiff, against double precision and its central differences.
+
+use burn::tensor::Tensor;
+use colbert_kernels::{
+    AttentionPlan, Dropout, ScoredTexts, Segments, Tables, TokenRows, attention, dropout, embed, gelu, layer_norm,
+    linear, linear_gelu, maxsim, residual_layer_norm,
+};
+
+use crate::support::{Back, numbers, random, run};
+
+/// Float32 sums of up to 100 numbers below 1, against f64.
+const ERROR: f64 = 2e-5;
+
+/// Distance of a central difference.
+const STEP: f64 = 1e-5;
+
+/// Elements of an input whose gradient is compared.
+const SAMPLES: usize = 60;
+
+/// Matrices in double precision.
+type Wide = Vec<Vec<f64>>;
+
+fn check(
+    what: &str,
+    inputs: &[Tensor<Back, 2>],
+    operator: &dyn Fn(&[Tensor<Back, 2>]) -> Tensor<Back, 2>,
+    exact: &dyn Fn(&Wide) -> Vec<f64>,
+) {
+    let (output, gradients) = run(inputs, operator);
+    let wide: Wide = inputs.iter().map(|x| numbers(x.clone()).iter().copied().map(f64::from).collect()).collect();
+    let expected = exact(&wide);
+    assert_eq!(output.len(), expected.len(), "{what}");
+    let columns = operator(inputs).dims()[1];
+    let weights = numbers(random([output.len() / columns, columns], 1234));
+    for (found, expected) in output.iter().zip(&expected) {
+        assert!((f64::from(*found) - expected).abs() < ERROR, "{what}: {found}, not {expected}");
+    }
+    let loss = |wide: &Wide| exact(wide).iter().zip(&weights).map(|(x, w)| x * f64::from(*w)).sum::<f64>();
+    for (input, gradient) in gradients.iter().enumerate() {
+        for i in (0..gradient.len()).step_by((gradient.len() / SAMPLES).max(1) | 1) {
+            let at = |change: f64| {
+                let mut wide = wide.clone();
+                wide[input][i] += change;
+                loss(&wide)
+            };
+            let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+            let found = f64::from(gradient[i]);
+            assert!((found - slope).abs() < ERROR, "{what}: gradient {i} of input {input} is {found}, not {slope}");
+        }
+    }
+}
+
+fn vector(row: &Tensor<Back, 2>) -> Tensor<Back, 1> {
+    row.clone().reshape([-1])
+}
+
+/// `x W^T + b`, `b` perhaps empty.
+fn exact_linear(x: &[f64], weight: &[f64], bias: &[f64], size: usize) -> Vec<f64> {
+    let row = |x: &[f64]| -> Vec<f64> {
+        let sums = weight.chunks(size).map(|w| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>());
+        sums.enumerate().map(|(i, sum)| sum + bias.get(i).copied().unwrap_or(0.0)).collect()
+    };
+    x.chunks(size).flat_map(row).collect()
+}
+
+/// GELU, erf by its series of positive terms (Abramowitz and Stegun 1964, 7.1.6).
+fn exact_gelu(x: f64) -> f64 {
+    let z = x / 2f64.sqrt();
+    let (mut term, mut sum) = (z, z);
+    for n in 1..300 {
+        term *= 2.0 * z * z / f64::from(2 * n + 1);
+        sum += term;
+    }
+    0.5 * x * (1.0 + sum * (-z * z).exp() * std::f64::consts::FRAC_2_SQRT_PI)
+}
+
+fn exact_norm(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Vec<f64> {
+    let size = weight.len();
+    let row = |x: &[f64]| -> Vec<f64> {
+        let mean = x.iter().sum::<f64>() / size as f64;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / size as f64;
+        (0..size).map(|i| (x[i] - mean) / (variance + eps).sqrt() * weight[i] + bias[i]).collect()
+    };
+    x.chunks(size).flat_map(row).collect()
+}
+
+#[test]
+fn linear_with_and_without_bias_and_gelu() {
+    for (tokens, size, out) in [(1, 1, 1), (7, 13, 5), (33, 50, 41)] {
+        let inputs = [random([tokens, size], 1), random([out, size], 2), random([1, out], 3)];
+        let biased = |x: &[Tensor<Back, 2>]| linear(x[0].clone(), x[1].clone(), Some(vector(&x[2])));
+        check("linear", &inputs, &biased, &|x| exact_linear(&x[0], &x[1], &x[2], size));
+        let plain = |x: &[Tensor<Back, 2>]| linear(x[0].clone(), x[1].clone(), None);
+        check("no bias", &inputs[..2], &plain, &|x| exact_linear(&x[0], &x[1], &[], size));
+        let fused = |x: &[Tensor<Back, 2>]| linear_gelu(x[0].clone(), x[1].clone(), vector(&x[2]));
+        let exact = |x: &Vec<Vec<f64>>| {
+            exact_linear(&x[0], &x[1], &x[2], size).into_iter().map(exact_gelu).collect::<Vec<f64>>()
+        };
+        check("linear, GELU", &inputs, &fused, &exact);
+        let alone = |x: &[Tensor<Back, 2>]| gelu(x[0].clone());
+        check("GELU", &inputs[..1], &alone, &|x| x[0].iter().copied().map(exact_gelu).collect());
+    }
+}
+
+#[test]
+fn an_input_that_is_a_view_is_read_as_what_it_is() {
+    let inputs = [random([5, 9], 1), random([5, 4], 2)];
+    let operator = |x: &[Tensor<Back, 2>]| linear(x[0].clone().transpose(), x[1].clone().transpose(), None);
+    let turn = |x: &[f64], columns: usize| -> Vec<f64> {
+        (0..columns).flat_map(|j| x.iter().skip(j).step_by(columns).copied().collect::<Vec<f64>>()).collect()
+    };
+    check("views", &inputs, &operator, &|x| exact_linear(&turn(&x[0], 9), &turn(&x[1], 4), &[], 5));
+}
+
+#[test]
+fn normalisation_with_residual_and_dropout() {
+    for (tokens, size) in [(1, 3), (5, 17), (70, 48)] {
+        let inputs = [random([tokens, size], 1), random([1, size], 2), random([1, size], 3), random([tokens, size], 4)];
+        let plain = |x: &[Tensor<Back, 2>]| layer_norm(x[0].clone(), vector(&x[1]), vector(&x[2]), 1e-3);
+        check("norm", &inputs[..3], &plain, &|x| exact_norm(&x[0], &x[1], &x[2], 1e-3));
+        for options in [Dropout::NONE, Dropout { probability: 0.3, seed: 5 }] {
+            let operator = |x: &[Tensor<Back, 2>]| {
+                residual_layer_norm(x[0].clone(), x[3].clone(), vector(&x[1]), vector(&x[2]), 1e-3, options)
+            };
+            let mask = options.mask(tokens, size);
+            let exact = |x: &Vec<Vec<f64>>| {
+                let sum: Vec<f64> = (0..x[0].len()).map(|i| x[0][i] * f64::from(mask[i]) + x[3][i]).collect();
+                exact_norm(&sum, &x[1], &x[2], 1e-3)
+            };
+            check("residual norm", &inputs, &operator, &exact);
+        }
+    }
+}
+
+#[test]
+fn dropout_alone() {
+    let options = Dropout { probability: 0.5, seed: 3 };
+    let mask = options.mask(11, 6);
+    let operator = |x: &[Tensor<Back, 2>]| dropout(x[0].clone(), options);
+    let exact = |x: &Vec<Vec<f64>>| x[0].iter().zip(&mask).map(|(x, m)| x * f64::from(*m)).collect();
+    check("dropout", &[random([11, 6], 1)], &operator, &exact);
+}
+
+#[test]
+fn attention_of_one_sequence_each_is_that_of_all_together() {
+    let sequences = [(1, 1), (32, 9), (40, 40), (13, 1), (5, 5)];
+    let (heads, size) = (3, 24);
+    let all = Segments::new(sequences);
+    let inputs = [0, 1, 2].map(|seed| random([all.tokens(), size], seed));
+    let plan = |segments: Segments| AttentionPlan { segments, heads, dropout: Dropout::NONE };
+    let together = |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan(all.clone()));
+    let apart = |x: &[Tensor<Back, 2>]| {
+        let each = all.as_slice().iter().map(|segment| {
+            let own = |x: &Tensor<Back, 2>| x.clone().narrow(0, segment.start, segment.length);
+            let segments = Segments::new([(segment.length, segment.attended)]);
+            attention(own(&x[0]), own(&x[1]), own(&x[2]), &plan(segments))
+        });
+        Tensor::cat(each.collect(), 0)
+    };
+    assert_eq!(run(&inputs, &together), run(&inputs, &apart));
+    // Values of tokens that nothing attends to do not matter, and get no gradient.
+    let (_, gradients) = run(&inputs, &together);
+    for segment in all.as_slice() {
+        let idle = (segment.start + segment.attended) * size..(segment.start + segment.length) * size;
+        assert!(gradients[1][idle.clone()].iter().chain(&gradients[2][idle]).all(|x| *x == 0.0));
+    }
+}
+
+#[test]
+fn attention_through_autodiff() {
+    let segments = Segments::new([(6, 4), (9, 9)]);
+    let (heads, size) = (2, 10);
+    let inputs = [0, 1, 2].map(|seed| random([15, size], seed));
+    let plan = AttentionPlan { segments: segments.clone(), heads, dropout: Dropout::NONE };
+    let operator = |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan);
+    let exact = |x: &Vec<Vec<f64>>| {
+        let mut output = vec![0.0; 15 * size];
+        for s in segments.as_slice() {
+            for (i, head) in (0..s.length).flat_map(|i| [(i, 0), (i, 1)]) {
+                let at = |position: usize, n: usize| (s.start + position) * size + head * 5 + n;
+                let weight = |j: usize| {
+                    let product: f64 = (0..5).map(|n| x[0][at(i, n)] * x[1][at(j, n)]).sum();
+                    (product / 5f64.sqrt()).exp()
+                };
+                let total: f64 = (0..s.attended).map(weight).sum();
+                for (j, n) in (0..s.attended).flat_map(|j| (0..5).map(move |n| (j, n))) {
+                    output[at(i, n)] += weight(j) / total * x[2][at(j, n)];
+                }
+            }
+        }
+        output
+    };
+    check("attention", &inputs, &operator, &exact);
+}
+
+#[test]
+fn embeddings_of_three_tables() {
+    let rows = TokenRows { ids: [3, 0, 3, 10].into(), positions: [0, 1, 2, 0].into() };
+    let inputs = [random([11, 7], 1), random([3, 7], 2), random([2, 7], 3)];
+    let operator = |x: &[Tensor<Back, 2>]| {
+        embed(Tables { word: x[0].clone(), position: x[1].clone(), token_type: x[2].clone() }, &rows)
+    };
+    let exact = |x: &Vec<Vec<f64>>| {
+        let token = |t: usize| {
+            let (id, position) = (rows.ids[t] as usize, rows.positions[t] as usize);
+            (0..7).map(move |i| x[0][id * 7 + i] + x[1][position * 7 + i] + x[2][i])
+        };
+        (0..4).flat_map(token).collect()
+    };
+    check("embeddings", &inputs, &operator, &exact);
+    let one_type = [inputs[0].clone(), inputs[1].clone(), random([1, 7], 3)];
+    check("one token type", &one_type, &operator, &exact);
+}
+
+#[test]
+fn scores_through_autodiff() {
+    let texts = [ScoredTexts::new(&[2, 3], vec![true; 5]), {
+        let scored: Vec<bool> = (0..9).map(|i| i % 4 != 3).collect();
+        ScoredTexts::new(&[4, 5], scored)
+    }];
+    let inputs = [random([5, 6], 1), random([9, 6], 2)];
+    let operator = |x: &[Tensor<Back, 2>]| maxsim(x[0].clone(), &texts[0], x[1].clone(), &texts[1]);
+    let exact = |x: &Vec<Vec<f64>>| {
+        let score = |q: usize, d: usize| -> f64 {
+            let product = |i: usize, j: usize| (0..6).map(|n| x[0][i * 6 + n] * x[1][j * 6 + n]).sum::<f64>();
+            let best = |i: usize| texts[1].scored_rows(d).map(|j| product(i, j)).reduce(f64::max).expect("scored");
+            texts[0].rows(q).map(best).sum()
+        };
+        vec![score(0, 0), score(0, 1), score(1, 0), score(1, 1)]
+    };
+    check("MaxSim", &inputs, &operator, &exact);
+}

@@ -1,0 +1,36 @@
+//! What the tests share.
+
+use burn::backend::Autodiff;
+use burn::tensor::{Tensor, TensorData};
+use burn_flex::Flex;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub(crate) type Back = Autodiff<Flex>;
+
+/// A matrix of numbers in [-1, 1).
+pub(crate) fn random([rows, columns]: [usize; 2], seed: u64) -> Tensor<Back, 2> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let numbers: Vec<f32> = (0..rows * columns).map(|_| random.random_range(-1.0..1.0)).collect();
+    Tensor::from_data(TensorData::new(numbers, [rows, columns]), &Default::default())
+}
+
+pub(crate) fn numbers<const D: usize>(tensor: Tensor<Back, D>) -> Vec<f32> {
+    tensor.into_data().to_vec().expect("float32")
+}
+
+/// Output of an operator, and gradients of its inputs when the output's elements are weighed at random.
+pub(crate) fn run(
+    inputs: &[Tensor<Back, 2>],
+    operator: &dyn Fn(&[Tensor<Back, 2>]) -> Tensor<Back, 2>,
+) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let inputs: Vec<Tensor<Back, 2>> = inputs.iter().map(|input| input.clone().detach().require_grad()).collect();
+    let output = operator(&inputs);
+    let weights = random(output.dims(), 1234);
+    let gradients = (output.clone() * weights).sum().backward();
+    let of = |input: &Tensor<Back, 2>| {
+        let gradient = input.grad(&gradients).expect("every input has a gradient");
+        gradient.into_data().to_vec().expect("float32")
+    };
+    (numbers(output), inputs.iter().map(of).collect())
+}

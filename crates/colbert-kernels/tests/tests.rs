@@ -1,0 +1,5 @@
+//! The public operators: values and gradients against double precision, the same bits on every run and thread count.
+
+mod gradients;
+mod same_bits;
+mod support;
