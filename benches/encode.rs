@@ -1,9 +1,10 @@
 //! Encoding without gradients, as evaluation and indexing do it: documents and queries, MiniLM-L6 and L3.
 
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ragtrainer::Job;
 use ragtrainer::model::TokenSequence;
+use ragtrainer::model::kernels::KernelAutodiffBackend;
 use ragtrainer_benches::{
     DOCUMENT_WORDS, QUERY_WORDS, Size, TextGenerator, backend, describe, group, measure, quick, settings, tokenizer,
     untrained,
@@ -14,7 +15,7 @@ struct Encode<'a>(&'a mut Criterion);
 impl Job for Encode<'_> {
     type Output = ();
 
-    fn run<AB: AutodiffBackend>(self, device: &AB::Device) {
+    fn run<AB: KernelAutodiffBackend>(self, device: &AB::Device) {
         let (sizes, count, doc_maxlen) =
             if quick() { (&[Size::Tiny][..], 8, 32) } else { (&[Size::L6, Size::L3][..], 64, 256) };
         let settings = settings(doc_maxlen);

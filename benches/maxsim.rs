@@ -1,9 +1,10 @@
 //! MaxSim of a batch of queries against a batch of documents: scores alone, and with the gradient of both sides.
 
 use burn::module::AutodiffModule;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ragtrainer::Job;
+use ragtrainer::model::kernels::KernelAutodiffBackend;
 use ragtrainer::model::{TokenSequence, maxsim};
 use ragtrainer_benches::{
     DOCUMENT_WORDS, QUERY_WORDS, Size, TextGenerator, backend, describe, group, measure, quick, settings, tokenizer,
@@ -15,7 +16,7 @@ struct MaxSim<'a>(&'a mut Criterion);
 impl Job for MaxSim<'_> {
     type Output = ();
 
-    fn run<B: AutodiffBackend>(self, device: &B::Device) {
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) {
         let (queries, documents, doc_maxlen) = if quick() { (4, 8, 32) } else { (32, 64, 256) };
         let settings = settings(doc_maxlen);
         let tokenizer = tokenizer(&settings);

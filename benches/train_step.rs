@@ -2,11 +2,11 @@
 //!
 //! Tokenization is not part of it: in a run it happens on a thread of its own, ahead of the step.
 
-use burn::tensor::backend::AutodiffBackend;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ragtrainer::Job;
 use ragtrainer::config::{TrainOptions, resolve};
 use ragtrainer::model::ColbertSettings;
+use ragtrainer::model::kernels::KernelAutodiffBackend;
 use ragtrainer::train::{AdamW, Batcher, ColbertObjective, GradientPlan, batch_gradients, clip_factor, gradient_norm};
 use ragtrainer_benches::{Size, backend, describe, group, measure, quick, tokenizer, training_set, untrained};
 
@@ -15,7 +15,7 @@ struct TrainStep<'a>(&'a mut Criterion);
 impl Job for TrainStep<'_> {
     type Output = ();
 
-    fn run<B: AutodiffBackend>(self, device: &B::Device) {
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) {
         let (size, batch_size, doc_maxlen) = if quick() { (Size::Tiny, 4, 32) } else { (Size::L6, 32, 256) };
         let options = TrainOptions { batch_size, doc_maxlen, ..TrainOptions::default() };
         let set = training_set(batch_size, 3);

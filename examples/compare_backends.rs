@@ -8,9 +8,9 @@
 
 use std::path::Path;
 
-use burn::tensor::backend::AutodiffBackend;
 use ragtrainer::config::{Plan, TrainOptions, resolve};
 use ragtrainer::data::TrainingSet;
+use ragtrainer::model::kernels::KernelAutodiffBackend;
 use ragtrainer::model::{ColbertSettings, Pretrained};
 use ragtrainer::train::{ColbertObjective, Event, Flow, StepRecord, Training};
 use ragtrainer::{Backend, Job};
@@ -29,7 +29,7 @@ struct ShortRun<'a> {
 impl Job for ShortRun<'_> {
     type Output = anyhow::Result<Vec<StepRecord>>;
 
-    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Self::Output {
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let Self { set, options, plan, pretrained } = self;
         let settings = ColbertSettings::from(options);
         let (model, _) = pretrained.model::<B>(&settings, options.dropout, options.seed, device)?;

@@ -12,9 +12,10 @@ use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::activation::tanh;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Distribution, Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{TrainOptions, resolve};
+use ragtrainer::model::kernels::KernelBackend;
 use ragtrainer::model::{Colbert, ColbertSettings, Encoder, EncoderInput, Linear as Projection, Pretrained};
 use ragtrainer::train::{ColbertObjective, Event, Flow, Training};
 use ragtrainer_examples::{MODEL, triples};
@@ -37,17 +38,26 @@ impl<B: Backend> NeighbourEncoder<B> {
     }
 }
 
-impl<B: Backend> Encoder<B> for NeighbourEncoder<B> {
-    fn forward(&self, input: EncoderInput<B>) -> Tensor<B, 3> {
-        let own = self.words.forward(input.ids); // [sequences, length, hidden_size]
-        let [count, length, size] = own.dims();
-        // Padding counts as nothing, like what lies beyond the ends: a text's vectors do not depend on it.
-        let seen = own.clone() * input.attended.float().unsqueeze_dim::<3>(2);
-        let beyond = Tensor::zeros([count, 1, size], &own.device());
-        let left = Tensor::cat(vec![beyond.clone(), seen.clone().slice([0..count, 0..length - 1])], 1);
-        let right = Tensor::cat(vec![seen.slice([0..count, 1..length]), beyond], 1);
+impl<B: KernelBackend> Encoder<B> for NeighbourEncoder<B> {
+    fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2> {
+        let tokens = input.ids.len();
+        let ids: Vec<i32> = input.ids.iter().map(|id| *id as i32).collect();
+        let ids = Tensor::<B, 2, Int>::from_data(TensorData::new(ids, [1, tokens]), device);
+        let own = self.words.forward(ids).squeeze_dim::<2>(0); // [tokens, hidden_size]
+        // Texts lie one after the other: a token has no neighbour beyond the ends of its own, nor one that is not attended.
+        let (mut has_left, mut has_right) = (vec![0f32; tokens], vec![0f32; tokens]);
+        for segment in input.segments.as_slice() {
+            for place in 0..segment.length {
+                has_left[segment.start + place] = f32::from(place > 0 && place <= segment.attended);
+                has_right[segment.start + place] = f32::from(place + 1 < segment.attended);
+            }
+        }
+        let column = |flags| Tensor::<B, 2>::from_data(TensorData::new(flags, [tokens, 1]), device);
+        let beyond = Tensor::zeros([1, self.hidden_size], device);
+        let left = Tensor::cat(vec![beyond.clone(), own.clone().narrow(0, 0, tokens - 1)], 0) * column(has_left);
+        let right = Tensor::cat(vec![own.clone().narrow(0, 1, tokens - 1), beyond], 0) * column(has_right);
         let around = (left + right).div_scalar(2.0);
-        own.clone() + tanh(self.mix.forward(Tensor::cat(vec![own, around], 2)))
+        own.clone() + tanh(self.mix.forward(Tensor::cat(vec![own, around], 1)))
     }
 
     fn hidden_size(&self) -> usize {

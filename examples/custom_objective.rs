@@ -9,11 +9,11 @@ use std::path::Path;
 
 use burn::backend::Autodiff;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{AutoSteps, Metric, TrainOptions, resolve};
 use ragtrainer::data::read_evaluation_set;
+use ragtrainer::model::kernels::KernelBackend;
 use ragtrainer::model::{ColbertSettings, Embeddings, Pretrained, maxsim};
 use ragtrainer::train::{Dev, Evaluation, Event, Flow, Loss, Objective, Targets, Training};
 use ragtrainer_examples::{DATA, MODEL, triples};
@@ -24,7 +24,7 @@ struct InBatchSoftmax {
     temperature: f64,
 }
 
-impl<B: Backend> Objective<B> for InBatchSoftmax {
+impl<B: KernelBackend> Objective<B> for InBatchSoftmax {
     fn loss(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
         let scores = maxsim(queries, documents); // [queries, docs]
         let (device, [count, docs]) = (scores.device(), scores.dims());

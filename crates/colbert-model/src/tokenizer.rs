@@ -18,6 +18,7 @@ pub struct ColbertTokenizer {
     path: PathBuf,
     for_queries: Tokenizer,
     for_documents: Tokenizer,
+    uncut: Tokenizer,
     settings: ColbertSettings,
     ids: SpecialIds,
     /// By id: true for punctuation.
@@ -30,6 +31,7 @@ struct SpecialIds {
     mask: u32,
     query_marker: u32,
     doc_marker: u32,
+    unknown: Option<u32>,
 }
 
 impl ColbertTokenizer {
@@ -50,6 +52,7 @@ impl ColbertTokenizer {
             mask: id("[MASK]", "query expansion")?,
             query_marker: id(&settings.query_token_id, "query marker")?,
             doc_marker: id(&settings.doc_token_id, "document marker")?,
+            unknown: tokenizer.token_to_id("[UNK]"),
         };
         for (option, length) in [("query_maxlen", settings.query_maxlen), ("doc_maxlen", settings.doc_maxlen)] {
             if length <= MARKERS {
@@ -64,15 +67,16 @@ impl ColbertTokenizer {
         let fail =
             |error: tokenizers::Error| ModelError::Tokenizer { path: path.to_owned(), message: error.to_string() };
         // The marker is inserted afterwards, so the tokenizer leaves one place for it.
-        let cut_to = |length: usize| {
+        let cut_to = |length: Option<usize>| {
             let mut tokenizer = tokenizer.clone();
             tokenizer.with_padding(None);
-            let truncation = TruncationParams { max_length: length - 1, ..Default::default() };
-            tokenizer.with_truncation(Some(truncation)).map_err(fail)?;
+            let truncation = length.map(|length| TruncationParams { max_length: length - 1, ..Default::default() });
+            tokenizer.with_truncation(truncation).map_err(fail)?;
             Ok(tokenizer)
         };
-        let for_queries = cut_to(settings.query_maxlen)?;
-        let for_documents = cut_to(settings.doc_maxlen)?;
+        let for_queries = cut_to(Some(settings.query_maxlen))?;
+        let for_documents = cut_to(Some(settings.doc_maxlen))?;
+        let uncut = cut_to(None)?;
         let mut skipped = vec![false; tokenizer.get_vocab_size(true)];
         if settings.mask_punctuation {
             for id in punctuation_ids(&tokenizer).map_err(fail)? {
@@ -83,7 +87,7 @@ impl ColbertTokenizer {
                 skipped[at] = true;
             }
         }
-        Ok(Self { path: path.to_owned(), for_queries, for_documents, settings: settings.clone(), ids, skipped })
+        Ok(Self { path: path.to_owned(), for_queries, for_documents, uncut, settings: settings.clone(), ids, skipped })
     }
 
     /// Tokenizes queries.
@@ -102,6 +106,18 @@ impl ColbertTokenizer {
     pub fn documents<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<TokenSequence>, ModelError> {
         let encodings = self.encode(&self.for_documents, texts)?;
         Ok(encodings.iter().map(|encoding| self.document(encoding.get_ids())).collect())
+    }
+
+    /// How long texts are if nothing is cut off, markers included, and how many of those tokens the vocabulary lacks.
+    ///
+    /// # Errors
+    /// Whatever the tokenizers library refuses.
+    pub fn lengths<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<(usize, usize)>, ModelError> {
+        let count = |encoding: &Encoding| {
+            let ids = encoding.get_ids();
+            (ids.len() + 1, ids.iter().filter(|id| Some(**id) == self.ids.unknown).count())
+        };
+        Ok(self.encode(&self.uncut, texts)?.iter().map(count).collect())
     }
 
     /// Ids of the tokens that take no part in a document's score.

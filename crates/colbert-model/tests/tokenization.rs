@@ -112,3 +112,14 @@ fn defect_29_a_missing_marker_is_an_error() {
     let error = ColbertTokenizer::new(Tokenizer::from_file(&path).unwrap(), &settings, &path).unwrap_err();
     assert!(error.to_string().contains("[unused99999]") && error.to_string().contains("query marker"), "{error}");
 }
+
+#[test]
+fn lengths_count_what_would_be_cut_and_what_the_vocabulary_lacks() {
+    let settings = ColbertSettings { doc_maxlen: 8, ..ColbertSettings::default() };
+    let tokenizer = tokenizer("minilm", &settings);
+    let texts = ["one two three four five six seven eight", "\u{1F9FF}"];
+    let lengths = tokenizer.lengths(&texts).unwrap();
+    // [CLS] [D] 8 words [SEP]; [CLS] [D] [UNK] [SEP]
+    assert_eq!(lengths, [(11, 0), (4, 1)]);
+    assert_eq!(tokenizer.documents(&texts).unwrap()[0].len(), 8);
+}

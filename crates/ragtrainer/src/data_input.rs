@@ -4,9 +4,11 @@ use std::path::Path;
 
 use colbert_config::Options;
 use colbert_data::{
-    BeirFolder, Bm25Miner, DataReport, EvaluationSet, PrepareOptions, PrepareReport, RawData, ReadOptions, TrainingSet,
-    prepare, read_documents, read_evaluation_set, read_training_data,
+    BeirFolder, Bm25Miner, DataReport, EvaluationSet, PrepareOptions, PrepareReport, RawData, ReadOptions,
+    ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet, prepare, read_documents,
+    read_evaluation_set, read_training_data,
 };
+use colbert_model::{ColbertSettings, Pretrained};
 
 use crate::error::Error;
 
@@ -71,8 +73,26 @@ pub fn read_input(options: &Options) -> Result<RawInput, Error> {
             ));
         }
     }
-    let report = DataReport::new(&raw, dev.as_ref());
+    let report = report(options, &raw, dev.as_ref())?;
     Ok(RawInput { announcements, raw, report, dev, test })
+}
+
+/// What is wrong with the data; with the model's own tokenizer if the options name a model.
+fn report(options: &Options, raw: &RawData, dev: Option<&EvaluationSet>) -> Result<DataReport, Error> {
+    let analysis = TextAnalysis::for_language(&options.language_code);
+    let plain = ReportOptions { evaluation: dev, tokens: None, analysis };
+    if options.pretrained_model_name.is_empty() {
+        return Ok(DataReport::with_options(raw, &plain)?);
+    }
+    let settings = ColbertSettings::from(&options.train);
+    let tokenizer = Pretrained::read(Path::new(&options.pretrained_model_name))?.tokenizer(&settings)?;
+    let counter = |texts: &[&str], _: Side| {
+        let lengths = tokenizer.lengths(texts)?;
+        Ok(lengths.into_iter().map(|(tokens, unknown)| TokenCount { tokens, unknown }).collect())
+    };
+    let (query_maxlen, doc_maxlen) = (settings.query_maxlen, settings.doc_maxlen);
+    let tokens = Some(TokenLimits { counter: &counter, query_maxlen, doc_maxlen });
+    Ok(DataReport::with_options(raw, &ReportOptions { tokens, ..plain })?)
 }
 
 /// Reads everything and adds negatives.

@@ -149,6 +149,13 @@ fn check_reports_and_its_exit_code_says_how_bad_it_is() {
     let ran = ragtrainer(here.path(), &["check", "--train-data", data.to_str().unwrap()]);
     assert!([Some(0), Some(3)].contains(&ran.code), "{:?} {}", ran.code, ran.errors);
     assert!(ran.output.contains("12"), "{}", ran.output);
+    let model = tiny_model();
+    let arguments =
+        ["check", "--train-data", data.to_str().unwrap(), "--pretrained-model-name", model.to_str().unwrap()];
+    let ran = ragtrainer(here.path(), &[&arguments[..], &["--doc-maxlen", "12", "--html", "report.html"]].concat());
+    assert!(ran.output.contains("cut"), "documents of more than 12 tokens are cut\n{}", ran.output);
+    let page = fs::read_to_string(here.path().join("report.html")).unwrap();
+    assert!(page.starts_with("<!") && page.contains("<svg") && !page.contains("http://"), "{}", &page[..200]);
     let same = here.path().join("same.jsonl");
     fs::write(&same, "[\"a query\", [\"a text\"], [\"a text\"]]\n[\"b query\", [\"b text\"], [\"c text\"]]\n").unwrap();
     let ran = ragtrainer(here.path(), &["check", "--train-data", same.to_str().unwrap(), "--json"]);
