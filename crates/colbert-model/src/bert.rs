@@ -84,7 +84,7 @@ impl BertConfig {
         if self.position_embedding_type != "absolute" {
             return Some(("position_embedding_type", self.position_embedding_type.clone(), "\"absolute\"".to_owned()));
         }
-        if self.num_attention_heads == 0 || self.hidden_size % self.num_attention_heads != 0 {
+        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             let expected = format!("a divisor of hidden_size = {}", self.hidden_size);
             return Some(("num_attention_heads", self.num_attention_heads.to_string(), expected));
         }

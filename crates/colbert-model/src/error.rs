@@ -92,11 +92,11 @@ pub enum ModelError {
         /// Tensor name.
         name: String,
         /// Shape in the file.
-        found: Vec<usize>,
+        found: Box<[usize]>,
         /// Shape that config.json or the options ask for.
-        expected: Vec<usize>,
+        expected: Box<[usize]>,
         /// What to do, starting with a semicolon, or nothing.
-        hint: String,
+        hint: Box<str>,
     },
     /// A tensor has an element type that is not a float.
     #[error("{}: tensor {name} holds {found}; expected f32, f16 or bf16", path.display())]
@@ -172,7 +172,7 @@ pub enum ModelError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: colbert_config::ConfigError,
+        source: Box<colbert_config::ConfigError>,
     },
     /// The output folder exists already.
     #[error("{} exists already; choose another folder or ask to overwrite it", path.display())]

@@ -77,8 +77,8 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
         files.push((name, pretty(&value)));
     }
     let metadata = export.metadata.to_json_string();
-    let metadata =
-        metadata.map_err(|source| ModelError::Metadata { path: folder.join("artifact.metadata"), source })?;
+    let metadata = metadata
+        .map_err(|source| ModelError::Metadata { path: folder.join("artifact.metadata"), source: Box::new(source) })?;
     files.push(("artifact.metadata", metadata.into_bytes()));
     files.push(("vocab.txt", vocabulary(export.files).into_bytes()));
     files.extend(export.extra.iter().map(|(name, text)| (*name, text.clone().into_bytes())));

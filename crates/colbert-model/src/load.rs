@@ -103,7 +103,8 @@ impl Pretrained {
         let metadata_path = directory.join("artifact.metadata");
         let metadata = if metadata_path.is_file() {
             let read = ArtifactMetadata::read(&metadata_path);
-            let read = read.map_err(|source| ModelError::Metadata { path: metadata_path.clone(), source })?;
+            let read =
+                read.map_err(|source| ModelError::Metadata { path: metadata_path.clone(), source: Box::new(source) })?;
             for (field, found, expected) in
                 [("similarity", &read.similarity, "cosine"), ("interaction", &read.interaction, "colbert")]
             {
@@ -187,14 +188,14 @@ impl Pretrained {
             Some(tensor) if tensor.shape == shape => tensor.clone(),
             Some(tensor) => {
                 let hint = match tensor.shape.as_slice() {
-                    [dim, hidden] if *hidden == config.hidden_size => format!("; set dim = {dim}"),
-                    _ => String::new(),
+                    [dim, hidden] if *hidden == config.hidden_size => format!("; set dim = {dim}").into(),
+                    _ => "".into(),
                 };
                 return Err(ModelError::WrongShape {
                     path: self.weights.path().to_owned(),
                     name: "linear.weight".to_owned(),
-                    found: tensor.shape.clone(),
-                    expected: shape.to_vec(),
+                    found: tensor.shape.clone().into(),
+                    expected: shape.into(),
                     hint,
                 });
             }

@@ -144,9 +144,9 @@ impl Weights {
             return Err(ModelError::WrongShape {
                 path: self.path.clone(),
                 name: name.to_owned(),
-                found: tensor.shape,
-                expected: expected.to_vec(),
-                hint: String::new(),
+                found: tensor.shape.into(),
+                expected: expected.into(),
+                hint: "".into(),
             });
         }
         if let Some(index) = tensor.values.iter().position(|v| !v.is_finite()) {

@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 use crate::support::{B, device, largest_difference, parity, settings, strings, tiny};
 
+/// What becomes of a named tensor's values; nothing leaves it out.
+type Change<'a> = dyn Fn(&str, Vec<f32>) -> Option<Vec<f32>> + 'a;
+
 fn options() -> TrainOptions {
     TrainOptions { dim: 16, doc_maxlen: 64, ..TrainOptions::default() }
 }
@@ -295,7 +298,7 @@ fn wrong_shapes_and_missing_or_damaged_tensors_are_named() {
     assert!(error.contains("linear.weight") && error.contains("[16, 32]") && error.contains("set dim = 16"), "{error}");
 
     let original = fs::read(path.join("model.safetensors")).unwrap();
-    let rewrite = |change: &dyn Fn(&str, Vec<f32>) -> Option<Vec<f32>>| {
+    let rewrite = |change: &Change<'_>| {
         let mut weights = colbert_model::Weights::read(&parity("tiny/model.safetensors")).unwrap();
         let names: Vec<String> = weights.names().map(str::to_owned).collect();
         let tensors: Vec<_> = names
