@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 pub struct ColbertSettings {
     /// Size of a token embedding.
     pub dim: usize,
-    /// Length of every query: cut or filled with [MASK] to it.
+    /// Length of every query: cut or filled with `[MASK]` to it.
     pub query_maxlen: usize,
     /// Longest document; longer ones are cut.
     pub doc_maxlen: usize,
-    /// [MASK] tokens of a query may be attended to.
+    /// `[MASK]` tokens of a query may be attended to.
     pub attend_to_mask_tokens: bool,
     /// Punctuation tokens of a document take no part in MaxSim.
     pub mask_punctuation: bool,
     /// ReLU after the projection.
     pub use_relu: bool,
-    /// Vocabulary token inserted after [CLS] in a query.
+    /// Vocabulary token inserted after `[CLS]` in a query.
     pub query_token_id: String,
-    /// Vocabulary token inserted after [CLS] in a document.
+    /// Vocabulary token inserted after `[CLS]` in a document.
     pub doc_token_id: String,
 }
 

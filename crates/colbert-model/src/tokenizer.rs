@@ -8,7 +8,7 @@ use crate::error::ModelError;
 use crate::settings::ColbertSettings;
 use crate::tokens::TokenSequence;
 
-/// Room a text needs besides its own tokens: [CLS], marker, [SEP].
+/// Room a text needs besides its own tokens: `[CLS]`, marker, `[SEP]`.
 const MARKERS: usize = 3;
 
 /// Tokenizer of queries and documents. Queries: `[CLS] [Q] tokens [SEP] [MASK]…`, always `query_maxlen` long;
@@ -164,7 +164,7 @@ impl ColbertTokenizer {
     }
 }
 
-/// Inserts a marker after the first token ([CLS]).
+/// Inserts a marker after the first token (`[CLS]`).
 fn with_marker(text: &[u32], marker: u32) -> Vec<u32> {
     let mut ids = Vec::with_capacity(text.len() + 1);
     let (first, rest) = text.split_at(text.len().min(1));

@@ -5,7 +5,7 @@
 pub struct TokenSequence {
     /// Token ids, markers included.
     pub ids: Vec<u32>,
-    /// The first `attended` tokens can be attended to; the rest ([MASK] expansion) only attend.
+    /// The first `attended` tokens can be attended to; the rest (`[MASK]` expansion) only attend.
     pub attended: usize,
     /// True where the token takes part in MaxSim; as long as `ids`.
     pub scored: Vec<bool>,

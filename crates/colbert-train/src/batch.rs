@@ -33,7 +33,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Real tokens in the batch, markers and [MASK] expansion included, padding not.
+    /// Real tokens in the batch, markers and `[MASK]` expansion included, padding not.
     pub fn tokens(&self) -> usize {
         let sequences = self.parts.iter().flat_map(|part| part.queries.iter().chain(&part.documents));
         sequences.map(TokenSequence::len).sum()
