@@ -17,11 +17,11 @@ fn main() -> anyhow::Result<()> {
     // Questions, passages, and which passage answers which question. `RawData::from_pairs` takes pairs in memory.
     let folder = BeirFolder::open(Path::new(DATA))?;
     // Held-out questions choose the best checkpoint; 40 of them against 200 passages, to save time.
-    let dev = folder.evaluation("dev")?.with_pool(Some(200), Some(40), 5)?;
+    let choice = EvaluationOptions { pool_size: Some(200), max_queries: Some(40), ..EvaluationOptions::default() };
 
     let mut trainer = RagTrainer::new("quickstart-example", MODEL)
         .with_output("runs/quickstart-example", true)
-        .with_dev(dev, EvaluationOptions::default());
+        .with_dev(&folder.evaluation("dev")?, choice)?;
     // Hard negatives by BM25, as in RAGatouille.
     let report = trainer.prepare_training_data(folder.into_raw("train")?, &PrepareOptions::default())?;
     println!("{report}");

@@ -71,12 +71,15 @@ impl RagTrainer {
         self
     }
 
-    /// Held-out queries that choose the best model, and how they are used. Without them the best model is the last.
-    #[must_use]
-    pub fn with_dev(mut self, set: EvaluationSet, options: EvaluationOptions) -> Self {
-        self.dev = Some(set);
+    /// Held-out queries that choose the best model, and how many of them and of their documents are used. Without them the
+    /// best model is the last.
+    ///
+    /// # Errors
+    /// A pool or a number of queries of 0.
+    pub fn with_dev(mut self, set: &EvaluationSet, options: EvaluationOptions) -> Result<Self, Error> {
+        self.dev = Some(set.with_pool(options.pool_size, options.max_queries, options.seed)?);
         self.evaluation = options;
-        self
+        Ok(self)
     }
 
     /// Queries that are measured before and after training and never choose.

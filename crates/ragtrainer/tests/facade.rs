@@ -55,7 +55,8 @@ fn the_outcome_has_the_measurements() {
     let here = folder();
     let beir = BeirFolder::open(&beir_folder(here.path())).unwrap();
     let (dev, test) = (beir.evaluation("dev").unwrap(), beir.evaluation("test").unwrap());
-    let mut trainer = trainer(&here.path().join("run")).with_dev(dev, EvaluationOptions::default()).with_test(test);
+    let choice = EvaluationOptions { max_queries: Some(5), ..EvaluationOptions::default() };
+    let mut trainer = trainer(&here.path().join("run")).with_dev(&dev, choice).unwrap().with_test(test);
     trainer.prepare_training_data(beir.into_raw("train").unwrap(), &PrepareOptions::default()).unwrap();
     let preview = trainer.plan(&options()).unwrap();
     assert_eq!(preview.plan.steps, 2);
@@ -63,6 +64,7 @@ fn the_outcome_has_the_measurements() {
     let outcome = trainer.train(&options()).unwrap();
     assert_eq!((outcome.steps, outcome.stopped), (2, false));
     let [before, after] = outcome.dev.unwrap();
+    assert_eq!(before.queries, 5);
     assert!(after.value(outcome.metric) >= before.value(outcome.metric), "the best is never worse than the start");
     let test = outcome.test.unwrap();
     assert_eq!((test.start.queries, test.bm25.documents), (12, 12));

@@ -28,7 +28,7 @@ impl PrepareCommand {
         for line in &data.announcements {
             println!("{line}");
         }
-        println!("{}", data.prepared);
+        println!("{}", data.prepared.to_string().trim_end());
         let files = export_reference(&data.set, &self.data_out_path)?;
         for path in [&files.queries, &files.collection, &files.triples] {
             println!("wrote {}", path.display());

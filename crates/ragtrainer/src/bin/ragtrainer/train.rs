@@ -56,7 +56,7 @@ fn print_data(data: &LoadedData) {
     for line in &data.announcements {
         println!("{line}");
     }
-    println!("{}", data.prepared);
+    println!("{}", data.prepared.to_string().trim_end());
     for finding in &data.report.findings {
         println!("{}: {} {}", finding.severity, finding.message, finding.mend);
     }
