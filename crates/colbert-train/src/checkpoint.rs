@@ -49,20 +49,33 @@ pub fn write_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
 ) -> Result<PathBuf, TrainError> {
     let path = folder.join(format!("step-{:06}", state.step));
     let partial = folder.join(format!(".step-{:06}.partial", state.step));
-    if partial.exists() {
-        remove(&partial)?;
+    if let Err(error) = write_partial::<B, M>(&partial, model, optimizer, state) {
+        // The first error is the one to tell; what is left is under a name that nobody reads.
+        drop(fs::remove_dir_all(&partial));
+        return Err(error);
     }
-    fs::create_dir_all(&partial).map_err(io("create", &partial))?;
-    let names = parameter_names::<B, M>(model);
-    write_synced(&partial.join("model.safetensors"), &safetensors_bytes(&named_parameters::<B, M>(model))?)?;
-    write_synced(&partial.join("optimizer.safetensors"), &safetensors_bytes(&optimizer.state(&names))?)?;
-    let json = serde_json::to_string_pretty(state).expect("plain numbers have a JSON form");
-    write_synced(&partial.join("state.json"), json.as_bytes())?;
     if path.exists() {
         remove(&path)?;
     }
     fs::rename(&partial, &path).map_err(io("rename", &path))?;
     Ok(path)
+}
+
+fn write_partial<B: AutodiffBackend, M: AutodiffModule<B>>(
+    partial: &Path,
+    model: &M,
+    optimizer: &AdamW<B::InnerBackend>,
+    state: &RunState,
+) -> Result<(), TrainError> {
+    if partial.exists() {
+        remove(partial)?;
+    }
+    fs::create_dir_all(partial).map_err(io("create", partial))?;
+    let names = parameter_names::<B, M>(model);
+    write_synced(&partial.join("model.safetensors"), &safetensors_bytes(&named_parameters::<B, M>(model))?)?;
+    write_synced(&partial.join("optimizer.safetensors"), &safetensors_bytes(&optimizer.state(&names))?)?;
+    let json = serde_json::to_string_pretty(state).expect("plain numbers have a JSON form");
+    write_synced(&partial.join("state.json"), json.as_bytes())
 }
 
 /// Reads a checkpoint into a model of the same shape.

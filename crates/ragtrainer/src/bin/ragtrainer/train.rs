@@ -58,7 +58,7 @@ fn print_data(data: &LoadedData) {
     }
     println!("{}", data.prepared.to_string().trim_end());
     for finding in &data.report.findings {
-        println!("{}: {} {}", finding.severity, finding.message, finding.mend);
+        println!("{}: {}; {}", finding.severity, finding.message, finding.mend);
     }
 }
 
