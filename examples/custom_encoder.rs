@@ -64,11 +64,6 @@ impl<B: KernelBackend> Encoder<B> for NeighbourEncoder<B> {
         self.hidden_size
     }
 
-    /// There are no position embeddings, so any length will do.
-    fn max_positions(&self) -> usize {
-        usize::MAX
-    }
-
     fn tensor_prefix(&self) -> &'static str {
         "neighbours."
     }

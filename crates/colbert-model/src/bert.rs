@@ -193,7 +193,6 @@ pub struct Bert<B: Backend> {
     pooler: Option<Pooler<B>>,
     heads: usize,
     hidden_size: usize,
-    max_positions: usize,
 }
 
 impl<B: Backend> Bert<B> {
@@ -251,7 +250,6 @@ impl<B: Backend> Bert<B> {
             pooler,
             heads: config.num_attention_heads,
             hidden_size: hidden,
-            max_positions: config.max_position_embeddings,
         })
     }
 }
@@ -279,10 +277,6 @@ impl<B: KernelBackend> Encoder<B> for Bert<B> {
 
     fn hidden_size(&self) -> usize {
         self.hidden_size
-    }
-
-    fn max_positions(&self) -> usize {
-        self.max_positions
     }
 
     fn tensor_prefix(&self) -> &'static str {

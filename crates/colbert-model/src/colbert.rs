@@ -57,11 +57,6 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
         Embeddings { vectors: vectors / norm, texts: ScoredTexts::new(&lengths, scored) }
     }
 
-    /// Names of the parameters in a weight file, in the module's own order: encoder under its prefix, `linear.weight`.
-    pub fn tensor_names(&self) -> Vec<String> {
-        crate::parameters::parameter_names::<B, Self>(self).into_iter().map(|name| self.tensor_name(&name)).collect()
-    }
-
     /// Name in a weight file of the parameter at this field path.
     pub fn tensor_name(&self, path: &str) -> String {
         match path.strip_prefix("encoder.") {

@@ -42,9 +42,6 @@ pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay {
     /// Size of a hidden vector.
     fn hidden_size(&self) -> usize;
 
-    /// Longest sequence, in tokens.
-    fn max_positions(&self) -> usize;
-
     /// Prefix of this encoder's tensor names in a weight file, such as `bert.`.
     fn tensor_prefix(&self) -> &'static str;
 }

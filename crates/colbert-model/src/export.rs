@@ -1,4 +1,4 @@
-//! Writing the one directory that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs all load.
+//! Writing one directory in the layout that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs read.
 //!
 //! Which file serves whom is in docs/interop.md. The directory is written beside its final name and renamed.
 

@@ -3,9 +3,10 @@
 //! - [`Bert`] is the token encoder, [`Encoder`] the trait another one implements.
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
 //! - [`Colbert`] puts encoder and projection together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
-//! - [`Pretrained`] reads a Hugging Face directory, [`export`] writes the one that every late-interaction stack loads.
+//! - [`Pretrained`] reads a Hugging Face directory, [`export`] writes one in the layout that other stacks read.
 //!
-//! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim. Texts are packed: `[tokens, ...]`, one after the other, no padding.
+//! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
+//! Texts are packed: `[tokens, ...]`, one after the other, no padding.
 
 mod bert;
 mod colbert;

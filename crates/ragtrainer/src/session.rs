@@ -36,7 +36,7 @@ pub struct RunData<'a> {
 /// What came out of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
-    /// Directory of the best model: what every late-interaction stack loads.
+    /// Directory of the best model, in the layout that other late-interaction stacks read (docs/interop.md).
     pub best: PathBuf,
     /// Directory of the last model.
     pub last: PathBuf,

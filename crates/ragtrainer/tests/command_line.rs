@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{beir_folder, folder, pairs_file, ragtrainer, tiny_model, train};
+use crate::support::{beir_folder, folder, pairs_file, ragtrainer, tiny_model, train, train_arguments};
 
 #[test]
 fn help_names_every_command_and_every_flag_of_the_reference() {
@@ -171,28 +171,7 @@ fn an_interrupted_run_leaves_a_checkpoint_and_models() {
     use std::process::{Command, Stdio};
     let here = folder();
     let data = pairs_file(here.path());
-    let model = tiny_model();
-    let arguments = [
-        "train",
-        "--pretrained-model-name",
-        model.to_str().unwrap(),
-        "--train-data",
-        data.to_str().unwrap(),
-        "--output",
-        "run",
-        "--dim",
-        "16",
-        "--doc-maxlen",
-        "32",
-        "--batch-size",
-        "4",
-        "--epochs",
-        "5000",
-        "--num-new-negatives",
-        "1",
-        "--hard-negative-minimum-rank",
-        "0",
-    ];
+    let arguments = train_arguments(&data, &["--epochs", "5000"]);
     let mut child = Command::new(env!("CARGO_BIN_EXE_ragtrainer"))
         .args(arguments)
         .current_dir(here.path())

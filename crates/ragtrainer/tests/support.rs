@@ -73,28 +73,17 @@ pub(crate) fn ragtrainer(folder: &Path, arguments: &[&str]) -> Ran {
     Ran { code: status.code(), output: text(stdout), errors: text(stderr) }
 }
 
-/// `train` with the tiny model on `data`, into `run`, and further arguments.
+/// Arguments of `train` with the tiny model on `data`, into `run`, and further ones.
+pub(crate) fn train_arguments(data: &Path, further: &[&str]) -> Vec<String> {
+    let (model, data) = (tiny_model(), data.to_str().unwrap());
+    let paths = ["train", "--pretrained-model-name", model.to_str().unwrap(), "--train-data", data, "--output", "run"];
+    let sizes = ["--dim", "16", "--doc-maxlen", "32", "--batch-size", "4"];
+    let negatives = ["--num-new-negatives", "1", "--hard-negative-minimum-rank", "0"];
+    [&paths[..], &sizes, &negatives, further].concat().into_iter().map(str::to_owned).collect()
+}
+
+/// Runs `train` with these arguments in `folder`.
 pub(crate) fn train(folder: &Path, data: &Path, further: &[&str]) -> Ran {
-    let (model, data) = (tiny_model(), data.to_owned());
-    let mut arguments = vec![
-        "train",
-        "--pretrained-model-name",
-        model.to_str().unwrap(),
-        "--train-data",
-        data.to_str().unwrap(),
-        "--output",
-        "run",
-        "--dim",
-        "16",
-        "--doc-maxlen",
-        "32",
-        "--batch-size",
-        "4",
-        "--num-new-negatives",
-        "1",
-        "--hard-negative-minimum-rank",
-        "0",
-    ];
-    arguments.extend(further);
-    ragtrainer(folder, &arguments)
+    let arguments = train_arguments(data, further);
+    ragtrainer(folder, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
