@@ -6,7 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ragtrainer::Job;
 use ragtrainer::config::{TrainOptions, resolve};
 use ragtrainer::model::ColbertSettings;
-use ragtrainer::model::kernels::KernelAutodiffBackend;
+use ragtrainer::model::kernels::{KernelAutodiffBackend, Kernels, Precision};
 use ragtrainer::train::{AdamW, Batcher, ColbertObjective, GradientPlan, batch_gradients, clip_factor, gradient_norm};
 use ragtrainer_benches::{Size, backend, describe, group, measure, quick, tokenizer, training_set, untrained};
 
@@ -32,9 +32,12 @@ impl Job for TrainStep<'_> {
         describe::<B>("train_step", device, &shapes);
 
         let objective = ColbertObjective::from(&options);
-        let gradient_plan = GradientPlan { accumsteps: 1, cached: false, seed: options.seed };
         let mut group = group(self.0, "train_step");
-        for (id, dropout) in [("dropout_off", false), ("dropout_on", true)] {
+        let variants = [("f32", false, Precision::F32), ("f32_dropout", true, Precision::F32)];
+        let half = [("bf16", false, Precision::Bf16), ("bf16_dropout", true, Precision::Bf16)];
+        let half = half.into_iter().filter(|_| B::InnerBackend::has_bf16(device));
+        for (id, dropout, precision) in variants.into_iter().chain(half) {
+            let gradient_plan = GradientPlan { accumsteps: 1, cached: false, seed: options.seed, precision };
             let mut model = Some(untrained::<B>(size, options.dim, dropout, device));
             let mut optimizer = AdamW::<B::InnerBackend>::new(options.weight_decay);
             measure(&mut group, id, &[("triples", batch_size), ("tokens", tokens)], || {

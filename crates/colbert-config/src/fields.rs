@@ -67,6 +67,7 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("train.ib_skip_known_positives", FLAG),
     ("train.distillation_alpha", NUMBER),
     ("train.ignore_scores", FLAG),
+    ("train.precision", "f32, bf16 or auto"),
     ("evaluation.metric", "ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10"),
     ("evaluation.pool_size", OPTIONAL_WHOLE),
     ("evaluation.max_queries", OPTIONAL_WHOLE),

@@ -42,7 +42,8 @@ pub use error::ConfigError;
 pub use layers::Layers;
 pub use metric::Metric;
 pub use options::{
-    DataFormat, DataOptions, EvaluationOptions, IbScope, NegativeOptions, Options, TrainOptions, TriplePolicy,
+    DataFormat, DataOptions, EvaluationOptions, IbScope, NegativeOptions, Options, Precision, TrainOptions,
+    TriplePolicy,
 };
 pub use plan::Plan;
 pub use resolve::resolve;

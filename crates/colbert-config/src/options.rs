@@ -235,6 +235,9 @@ pub struct TrainOptions {
     pub distillation_alpha: f64,
     /// Train on labels alone even where teacher scores are given. Default false (colbert-ai).
     pub ignore_scores: bool,
+    /// Format of the factors of the encoder's matrix products; weights, sums and everything else are float32 in any case.
+    /// `auto` is bfloat16 where the device has faster products for it. Default `f32`, the reference's.
+    pub precision: Precision,
 }
 
 impl Default for TrainOptions {
@@ -267,7 +270,31 @@ impl Default for TrainOptions {
             ib_skip_known_positives: true,
             distillation_alpha: 1.0,
             ignore_scores: false,
+            precision: Precision::F32,
         }
+    }
+}
+
+/// Format of the factors of matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// bfloat16 where that is faster, else float32.
+    Auto,
+    /// float32.
+    #[default]
+    F32,
+    /// bfloat16, 8 significant bits.
+    Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
     }
 }
 
@@ -362,7 +389,7 @@ mod tests {
                     "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
                     "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
                     "save_every": "auto", "ib_scope": "batch", "ib_skip_known_positives": true,
-                    "distillation_alpha": 1.0, "ignore_scores": false
+                    "distillation_alpha": 1.0, "ignore_scores": false, "precision": "f32"
                 },
                 "evaluation": {
                     "metric": "ndcg@10", "pool_size": null, "max_queries": null, "seed": 5

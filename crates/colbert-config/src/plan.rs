@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::options::IbScope;
+use crate::options::{IbScope, Precision};
 
 /// Share of the peak learning rate at the end of a run above which it "hardly falls".
 const HARDLY_FALLS: f64 = 0.9;
@@ -45,6 +45,8 @@ pub struct Plan {
     pub save_every: usize,
     /// Dropout probability in place of the encoder's own, if any.
     pub dropout: Option<f64>,
+    /// Format of the factors of the encoder's matrix products: float32 or bfloat16.
+    pub precision: Precision,
 }
 
 impl fmt::Display for Plan {
@@ -134,6 +136,9 @@ impl Plan {
         }
         if let Some(dropout) = self.dropout {
             remarks.push(format!("Dropout is {dropout} in place of the encoder's own."));
+        }
+        if self.precision == Precision::Bf16 {
+            remarks.push("The encoder's matrix products take bfloat16 factors; all else is float32.".to_owned());
         }
         remarks
     }

@@ -2,7 +2,7 @@
 
 use crate::auto::{AutoSteps, Warmup};
 use crate::error::ConfigError;
-use crate::options::{IbScope, TrainOptions};
+use crate::options::{IbScope, Precision, TrainOptions};
 use crate::plan::Plan;
 
 /// One part in this many: warm-up and the distance between checkpoints (RAGatouille `RAGTrainer.train`).
@@ -14,6 +14,9 @@ const TENTH: usize = 10;
 /// (a tenth, rounded down), an "auto" horizon (all of them) and an "auto" distance between checkpoints (a tenth, at
 /// least 1). Where `maxsteps` cuts the run short, the reference still takes its tenth of the uncut run; here a tenth is
 /// always a tenth of the steps that happen. Without such a cut the numbers are the same.
+///
+/// What a device is fast at is not known here: an "auto" precision becomes float32. Who knows the device replaces the
+/// word first, as the facade does.
 ///
 /// # Errors
 ///
@@ -88,6 +91,10 @@ pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigEr
         schedule_horizon,
         save_every,
         dropout: options.dropout,
+        precision: match options.precision {
+            Precision::Auto => Precision::F32,
+            precision => precision,
+        },
     })
 }
 

@@ -15,6 +15,7 @@ use burn_autodiff::ops::{Backward, Ops};
 use crate::backend::{KernelBackend, Kernels};
 use crate::dropout::Dropout;
 use crate::node::record;
+use crate::precision::{Precision, composed_product};
 use crate::primitive::{floats, indices, primitive, tensor};
 use crate::segments::Segments;
 
@@ -27,6 +28,8 @@ pub struct AttentionPlan {
     pub heads: usize,
     /// Dropout of the attention weights. Element (token * heads + head, position of the key) decides.
     pub dropout: Dropout,
+    /// Format of the factors of its products.
+    pub precision: Precision,
 }
 
 /// What the forward pass of attention leaves.
@@ -76,6 +79,7 @@ struct Padded<B: Kernels> {
     /// Factors of the weights, `[sequences, heads, length, length]`.
     dropped: Option<Tensor<B, 4>>,
     shape: [usize; 4],
+    precision: Precision,
 }
 
 impl<B: Kernels> Padded<B> {
@@ -114,6 +118,7 @@ impl<B: Kernels> Padded<B> {
             hidden: Tensor::from_data(TensorData::new(hidden, [count, 1, 1, length]), device),
             dropped,
             shape: [count, heads, length, size / heads],
+            precision: plan.precision,
         }
     }
 
@@ -128,10 +133,15 @@ impl<B: Kernels> Padded<B> {
         primitive(split.swap_dims(1, 2).reshape([count * length, heads * size]).select(0, self.places.clone()))
     }
 
-    fn products(&self, query: Tensor<B, 4>, key: Tensor<B, 4>) -> Tensor<B, 4> {
+    fn product(&self, left: Tensor<B, 4>, right: Tensor<B, 4>) -> Tensor<B, 4> {
+        composed_product::<B, 4>(left, right, self.precision)
+    }
+
+    /// Scaled products, minus infinity where a key takes no part.
+    fn scaled(&self, query: Tensor<B, 4>, key: Tensor<B, 4>) -> Tensor<B, 4> {
         let [count, heads, length, head_size] = self.shape;
         let hidden = self.hidden.clone().expand([count, heads, length, length]);
-        (query.matmul(key.swap_dims(2, 3)) * scale(head_size)).mask_fill(hidden, f32::NEG_INFINITY)
+        (self.product(query, key.swap_dims(2, 3)) * scale(head_size)).mask_fill(hidden, f32::NEG_INFINITY)
     }
 
     fn drop(&self, weights: Tensor<B, 4>) -> Tensor<B, 4> {
@@ -151,11 +161,11 @@ pub(crate) fn composed<B: Kernels>(qkv: [FloatTensor<B>; 3], plan: &AttentionPla
     let first = tensor::<B, 2>(qkv[0].clone());
     let padded = Padded::<B>::new(plan, first.dims()[1], &first.device());
     let [query, key, value] = qkv.map(|packed| padded.split(packed));
-    let products = padded.products(query, key);
+    let products = padded.scaled(query, key);
     let most = products.clone().max_dim(3);
     let weights = (products - most.clone()).exp();
     let sum = weights.clone().sum_dim(3);
-    let output = padded.drop(weights / sum.clone()).matmul(value);
+    let output = padded.product(padded.drop(weights / sum.clone()), value);
     Attended { output: padded.join(output), log_sum_exp: padded.join(sum.log() + most) }
 }
 
@@ -175,14 +185,14 @@ pub(crate) fn composed_gradient<B: Kernels>(
     let log_sum_exp = tensor::<B, 2>(forward.log_sum_exp).select(0, padded.rows.clone());
     let log_sum_exp = log_sum_exp.reshape([count, length, heads, 1]).swap_dims(1, 2);
     // Padding repeats the log-sum-exp of row 0, which is not its own: its exponentials could overflow.
-    let products = padded.products(query.clone(), key.clone()) - log_sum_exp;
+    let products = padded.scaled(query.clone(), key.clone()) - log_sum_exp;
     let idle = padded.real.clone().equal_elem(0.0).expand([count, heads, length, length]);
     let weights = products.exp().mask_fill(idle, 0.0);
-    let of_value = padded.drop(weights.clone()).swap_dims(2, 3).matmul(gradient.clone());
-    let of_weights = padded.drop(gradient.matmul(value.swap_dims(2, 3)));
+    let of_value = padded.product(padded.drop(weights.clone()).swap_dims(2, 3), gradient.clone());
+    let of_weights = padded.drop(padded.product(gradient, value.swap_dims(2, 3)));
     let of_products = weights * (of_weights - mean) * scale(head_size);
-    let of_query = of_products.clone().matmul(key);
-    let of_key = of_products.swap_dims(2, 3).matmul(query);
+    let of_query = padded.product(of_products.clone(), key);
+    let of_key = padded.product(of_products.swap_dims(2, 3), query);
     [padded.join(of_query), padded.join(of_key), padded.join(of_value)]
 }
 

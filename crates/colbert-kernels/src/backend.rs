@@ -15,32 +15,49 @@ use crate::adamw::{self, AdamW, Moments};
 use crate::attention::{self, Attended, AttentionPlan};
 use crate::dropout::{self, Dropout};
 use crate::embed::{self, Tables, TokenRows};
+use crate::gelu;
 use crate::layer_norm::{self, Affine, NormGradients, Normalised};
+use crate::linear::{self, FloatMap};
 use crate::maxsim::{self, ScoredTexts};
-use crate::{gelu, linear};
+use crate::precision::Precision;
 
 /// What a backend computes on its own tensors. Implement it with an empty block for a new backend, and override what
 /// it has better versions of.
 ///
 /// Shapes are those of the public functions; arguments are checked there.
 pub trait Kernels: Backend {
+    /// Whether products of bfloat16 are faster than those of float32 on this device. Where they are not,
+    /// [`Precision::Bf16`] computes in float32.
+    fn has_bf16(_device: &Self::Device) -> bool {
+        false
+    }
+
     /// `input weight^T + bias`.
     fn linear_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: Option<FloatTensor<Self>>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        linear::composed::<Self>(input, weight, bias)
+        linear::composed::<Self>(input, weight, bias, precision)
     }
 
     /// Gradient of a linear map's input.
-    fn linear_input_gradient(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        linear::composed_input_gradient::<Self>(gradient, weight)
+    fn linear_input_gradient(
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        linear::composed_input_gradient::<Self>(gradient, weight, precision)
     }
 
     /// Gradient of a linear map's weight.
-    fn linear_weight_gradient(gradient: FloatTensor<Self>, input: FloatTensor<Self>) -> FloatTensor<Self> {
-        linear::composed_weight_gradient::<Self>(gradient, input)
+    fn linear_weight_gradient(
+        gradient: FloatTensor<Self>,
+        input: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        linear::composed_weight_gradient::<Self>(gradient, input, precision)
     }
 
     /// Sum over tokens, `[tokens, size]` to `[size]`: the gradient of a bias.
@@ -53,8 +70,9 @@ pub trait Kernels: Backend {
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let sum = Self::linear_forward(input, weight, Some(bias));
+        let sum = Self::linear_forward(input, weight, Some(bias), precision);
         (Self::gelu_forward(sum.clone()), sum)
     }
 
@@ -66,6 +84,14 @@ pub trait Kernels: Backend {
     /// Gradient of GELU's input.
     fn gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::composed_gradient::<Self>(input, gradient)
+    }
+
+    /// GELU of an input once more, and the gradient of that input.
+    fn gelu_with_gradient(
+        input: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        (Self::gelu_forward(input.clone()), Self::gelu_gradient(input, gradient))
     }
 
     /// Elements times their factor, for dropout and for its gradient.
@@ -150,10 +176,18 @@ pub trait Kernels: Backend {
 }
 
 #[cfg(feature = "cuda")]
-impl Kernels for burn::backend::Cuda<f32, i32> {}
+impl Kernels for burn::backend::Cuda<f32, i32> {
+    fn has_bf16(_: &Self::Device) -> bool {
+        true
+    }
+}
 
 #[cfg(feature = "tch")]
-impl Kernels for burn::backend::LibTorch<f32> {}
+impl Kernels for burn::backend::LibTorch<f32> {
+    fn has_bf16(_: &Self::Device) -> bool {
+        true
+    }
+}
 
 /// The operators that models call, differentiable where the backend is. Not for implementing: see [`Kernels`].
 pub trait KernelBackend: Backend {
@@ -162,13 +196,15 @@ pub trait KernelBackend: Backend {
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: Option<FloatTensor<Self>>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
-    /// See [`linear_gelu`](crate::linear_gelu).
-    fn kernel_linear_gelu(
+    /// See [`feed_forward`](crate::feed_forward).
+    fn kernel_feed_forward(
         input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        up: FloatMap<Self>,
+        down: FloatMap<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// See [`gelu()`](crate::gelu()).
@@ -200,12 +236,23 @@ pub trait KernelBackend: Backend {
 }
 
 impl<B: Kernels> KernelBackend for B {
-    fn kernel_linear(input: FloatTensor<B>, weight: FloatTensor<B>, bias: Option<FloatTensor<B>>) -> FloatTensor<B> {
-        B::linear_forward(input, weight, bias)
+    fn kernel_linear(
+        input: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+        precision: Precision,
+    ) -> FloatTensor<B> {
+        B::linear_forward(input, weight, bias, precision)
     }
 
-    fn kernel_linear_gelu(input: FloatTensor<B>, weight: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
-        B::linear_gelu_forward(input, weight, bias).0
+    fn kernel_feed_forward(
+        input: FloatTensor<B>,
+        up: FloatMap<B>,
+        down: FloatMap<B>,
+        precision: Precision,
+    ) -> FloatTensor<B> {
+        let (wide, _) = B::linear_gelu_forward(input, up.weight, up.bias, precision);
+        B::linear_forward(wide, down.weight, Some(down.bias), precision)
     }
 
     fn kernel_gelu(input: FloatTensor<B>) -> FloatTensor<B> {
@@ -243,16 +290,18 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: Option<FloatTensor<Self>>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        linear::differentiable::<B, C>(input, weight, bias)
+        linear::differentiable::<B, C>(input, weight, bias, precision)
     }
 
-    fn kernel_linear_gelu(
+    fn kernel_feed_forward(
         input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        up: FloatMap<Self>,
+        down: FloatMap<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        linear::differentiable_gelu::<B, C>(input, weight, bias)
+        linear::differentiable_feed_forward::<B, C>(input, up, down, precision)
     }
 
     fn kernel_gelu(input: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -11,6 +11,7 @@ mod layer_norm;
 mod level;
 mod matmul;
 mod maxsim;
+mod pack;
 mod parallel;
 #[cfg(test)]
 mod testing;
@@ -27,13 +28,28 @@ use crate::dropout::Dropout;
 use crate::embed::{Tables, TokenRows};
 use crate::layer_norm::{Affine, NormGradients, Normalised};
 use crate::maxsim::ScoredTexts;
+use crate::precision::Precision;
 use level::Level;
-use matmul::{View, matmul};
-use tile::Size;
+use matmul::matmul;
+use pack::View;
+use tile::{Format, Size};
 
 /// The tensor's numbers, one after the other.
 fn numbers(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of float32, which is what the fused operators take")
+}
+
+/// The tensor with memory of its own, contiguous, that can be written. (burn's own copy of a shared tensor cannot be
+/// aligned as ours are.)
+fn owned(tensor: FlexTensor) -> FlexTensor {
+    let contiguous = tensor.to_contiguous();
+    drop(tensor);
+    if contiguous.is_unique() {
+        return contiguous;
+    }
+    let mut copy = buffer::Buffer::new(numbers(&contiguous).len());
+    copy.copy_from_slice(numbers(&contiguous));
+    copy.into_tensor(contiguous.layout().shape().clone())
 }
 
 /// Rows and columns of a tensor of two axes.
@@ -42,31 +58,50 @@ fn shape(tensor: &FlexTensor) -> [usize; 2] {
     [shape[0], shape[1]]
 }
 
+/// `left right + bias`, of rows, columns and depth.
+fn product(
+    [rows, columns, depth]: [usize; 3],
+    left: View<'_>,
+    right: View<'_>,
+    bias: Option<&[f32]>,
+    precision: Precision,
+) -> FlexTensor {
+    let level = Level::detect();
+    let (format, size) = (Format::of(precision, level), Size { rows, columns, depth });
+    matmul(level, format, size, left, right, bias, |_, _| {}).into_tensor([rows, columns])
+}
+
 impl Kernels for Flex {
-    fn linear_forward(input: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
+    fn has_bf16(_: &Self::Device) -> bool {
+        Level::detect().has_bf16()
+    }
+
+    fn linear_forward(
+        input: FlexTensor,
+        weight: FlexTensor,
+        bias: Option<FlexTensor>,
+        precision: Precision,
+    ) -> FlexTensor {
         let (input, weight) = (input.to_contiguous(), weight.to_contiguous());
         let bias = bias.map(|bias| bias.to_contiguous());
         let ([rows, depth], [columns, _]) = (shape(&input), shape(&weight));
         let (left, right) = (View::rows(numbers(&input), depth), View::rows(numbers(&weight), depth).transposed());
-        let size = Size { rows, columns, depth };
-        matmul(Level::detect(), size, left, right, bias.as_ref().map(numbers), |_, _| {}).into_tensor([rows, columns])
+        product([rows, columns, depth], left, right, bias.as_ref().map(numbers), precision)
     }
 
-    fn linear_input_gradient(gradient: FlexTensor, weight: FlexTensor) -> FlexTensor {
+    fn linear_input_gradient(gradient: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
         let (gradient, weight) = (gradient.to_contiguous(), weight.to_contiguous());
         let ([rows, depth], [_, columns]) = (shape(&gradient), shape(&weight));
         let (left, right) = (View::rows(numbers(&gradient), depth), View::rows(numbers(&weight), columns));
-        let size = Size { rows, columns, depth };
-        matmul(Level::detect(), size, left, right, None, |_, _| {}).into_tensor([rows, columns])
+        product([rows, columns, depth], left, right, None, precision)
     }
 
-    fn linear_weight_gradient(gradient: FlexTensor, input: FlexTensor) -> FlexTensor {
+    fn linear_weight_gradient(gradient: FlexTensor, input: FlexTensor, precision: Precision) -> FlexTensor {
         let (gradient, input) = (gradient.to_contiguous(), input.to_contiguous());
         let ([depth, rows], [_, columns]) = (shape(&gradient), shape(&input));
         let left = View::rows(numbers(&gradient), rows).transposed();
         let right = View::rows(numbers(&input), columns);
-        let size = Size { rows, columns, depth };
-        matmul(Level::detect(), size, left, right, None, |_, _| {}).into_tensor([rows, columns])
+        product([rows, columns, depth], left, right, None, precision)
     }
 
     fn sum_rows(gradient: FlexTensor) -> FlexTensor {
@@ -75,7 +110,12 @@ impl Kernels for Flex {
         layer_norm::sum_rows(Level::detect(), numbers(&gradient), size).into_tensor([size])
     }
 
-    fn linear_gelu_forward(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
+    fn linear_gelu_forward(
+        input: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        precision: Precision,
+    ) -> (FlexTensor, FlexTensor) {
         let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
         let ([rows, depth], [columns, _]) = (shape(&input), shape(&weight));
         let (left, right) = (View::rows(numbers(&input), depth), View::rows(numbers(&weight), depth).transposed());
@@ -83,7 +123,8 @@ impl Kernels for Flex {
         let mut output = buffer::Buffer::<f32>::new(rows * columns);
         let shared = buffer::Shared::new(&mut output);
         let size = Size { rows, columns, depth };
-        let sum = matmul(level, size, left, right, Some(numbers(&bias)), |offset, sum| {
+        let format = Format::of(precision, level);
+        let sum = matmul(level, format, size, left, right, Some(numbers(&bias)), |offset, sum| {
             // SAFETY: a part of a row of the product, which is as large as the output.
             let output = unsafe { std::slice::from_raw_parts_mut(shared.at(offset), sum.len()) };
             elementwise::gelu_block(level, sum, output);
@@ -99,6 +140,12 @@ impl Kernels for Flex {
     fn gelu_gradient(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let (input, gradient) = (input.to_contiguous(), gradient.to_contiguous());
         elementwise::gelu_gradient(Level::detect(), numbers(&input), numbers(&gradient)).into_tensor(shape(&input))
+    }
+
+    fn gelu_with_gradient(input: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor) {
+        let (input, mut gradient) = (input.to_contiguous(), owned(gradient));
+        let gelu = elementwise::gelu_with_gradient(Level::detect(), numbers(&input), gradient.storage_mut::<f32>());
+        (gelu.into_tensor(shape(&input)), gradient)
     }
 
     fn dropout_forward(input: FlexTensor, dropout: Dropout) -> FlexTensor {
@@ -231,7 +278,7 @@ impl Kernels for Flex {
     fn adamw(moments: Moments<FlexTensor>, gradient: FlexTensor, options: &AdamW) -> Moments<FlexTensor> {
         let gradient = gradient.to_contiguous();
         let Moments { parameter, mean, square } = moments;
-        let [mut parameter, mut mean, mut square] = [parameter, mean, square].map(|tensor| tensor.to_contiguous());
+        let [mut parameter, mut mean, mut square] = [parameter, mean, square].map(owned);
         let all = [&mut parameter, &mut mean, &mut square].map(|tensor| tensor.storage_mut::<f32>());
         adamw::step(Level::detect(), all, numbers(&gradient), options.factors());
         Moments { parameter, mean, square }
@@ -242,6 +289,7 @@ impl Kernels for Flex {
 mod tests {
     use super::testing::{close, flat, matrix, random, wide};
     use super::*;
+    use crate::precision::Precision::F32;
     use crate::{dropout, embed, gelu, layer_norm, linear};
 
     /// Sums of up to 70 products of numbers below 1, or what is divided by a deviation of about 0.6.
@@ -264,16 +312,16 @@ mod tests {
             let (bias, back) = (line(out, 3), matrix(&random(tokens * out, 4), out));
             let (x, w, b, g) = (|| input.clone(), || weight.clone(), || bias.clone(), || back.clone());
             for bias in [None, Some(b())] {
-                let composed = linear::composed::<Flex>(x(), w(), bias.clone());
-                same(&Flex::linear_forward(x(), w(), bias), &composed, "linear");
+                let composed = linear::composed::<Flex>(x(), w(), bias.clone(), F32);
+                same(&Flex::linear_forward(x(), w(), bias, F32), &composed, "linear");
             }
-            let composed = linear::composed_input_gradient::<Flex>(g(), w());
-            same(&Flex::linear_input_gradient(g(), w()), &composed, "input gradient");
-            let composed = linear::composed_weight_gradient::<Flex>(g(), x());
-            same(&Flex::linear_weight_gradient(g(), x()), &composed, "weight gradient");
+            let composed = linear::composed_input_gradient::<Flex>(g(), w(), F32);
+            same(&Flex::linear_input_gradient(g(), w(), F32), &composed, "input gradient");
+            let composed = linear::composed_weight_gradient::<Flex>(g(), x(), F32);
+            same(&Flex::linear_weight_gradient(g(), x(), F32), &composed, "weight gradient");
             same(&Flex::sum_rows(g()), &linear::composed_sum_rows::<Flex>(g()), "bias gradient");
-            let (output, sum) = Flex::linear_gelu_forward(x(), w(), b());
-            same(&sum, &linear::composed::<Flex>(x(), w(), Some(b())), "sum before GELU");
+            let (output, sum) = Flex::linear_gelu_forward(x(), w(), b(), F32);
+            same(&sum, &linear::composed::<Flex>(x(), w(), Some(b()), F32), "sum before GELU");
             same(&output, &Flex::gelu_forward(sum.clone()), "GELU of the sum");
             let composed = gelu::composed_gradient::<Flex>(sum.clone(), g());
             same(&Flex::gelu_gradient(sum, g()), &composed, "GELU gradient");

@@ -20,6 +20,7 @@ mod layer_norm;
 mod linear;
 mod maxsim;
 mod node;
+mod precision;
 mod primitive;
 mod segments;
 
@@ -30,6 +31,7 @@ pub use dropout::{Dropout, dropout};
 pub use embed::{Tables, TokenRows, embed};
 pub use gelu::gelu;
 pub use layer_norm::{Affine, NormGradients, Normalised, layer_norm, residual_layer_norm};
-pub use linear::{linear, linear_gelu};
+pub use linear::{Map, feed_forward, linear};
 pub use maxsim::{ScoredTexts, maxsim};
+pub use precision::Precision;
 pub use segments::{Segment, Segments};

@@ -1,4 +1,4 @@
-//! Affine maps of packed tokens, alone or followed by GELU.
+//! Affine maps of packed tokens, alone or two with GELU between them.
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -11,6 +11,7 @@ use burn_autodiff::ops::{Backward, Ops};
 
 use crate::backend::{KernelBackend, Kernels};
 use crate::node::record;
+use crate::precision::{Precision, composed_product};
 use crate::primitive::{primitive, tensor};
 
 /// `input weight^T + bias`.
@@ -23,19 +24,52 @@ use crate::primitive::{primitive, tensor};
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn linear<B: KernelBackend>(input: Tensor<B, 2>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
-    check(&input, &weight, bias.as_ref());
-    tensor(B::kernel_linear(primitive(input), primitive(weight), bias.map(primitive)))
+pub fn linear<B: KernelBackend>(
+    input: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    check(input.dims()[1], &weight, bias.as_ref());
+    tensor(B::kernel_linear(primitive(input), primitive(weight), bias.map(primitive), precision))
 }
 
-/// `gelu(input weight^T + bias)`, GELU by the error function. Shapes and panics as [`linear`].
-pub fn linear_gelu<B: KernelBackend>(input: Tensor<B, 2>, weight: Tensor<B, 2>, bias: Tensor<B, 1>) -> Tensor<B, 2> {
-    check(&input, &weight, Some(&bias));
-    tensor(B::kernel_linear_gelu(primitive(input), primitive(weight), primitive(bias)))
+/// Weight and bias of a linear map.
+#[derive(Debug, Clone)]
+pub struct Map<W, V> {
+    /// `[out, in]`
+    pub weight: W,
+    /// `[out]`
+    pub bias: V,
 }
 
-fn check<B: KernelBackend>(input: &Tensor<B, 2>, weight: &Tensor<B, 2>, bias: Option<&Tensor<B, 1>>) {
-    let ([_, size], [out, expected]) = (input.dims(), weight.dims());
+/// `down(gelu(up(input)))`, GELU by the error function: the feed-forward network of a transformer layer (Vaswani et al.
+/// 2017, section 3.3; Devlin et al. 2018).
+///
+/// Its wide inner activations are kept once, before GELU; going back computes them after GELU anew.
+///
+/// # Shapes
+/// - input: `[tokens, in]`
+/// - up: `[wide, in]` and `[wide]`
+/// - down: `[out, wide]` and `[out]`
+/// - output: `[tokens, out]`
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn feed_forward<B: KernelBackend>(
+    input: Tensor<B, 2>,
+    up: Map<Tensor<B, 2>, Tensor<B, 1>>,
+    down: Map<Tensor<B, 2>, Tensor<B, 1>>,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    check(input.dims()[1], &up.weight, Some(&up.bias));
+    check(up.weight.dims()[0], &down.weight, Some(&down.bias));
+    let [up, down] = [up, down].map(|map| Map { weight: primitive(map.weight), bias: primitive(map.bias) });
+    tensor(B::kernel_feed_forward(primitive(input), up, down, precision))
+}
+
+fn check<B: KernelBackend>(size: usize, weight: &Tensor<B, 2>, bias: Option<&Tensor<B, 1>>) {
+    let [out, expected] = weight.dims();
     assert_eq!(size, expected, "a weight of [{out}, {expected}] takes inputs of {expected} numbers, not {size}");
     if let Some(bias) = bias {
         assert_eq!(bias.dims(), [out], "the bias of a weight of [{out}, {expected}]");
@@ -46,42 +80,58 @@ pub(crate) fn composed<B: Kernels>(
     input: FloatTensor<B>,
     weight: FloatTensor<B>,
     bias: Option<FloatTensor<B>>,
+    precision: Precision,
 ) -> FloatTensor<B> {
-    let output = tensor::<B, 2>(input).matmul(tensor::<B, 2>(weight).transpose());
+    let output = composed_product::<B, 2>(tensor::<B, 2>(input), tensor::<B, 2>(weight).transpose(), precision);
     primitive(match bias {
         Some(bias) => output + tensor::<B, 1>(bias).unsqueeze::<2>(),
         None => output,
     })
 }
 
-pub(crate) fn composed_input_gradient<B: Kernels>(gradient: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
-    primitive(tensor::<B, 2>(gradient).matmul(tensor::<B, 2>(weight)))
+pub(crate) fn composed_input_gradient<B: Kernels>(
+    gradient: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    precision: Precision,
+) -> FloatTensor<B> {
+    primitive(composed_product::<B, 2>(tensor::<B, 2>(gradient), tensor::<B, 2>(weight), precision))
 }
 
-pub(crate) fn composed_weight_gradient<B: Kernels>(gradient: FloatTensor<B>, input: FloatTensor<B>) -> FloatTensor<B> {
-    primitive(tensor::<B, 2>(gradient).transpose().matmul(tensor::<B, 2>(input)))
+pub(crate) fn composed_weight_gradient<B: Kernels>(
+    gradient: FloatTensor<B>,
+    input: FloatTensor<B>,
+    precision: Precision,
+) -> FloatTensor<B> {
+    primitive(composed_product::<B, 2>(tensor::<B, 2>(gradient).transpose(), tensor::<B, 2>(input), precision))
 }
 
 pub(crate) fn composed_sum_rows<B: Kernels>(gradient: FloatTensor<B>) -> FloatTensor<B> {
     primitive(tensor::<B, 2>(gradient).sum_dim(0).squeeze_dim::<1>(0))
 }
 
+/// What the way back of a linear map needs.
+#[derive(Debug, Clone)]
+struct Saved<T> {
+    input: T,
+    weight: T,
+    precision: Precision,
+}
+
 /// Registers the gradients of input, weight and bias, those that are asked for.
 fn propagate<B: Kernels>(
     [input_node, weight_node, bias_node]: [Option<NodeId>; 3],
     gradient: FloatTensor<B>,
-    input: FloatTensor<B>,
-    weight: FloatTensor<B>,
+    Saved { input, weight, precision }: Saved<FloatTensor<B>>,
     gradients: &mut Gradients,
 ) {
     if let Some(node) = bias_node {
         gradients.register::<B>(node, B::sum_rows(gradient.clone()));
     }
     if let Some(node) = weight_node {
-        gradients.register::<B>(node, B::linear_weight_gradient(gradient.clone(), input));
+        gradients.register::<B>(node, B::linear_weight_gradient(gradient.clone(), input, precision));
     }
     if let Some(node) = input_node {
-        gradients.register::<B>(node, B::linear_input_gradient(gradient, weight));
+        gradients.register::<B>(node, B::linear_input_gradient(gradient, weight, precision));
     }
 }
 
@@ -89,23 +139,21 @@ fn propagate<B: Kernels>(
 struct Node;
 
 impl<B: Kernels> Backward<B, 2> for Node {
-    type State = [FloatTensor<B>; 2];
+    type State = Saved<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let [input_node, weight_node] = ops.parents.map(|parent| parent.map(|node| node.id));
-        let [input, weight] = ops.state;
-        propagate::<B>([input_node, weight_node, None], gradient, input, weight, gradients);
+        propagate::<B>([input_node, weight_node, None], gradient, ops.state, gradients);
     }
 }
 
 impl<B: Kernels> Backward<B, 3> for Node {
-    type State = [FloatTensor<B>; 2];
+    type State = Saved<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let [input, weight] = ops.state;
-        propagate::<B>(ops.parents.map(|parent| parent.map(|node| node.id)), gradient, input, weight, gradients);
+        propagate::<B>(ops.parents.map(|parent| parent.map(|node| node.id)), gradient, ops.state, gradients);
     }
 }
 
@@ -113,10 +161,11 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     input: FloatTensor<Autodiff<B, C>>,
     weight: FloatTensor<Autodiff<B, C>>,
     bias: Option<FloatTensor<Autodiff<B, C>>>,
+    precision: Precision,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let state = [input.primitive.clone(), weight.primitive.clone()];
-    let [x, w] = state.clone();
-    let output = B::linear_forward(x, w, bias.as_ref().map(|bias| bias.primitive.clone()));
+    let (x, w) = (input.primitive.clone(), weight.primitive.clone());
+    let output = B::linear_forward(x.clone(), w.clone(), bias.as_ref().map(|bias| bias.primitive.clone()), precision);
+    let state = Saved { input: x, weight: w, precision };
     match bias {
         Some(bias) => record::<_, B, C, 3>(Node, [&input, &weight, &bias], output, state),
         None => record::<_, B, C, 2>(Node, [&input, &weight], output, state),
@@ -124,26 +173,46 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
 }
 
 #[derive(Debug)]
-struct GeluNode;
+struct FeedForwardNode;
 
-impl<B: Kernels> Backward<B, 3> for GeluNode {
-    /// Input, weight, and the sum before GELU.
-    type State = [FloatTensor<B>; 3];
+/// What the way back of a feed-forward network needs.
+#[derive(Debug, Clone)]
+struct SavedFeedForward<T> {
+    up: Saved<T>,
+    /// What GELU was applied to.
+    sum: T,
+    down_weight: T,
+}
 
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+impl<B: Kernels> Backward<B, 5> for FeedForwardNode {
+    type State = SavedFeedForward<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 5>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let [input, weight, sum] = ops.state;
-        let gradient = B::gelu_gradient(sum, gradient);
-        propagate::<B>(ops.parents.map(|parent| parent.map(|node| node.id)), gradient, input, weight, gradients);
+        let [input, up_weight, up_bias, down_weight, down_bias] = ops.parents.map(|node| node.map(|node| node.id));
+        let SavedFeedForward { up, sum, down_weight: weight } = ops.state;
+        let of_wide = B::linear_input_gradient(gradient.clone(), weight.clone(), up.precision);
+        let (wide, of_sum) = B::gelu_with_gradient(sum, of_wide);
+        let down = Saved { input: wide, weight, precision: up.precision };
+        propagate::<B>([None, down_weight, down_bias], gradient, down, gradients);
+        propagate::<B>([input, up_weight, up_bias], of_sum, up, gradients);
     }
 }
 
-pub(crate) fn differentiable_gelu<B: Kernels, C: CheckpointStrategy>(
+/// Weight and bias, on a backend.
+pub(crate) type FloatMap<B> = Map<FloatTensor<B>, FloatTensor<B>>;
+
+pub(crate) fn differentiable_feed_forward<B: Kernels, C: CheckpointStrategy>(
     input: FloatTensor<Autodiff<B, C>>,
-    weight: FloatTensor<Autodiff<B, C>>,
-    bias: FloatTensor<Autodiff<B, C>>,
+    up: FloatMap<Autodiff<B, C>>,
+    down: FloatMap<Autodiff<B, C>>,
+    precision: Precision,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let (x, w) = (input.primitive.clone(), weight.primitive.clone());
-    let (output, sum) = B::linear_gelu_forward(x.clone(), w.clone(), bias.primitive.clone());
-    record::<_, B, C, 3>(GeluNode, [&input, &weight, &bias], output, [x, w, sum])
+    let saved = Saved { input: input.primitive.clone(), weight: up.weight.primitive.clone(), precision };
+    let (x, w, b) = (saved.input.clone(), saved.weight.clone(), up.bias.primitive.clone());
+    let (wide, sum) = B::linear_gelu_forward(x, w, b, precision);
+    let down_weight = down.weight.primitive.clone();
+    let output = B::linear_forward(wide, down_weight.clone(), Some(down.bias.primitive.clone()), precision);
+    let parents = [&input, &up.weight, &up.bias, &down.weight, &down.bias];
+    record::<_, B, C, 5>(FeedForwardNode, parents, output, SavedFeedForward { up: saved, sum, down_weight })
 }

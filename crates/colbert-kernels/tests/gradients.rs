@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 use colbert_kernels::{
-    AttentionPlan, Dropout, ScoredTexts, Segments, Tables, TokenRows, attention, dropout, embed, gelu, layer_norm,
-    linear, linear_gelu, maxsim, residual_layer_norm,
+    AttentionPlan, Dropout, Map, Precision, ScoredTexts, Segments, Tables, TokenRows, attention, dropout, embed,
+    feed_forward, gelu, layer_norm, linear, maxsim, residual_layer_norm,
 };
 
 use crate::support::{Back, numbers, random, run};
@@ -88,24 +88,43 @@ fn exact_norm(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Vec<f64> {
 fn linear_with_and_without_bias_and_gelu() {
     for (tokens, size, out) in [(1, 1, 1), (7, 13, 5), (33, 50, 41)] {
         let inputs = [random([tokens, size], 1), random([out, size], 2), random([1, out], 3)];
-        let biased = |x: &[Tensor<Back, 2>]| linear(x[0].clone(), x[1].clone(), Some(vector(&x[2])));
+        let biased = |x: &[Tensor<Back, 2>]| linear(x[0].clone(), x[1].clone(), Some(vector(&x[2])), Precision::F32);
         check("linear", &inputs, &biased, &|x| exact_linear(&x[0], &x[1], &x[2], size));
-        let plain = |x: &[Tensor<Back, 2>]| linear(x[0].clone(), x[1].clone(), None);
+        let plain = |x: &[Tensor<Back, 2>]| linear(x[0].clone(), x[1].clone(), None, Precision::F32);
         check("no bias", &inputs[..2], &plain, &|x| exact_linear(&x[0], &x[1], &[], size));
-        let fused = |x: &[Tensor<Back, 2>]| linear_gelu(x[0].clone(), x[1].clone(), vector(&x[2]));
-        let exact = |x: &Vec<Vec<f64>>| {
-            exact_linear(&x[0], &x[1], &x[2], size).into_iter().map(exact_gelu).collect::<Vec<f64>>()
-        };
-        check("linear, GELU", &inputs, &fused, &exact);
         let alone = |x: &[Tensor<Back, 2>]| gelu(x[0].clone());
         check("GELU", &inputs[..1], &alone, &|x| x[0].iter().copied().map(exact_gelu).collect());
     }
 }
 
 #[test]
+fn feed_forward_networks() {
+    for (tokens, size, wide) in [(1, 1, 1), (7, 13, 5), (33, 20, 41)] {
+        // Small, so that sums of many products are of the size that the error is meant for.
+        let inputs = [
+            random([tokens, size], 1),
+            random([wide, size], 2).mul_scalar(0.3),
+            random([1, wide], 3),
+            random([size, wide], 4).mul_scalar(0.3),
+            random([1, size], 5),
+        ];
+        let network = |x: &[Tensor<Back, 2>]| {
+            let map = |i: usize| Map { weight: x[i].clone(), bias: vector(&x[i + 1]) };
+            feed_forward(x[0].clone(), map(1), map(3), Precision::F32)
+        };
+        let exact = |x: &Vec<Vec<f64>>| {
+            let inner: Vec<f64> = exact_linear(&x[0], &x[1], &x[2], size).into_iter().map(exact_gelu).collect();
+            exact_linear(&inner, &x[3], &x[4], wide)
+        };
+        check("feed-forward", &inputs, &network, &exact);
+    }
+}
+
+#[test]
 fn an_input_that_is_a_view_is_read_as_what_it_is() {
     let inputs = [random([5, 9], 1), random([5, 4], 2)];
-    let operator = |x: &[Tensor<Back, 2>]| linear(x[0].clone().transpose(), x[1].clone().transpose(), None);
+    let operator =
+        |x: &[Tensor<Back, 2>]| linear(x[0].clone().transpose(), x[1].clone().transpose(), None, Precision::F32);
     let turn = |x: &[f64], columns: usize| -> Vec<f64> {
         (0..columns).flat_map(|j| x.iter().skip(j).step_by(columns).copied().collect::<Vec<f64>>()).collect()
     };
@@ -147,7 +166,8 @@ fn attention_of_one_sequence_each_is_that_of_all_together() {
     let (heads, size) = (3, 24);
     let all = Segments::new(sequences);
     let inputs = [0, 1, 2].map(|seed| random([all.tokens(), size], seed));
-    let plan = |segments: Segments| AttentionPlan { segments, heads, dropout: Dropout::NONE };
+    let plan =
+        |segments: Segments| AttentionPlan { segments, heads, dropout: Dropout::NONE, precision: Precision::F32 };
     let together = |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan(all.clone()));
     let apart = |x: &[Tensor<Back, 2>]| {
         let each = all.as_slice().iter().map(|segment| {
@@ -171,7 +191,7 @@ fn attention_through_autodiff() {
     let segments = Segments::new([(6, 4), (9, 9)]);
     let (heads, size) = (2, 10);
     let inputs = [0, 1, 2].map(|seed| random([15, size], seed));
-    let plan = AttentionPlan { segments: segments.clone(), heads, dropout: Dropout::NONE };
+    let plan = AttentionPlan { segments: segments.clone(), heads, dropout: Dropout::NONE, precision: Precision::F32 };
     let operator = |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan);
     let exact = |x: &Vec<Vec<f64>>| {
         let mut output = vec![0.0; 15 * size];

@@ -2,28 +2,29 @@
 
 use burn::tensor::Tensor;
 use colbert_kernels::{
-    AdamW, AttentionPlan, Dropout, Moments, ScoredTexts, Segments, Tables, TokenRows, adamw_step, attention, embed,
-    linear_gelu, maxsim, residual_layer_norm,
+    AdamW, AttentionPlan, Dropout, Map, Moments, Precision, ScoredTexts, Segments, Tables, TokenRows, adamw_step,
+    attention, embed, feed_forward, maxsim, residual_layer_norm,
 };
 use rayon::ThreadPoolBuilder;
 
 use crate::support::{Back, numbers, random, run};
 
 /// A little of everything, on shapes that are cut into several blocks.
-fn everything() -> Vec<Vec<f32>> {
+fn everything(precision: Precision) -> Vec<Vec<f32>> {
     let lengths: Vec<usize> = (0..24).map(|i| 3 + (i * 7) % 30).collect();
     let segments = Segments::new(lengths.iter().map(|length| (*length, (*length).min(20))));
     let tokens = segments.tokens();
     let dropout = Dropout { probability: 0.1, seed: 1 };
     let rows = TokenRows { ids: (0..tokens as u32).map(|i| i * 31 % 600).collect(), positions: segments.positions() };
     let texts = ScoredTexts::new(&lengths, vec![true; tokens]);
-    let plan = AttentionPlan { segments, heads: 3, dropout: dropout.at(1) };
+    let plan = AttentionPlan { segments, heads: 3, dropout: dropout.at(1), precision };
     let inputs = [random([600, 48], 1), random([40, 48], 2), random([2, 48], 3), random([48, 48], 4)];
     let operator = |x: &[Tensor<Back, 2>]| {
         let tables = Tables { word: x[0].clone(), position: x[1].clone(), token_type: x[2].clone() };
         let hidden = embed(tables, &rows);
         let bias = || x[1].clone().narrow(0, 0, 1).reshape([48]);
-        let wide = linear_gelu(hidden.clone(), x[3].clone(), bias());
+        let map = || Map { weight: x[3].clone(), bias: bias() };
+        let wide = feed_forward(hidden.clone(), map(), map(), precision);
         let mixed = attention(wide.clone(), hidden.clone(), wide, &plan);
         let normal = residual_layer_norm(mixed, hidden, bias(), bias(), 1e-5, dropout.at(2));
         maxsim(normal.clone(), &texts, normal, &texts)
@@ -48,11 +49,13 @@ fn everything() -> Vec<Vec<f32>> {
 
 #[test]
 fn runs_and_thread_counts_agree_bit_for_bit() {
-    let first = everything();
-    assert!(first.iter().flatten().all(|x| x.is_finite()));
-    for threads in [1, 2, 5] {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-        assert!(pool.install(everything) == first, "{threads} threads");
+    for precision in [Precision::F32, Precision::Bf16] {
+        let first = everything(precision);
+        assert!(first.iter().flatten().all(|x| x.is_finite()));
+        for threads in [1, 2, 5] {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            assert!(pool.install(|| everything(precision)) == first, "{precision:?}, {threads} threads");
+        }
     }
 }
 
@@ -71,8 +74,13 @@ fn a_step_leaves_shared_tensors_as_they_were() {
         gradient_scale: 1.0,
     };
     let after = adamw_step(moments, shared.clone(), &options);
-    assert_ne!(numbers(Tensor::<Back, 2>::from_inner(after.parameter)), before);
-    assert_eq!(numbers(Tensor::<Back, 2>::from_inner(shared)), before);
+    let once = numbers(Tensor::<Back, 2>::from_inner(after.parameter.clone()));
+    assert_ne!(once, before);
+    assert_eq!(numbers(Tensor::<Back, 2>::from_inner(shared.clone())), before);
+    // Once more, on memory of the kernels' own.
+    let twice = adamw_step(after.clone(), shared, &options);
+    assert_ne!(numbers(Tensor::<Back, 2>::from_inner(twice.parameter)), once);
+    assert_eq!(numbers(Tensor::<Back, 2>::from_inner(after.parameter)), once);
 }
 
 /// Distance from the expected share of 400 thousand fair draws: eight standard deviations.

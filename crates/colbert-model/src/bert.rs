@@ -9,9 +9,9 @@ use colbert_kernels::{AttentionPlan, KernelBackend, Segments, Tables, TokenRows,
 use serde::{Deserialize, Serialize};
 
 use crate::dropout::DropoutSeed;
-use crate::encoder::{Encoder, EncoderInput};
+use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
-use crate::layers::{Embedding, LayerNorm, Linear};
+use crate::layers::{Embedding, LayerNorm, Linear, feed_forward};
 use crate::weights::Weights;
 
 /// The part of `config.json` that the encoder reads. Defaults are transformers' `BertConfig`.
@@ -130,9 +130,9 @@ struct ResidualOutput<B: Backend> {
 }
 
 impl<B: KernelBackend> ResidualOutput<B> {
-    fn forward(&self, hidden: Tensor<B, 2>, input: Tensor<B, 2>, seed: Option<DropoutSeed>) -> Tensor<B, 2> {
-        let dropout = DropoutSeed::dropout(seed, self.dropout);
-        self.layer_norm.forward_residual(self.dense.forward(hidden), input, dropout)
+    /// `projected` is what `dense` gives.
+    fn join(&self, projected: Tensor<B, 2>, input: Tensor<B, 2>, options: EncodeOptions) -> Tensor<B, 2> {
+        self.layer_norm.forward_residual(projected, input, DropoutSeed::dropout(options.dropout, self.dropout))
     }
 }
 
@@ -155,22 +155,17 @@ struct BertLayer<B: Backend> {
 }
 
 impl<B: KernelBackend> BertLayer<B> {
-    fn forward(
-        &self,
-        input: Tensor<B, 2>,
-        segments: &Segments,
-        heads: usize,
-        seed: Option<DropoutSeed>,
-    ) -> Tensor<B, 2> {
-        let place = |place| seed.map(|seed| seed.child(place));
+    fn forward(&self, input: Tensor<B, 2>, segments: &Segments, heads: usize, options: EncodeOptions) -> Tensor<B, 2> {
+        let (place, precision) = (|place| options.child(place), options.precision);
         let a = &self.attention.self_;
-        let plan =
-            AttentionPlan { segments: segments.clone(), heads, dropout: DropoutSeed::dropout(place(0), a.dropout) };
-        let (query, key) = (a.query.forward(input.clone()), a.key.forward(input.clone()));
-        let mixed = attention(query, key, a.value.forward(input.clone()), &plan);
-        let hidden = self.attention.output.forward(mixed, input, place(1));
-        let wide = self.intermediate.dense.forward_gelu(hidden.clone());
-        self.output.forward(wide, hidden, place(2))
+        let dropout = DropoutSeed::dropout(place(0).dropout, a.dropout);
+        let plan = AttentionPlan { segments: segments.clone(), heads, dropout, precision };
+        let (query, key) = (a.query.forward(input.clone(), precision), a.key.forward(input.clone(), precision));
+        let mixed = attention(query, key, a.value.forward(input.clone(), precision), &plan);
+        let output = &self.attention.output;
+        let hidden = output.join(output.dense.forward(mixed, precision), input, place(1));
+        let projected = feed_forward(hidden.clone(), &self.intermediate.dense, &self.output.dense, precision);
+        self.output.join(projected, hidden, place(2))
     }
 }
 
@@ -257,11 +252,11 @@ impl<B: Backend> Bert<B> {
 impl<B: KernelBackend> Bert<B> {
     /// The output of the embeddings and of every layer, `[tokens, hidden_size]` each.
     pub fn hidden_states(&self, input: &EncoderInput) -> Vec<Tensor<B, 2>> {
-        let seed = |place| input.dropout.map(|seed| seed.child(place));
-        let mut states = vec![self.embeddings.forward(input, seed(0))];
-        for (layer, place) in self.encoder.layer.iter().zip(1..) {
+        let place = |place| input.options.child(place);
+        let mut states = vec![self.embeddings.forward(input, place(0).dropout)];
+        for (layer, i) in self.encoder.layer.iter().zip(1..) {
             let last = states[states.len() - 1].clone();
-            states.push(layer.forward(last, &input.segments, self.heads, seed(place)));
+            states.push(layer.forward(last, &input.segments, self.heads, place(i)));
         }
         states
     }
@@ -269,10 +264,10 @@ impl<B: KernelBackend> Bert<B> {
 
 impl<B: KernelBackend> Encoder<B> for Bert<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
-        let seed = |place| input.dropout.map(|seed| seed.child(place));
-        let embedded = self.embeddings.forward(input, seed(0));
+        let place = |place| input.options.child(place);
+        let embedded = self.embeddings.forward(input, place(0).dropout);
         let layers = self.encoder.layer.iter().zip(1..);
-        layers.fold(embedded, |hidden, (layer, place)| layer.forward(hidden, &input.segments, self.heads, seed(place)))
+        layers.fold(embedded, |hidden, (layer, i)| layer.forward(hidden, &input.segments, self.heads, place(i)))
     }
 
     fn hidden_size(&self) -> usize {

@@ -3,11 +3,10 @@
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{KernelBackend, ScoredTexts};
+use colbert_kernels::{KernelBackend, Precision, ScoredTexts};
 
-use crate::dropout::DropoutSeed;
 use crate::embeddings::Embeddings;
-use crate::encoder::{Encoder, EncoderInput};
+use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::layers::Linear;
 use crate::tokens::TokenSequence;
 
@@ -31,22 +30,23 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
     /// # Panics
     /// If there is no text.
     pub fn encode(&self, sequences: &[TokenSequence], device: &B::Device) -> Embeddings<B> {
-        self.encode_with_dropout(sequences, None, device)
+        self.encode_with(sequences, EncodeOptions::default(), device)
     }
 
-    /// The same with dropout, as in training; the masks depend on the seed and on where a text lies in the list.
+    /// The same as in training: with dropout, whose masks depend on the seed and on where a text lies in the list, or
+    /// in another precision. The projection to `dim` is always float32.
     ///
     /// # Panics
     /// If there is no text.
-    pub fn encode_with_dropout(
+    pub fn encode_with(
         &self,
         sequences: &[TokenSequence],
-        seed: Option<DropoutSeed>,
+        options: EncodeOptions,
         device: &B::Device,
     ) -> Embeddings<B> {
         assert!(!sequences.is_empty(), "there is no text to encode");
-        let hidden = self.encoder.forward(&EncoderInput::new(sequences, seed), device);
-        let mut vectors = self.linear.forward(hidden);
+        let hidden = self.encoder.forward(&EncoderInput::new(sequences, options), device);
+        let mut vectors = self.linear.forward(hidden, Precision::F32);
         if self.use_relu {
             vectors = relu(vectors);
         }

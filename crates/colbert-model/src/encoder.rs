@@ -4,10 +4,26 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Tensor;
-use colbert_kernels::{KernelBackend, Segments};
+use colbert_kernels::{KernelBackend, Precision, Segments};
 
 use crate::dropout::DropoutSeed;
 use crate::tokens::TokenSequence;
+
+/// How a training pass may differ from plain encoding. The default is plain encoding.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EncodeOptions {
+    /// Seed of dropout; none means no dropout.
+    pub dropout: Option<DropoutSeed>,
+    /// Format of the factors of matrix products.
+    pub precision: Precision,
+}
+
+impl EncodeOptions {
+    /// The options of a part: a step, a piece, a layer.
+    pub fn child(self, place: u64) -> Self {
+        Self { dropout: self.dropout.map(|seed| seed.child(place)), ..self }
+    }
+}
 
 /// Sequences packed one after the other, without padding.
 #[derive(Debug, Clone)]
@@ -16,17 +32,17 @@ pub struct EncoderInput {
     pub ids: Arc<[u32]>,
     /// Where each sequence lies, and how many of its first tokens can be attended to.
     pub segments: Segments,
-    /// Seed of dropout in training; none means no dropout.
-    pub dropout: Option<DropoutSeed>,
+    /// Dropout and precision.
+    pub options: EncodeOptions,
 }
 
 impl EncoderInput {
     /// Packs sequences in their order.
-    pub fn new(sequences: &[TokenSequence], dropout: Option<DropoutSeed>) -> Self {
+    pub fn new(sequences: &[TokenSequence], options: EncodeOptions) -> Self {
         Self {
             ids: sequences.iter().flat_map(|sequence| sequence.ids.iter().copied()).collect(),
             segments: Segments::new(sequences.iter().map(|sequence| (sequence.len(), sequence.attended))),
-            dropout,
+            options,
         }
     }
 }

@@ -5,7 +5,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{Dropout, KernelBackend, layer_norm, linear, linear_gelu, residual_layer_norm};
+use colbert_kernels::{Dropout, KernelBackend, Map, Precision, layer_norm, linear, residual_layer_norm};
 
 /// `x W^T + b`.
 #[derive(Module, Debug)]
@@ -20,18 +20,25 @@ impl<B: KernelBackend> Linear<B> {
     /// # Shapes
     /// - input: `[tokens, in]`
     /// - output: `[tokens, out]`
-    pub fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
-        linear(input, self.weight.val(), self.bias.as_ref().map(Param::val))
+    pub fn forward(&self, input: Tensor<B, 2>, precision: Precision) -> Tensor<B, 2> {
+        linear(input, self.weight.val(), self.bias.as_ref().map(Param::val), precision)
     }
 
-    /// The same, and GELU by the error function after it, as BERT was trained with.
-    ///
-    /// # Panics
-    /// If there is no bias.
-    pub(crate) fn forward_gelu(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
-        let bias = self.bias.as_ref().expect("the layer before a GELU has a bias in every BERT");
-        linear_gelu(input, self.weight.val(), bias.val())
+    /// Weight and bias of a map that has a bias, as every one of BERT's has.
+    fn map(&self) -> Map<Tensor<B, 2>, Tensor<B, 1>> {
+        let bias = self.bias.as_ref().expect("the maps of a feed-forward network have a bias");
+        Map { weight: self.weight.val(), bias: bias.val() }
     }
+}
+
+/// `down(gelu(up(input)))`, GELU by the error function.
+pub(crate) fn feed_forward<B: KernelBackend>(
+    input: Tensor<B, 2>,
+    up: &Linear<B>,
+    down: &Linear<B>,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    colbert_kernels::feed_forward(input, up.map(), down.map(), precision)
 }
 
 /// A table of vectors, looked up by id.

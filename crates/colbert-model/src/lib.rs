@@ -29,7 +29,7 @@ pub use bert::{Bert, BertConfig};
 pub use colbert::Colbert;
 pub use dropout::DropoutSeed;
 pub use embeddings::{Embeddings, maxsim};
-pub use encoder::{Encoder, EncoderInput};
+pub use encoder::{EncodeOptions, Encoder, EncoderInput};
 pub use error::ModelError;
 pub use export::{Export, export};
 pub use layers::Linear;

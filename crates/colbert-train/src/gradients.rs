@@ -3,8 +3,8 @@
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::backend::Backend;
 use burn::tensor::{ElementConversion, Tensor};
-use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{Colbert, DropoutSeed, Embeddings, TokenSequence};
+use colbert_kernels::{KernelAutodiffBackend, Precision};
+use colbert_model::{Colbert, DropoutSeed, Embeddings, EncodeOptions, TokenSequence};
 
 use crate::batch::{Batch, BatchPart};
 use crate::objective::{Loss, Objective};
@@ -72,6 +72,8 @@ pub struct GradientPlan {
     pub cached: bool,
     /// Seed of the run, for dropout.
     pub seed: u64,
+    /// Format of the factors of the encoder's matrix products.
+    pub precision: Precision,
 }
 
 /// Loss and gradient of a batch. Dropout depends only on the seed, the step and the piece.
@@ -82,17 +84,18 @@ pub fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     plan: GradientPlan,
     device: &B::Device,
 ) -> (BatchLoss, GradientsParams) {
-    let step_seed = DropoutSeed::new(plan.seed).child(batch.step as u64);
+    let dropout = Some(DropoutSeed::new(plan.seed).child(batch.step as u64));
+    let options = EncodeOptions { dropout, precision: plan.precision };
     if plan.cached {
-        return cached(model, &batch.parts[0], step_seed, objective, plan.accumsteps, device);
+        return cached(model, &batch.parts[0], options, objective, plan.accumsteps, device);
     }
     let count = batch.parts.len() as f64;
     let mut gradients = GradientsAccumulator::new();
     let mut sum: Option<BatchLoss> = None;
     for (piece, part) in batch.parts.iter().enumerate() {
-        let seed = step_seed.child(piece as u64);
-        let queries = model.encode_with_dropout(&part.queries, Some(seed.child(0)), device);
-        let documents = model.encode_with_dropout(&part.documents, Some(seed.child(1)), device);
+        let own = options.child(piece as u64);
+        let queries = model.encode_with(&part.queries, own.child(0), device);
+        let documents = model.encode_with(&part.documents, own.child(1), device);
         let loss = objective.loss(&queries, &documents, &part.targets);
         let values = BatchLoss::of(&loss);
         let backward = loss.total.div_scalar(count).backward();
@@ -114,14 +117,12 @@ pub fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
 fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     model: &Colbert<B, E>,
     part: &BatchPart,
-    step_seed: DropoutSeed,
+    options: EncodeOptions,
     objective: &dyn Objective<B>,
     accumsteps: usize,
     device: &B::Device,
 ) -> (BatchLoss, GradientsParams) {
-    let encode = |piece: &[TokenSequence], place: usize| {
-        model.encode_with_dropout(piece, Some(step_seed.child(place as u64)), device)
-    };
+    let encode = |piece: &[TokenSequence], place: usize| model.encode_with(piece, options.child(place as u64), device);
     let [queries, documents] = [&part.queries, &part.documents].map(|texts| pieces(texts, accumsteps));
     let detached = |pieces: &[&[TokenSequence]], first: usize| -> Vec<Embeddings<B>> {
         pieces.iter().enumerate().map(|(i, piece)| encode(piece, first + i).detached()).collect()

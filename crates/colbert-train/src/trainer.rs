@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::module::AutodiffModule;
 use colbert_config::{IbScope, Metric, Plan, TrainOptions};
 use colbert_data::{EvaluationSet, TrainingSet};
-use colbert_kernels::KernelAutodiffBackend;
+use colbert_kernels::{KernelAutodiffBackend, Precision};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, named_parameters};
 
 use crate::adamw::{AdamW, clip_factor, gradient_norm};
@@ -102,6 +102,10 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
             accumsteps: plan.accumsteps,
             cached: reaches_across && plan.accumsteps > 1,
             seed: options.seed,
+            precision: match plan.precision {
+                colbert_config::Precision::Bf16 => Precision::Bf16,
+                _ => Precision::F32,
+            },
         };
         let mut batcher = Batcher::new(self.set, self.tokenizer, plan, options, gradient_plan.cached)?;
         let schedule = Schedule::new(plan, options);

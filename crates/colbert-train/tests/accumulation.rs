@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use colbert_config::{IbScope, TrainOptions, resolve};
+use colbert_kernels::Precision;
 use colbert_model::{named_parameters, replace_parameters};
 use colbert_train::{BatchLoss, Batcher, ColbertObjective, GradientPlan, batch_gradients};
 
@@ -30,7 +31,7 @@ fn gradients(model: &Model, options: &TrainOptions) -> (BatchLoss, std::collecti
     let objective = ColbertObjective::from(options);
     let cached = options.ib_scope == IbScope::Batch && options.accumsteps > 1 && options.use_ib_negatives;
     let batch = Batcher::new(&set, &tokenizer, &plan, options, cached).unwrap().batch(0).unwrap();
-    let plan = GradientPlan { accumsteps: options.accumsteps, cached, seed: 5 };
+    let plan = GradientPlan { accumsteps: options.accumsteps, cached, seed: 5, precision: Precision::F32 };
     let (loss, gradients) = batch_gradients(model, &batch, &objective, plan, &device());
     (loss, gradients_by_name(model, &gradients))
 }
@@ -96,7 +97,7 @@ fn cached_gradients_with_dropout_are_the_slope_of_the_loss() {
     let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
     assert!((slope - length).abs() < 0.02 * length, "slope {slope}, gradient {length}");
     assert_eq!(gradients(&model, &options).0, gradients(&model, &options).0, "the same seed drops out the same");
-    let other = GradientPlan { accumsteps: 4, cached: true, seed: 6 };
+    let other = GradientPlan { accumsteps: 4, cached: true, seed: 6, precision: Precision::F32 };
     let set = training_set(&lines("triples.jsonl")[..8]);
     let (_, tokenizer) = tiny(&options, None);
     let batch =
@@ -116,7 +117,7 @@ fn defect_36_known_positives_of_a_query_are_not_its_negatives() {
         let (model, tokenizer) = tiny(&options, None);
         let batch = Batcher::new(&set, &tokenizer, &plan, &options, true).unwrap().batch(0).unwrap();
         assert_eq!(batch.parts[0].documents.len(), 6, "documents that occur twice are encoded once");
-        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0 };
+        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0, precision: Precision::F32 };
         let targets = batch.parts[0].targets.clone();
         let scores = {
             let queries = model.encode(&batch.parts[0].queries, &device());

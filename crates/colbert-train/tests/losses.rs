@@ -7,6 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 use colbert_config::{TrainOptions, resolve};
+use colbert_kernels::Precision;
 use colbert_model::{Weights, maxsim, parameter_names};
 use colbert_train::{Batcher, ColbertObjective, GradientPlan, batch_gradients, gradient_norm};
 use serde_json::Value;
@@ -86,7 +87,7 @@ fn every_variant() {
             }
         }
 
-        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0 };
+        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0, precision: Precision::F32 };
         let (loss, gradients) = batch_gradients(&model, &batch, &ColbertObjective::from(&options), plan, &device());
         let close = |what: &str, found: f64, expected: f64, tolerance: f64| {
             assert!((found - expected).abs() <= tolerance, "{name}, {what}: {found} instead of {expected}");

@@ -3,6 +3,7 @@
 //! Tolerances are those of `parity/README.md`, measured there as the spread of correct arithmetic.
 
 use colbert_config::resolve;
+use colbert_kernels::Precision;
 use colbert_model::Weights;
 use colbert_train::{
     AdamW, Batcher, ColbertObjective, GradientPlan, Schedule, batch_gradients, clip_factor, gradient_norm,
@@ -42,7 +43,8 @@ fn replay(name: &str, tolerance: &Tolerance) {
     let mut batcher = Batcher::new(&set, &tokenizer, &plan, &options, false).unwrap();
     let schedule = Schedule::new(&plan, &options);
     let mut optimizer = AdamW::new(options.weight_decay);
-    let gradient_plan = GradientPlan { accumsteps: options.accumsteps, cached: false, seed: options.seed };
+    let gradient_plan =
+        GradientPlan { accumsteps: options.accumsteps, cached: false, seed: options.seed, precision: Precision::F32 };
     for (step, expected) in steps.iter().enumerate() {
         let at = |what: &str| format!("{name}, step {step}, {what}");
         let batch = batcher.batch(step).unwrap();

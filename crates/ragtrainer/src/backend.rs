@@ -1,7 +1,7 @@
 //! Which backends are compiled in, and how a name becomes one. The only file with backend `cfg`s.
 
 use burn::backend::Autodiff;
-use colbert_kernels::KernelAutodiffBackend;
+use colbert_kernels::{KernelAutodiffBackend, Kernels};
 
 use crate::error::Error;
 
@@ -44,6 +44,19 @@ impl Backend {
             ["cuda", ..] => Err(Error::BackendNotBuilt { found: found(), available: AVAILABLE, feature: "cuda" }),
             _ => Err(Error::UnknownBackend { found: found(), available: AVAILABLE }),
         }
+    }
+
+    /// Whether products of bfloat16 are faster here than those of float32.
+    pub fn has_bf16(self) -> bool {
+        struct Ask;
+        impl Job for Ask {
+            type Output = bool;
+
+            fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> bool {
+                B::InnerBackend::has_bf16(device)
+            }
+        }
+        self.run(Ask)
     }
 
     /// Runs a job on this backend.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use burn::module::AutodiffModule;
-use colbert_config::{ArtifactMetadata, EvaluationOptions, Metric, Options, Plan, resolve};
+use colbert_config::{ArtifactMetadata, EvaluationOptions, Metric, Options, Plan, Precision, TrainOptions, resolve};
 use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
@@ -79,6 +79,8 @@ pub struct Preview {
     pub parameters: usize,
     /// Where it runs.
     pub backend: Backend,
+    /// Whether bfloat16 was asked for and is not to be had there.
+    pub falls_back: bool,
 }
 
 impl fmt::Display for Preview {
@@ -91,6 +93,9 @@ impl fmt::Display for Preview {
         if !self.loaded.ignored.is_empty() {
             write!(f, ", ignored: {}", self.loaded.ignored.join(", "))?;
         }
+        if self.falls_back {
+            write!(f, "\nbfloat16 was asked for, but this device has no faster products for it: float32 it is")?;
+        }
         write!(f, "\n{}", self.plan)
     }
 }
@@ -102,7 +107,7 @@ impl fmt::Display for Preview {
 pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
     options.validate()?;
     let backend = Backend::from_name(&options.backend)?;
-    let plan = resolve(&options.train, set.examples.len())?;
+    let plan = plan(options, backend, set)?;
     let start = Start::read(options)?;
     struct Load<'a> {
         start: &'a Start,
@@ -117,7 +122,18 @@ pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
         }
     }
     let (loaded, parameters) = backend.run(Load { start: &start, options })?;
-    Ok(Preview { plan, loaded, parameters, backend })
+    let falls_back = options.train.precision == Precision::Bf16 && plan.precision != Precision::Bf16;
+    Ok(Preview { plan, loaded, parameters, backend, falls_back })
+}
+
+/// The plan on a backend: the precision is one that the device gains by.
+fn plan(options: &Options, backend: Backend, set: &TrainingSet) -> Result<Plan, Error> {
+    let precision = match options.train.precision {
+        Precision::F32 => Precision::F32,
+        Precision::Auto | Precision::Bf16 if backend.has_bf16() => Precision::Bf16,
+        Precision::Auto | Precision::Bf16 => Precision::F32,
+    };
+    Ok(resolve(&TrainOptions { precision, ..options.train.clone() }, set.examples.len())?)
 }
 
 /// Trains and measures.
@@ -131,7 +147,7 @@ pub fn train(options: &Options, data: RunData<'_>, observer: &mut dyn Observer) 
         return Err(Error::NotSet { option: "output", hint });
     }
     let backend = Backend::from_name(&options.backend)?;
-    let plan = resolve(&options.train, data.set.examples.len())?;
+    let plan = plan(options, backend, data.set)?;
     let start = Start::read(options)?;
     RunFolder::check(&options.output, options.overwrite)?;
     backend.run(TrainJob { options, data, plan, start, observer })

@@ -6,9 +6,9 @@ use crate::attention::{AttentionPlan, scale};
 use crate::dropout::DropoutRow;
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::level::{Level, exp, for_each_level, largest, multiply_add, sum};
-use crate::flex::matmul::{View, transpose};
+use crate::flex::pack::{Source, View, pairs_of_row, transpose};
 use crate::flex::parallel::for_each_block;
-use crate::flex::tile::{Begin, Left, Product, Right, Size};
+use crate::flex::tile::{Begin, Format, Left, Product, Right, Size};
 use crate::segments::Segment;
 
 /// Query rows in a block: a multiple of every level's rows of a tile.
@@ -98,9 +98,11 @@ fn dot_body<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
     sum(a.len(), |i| a[i] * b[i])
 }
 
-/// One head of one sequence in a packed tensor.
+/// One head of one sequence in a packed tensor, and how its factors are laid out.
 #[derive(Clone, Copy)]
 struct Head {
+    level: Level,
+    format: Format,
     segment: Segment,
     head: usize,
     /// Numbers of a token, of all heads.
@@ -119,50 +121,153 @@ impl Head {
         &of[self.offset() + position * self.stride..][..self.size]
     }
 
-    /// The tokens from `position` on as the rows of a left factor.
-    fn left(&self, of: &[f32], level: Level, position: usize) -> Left {
-        let start = of[self.offset() + position * self.stride..].as_ptr();
-        Left { start, group: level.rows() * self.stride, row: self.stride, step: 1 }
+    /// Numbers that [`left`](Self::left) needs to write to.
+    fn left_size(&self) -> usize {
+        match self.format {
+            Format::Single => 0,
+            Format::Pairs => ROWS * self.format.steps(self.size),
+        }
+    }
+
+    /// `count` tokens from `position` on as the rows of a left factor, which lies in `of` or in `aside`.
+    fn left(&self, of: &[f32], position: usize, count: usize, aside: &mut [f32]) -> Left {
+        let rows = self.level.rows();
+        match self.format {
+            Format::Single => {
+                let start = of[self.offset() + position * self.stride..].as_ptr();
+                Left { start, group: rows * self.stride, row: self.stride, step: 1 }
+            }
+            Format::Pairs => {
+                let steps = self.format.steps(self.size);
+                for (i, to) in aside.chunks_exact_mut(steps).take(count).enumerate() {
+                    pairs_of_row(self.level, self.row(of, position + i), to);
+                }
+                Left { start: aside.as_ptr(), group: rows * steps, row: steps, step: 1 }
+            }
+        }
     }
 
     /// Numbers that [`as_rows`](Self::as_rows) of `tokens` tokens takes.
-    fn rows_size(&self, level: Level, tokens: usize) -> usize {
-        tokens * self.size.next_multiple_of(level.columns())
+    fn rows_size(&self, tokens: usize) -> usize {
+        self.format.steps(tokens) * self.size.next_multiple_of(self.level.columns())
     }
 
     /// Packs the first `tokens` tokens as the rows of a right factor.
-    fn as_rows(&self, of: &[f32], level: Level, tokens: usize, to: &mut [f32]) -> Right {
-        let width = level.columns();
-        for (first, to) in (0..self.size).step_by(width).zip(to.chunks_exact_mut(tokens * width)) {
-            let from = View { data: &of[self.offset() + first..], row: 1, column: self.stride };
-            transpose(from, width.min(self.size - first), tokens, to, width);
+    fn as_rows(&self, of: &[f32], tokens: usize, to: &mut [f32]) -> Right {
+        let (width, steps) = (self.level.columns(), self.format.steps(tokens));
+        assert!(to.len() >= self.rows_size(tokens), "room for the rows");
+        let source = Source {
+            level: self.level,
+            format: self.format,
+            data: &of[self.offset()..],
+            stride: self.stride,
+            depth: tokens,
+            columns: self.size,
+        };
+        for step in 0..steps {
+            // SAFETY: a step of each panel, for which there is room.
+            unsafe { source.spread(step, width, to.as_mut_ptr().add(step * width), steps * width) };
         }
-        Right { start: to.as_ptr(), panel: tokens * width, step: width }
+        Right { start: to.as_ptr(), panel: steps * width, step: width }
     }
 
     /// Numbers that [`as_columns`](Self::as_columns) of `tokens` tokens takes.
-    fn columns_size(&self, level: Level, tokens: usize) -> usize {
-        tokens.next_multiple_of(level.columns()) * self.size
+    fn columns_size(&self, tokens: usize) -> usize {
+        tokens.next_multiple_of(self.level.columns()) * self.format.steps(self.size)
     }
 
     /// Packs the first `tokens` tokens as the columns of a right factor.
-    fn as_columns(&self, of: &[f32], level: Level, tokens: usize, to: &mut [f32]) -> Right {
-        let width = level.columns();
-        for (first, to) in (0..tokens).step_by(width).zip(to.chunks_exact_mut(width * self.size)) {
-            let from = View { data: &of[self.offset() + first * self.stride..], row: self.stride, column: 1 };
-            transpose(from, width.min(tokens - first), self.size, to, width);
+    fn as_columns(&self, of: &[f32], tokens: usize, to: &mut [f32]) -> Right {
+        let (width, steps) = (self.level.columns(), self.format.steps(self.size));
+        let mut pairs = match self.format {
+            Format::Single => None,
+            Format::Pairs => Some(Buffer::<f32>::new(width * steps)),
+        };
+        for (first, to) in (0..tokens).step_by(width).zip(to.chunks_exact_mut(width * steps)) {
+            let count = width.min(tokens - first);
+            let from = match &mut pairs {
+                None => View { data: &of[self.offset() + first * self.stride..], row: self.stride, column: 1 },
+                Some(pairs) => {
+                    for (i, to) in pairs.chunks_exact_mut(steps).take(count).enumerate() {
+                        pairs_of_row(self.level, self.row(of, first + i), to);
+                    }
+                    View::rows(pairs, steps)
+                }
+            };
+            transpose(from, count, steps, to, width);
         }
-        Right { start: to.as_ptr(), panel: width * self.size, step: width }
+        Right { start: to.as_ptr(), panel: width * steps, step: width }
+    }
+
+    /// Numbers that the weights of a block of rows take as a left factor, `wide` of them in a row.
+    fn weights_size(&self, wide: usize) -> usize {
+        match self.format {
+            Format::Single => 0,
+            Format::Pairs => ROWS.div_ceil(2) * wide,
+        }
+    }
+
+    /// `rows` rows of weights, of which `attended` count, as the rows of a left factor.
+    fn weights_left(&self, weights: &[f32], wide: usize, rows: usize, attended: usize, aside: &mut [f32]) -> Left {
+        let group = self.level.rows();
+        match self.format {
+            Format::Single => Left { start: weights.as_ptr(), group: group * wide, row: wide, step: 1 },
+            Format::Pairs => {
+                let steps = self.format.steps(attended);
+                for (row, to) in weights.chunks_exact(wide).take(rows).zip(aside.chunks_exact_mut(steps)) {
+                    pairs_of_row(self.level, &row[..attended], to);
+                }
+                Left { start: aside.as_ptr(), group: group * steps, row: steps, step: 1 }
+            }
+        }
+    }
+
+    /// The same, rows and columns exchanged.
+    fn weights_turned(&self, weights: &[f32], wide: usize, rows: usize, aside: &mut [f32]) -> Left {
+        let group = self.level.rows();
+        let start = match self.format {
+            Format::Single => weights.as_ptr(),
+            Format::Pairs => {
+                let Self { level, format, .. } = *self;
+                let source = Source { level, format, data: weights, stride: wide, depth: rows, columns: wide };
+                for (step, to) in aside.chunks_exact_mut(wide).take(format.steps(rows)).enumerate() {
+                    // SAFETY: one place as wide as a row.
+                    unsafe { source.spread(step, wide, to.as_mut_ptr(), wide) };
+                }
+                aside.as_ptr()
+            }
+        };
+        Left { start, group, row: 1, step: wide }
+    }
+
+    /// `left right`, this head's format.
+    ///
+    /// # Safety
+    /// As [`Level::multiply`].
+    unsafe fn multiply(&self, size: Size, left: Left, right: Right, result: Product, from: Begin) {
+        // SAFETY: the caller's promise.
+        unsafe { self.level.multiply(self.format, size, left, right, result, from) }
     }
 }
 
 /// Calls `work` on every head of every sequence.
-fn for_each_head(plan: &AttentionPlan, stride: usize, work: impl Fn(Head) + Sync + Send) {
+fn for_each_head(level: Level, plan: &AttentionPlan, stride: usize, work: impl Fn(Head) + Sync + Send) {
     let (segments, heads) = (plan.segments.as_slice(), plan.heads);
+    let format = Format::of(plan.precision, level);
     for_each_block(segments.len() * heads, 1, |own| {
         let (segment, head) = (segments[own.start / heads], own.start % heads);
-        work(Head { segment, head, stride, size: stride / heads });
+        work(Head { level, format, segment, head, stride, size: stride / heads });
     });
+}
+
+/// Cuts `all` into parts of these sizes.
+fn parts<const N: usize>(all: &mut [f32], sizes: [usize; N]) -> [&mut [f32]; N] {
+    let mut rest = all;
+    sizes.map(|size| {
+        let (own, others) = std::mem::take(&mut rest).split_at_mut(size);
+        rest = others;
+        own
+    })
 }
 
 /// The factors of a query's weights.
@@ -182,21 +287,26 @@ pub(crate) fn attention(level: Level, [query, key, value]: [&[f32]; 3], plan: &A
     let mut output = Buffer::new(query.len());
     let mut log_sum_exp = Buffer::new(tokens * plan.heads);
     let (to, logs) = (Shared::new(&mut output), Shared::new(&mut log_sum_exp));
-    for_each_head(plan, stride, |head| {
+    for_each_head(level, plan, stride, |head| {
         let Segment { start, length, attended } = head.segment;
         let wide = attended.next_multiple_of(level.columns());
-        let (of_keys, of_values) = (head.columns_size(level, attended), head.rows_size(level, attended));
-        let mut scratch = Buffer::<f32>::new(of_keys + of_values + ROWS * wide);
-        let (keys, rest) = scratch.split_at_mut(of_keys);
-        let (values, weights) = rest.split_at_mut(of_values);
-        let keys = head.as_columns(key, level, attended, keys);
-        let values = head.as_rows(value, level, attended, values);
+        let sizes = [
+            head.columns_size(attended),
+            head.rows_size(attended),
+            ROWS * wide,
+            head.left_size(),
+            head.weights_size(wide),
+        ];
+        let mut scratch = Buffer::<f32>::new(sizes.iter().sum());
+        let [keys, values, weights, aside, weights_aside] = parts(&mut scratch, sizes);
+        let keys = head.as_columns(key, attended, keys);
+        let values = head.as_rows(value, attended, values);
         for first in (0..length).step_by(ROWS) {
             let rows = ROWS.min(length - first);
-            let size = Size { rows, columns: wide, depth: head.size };
+            let size = Size { rows, columns: wide, depth: head.format.steps(head.size) };
             let result = Product { start: weights.as_mut_ptr(), row: wide };
             // SAFETY: `rows` tokens of the query, packed keys up to `wide` columns, and as many weights.
-            unsafe { level.multiply(size, head.left(query, level, first), keys, result, Begin::Zero) };
+            unsafe { head.multiply(size, head.left(query, first, rows, aside), keys, result, Begin::Zero) };
             let mut sums = [0.0; ROWS];
             for (i, row) in weights.chunks_exact_mut(wide).take(rows).enumerate() {
                 let factors = row_factors(plan, head, first + i);
@@ -205,12 +315,12 @@ pub(crate) fn attention(level: Level, [query, key, value]: [&[f32]; 3], plan: &A
                 // SAFETY: this token and head's own place.
                 unsafe { *logs.at((start + first + i) * plan.heads + head.head) = most + total.ln() };
             }
-            let size = Size { rows, columns: head.size, depth: attended };
-            let left = Left { start: weights.as_ptr(), group: level.rows() * wide, row: wide, step: 1 };
+            let size = Size { rows, columns: head.size, depth: head.format.steps(attended) };
+            let left = head.weights_left(weights, wide, rows, attended, weights_aside);
             let offset = head.offset() + first * stride;
             // SAFETY: `rows` rows of weights, packed values, and the numbers of these tokens and this head, which no
             // other head writes.
-            unsafe { level.multiply(size, left, values, Product { start: to.at(offset), row: stride }, Begin::Zero) };
+            unsafe { head.multiply(size, left, values, Product { start: to.at(offset), row: stride }, Begin::Zero) };
             for (i, total) in sums.iter().take(rows).enumerate() {
                 // SAFETY: as above.
                 let row = unsafe { std::slice::from_raw_parts_mut(to.at(offset + i * stride), head.size) };
@@ -248,39 +358,37 @@ pub(crate) fn gradient(
     assert_eq!(back.log_sum_exp.len(), tokens * plan.heads, "a log-sum-exp for each token and head");
     let mut found = [(); 3].map(|()| Buffer::new(query.len()));
     let [of_query, of_key, of_value] = found.each_mut().map(|buffer| Shared::new(buffer));
-    for_each_head(plan, stride, |head| {
+    for_each_head(level, plan, stride, |head| {
         let Segment { start, length, attended } = head.segment;
         let wide = attended.next_multiple_of(level.columns());
         let sizes = [
-            head.columns_size(level, attended),
-            head.columns_size(level, attended),
-            head.rows_size(level, attended),
-            head.rows_size(level, length),
-            head.rows_size(level, length),
+            head.columns_size(attended),
+            head.columns_size(attended),
+            head.rows_size(attended),
+            head.rows_size(length),
+            head.rows_size(length),
             ROWS * wide,
             ROWS * wide,
+            head.left_size(),
+            head.weights_size(wide),
         ];
         let mut scratch = Buffer::<f32>::new(sizes.iter().sum());
-        let mut rest = &mut scratch[..];
-        let [key_columns, value_columns, key_rows, query_rows, gradient_rows, weights, products] = sizes.map(|size| {
-            let (own, others) = std::mem::take(&mut rest).split_at_mut(size);
-            rest = others;
-            own
-        });
-        let key_columns = head.as_columns(key, level, attended, key_columns);
-        let value_columns = head.as_columns(value, level, attended, value_columns);
-        let key_rows = head.as_rows(key, level, attended, key_rows);
-        let query_rows = head.as_rows(query, level, length, query_rows);
-        let gradient_rows = head.as_rows(back.gradient, level, length, gradient_rows);
+        let [key_columns, value_columns, key_rows, query_rows, gradient_rows, weights, products, aside, weights_aside] =
+            parts(&mut scratch, sizes);
+        let key_columns = head.as_columns(key, attended, key_columns);
+        let value_columns = head.as_columns(value, attended, value_columns);
+        let key_rows = head.as_rows(key, attended, key_rows);
+        let query_rows = head.as_rows(query, length, query_rows);
+        let gradient_rows = head.as_rows(back.gradient, length, gradient_rows);
         for first in (0..length).step_by(ROWS) {
             let rows = ROWS.min(length - first);
-            let size = Size { rows, columns: wide, depth: head.size };
+            let size = Size { rows, columns: wide, depth: head.format.steps(head.size) };
             // SAFETY: `rows` tokens of query and gradient, packed factors up to `wide` columns, and as many results.
             unsafe {
                 let result = Product { start: weights.as_mut_ptr(), row: wide };
-                level.multiply(size, head.left(query, level, first), key_columns, result, Begin::Zero);
+                head.multiply(size, head.left(query, first, rows, aside), key_columns, result, Begin::Zero);
                 let result = Product { start: products.as_mut_ptr(), row: wide };
-                level.multiply(size, head.left(back.gradient, level, first), value_columns, result, Begin::Zero);
+                head.multiply(size, head.left(back.gradient, first, rows, aside), value_columns, result, Begin::Zero);
             }
             let both = weights.chunks_exact_mut(wide).zip(products.chunks_exact_mut(wide));
             for (i, (weights, products)) in both.take(rows).enumerate() {
@@ -292,22 +400,23 @@ pub(crate) fn gradient(
                 let (weights, products) = (&mut weights[..attended], &mut products[..attended]);
                 gradient_row(level, weights, products, log_sum_exp, mean, scale(head.size), factors);
             }
-            let width = level.columns();
             let from = if first == 0 { Begin::Zero } else { Begin::Result };
-            let across = Size { rows: attended, columns: head.size, depth: rows };
-            let along = Size { rows, columns: head.size, depth: attended };
-            let turned = |start: *const f32| Left { start, group: level.rows(), row: 1, step: wide };
-            // SAFETY: `rows` rows of `attended` weights and products, packed factors from row `first` on, and the
-            // numbers of this sequence and head, which no other head writes.
+            let across = Size { rows: attended, columns: head.size, depth: head.format.steps(rows) };
+            let along = Size { rows, columns: head.size, depth: head.format.steps(attended) };
+            // SAFETY: `rows` rows of `attended` weights and products, packed factors from row `first` on, which is even,
+            // and the numbers of this sequence and head, which no other head writes.
             unsafe {
-                let begin = |right: Right| Right { start: right.start.add(first * width), ..right };
+                let begin =
+                    |right: Right| Right { start: right.start.add(head.format.steps(first) * right.step), ..right };
+                let left = head.weights_turned(weights, wide, rows, weights_aside);
                 let result = Product { start: of_value.at(head.offset()), row: stride };
-                level.multiply(across, turned(weights.as_ptr()), begin(gradient_rows), result, from);
+                head.multiply(across, left, begin(gradient_rows), result, from);
+                let left = head.weights_turned(products, wide, rows, weights_aside);
                 let result = Product { start: of_key.at(head.offset()), row: stride };
-                level.multiply(across, turned(products.as_ptr()), begin(query_rows), result, from);
-                let left = Left { start: products.as_ptr(), group: level.rows() * wide, row: wide, step: 1 };
+                head.multiply(across, left, begin(query_rows), result, from);
+                let left = head.weights_left(products, wide, rows, attended, weights_aside);
                 let result = Product { start: of_query.at(head.offset() + first * stride), row: stride };
-                level.multiply(along, left, key_rows, result, Begin::Zero);
+                head.multiply(along, left, key_rows, result, Begin::Zero);
             }
         }
         // Tokens that nothing attends to.
@@ -331,6 +440,7 @@ mod tests {
     use crate::attention::{Attended, composed, composed_gradient};
     use crate::dropout::Dropout;
     use crate::flex::testing::{close, flat, matrix, random, slope, wide};
+    use crate::precision::Precision;
     use crate::segments::Segments;
 
     /// Outputs are means of numbers below 1, gradients sums of a few dozen.
@@ -377,7 +487,12 @@ mod tests {
         for (case, (sequences, heads, size)) in cases.into_iter().enumerate() {
             for probability in [0.0, 0.25] {
                 let dropout = Dropout { probability, seed: case as u64 };
-                let plan = AttentionPlan { segments: Segments::new(sequences.clone()), heads, dropout };
+                let plan = AttentionPlan {
+                    segments: Segments::new(sequences.clone()),
+                    heads,
+                    dropout,
+                    precision: Precision::F32,
+                };
                 let (tokens, columns) = (plan.segments.tokens(), heads * size);
                 let count = tokens * columns;
                 let qkv = random(3 * count, case);
@@ -413,9 +528,51 @@ mod tests {
         }
     }
 
+    /// bfloat16 has 8 significant bits, so that a factor is off by up to 1/512; values and gradients are below 2, and the
+    /// errors of a sum mostly cancel.
+    const BF16_ERROR: f64 = 2e-2;
+
+    #[test]
+    fn bfloat16_is_float32_up_to_rounding() {
+        for level in Level::available() {
+            for (sequences, heads, size) in [
+                (vec![(1, 1), (3, 2), (40, 40)], 2, 32),
+                (vec![(33, 5), (17, 17)], 3, 7),
+                (vec![(131, 131), (2, 1)], 1, 64),
+            ] {
+                for probability in [0.0, 0.25] {
+                    let segments = Segments::new(sequences.clone());
+                    let count = segments.tokens() * heads * size;
+                    let dropout = Dropout { probability, seed: 3 };
+                    let single = AttentionPlan { segments, heads, dropout, precision: Precision::F32 };
+                    let half = AttentionPlan { precision: Precision::Bf16, ..single.clone() };
+                    let parts: [Vec<f32>; 4] = std::array::from_fn(|i| random(count, 5 + i));
+                    let all = |plan: &AttentionPlan| {
+                        let [output, log_sum_exp] = attention(level, [&parts[0], &parts[1], &parts[2]], plan);
+                        let back = Back { output: &output, log_sum_exp: &log_sum_exp, gradient: &parts[3] };
+                        let gradients = gradient(level, [&parts[0], &parts[1], &parts[2]], back, plan);
+                        let mut all = vec![output.to_vec(), log_sum_exp.to_vec()];
+                        all.extend(gradients.map(|gradient| gradient.to_vec()));
+                        all
+                    };
+                    let (found, exact) = (all(&half), all(&single));
+                    for (found, exact) in found.iter().zip(&exact) {
+                        close(found, &wide(exact), BF16_ERROR, &format!("{level:?}, {size} numbers, {probability}"));
+                    }
+                    assert_eq!(found != exact, level.has_bf16(), "rounded where the processor has bfloat16");
+                }
+            }
+        }
+    }
+
     #[test]
     fn large_products_do_not_overflow() {
-        let plan = AttentionPlan { segments: Segments::new([(50, 50)]), heads: 1, dropout: Dropout::NONE };
+        let plan = AttentionPlan {
+            segments: Segments::new([(50, 50)]),
+            heads: 1,
+            dropout: Dropout::NONE,
+            precision: Precision::F32,
+        };
         let qkv: Vec<f32> = random(50 * 8, 1).iter().map(|x| x * 1e3).collect();
         for level in Level::available() {
             let [output, log_sum_exp] = attention(level, [&qkv, &qkv, &qkv], &plan);

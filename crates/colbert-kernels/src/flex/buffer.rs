@@ -7,7 +7,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout as TensorLayout};
@@ -15,9 +15,6 @@ use burn_std::{AllocationController, AllocationProperty, Bytes};
 
 /// A cache line, so that no vector load straddles two.
 const ALIGNMENT: usize = 64;
-
-/// Idle bytes that the pool keeps at most; the longest idle are given back first.
-const MAX_IDLE_BYTES: usize = 1 << 30;
 
 /// Buffers smaller than this are not worth keeping.
 const MIN_POOLED_BYTES: usize = 1 << 14;
@@ -53,34 +50,74 @@ impl Drop for Block {
     }
 }
 
-/// Idle blocks, longest idle first.
-static POOL: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+/// Blocks that wait to be used again. They never make the process larger than it was when most blocks were in use: beyond
+/// that, the longest idle are given back to the system.
+struct Pool {
+    /// Longest idle first.
+    idle: Vec<Block>,
+    idle_bytes: usize,
+    used_bytes: usize,
+    /// Most bytes that were ever in use.
+    peak_bytes: usize,
+}
+
+static POOL: Mutex<Pool> = Mutex::new(Pool::new());
+
+impl Pool {
+    const fn new() -> Self {
+        Self { idle: Vec::new(), idle_bytes: 0, used_bytes: 0, peak_bytes: 0 }
+    }
+
+    fn lock() -> MutexGuard<'static, Self> {
+        POOL.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle block of this size, or larger by up to a quarter: batches differ a little in their number of tokens.
+    fn take(&mut self, bytes: usize) -> Option<Block> {
+        let fits = (0..self.idle.len()).filter(|&i| (bytes..=bytes + bytes / 4).contains(&self.idle[i].bytes));
+        let block = self.idle.remove(fits.min_by_key(|&i| self.idle[i].bytes)?);
+        self.idle_bytes -= block.bytes;
+        self.used_bytes += block.bytes;
+        Some(block)
+    }
+
+    /// Counts a new block as used, and gives up idle ones for it.
+    fn grow(&mut self, bytes: usize) {
+        self.used_bytes += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.used_bytes);
+        let mut excess = (self.used_bytes + self.idle_bytes).saturating_sub(self.peak_bytes);
+        let mut freed = 0;
+        while excess > 0 && freed < self.idle.len() {
+            let bytes = self.idle[freed].bytes;
+            excess = excess.saturating_sub(bytes);
+            self.idle_bytes -= bytes;
+            freed += 1;
+        }
+        self.idle.drain(..freed);
+    }
+
+    fn give_back(&mut self, block: Block) {
+        self.used_bytes -= block.bytes;
+        self.idle_bytes += block.bytes;
+        self.idle.push(block);
+    }
+}
 
 fn take(bytes: usize) -> Block {
     if bytes >= MIN_POOLED_BYTES {
-        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        // A block may be larger by a quarter: batches differ a little in their number of tokens.
-        let fits = (0..pool.len()).filter(|&i| (bytes..=bytes + bytes / 4).contains(&pool[i].bytes));
-        if let Some(i) = fits.min_by_key(|&i| pool[i].bytes) {
-            return pool.remove(i);
+        let mut pool = Pool::lock();
+        if let Some(block) = pool.take(bytes) {
+            return block;
         }
+        pool.grow(bytes);
     }
     Block::new(bytes)
 }
 
 fn give_back(block: Block) {
-    if block.bytes < MIN_POOLED_BYTES {
-        return;
+    if block.bytes >= MIN_POOLED_BYTES {
+        Pool::lock().give_back(block);
     }
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    pool.push(block);
-    let mut idle: usize = pool.iter().map(|block| block.bytes).sum();
-    let mut freed = 0;
-    while idle > MAX_IDLE_BYTES {
-        idle -= pool[freed].bytes;
-        freed += 1;
-    }
-    pool.drain(..freed);
 }
 
 /// Numbers of type `f32` or `i32` in pooled memory; it goes back to the pool when the last tensor of it is dropped.
@@ -198,22 +235,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_tensor_s_memory_is_used_again() {
-        // A length that no other test asks for.
-        let length = 987_653;
-        let mut buffer = Buffer::<f32>::new(length);
+    fn a_tensor_shares_its_buffer_until_the_last_copy_is_dropped() {
+        let mut buffer = Buffer::<f32>::new(50_000);
         buffer.fill(3.0);
-        let start = buffer.as_ptr();
-        assert_eq!(start as usize % ALIGNMENT, 0);
-        let tensor = buffer.into_tensor([length]);
+        assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0);
+        let tensor = buffer.into_tensor([50_000]);
         let copy = tensor.clone();
         drop(tensor);
-        assert_eq!(copy.as_slice::<f32>().unwrap()[length - 1], 3.0);
-        let other = Buffer::<f32>::new(length);
-        assert_ne!(other.as_ptr(), start);
-        drop(copy);
-        assert_eq!(Buffer::<f32>::new(length).as_ptr(), start);
-        drop(other);
+        assert_eq!(copy.as_slice::<f32>().unwrap()[49_999], 3.0);
+    }
+
+    #[test]
+    fn idle_blocks_are_used_again_and_never_add_to_the_peak() {
+        let mut pool = Pool::new();
+        let size = |units: usize| units * MIN_POOLED_BYTES;
+        let get = |pool: &mut Pool, units| {
+            pool.take(size(units)).unwrap_or_else(|| {
+                pool.grow(size(units));
+                Block::new(size(units))
+            })
+        };
+        let (a, b) = (get(&mut pool, 8), get(&mut pool, 4));
+        let start = a.start;
+        pool.give_back(a);
+        assert_eq!(pool.idle_bytes, size(8));
+        let again = get(&mut pool, 7);
+        assert_eq!(again.start, start, "a block that is larger by less than a quarter");
+        pool.give_back(again);
+        let small = get(&mut pool, 5);
+        assert_eq!(
+            (pool.used_bytes, pool.idle_bytes, pool.peak_bytes),
+            (size(9), 0, size(12)),
+            "8 idle would make it 17"
+        );
+        pool.give_back(b);
+        pool.give_back(small);
+        let large = get(&mut pool, 12);
+        assert_eq!((pool.used_bytes, pool.idle_bytes, pool.peak_bytes), (size(12), 0, size(12)));
+        pool.give_back(large);
     }
 
     #[test]

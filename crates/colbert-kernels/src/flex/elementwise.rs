@@ -19,6 +19,11 @@ for_each_level! {
 }
 
 for_each_level! {
+    /// `gelu[i] = gelu(input[i])`, and `gradient[i] *= gelu'(input[i])`
+    fn gelu_both_block(input: &[f32], gelu: &mut [f32], gradient: &mut [f32]) = gelu_both_body
+}
+
+for_each_level! {
     /// `output[i] = input[i] * row.factor(i)`
     fn dropout_row(row: DropoutRow, input: &[f32], output: &mut [f32]) = dropout_body
 }
@@ -36,6 +41,15 @@ fn gelu_gradient_body<const FUSED: bool>(input: &[f32], gradient: &[f32], output
     for ((output, input), gradient) in output.iter_mut().zip(input).zip(gradient) {
         let (below, density) = normal::<FUSED>(*input);
         *output = gradient * multiply_add::<FUSED>(*input, density, below);
+    }
+}
+
+#[inline(always)]
+fn gelu_both_body<const FUSED: bool>(input: &[f32], gelu: &mut [f32], gradient: &mut [f32]) {
+    for ((input, gelu), gradient) in input.iter().zip(gelu).zip(gradient) {
+        let (below, density) = normal::<FUSED>(*input);
+        *gelu = input * below;
+        *gradient *= multiply_add::<FUSED>(*input, density, below);
     }
 }
 
@@ -86,6 +100,20 @@ pub(crate) fn gelu_gradient(level: Level, input: &[f32], gradient: &[f32]) -> Bu
     output
 }
 
+/// GELU of the input; `gradient` becomes the input's.
+pub(crate) fn gelu_with_gradient(level: Level, input: &[f32], gradient: &mut [f32]) -> Buffer {
+    assert_eq!(input.len(), gradient.len(), "input and gradient");
+    let mut gelu = Buffer::new(input.len());
+    let (output, gradient) = (Shared::new(&mut gelu), Shared::new(gradient));
+    for_each_block(input.len(), BLOCK, |own| {
+        // SAFETY: this block's own elements of each.
+        let [output, gradient] = [output, gradient]
+            .map(|numbers| unsafe { std::slice::from_raw_parts_mut(numbers.at(own.start), own.len()) });
+        gelu_both_block(level, &input[own], output, gradient);
+    });
+    gelu
+}
+
 pub(crate) fn dropout(level: Level, input: &[f32], columns: usize, dropout: Dropout) -> Buffer {
     let mut output = Buffer::new(input.len());
     let shared = Shared::new(&mut output);
@@ -131,6 +159,12 @@ mod tests {
         for level in Level::available() {
             close(&gelu(level, &input), &exact, ERROR, &format!("gelu, {level:?}"));
             close(&gelu_gradient(level, &input, &gradient), &back, ERROR, &format!("derivative, {level:?}"));
+            let mut of_input = gradient.clone();
+            let again = gelu_with_gradient(level, &input, &mut of_input);
+            assert_eq!(
+                (&again[..], &of_input[..]),
+                (&gelu(level, &input)[..], &gelu_gradient(level, &input, &gradient)[..])
+            );
             let far = gelu(level, &[-1e30, -50.0, 50.0, 1e30]);
             assert_eq!(&far[..], [0.0, 0.0, 50.0, 1e30]);
         }

@@ -40,6 +40,15 @@ impl Level {
         levels
     }
 
+    /// Whether it has products of bfloat16 (AVX-512 BF16).
+    pub(crate) fn has_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx512 {
+            return is_x86_feature_detected!("avx512bf16");
+        }
+        false
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn has_avx2() -> bool {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")

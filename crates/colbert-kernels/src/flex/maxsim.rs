@@ -2,9 +2,9 @@
 
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::level::{Level, for_each_level, largest, multiply_add};
-use crate::flex::matmul::{View, transpose};
+use crate::flex::pack::{View, transpose};
 use crate::flex::parallel::for_each_block;
-use crate::flex::tile::{Begin, Left, Product, Right, Size};
+use crate::flex::tile::{Begin, Format, Left, Product, Right, Size};
 use crate::maxsim::{NEVER, ScoredTexts};
 
 /// Query tokens whose products with a document are held at once: a multiple of every level's rows of a tile.
@@ -101,7 +101,10 @@ fn find_best(
         let start = queries[block * ROWS * dim..].as_ptr();
         let left = Left { start, group: level.rows() * dim, row: dim, step: 1 };
         // SAFETY: these query tokens, packed document tokens up to `wide` columns, and as many products.
-        unsafe { level.multiply(size, left, right, Product { start: products.as_mut_ptr(), row: wide }, Begin::Zero) };
+        unsafe {
+            let result = Product { start: products.as_mut_ptr(), row: wide };
+            level.multiply(Format::Single, size, left, right, result, Begin::Zero);
+        }
         for ((products, best), winner) in products.chunks_exact(wide).zip(best).zip(winners) {
             let (most, place) = first_largest(level, &products[..rows.len()]);
             *best = most;

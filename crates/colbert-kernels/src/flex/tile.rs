@@ -1,6 +1,7 @@
 //! The innermost product: a few rows times two vectors of columns, held in registers.
 
 use crate::flex::level::Level;
+use crate::precision::Precision;
 
 /// Vectors of columns that a tile is wide.
 const VECTORS: usize = 2;
@@ -92,6 +93,56 @@ x86_vector!(
     _mm256_add_ps
 );
 
+/// Sixteen pairs of bfloat16 as a factor, sixteen float32 as a sum.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Pairs(std::arch::x86_64::__m512);
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for Pairs {
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        use std::arch::x86_64::{_mm512_castsi512_ps, _mm512_set1_epi32};
+        // SAFETY: the caller's promise; only code compiled for the processor at hand uses this type. A pair is moved
+        // as an integer, as it need not be a number when taken for a float32.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(*from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { std::arch::x86_64::_mm512_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as above.
+        unsafe { std::arch::x86_64::_mm512_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: as above.
+        Self(unsafe { std::arch::x86_64::_mm512_setzero_ps() })
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, by: Self, to: Self) -> Self {
+        use std::arch::x86_64::{__m512bh, _mm512_dpbf16_ps};
+        use std::mem::transmute;
+        // SAFETY: as above; the two types are 512 bits of which any are a value.
+        Self(unsafe { _mm512_dpbf16_ps(to.0, transmute::<_, __m512bh>(self.0), transmute::<_, __m512bh>(by.0)) })
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { std::arch::x86_64::_mm512_add_ps(self.0, other.0) })
+    }
+}
+
 impl Vector for [f32; 4] {
     const LANES: usize = 4;
 
@@ -164,7 +215,31 @@ pub(crate) struct Product {
     pub(crate) row: usize,
 }
 
-/// Rows, columns and depth of a product.
+/// What lies in 32 bits of a factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// A float32: a step of depth.
+    Single,
+    /// Two bfloat16, the first in the lower half: two steps of depth. Only [`Format::of`] gives it.
+    Pairs,
+}
+
+impl Format {
+    /// The format of a precision, as far as the processor has products for it.
+    pub(crate) fn of(precision: Precision, level: Level) -> Self {
+        if precision == Precision::Bf16 && level.has_bf16() { Self::Pairs } else { Self::Single }
+    }
+
+    /// Steps of 32 bits that a depth takes; the last pair may be half empty, that is zero.
+    pub(crate) fn steps(self, depth: usize) -> usize {
+        match self {
+            Self::Single => depth,
+            Self::Pairs => depth.div_ceil(2),
+        }
+    }
+}
+
+/// Rows, columns and depth of a product, depth in steps of the factors' format.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) rows: usize,
@@ -198,9 +273,23 @@ impl Level {
     /// `result = from + left right`, on one thread.
     ///
     /// # Safety
-    /// All elements of the factors must be readable, those of the right one up to a whole number of panels of columns;
+    /// The factors must be of this format. All of their elements must be readable, those of the right one up to a whole number of panels of columns;
     /// all elements of the result must be writable, and no one else may touch them.
-    pub(crate) unsafe fn multiply(self, size: Size, left: Left, right: Right, result: Product, from: Begin) {
+    pub(crate) unsafe fn multiply(
+        self,
+        format: Format,
+        size: Size,
+        left: Left,
+        right: Right,
+        result: Product,
+        from: Begin,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        unsafe fn avx512_bf16(size: Size, left: Left, right: Right, result: Product, from: Begin) {
+            // SAFETY: the caller's promise.
+            unsafe { panels::<Pairs, 12>(size, left, right, result, from) }
+        }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
         unsafe fn avx512(size: Size, left: Left, right: Right, result: Product, from: Begin) {
@@ -216,7 +305,10 @@ impl Level {
         match self {
             // SAFETY: the caller's promise; the processor has the level's instructions.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512(size, left, right, result, from) },
+            Self::Avx512 => match format {
+                Format::Single => unsafe { avx512(size, left, right, result, from) },
+                Format::Pairs => unsafe { avx512_bf16(size, left, right, result, from) },
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2(size, left, right, result, from) },

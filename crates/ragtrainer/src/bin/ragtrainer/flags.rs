@@ -80,6 +80,7 @@ const FLAGS: &[Flag] = &[
     flag(MORE, "ib-skip-known-positives", "train.ib_skip_known_positives", "BOOL", "A query's other positives are no negatives [default: true]"),
     flag(MORE, "distillation-alpha", "train.distillation_alpha", "X", "Factor on teacher scores [default: 1.0]"),
     flag(MORE, "ignore-scores", "train.ignore_scores", "BOOL", "Use labels though there are teacher scores [default: false]"),
+    flag(MORE, "precision", "train.precision", "NAME", "Factors of matrix products: f32, bf16, or auto: bf16 where it is faster [default: f32]"),
     flag(EVALUATION, "metric", "evaluation.metric", "NAME", "ndcg@K, mrr@K, recall@K, success@K [default: ndcg@10]"),
     flag(EVALUATION, "pool-size", "evaluation.pool_size", "N", "Rank dev queries against so many documents [default: all]"),
     flag(EVALUATION, "max-queries", "evaluation.max_queries", "N", "Use so many dev queries [default: all]"),
