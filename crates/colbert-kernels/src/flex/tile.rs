@@ -130,10 +130,13 @@ impl Vector for Pairs {
 
     #[inline(always)]
     fn multiply_add(self, by: Self, to: Self) -> Self {
-        use std::arch::x86_64::{__m512bh, _mm512_dpbf16_ps};
+        use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
         use std::mem::transmute;
         // SAFETY: as above; the two types are 512 bits of which any are a value.
-        Self(unsafe { _mm512_dpbf16_ps(to.0, transmute::<_, __m512bh>(self.0), transmute::<_, __m512bh>(by.0)) })
+        Self(unsafe {
+            let [a, b] = [self.0, by.0].map(|pairs| transmute::<__m512, __m512bh>(pairs));
+            _mm512_dpbf16_ps(to.0, a, b)
+        })
     }
 
     #[inline(always)]
@@ -303,10 +306,11 @@ impl Level {
             unsafe { panels::<std::arch::x86_64::__m256, 6>(size, left, right, result, from) }
         }
         match self {
-            // SAFETY: the caller's promise; the processor has the level's instructions.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => match format {
+                // SAFETY: the caller's promise; the processor has the level's instructions.
                 Format::Single => unsafe { avx512(size, left, right, result, from) },
+                // SAFETY: as above; only a processor that has them is asked for products of pairs.
                 Format::Pairs => unsafe { avx512_bf16(size, left, right, result, from) },
             },
             // SAFETY: as above.
