@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout as TensorLayout};
 use burn_std::{AllocationController, AllocationProperty, Bytes};
+use memmap2::MmapMut;
 
 /// A cache line, so that no vector load straddles two.
 const ALIGNMENT: usize = 64;
@@ -19,10 +20,15 @@ const ALIGNMENT: usize = 64;
 /// Buffers smaller than this are not worth keeping.
 const MIN_POOLED_BYTES: usize = 1 << 14;
 
+/// Memory from this size on is mapped: it goes back to the system whole, and may lie in huge pages.
+const MIN_MAPPED_BYTES: usize = 1 << 20;
+
 /// Memory of `bytes` bytes, all of them initialised.
 struct Block {
     start: NonNull<u8>,
     bytes: usize,
+    /// What the memory is part of, if it is not from the allocator.
+    map: Option<MmapMut>,
 }
 
 // SAFETY: a block owns its memory alone.
@@ -36,17 +42,33 @@ impl Block {
     }
 
     fn new(bytes: usize) -> Self {
+        if bytes >= MIN_MAPPED_BYTES {
+            return Self::mapped(bytes);
+        }
         let layout = Self::layout(bytes);
         // SAFETY: `bytes` is at least ALIGNMENT: see `Buffer::new`.
         let start = unsafe { alloc_zeroed(layout) };
-        Self { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), bytes }
+        Self { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), bytes, map: None }
+    }
+
+    fn mapped(bytes: usize) -> Self {
+        let mut map = MmapMut::map_anon(bytes).unwrap_or_else(|_| handle_alloc_error(Self::layout(bytes)));
+        #[cfg(target_os = "linux")]
+        if let Err(error) = map.advise(memmap2::Advice::HugePage) {
+            // A kernel without huge pages: slower by page faults, not wrong.
+            tracing::debug!(%error, "no huge pages");
+        }
+        let start = NonNull::new(map.as_mut_ptr()).expect("mapped memory is somewhere");
+        Self { start, bytes, map: Some(map) }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with the same layout.
-        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) }
+        if self.map.is_none() {
+            // SAFETY: allocated in `new` with the same layout.
+            unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) }
+        }
     }
 }
 
@@ -72,9 +94,10 @@ impl Pool {
         POOL.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle block of this size, or larger by up to a quarter: batches differ a little in their number of tokens.
+    /// An idle block of this size, or of the next: batches differ a little in their number of tokens.
     fn take(&mut self, bytes: usize) -> Option<Block> {
-        let fits = (0..self.idle.len()).filter(|&i| (bytes..=bytes + bytes / 4).contains(&self.idle[i].bytes));
+        let most = pooled_size(bytes + 1);
+        let fits = (0..self.idle.len()).filter(|&i| (bytes..=most).contains(&self.idle[i].bytes));
         let block = self.idle.remove(fits.min_by_key(|&i| self.idle[i].bytes)?);
         self.idle_bytes -= block.bytes;
         self.used_bytes += block.bytes;
@@ -103,13 +126,20 @@ impl Pool {
     }
 }
 
+/// Sizes that blocks of the pool have: eight to an octave, so that batches of a similar length share them.
+fn pooled_size(bytes: usize) -> usize {
+    bytes.next_multiple_of(1 << (bytes.ilog2() - 3))
+}
+
 fn take(bytes: usize) -> Block {
     if bytes >= MIN_POOLED_BYTES {
+        let bytes = pooled_size(bytes);
         let mut pool = Pool::lock();
         if let Some(block) = pool.take(bytes) {
             return block;
         }
         pool.grow(bytes);
+        return Block::new(bytes);
     }
     Block::new(bytes)
 }
@@ -248,30 +278,31 @@ mod tests {
     #[test]
     fn idle_blocks_are_used_again_and_never_add_to_the_peak() {
         let mut pool = Pool::new();
-        let size = |units: usize| units * MIN_POOLED_BYTES;
+        let size = |units: usize| units * MIN_POOLED_BYTES / 2;
         let get = |pool: &mut Pool, units| {
             pool.take(size(units)).unwrap_or_else(|| {
                 pool.grow(size(units));
                 Block::new(size(units))
             })
         };
-        let (a, b) = (get(&mut pool, 8), get(&mut pool, 4));
+        let (a, b) = (get(&mut pool, 16), get(&mut pool, 8));
         let start = a.start;
         pool.give_back(a);
-        assert_eq!(pool.idle_bytes, size(8));
-        let again = get(&mut pool, 7);
-        assert_eq!(again.start, start, "a block that is larger by less than a quarter");
+        assert_eq!(pool.idle_bytes, size(16));
+        assert!(pool.take(size(14)).is_none(), "a block two sizes larger");
+        let again = get(&mut pool, 15);
+        assert_eq!(again.start, start, "a block of the next size");
         pool.give_back(again);
-        let small = get(&mut pool, 5);
+        let small = get(&mut pool, 10);
         assert_eq!(
             (pool.used_bytes, pool.idle_bytes, pool.peak_bytes),
-            (size(9), 0, size(12)),
-            "8 idle would make it 17"
+            (size(18), 0, size(24)),
+            "16 idle would make it 34"
         );
         pool.give_back(b);
         pool.give_back(small);
-        let large = get(&mut pool, 12);
-        assert_eq!((pool.used_bytes, pool.idle_bytes, pool.peak_bytes), (size(12), 0, size(12)));
+        let large = get(&mut pool, 24);
+        assert_eq!((pool.used_bytes, pool.idle_bytes, pool.peak_bytes), (size(24), 0, size(24)));
         pool.give_back(large);
     }
 
