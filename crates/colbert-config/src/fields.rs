@@ -15,6 +15,7 @@ const TEXT: &str = "a text";
 const PATH: &str = "a path";
 const OPTIONAL_PATH: &str = "a path, or nothing";
 const LABEL: &str = "a word or a number";
+const OPTIONAL_SIZE: &str = "a size such as \"6GB\" or \"512MiB\", or \"auto\", or nothing";
 const STEPS: &str = "a number of steps or \"auto\"";
 
 /// Every option, sections separated by dots, with what it takes; in the order of the structs.
@@ -68,6 +69,7 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("train.distillation_alpha", NUMBER),
     ("train.ignore_scores", FLAG),
     ("train.precision", "f32, bf16 or auto"),
+    ("train.memory_limit", OPTIONAL_SIZE),
     ("evaluation.metric", "ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10"),
     ("evaluation.pool_size", OPTIONAL_WHOLE),
     ("evaluation.max_queries", OPTIONAL_WHOLE),
@@ -169,7 +171,7 @@ mod tests {
                 TEXT | PATH | OPTIONAL_PATH => json!("x"),
                 LABEL | WHOLE | OPTIONAL_WHOLE => json!(3),
                 _ if key.ends_with("metric") => json!("mrr@10"),
-                STEPS => json!("auto"),
+                STEPS | OPTIONAL_SIZE => json!("auto"),
                 words => json!(words.rsplit(" or ").next().unwrap().trim_matches('"')),
             };
             assert_eq!(interpret(key, &sample), Some(sample.clone()), "{key}");

@@ -29,6 +29,7 @@ mod columns;
 mod error;
 mod fields;
 mod layers;
+mod memory;
 mod metric;
 mod options;
 mod plan;
@@ -40,6 +41,7 @@ pub use auto::{AutoSteps, Warmup};
 pub use columns::{ColumnRole, ColumnRoles};
 pub use error::ConfigError;
 pub use layers::Layers;
+pub use memory::{Bytes, MemoryLimit};
 pub use metric::Metric;
 pub use options::{
     DataFormat, DataOptions, EvaluationOptions, IbScope, NegativeOptions, Options, Precision, TrainOptions,

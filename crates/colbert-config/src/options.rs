@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::auto::{AutoSteps, Warmup};
 use crate::columns::ColumnRoles;
+use crate::memory::MemoryLimit;
 use crate::metric::Metric;
 
 /// All options of a run: one section per concern, the same names in a file, in the environment and on the command line.
@@ -238,6 +239,9 @@ pub struct TrainOptions {
     /// Format of the factors of the encoder's matrix products; weights, sums and everything else are float32 in any case.
     /// `auto` is bfloat16 where the device has faster products for it. Default `f32`, the reference's.
     pub precision: Precision,
+    /// Memory that training may take. If a batch takes more, it is cut into the fewest micro-batches that fit, with the
+    /// gradient of the whole batch. Empty: `accumsteps` alone decides.
+    pub memory_limit: Option<MemoryLimit>,
 }
 
 impl Default for TrainOptions {
@@ -271,6 +275,7 @@ impl Default for TrainOptions {
             distillation_alpha: 1.0,
             ignore_scores: false,
             precision: Precision::F32,
+            memory_limit: None,
         }
     }
 }
@@ -389,7 +394,8 @@ mod tests {
                     "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
                     "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
                     "save_every": "auto", "ib_scope": "batch", "ib_skip_known_positives": true,
-                    "distillation_alpha": 1.0, "ignore_scores": false, "precision": "f32"
+                    "distillation_alpha": 1.0, "ignore_scores": false, "precision": "f32",
+                    "memory_limit": null
                 },
                 "evaluation": {
                     "metric": "ndcg@10", "pool_size": null, "max_queries": null, "seed": 5

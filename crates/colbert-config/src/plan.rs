@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::memory::Bytes;
 use crate::options::{IbScope, Precision};
 
 /// Share of the peak learning rate at the end of a run above which it "hardly falls".
@@ -47,6 +48,8 @@ pub struct Plan {
     pub dropout: Option<f64>,
     /// Format of the factors of the encoder's matrix products: float32 or bfloat16.
     pub precision: Precision,
+    /// Bytes of memory that training takes at most, where it is known: every text counted at its longest.
+    pub memory: Option<u64>,
 }
 
 impl fmt::Display for Plan {
@@ -139,6 +142,9 @@ impl Plan {
         }
         if self.precision == Precision::Bf16 {
             remarks.push("The encoder's matrix products take bfloat16 factors; all else is float32.".to_owned());
+        }
+        if let Some(memory) = self.memory {
+            remarks.push(format!("Takes at most about {} of memory.", Bytes(memory)));
         }
         remarks
     }

@@ -17,6 +17,8 @@ mod parallel;
 mod testing;
 mod tile;
 
+pub use buffer::release_idle_memory;
+
 use std::sync::Arc;
 
 use burn_flex::{Flex, FlexTensor};

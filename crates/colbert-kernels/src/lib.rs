@@ -29,6 +29,7 @@ pub use attention::{Attended, AttentionPlan, attention};
 pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
 pub use dropout::{Dropout, dropout};
 pub use embed::{Tables, TokenRows, embed};
+pub use flex::release_idle_memory;
 pub use gelu::gelu;
 pub use layer_norm::{Affine, NormGradients, Normalised, layer_norm, residual_layer_norm};
 pub use linear::{Map, feed_forward, linear};

@@ -1,5 +1,6 @@
 //! The gradient of a batch: directly, by micro-batches, or exactly across micro-batches with cached embeddings.
 
+use burn::module::AutodiffModule;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::backend::Backend;
 use burn::tensor::{ElementConversion, Tensor};
@@ -122,13 +123,18 @@ fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     accumsteps: usize,
     device: &B::Device,
 ) -> (BatchLoss, GradientsParams) {
-    let encode = |piece: &[TokenSequence], place: usize| model.encode_with(piece, options.child(place as u64), device);
     let [queries, documents] = [&part.queries, &part.documents].map(|texts| pieces(texts, accumsteps));
-    let detached = |pieces: &[&[TokenSequence]], first: usize| -> Vec<Embeddings<B>> {
-        pieces.iter().enumerate().map(|(i, piece)| encode(piece, first + i).detached()).collect()
+    // On the backend inside, as the history of a piece would stay in memory until the next backward.
+    let plain = model.valid();
+    let leaves = |pieces: &[&[TokenSequence]], first: usize| -> Vec<Embeddings<B>> {
+        let encode = |(i, piece): (usize, &&[TokenSequence])| {
+            let Embeddings { vectors, texts } = plain.encode_with(piece, options.child((first + i) as u64), device);
+            Embeddings { vectors: Tensor::from_inner(vectors).require_grad(), texts }
+        };
+        pieces.iter().enumerate().map(encode).collect()
     };
-    let query_leaves = detached(&queries, 0);
-    let document_leaves = detached(&documents, queries.len());
+    let query_leaves = leaves(&queries, 0);
+    let document_leaves = leaves(&documents, queries.len());
     let loss = objective.loss(
         &Embeddings::concatenated(&query_leaves),
         &Embeddings::concatenated(&document_leaves),
@@ -141,7 +147,8 @@ fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     let leaves = query_leaves.iter().chain(&document_leaves);
     for (place, (piece, leaf)) in queries.iter().chain(&documents).zip(leaves).enumerate() {
         let Some(gradient) = leaf.vectors.grad(&on_embeddings) else { continue };
-        let surrogate = (encode(piece, place).vectors * Tensor::from_inner(gradient)).sum();
+        let again = model.encode_with(piece, options.child(place as u64), device);
+        let surrogate = (again.vectors * Tensor::from_inner(gradient)).sum();
         gradients.accumulate(model, GradientsParams::from_grads(surrogate.backward(), model));
     }
     (values, gradients.grads())

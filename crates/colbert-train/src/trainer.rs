@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::module::AutodiffModule;
 use colbert_config::{IbScope, Metric, Plan, TrainOptions};
 use colbert_data::{EvaluationSet, TrainingSet};
-use colbert_kernels::{KernelAutodiffBackend, Precision};
+use colbert_kernels::{KernelAutodiffBackend, Precision, release_idle_memory};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, named_parameters};
 
 use crate::adamw::{AdamW, clip_factor, gradient_norm};
@@ -240,6 +240,8 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         best: &Option<(usize, Evaluation)>,
     ) -> Result<(), TrainError> {
         let Some(folder) = self.folder else { return Ok(()) };
+        // A checkpoint is put together beside what the step left.
+        release_idle_memory();
         let state = RunState::new(step, best.clone());
         let path = write_checkpoint(&folder.checkpoints(), model, optimizer, &state)?;
         prune_checkpoints(&folder.checkpoints(), KEEP_CHECKPOINTS)?;

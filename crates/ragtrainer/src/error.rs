@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use colbert_config::ConfigError;
+use colbert_config::{Bytes, ConfigError};
 use colbert_data::DataError;
 use colbert_model::ModelError;
 use colbert_train::TrainError;
+
+use crate::backend::Backend;
 
 /// An error of the facade.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,41 @@ pub enum Error {
         "there is no training data yet: call prepare_training_data, or load_training_data with a folder that was exported"
     )]
     NotPrepared,
+    /// No number of micro-batches makes training fit.
+    #[error(
+        "training cannot fit into {}: computed one query at a time it takes about {}; raise train.memory_limit, or lower train.batch_size, train.doc_maxlen or train.nway",
+        Bytes(*limit),
+        Bytes(*least)
+    )]
+    LimitTooLow {
+        /// Bytes allowed.
+        limit: u64,
+        /// Bytes needed with as many micro-batches as queries.
+        least: u64,
+    },
+    /// Micro-batches would make training fit, but they would change the loss.
+    #[error(
+        "training takes about {}, more than {}; with train.accumsteps = {accumsteps} it fits, but train.ib_scope = \"micro_batch\" makes that another loss: set it yourself, or use train.ib_scope = \"batch\"",
+        Bytes(*asked),
+        Bytes(*limit)
+    )]
+    LimitChangesLoss {
+        /// Bytes allowed.
+        limit: u64,
+        /// Bytes needed as asked for.
+        asked: u64,
+        /// Micro-batches with which it would fit.
+        accumsteps: usize,
+    },
+    /// "auto" was asked for where free memory cannot be read.
+    #[error("train.memory_limit = \"auto\" needs a Linux system; name a size instead, such as \"6GB\"")]
+    NoMemoryReading,
+    /// A limit for memory that is not this machine's.
+    #[error("train.memory_limit is for the flex backend; on {backend}, set train.accumsteps")]
+    LimitOfDevice {
+        /// The backend.
+        backend: Backend,
+    },
     /// Reading or writing failed.
     #[error("cannot {action} {}", path.display())]
     Io {

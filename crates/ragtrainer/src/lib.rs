@@ -35,12 +35,14 @@ mod backend;
 mod card;
 mod data_input;
 mod error;
+mod memory;
 mod session;
 mod trainer;
 
 pub use backend::{AVAILABLE, Backend, Job};
 pub use data_input::{LoadedData, RawInput, load, prepare_options, read_input};
 pub use error::Error;
+pub use memory::peak_memory;
 pub use session::{Outcome, Preview, RunData, TestResult, evaluate_directory, preview, train as train_with};
 pub use trainer::RagTrainer;
 

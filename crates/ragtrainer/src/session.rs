@@ -8,7 +8,8 @@ use colbert_config::{ArtifactMetadata, EvaluationOptions, Metric, Options, Plan,
 use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
-    Bert, Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, export,
+    Bert, Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, TrainingMemory,
+    export,
 };
 use colbert_train::{ColbertObjective, Dev, Evaluation, Event, Observer, RunFolder, TrainError, Training, evaluate};
 use serde::Serialize;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::backend::{Backend, Job};
 use crate::card::model_card;
 use crate::error::Error;
+use crate::memory::{peak_memory, within_limit};
 
 /// Ranking depth of the BM25 comparison: enough for every metric that is reported.
 const BM25_DEPTH: usize = 100;
@@ -55,6 +57,8 @@ pub struct Outcome {
     pub test: Option<TestResult>,
     /// Time spent in training steps, in seconds.
     pub training_seconds: f64,
+    /// Most bytes of memory that the process had at once, where the system counts them.
+    pub peak_memory: Option<u64>,
 }
 
 /// Three systems on the same test queries and documents.
@@ -107,8 +111,8 @@ impl fmt::Display for Preview {
 pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
     options.validate()?;
     let backend = Backend::from_name(&options.backend)?;
-    let plan = plan(options, backend, set)?;
     let start = Start::read(options)?;
+    let plan = start.plan(options, backend, set)?;
     struct Load<'a> {
         start: &'a Start,
         options: &'a Options,
@@ -126,16 +130,6 @@ pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
     Ok(Preview { plan, loaded, parameters, backend, falls_back })
 }
 
-/// The plan on a backend: the precision is one that the device gains by.
-fn plan(options: &Options, backend: Backend, set: &TrainingSet) -> Result<Plan, Error> {
-    let precision = match options.train.precision {
-        Precision::F32 => Precision::F32,
-        Precision::Auto | Precision::Bf16 if backend.has_bf16() => Precision::Bf16,
-        Precision::Auto | Precision::Bf16 => Precision::F32,
-    };
-    Ok(resolve(&TrainOptions { precision, ..options.train.clone() }, set.examples.len())?)
-}
-
 /// Trains and measures.
 ///
 /// # Errors
@@ -147,8 +141,8 @@ pub fn train(options: &Options, data: RunData<'_>, observer: &mut dyn Observer) 
         return Err(Error::NotSet { option: "output", hint });
     }
     let backend = Backend::from_name(&options.backend)?;
-    let plan = plan(options, backend, data.set)?;
     let start = Start::read(options)?;
+    let plan = start.plan(options, backend, data.set)?;
     RunFolder::check(&options.output, options.overwrite)?;
     backend.run(TrainJob { options, data, plan, start, observer })
 }
@@ -198,6 +192,23 @@ impl Start {
         let settings = ColbertSettings::from(&options.train);
         let tokenizer = pretrained.tokenizer(&settings)?;
         Ok(Self { pretrained, settings, tokenizer })
+    }
+
+    /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
+    fn plan(&self, options: &Options, backend: Backend, set: &TrainingSet) -> Result<Plan, Error> {
+        let precision = match options.train.precision {
+            Precision::Auto | Precision::Bf16 if backend.has_bf16() => Precision::Bf16,
+            _ => Precision::F32,
+        };
+        let train = TrainOptions { precision, ..options.train.clone() };
+        if backend != Backend::Flex {
+            return match train.memory_limit {
+                Some(_) => Err(Error::LimitOfDevice { backend }),
+                None => Ok(resolve(&train, set.examples.len())?),
+            };
+        }
+        let (train, bytes) = within_limit(&train, TrainingMemory::of(&self.pretrained.config, train.dim))?;
+        Ok(Plan { memory: Some(bytes), ..resolve(&train, set.examples.len())? })
     }
 
     fn model<B: KernelAutodiffBackend>(
@@ -272,6 +283,7 @@ impl Job for TrainJob<'_> {
             dev,
             test,
             training_seconds: trained.training_seconds,
+            peak_memory: peak_memory(),
         };
         write_outcome(&outcome, &folder)?;
         Ok(outcome)

@@ -144,6 +144,14 @@ fn take(bytes: usize) -> Block {
     Block::new(bytes)
 }
 
+/// Gives the memory of tensors that were dropped back to the system. Worth it before something that needs much memory of
+/// another kind; the next tensors take new memory.
+pub fn release_idle_memory() {
+    let mut pool = Pool::lock();
+    pool.idle_bytes = 0;
+    pool.idle.clear();
+}
+
 fn give_back(block: Block) {
     if block.bytes >= MIN_POOLED_BYTES {
         Pool::lock().give_back(block);

@@ -81,6 +81,7 @@ const FLAGS: &[Flag] = &[
     flag(MORE, "distillation-alpha", "train.distillation_alpha", "X", "Factor on teacher scores [default: 1.0]"),
     flag(MORE, "ignore-scores", "train.ignore_scores", "BOOL", "Use labels though there are teacher scores [default: false]"),
     flag(MORE, "precision", "train.precision", "NAME", "Factors of matrix products: f32, bf16, or auto: bf16 where it is faster [default: f32]"),
+    flag(MORE, "memory-limit", "train.memory_limit", "SIZE", "Cut batches so that training takes at most this, such as 6GB, or auto"),
     flag(EVALUATION, "metric", "evaluation.metric", "NAME", "ndcg@K, mrr@K, recall@K, success@K [default: ndcg@10]"),
     flag(EVALUATION, "pool-size", "evaluation.pool_size", "N", "Rank dev queries against so many documents [default: all]"),
     flag(EVALUATION, "max-queries", "evaluation.max_queries", "N", "Use so many dev queries [default: all]"),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ragtrainer::config::Options;
+use ragtrainer::config::{Bytes, Options};
 use ragtrainer::{LoadedData, Outcome, RunData, load, preview, train_with};
 
 use crate::flags::OptionFlags;
@@ -87,6 +87,7 @@ fn print_outcome(outcome: &Outcome, options: &Options) {
         Some(_) => {}
         None => println!("There were no dev queries, so the best model is simply the last one."),
     }
-    println!("training took {}", clock(Duration::from_secs_f64(outcome.training_seconds)));
+    let memory = outcome.peak_memory.map_or_else(String::new, |bytes| format!("; peak memory {}", Bytes(bytes)));
+    println!("training took {}{memory}", clock(Duration::from_secs_f64(outcome.training_seconds)));
     println!("best model: {}", outcome.best.display());
 }

@@ -1,0 +1,99 @@
+//! Sizes of memory, in words and in bytes.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Units by their symbols, the larger ones first. Powers of 1000, and of 1024 with an i.
+const UNITS: [(&str, u64); 6] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+];
+
+/// How much memory training may take: `"6GB"`, `"512MiB"`, or `"auto"` for most of what is free when the run starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// Most of what is free.
+    Auto,
+    /// Bytes.
+    Bytes(u64),
+}
+
+impl<'de> Deserialize<'de> for MemoryLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("auto") {
+            return Ok(Self::Auto);
+        }
+        let parse = |(symbol, unit): (&str, u64)| {
+            let start = text.len().checked_sub(symbol.len())?;
+            let (number, end) = (text.get(..start)?, text.get(start..)?);
+            let number: f64 = number.trim().parse().ok().filter(|_| end.eq_ignore_ascii_case(symbol))?;
+            (number.is_finite() && number > 0.0).then(|| Self::Bytes((number * unit as f64) as u64))
+        };
+        let expected = "a size with its unit, such as \"6GB\" or \"512MiB\", or \"auto\"";
+        UNITS.into_iter().find_map(parse).ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(text), &expected))
+    }
+}
+
+impl Serialize for MemoryLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Bytes(bytes) => {
+                let whole = UNITS.into_iter().find(|(_, unit)| *bytes >= *unit && bytes.is_multiple_of(*unit));
+                let (symbol, unit) = whole.unwrap_or(("MB", 1_000_000));
+                serializer.collect_str(&format_args!("{}{symbol}", *bytes as f64 / unit as f64))
+            }
+        }
+    }
+}
+
+/// Bytes in words: `2.7 GB`, `340 MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 as f64 {
+            bytes if bytes >= 1e9 => write!(f, "{:.1} GB", bytes / 1e9),
+            bytes => write!(f, "{:.0} MB", bytes / 1e6),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_str, to_string};
+
+    #[test]
+    fn limits_are_sizes_or_auto() {
+        for (text, bytes) in [
+            ("\"6GB\"", 6_000_000_000),
+            ("\"1.5 gb\"", 1_500_000_000),
+            ("\"512MiB\"", 512 << 20),
+            ("\"3GiB\"", 3 << 30),
+        ] {
+            let limit: MemoryLimit = from_str(text).unwrap();
+            assert_eq!(limit, MemoryLimit::Bytes(bytes), "{text}");
+            assert_eq!(from_str::<MemoryLimit>(&to_string(&limit).unwrap()).unwrap(), limit, "{text}");
+        }
+        assert_eq!(from_str::<MemoryLimit>("\"Auto\"").unwrap(), MemoryLimit::Auto);
+        for text in ["\"6\"", "6", "\"GB\"", "\"-1GB\"", "\"0GB\"", "\"nanGB\"", "\"sixGB\"", "\"\"", "true", "\"6€\""]
+        {
+            assert!(from_str::<MemoryLimit>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_in_words() {
+        assert_eq!(Bytes(2_712_912_000).to_string(), "2.7 GB");
+        assert_eq!(Bytes(340_400_000).to_string(), "340 MB");
+    }
+}

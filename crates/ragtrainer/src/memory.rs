@@ -1,0 +1,108 @@
+//! Fitting a run into memory: the smallest number of micro-batches that does.
+
+use colbert_config::{IbScope, MemoryLimit, TrainOptions};
+use colbert_model::TrainingMemory;
+
+use crate::error::Error;
+
+/// Of the memory that is free when a run starts, how much `"auto"` takes.
+const SHARE: f64 = 0.8;
+
+/// The options with as many micro-batches as the limit asks for, and the bytes the run then takes at most: every text
+/// is counted at its longest.
+///
+/// # Errors
+/// A limit that no number of micro-batches meets, or one that micro-batches would meet at the price of another loss.
+pub(crate) fn within_limit(options: &TrainOptions, need: TrainingMemory) -> Result<(TrainOptions, u64), Error> {
+    let with = |accumsteps: usize| TrainOptions { accumsteps, ..options.clone() };
+    let bytes = |accumsteps: usize| {
+        let (queries, documents) =
+            (options.batch_size * options.query_maxlen, options.batch_size * options.nway * options.doc_maxlen);
+        let cached = accumsteps > 1 && options.use_ib_negatives && options.ib_scope == IbScope::Batch;
+        // Cached embeddings are made of queries and of documents in turn, micro-batches of both at once.
+        let at_once = if cached { queries.max(documents) } else { queries + documents };
+        need.bytes(queries + documents, at_once.div_ceil(accumsteps))
+    };
+    let asked = bytes(options.accumsteps);
+    let limit = match options.memory_limit {
+        None => return Ok((options.clone(), asked)),
+        Some(MemoryLimit::Bytes(bytes)) => bytes,
+        Some(MemoryLimit::Auto) => (available()? as f64 * SHARE) as u64,
+    };
+    let fits = (options.accumsteps..=options.batch_size)
+        .filter(|accumsteps| options.batch_size.is_multiple_of(*accumsteps))
+        .find(|accumsteps| bytes(*accumsteps) <= limit);
+    match fits {
+        Some(accumsteps) if accumsteps == options.accumsteps => Ok((options.clone(), asked)),
+        Some(accumsteps) if options.use_ib_negatives && options.ib_scope == IbScope::MicroBatch => {
+            Err(Error::LimitChangesLoss { limit, asked, accumsteps })
+        }
+        Some(accumsteps) => Ok((with(accumsteps), bytes(accumsteps))),
+        None => Err(Error::LimitTooLow { limit, least: bytes(options.batch_size) }),
+    }
+}
+
+/// Bytes that the system could give to a new program.
+fn available() -> Result<u64, Error> {
+    status("/proc/meminfo", "MemAvailable:").ok_or(Error::NoMemoryReading)
+}
+
+/// Most bytes of memory that this process had at once, where the system counts them.
+pub fn peak_memory() -> Option<u64> {
+    status("/proc/self/status", "VmHWM:")
+}
+
+/// A line of kilobytes in a file that Linux makes up.
+fn status(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEED: TrainingMemory = TrainingMemory { parameters: 1_000, per_token: 1_000, per_embedding: 10 };
+
+    /// The program itself, which every run needs.
+    const PROGRAM: u64 = 250_000_000;
+
+    fn options(limit: u64) -> TrainOptions {
+        let memory_limit = Some(MemoryLimit::Bytes(limit));
+        TrainOptions { batch_size: 8, query_maxlen: 10, doc_maxlen: 100, memory_limit, ..TrainOptions::default() }
+    }
+
+    #[test]
+    fn micro_batches_are_as_few_as_fit() {
+        // 80 query tokens and 1,600 document tokens, 10 bytes each beside what is held at once.
+        for (limit, accumsteps, bytes) in
+            [(1_701_800, 1, 1_701_800), (1_701_799, 2, 823_800), (500_000, 4, 423_800), (300_000, 8, 223_800)]
+        {
+            let (chosen, needed) = within_limit(&options(PROGRAM + limit), NEED).unwrap();
+            assert_eq!((chosen.accumsteps, needed), (accumsteps, PROGRAM + bytes), "{limit}");
+        }
+    }
+
+    #[test]
+    fn more_micro_batches_than_asked_for_but_never_fewer() {
+        let asked = TrainOptions { accumsteps: 4, ..options(PROGRAM + 5_000_000) };
+        assert_eq!(within_limit(&asked, NEED).unwrap().0.accumsteps, 4);
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_met_names_the_nearest() {
+        let error = within_limit(&options(PROGRAM), NEED).unwrap_err().to_string();
+        assert!(error.contains("250 MB") && error.contains("lower train.batch_size"), "{error}");
+        let micro = TrainOptions { ib_scope: IbScope::MicroBatch, ..options(PROGRAM + 500_000) };
+        let error = within_limit(&micro, NEED).unwrap_err().to_string();
+        assert!(error.contains("accumsteps = 4"), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_is_read() {
+        assert!(available().unwrap() > 1_000_000);
+        assert!(peak_memory().unwrap() > 1_000_000);
+    }
+}
