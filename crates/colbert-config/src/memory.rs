@@ -34,7 +34,7 @@ impl<'de> Deserialize<'de> for MemoryLimit {
             let start = text.len().checked_sub(symbol.len())?;
             let (number, end) = (text.get(..start)?, text.get(start..)?);
             let number: f64 = number.trim().parse().ok().filter(|_| end.eq_ignore_ascii_case(symbol))?;
-            (number.is_finite() && number > 0.0).then(|| Self::Bytes((number * unit as f64) as u64))
+            (number.is_finite() && number > 0.0).then_some(Self::Bytes((number * unit as f64) as u64))
         };
         let expected = "a size with its unit, such as \"6GB\" or \"512MiB\", or \"auto\"";
         UNITS.into_iter().find_map(parse).ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(text), &expected))
