@@ -8,7 +8,9 @@ use ragtrainer::config::{TrainOptions, resolve};
 use ragtrainer::model::ColbertSettings;
 use ragtrainer::model::kernels::{KernelAutodiffBackend, Kernels, Precision};
 use ragtrainer::train::{AdamW, Batcher, ColbertObjective, GradientPlan, batch_gradients, clip_factor, gradient_norm};
-use ragtrainer_benches::{Size, backend, describe, group, measure, quick, tokenizer, training_set, untrained};
+use ragtrainer_benches::{
+    Size, Work, backend, describe, group, measure, print_share, product_rate, quick, tokenizer, training_set, untrained,
+};
 
 struct TrainStep<'a>(&'a mut Criterion);
 
@@ -40,13 +42,19 @@ impl Job for TrainStep<'_> {
             let gradient_plan = GradientPlan { accumsteps: 1, cached: false, seed: options.seed, precision };
             let mut model = Some(untrained::<B>(size, options.dim, dropout, device));
             let mut optimizer = AdamW::<B::InnerBackend>::new(options.weight_decay);
-            measure(&mut group, id, &[("triples", batch_size), ("tokens", tokens)], || {
+            let median = measure(&mut group, id, &[("triples", batch_size), ("tokens", tokens)], || {
                 let before = model.take().expect("the last step gave it back");
                 let (_, gradients) = batch_gradients(&before, &batch, &objective, gradient_plan, device);
                 let factor = clip_factor(gradient_norm(&before, &gradients), options.clip_norm);
                 model = Some(optimizer.step(before, gradients, options.learning_rate, factor));
                 B::sync(device).expect("the device answers");
             });
+            if let Some(seconds) = median {
+                let config = size.config(dropout);
+                let texts = batch.parts[0].queries.iter().chain(&batch.parts[0].documents);
+                let peak = product_rate::<B::InnerBackend>(tokens, &config, precision, device);
+                print_share(id, Work::of_training(texts, &config, options.dim), seconds, peak);
+            }
         }
         group.finish();
     }

@@ -8,6 +8,8 @@ use burn::tensor::backend::{Backend, BackendTypes};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 
+use crate::work::Work;
+
 /// Samples of a bench; criterion takes no fewer.
 const SAMPLES: usize = 10;
 
@@ -46,8 +48,14 @@ pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a,
 }
 
 /// Measures `work`, which must wait for the device before it returns. `units` says what one call does, such as 32
-/// triples and 8,123 tokens; criterion reports the first, and a line with the median of all follows.
-pub fn measure(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, units: &[(&str, usize)], mut work: impl FnMut()) {
+/// triples and 8,123 tokens; criterion reports the first, and a line with the median of all follows. Gives that median in
+/// seconds, unless the command line left this bench out.
+pub fn measure(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: &str,
+    units: &[(&str, usize)],
+    mut work: impl FnMut(),
+) -> Option<f64> {
     let mut seconds = Vec::new();
     group.throughput(Throughput::Elements(units[0].1 as u64));
     group.bench_function(id, |bencher| {
@@ -64,13 +72,25 @@ pub fn measure(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, units: &[(&st
     // Warm-up comes first; nothing is there if a filter on the command line left this bench out.
     let mut measured = seconds.split_off(seconds.len().saturating_sub(SAMPLES));
     if measured.is_empty() {
-        return;
+        return None;
     }
     measured.sort_by(f64::total_cmp);
     let median = measured[measured.len() / 2];
     let rates: Vec<String> =
         units.iter().map(|(unit, count)| format!("{} {unit}/s", rate(*count as f64 / median))).collect();
     println!("{id}: {}", rates.join(", "));
+    Some(median)
+}
+
+/// Prints which share of the rate at which matrix products alone run a bench reaches.
+pub fn print_share(id: &str, work: Work, seconds: f64, peak: f64) {
+    let rate = work.operations / seconds;
+    println!(
+        "{id}: {:.0} GFLOP/s of useful products, {:.0} % of {:.0} GFLOP/s for the products of the linear maps alone",
+        rate / 1e9,
+        100.0 * rate / peak,
+        peak / 1e9
+    );
 }
 
 /// Three digits, in thousands or millions where it is long.

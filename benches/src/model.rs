@@ -26,7 +26,8 @@ pub enum Size {
 }
 
 impl Size {
-    fn config(self, dropout: bool) -> BertConfig {
+    /// The encoder's sizes; `dropout` means 0.1, as BERT was trained.
+    pub fn config(self, dropout: bool) -> BertConfig {
         let (layers, hidden, heads, wide, vocabulary) = match self {
             Self::Tiny => (2, 32, 2, 64, 11_000),
             Self::L3 => (3, 384, 12, 1536, VOCABULARY),

@@ -1,0 +1,60 @@
+//! How many operations a step has to do, and how fast a device does them at best.
+
+use std::time::Instant;
+
+use burn::tensor::{Distribution, Tensor};
+use ragtrainer::model::kernels::{Kernels, Precision, linear};
+use ragtrainer::model::{BertConfig, TokenSequence};
+
+/// Forward and two gradients.
+const PASSES: f64 = 3.0;
+
+/// Times that a product is measured; the fastest counts.
+const TRIALS: usize = 5;
+
+/// Useful floating-point operations of a training step: real tokens alone, nothing that is computed twice.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    /// Multiplications and additions of matrix products.
+    pub operations: f64,
+}
+
+impl Work {
+    /// Of encoding these texts and going back. MaxSim and all that is no matrix product are left out.
+    pub fn of_training<'a>(texts: impl Iterator<Item = &'a TokenSequence>, config: &BertConfig, dim: usize) -> Self {
+        let (hidden, wide) = (config.hidden_size as f64, config.intermediate_size as f64);
+        let layers = config.num_hidden_layers as f64;
+        let of_text = |text: &TokenSequence| {
+            let (tokens, attended) = (text.len() as f64, text.attended as f64);
+            let linear = layers * (4.0 * hidden * hidden + 2.0 * hidden * wide) + hidden * dim as f64;
+            let attention = layers * 2.0 * attended * hidden;
+            PASSES * 2.0 * tokens * (linear + attention)
+        };
+        Self { operations: texts.map(of_text).sum() }
+    }
+}
+
+/// Operations per second of the linear maps of a layer, forward and both gradients, each taken by itself at its fastest.
+pub fn product_rate<B: Kernels>(tokens: usize, config: &BertConfig, precision: Precision, device: &B::Device) -> f64 {
+    let random = |shape: [usize; 2]| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device);
+    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+    let (mut operations, mut seconds) = (0.0, 0.0);
+    for (times, size, out) in [(4.0, hidden, hidden), (1.0, hidden, wide), (1.0, wide, hidden)] {
+        let (input, weight, gradient) = (random([tokens, size]), random([out, size]), random([tokens, out]));
+        let primitive = |tensor: &Tensor<B, 2>| tensor.clone().into_primitive().tensor();
+        let forward = || drop(linear(input.clone(), weight.clone(), None, precision));
+        let of_input = || drop(B::linear_input_gradient(primitive(&gradient), primitive(&weight), precision));
+        let of_weight = || drop(B::linear_weight_gradient(primitive(&gradient), primitive(&input), precision));
+        for product in [&forward as &dyn Fn(), &of_input, &of_weight] {
+            let trial = |_| {
+                let start = Instant::now();
+                product();
+                B::sync(device).expect("the device answers");
+                start.elapsed().as_secs_f64()
+            };
+            operations += times * 2.0 * (tokens * size * out) as f64;
+            seconds += times * (0..TRIALS).map(trial).fold(f64::INFINITY, f64::min);
+        }
+    }
+    operations / seconds
+}
