@@ -12,6 +12,8 @@
 mod adamw;
 mod attention;
 mod backend;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod dropout;
 mod embed;
 mod flex;
@@ -27,6 +29,8 @@ mod segments;
 pub use adamw::{AdamW, Moments, adamw_step};
 pub use attention::{Attended, AttentionPlan, attention};
 pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
+#[cfg(feature = "cuda")]
+pub use cuda::{CudaMissing, probe_cuda};
 pub use dropout::{Dropout, dropout};
 pub use embed::{Tables, TokenRows, embed};
 pub use flex::release_idle_memory;

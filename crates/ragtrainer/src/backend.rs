@@ -31,18 +31,30 @@ impl Backend {
     /// The backend of a name: `auto`, `flex`, `cuda`, `cuda:1`.
     ///
     /// # Errors
-    /// A name that is unknown, or whose backend was not compiled in.
+    /// A name that is unknown, whose backend was not compiled in, or whose device is not to be had on this machine.
     pub fn from_name(name: &str) -> Result<Self, Error> {
         let found = || name.to_owned();
         match name.split(':').collect::<Vec<_>>().as_slice() {
             ["auto" | "flex"] => Ok(Self::Flex),
             #[cfg(feature = "cuda")]
-            ["cuda"] => Ok(Self::Cuda(0)),
+            ["cuda"] => Self::cuda(name, 0),
             #[cfg(feature = "cuda")]
-            ["cuda", index] if index.parse::<usize>().is_ok() => Ok(Self::Cuda(index.parse().unwrap_or_default())),
+            ["cuda", index] => match index.parse() {
+                Ok(index) => Self::cuda(name, index),
+                Err(_) => Err(Error::UnknownBackend { found: found(), available: AVAILABLE }),
+            },
             #[cfg(not(feature = "cuda"))]
             ["cuda", ..] => Err(Error::BackendNotBuilt { found: found(), available: AVAILABLE, feature: "cuda" }),
             _ => Err(Error::UnknownBackend { found: found(), available: AVAILABLE }),
+        }
+    }
+
+    /// A GPU, once it is known that there is one: burn would only panic later.
+    #[cfg(feature = "cuda")]
+    fn cuda(name: &str, index: usize) -> Result<Self, Error> {
+        match colbert_kernels::probe_cuda(index) {
+            Ok(()) => Ok(Self::Cuda(index)),
+            Err(missing) => Err(Error::BackendUnusable { found: name.to_owned(), source: missing.into() }),
         }
     }
 
@@ -92,6 +104,7 @@ mod tests {
         let error = Backend::from_name("tpu").unwrap_err().to_string();
         assert!(error.contains("tpu") && error.contains("flex"), "{error}");
         assert!(Backend::from_name("flex:1").is_err());
+        assert!(Backend::from_name("cuda:one").is_err());
         #[cfg(not(feature = "cuda"))]
         assert!(Backend::from_name("cuda:1").unwrap_err().to_string().contains("--features cuda"));
     }

@@ -45,6 +45,15 @@ pub enum Error {
         /// The cargo feature.
         feature: &'static str,
     },
+    /// The backend is compiled in, but cannot be used on this machine.
+    #[error("backend \"{found}\" cannot be used here; --backend flex runs on the CPU")]
+    BackendUnusable {
+        /// What was asked for.
+        found: String,
+        /// What is missing.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A required option is empty.
     #[error("{option} is not set: {hint}")]
     NotSet {
