@@ -3,6 +3,7 @@
 //! - [`Bert`] is the token encoder, [`Encoder`] the trait another one implements.
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
 //! - [`Colbert`] puts encoder and projection together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
+//! - [`SentenceEncoder`] gives one vector a text, for mining negatives.
 //! - [`Pretrained`] reads a Hugging Face directory, [`export`] writes one in the layout that other stacks read.
 //!
 //! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
@@ -19,6 +20,8 @@ mod layers;
 mod load;
 mod memory;
 mod parameters;
+mod sentence_encoder;
+mod sentence_family;
 mod settings;
 mod tokenizer;
 mod tokens;
@@ -37,6 +40,7 @@ pub use layers::Linear;
 pub use load::{LoadReport, Pretrained, SourceFiles};
 pub use memory::TrainingMemory;
 pub use parameters::{named_parameters, parameter_names, replace_parameters};
+pub use sentence_encoder::{Pooling, SentenceEncoder, SentenceSettings};
 pub use settings::ColbertSettings;
 pub use tokenizer::ColbertTokenizer;
 pub use tokens::TokenSequence;

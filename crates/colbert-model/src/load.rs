@@ -43,9 +43,9 @@ pub struct Pretrained {
     pub files: SourceFiles,
     /// `artifact.metadata`, if the directory is a ColBERT.
     pub metadata: Option<ArtifactMetadata>,
-    weights: Weights,
+    pub(crate) weights: Weights,
     projection: Option<HostTensor>,
-    tokenizer: Tokenizer,
+    pub(crate) tokenizer: Tokenizer,
 }
 
 /// What became of the tensors of a directory.
@@ -215,7 +215,7 @@ impl Pretrained {
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, ModelError> {
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, ModelError> {
     let text = read_text(path)?;
     serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_owned(), expected, source })
 }

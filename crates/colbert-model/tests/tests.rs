@@ -2,5 +2,6 @@
 
 mod directory;
 mod encoding;
+mod sentences;
 mod support;
 mod tokenization;
