@@ -8,7 +8,7 @@ use burn::tensor::{Distribution, Tensor};
 use ragtrainer::config::TrainOptions;
 use ragtrainer::model::{Bert, BertConfig, Colbert, ColbertSettings, ColbertTokenizer, Linear, Pretrained, Weights};
 
-/// Tokenizer and vocabulary come from here; the weights are not used.
+/// Tokenizer and vocabulary come from here; the weights are used by the dense miner alone.
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart/model");
 
 /// Rows of the word embedding matrix in published MiniLM models.
@@ -61,6 +61,11 @@ pub fn untrained<B: Backend>(size: Size, dim: usize, dropout: bool, device: &B::
 /// colbert-ai's settings, with documents of at most `doc_maxlen` tokens.
 pub fn settings(doc_maxlen: usize) -> ColbertSettings {
     ColbertSettings { doc_maxlen, ..ColbertSettings::from(&TrainOptions::default()) }
+}
+
+/// Folder of the quickstart's encoder.
+pub fn quickstart_model() -> &'static str {
+    QUICKSTART
 }
 
 /// The quickstart's tokenizer.

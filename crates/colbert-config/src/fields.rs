@@ -12,6 +12,7 @@ const OPTIONAL_WHOLE: &str = "a whole number, 0 or more, or nothing";
 const NUMBER: &str = "a number";
 const OPTIONAL_NUMBER: &str = "a number, or nothing";
 const TEXT: &str = "a text";
+const OPTIONAL_TEXT: &str = "a text, or nothing";
 const PATH: &str = "a path";
 const OPTIONAL_PATH: &str = "a path, or nothing";
 const LABEL: &str = "a word or a number";
@@ -34,10 +35,17 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("data.test", OPTIONAL_PATH),
     ("data.positive_label", LABEL),
     ("data.negative_label", LABEL),
+    ("data.skip_bad_rows", FLAG),
     ("negatives.num_new_negatives", WHOLE),
     ("negatives.hard_negative_minimum_rank", WHOLE),
     ("negatives.hard_negative_maximum_rank", WHOLE),
     ("negatives.mine_hard_negatives", FLAG),
+    ("negatives.miner", "bm25, dense, late_interaction or random"),
+    ("negatives.miner_model", OPTIONAL_PATH),
+    ("negatives.hard_negative_model_size", "small, base or large"),
+    ("negatives.miner_query_prefix", OPTIONAL_TEXT),
+    ("negatives.miner_document_prefix", OPTIONAL_TEXT),
+    ("negatives.refresh", "never or epoch"),
     ("negatives.positive_score_share", OPTIONAL_NUMBER),
     ("negatives.triples", "all or reference"),
     ("negatives.seed", WHOLE),
@@ -168,7 +176,7 @@ mod tests {
             let sample = match *expected {
                 FLAG => json!(true),
                 NUMBER | OPTIONAL_NUMBER => json!(0.5),
-                TEXT | PATH | OPTIONAL_PATH => json!("x"),
+                TEXT | OPTIONAL_TEXT | PATH | OPTIONAL_PATH => json!("x"),
                 LABEL | WHOLE | OPTIONAL_WHOLE => json!(3),
                 _ if key.ends_with("metric") => json!("mrr@10"),
                 STEPS | OPTIONAL_SIZE => json!("auto"),

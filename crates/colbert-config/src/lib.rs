@@ -31,6 +31,7 @@ mod fields;
 mod layers;
 mod memory;
 mod metric;
+mod miner_model;
 mod options;
 mod plan;
 mod resolve;
@@ -43,9 +44,10 @@ pub use error::ConfigError;
 pub use layers::Layers;
 pub use memory::{Bytes, MemoryLimit};
 pub use metric::Metric;
+pub use miner_model::reference_miner_model;
 pub use options::{
-    DataFormat, DataOptions, EvaluationOptions, IbScope, NegativeOptions, Options, Precision, TrainOptions,
-    TriplePolicy,
+    DataFormat, DataOptions, EvaluationOptions, IbScope, Miner, MinerModelSize, NegativeOptions, Options, Precision,
+    Refresh, TrainOptions, TriplePolicy,
 };
 pub use plan::Plan;
 pub use resolve::resolve;

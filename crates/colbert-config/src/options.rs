@@ -82,6 +82,8 @@ pub struct DataOptions {
     /// Value that marks a negative in labelled pairs, a word or a number. Default 0 (`RAGTrainer.prepare_training_data`).
     #[serde(deserialize_with = "label")]
     pub negative_label: String,
+    /// Leave wrong rows out and count them, in place of stopping at the first. Default false.
+    pub skip_bad_rows: bool,
 }
 
 impl Default for DataOptions {
@@ -95,6 +97,7 @@ impl Default for DataOptions {
             test: None,
             positive_label: "1".to_owned(),
             negative_label: "0".to_owned(),
+            skip_bad_rows: false,
         }
     }
 }
@@ -134,8 +137,23 @@ pub struct NegativeOptions {
     pub hard_negative_minimum_rank: usize,
     /// Mined candidates ranked at or beyond this (0-based) are never used. Default 110, the reference's own depth.
     pub hard_negative_maximum_rank: usize,
-    /// Mine by rank (true) or draw at random (false). Default true.
+    /// Mine by rank (true) or draw at random (false), whatever `miner` is. Default true.
     pub mine_hard_negatives: bool,
+    /// Who ranks the documents. Default `bm25`.
+    pub miner: Miner,
+    /// Directory of the sentence encoder that `miner = "dense"` ranks by, and that `miner = "late_interaction"` takes its
+    /// candidates from in place of BM25.
+    pub miner_model: Option<PathBuf>,
+    /// Size of the sentence encoder that the reference would take for the language: `small`, `base` or `large`. It names
+    /// the model to get where `miner_model` is not given. Default `small`.
+    pub hard_negative_model_size: MinerModelSize,
+    /// Text before every query, for the sentence encoder. Default: what its directory says, else what its family was
+    /// trained with.
+    pub miner_query_prefix: Option<String>,
+    /// Text before every document, for the sentence encoder. Default as for queries.
+    pub miner_document_prefix: Option<String>,
+    /// When negatives are chosen anew. Default `never`.
+    pub refresh: Refresh,
     /// A mined candidate that its miner scores above this share of the positive's score is never used: it is likely a
     /// positive that nobody marked. Above 1 lets candidates pass that score better than the positive; nothing turns the
     /// filter off. Default 0.95 (NV-Retriever, arXiv 2407.15831, `TopK-PercPos`).
@@ -153,11 +171,65 @@ impl Default for NegativeOptions {
             hard_negative_minimum_rank: 10,
             hard_negative_maximum_rank: 110,
             mine_hard_negatives: true,
+            miner: Miner::default(),
+            miner_model: None,
+            hard_negative_model_size: MinerModelSize::default(),
+            miner_query_prefix: None,
+            miner_document_prefix: None,
+            refresh: Refresh::default(),
             positive_score_share: Some(0.95),
             triples: TriplePolicy::default(),
             seed: 42,
         }
     }
+}
+
+impl NegativeOptions {
+    /// Whether a miner is asked at all.
+    #[must_use]
+    pub fn mines(&self) -> bool {
+        self.num_new_negatives > 0 && self.mine_hard_negatives && self.miner != Miner::Random
+    }
+}
+
+/// Who ranks documents for queries, to find negatives that are hard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Miner {
+    /// By words: BM25.
+    #[default]
+    Bm25,
+    /// By a sentence encoder, one vector a text, exactly.
+    Dense,
+    /// By the model that is trained: candidates of BM25 or of a sentence encoder, rescored by MaxSim.
+    LateInteraction,
+    /// Nobody: drawn at random, as with `mine_hard_negatives = false`.
+    Random,
+}
+
+/// Size of a sentence encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MinerModelSize {
+    /// The smallest there is.
+    #[default]
+    Small,
+    /// The usual one.
+    Base,
+    /// The largest there is.
+    Large,
+}
+
+/// When negatives are chosen anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refresh {
+    /// Once, before training.
+    #[default]
+    Never,
+    /// At the start of every epoch but the first: late interaction by the weights of that moment, and another draw for
+    /// every miner.
+    Epoch,
 }
 
 /// Which pairings of positives and negatives become examples.
@@ -381,11 +453,13 @@ mod tests {
                 "backend": "auto",
                 "data": {
                     "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,
-                    "positive_label": "1", "negative_label": "0"
+                    "positive_label": "1", "negative_label": "0", "skip_bad_rows": false
                 },
                 "negatives": {
                     "num_new_negatives": 10, "hard_negative_minimum_rank": 10, "hard_negative_maximum_rank": 110,
-                    "mine_hard_negatives": true, "positive_score_share": 0.95, "triples": "all", "seed": 42
+                    "mine_hard_negatives": true, "miner": "bm25", "miner_model": null,
+                    "hard_negative_model_size": "small", "miner_query_prefix": null, "miner_document_prefix": null,
+                    "refresh": "never", "positive_score_share": 0.95, "triples": "all", "seed": 42
                 },
                 "train": {
                     "batch_size": 32, "nbits": 2, "maxsteps": 500000, "use_ib_negatives": true,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::auto::AutoSteps;
 use crate::error::ConfigError;
-use crate::options::{DataOptions, EvaluationOptions, NegativeOptions, Options, TrainOptions};
+use crate::options::{DataOptions, EvaluationOptions, NegativeOptions, Options, Refresh, TrainOptions};
 
 /// Largest token embedding. The models in use have 48 to 128; this only stops slips of the pen.
 const MAX_DIM: usize = 4096;
@@ -53,14 +53,22 @@ impl NegativeOptions {
     ///
     /// If no rank or no score is left to mine from.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let mines = self.mine_hard_negatives && self.num_new_negatives > 0;
-        if mines && self.hard_negative_minimum_rank >= self.hard_negative_maximum_rank {
+        if self.mines() && self.hard_negative_minimum_rank >= self.hard_negative_maximum_rank {
             return Err(ConfigError::Contradiction {
                 field: "negatives.hard_negative_minimum_rank",
                 found: self.hard_negative_minimum_rank.to_string(),
                 other_field: "negatives.hard_negative_maximum_rank",
                 other_found: self.hard_negative_maximum_rank.to_string(),
                 advice: "no rank is left to mine from; make the minimum smaller than the maximum",
+            });
+        }
+        if self.refresh == Refresh::Epoch && self.num_new_negatives == 0 {
+            return Err(ConfigError::Contradiction {
+                field: "negatives.refresh",
+                found: "\"epoch\"".to_owned(),
+                other_field: "negatives.num_new_negatives",
+                other_found: "0".to_owned(),
+                advice: "there is nothing to choose anew; ask for new negatives, or leave refresh out",
             });
         }
         if let Some(share) = self.positive_score_share {

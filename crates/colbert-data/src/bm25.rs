@@ -1,4 +1,4 @@
-//! BM25 over a collection, in memory, on tantivy.
+//! BM25 over a collection, on tantivy: in memory, or in a temporary folder where the collection is large.
 //!
 //! Owns indexing and ranking. tantivy fixes BM25's constants at k1 = 1.2 and b = 0.75.
 
@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use tantivy::collector::TopDocs;
+use tantivy::directory::{Directory, MmapDirectory, RamDirectory};
 use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{PreTokenizedString, TextAnalyzer, Token};
 use tantivy::{Index, ReloadPolicy, Searcher, TantivyDocument, TantivyError, Term};
+use tempfile::TempDir;
 
 use crate::error::DataError;
 use crate::language::TextAnalysis;
@@ -20,6 +22,10 @@ use crate::texts::{Collection, Queries};
 /// Size of tantivy's term table while indexing, bytes; it grows past it when the collection needs more.
 const MEMORY_BUDGET: usize = 64 << 20;
 
+/// Collections up to this size are indexed in memory, in bytes of text. The text itself is in memory already; the index of
+/// a larger collection is left to the file cache, which gives it up when memory is needed elsewhere.
+const IN_MEMORY: u64 = 1 << 30;
+
 /// Queries between two words of progress.
 const PROGRESS_EVERY: usize = 100;
 
@@ -28,37 +34,51 @@ pub struct Bm25Index {
     searcher: Searcher,
     text: Field,
     analyzer: TextAnalyzer,
+    /// Where the index is, if not in memory; removed with it. The last field, as the searcher reads from it.
+    folder: Option<TempDir>,
 }
 
 impl fmt::Debug for Bm25Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bm25Index").field("documents", &self.searcher.num_docs()).finish_non_exhaustive()
+        f.debug_struct("Bm25Index")
+            .field("documents", &self.searcher.num_docs())
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
     }
 }
 
 impl Bm25Index {
-    /// Indexes a collection.
+    /// Indexes a collection; in the system's temporary folder if it has more than 1 GiB of text.
     ///
     /// # Errors
     /// [`DataError::Miner`] with tantivy's reason.
     pub fn new(collection: &Collection, analysis: &TextAnalysis) -> Result<Self, DataError> {
-        Self::build(collection, analysis, &|_, _, _| ()).map_err(failed)
+        Self::build(collection, analysis, IN_MEMORY, &|_, _, _| ()).map_err(failed)
     }
 
     fn build(
         collection: &Collection,
         analysis: &TextAnalysis,
+        in_memory: u64,
         progress: &MiningProgress<'_>,
     ) -> Result<Self, TantivyError> {
         let analyzer = analysis.analyzer()?;
         let mut schema = Schema::builder();
         let indexing = TextFieldIndexing::default().set_index_option(IndexRecordOption::WithFreqs);
         let text = schema.add_text_field("text", TextOptions::default().set_indexing_options(indexing));
+        let size: u64 = collection.iter().map(|text| text.len() as u64).sum();
+        let folder = if size > in_memory { Some(tempfile::tempdir()?) } else { None };
+        let directory: Box<dyn Directory> = match &folder {
+            Some(folder) => {
+                tracing::info!(bytes = size, folder = %folder.path().display(), "indexing on disk");
+                Box::new(MmapDirectory::open(folder.path())?)
+            }
+            None => Box::new(RamDirectory::create()),
+        };
         // One segment, so that document numbers are pids and ties are broken alike on every run.
-        let mut writer = Index::builder().schema(schema.build()).single_segment_index_writer::<TantivyDocument>(
-            tantivy::directory::RamDirectory::create(),
-            MEMORY_BUDGET,
-        )?;
+        let mut writer = Index::builder()
+            .schema(schema.build())
+            .single_segment_index_writer::<TantivyDocument>(directory, MEMORY_BUDGET)?;
         // Analysis is most of the work and is spread over the cores, a block at a time so that memory stays small.
         for block in (0..collection.len() as u32).collect::<Vec<_>>().chunks(4096) {
             let analyzed: Vec<_> = block
@@ -74,7 +94,7 @@ impl Bm25Index {
             progress(MiningPhase::Indexing, done, collection.len());
         }
         let reader = writer.finalize()?.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { searcher: reader.searcher(), text, analyzer })
+        Ok(Self { searcher: reader.searcher(), text, analyzer, folder })
     }
 
     /// The best `depth` documents for every query, best first, equal scores by pid; queries run on all cores.
@@ -134,17 +154,26 @@ impl Bm25Index {
 }
 
 /// Ranks by BM25; the default miner, and the baseline that a trained model is compared with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Bm25Miner {
     /// How texts become terms.
     pub analysis: TextAnalysis,
+    /// Largest collection that is indexed in memory, in bytes of text; a larger one is indexed in the system's temporary
+    /// folder. Default 1 GiB.
+    pub in_memory: u64,
+}
+
+impl Default for Bm25Miner {
+    fn default() -> Self {
+        Self { analysis: TextAnalysis::default(), in_memory: IN_MEMORY }
+    }
 }
 
 impl Bm25Miner {
     /// A miner for a language code such as `en`.
     #[must_use]
     pub fn new(language_code: &str) -> Self {
-        Self { analysis: TextAnalysis::for_language(language_code) }
+        Self { analysis: TextAnalysis::for_language(language_code), ..Self::default() }
     }
 }
 
@@ -164,7 +193,7 @@ impl NegativeMiner for Bm25Miner {
         depth: usize,
         progress: &MiningProgress<'_>,
     ) -> Result<Vec<Vec<Ranked>>, DataError> {
-        let index = Bm25Index::build(collection, &self.analysis, progress).map_err(failed)?;
+        let index = Bm25Index::build(collection, &self.analysis, self.in_memory, progress).map_err(failed)?;
         index.rank_with(queries, depth, progress)
     }
 }
@@ -248,6 +277,39 @@ mod tests {
         assert_eq!(rankings[0].iter().map(|ranked| ranked.pid).collect::<Vec<_>>(), [0, 1, 2]);
         assert!(rankings[1].is_empty() && rankings[2].is_empty());
         assert!(index.rank(&texts(&["fox"]), 0).unwrap()[0].is_empty());
+    }
+
+    #[test]
+    fn an_index_on_disk_ranks_alike_and_leaves_nothing_behind() {
+        let text = |number: u32| {
+            format!("fox {} and dog {} paint {}", number % 7, number % 11, "hill ".repeat(number as usize % 5))
+        };
+        let texts = |range: std::ops::Range<u32>| {
+            let mut collection = Collection::new();
+            range.for_each(|number| {
+                collection.add(&text(number)).unwrap();
+            });
+            collection
+        };
+        let collection = texts(0..3000);
+        let mut queries = Queries::new();
+        for number in 0..50 {
+            queries.add(&text(number * 31)).unwrap();
+        }
+        let rankings = |in_memory| {
+            let miner = Bm25Miner { in_memory, ..Bm25Miner::default() };
+            miner.rank(&queries, &collection, 40).unwrap()
+        };
+        assert_eq!(rankings(0), rankings(u64::MAX));
+        let size: u64 = collection.iter().map(|text| text.len() as u64).sum();
+        let build =
+            |in_memory| Bm25Index::build(&collection, &TextAnalysis::default(), in_memory, &|_, _, _| ()).unwrap();
+        assert!(build(size).folder.is_none());
+        let index = build(size - 1);
+        let folder = index.folder.as_ref().unwrap().path().to_owned();
+        assert!(folder.is_dir());
+        drop(index);
+        assert!(!folder.exists());
     }
 
     #[test]

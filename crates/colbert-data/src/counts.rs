@@ -1,5 +1,7 @@
 //! Rows in numbers: how many of each kind, and which were left out as bad.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::error::DataError;
@@ -13,6 +15,8 @@ pub struct RowCounts {
     pub labelled_pairs: u64,
     /// (query, positives, negatives).
     pub triplets: u64,
+    /// (query, document, teacher score).
+    pub scored_pairs: u64,
     /// Ready-made examples, with or without teacher scores.
     pub ready_made: u64,
     /// Lines of a BEIR judgement file.
@@ -64,5 +68,13 @@ impl BadRows {
         if self.first.len() < BAD_ROWS_KEPT {
             self.first.push(BadRow { kind: kind.to_owned(), message: error.to_string() });
         }
+    }
+}
+
+/// One line: how many, and how many of each kind.
+impl fmt::Display for BadRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds: Vec<_> = self.by_kind.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
+        write!(f, "{} rows are wrong and were left out ({})", self.total(), kinds.join(", "))
     }
 }

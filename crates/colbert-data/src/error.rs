@@ -168,7 +168,7 @@ pub enum DataError {
     /// A label that is neither the positive nor the negative one.
     #[error(
         "{place}, label: expected `{positive}` (positive) or `{negative}` (negative), found `{found}`; \
-         data.positive_label and data.negative_label name the labels"
+         data.positive_label and data.negative_label name the labels; data.format = scored reads a teacher's scores"
     )]
     UnknownLabel {
         /// Where.

@@ -1,10 +1,25 @@
 //! Which documents are relevant to which query.
 
+use std::collections::HashMap;
+
+use crate::pid_set::FEW;
+
 /// Graded judgements of every query, in the order they were made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Judgements {
     of_query: Vec<Vec<(u32, i32)>>,
+    /// Place of each pid in the list of a query, for queries with so many that searching the list would be slow.
+    places: HashMap<u32, HashMap<u32, usize>>,
 }
+
+/// Equal if the same grades were recorded in the same order.
+impl PartialEq for Judgements {
+    fn eq(&self, other: &Self) -> bool {
+        self.of_query == other.of_query
+    }
+}
+
+impl Eq for Judgements {}
 
 impl Judgements {
     /// No judgements.
@@ -19,10 +34,24 @@ impl Judgements {
         if self.of_query.len() <= index {
             self.of_query.resize_with(index + 1, Vec::new);
         }
-        let judged = &mut self.of_query[index];
-        match judged.iter_mut().find(|(known, _)| *known == pid) {
-            Some((_, old)) => *old = grade,
-            None => judged.push((pid, grade)),
+        match self.place(qid, pid) {
+            Some(place) => self.of_query[index][place].1 = grade,
+            None => {
+                let judged = &mut self.of_query[index];
+                judged.push((pid, grade));
+                if judged.len() == FEW + 1 {
+                    self.places.insert(qid, judged.iter().zip(0..).map(|((pid, _), place)| (*pid, place)).collect());
+                } else if let Some(places) = self.places.get_mut(&qid) {
+                    places.insert(pid, judged.len() - 1);
+                }
+            }
+        }
+    }
+
+    fn place(&self, qid: u32, pid: u32) -> Option<usize> {
+        match self.places.get(&qid) {
+            Some(places) => places.get(&pid).copied(),
+            None => self.of(qid).iter().position(|(known, _)| *known == pid),
         }
     }
 
@@ -40,7 +69,7 @@ impl Judgements {
     /// Whether a document is a known positive of a query.
     #[must_use]
     pub fn is_positive(&self, qid: u32, pid: u32) -> bool {
-        self.positives(qid).any(|positive| positive == pid)
+        self.place(qid, pid).is_some_and(|place| self.of(qid)[place].1 > 0)
     }
 
     /// How many (query, document) pairs are judged.
@@ -71,5 +100,17 @@ mod tests {
         assert!(judgements.is_positive(2, 5) && !judgements.is_positive(2, 7));
         assert!(judgements.of(0).is_empty() && judgements.of(9).is_empty());
         assert_eq!(judgements.len(), 3);
+    }
+
+    #[test]
+    fn a_query_with_many_judgements_is_no_different() {
+        let mut judgements = Judgements::new();
+        let grade = |pid: u32| i32::from(pid % 3 == 0);
+        (0..1000).for_each(|pid| judgements.insert(1, 2 * pid, grade(pid)));
+        (0..1000).step_by(10).for_each(|pid| judgements.insert(1, 2 * pid, 2));
+        let expected: Vec<_> = (0..1000).map(|pid| (2 * pid, if pid % 10 == 0 { 2 } else { grade(pid) })).collect();
+        assert_eq!(judgements.of(1), expected);
+        let is_positive = |pid: u32| expected.contains(&(pid, 1)) || expected.contains(&(pid, 2));
+        assert!((0..3000).all(|pid| judgements.is_positive(1, pid) == is_positive(pid)));
     }
 }

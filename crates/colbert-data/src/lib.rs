@@ -31,11 +31,13 @@ mod language;
 mod miner;
 mod negatives;
 mod normalise;
+mod pid_set;
 mod prepare;
 mod prepare_report;
 mod raw;
 mod read;
 mod reference;
+mod remining;
 mod report;
 mod row;
 mod sample;
@@ -60,6 +62,7 @@ pub use prepare_report::{PrepareReport, RankWindow};
 pub use raw::RawData;
 pub use read::{BeirFolder, ReadOptions, read_documents, read_evaluation_set, read_training_data};
 pub use reference::{ReferenceFiles, export_reference, import_reference};
+pub use remining::Remining;
 pub use report::{
     DataReport, Finding, Histogram, ReportOptions, Severity, Side, SideTokens, TeacherScores, TokenCount, TokenCounter,
     TokenLimits, TokenReport, WordLengths,

@@ -54,6 +54,8 @@ pub enum MiningPhase {
     Indexing,
     /// Ranking for queries.
     Ranking,
+    /// Scoring candidates once more; counts documents.
+    Rescoring,
 }
 
 /// Ranks with `miner` down to `depth`, after checking that the miner kept its contract.

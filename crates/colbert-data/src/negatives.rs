@@ -1,12 +1,13 @@
 //! New negatives: mined within a rank window or drawn at random, never a known positive.
 
-use colbert_config::NegativeOptions;
+use colbert_config::{Miner, NegativeOptions};
 use rayon::prelude::*;
 
 use crate::bm25::Bm25Miner;
 use crate::error::DataError;
 use crate::miner::{MiningProgress, NegativeMiner, Ranked, mine, within};
 use crate::normalise::Twins;
+use crate::pid_set::PidSet;
 use crate::prepare_report::{PrepareReport, RankWindow};
 use crate::raw::Group;
 use crate::sample::{distinct_below, distinct_outside, rng_for};
@@ -37,8 +38,8 @@ pub(crate) fn add_negatives(
 ) -> Result<Vec<Group>, DataError> {
     for group in &mut groups {
         let given = group.negatives.len();
-        let positives = &group.positives;
-        group.negatives.retain(|pid| !positives.contains(&*pid));
+        let positives = PidSet::of(&group.positives);
+        group.negatives.retain(|pid| !positives.contains(*pid));
         report.contradictions += given - group.negatives.len();
     }
     let asked = options.num_new_negatives;
@@ -89,10 +90,18 @@ fn rankings(
     progress: &MiningProgress<'_>,
     report: &mut PrepareReport,
 ) -> Result<Option<Vec<Vec<Ranked>>>, DataError> {
-    if !options.mine_hard_negatives {
+    if !options.mines() {
         return Ok(None);
     }
     let default = Bm25Miner::default();
+    if miner.is_none() && options.miner != Miner::Bm25 {
+        return Err(DataError::OptionRange {
+            option: "negatives.miner",
+            expected: "bm25 or random, as no other miner was handed over (colbert-train has those that need a model)"
+                .to_owned(),
+            found: format!("{:?}", options.miner),
+        });
+    }
     let miner = miner.unwrap_or(&default);
     let (start, asked_end) = (options.hard_negative_minimum_rank, options.hard_negative_maximum_rank);
     let end = asked_end.min(set.collection.len());
@@ -119,17 +128,18 @@ struct Chooser<'a> {
 impl Chooser<'_> {
     fn mined(&self, group: &Group, ranking: &[Ranked], query: &str) -> Chosen {
         let options = self.options;
+        let (positives, negatives) = (PidSet::of(&group.positives), PidSet::of(&group.negatives));
         let window = options.hard_negative_minimum_rank..options.hard_negative_maximum_rank;
-        let highest = options.positive_score_share.map(|share| highest_score(group, ranking, share));
+        let highest = options.positive_score_share.map(|share| highest_score(&positives, ranking, share));
         let mut chosen = Chosen { positive_unranked: highest == Some(None), ..Chosen::default() };
         let highest = highest.flatten().unwrap_or(f64::INFINITY);
         let mut left = Vec::new();
         for &Ranked { pid, score } in within(ranking, window) {
-            if group.positives.contains(&pid) {
+            if positives.contains(pid) {
                 chosen.dropped_positives += 1;
-            } else if self.twins.of(pid).iter().any(|twin| group.positives.contains(twin)) {
+            } else if self.twins.of(pid).iter().any(|twin| positives.contains(*twin)) {
                 chosen.dropped_equal += 1;
-            } else if group.negatives.contains(&pid) {
+            } else if negatives.contains(pid) {
                 chosen.dropped_given += 1;
             } else if f64::from(score) > highest {
                 chosen.dropped_close += 1;
@@ -162,8 +172,8 @@ impl Chooser<'_> {
 
 /// Highest score that a candidate may have: this share of the best-scored positive's, on a scale that may be negative.
 /// `None` where the miner does not find a positive at all; such a miner says nothing of what else is relevant.
-fn highest_score(group: &Group, ranking: &[Ranked], share: f64) -> Option<f64> {
-    let positive = ranking.iter().find(|ranked| group.positives.contains(&ranked.pid))?;
+fn highest_score(positives: &PidSet<'_>, ranking: &[Ranked], share: f64) -> Option<f64> {
+    let positive = ranking.iter().find(|ranked| positives.contains(ranked.pid))?;
     let score = f64::from(positive.score);
     Some(score - (1.0 - share) * score.abs())
 }

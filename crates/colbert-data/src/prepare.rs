@@ -9,7 +9,8 @@ use crate::miner::{MiningProgress, NegativeMiner};
 use crate::negatives::add_negatives;
 use crate::prepare_report::PrepareReport;
 use crate::raw::{Group, RawData};
-use crate::training_set::TrainingSet;
+use crate::texts::Queries;
+use crate::training_set::{Example, TrainingSet};
 
 /// How a training set is made of raw data.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +37,9 @@ impl Default for PrepareOptions {
 
 /// Adds negatives to raw data and makes examples of it.
 ///
-/// Negatives are mined by `miner`, or by [`Bm25Miner`](crate::Bm25Miner) for English if there is none; with
-/// `negatives.mine_hard_negatives` off they are drawn at random and no miner is used. A query for which mining leaves
+/// Negatives are mined by `miner`, or by [`Bm25Miner`](crate::Bm25Miner) for English if there is none (and
+/// `negatives.miner` names no other); with
+/// `negatives.mine_hard_negatives` off, or `negatives.miner` random, they are drawn at random and no miner is used. A query for which mining leaves
 /// no candidate at all gets random ones, and the report says so. Rows that are examples already (with teacher scores,
 /// or from the reference's training files) are taken as they are, in their order, cut to `nway`.
 ///
@@ -66,14 +68,7 @@ pub fn prepare_with_progress(
     progress: &MiningProgress<'_>,
 ) -> Result<(TrainingSet, PrepareReport), DataError> {
     check(options)?;
-    let mut report = PrepareReport {
-        queries: raw.queries.len(),
-        documents: raw.collection.len(),
-        nway: options.nway,
-        positives: raw.groups.iter().map(|group| group.positives.len()).sum(),
-        given_negatives: raw.groups.iter().map(|group| group.negatives.len()).sum(),
-        ..PrepareReport::default()
-    };
+    let mut report = PrepareReport::of(&raw.queries, &raw.collection, &raw.groups, options.nway);
     let mut positives = Judgements::new();
     for (qid, group) in raw.groups.iter().enumerate() {
         group.positives.iter().for_each(|&pid| positives.insert(qid as u32, pid, 1));
@@ -81,7 +76,7 @@ pub fn prepare_with_progress(
     let mut set = TrainingSet { queries: raw.queries, collection: raw.collection, examples: Vec::new(), positives };
     if raw.ready.is_empty() {
         let groups = add_negatives(raw.groups, &set, &options.negatives, miner, progress, &mut report)?;
-        make_examples(&groups, &mut set, options, &mut report);
+        set.examples = make_examples(&groups, &set.queries, options, &mut report);
     } else {
         let judged = raw.counts.pairs + raw.counts.labelled_pairs + raw.counts.triplets + raw.counts.judgements;
         if judged > 0 {
@@ -94,6 +89,11 @@ pub fn prepare_with_progress(
             });
         }
         set.examples = raw.ready;
+        if raw.grouped {
+            let before = set.examples.len();
+            set.examples.retain(|example| example.documents.len() >= options.nway);
+            report.short_of_scored = before - set.examples.len();
+        }
         take_ready_made(&mut set, options, &mut report)?;
     }
     report.examples = set.examples.len();
@@ -104,7 +104,7 @@ pub fn prepare_with_progress(
     Ok((set, report))
 }
 
-fn check(options: &PrepareOptions) -> Result<(), DataError> {
+pub(crate) fn check(options: &PrepareOptions) -> Result<(), DataError> {
     let negatives = &options.negatives;
     if options.nway == 0 {
         return Err(DataError::OptionRange {
@@ -127,8 +127,7 @@ fn check(options: &PrepareOptions) -> Result<(), DataError> {
             found: share.to_string(),
         });
     }
-    let mines = negatives.mine_hard_negatives && negatives.num_new_negatives > 0;
-    if mines && negatives.hard_negative_minimum_rank >= negatives.hard_negative_maximum_rank {
+    if negatives.mines() && negatives.hard_negative_minimum_rank >= negatives.hard_negative_maximum_rank {
         return Err(DataError::OptionRange {
             option: "negatives.hard_negative_minimum_rank",
             expected: format!("below negatives.hard_negative_maximum_rank ({})", negatives.hard_negative_maximum_rank),
@@ -138,7 +137,13 @@ fn check(options: &PrepareOptions) -> Result<(), DataError> {
     Ok(())
 }
 
-fn make_examples(groups: &[Group], set: &mut TrainingSet, options: &PrepareOptions, report: &mut PrepareReport) {
+pub(crate) fn make_examples(
+    groups: &[Group],
+    queries: &Queries,
+    options: &PrepareOptions,
+    report: &mut PrepareReport,
+) -> Vec<Example> {
+    let mut examples = Vec::new();
     for (qid, group) in groups.iter().enumerate() {
         let query = qid as u32;
         if group.positives.is_empty() {
@@ -152,14 +157,15 @@ fn make_examples(groups: &[Group], set: &mut TrainingSet, options: &PrepareOptio
             let made = match options.policy() {
                 TriplePolicy::All => examples::all(query, positives, negatives, options.nway),
                 TriplePolicy::Reference => {
-                    let text = set.queries.text(query);
+                    let text = queries.text(query);
                     examples::reference(query, positives, negatives, options.negatives.seed, text)
                 }
             };
             report.filled_up += made.filled_up;
-            set.examples.extend(made.examples);
+            examples.extend(made.examples);
         }
     }
+    examples
 }
 
 fn take_ready_made(
@@ -188,9 +194,11 @@ fn take_ready_made(
     Ok(())
 }
 
-fn no_examples(report: &PrepareReport, options: &PrepareOptions) -> DataError {
+pub(crate) fn no_examples(report: &PrepareReport, options: &PrepareOptions) -> DataError {
     let (reason, advice) = if report.positives == 0 {
         ("no query has a positive".to_owned(), "check which column or label marks the positives")
+    } else if report.short_of_scored > 0 {
+        (format!("no query has the {} scored documents that train.nway asks for", options.nway), "lower train.nway")
     } else if report.short_of_nway > 0 {
         let reason =
             format!("no query has the {} negatives that train.nway = {} needs", options.nway - 1, options.nway);

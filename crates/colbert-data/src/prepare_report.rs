@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::raw::Group;
+use crate::texts::{Collection, Queries};
+
 /// Ranks that mined negatives were taken from, 0-based, the end not included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RankWindow {
@@ -64,6 +67,8 @@ pub struct PrepareReport {
     pub without_negatives: usize,
     /// Queries with fewer than `nway - 1` negatives, though with some: no example.
     pub short_of_nway: usize,
+    /// Queries with fewer than `nway` scored documents: no example.
+    pub short_of_scored: usize,
     /// Examples that repeat negatives of an earlier example of the same positive, as the last group was not full.
     pub filled_up: usize,
     /// Examples that came ready-made and were taken as they are.
@@ -72,6 +77,20 @@ pub struct PrepareReport {
     pub cut_to_nway: usize,
     /// Ready-made examples in which a known positive of the query stands as a negative; taken as they are.
     pub ready_made_contradictions: usize,
+}
+
+impl PrepareReport {
+    /// What is known before anything is added.
+    pub(crate) fn of(queries: &Queries, collection: &Collection, groups: &[Group], nway: usize) -> Self {
+        Self {
+            queries: queries.len(),
+            documents: collection.len(),
+            nway,
+            positives: groups.iter().map(|group| group.positives.len()).sum(),
+            given_negatives: groups.iter().map(|group| group.negatives.len()).sum(),
+            ..Self::default()
+        }
+    }
 }
 
 impl fmt::Display for PrepareReport {
@@ -123,6 +142,7 @@ impl fmt::Display for PrepareReport {
                 self.short_of_nway,
                 "queries with too few negatives for train.nway: no example; raise negatives.num_new_negatives or lower train.nway",
             ),
+            (self.short_of_scored, "queries with fewer scored documents than train.nway: no example; lower train.nway"),
             (self.filled_up, "examples repeat some negatives of their query to be full"),
             (self.cut_to_nway, "ready-made examples cut to train.nway documents"),
             (self.ready_made_contradictions, "ready-made examples have a known positive among their negatives"),

@@ -2,13 +2,19 @@
 //! distinct texts and ids and nothing else.
 
 mod in_memory;
+mod scored_pairs;
+
+use std::collections::{HashMap, HashSet};
 
 use crate::counts::{BadRows, RowCounts};
 use crate::error::{DataError, Place};
 use crate::labels::Labels;
+use crate::pid_set::FEW;
 use crate::row::Row;
 use crate::texts::{Collection, Queries};
 use crate::training_set::Example;
+
+use scored_pairs::ScoredPairs;
 
 /// Texts and judgements as they were given, grouped by query, before any negative is added.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +23,11 @@ pub struct RawData {
     pub(crate) collection: Collection,
     pub(crate) groups: Vec<Group>,
     pub(crate) ready: Vec<Example>,
+    /// Whether those were put together from rows of one document each, so that some may be too short.
+    pub(crate) grouped: bool,
+    pub(crate) scored_pairs: ScoredPairs,
+    /// Members of the long lists of `groups`, by query and whether the list is that of the positives.
+    pub(crate) long_lists: HashMap<(u32, bool), HashSet<u32>>,
     pub(crate) counts: RowCounts,
     pub(crate) bad_rows: BadRows,
     pub(crate) announcement: String,
@@ -120,6 +131,11 @@ impl RawData {
                 new |= self.add_judged(qid, positives, true)?;
                 new |= self.add_judged(qid, negatives, false)?;
             }
+            Row::Scored { document, score, .. } => {
+                let pid = self.collection.add(document)?;
+                new = self.scored_pairs.add(qid, pid, *score, place)?;
+                self.counts.scored_pairs += 1;
+            }
             Row::Ready { documents, scores, .. } => {
                 let pids = documents.iter().map(|text| self.collection.add(text)).collect::<Result<Vec<_>, _>>()?;
                 self.push_ready(Example { query: qid, documents: pids, scores: Some(scores.clone()) });
@@ -142,6 +158,14 @@ impl RawData {
         self.ready.push(example);
     }
 
+    /// Makes an example of each query that has rows of one scored document each. To be called after the last row.
+    pub(crate) fn group_scored_pairs(&mut self) {
+        for example in std::mem::take(&mut self.scored_pairs).into_examples() {
+            self.grouped = true;
+            self.push_ready(example);
+        }
+    }
+
     fn add_judged(&mut self, qid: u32, texts: &[String], positive: bool) -> Result<bool, DataError> {
         let mut new = false;
         for text in texts {
@@ -159,7 +183,12 @@ impl RawData {
         }
         let group = &mut self.groups[index];
         let list = if positive { &mut group.positives } else { &mut group.negatives };
-        let new = !list.contains(&pid);
+        let new = if list.len() <= FEW {
+            !list.contains(&pid)
+        } else {
+            let members = self.long_lists.entry((qid, positive));
+            members.or_insert_with(|| list.iter().copied().collect()).insert(pid)
+        };
         if new {
             list.push(pid);
         }

@@ -64,7 +64,13 @@ impl Default for ReadOptions {
 impl From<&DataOptions> for ReadOptions {
     fn from(options: &DataOptions) -> Self {
         let labels = Labels { positive: options.positive_label.clone(), negative: options.negative_label.clone() };
-        Self { format: options.format, labels, roles: options.columns.0.clone(), ..Self::default() }
+        Self {
+            format: options.format,
+            labels,
+            roles: options.columns.0.clone(),
+            skip_bad_rows: options.skip_bad_rows,
+            ..Self::default()
+        }
     }
 }
 

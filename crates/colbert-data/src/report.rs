@@ -69,8 +69,8 @@ pub struct Finding {
 /// What a report is to look at besides the data itself.
 #[derive(Debug, Clone, Default)]
 pub struct ReportOptions<'a> {
-    /// Queries and documents that must not be trained on.
-    pub evaluation: Option<&'a EvaluationSet>,
+    /// Queries and documents that must not be trained on, by the name of their split.
+    pub evaluations: Vec<(&'a str, &'a EvaluationSet)>,
     /// The model's tokenizer and lengths, to say what is cut off.
     pub tokens: Option<TokenLimits<'a>>,
     /// How texts become terms, for lexical matches. Default English.
@@ -112,7 +112,8 @@ impl DataReport {
     /// Examines raw data, and its overlap with an evaluation set if there is one.
     #[must_use]
     pub fn new(raw: &RawData, evaluation: Option<&EvaluationSet>) -> Self {
-        Self::examine(raw, &ReportOptions { evaluation, ..ReportOptions::default() })
+        let evaluations = evaluation.map(|set| ("evaluation", set)).into_iter().collect();
+        Self::examine(raw, &ReportOptions { evaluations, ..ReportOptions::default() })
     }
 
     /// Examines raw data with everything that the options give.
@@ -146,7 +147,7 @@ impl DataReport {
     }
 
     fn examine(raw: &RawData, options: &ReportOptions<'_>) -> Self {
-        let mut findings = findings::find(raw, options.evaluation);
+        let mut findings = findings::find(raw, &options.evaluations);
         false_negatives::examine(raw, &options.analysis, &mut findings);
         let (teacher, spreads) = teacher::examine(raw, &mut findings);
         let judged = |count: fn(&crate::raw::Group) -> usize| raw.groups.iter().map(move |group| count(group) as f64);

@@ -19,6 +19,12 @@ pub(crate) enum Row {
         positives: Vec<String>,
         negatives: Vec<String>,
     },
+    /// One scored document; all those of a query become one example.
+    Scored {
+        query: String,
+        document: String,
+        score: f32,
+    },
     /// An example as it is to be trained on, the positive first.
     Ready {
         query: String,
@@ -33,6 +39,7 @@ impl Row {
             Self::Pair { query, .. }
             | Self::Labelled { query, .. }
             | Self::Triplet { query, .. }
+            | Self::Scored { query, .. }
             | Self::Ready { query, .. } => query,
         }
     }
@@ -59,6 +66,10 @@ impl Row {
                 positives.iter().try_for_each(|text| filled(text, "positive"))
             }
             Self::Labelled { document, .. } => filled(document, "document"),
+            Self::Scored { document, score, .. } => {
+                filled(document, "document")?;
+                check_scores(&[*score], 1, place)
+            }
             Self::Triplet { positives, negatives, .. } => {
                 some(positives, "at least one positive")?;
                 positives.iter().try_for_each(|text| filled(text, "positive"))?;

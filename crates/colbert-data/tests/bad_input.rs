@@ -173,3 +173,44 @@ fn options_that_contradict_each_other_are_refused() {
     let nway = PrepareOptions { nway: 0, ..PrepareOptions::default() };
     assert_parts(&prepare(pair(), &nway, None).unwrap_err().to_string(), &["train.nway", "at least 1"]);
 }
+
+#[test]
+fn rows_of_one_score_that_are_wrong_are_named() {
+    let row = "{\"query\":\"q\",\"document\":\"d\",\"score\":1}\n";
+    let cases: [(&str, String, &[&str]); 8] = [
+        (
+            "null.jsonl",
+            format!("{row}{{\"query\":\"q\",\"document\":\"e\",\"score\":null}}"),
+            &["line 2, score", "finite", "found null"],
+        ),
+        (
+            "list.jsonl",
+            format!("{row}{{\"query\":\"q\",\"document\":\"e\",\"score\":[1]}}"),
+            &["line 2, score", "an array of 1"],
+        ),
+        (
+            "none.jsonl",
+            format!("{row}{{\"query\":\"q\",\"document\":\"e\"}}"),
+            &["line 2", "field `score`", "found none"],
+        ),
+        ("nan.csv", "query,passage,score\nq,a,NaN\n".to_owned(), &["nan.csv, line 2, scores", "finite", "found NaN"]),
+        ("word.csv", "query,passage,score\nq,a,1\nq,b,high\n".to_owned(), &["word.csv, line 3, score", "\"high\""]),
+        ("huge.jsonl", row.replace(":1}", ":1e300}"), &["line 1, scores", "finite", "found inf"]),
+        (
+            "two.jsonl",
+            "{\"query\":\"q\",\"documents\":[\"a\",\"b\"],\"score\":1}".to_owned(),
+            &["line 1", "one document for one score", "found 2"],
+        ),
+        (
+            "other.jsonl",
+            format!("{row}{{\"query\":\"q\",\"document\":\"d\",\"score\":2}}"),
+            &["line 2", "one score for a query and a document, 1", "found 2"],
+        ),
+    ];
+    for (name, content, parts) in cases {
+        assert_parts(&read(name, &content).unwrap_err().to_string(), parts);
+    }
+    // A number that is no label says how scores are read.
+    let error = read("labels.jsonl", "[\"q\",\"d\",0.7]").unwrap_err().to_string();
+    assert_parts(&error, &["line 1, label", "found `0.7`", "data.format = scored"]);
+}

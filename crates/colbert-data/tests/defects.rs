@@ -289,3 +289,42 @@ fn defect_16_negatives_much_longer_than_positives_are_reported() {
     assert_parts(&finding.message, &["102 words", "3"]);
     assert_parts(&finding.mend, &["data.all_documents"]);
 }
+
+/// The reference's own tests of its processor: the miner is asked once, and not at all where it is turned off.
+#[test]
+fn the_miner_is_asked_once_or_not_at_all() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use colbert_config::Miner;
+
+    #[derive(Debug, Default)]
+    struct Counting(AtomicUsize);
+    impl NegativeMiner for Counting {
+        fn name(&self) -> String {
+            "counting".to_owned()
+        }
+
+        fn rank(
+            &self,
+            queries: &Queries,
+            collection: &Collection,
+            depth: usize,
+        ) -> Result<Vec<Vec<Ranked>>, DataError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            ByPid.rank(queries, collection, depth)
+        }
+    }
+    let asked = |options: &PrepareOptions| {
+        let miner = Counting::default();
+        prepare(many(30), options, Some(&miner)).unwrap();
+        miner.0.into_inner()
+    };
+    assert_eq!(asked(&PrepareOptions::default()), 1);
+    assert_eq!(asked(&random(5)), 0);
+    assert_eq!(asked(&options(|negatives| negatives.miner = Miner::Random)), 0);
+    // A miner that needs a model is not quietly replaced by another.
+    let dense = options(|negatives| negatives.miner = Miner::Dense);
+    assert_eq!(asked(&dense), 1);
+    let error = prepare(many(30), &dense, None).unwrap_err().to_string();
+    assert_parts(&error, &["negatives.miner", "no other miner was handed over", "Dense"]);
+}

@@ -6,7 +6,7 @@ use colbert_data::{
     read_evaluation_set, read_training_data,
 };
 
-use crate::support::{assert_parts, folder, listing, many, read};
+use crate::support::{assert_parts, folder, in_words, listing, many, read};
 
 /// (query, positives, negatives) as texts.
 type Grouped<'a> = (&'a str, Vec<&'a str>, Vec<&'a str>);
@@ -163,4 +163,41 @@ fn nothing_is_written_where_writing_fails() {
     std::fs::create_dir_all(folder.path().join("out/queries.train.colbert.tsv/x")).unwrap();
     assert!(export_reference(&set, &folder.path().join("out")).is_err());
     assert_eq!(listing(&folder.path().join("out")).len(), 1);
+}
+
+#[test]
+fn rows_of_one_scored_document_become_an_example_for_each_query() {
+    let named = "{\"query\":\"q\",\"document\":\"a\",\"score\":0.5}\n{\"query\":\"r\",\"document\":\"b\",\"score\":1}\n\
+                 {\"query\":\"q\",\"document\":\"b\",\"score\":2.5}\n{\"query\":\"q\",\"document\":\"c\",\"score\":0.5}\n\
+                 {\"query\":\"q\",\"document\":\"c\",\"score\":0.5}\n{\"query\":\"r\",\"document\":\"a\",\"score\":-3}\n\
+                 {\"query\":\"s\",\"document\":\"a\",\"score\":1}\n";
+    let csv = "question,passage,score\nq,a,0.5\nr,b,1\nq,b,2.5\nq,c,0.5\nq,c,0.5\nr,a,-3\ns,a,1\n";
+    let arrays = "[\"q\",\"a\",0.5]\n[\"r\",\"b\",1]\n[\"q\",\"b\",2.5]\n[\"q\",\"c\",0.5]\n[\"q\",\"c\",0.5]\n\
+                  [\"r\",\"a\",-3]\n[\"s\",\"a\",1]\n";
+    let folder = folder(&[
+        ("named.jsonl", named.as_bytes()),
+        ("cells.csv", csv.as_bytes()),
+        ("arrays.jsonl", arrays.as_bytes()),
+    ]);
+    for (name, format) in
+        [("named.jsonl", DataFormat::Auto), ("cells.csv", DataFormat::Auto), ("arrays.jsonl", DataFormat::Scored)]
+    {
+        let options = ReadOptions { format, ..ReadOptions::default() };
+        let raw = read_training_data(&folder.path().join(name), &options).unwrap();
+        assert_eq!((raw.counts().scored_pairs, raw.counts().duplicates), (7, 1), "{name}");
+        let words = ["7 documents with a teacher score, one example for each query"];
+        assert_parts(raw.announcement(), &words);
+        assert_eq!(raw.ready_made()[0].scores.as_deref(), Some(&[2.5, 0.5, 0.5][..]));
+        let (set, report) = prepare(raw, &PrepareOptions::default(), None).unwrap();
+        assert_eq!(in_words(&set), [["q", "b", "a"], ["r", "b", "a"]], "{name}");
+        assert_eq!((report.cut_to_nway, report.short_of_scored), (1, 1));
+        assert!(set.positives.is_positive(0, set.examples[0].documents[0]));
+    }
+    let error = RawData::from_scored_pairs([("q", "a", 1.0), ("q", "a", 2.0)]).unwrap_err().to_string();
+    assert_parts(&error, &["row 2", "one score for a query and a document, 1", "found 2"]);
+    let error = RawData::from_scored_pairs([("q", "a", f32::NAN)]).unwrap_err().to_string();
+    assert_parts(&error, &["row 1, scores", "finite", "NaN"]);
+    let lonely = RawData::from_scored_pairs([("q", "a", 1.0), ("r", "a", 2.0)]).unwrap();
+    let error = prepare(lonely, &PrepareOptions::default(), None).unwrap_err().to_string();
+    assert_parts(&error, &["no query has the 2 scored documents", "lower train.nway"]);
 }

@@ -179,3 +179,41 @@ fn the_triple_policy_is_an_option_of_the_negatives_too() {
     });
     assert_eq!(prepare(RawData::from_triplets(rows).unwrap(), &options, None).unwrap().0.examples.len(), 20);
 }
+
+#[test]
+fn negatives_can_be_chosen_anew_for_a_later_epoch() {
+    use colbert_data::Remining;
+
+    let options = PrepareOptions::default();
+    let raw = many(100);
+    let again = Remining::of(&raw, &options).unwrap();
+    let (set, _) = prepare(raw, &options, None).unwrap();
+    let epoch = |epoch| again.examples(&set, epoch, None, &|_, _, _| ()).unwrap().0;
+    assert_eq!(epoch(0), set.examples, "the first epoch has what preparation made");
+    assert_eq!(epoch(3), epoch(3));
+    assert_eq!(epoch(3).len(), set.examples.len());
+    let negatives =
+        |examples: &[colbert_data::Example]| examples.iter().map(|one| one.documents[1]).collect::<Vec<_>>();
+    assert_ne!(negatives(&epoch(1)), negatives(&epoch(2)));
+    for example in epoch(1) {
+        assert!(set.positives.is_positive(example.query, example.documents[0]));
+        assert!(!set.positives.is_positive(example.query, example.documents[1]));
+    }
+    // A plan counts on a number of examples: too many are cut, too few come twice.
+    for count in [7, 3 * set.examples.len()] {
+        let mut other = set.clone();
+        other.examples = set.examples.iter().cycle().take(count).cloned().collect();
+        assert_eq!(again.examples(&other, 1, None, &|_, _, _| ()).unwrap().0.len(), count);
+    }
+    let ready = RawData::from_scored([("q", vec!["a", "b"], vec![1.0, 0.0])]).unwrap();
+    assert!(Remining::of(&ready, &options).is_none());
+}
+
+#[test]
+fn the_random_miner_is_the_same_as_not_mining() {
+    use colbert_config::Miner;
+
+    let (by_name, report) = prepare(many(50), &options(|negatives| negatives.miner = Miner::Random), None).unwrap();
+    assert_eq!(by_name, prepare(many(50), &random(10), None).unwrap().0);
+    assert_eq!((report.mined_negatives, report.random_negatives), (0, 500));
+}

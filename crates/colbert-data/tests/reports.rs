@@ -171,3 +171,58 @@ fn the_page_escapes_texts_and_needs_nothing_from_elsewhere() {
     assert_eq!(json["queries"], 2);
     assert!(json["histograms"].as_array().unwrap().iter().any(|histogram| histogram["name"] == "query_words"));
 }
+
+/// A set whose first query is relevant to its first document.
+fn evaluation(query: &str, document: &str) -> EvaluationSet {
+    let (mut queries, mut collection, mut judgements) = (Queries::new(), Collection::new(), Judgements::new());
+    queries.add(query).unwrap();
+    collection.add(document).unwrap();
+    judgements.insert(0, 0, 1);
+    EvaluationSet { queries, collection: Arc::new(collection), judgements }
+}
+
+#[test]
+fn each_evaluation_set_is_searched_for_texts_that_are_trained_on() {
+    use colbert_data::ReportOptions;
+
+    let raw = RawData::from_triplets([("what is a tor", ["a hill"], ["a dam"]), ("what is wet", ["a moor"], ["tin"])])
+        .unwrap();
+    let (dev, test) = (evaluation("What is  a tor", "a fen"), evaluation("what is dry", "A moor"));
+    let options = ReportOptions { evaluations: vec![("dev", &dev), ("test", &test)], ..ReportOptions::default() };
+    let report = DataReport::with_options(&raw, &options).unwrap();
+    let leaks: Vec<_> =
+        report.findings.iter().filter(|one| one.name.starts_with("leaked")).map(|one| one.message.as_str()).collect();
+    assert_eq!(
+        leaks,
+        [
+            "1 dev queries are trained on, up to white space and case",
+            "1 documents relevant to test queries are positives in training"
+        ]
+    );
+}
+
+/// Comparing each of many positives with each of many negatives took time by their product.
+#[test]
+fn very_many_positives_of_one_query_take_no_time_by_their_square() {
+    use colbert_data::{PrepareOptions, prepare};
+
+    let start = std::time::Instant::now();
+    let count = 100_000;
+    let texts = |kind: &str| (0..count).map(|number| format!("{kind} {number}")).collect::<Vec<_>>();
+    let raw = RawData::from_triplets([
+        ("q", texts("positive"), texts("negative")),
+        ("r", vec!["s".into()], vec!["positive 7".into()]),
+    ])
+    .unwrap();
+    assert_eq!((raw.positives(0).len(), raw.negatives(0).len()), (count, count));
+    let report = DataReport::new(&raw, None);
+    assert_eq!(report.positives, count + 1);
+    let mut options = PrepareOptions::default();
+    options.negatives.num_new_negatives = 0;
+    options.negatives.triples = colbert_data::TriplePolicy::Reference;
+    let (set, _) = prepare(raw, &options, None).unwrap();
+    assert_eq!(set.examples.len(), count + 1);
+    assert!(set.positives.is_positive(0, count as u32 - 1) && !set.positives.is_positive(0, count as u32));
+    // By the square it would be 10^10 comparisons, a minute at least.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use colbert_config::{Plan, TrainOptions};
-use colbert_data::TrainingSet;
+use colbert_data::{Example, TrainingSet};
 use colbert_model::{ColbertTokenizer, TokenSequence};
 
 use crate::error::TrainError;
@@ -26,8 +26,10 @@ pub struct BatchPart {
 pub struct Batch {
     /// Optimizer step, from 0.
     pub step: usize,
-    /// Places of the examples in the training set.
+    /// Places of the examples among those of their epoch.
     pub examples: Vec<usize>,
+    /// Qids of the examples.
+    pub queries: Vec<u32>,
     /// One part, or one for each micro-batch where the loss does not reach across them.
     pub parts: Vec<BatchPart>,
 }
@@ -44,8 +46,11 @@ impl Batch {
 #[derive(Debug)]
 pub struct Batcher<'a> {
     set: &'a TrainingSet,
+    /// Examples that took the place of the training set's, each from an epoch on.
+    refreshed: Vec<(usize, Vec<Example>)>,
     tokenizer: &'a ColbertTokenizer,
     order: ExampleOrder,
+    nway: usize,
     batch_size: usize,
     part_size: usize,
     with_scores: bool,
@@ -64,7 +69,23 @@ impl<'a> Batcher<'a> {
         whole: bool,
     ) -> Result<Self, TrainError> {
         let with_scores = !options.ignore_scores && set.examples.iter().any(|example| example.scores.is_some());
-        for (place, example) in set.examples.iter().enumerate() {
+        let batcher = Self {
+            set,
+            refreshed: Vec::new(),
+            tokenizer,
+            order: ExampleOrder::new(set.examples.len(), options.seed, options.shuffle),
+            nway: plan.nway,
+            batch_size: plan.batch_size,
+            part_size: if whole { plan.batch_size } else { plan.micro_batch_size },
+            with_scores,
+        };
+        batcher.check(&set.examples)?;
+        Ok(batcher)
+    }
+
+    fn check(&self, examples: &[Example]) -> Result<(), TrainError> {
+        let set = self.set;
+        for (place, example) in examples.iter().enumerate() {
             let unknown = |what, id, count| TrainError::UnknownId { example: place, what, id, count };
             if example.query as usize >= set.queries.len() {
                 return Err(unknown("query", example.query, set.queries.len()));
@@ -72,24 +93,39 @@ impl<'a> Batcher<'a> {
             if let Some(&id) = example.documents.iter().find(|id| **id as usize >= set.collection.len()) {
                 return Err(unknown("document", id, set.collection.len()));
             }
-            if example.documents.len() != plan.nway {
+            if example.documents.len() != self.nway {
                 let found = example.documents.len();
-                return Err(TrainError::WrongWidth { example: place, found, expected: plan.nway });
+                return Err(TrainError::WrongWidth { example: place, found, expected: self.nway });
             }
             let scores = example.scores.as_ref().map_or(0, Vec::len);
-            if with_scores && scores != example.documents.len() {
+            if self.with_scores && scores != example.documents.len() {
                 let documents = example.documents.len();
                 return Err(TrainError::MixedScores { example: place, found: scores, documents });
             }
         }
-        Ok(Self {
-            set,
-            tokenizer,
-            order: ExampleOrder::new(set.examples.len(), options.seed, options.shuffle),
-            batch_size: plan.batch_size,
-            part_size: if whole { plan.batch_size } else { plan.micro_batch_size },
-            with_scores,
-        })
+        Ok(())
+    }
+
+    /// Uses other examples from an epoch on. There must be as many as the training set has.
+    ///
+    /// # Errors
+    /// As [`Batcher::new`], and another number of examples.
+    pub fn replace(&mut self, epoch: usize, examples: Vec<Example>) -> Result<(), TrainError> {
+        let expected = self.set.examples.len();
+        if examples.len() != expected {
+            return Err(TrainError::RefreshedCount { epoch: epoch + 1, found: examples.len(), expected });
+        }
+        self.check(&examples)?;
+        // A batch reaches back into the epoch before at most; small epochs may all lie in one batch.
+        let reach = 1 + self.batch_size.div_ceil(expected);
+        self.refreshed.retain(|(known, _)| *known + reach >= epoch);
+        self.refreshed.push((epoch, examples));
+        Ok(())
+    }
+
+    fn example(&self, epoch: usize, place: usize) -> &Example {
+        let latest = self.refreshed.iter().rev().find(|(first, _)| *first <= epoch);
+        &latest.map_or(&self.set.examples, |(_, examples)| examples)[place]
     }
 
     /// The batch of a step, counted from 0.
@@ -98,17 +134,20 @@ impl<'a> Batcher<'a> {
     /// A text that the tokenizer refuses.
     pub fn batch(&mut self, step: usize) -> Result<Batch, TrainError> {
         let first = step * self.batch_size;
-        let examples: Vec<usize> = (first..first + self.batch_size).map(|at| self.order.example_at(at)).collect();
+        let positions = first..first + self.batch_size;
+        let places: Vec<usize> = positions.clone().map(|at| self.order.example_at(at)).collect();
+        let epochs = positions.map(|at| at / self.set.examples.len());
+        let examples: Vec<&Example> = epochs.zip(&places).map(|(epoch, &place)| self.example(epoch, place)).collect();
         let parts = examples.chunks(self.part_size).map(|chunk| self.part(chunk)).collect::<Result<_, _>>()?;
-        Ok(Batch { step, examples, parts })
+        let queries = examples.iter().map(|example| example.query).collect();
+        Ok(Batch { step, examples: places, queries, parts })
     }
 
-    fn part(&self, examples: &[usize]) -> Result<BatchPart, TrainError> {
-        let examples: Vec<_> = examples.iter().map(|&place| &self.set.examples[place]).collect();
+    fn part(&self, examples: &[&Example]) -> Result<BatchPart, TrainError> {
         let mut places: HashMap<u32, usize> = HashMap::new();
         let mut pids: Vec<u32> = Vec::new();
         let mut documents = Vec::with_capacity(examples.len());
-        for example in &examples {
+        for example in examples {
             let row = example.documents.iter().map(|&pid| {
                 *places.entry(pid).or_insert_with(|| {
                     pids.push(pid);
@@ -120,8 +159,11 @@ impl<'a> Batcher<'a> {
         let positives = examples
             .iter()
             .map(|example| {
-                let known = self.set.positives.positives(example.query);
-                known.chain(example.documents.first().copied()).filter_map(|pid| places.get(&pid).copied()).collect()
+                // Over the documents of the batch: a query may have very many positives elsewhere.
+                let is_positive = |pid: u32| {
+                    example.documents.first() == Some(&pid) || self.set.positives.is_positive(example.query, pid)
+                };
+                (0..pids.len()).filter(|&place| is_positive(pids[place])).collect()
             })
             .collect();
         let teacher = self.with_scores.then(|| examples.iter().map(|e| e.scores.clone().unwrap_or_default()).collect());

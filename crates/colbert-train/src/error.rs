@@ -56,6 +56,25 @@ pub enum TrainError {
         /// The option.
         expected: usize,
     },
+    /// Negatives chosen anew gave another number of examples.
+    #[error("the negatives chosen for epoch {epoch} give {found} examples, where every epoch must have {expected}")]
+    RefreshedCount {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Examples that there are.
+        found: usize,
+        /// Examples of the first epoch.
+        expected: usize,
+    },
+    /// A run that is taken up in the middle of an epoch whose negatives are gone.
+    #[error(
+        "the negatives of epoch {epoch} are not in the folder of the run (negatives/), so it cannot go on with the same ones; \
+         train anew, or without negatives.refresh"
+    )]
+    NegativesGone {
+        /// Epoch, from 1.
+        epoch: usize,
+    },
     /// Some examples have teacher scores and others have not.
     #[error(
         "example {example} has {found} teacher scores for {documents} documents; give every example a score per \

@@ -21,6 +21,17 @@ pub enum Event {
     },
     /// An optimizer step.
     Step(StepRecord),
+    /// Negatives were chosen anew, or those of an earlier part of the run read back.
+    Refreshed {
+        /// Epoch that they are for, from 1.
+        epoch: usize,
+        /// Steps done.
+        step: usize,
+        /// Whether they were read back.
+        read: bool,
+        /// How long it took.
+        seconds: f64,
+    },
     /// An evaluation goes on.
     Evaluating {
         /// Documents encoded so far.

@@ -1,12 +1,12 @@
 //! The loop, from top to bottom.
 
 use std::path::PathBuf;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use colbert_config::{IbScope, Metric, Plan, TrainOptions};
-use colbert_data::{EvaluationSet, TrainingSet};
+use colbert_data::{EvaluationSet, Example, TrainingSet};
 use colbert_kernels::{KernelAutodiffBackend, Precision, release_idle_memory};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, named_parameters};
 
@@ -18,6 +18,7 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::gradients::{GradientPlan, batch_gradients};
 use crate::objective::Objective;
 use crate::observer::{Event, Flow, Observer, StepRecord};
+use crate::refresh::{RefreshExamples, epoch_going_on, epochs_begun, read_examples, write_examples};
 use crate::run_folder::RunFolder;
 use crate::schedule::Schedule;
 use crate::trainable::TrainableEncoder;
@@ -92,9 +93,22 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
     /// # Errors
     /// Examples that do not fit together, a loss that is not finite, a disk that refuses. What was written before stays.
     pub fn run<E: TrainableEncoder<B>>(
+        self,
+        model: Colbert<B, E>,
+        resume: Option<(AdamW<B::InnerBackend>, RunState)>,
+    ) -> Result<Trained<Colbert<B, E>>, TrainError> {
+        self.run_refreshed(model, resume, None)
+    }
+
+    /// As [`Training::run`]; at the start of every epoch but the first, `refresh` gives the epoch's examples.
+    ///
+    /// # Errors
+    /// As [`Training::run`], and what `refresh` reports.
+    pub fn run_refreshed<E: TrainableEncoder<B>>(
         mut self,
         model: Colbert<B, E>,
         resume: Option<(AdamW<B::InnerBackend>, RunState)>,
+        mut refresh: Option<&mut dyn RefreshExamples<B, E>>,
     ) -> Result<Trained<Colbert<B, E>>, TrainError> {
         let (plan, options) = (self.plan, self.options);
         let reaches_across = self.objective.couples_queries() && options.ib_scope == IbScope::Batch;
@@ -116,14 +130,30 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         let mut best = state.best;
         let baseline = if first == 0 { self.judge(&model, 0, &mut best)? } else { None };
 
+        let (refreshes, examples) = (refresh.is_some(), self.set.examples.len());
+        if let Some(epoch) = epoch_going_on(first, plan.batch_size, examples).filter(|_| refreshes) {
+            let kept = self.folder.map(|folder| read_examples(folder, epoch)).transpose()?.flatten();
+            batcher.replace(epoch, kept.ok_or(TrainError::NegativesGone { epoch: epoch + 1 })?)?;
+        }
+
         let mut done = first;
         let mut saved_at = None;
         let mut training_seconds = 0.0;
         let model = std::thread::scope(|scope| -> Result<Colbert<B, E>, TrainError> {
             let mut model = model;
             let (send, batches) = sync_channel::<Result<Batch, TrainError>>(PREFETCH);
+            let (give, fresh) = channel::<(usize, Vec<Example>)>();
             let maker = scope.spawn(move || {
                 for step in first..plan.steps {
+                    let begun = if refreshes { epochs_begun(step, plan.batch_size, examples).len() } else { 0 };
+                    for _ in 0..begun {
+                        // The sender is gone when the run has ended early.
+                        let Ok((epoch, examples)) = fresh.recv() else { return };
+                        if let Err(error) = batcher.replace(epoch, examples) {
+                            drop(send.send(Err(error)));
+                            return;
+                        }
+                    }
                     // The receiver is gone when the run has ended early.
                     if send.send(batcher.batch(step)).is_err() {
                         break;
@@ -131,6 +161,13 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
                 }
             });
             while done < plan.steps && flow == Flow::Continue {
+                if let Some(refresh) = &mut refresh {
+                    for epoch in epochs_begun(done, plan.batch_size, examples) {
+                        let chosen = self.refreshed(*refresh, &model, epoch, done)?;
+                        // If nobody listens any more, the batch that is asked for next says why.
+                        drop(give.send((epoch, chosen)));
+                    }
+                }
                 let Ok(batch) = batches.recv() else {
                     // It only hangs up before the last step by panicking; joining takes the panic out of the scope.
                     drop(maker.join());
@@ -199,12 +236,36 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         if value.is_finite() {
             return Ok(());
         }
-        let names = batch.examples.iter().map(|&place| {
-            let qid = self.set.examples[place].query;
-            self.set.queries.id(qid).map_or_else(|| qid.to_string(), str::to_owned)
-        });
+        let name = |qid: &u32| self.set.queries.id(*qid).map_or_else(|| qid.to_string(), str::to_owned);
+        let names = batch.queries.iter().map(name);
         let queries = names.collect::<Vec<_>>().join(", ");
         Err(TrainError::NonFinite { what, step: batch.step + 1, value, queries })
+    }
+
+    /// Examples of an epoch: those that an earlier part of the run used, or new ones, written down before they are used.
+    fn refreshed<E: TrainableEncoder<B>>(
+        &mut self,
+        refresh: &mut dyn RefreshExamples<B, E>,
+        model: &Colbert<B, E>,
+        epoch: usize,
+        step: usize,
+    ) -> Result<Vec<Example>, TrainError> {
+        let start = Instant::now();
+        let kept = self.folder.map(|folder| read_examples(folder, epoch)).transpose()?.flatten();
+        let read = kept.is_some();
+        let examples = match kept {
+            Some(examples) => examples,
+            None => {
+                let examples = refresh.examples(model.valid(), epoch)?;
+                if let Some(folder) = self.folder {
+                    write_examples(folder, epoch, &examples)?;
+                }
+                examples
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        self.tell(&Event::Refreshed { epoch: epoch + 1, step, read, seconds });
+        Ok(examples)
     }
 
     /// Evaluates on dev data, if there is any, and keeps the model if it is the best so far. Ties keep the older one.

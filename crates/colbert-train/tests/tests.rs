@@ -4,6 +4,8 @@
 mod accumulation;
 mod evaluation;
 mod losses;
+mod mining;
+mod refresh;
 mod run;
 mod support;
 mod trajectories;

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use colbert_config::Options;
+use colbert_config::{Options, Refresh};
 use colbert_data::{
-    BeirFolder, Bm25Miner, DataReport, EvaluationSet, PrepareOptions, PrepareReport, RawData, ReadOptions,
-    ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet, prepare, read_documents,
-    read_evaluation_set, read_training_data,
+    BeirFolder, DataReport, EvaluationSet, MiningProgress, PrepareOptions, PrepareReport, RawData, ReadOptions,
+    Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet, prepare_with_progress,
+    read_documents, read_training_data,
 };
 use colbert_model::{ColbertSettings, Pretrained};
 
 use crate::error::Error;
+use crate::miner::miner;
 
 /// What a run is fed with.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct LoadedData {
     pub prepared: PrepareReport,
     /// Examples.
     pub set: TrainingSet,
+    /// What negatives are chosen anew from, if `negatives.refresh` asks for it.
+    pub remining: Option<Remining>,
     /// Queries that choose the best model.
     pub dev: Option<EvaluationSet>,
     /// Queries that are measured before and after, and never choose.
@@ -60,10 +63,11 @@ pub fn read_input(options: &Options) -> Result<RawInput, Error> {
         announcements.push(read_documents(path, &read_options, &mut raw)?);
     }
     let evaluation = &options.evaluation;
-    let dev = evaluation_set(options.data.dev.as_deref(), train, "dev")?;
+    let mut folders = EvaluationFolders { train, options: &read_options, opened: None };
+    let dev = folders.set(options.data.dev.as_deref(), "dev", &mut announcements)?;
     let dev =
         dev.map(|set| set.with_pool(evaluation.pool_size, evaluation.max_queries, evaluation.seed)).transpose()?;
-    let test = evaluation_set(options.data.test.as_deref(), train, "test")?;
+    let test = folders.set(options.data.test.as_deref(), "test", &mut announcements)?;
     for (name, set) in [("dev", &dev), ("test", &test)] {
         if let Some(set) = set {
             announcements.push(format!(
@@ -73,14 +77,19 @@ pub fn read_input(options: &Options) -> Result<RawInput, Error> {
             ));
         }
     }
-    let report = report(options, &raw, dev.as_ref())?;
+    let report = report(options, &raw, dev.as_ref(), test.as_ref())?;
     Ok(RawInput { announcements, raw, report, dev, test })
 }
 
 /// What is wrong with the data; with the model's own tokenizer if the options name a model.
-fn report(options: &Options, raw: &RawData, dev: Option<&EvaluationSet>) -> Result<DataReport, Error> {
+fn report(
+    options: &Options,
+    raw: &RawData,
+    dev: Option<&EvaluationSet>,
+    test: Option<&EvaluationSet>,
+) -> Result<DataReport, Error> {
     let analysis = TextAnalysis::for_language(&options.language_code);
-    let plain = ReportOptions { evaluation: dev, tokens: None, analysis };
+    let plain = ReportOptions { evaluations: evaluations(dev, test), tokens: None, analysis };
     if options.pretrained_model_name.is_empty() {
         return Ok(DataReport::with_options(raw, &plain)?);
     }
@@ -95,15 +104,39 @@ fn report(options: &Options, raw: &RawData, dev: Option<&EvaluationSet>) -> Resu
     Ok(DataReport::with_options(raw, &ReportOptions { tokens, ..plain })?)
 }
 
+/// Evaluation sets with the names of their splits, for the data report.
+pub(crate) fn evaluations<'a>(
+    dev: Option<&'a EvaluationSet>,
+    test: Option<&'a EvaluationSet>,
+) -> Vec<(&'static str, &'a EvaluationSet)> {
+    [("dev", dev), ("test", test)].into_iter().filter_map(|(name, set)| Some((name, set?))).collect()
+}
+
 /// Reads everything and adds negatives.
 ///
 /// # Errors
 /// As [`read_input`], and when there are no examples in the end.
 pub fn load(options: &Options) -> Result<LoadedData, Error> {
-    let RawInput { announcements, raw, report, dev, test } = read_input(options)?;
-    let miner = Bm25Miner::new(&options.language_code);
-    let (set, prepared) = prepare(raw, &prepare_options(options), Some(&miner))?;
-    Ok(LoadedData { announcements, report, prepared, set, dev, test })
+    read_input(options)?.prepare(options, &|_, _, _| ())
+}
+
+impl RawInput {
+    /// Adds negatives, with word of how far mining is.
+    ///
+    /// # Errors
+    /// No examples in the end, and what the miner reports.
+    pub fn prepare(self, options: &Options, progress: &MiningProgress<'_>) -> Result<LoadedData, Error> {
+        let Self { announcements, raw, report, dev, test } = self;
+        let prepare_options = prepare_options(options);
+        // Examples that came ready-made get no negatives: no model is read for them.
+        let miner = if raw.ready_made().is_empty() { miner(options)? } else { None };
+        let remining = match options.negatives.refresh {
+            Refresh::Epoch => Remining::of(&raw, &prepare_options),
+            Refresh::Never => None,
+        };
+        let (set, prepared) = prepare_with_progress(raw, &prepare_options, miner.as_deref(), progress)?;
+        Ok(LoadedData { announcements, report, prepared, set, remining, dev, test })
+    }
 }
 
 /// The part of the options that adds negatives.
@@ -111,17 +144,40 @@ pub fn prepare_options(options: &Options) -> PrepareOptions {
     PrepareOptions { negatives: options.negatives.clone(), nway: options.train.nway, ..PrepareOptions::default() }
 }
 
-/// The named folder's split, or that of the training folder if it is a BEIR folder that has one.
-fn evaluation_set(named: Option<&Path>, train: &Path, split: &str) -> Result<Option<EvaluationSet>, Error> {
-    if let Some(path) = named {
-        return Ok(Some(read_evaluation_set(path, split)?));
+/// Where dev and test queries come from; the folder that is trained on is opened once.
+struct EvaluationFolders<'a> {
+    train: &'a Path,
+    options: &'a ReadOptions,
+    opened: Option<BeirFolder>,
+}
+
+impl EvaluationFolders<'_> {
+    /// The named folder's split, or that of the training folder if it is a BEIR folder that has one.
+    fn set(
+        &mut self,
+        named: Option<&Path>,
+        split: &str,
+        announcements: &mut Vec<String>,
+    ) -> Result<Option<EvaluationSet>, Error> {
+        let other;
+        let folder: &BeirFolder = match named {
+            Some(path) if path != self.train => {
+                other = BeirFolder::open_with(path, self.options)?;
+                &other
+            }
+            None if !BeirFolder::is_one(self.train) => return Ok(None),
+            _ => match &mut self.opened {
+                Some(folder) => folder,
+                closed => closed.insert(BeirFolder::open_with(self.train, self.options)?),
+            },
+        };
+        if named.is_none() && !folder.splits()?.iter().any(|name| name == split) {
+            return Ok(None);
+        }
+        let (set, bad_rows) = folder.evaluation_and_bad_rows(split)?;
+        if bad_rows.total() > 0 {
+            announcements.push(format!("{split}: {bad_rows}"));
+        }
+        Ok(Some(set))
     }
-    if !train.join("corpus.jsonl").is_file() {
-        return Ok(None);
-    }
-    let folder = BeirFolder::open(train)?;
-    if folder.splits()?.iter().any(|name| name == split) {
-        return Ok(Some(folder.evaluation(split)?));
-    }
-    Ok(None)
 }

@@ -62,6 +62,17 @@ pub enum Error {
         /// How to set it.
         hint: &'static str,
     },
+    /// The dense miner has no model.
+    #[error(
+        "negatives.miner_model is not set: give the folder of a sentence encoder with --miner-model; the reference would \
+         take {name} for language {language_code}"
+    )]
+    NoMinerModel {
+        /// The reference's choice.
+        name: &'static str,
+        /// The language.
+        language_code: String,
+    },
     /// `train` was called before there was data.
     #[error(
         "there is no training data yet: call prepare_training_data, or load_training_data with a folder that was exported"

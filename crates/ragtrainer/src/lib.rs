@@ -36,6 +36,7 @@ mod card;
 mod data_input;
 mod error;
 mod memory;
+mod miner;
 mod session;
 mod trainer;
 
@@ -43,6 +44,7 @@ pub use backend::{AVAILABLE, Backend, Job};
 pub use data_input::{LoadedData, RawInput, load, prepare_options, read_input};
 pub use error::Error;
 pub use memory::peak_memory;
+pub use miner::miner;
 pub use session::{Outcome, Preview, RunData, TestResult, evaluate_directory, preview, train as train_with};
 pub use trainer::RagTrainer;
 

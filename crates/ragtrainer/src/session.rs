@@ -5,19 +5,22 @@ use std::path::{Path, PathBuf};
 
 use burn::module::AutodiffModule;
 use colbert_config::{ArtifactMetadata, EvaluationOptions, Metric, Options, Plan, Precision, TrainOptions, resolve};
-use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, TrainingSet};
+use colbert_data::{Bm25Index, DataReport, EvaluationSet, PrepareReport, Remining, TextAnalysis, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
     Bert, Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, TrainingMemory,
     export,
 };
-use colbert_train::{ColbertObjective, Dev, Evaluation, Event, Observer, RunFolder, TrainError, Training, evaluate};
+use colbert_train::{
+    ColbertObjective, Dev, Evaluation, Event, Observer, RefreshExamples, RunFolder, TrainError, Training, evaluate,
+};
 use serde::Serialize;
 
 use crate::backend::{Backend, Job};
 use crate::card::model_card;
 use crate::error::Error;
 use crate::memory::{peak_memory, within_limit};
+use crate::miner::Refresher;
 
 /// Ranking depth of the BM25 comparison: enough for every metric that is reported.
 const BM25_DEPTH: usize = 100;
@@ -33,6 +36,12 @@ pub struct RunData<'a> {
     pub test: Option<&'a EvaluationSet>,
     /// Language of the texts, for the BM25 comparison.
     pub language_code: &'a str,
+    /// What is wrong with the data; written into the run folder before the first step.
+    pub report: Option<&'a DataReport>,
+    /// Where the negatives came from; written beside it.
+    pub prepared: Option<&'a PrepareReport>,
+    /// What negatives are chosen anew from at the start of every epoch but the first.
+    pub remining: Option<&'a Remining>,
 }
 
 /// What came out of a run.
@@ -239,6 +248,7 @@ impl Job for TrainJob<'_> {
         let (model, _) = start.model::<B>(options, device)?;
         let folder = RunFolder::create(&options.output, options.overwrite)?;
         folder.write_plan(&plan)?;
+        write_reports(data, folder.path())?;
         let measure = |model: &Colbert<B::InnerBackend, Bert<B::InnerBackend>>, observer: &mut dyn Observer| {
             let Some(set) = data.test else { return Ok(None) };
             evaluate_with(model, &start.tokenizer, set, metric, device, observer).map(Some)
@@ -259,7 +269,12 @@ impl Job for TrainJob<'_> {
             observers: vec![&mut log, &mut *observer],
             device,
         };
-        let trained = training.run(model, None)?;
+        let mut refresher = match data.remining {
+            Some(remining) => Some(Refresher::<B>::new(options, remining, data.set, &start.tokenizer, device)?),
+            None => None,
+        };
+        let refresh = refresher.as_mut().map(|refresher| refresher as &mut dyn RefreshExamples<B, Bert<B>>);
+        let trained = training.run_refreshed(model, None, refresh)?;
         log.finish()?;
 
         let test = match (data.test, start_on_test) {
@@ -347,6 +362,20 @@ impl ModelWriter<'_> {
         };
         Ok(export(&directory, path, true)?)
     }
+}
+
+/// `data_report.json` and `data_report.html`, and `prepared.json`.
+fn write_reports(data: RunData<'_>, folder: &Path) -> Result<(), Error> {
+    if let Some(report) = data.report {
+        report.write_json(&folder.join("data_report.json"))?;
+        report.write_html(&folder.join("data_report.html"))?;
+    }
+    if let Some(prepared) = data.prepared {
+        let path = folder.join("prepared.json");
+        let json = serde_json::to_string_pretty(prepared).expect("numbers and names have a JSON form");
+        std::fs::write(&path, json).map_err(|source| Error::Io { action: "write", path, source })?;
+    }
+    Ok(())
 }
 
 fn write_outcome(outcome: &Outcome, folder: &RunFolder) -> Result<(), Error> {

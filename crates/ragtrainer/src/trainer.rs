@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use colbert_config::{EvaluationOptions, Options, TrainOptions};
+use colbert_config::{EvaluationOptions, NegativeOptions, Options, Refresh, TrainOptions};
 use colbert_data::{
-    EvaluationSet, PrepareOptions, PrepareReport, RawData, ReadOptions, ReferenceFiles, TrainingSet, export_reference,
-    import_reference, prepare,
+    DataReport, EvaluationSet, PrepareOptions, PrepareReport, RawData, ReadOptions, ReferenceFiles, Remining,
+    ReportOptions, TextAnalysis, TrainingSet, export_reference, import_reference, prepare,
 };
 use colbert_train::{Event, Flow, Observer};
 
+use crate::data_input::evaluations;
 use crate::error::Error;
+use crate::miner::miner;
 use crate::session::{self, Outcome, Preview, RunData};
 
 /// Prepares data and trains a ColBERT from it. See the crate's example.
@@ -23,9 +25,20 @@ pub struct RagTrainer {
     overwrite: bool,
     evaluation: EvaluationOptions,
     documents: Vec<String>,
-    prepared: Option<TrainingSet>,
+    prepared: Option<Prepared>,
     dev: Option<EvaluationSet>,
     test: Option<EvaluationSet>,
+}
+
+/// Examples, and what is known of them.
+#[derive(Debug, Clone)]
+struct Prepared {
+    set: TrainingSet,
+    data: DataReport,
+    report: PrepareReport,
+    /// How negatives were chosen, for later epochs.
+    negatives: NegativeOptions,
+    remining: Option<Remining>,
 }
 
 impl RagTrainer {
@@ -95,7 +108,8 @@ impl RagTrainer {
     }
 
     /// Adds negatives to raw data and makes training examples of it. Documents that were added count for this call
-    /// alone.
+    /// alone. The late-interaction miner ranks here with the default lengths and sizes of [`TrainOptions`]; at the start
+    /// of later epochs (`negatives.refresh`), with those of the model that is trained.
     ///
     /// # Errors
     /// Data that gives no example, or options that contradict each other.
@@ -105,9 +119,22 @@ impl RagTrainer {
         options: &PrepareOptions,
     ) -> Result<PrepareReport, Error> {
         raw_data.add_documents(self.documents.drain(..))?;
-        let miner = colbert_data::Bm25Miner::new(&self.language_code);
-        let (set, report) = prepare(raw_data, options, Some(&miner))?;
-        self.prepared = Some(set);
+        let report_options = ReportOptions {
+            evaluations: evaluations(self.dev.as_ref(), self.test.as_ref()),
+            analysis: TextAnalysis::for_language(&self.language_code),
+            ..ReportOptions::default()
+        };
+        let data = DataReport::with_options(&raw_data, &report_options)?;
+        let mut mining = self.options(&TrainOptions { nway: options.nway, ..TrainOptions::default() });
+        mining.negatives = options.negatives.clone();
+        let miner = if raw_data.ready_made().is_empty() { miner(&mining)? } else { None };
+        let remining = match options.negatives.refresh {
+            Refresh::Epoch => Remining::of(&raw_data, options),
+            Refresh::Never => None,
+        };
+        let (set, report) = prepare(raw_data, options, miner.as_deref())?;
+        self.prepared =
+            Some(Prepared { set, data, report: report.clone(), negatives: options.negatives.clone(), remining });
         Ok(report)
     }
 
@@ -116,7 +143,7 @@ impl RagTrainer {
     /// # Errors
     /// Nothing is prepared yet, or the disk refuses.
     pub fn export_training_data(&self, folder: &Path) -> Result<ReferenceFiles, Error> {
-        Ok(export_reference(self.prepared.as_ref().ok_or(Error::NotPrepared)?, folder)?)
+        Ok(export_reference(&self.known()?.set, folder)?)
     }
 
     /// Takes up data that was exported before, by this program or by RAGatouille.
@@ -130,7 +157,16 @@ impl RagTrainer {
 
     /// What was prepared, if anything.
     pub fn training_set(&self) -> Option<&TrainingSet> {
-        self.prepared.as_ref()
+        self.prepared.as_ref().map(|prepared| &prepared.set)
+    }
+
+    /// What is wrong with the data that was prepared, if any was; also written into the run folder.
+    pub fn data_report(&self) -> Option<&DataReport> {
+        self.prepared.as_ref().map(|prepared| &prepared.data)
+    }
+
+    fn known(&self) -> Result<&Prepared, Error> {
+        self.prepared.as_ref().ok_or(Error::NotPrepared)
     }
 
     /// What [`RagTrainer::train`] would do; writes nothing.
@@ -138,7 +174,7 @@ impl RagTrainer {
     /// # Errors
     /// Whatever would make training fail at its start.
     pub fn plan(&self, options: &TrainOptions) -> Result<Preview, Error> {
-        session::preview(&self.options(options), self.prepared.as_ref().ok_or(Error::NotPrepared)?)
+        session::preview(&self.options(options), &self.known()?.set)
     }
 
     /// Trains, and returns the directory of the best model and what happened.
@@ -154,11 +190,15 @@ impl RagTrainer {
     /// # Errors
     /// As [`RagTrainer::train`].
     pub fn train_observed(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        let prepared = self.known()?;
         let data = RunData {
-            set: self.prepared.as_ref().ok_or(Error::NotPrepared)?,
+            set: &prepared.set,
             dev: self.dev.as_ref(),
             test: self.test.as_ref(),
             language_code: &self.language_code,
+            report: Some(&prepared.data),
+            prepared: Some(&prepared.report),
+            remining: prepared.remining.as_ref(),
         };
         session::train(&self.options(options), data, observer)
     }
@@ -173,6 +213,7 @@ impl RagTrainer {
             backend: self.backend.clone(),
             train: train.clone(),
             evaluation: self.evaluation.clone(),
+            negatives: self.prepared.as_ref().map(|prepared| prepared.negatives.clone()).unwrap_or_default(),
             ..Options::default()
         }
     }

@@ -143,3 +143,37 @@ fn a_disk_that_refuses_ends_the_run_with_the_reason() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.errors.contains("/dev/full"), "{}", ran.errors);
 }
+
+#[test]
+fn miners_without_a_model_or_with_a_wrong_one() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let empty = here.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let empty = empty.to_str().unwrap();
+    let nway = ["--num-new-negatives", "0", "--refresh", "epoch"];
+    let cases: [(&[&str], &[&str]); 8] = [
+        (&["--miner", "dense"], &["negatives.miner_model", "--miner-model", "BAAI/bge-small-en-v1.5"]),
+        (
+            &["--miner", "dense", "--language-code", "de", "--hard-negative-model-size", "large"],
+            &["intfloat/multilingual-e5-large", "language de"],
+        ),
+        (
+            &["--miner", "dense", "--miner-model", "BAAI/bge-small-en-v1.5"],
+            &["no model directory at BAAI/bge-small-en-v1.5"],
+        ),
+        (&["--miner", "dense", "--miner-model", empty], &["config.json", "missing"]),
+        (&["--miner", "dense", "--miner-model", data.to_str().unwrap()], &["no model directory"]),
+        (&["--miner", "densest"], &["negatives.miner", "densest", "late_interaction"]),
+        (&["--refresh", "always"], &["negatives.refresh", "never or epoch"]),
+        (&nway, &["negatives.refresh", "negatives.num_new_negatives"]),
+    ];
+    for (arguments, parts) in cases {
+        refused(&train(here.path(), &data, arguments), parts);
+        assert!(!here.path().join("run").exists(), "{arguments:?} left a folder");
+    }
+    let data = data.to_str().unwrap();
+    let arguments = ["prepare", "--train-data", data, "--miner", "late_interaction", "--data-out-path", "out"];
+    refused(&ragtrainer(here.path(), &arguments), &["pretrained_model_name", "late_interaction"]);
+    assert!(!here.path().join("out").exists());
+}

@@ -194,3 +194,116 @@ fn an_interrupted_run_leaves_a_checkpoint_and_models() {
     assert_eq!(fs::read_dir(run.join("checkpoints")).unwrap().count(), 1);
     assert!(run.join("best/model.safetensors").exists() && run.join("last/model.safetensors").exists());
 }
+
+#[test]
+fn bad_rows_end_a_run_or_are_left_out_and_summed_up() {
+    let here = folder();
+    let good = fs::read_to_string(pairs_file(here.path())).unwrap();
+    let bad: String = (0..20).map(|row| format!("[\"query {row}\", \" \"]\n")).collect();
+    let path = here.path().join("bad.jsonl");
+    fs::write(&path, format!("{good}{bad}[\"q\",\n")).unwrap();
+    let ran = train(here.path(), &path, &["--dry-run"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.errors.contains("bad.jsonl, line 13, positive"), "{}", ran.errors);
+    let ran = train(here.path(), &path, &["--skip-bad-rows", "--dry-run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    for expected in ["21 rows are wrong", "empty text: 20, malformed row: 1", "bad.jsonl, line 13", "3 steps of 4"] {
+        assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+    }
+    assert_eq!(ran.output.matches("bad.jsonl, line").count(), 10, "the first ten are shown\n{}", ran.output);
+}
+
+#[test]
+fn bad_rows_of_a_beir_folder_are_left_out_of_every_split() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    let corpus = fs::read_to_string(data.join("corpus.jsonl")).unwrap();
+    fs::write(data.join("corpus.jsonl"), format!("{corpus}no json\n")).unwrap();
+    let judged = fs::read_to_string(data.join("qrels/dev.tsv")).unwrap();
+    fs::write(data.join("qrels/dev.tsv"), format!("{judged}q1\td99\t1\n")).unwrap();
+    assert_eq!(train(here.path(), &data, &["--dry-run"]).code, Some(1));
+    let ran = train(here.path(), &data, &["--skip-bad-rows", "--dry-run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    for expected in ["1 rows are wrong", "dev: 1 rows are wrong and were left out (unknown id: 1)"] {
+        assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+    }
+}
+
+#[test]
+fn the_data_report_is_in_the_run_folder_and_mining_says_how_fast_it_was() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    let ran = train(here.path(), &data, &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert!(ran.output.contains("mining: 12 texts in"), "{}", ran.output);
+    let run = here.path().join("run");
+    let read = |name: &str| fs::read_to_string(run.join(name)).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&read("data_report.json")).unwrap();
+    let leaks: Vec<_> =
+        report["findings"].as_array().unwrap().iter().filter(|one| one["name"] == "leaked_queries").collect();
+    assert_eq!(leaks.len(), 2, "dev and test queries are those that are trained on");
+    assert!(read("data_report.html").contains("12 test queries are trained on"));
+    let prepared: serde_json::Value = serde_json::from_str(&read("prepared.json")).unwrap();
+    assert_eq!(prepared["mined_negatives"], 12);
+}
+
+#[test]
+fn every_miner_can_be_asked_for() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let model = tiny_model();
+    let model = model.to_str().unwrap();
+    let said = |arguments: &[&str], expected: &[&str]| {
+        let ran = train(here.path(), &data, &[arguments, &["--dry-run", "--positive-score-share", "2"]].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        for expected in expected {
+            assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+        }
+    };
+    said(&[], &["12 negatives mined by bm25 (en)"]);
+    said(
+        &["--miner", "dense", "--miner-model", model, "--miner-query-prefix", "query: "],
+        &[
+            "12 negatives mined by dense (tiny, mean, cosine, 512 tokens, queries after \"query: \")",
+            "mining: 24 texts",
+        ],
+    );
+    said(&["--miner", "late_interaction"], &["mined by late interaction on bm25 (en)", "documents rescored in"]);
+    said(
+        &["--miner", "late_interaction", "--miner-model", model],
+        &["mined by late interaction on dense (tiny, mean, cosine, 512 tokens)"],
+    );
+    said(&["--miner", "random"], &["12 negatives drawn at random"]);
+}
+
+#[test]
+fn prepare_with_a_sentence_encoder_writes_the_same_bytes_every_time() {
+    let here = folder();
+    let (data, model) = (pairs_file(here.path()), tiny_model());
+    let bytes = |out: &str| {
+        let arguments = ["prepare", "--train-data", data.to_str().unwrap(), "--data-out-path", out, "--miner", "dense"];
+        let further = ["--miner-model", model.to_str().unwrap(), "--hard-negative-minimum-rank", "0"];
+        let ran = ragtrainer(here.path(), &[&arguments[..], &further].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        fs::read(here.path().join(out).join("triples.train.colbert.jsonl")).unwrap()
+    };
+    assert_eq!(bytes("a"), bytes("b"));
+}
+
+#[test]
+fn negatives_are_chosen_anew_for_every_epoch() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    for (run, miner) in [("bm25", "bm25"), ("late", "late_interaction"), ("random", "random")] {
+        let arguments = ["--epochs", "3", "--refresh", "epoch", "--miner", miner, "--output", run];
+        let ran = train(here.path(), &data, &[&arguments[..], &["--positive-score-share", "2"]].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        for expected in ["epoch 2: negatives chosen anew", "epoch 3: negatives chosen anew"] {
+            assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+        }
+        let negatives = here.path().join(run).join("negatives");
+        let read = |file: &str| fs::read_to_string(negatives.join(file)).unwrap();
+        assert_eq!(read("epoch-0001.jsonl").lines().count(), 12);
+        assert_ne!(read("epoch-0001.jsonl"), read("epoch-0002.jsonl"), "{miner}");
+    }
+}

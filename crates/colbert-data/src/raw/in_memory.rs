@@ -80,6 +80,23 @@ impl RawData {
         }))
     }
 
+    /// (query, document, teacher score) rows. The rows of a query become one example, the best-scored document first.
+    ///
+    /// # Errors
+    /// [`DataError::NonFinite`], [`DataError::EmptyText`], and [`DataError::Malformed`] for a document with two scores,
+    /// with the row; [`DataError::NoRows`].
+    pub fn from_scored_pairs<Q, D>(rows: impl IntoIterator<Item = (Q, D, f32)>) -> Result<Self, DataError>
+    where
+        Q: Into<String>,
+        D: Into<String>,
+    {
+        Self::from_rows(rows.into_iter().map(|(query, document, score)| Row::Scored {
+            query: query.into(),
+            document: document.into(),
+            score,
+        }))
+    }
+
     /// Rows as JSON values, in every shape that a JSONL file may have; the first row decides which.
     ///
     /// # Errors
@@ -115,6 +132,7 @@ impl RawData {
                 expected: "at least one (query, positive) pair".to_owned(),
             });
         }
+        raw.group_scored_pairs();
         raw.announcement = format!("raw data in memory: {count} rows");
         Ok(raw)
     }

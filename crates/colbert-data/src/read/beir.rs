@@ -86,7 +86,8 @@ impl BeirFolder {
     }
 
     /// Whether a folder has a BEIR corpus.
-    pub(super) fn is_one(path: &Path) -> bool {
+    #[must_use]
+    pub fn is_one(path: &Path) -> bool {
         file(path, "corpus").is_file()
     }
 
@@ -155,11 +156,16 @@ impl BeirFolder {
     /// # Errors
     /// [`DataError::Missing`] with the splits that exist, [`DataError::UnknownId`], [`DataError::Malformed`].
     pub fn evaluation(&self, split: &str) -> Result<EvaluationSet, DataError> {
+        self.evaluation_and_bad_rows(split).map(|(set, _)| set)
+    }
+
+    /// As [`BeirFolder::evaluation`], with the lines of judgements that were left out.
+    ///
+    /// # Errors
+    /// As [`BeirFolder::evaluation`].
+    pub fn evaluation_and_bad_rows(&self, split: &str) -> Result<(EvaluationSet, BadRows), DataError> {
         let mut bad_rows = BadRows::default();
         let judged = self.judged(split, &mut bad_rows)?;
-        if bad_rows.total() > 0 {
-            tracing::warn!(split, left_out = bad_rows.total(), "bad lines of judgements are left out");
-        }
         let relevant: HashSet<u32> = judged.iter().filter(|line| line.grade > 0).map(|line| line.query).collect();
         let all: HashSet<u32> = judged.iter().map(|line| line.query).collect();
         if relevant.len() < all.len() {
@@ -170,7 +176,7 @@ impl BeirFolder {
         for Judged { id, query, pid, grade } in judged.into_iter().filter(|line| relevant.contains(&line.query)) {
             judgements.insert(add_query(&mut queries, &id, self.queries.text(query))?, pid, grade);
         }
-        Ok(EvaluationSet { queries, collection: Arc::clone(&self.collection), judgements })
+        Ok((EvaluationSet { queries, collection: Arc::clone(&self.collection), judgements }, bad_rows))
     }
 
     fn judged(&self, split: &str, bad_rows: &mut BadRows) -> Result<Vec<Judged>, DataError> {

@@ -28,7 +28,7 @@ fn role_of(name: &str) -> Option<ColumnRole> {
         "document" | "documents" | "passage" | "passages" => Some(ColumnRole::Document),
         "negative" | "negatives" | "neg" | "negative_passages" => Some(ColumnRole::Negative),
         "label" => Some(ColumnRole::Label),
-        "scores" => Some(ColumnRole::Scores),
+        "scores" | "score" => Some(ColumnRole::Scores),
         other => other
             .strip_prefix("negative_")
             .filter(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))

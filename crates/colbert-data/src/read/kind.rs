@@ -1,7 +1,7 @@
 //! What the rows of a source are, decided by the first one.
 
 use colbert_config::DataFormat;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::ReadOptions;
 use super::columns::Columns;
@@ -25,6 +25,8 @@ pub(super) enum Meaning {
     Labelled,
     Triplets,
     Scored,
+    /// A score for one document a row.
+    ScoredPairs,
 }
 
 impl RowKind {
@@ -50,7 +52,7 @@ impl RowKind {
                     None => fields.keys().map(String::as_str).collect(),
                 };
                 let columns = Columns::of(&names, &options.roles, place)?;
-                Self { meaning: object_meaning(&columns), columns: Some(columns), has_cells: false }
+                Self { meaning: object_meaning(&columns, fields), columns: Some(columns), has_cells: false }
             }
             other => return Err(malformed(place, EITHER, brief(other))),
         };
@@ -58,6 +60,7 @@ impl RowKind {
             DataFormat::Pairs => Meaning::Pairs,
             DataFormat::LabeledPairs => Meaning::Labelled,
             DataFormat::Triplets => Meaning::Triplets,
+            DataFormat::Scored if kind.meaning == Meaning::ScoredPairs => Meaning::ScoredPairs,
             DataFormat::Scored => Meaning::Scored,
             DataFormat::Tevatron if !kind.is_tevatron() => {
                 let expected = "columns query and positive_passages (data.format = tevatron)";
@@ -79,6 +82,7 @@ impl RowKind {
             Meaning::Labelled => "labelled pairs",
             Meaning::Triplets => "triplets",
             Meaning::Scored => "n-way examples with teacher scores",
+            Meaning::ScoredPairs => "documents with a teacher score, one example for each query",
         };
         let columns = match (&self.columns, self.meaning) {
             (Some(columns), _) => columns.describe(),
@@ -86,6 +90,7 @@ impl RowKind {
             (None, Meaning::Labelled) => "[query, document, label]".to_owned(),
             (None, Meaning::Triplets) => "[query, positive, negative]".to_owned(),
             (None, Meaning::Scored) => "[query, documents, scores]".to_owned(),
+            (None, Meaning::ScoredPairs) => "[query, document, score]".to_owned(),
         };
         match self.meaning {
             Meaning::Triplets | Meaning::Pairs if self.is_tevatron() => {
@@ -132,6 +137,7 @@ fn array_meaning(members: &[Value], format: DataFormat, labels: &Labels, place: 
             Ok(Meaning::Scored)
         }
         [_, _, third] => Ok(match format {
+            DataFormat::Scored if is_number(third) => Meaning::ScoredPairs,
             DataFormat::LabeledPairs => Meaning::Labelled,
             DataFormat::Triplets => Meaning::Triplets,
             _ if is_label(third, labels) => Meaning::Labelled,
@@ -150,8 +156,16 @@ fn is_label(value: &Value, labels: &Labels) -> bool {
     }
 }
 
-fn object_meaning(columns: &Columns) -> Meaning {
-    if columns.scores.is_some() {
+/// A number, also as the text of a cell.
+fn is_number(value: &Value) -> bool {
+    value.is_number() || value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok())
+}
+
+fn object_meaning(columns: &Columns, fields: &Map<String, Value>) -> Meaning {
+    if let Some(scores) = &columns.scores {
+        if columns.negatives.is_empty() && fields.get(scores).is_some_and(is_number) {
+            return Meaning::ScoredPairs;
+        }
         Meaning::Scored
     } else if columns.label.is_some() {
         Meaning::Labelled

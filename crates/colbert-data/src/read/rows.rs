@@ -21,6 +21,7 @@ pub(super) fn read_rows(paths: &[&Path], options: &ReadOptions) -> Result<RawDat
         raw.counts.blank_lines += records.blank();
         syntax = Some(records.syntax());
     }
+    raw.group_scored_pairs();
     let first = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
     let origin = if paths.len() > 1 { format!("{first} and {} more parts", paths.len() - 1) } else { first };
     let (Some(syntax), Some(kind)) = (syntax, kind) else {
@@ -31,7 +32,7 @@ pub(super) fn read_rows(paths: &[&Path], options: &ReadOptions) -> Result<RawDat
         return Err(DataError::NoRows { origin, expected: EXPECTED.to_owned() });
     };
     let counts = &raw.counts;
-    let count = counts.pairs + counts.labelled_pairs + counts.triplets + counts.ready_made;
+    let count = counts.pairs + counts.labelled_pairs + counts.triplets + counts.scored_pairs.max(counts.ready_made);
     raw.announcement = format!("{origin}: {syntax}, {count} {}", kind.describe(&options.labels));
     Ok(raw)
 }

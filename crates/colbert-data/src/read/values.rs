@@ -37,6 +37,7 @@ impl Reader<'_> {
                 positives: self.texts(positives, "positive")?,
                 negatives: self.texts(negatives, "negative")?,
             }),
+            (Meaning::ScoredPairs, [query, document, score]) => self.scored(query, document, score),
             (Meaning::Scored, [query, documents, scores]) => Ok(Row::Ready {
                 query: self.query(query)?,
                 documents: self.texts(documents, "documents")?,
@@ -65,6 +66,13 @@ impl Reader<'_> {
                 Err(texts) => Err(malformed(self.place, "one document for one label", format!("{}", texts.len()))),
             };
         }
+        if self.kind.meaning == Meaning::ScoredPairs {
+            let score = self.score(self.field(fields, columns.scores.as_deref().unwrap_or_default())?)?;
+            return match <[String; 1]>::try_from(positives) {
+                Ok([document]) => Ok(Row::Scored { query, document, score }),
+                Err(texts) => Err(malformed(self.place, "one document for one score", format!("{}", texts.len()))),
+            };
+        }
         let mut negatives = Vec::new();
         for column in &columns.negatives {
             let value = self.field(fields, column)?;
@@ -80,7 +88,7 @@ impl Reader<'_> {
                 Ok(Row::Ready { query, documents: positives, scores: self.scores(scores)? })
             }
             Meaning::Triplets => Ok(Row::Triplet { query, positives, negatives }),
-            Meaning::Pairs | Meaning::Labelled => Ok(Row::Pair { query, positives }),
+            Meaning::Pairs | Meaning::Labelled | Meaning::ScoredPairs => Ok(Row::Pair { query, positives }),
         }
     }
 
@@ -90,6 +98,28 @@ impl Reader<'_> {
             Ok([document]) => Ok(Row::Labelled { query: self.query(query)?, document, positive }),
             Err(texts) => Err(malformed(self.place, "one document for one label", format!("{}", texts.len()))),
         }
+    }
+
+    fn scored(&self, query: &Value, document: &Value, score: &Value) -> Result<Row, DataError> {
+        let score = self.score(score)?;
+        match <[String; 1]>::try_from(self.texts(document, "document")?) {
+            Ok([document]) => Ok(Row::Scored { query: self.query(query)?, document, score }),
+            Err(texts) => Err(malformed(self.place, "one document for one score", format!("{}", texts.len()))),
+        }
+    }
+
+    /// A number, or a cell that holds one.
+    fn score(&self, value: &Value) -> Result<f32, DataError> {
+        let number = match value {
+            Value::String(text) => text.trim().parse::<f64>().ok(),
+            other => other.as_f64(),
+        };
+        // A number too large for f32 becomes infinite and is refused with the row.
+        number.map(|number| number as f32).ok_or_else(|| DataError::NonFinite {
+            place: self.place.clone(),
+            field: "score".to_owned(),
+            found: brief(value),
+        })
     }
 
     fn field<'v>(&self, fields: &'v Map<String, Value>, name: &str) -> Result<&'v Value, DataError> {

@@ -14,6 +14,9 @@ use crate::raw::{Group, RawData};
 const NEAR: f64 = 0.8;
 /// Fewer words than this say too little to compare by.
 const FEWEST_WORDS: usize = 5;
+/// Positives, and given negatives, of one query that are compared with each other, spread evenly: with more, comparing all
+/// of them takes time by their product.
+const COMPARED: usize = 200;
 /// Queries compared by lexical match, spread evenly.
 const QUERIES: usize = 2_000;
 /// Documents that term statistics come from, spread evenly.
@@ -35,12 +38,12 @@ fn near_duplicates(raw: &RawData, findings: &mut Vec<Finding>) {
         .enumerate()
         .filter(|(_, group)| !group.positives.is_empty() && !group.negatives.is_empty())
         .flat_map_iter(|(qid, group)| {
-            let positives: Vec<_> = group.positives.iter().map(|&pid| words(raw.collection.text(pid))).collect();
+            let positives: Vec<_> = spread(&group.positives).map(|pid| words(raw.collection.text(pid))).collect();
             let is_near = |pid: &u32| {
                 let negative = words(raw.collection.text(*pid));
                 positives.iter().any(|positive| is_near(positive, &negative))
             };
-            let near: Vec<_> = group.negatives.iter().copied().filter(is_near).map(|pid| (qid as u32, pid)).collect();
+            let near: Vec<_> = spread(&group.negatives).filter(is_near).map(|pid| (qid as u32, pid)).collect();
             near
         })
         .collect();
@@ -53,6 +56,12 @@ fn near_duplicates(raw: &RawData, findings: &mut Vec<Finding>) {
         "remove those negatives, or call them positives",
         findings,
     );
+}
+
+/// All of a short list, or members spread evenly over a long one.
+fn spread(pids: &[u32]) -> impl Iterator<Item = u32> {
+    let taken = pids.len().min(COMPARED);
+    (0..taken).map(move |index| pids[index * pids.len() / taken])
 }
 
 fn words(text: &str) -> HashSet<String> {
@@ -86,10 +95,11 @@ fn better_matches(raw: &RawData, analysis: &TextAnalysis, findings: &mut Vec<Fin
             let group = &raw.groups[qid as usize];
             let query = statistics.terms(raw.queries.text(qid));
             let score = |pid: &u32| statistics.score(&query, raw.collection.text(*pid));
-            let positive = group.positives.iter().map(score).fold(0.0, f64::max);
+            let positive = spread(&group.positives).map(|pid| score(&pid)).fold(0.0, f64::max);
             // Texts equal to a positive are another finding.
             let says = |pid: &u32| normalised(raw.collection.text(*pid));
-            let is_same = |pid: &u32| group.positives.iter().any(|positive| says(positive) == says(pid));
+            let positives: HashSet<String> = group.positives.iter().map(says).collect();
+            let is_same = |pid: &u32| positives.contains(&says(pid));
             let better = group.negatives.iter().filter(|pid| positive > 0.0 && score(pid) >= positive && !is_same(pid));
             (group.negatives.len(), better.map(|&pid| (qid, pid)).collect())
         })

@@ -6,6 +6,7 @@ use super::words::{WordLengths, words};
 use super::{Finding, Severity};
 use crate::evaluation_set::EvaluationSet;
 use crate::normalise::{Twins, normalised, normalised_hash};
+use crate::pid_set::PidSet;
 use crate::raw::{Group, RawData};
 
 /// Cases shown with a finding.
@@ -15,7 +16,7 @@ const SHOWN: usize = 60;
 /// Other documents count as longer than the positives from this ratio of medians on.
 const LONGER: usize = 3;
 
-pub(super) fn find(raw: &RawData, evaluation: Option<&EvaluationSet>) -> Vec<Finding> {
+pub(super) fn find(raw: &RawData, evaluations: &[(&str, &EvaluationSet)]) -> Vec<Finding> {
     let twins = Twins::find(&raw.collection);
     let mut findings = Vec::new();
     bad_rows(raw, &mut findings);
@@ -25,9 +26,7 @@ pub(super) fn find(raw: &RawData, evaluation: Option<&EvaluationSet>) -> Vec<Fin
     long_documents(raw, &mut findings);
     repeated_examples(raw, &mut findings);
     not_one_example(raw, &mut findings);
-    if let Some(evaluation) = evaluation {
-        leakage(raw, evaluation, &mut findings);
-    }
+    leakage(raw, evaluations, &mut findings);
     findings
 }
 
@@ -77,26 +76,27 @@ fn groups(raw: &RawData) -> impl Iterator<Item = (u32, &Group)> {
 
 fn bad_rows(raw: &RawData, findings: &mut Vec<Finding>) {
     let bad = &raw.bad_rows;
-    let kinds: Vec<_> = bad.by_kind.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
-    let examples = bad.first.iter().map(|row| row.message.clone()).collect();
-    let message = format!("rows are wrong and were left out ({})", kinds.join(", "));
-    Cases { count: bad.total(), examples }.report(
-        Severity::Error,
-        "bad_rows",
-        &message,
-        "mend the rows named here; data.columns says which column plays which role",
-        findings,
-    );
+    if bad.total() > 0 {
+        findings.push(Finding {
+            severity: Severity::Error,
+            name: "bad_rows".to_owned(),
+            count: bad.total(),
+            message: bad.to_string(),
+            examples: bad.first.iter().map(|row| row.message.clone()).collect(),
+            mend: "mend the rows named here; data.columns says which column plays which role".to_owned(),
+        });
+    }
 }
 
 fn contradictions(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
     let (mut same, mut nearly) = (Cases::default(), Cases::default());
     for (qid, group) in groups(raw) {
+        let positives = PidSet::of(&group.positives);
         for &pid in &group.negatives {
             let case = || format!("{} | {}", shown(raw.queries.text(qid)), shown(raw.collection.text(pid)));
-            if group.positives.contains(&pid) {
+            if positives.contains(pid) {
                 same.add(case);
-            } else if twins.of(pid).iter().any(|twin| group.positives.contains(twin)) {
+            } else if twins.of(pid).iter().any(|twin| positives.contains(*twin)) {
                 nearly.add(case);
             }
         }
@@ -268,33 +268,40 @@ fn not_one_example(raw: &RawData, findings: &mut Vec<Finding>) {
     }
 }
 
-fn leakage(raw: &RawData, evaluation: &EvaluationSet, findings: &mut Vec<Finding>) {
-    let (mut queries, mut documents) = (Cases::default(), Cases::default());
-    let trained: HashSet<u64> = raw.queries.iter().map(normalised_hash).collect();
-    for query in evaluation.queries.iter().filter(|query| trained.contains(&normalised_hash(query))) {
-        queries.add(|| shown(query));
+/// Texts of each evaluation set that are trained on.
+fn leakage(raw: &RawData, evaluations: &[(&str, &EvaluationSet)], findings: &mut Vec<Finding>) {
+    if evaluations.is_empty() {
+        return;
     }
+    let trained_queries: HashSet<u64> = raw.queries.iter().map(normalised_hash).collect();
     let positives: HashSet<u32> = raw.groups.iter().flat_map(|group| group.positives.iter().copied()).collect();
-    let trained: HashSet<u64> = positives.iter().map(|&pid| normalised_hash(raw.collection.text(pid))).collect();
-    let mut seen = HashSet::new();
-    for pid in (0..evaluation.queries.len() as u32).flat_map(|qid| evaluation.judgements.positives(qid)) {
-        let text = evaluation.collection.text(pid);
-        if seen.insert(pid) && trained.contains(&normalised_hash(text)) {
-            documents.add(|| shown(text));
+    let trained_documents: HashSet<u64> =
+        positives.iter().map(|&pid| normalised_hash(raw.collection.text(pid))).collect();
+    for (name, evaluation) in evaluations {
+        let (mut queries, mut documents) = (Cases::default(), Cases::default());
+        for query in evaluation.queries.iter().filter(|query| trained_queries.contains(&normalised_hash(query))) {
+            queries.add(|| shown(query));
         }
+        let mut seen = HashSet::new();
+        for pid in (0..evaluation.queries.len() as u32).flat_map(|qid| evaluation.judgements.positives(qid)) {
+            let text = evaluation.collection.text(pid);
+            if seen.insert(pid) && trained_documents.contains(&normalised_hash(text)) {
+                documents.add(|| shown(text));
+            }
+        }
+        queries.report(
+            Severity::Warning,
+            "leaked_queries",
+            &format!("{name} queries are trained on, up to white space and case"),
+            "remove them from one side; the measured quality is better than the true one",
+            findings,
+        );
+        documents.report(
+            Severity::Warning,
+            "leaked_documents",
+            &format!("documents relevant to {name} queries are positives in training"),
+            "fine if real queries share documents with the training data; if not, split the data by document",
+            findings,
+        );
     }
-    queries.report(
-        Severity::Warning,
-        "leaked_queries",
-        "evaluation queries are trained on, up to white space and case",
-        "remove them from one side; the measured quality is better than the true one",
-        findings,
-    );
-    documents.report(
-        Severity::Warning,
-        "leaked_documents",
-        "documents relevant in the evaluation are positives in training",
-        "fine if real queries share documents with the training data; if not, split the data by document",
-        findings,
-    );
 }

@@ -79,6 +79,7 @@ fn tiles(report: &DataReport) -> String {
         ("rows: pairs", rows.pairs, false),
         ("rows: labelled pairs", rows.labelled_pairs, false),
         ("rows: triplets", rows.triplets, false),
+        ("rows: scored pairs", rows.scored_pairs, false),
         ("ready-made examples", rows.ready_made, false),
         ("judgements", rows.judgements, false),
         ("further documents", rows.documents, false),

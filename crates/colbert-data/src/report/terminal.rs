@@ -11,6 +11,7 @@ impl fmt::Display for DataReport {
             ("pairs", self.rows.pairs),
             ("labelled pairs", self.rows.labelled_pairs),
             ("triplets", self.rows.triplets),
+            ("scored pairs", self.rows.scored_pairs),
             ("ready-made examples", self.rows.ready_made),
             ("judgements", self.rows.judgements),
             ("further documents", self.rows.documents),

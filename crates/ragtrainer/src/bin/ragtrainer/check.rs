@@ -36,6 +36,8 @@ impl CheckCommand {
         if self.json {
             println!("{}", serde_json::to_string_pretty(&input.report)?);
         } else {
+            // The report itself says what is trained on.
+            input.announcements.iter().skip(1).for_each(|line| println!("{line}"));
             println!("{}", input.report);
         }
         Ok(ExitCode::from(match input.report.worst() {

@@ -2,9 +2,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the program that talks to people")]
 
 mod check;
+mod data;
 mod evaluate;
 mod flags;
 mod interrupt;
+mod mining;
 mod prepare;
 mod progress;
 mod tables;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ragtrainer::data::export_reference;
-use ragtrainer::load;
 
+use crate::data::{load, print_findings};
 use crate::flags::OptionFlags;
 
 /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
@@ -25,10 +25,7 @@ pub(crate) struct PrepareCommand {
 impl PrepareCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let data = load(&self.flags.options()?)?;
-        for line in &data.announcements {
-            println!("{line}");
-        }
-        println!("{}", data.prepared.to_string().trim_end());
+        print_findings(&data.report);
         let files = export_reference(&data.set, &self.data_out_path)?;
         for path in [&files.queries, &files.collection, &files.triples] {
             println!("wrote {}", path.display());

@@ -9,7 +9,7 @@ use ragtrainer::train::{Event, Flow, Observer, StepRecord};
 use crate::interrupt::Interrupt;
 
 /// Without a terminal a line at most this often.
-const QUIET: Duration = Duration::from_secs(5);
+pub(crate) const QUIET: Duration = Duration::from_secs(5);
 
 /// Shows events, and ends the run when that was asked for.
 #[derive(Debug)]
@@ -100,6 +100,10 @@ impl Observer for Progress {
                 let mark = if *best && *step > 0 { "  (best so far)" } else { "" };
                 self.line(&format!("{when}: dev {metric} {value:.4}{mark}  [{seconds:.1} s]"));
             }
+            Event::Refreshed { epoch, read, seconds, .. } => {
+                let how = if *read { "read back" } else { "chosen anew" };
+                self.line(&format!("epoch {epoch}: negatives {how}  [{seconds:.1} s]"));
+            }
             Event::Finished { .. } => {
                 if let Some(bar) = self.steps.take() {
                     bar.finish_and_clear();
@@ -118,7 +122,7 @@ impl Observer for Progress {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+pub(crate) fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 

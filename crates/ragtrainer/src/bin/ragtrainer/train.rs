@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ragtrainer::config::{Bytes, Options};
-use ragtrainer::{LoadedData, Outcome, RunData, load, preview, train_with};
+use ragtrainer::{Outcome, RunData, preview, train_with};
 
+use crate::data::{load, print_findings};
 use crate::flags::OptionFlags;
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::progress::{Progress, clock};
@@ -31,7 +32,7 @@ impl TrainCommand {
         let options = self.flags.options()?;
         let start = Instant::now();
         let data = load(&options)?;
-        print_data(&data);
+        print_findings(&data.report);
         println!("[data ready after {}]\n", clock(start.elapsed()));
         println!("{}\n", preview(&options, &data.set)?);
         if self.dry_run {
@@ -45,20 +46,13 @@ impl TrainCommand {
             dev: data.dev.as_ref(),
             test: data.test.as_ref(),
             language_code: &options.language_code,
+            report: Some(&data.report),
+            prepared: Some(&data.prepared),
+            remining: data.remining.as_ref(),
         };
         let outcome = train_with(&options, run, &mut progress)?;
         print_outcome(&outcome, &options);
         Ok(if outcome.stopped { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
-    }
-}
-
-fn print_data(data: &LoadedData) {
-    for line in &data.announcements {
-        println!("{line}");
-    }
-    println!("{}", data.prepared.to_string().trim_end());
-    for finding in &data.report.findings {
-        println!("{}: {}; {}", finding.severity, finding.message, finding.mend);
     }
 }
 

@@ -1,0 +1,158 @@
+//! Ranking by the ColBERT that is trained: candidates of another miner, rescored by MaxSim.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{Int, Tensor, TensorData};
+use colbert_data::{Collection, DataError, MiningPhase, MiningProgress, NegativeMiner, Queries, Ranked};
+use colbert_kernels::{KernelBackend, ScoredTexts, maxsim};
+use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, ModelError, TokenSequence};
+use rayon::prelude::*;
+
+use super::best::best_first;
+
+/// Candidates asked for, for each document that is wanted: MaxSim is to choose, not only to sort.
+const CANDIDATES: usize = 2;
+
+/// Queries whose embeddings are held at once: 16 KiB each with 32 tokens of 128 numbers. With more, documents are encoded
+/// once for each such part.
+const QUERIES: usize = 16_384;
+
+/// Texts encoded at once.
+const TEXTS: usize = 64;
+
+/// Ranks the candidates of another miner by MaxSim.
+///
+/// Each document that is a candidate of any query is encoded once, and scored against the queries that it is a candidate
+/// of and no others.
+#[derive(Debug)]
+pub struct LateInteractionMiner<B: KernelBackend, E: Encoder<B>> {
+    /// A model may be sent between threads, but not shared.
+    model: Mutex<Colbert<B, E>>,
+    tokenizer: ColbertTokenizer,
+    candidates: Arc<dyn NegativeMiner>,
+    device: B::Device,
+}
+
+impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
+    /// A miner that rescores what `candidates` ranks.
+    pub fn new(
+        model: Colbert<B, E>,
+        tokenizer: ColbertTokenizer,
+        candidates: Arc<dyn NegativeMiner>,
+        device: &B::Device,
+    ) -> Self {
+        Self { model: Mutex::new(model), tokenizer, candidates, device: device.clone() }
+    }
+
+    /// Scores of the candidates of some queries.
+    fn rescored(
+        &self,
+        queries: &[&str],
+        candidates: &[Vec<Ranked>],
+        collection: &Collection,
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<Ranked>>, ModelError> {
+        // A thread that died while it encoded left nothing half changed.
+        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut embedded = Vec::new();
+        for texts in queries.chunks(TEXTS) {
+            embedded.push(model.encode(&self.tokenizer.queries(texts)?, &self.device));
+        }
+        let embedded = Embeddings::concatenated(&embedded);
+
+        // (document, query), by document.
+        let mut pairs: Vec<(u32, usize)> = candidates
+            .iter()
+            .enumerate()
+            .flat_map(|(query, ranked)| ranked.iter().map(move |one| (one.pid, query)))
+            .collect();
+        pairs.sort_unstable();
+        let of_documents: Vec<&[(u32, usize)]> = pairs.chunk_by(|a, b| a.0 == b.0).collect();
+        let mut rankings: Vec<Vec<Ranked>> = candidates.iter().map(|ranked| Vec::with_capacity(ranked.len())).collect();
+        for block in of_documents.chunks(TEXTS) {
+            let texts: Vec<&str> = block.iter().map(|pairs| collection.text(pairs[0].0)).collect();
+            let sequences = self.tokenizer.documents(&texts)?;
+            let documents = model.encode(&sequences, &self.device);
+            let scores: Vec<Vec<f32>> = (0..block.len())
+                .into_par_iter()
+                .map(|place| {
+                    let queries: Vec<usize> = block[place].iter().map(|(_, query)| *query).collect();
+                    score(&embedded, &queries, &documents, place, &sequences[place], &self.device)
+                })
+                .collect();
+            for (pairs, scores) in block.iter().zip(scores) {
+                for (&(pid, query), score) in pairs.iter().zip(scores) {
+                    rankings[query].push(Ranked { pid, score });
+                }
+            }
+            done(block.len());
+        }
+        rankings.par_iter_mut().for_each(|ranking| ranking.sort_unstable_by(best_first));
+        Ok(rankings)
+    }
+}
+
+/// Scores of one document against some of the queries, in their order.
+fn score<B: KernelBackend>(
+    all: &Embeddings<B>,
+    queries: &[usize],
+    documents: &Embeddings<B>,
+    place: usize,
+    sequence: &TokenSequence,
+    device: &B::Device,
+) -> Vec<f32> {
+    let rows: Vec<i32> = queries.iter().flat_map(|&query| all.texts.rows(query)).map(|row| row as i32).collect();
+    let lengths: Vec<usize> = queries.iter().map(|&query| all.texts.rows(query).len()).collect();
+    // Every token of a query is scored.
+    let query_texts = ScoredTexts::new(&lengths, vec![true; rows.len()]);
+    let count = rows.len();
+    let rows = Tensor::<B, 1, Int>::from_data(TensorData::new(rows, [count]), device);
+    let document = documents.vectors.clone().slice([documents.texts.rows(place)]);
+    let document_texts = ScoredTexts::new(&[sequence.len()], sequence.scored.clone());
+    let scores = maxsim(all.vectors.clone().select(0, rows), &query_texts, document, &document_texts);
+    scores.into_data().convert::<f32>().into_vec::<f32>().expect("the data was converted to f32")
+}
+
+impl<B: KernelBackend, E: Encoder<B>> NegativeMiner for LateInteractionMiner<B, E> {
+    fn name(&self) -> String {
+        format!("late interaction on {}", self.candidates.name())
+    }
+
+    fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+        self.rank_with_progress(queries, collection, depth, &|_, _, _| ())
+    }
+
+    fn rank_with_progress(
+        &self,
+        queries: &Queries,
+        collection: &Collection,
+        depth: usize,
+        progress: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
+        let wanted = depth.saturating_mul(CANDIDATES).min(collection.len());
+        let candidates = self.candidates.rank_with_progress(queries, collection, wanted, progress)?;
+        if candidates.len() != queries.len() {
+            return Err(DataError::MinerContract {
+                miner: self.candidates.name(),
+                expected: format!("a ranking for each of the {} queries", queries.len()),
+                found: candidates.len().to_string(),
+            });
+        }
+        let distinct = |part: &[Vec<Ranked>]| part.iter().flatten().map(|one| one.pid).collect::<BTreeSet<_>>().len();
+        let total: usize = candidates.chunks(QUERIES).map(distinct).sum();
+        let mut scored = 0;
+        let mut done = |documents: usize| {
+            scored += documents;
+            progress(MiningPhase::Rescoring, scored, total);
+        };
+        let texts: Vec<&str> = queries.iter().collect();
+        let mut rankings = Vec::with_capacity(texts.len());
+        for (texts, candidates) in texts.chunks(QUERIES).zip(candidates.chunks(QUERIES)) {
+            let part = self.rescored(texts, candidates, collection, &mut done);
+            rankings.extend(part.map_err(|source| DataError::Miner { miner: self.name(), source: Box::new(source) })?);
+        }
+        rankings.iter_mut().for_each(|ranking| ranking.truncate(depth));
+        Ok(rankings)
+    }
+}

@@ -1,0 +1,201 @@
+//! Negatives chosen anew for every epoch: by the weights of that moment, the same on every run, and on one taken up again.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn_flex::Flex;
+use colbert_config::{AutoSteps, TrainOptions, Warmup, resolve};
+use colbert_data::{Bm25Miner, Example, PrepareOptions, RawData, Remining, TrainingSet, prepare};
+use colbert_model::{Bert, Colbert, ColbertTokenizer, HostTensor};
+use colbert_train::{
+    ColbertObjective, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained, Training,
+    checkpoints, read_checkpoint,
+};
+use tempfile::TempDir;
+
+use crate::support::{B, Model, device, lines, parameters, tiny, training_set};
+
+/// 30 queries, one triple each, and 4 a batch: epoch 2 begins in step 8 (its batch has 2 examples of epoch 1), epoch 3 in
+/// step 16, on the edge.
+fn options() -> TrainOptions {
+    TrainOptions {
+        batch_size: 4,
+        epochs: 3,
+        dim: 16,
+        query_maxlen: 20,
+        doc_maxlen: 32,
+        learning_rate: 1e-3,
+        warmup_steps: Warmup::Steps(2),
+        save_every: AutoSteps::Steps(9),
+        dropout: Some(0.1),
+        ..TrainOptions::default()
+    }
+}
+
+fn data() -> (TrainingSet, Remining) {
+    let given = training_set(&lines("triples.jsonl"));
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for example in &given.examples {
+        let query = given.queries.text(example.query);
+        if pairs.len() < 30 && pairs.iter().all(|(known, _)| *known != query) {
+            pairs.push((query, given.collection.text(example.documents[0])));
+        }
+    }
+    let mut raw = RawData::from_pairs(pairs).unwrap();
+    raw.add_documents(given.collection.iter()).unwrap();
+    let mut options = PrepareOptions::default();
+    options.negatives.num_new_negatives = 1;
+    options.negatives.hard_negative_minimum_rank = 0;
+    options.negatives.hard_negative_maximum_rank = 20;
+    options.negatives.positive_score_share = None;
+    let remining = Remining::of(&raw, &options).unwrap();
+    (prepare(raw, &options, None).unwrap().0, remining)
+}
+
+/// Mines by the model itself, and notes for which epochs.
+struct ByItself<'a> {
+    set: &'a TrainingSet,
+    remining: &'a Remining,
+    tokenizer: &'a ColbertTokenizer,
+    asked: Vec<usize>,
+}
+
+impl RefreshExamples<B, Bert<B>> for ByItself<'_> {
+    fn examples(&mut self, model: Colbert<Flex, Bert<Flex>>, epoch: usize) -> Result<Vec<Example>, TrainError> {
+        self.asked.push(epoch);
+        let candidates = Arc::new(Bm25Miner::default());
+        let miner = LateInteractionMiner::new(model, self.tokenizer.clone(), candidates, &device());
+        Ok(self.remining.examples(self.set, epoch, Some(&miner), &|_, _, _| ())?.0)
+    }
+}
+
+fn write_model(_: &[(String, HostTensor)], _: &Path) -> Result<(), TrainError> {
+    Ok(())
+}
+
+struct Ran {
+    trained: Result<Trained<Model>, TrainError>,
+    asked: Vec<usize>,
+    /// (epoch, step, read back)
+    refreshed: Vec<(usize, usize, bool)>,
+}
+
+fn run(folder: Option<&RunFolder>, refreshes: bool, stop_after: usize, resume: Option<&Path>) -> Ran {
+    let (options, (set, remining)) = (options(), data());
+    let plan = resolve(&options, set.examples.len()).unwrap();
+    assert_eq!((set.examples.len(), plan.steps), (30, 22));
+    let (model, tokenizer) = tiny(&options, options.dropout);
+    let (model, resume) = match resume {
+        None => (model, None),
+        Some(path) => {
+            let (model, optimizer, state) = read_checkpoint(path, model, options.weight_decay, &device()).unwrap();
+            (model, Some((optimizer, state)))
+        }
+    };
+    let mut refreshed = Vec::new();
+    let mut observer = |event: &Event| {
+        if let Event::Refreshed { epoch, step, read, .. } = event {
+            refreshed.push((*epoch, *step, *read));
+        }
+        match event {
+            Event::Step(record) if record.step == stop_after => Flow::Stop,
+            _ => Flow::Continue,
+        }
+    };
+    let mut by_itself = ByItself { set: &set, remining: &remining, tokenizer: &tokenizer, asked: Vec::new() };
+    let training = Training {
+        set: &set,
+        dev: None,
+        tokenizer: &tokenizer,
+        options: &options,
+        plan: &plan,
+        objective: &ColbertObjective::from(&options),
+        folder,
+        write_model: &write_model,
+        observers: vec![&mut observer],
+        device: &device(),
+    };
+    let refresh = if refreshes { Some(&mut by_itself as &mut dyn RefreshExamples<B, Bert<B>>) } else { None };
+    let trained = training.run_refreshed(model, resume, refresh);
+    Ran { trained, asked: by_itself.asked, refreshed }
+}
+
+#[test]
+fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
+    let root = TempDir::new().unwrap();
+    let folder = |name: &str| RunFolder::create(&root.path().join(name), false).unwrap();
+    let weights = |ran: Ran| parameters(&ran.trained.unwrap().model);
+    let whole = folder("whole");
+    let ran = run(Some(&whole), true, usize::MAX, None);
+    assert_eq!((ran.asked.clone(), ran.refreshed.clone()), (vec![1, 2], vec![(2, 7, false), (3, 15, false)]));
+    let expected = weights(ran);
+    let examples = |folder: &RunFolder, epoch: usize| {
+        fs::read_to_string(folder.path().join(format!("negatives/epoch-{epoch:04}.jsonl"))).unwrap()
+    };
+    assert_ne!(examples(&whole, 1), examples(&whole, 2));
+    assert_eq!(examples(&whole, 1).lines().count(), 30);
+    assert_eq!(weights(run(None, true, usize::MAX, None)), expected, "without a folder, and once more");
+    assert_ne!(weights(run(None, false, usize::MAX, None)), expected, "the negatives matter");
+
+    // Stopped in the middle of epoch 2, and on the edge of epoch 3.
+    for stop_after in [9, 15] {
+        let part = folder(&format!("part-{stop_after}"));
+        run(Some(&part), true, stop_after, None).trained.unwrap();
+        let checkpoint = checkpoints(&part.checkpoints()).unwrap().pop().unwrap();
+        assert!(checkpoint.ends_with(format!("step-{stop_after:06}")));
+        let ran = run(Some(&part), true, usize::MAX, Some(&checkpoint));
+        assert_eq!(ran.asked, [2], "epoch 2 is read back");
+        assert_eq!(weights(ran), expected, "stopped after step {stop_after}");
+        assert_eq!(examples(&part, 2), examples(&whole, 2));
+    }
+}
+
+#[test]
+fn negatives_that_are_gone_or_damaged_are_told() {
+    let root = TempDir::new().unwrap();
+    let folder = RunFolder::create(&root.path().join("run"), false).unwrap();
+    run(Some(&folder), true, 9, None).trained.unwrap();
+    let checkpoint = checkpoints(&folder.checkpoints()).unwrap().pop().unwrap();
+    let file = folder.path().join("negatives/epoch-0001.jsonl");
+    let message = || run(Some(&folder), true, usize::MAX, Some(&checkpoint)).trained.unwrap_err().to_string();
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, good.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    assert!(message().contains("epoch 2 give 29 examples, where every epoch must have 30"), "{}", message());
+    fs::write(&file, good.replacen('[', "[9999", 1)).unwrap();
+    assert!(message().contains("names query 9999"), "{}", message());
+    fs::write(&file, "[1,[2").unwrap();
+    assert!(message().contains("expected rows [qid,[pid,...]]"), "{}", message());
+    fs::remove_file(&file).unwrap();
+    assert!(message().contains("negatives of epoch 2 are not in the folder"), "{}", message());
+}
+
+/// Gives too few.
+struct TooFew;
+
+impl RefreshExamples<B, Bert<B>> for TooFew {
+    fn examples(&mut self, _: Colbert<Flex, Bert<Flex>>, _: usize) -> Result<Vec<Example>, TrainError> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn a_refresh_that_breaks_its_contract_ends_the_run() {
+    let (options, (set, _)) = (options(), data());
+    let plan = resolve(&options, set.examples.len()).unwrap();
+    let (model, tokenizer) = tiny(&options, options.dropout);
+    let training = Training {
+        set: &set,
+        dev: None,
+        tokenizer: &tokenizer,
+        options: &options,
+        plan: &plan,
+        objective: &ColbertObjective::from(&options),
+        folder: None,
+        write_model: &write_model,
+        observers: Vec::new(),
+        device: &device(),
+    };
+    let error = training.run_refreshed(model, None, Some(&mut TooFew)).unwrap_err().to_string();
+    assert!(error.contains("epoch 2 give 0 examples"), "{error}");
+}

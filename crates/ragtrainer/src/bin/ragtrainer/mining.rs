@@ -1,0 +1,126 @@
+//! What mining shows while it goes: a bar on a terminal, plain lines elsewhere; at the end, how fast it was.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use ragtrainer::data::MiningPhase;
+
+use crate::progress::{QUIET, style};
+
+/// One after the other: documents are read, queries are ranked.
+#[derive(Debug)]
+pub(crate) struct MiningBar {
+    terminal: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    current: Option<Phase>,
+    /// What was done in the phases that are over: what, how many, seconds.
+    over: Vec<(&'static str, usize, f64)>,
+}
+
+#[derive(Debug)]
+struct Phase {
+    phase: MiningPhase,
+    start: Instant,
+    done: usize,
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+}
+
+impl Phase {
+    fn new(phase: MiningPhase, total: usize, terminal: bool) -> Self {
+        let bar = terminal.then(|| {
+            let bar = ProgressBar::new(total as u64);
+            bar.set_style(style(&format!("{{bar:30}} {{pos}}/{{len}} {} for mining  {{per_sec}}", what(phase))));
+            bar
+        });
+        let start = Instant::now();
+        Self { phase, start, done: 0, bar, last_line: start }
+    }
+}
+
+fn what(phase: MiningPhase) -> &'static str {
+    match phase {
+        MiningPhase::Indexing => "texts",
+        MiningPhase::Rescoring => "documents rescored",
+        _ => "queries",
+    }
+}
+
+impl MiningBar {
+    pub(crate) fn new() -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), state: Mutex::default() }
+    }
+
+    /// Threads tell in no fixed order, so a number smaller than the last is passed over.
+    pub(crate) fn tell(&self, phase: MiningPhase, done: usize, total: usize) {
+        let Ok(mut state) = self.state.lock() else { return };
+        if state.current.as_ref().is_none_or(|current| current.phase != phase) {
+            // Ranking is announced before there is an index, and once more when all is done.
+            let is_word = phase == MiningPhase::Ranking && (done == 0 || done == total);
+            if !is_word || state.current.is_none() {
+                state.end();
+                state.current = Some(Phase::new(phase, total, self.terminal));
+            }
+        }
+        let Some(current) = state.current.as_mut().filter(|current| current.phase == phase) else { return };
+        current.done = current.done.max(done);
+        if let Some(bar) = &current.bar {
+            bar.set_position(current.done as u64);
+        } else if current.last_line.elapsed() >= QUIET {
+            current.last_line = Instant::now();
+            let rate = current.done as f64 / current.start.elapsed().as_secs_f64();
+            println!("mining: {}/{total} {}, {rate:.0} a second", current.done, what(phase));
+        }
+    }
+
+    /// Takes the bar away and says how fast it was, if there was anything to mine.
+    pub(crate) fn finish(self) -> Option<String> {
+        let mut state = self.state.into_inner().ok()?;
+        state.end();
+        let parts: Vec<_> = state
+            .over
+            .iter()
+            .map(|(what, done, seconds)| {
+                format!("{done} {what} in {seconds:.1} s ({:.0} a second)", *done as f64 / seconds.max(1e-9))
+            })
+            .collect();
+        (!parts.is_empty()).then(|| format!("mining: {}", parts.join(", ")))
+    }
+}
+
+impl State {
+    fn end(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        if let Some(bar) = &current.bar {
+            bar.finish_and_clear();
+        }
+        if current.done > 0 {
+            self.over.push((what(current.phase), current.done, current.start.elapsed().as_secs_f64()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_follow_each_other_and_are_summed_up() {
+        let bar = MiningBar::new();
+        bar.tell(MiningPhase::Ranking, 0, 30);
+        bar.tell(MiningPhase::Indexing, 20, 50);
+        bar.tell(MiningPhase::Indexing, 50, 50);
+        bar.tell(MiningPhase::Ranking, 20, 30);
+        bar.tell(MiningPhase::Ranking, 10, 30);
+        bar.tell(MiningPhase::Ranking, 30, 30);
+        let said = bar.finish().unwrap();
+        assert!(said.starts_with("mining: 50 texts in ") && said.contains(", 30 queries in "), "{said}");
+        assert_eq!(MiningBar::new().finish(), None);
+    }
+}

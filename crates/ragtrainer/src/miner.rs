@@ -1,0 +1,135 @@
+//! From options to a miner.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use colbert_config::{Miner, Options, reference_miner_model};
+use colbert_data::{Bm25Miner, NegativeMiner, Remining, TrainingSet};
+use colbert_kernels::KernelAutodiffBackend;
+use colbert_model::{Bert, Colbert, ColbertSettings, ColbertTokenizer, Pretrained};
+use colbert_train::{DenseMiner, LateInteractionMiner, RefreshExamples, TrainError};
+
+use crate::backend::{Backend, Job};
+use crate::error::Error;
+
+/// The miner that the options ask for; for late interaction with the weights that training starts from. Nothing if
+/// negatives are drawn at random, or if none are added.
+///
+/// # Errors
+/// A model that is not given or cannot be read.
+pub fn miner(options: &Options) -> Result<Option<Arc<dyn NegativeMiner>>, Error> {
+    Ok(match options.negatives.miner {
+        _ if !options.negatives.mines() => None,
+        Miner::LateInteraction => {
+            let candidates = candidates(options)?;
+            let job = ByStart { options, candidates };
+            Some(Backend::from_name(&options.backend)?.run(job)?)
+        }
+        _ => Some(candidates(options)?),
+    })
+}
+
+/// The miner without the model that is trained: what late interaction rescores, or the whole of another miner.
+fn candidates(options: &Options) -> Result<Arc<dyn NegativeMiner>, Error> {
+    let negatives = &options.negatives;
+    match (&negatives.miner_model, negatives.miner) {
+        (Some(directory), Miner::Dense | Miner::LateInteraction) => {
+            Backend::from_name(&options.backend)?.run(ByEncoder { options, directory })
+        }
+        (None, Miner::Dense) => Err(Error::NoMinerModel {
+            name: reference_miner_model(&options.language_code, negatives.hard_negative_model_size),
+            language_code: options.language_code.clone(),
+        }),
+        _ => Ok(Arc::new(Bm25Miner::new(&options.language_code))),
+    }
+}
+
+struct ByEncoder<'a> {
+    options: &'a Options,
+    directory: &'a Path,
+}
+
+impl Job for ByEncoder<'_> {
+    type Output = Result<Arc<dyn NegativeMiner>, Error>;
+
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
+        let negatives = &self.options.negatives;
+        let (query, document) = (negatives.miner_query_prefix.as_deref(), negatives.miner_document_prefix.as_deref());
+        Ok(Arc::new(DenseMiner::<B::InnerBackend>::read(self.directory, query, document, device)?))
+    }
+}
+
+struct ByStart<'a> {
+    options: &'a Options,
+    candidates: Arc<dyn NegativeMiner>,
+}
+
+impl Job for ByStart<'_> {
+    type Output = Result<Arc<dyn NegativeMiner>, Error>;
+
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
+        let Self { options, candidates } = self;
+        if options.pretrained_model_name.is_empty() {
+            let hint = "negatives.miner = \"late_interaction\" ranks by the model that training starts from; name it with \
+                        --pretrained-model-name";
+            return Err(Error::NotSet { option: "pretrained_model_name", hint });
+        }
+        let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
+        let declared = pretrained.declared_settings();
+        let dim = declared.map_or(options.train.dim, |declared| declared.dim);
+        let settings = ColbertSettings { dim, ..ColbertSettings::from(&options.train) };
+        let tokenizer = pretrained.tokenizer(&settings)?;
+        let (model, _) = pretrained.model::<B::InnerBackend>(&settings, None, options.train.seed, device)?;
+        Ok(Arc::new(LateInteractionMiner::new(model, tokenizer, candidates, device)))
+    }
+}
+
+/// Chooses negatives anew at the start of an epoch.
+pub(crate) struct Refresher<'a, B: KernelAutodiffBackend> {
+    remining: &'a Remining,
+    set: &'a TrainingSet,
+    /// Nothing: drawn at random.
+    candidates: Option<Arc<dyn NegativeMiner>>,
+    by_late_interaction: bool,
+    tokenizer: &'a ColbertTokenizer,
+    device: &'a B::Device,
+}
+
+impl<'a, B: KernelAutodiffBackend> Refresher<'a, B> {
+    /// As the options say.
+    pub(crate) fn new(
+        options: &Options,
+        remining: &'a Remining,
+        set: &'a TrainingSet,
+        tokenizer: &'a ColbertTokenizer,
+        device: &'a B::Device,
+    ) -> Result<Self, Error> {
+        let mines = options.negatives.mines();
+        Ok(Self {
+            remining,
+            set,
+            candidates: if mines { Some(candidates(options)?) } else { None },
+            by_late_interaction: mines && options.negatives.miner == Miner::LateInteraction,
+            tokenizer,
+            device,
+        })
+    }
+}
+
+impl<B: KernelAutodiffBackend> RefreshExamples<B, Bert<B>> for Refresher<'_, B> {
+    fn examples(
+        &mut self,
+        model: Colbert<B::InnerBackend, Bert<B::InnerBackend>>,
+        epoch: usize,
+    ) -> Result<Vec<colbert_data::Example>, TrainError> {
+        let miner: Option<Arc<dyn NegativeMiner>> = match &self.candidates {
+            Some(candidates) if self.by_late_interaction => {
+                let (tokenizer, candidates) = (self.tokenizer.clone(), Arc::clone(candidates));
+                Some(Arc::new(LateInteractionMiner::new(model, tokenizer, candidates, self.device)))
+            }
+            other => other.clone(),
+        };
+        let (examples, _) = self.remining.examples(self.set, epoch, miner.as_deref(), &|_, _, _| ())?;
+        Ok(examples)
+    }
+}
