@@ -7,6 +7,7 @@ use colbert_data::{
     read_training_data,
 };
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use crate::support::folder;
 
@@ -37,6 +38,15 @@ fn options() -> impl Strategy<Value = PrepareOptions> {
 
 fn raw(rows: &Rows) -> RawData {
     RawData::from_triplets(rows.clone()).unwrap()
+}
+
+/// Everything that raw data says, in its order: query, positives, negatives.
+fn says(raw: &RawData) -> Rows {
+    let text = |pid: &u32| raw.collection().text(*pid).to_owned();
+    let of = |(query, qid): (&str, u32)| {
+        (query.to_owned(), raw.positives(qid).iter().map(text).collect(), raw.negatives(qid).iter().map(text).collect())
+    };
+    raw.queries().iter().zip(0..).map(of).collect()
 }
 
 /// What came back holds the same texts and examples.
@@ -114,6 +124,30 @@ proptest! {
         let known: HashSet<_> = rows.iter().flat_map(|(query, positives, _)| positives.iter().map(move |text| (query, text))).collect();
         let positives: usize = (0..raw.queries().len() as u32).map(|qid| raw.positives(qid).len()).sum();
         prop_assert_eq!(positives, known.len());
+    }
+
+    #[test]
+    fn every_format_of_rows_says_the_same(rows in rows()) {
+        let arrays: Vec<Value> = rows.iter().map(|(query, positives, negatives)| json!([query, positives, negatives])).collect();
+        let named = rows.iter().map(|(query, positives, negatives)| {
+            json!({"query": query, "positives": positives, "negatives": negatives})
+        });
+        let lines = |rows: &mut dyn Iterator<Item = Value>| rows.map(|row| format!("{row}\n")).collect::<String>();
+        let mut csv = csv::Writer::from_writer(Vec::new());
+        csv.write_record(["query", "positive"]).unwrap();
+        let pairs = || rows.iter().flat_map(|(query, positives, _)| positives.iter().map(move |text| (query, text)));
+        pairs().for_each(|(query, positive)| csv.write_record([query, positive]).unwrap());
+        let files = folder(&[
+            ("arrays.jsonl", lines(&mut arrays.iter().cloned()).as_bytes()),
+            ("named.jsonl", lines(&mut named.clone()).as_bytes()),
+            ("list.json", json!(arrays).to_string().as_bytes()),
+            ("pairs.csv", csv.into_inner().unwrap().as_slice()),
+        ]);
+        let read = |name: &str| says(&read_training_data(&files.path().join(name), &ReadOptions::default()).unwrap());
+        for name in ["arrays.jsonl", "named.jsonl", "list.json"] {
+            prop_assert_eq!(read(name), says(&raw(&rows)), "{}", name);
+        }
+        prop_assert_eq!(read("pairs.csv"), says(&RawData::from_pairs(pairs()).unwrap()));
     }
 
     #[test]
