@@ -105,10 +105,11 @@ mod tests {
     #[test]
     fn a_query_with_many_judgements_is_no_different() {
         let mut judgements = Judgements::new();
-        let grade = |pid: u32| i32::from(pid % 3 == 0);
+        let grade = |pid: u32| i32::from(pid.is_multiple_of(3));
         (0..1000).for_each(|pid| judgements.insert(1, 2 * pid, grade(pid)));
         (0..1000).step_by(10).for_each(|pid| judgements.insert(1, 2 * pid, 2));
-        let expected: Vec<_> = (0..1000).map(|pid| (2 * pid, if pid % 10 == 0 { 2 } else { grade(pid) })).collect();
+        let expected: Vec<_> =
+            (0..1000u32).map(|pid| (2 * pid, if pid.is_multiple_of(10) { 2 } else { grade(pid) })).collect();
         assert_eq!(judgements.of(1), expected);
         let is_positive = |pid: u32| expected.contains(&(pid, 1)) || expected.contains(&(pid, 2));
         assert!((0..3000).all(|pid| judgements.is_positive(1, pid) == is_positive(pid)));

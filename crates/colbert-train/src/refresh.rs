@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn every_epoch_begins_in_the_batch_that_has_its_first_example() {
-        for (batch_size, examples, steps) in [(4, 10, 12), (5, 10, 9), (3, 3, 5), (7, 3, 4), (1, 1, 3)] {
+        for (batch_size, examples, steps) in [(4usize, 10usize, 12usize), (5, 10, 9), (3, 3, 5), (7, 3, 4), (1, 1, 3)] {
             let mut next = 1;
             for step in 0..steps {
                 let positions = step * batch_size..(step + 1) * batch_size;
                 let begun: Vec<usize> = positions
-                    .filter(|position| position % examples == 0 && *position > 0)
+                    .filter(|position| position.is_multiple_of(examples) && *position > 0)
                     .map(|p| p / examples)
                     .collect();
                 assert_eq!(epochs_begun(step, batch_size, examples).collect::<Vec<_>>(), begun);
@@ -96,7 +96,8 @@ mod tests {
                     next += 1;
                 }
                 let position = (step + 1) * batch_size;
-                let expected = (position % examples != 0 && position > examples).then_some(position / examples);
+                let expected =
+                    (!position.is_multiple_of(examples) && position > examples).then_some(position / examples);
                 assert_eq!(epoch_going_on(step + 1, batch_size, examples), expected);
             }
         }
