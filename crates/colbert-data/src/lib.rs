@@ -60,7 +60,9 @@ pub use normalise::normalised;
 pub use prepare::{PrepareOptions, prepare, prepare_with_progress};
 pub use prepare_report::{PrepareReport, RankWindow};
 pub use raw::RawData;
-pub use read::{BeirFolder, ReadOptions, read_documents, read_evaluation_set, read_training_data};
+pub use read::{
+    BeirFolder, ReadOptions, TextRecord, read_documents, read_evaluation_set, read_texts, read_training_data,
+};
 pub use reference::{ReferenceFiles, export_reference, import_reference};
 pub use remining::Remining;
 pub use report::{

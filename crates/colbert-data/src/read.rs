@@ -29,7 +29,7 @@ use crate::raw::RawData;
 use crate::reference::{ReferenceFiles, import_reference};
 
 pub use beir::{BeirFolder, read_evaluation_set};
-pub use documents::read_documents;
+pub use documents::{TextRecord, read_documents, read_texts};
 pub(crate) use kind::RowKind;
 pub(crate) use lines::Lines;
 pub(crate) use values::{brief, parse_value};

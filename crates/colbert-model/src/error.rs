@@ -174,6 +174,14 @@ pub enum ModelError {
         #[source]
         source: Box<colbert_config::ConfigError>,
     },
+    /// A directory's tokenizer does not give the ids that its own `selfcheck.json` records.
+    #[error("{}: the directory gives other tokens than it records for the text: {text}", path.display())]
+    SelfCheckTokens {
+        /// `selfcheck.json`.
+        path: PathBuf,
+        /// The first text that differs.
+        text: String,
+    },
     /// The output folder exists already.
     #[error("{} exists already; choose another folder or ask to overwrite it", path.display())]
     OutputExists {

@@ -7,10 +7,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use colbert_config::ArtifactMetadata;
+use colbert_kernels::KernelBackend;
 use serde_json::{Value, json};
 
 use crate::error::ModelError;
 use crate::load::SourceFiles;
+use crate::selfcheck::{self, SelfCheck};
 use crate::settings::ColbertSettings;
 use crate::weights::{HostTensor, safetensors_bytes};
 
@@ -29,11 +31,18 @@ pub struct Export<'a> {
     pub extra: &'a [(&'a str, String)],
 }
 
-/// Writes the directory at `path`.
+/// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name, and what it makes
+/// of a few texts goes into `selfcheck.json`.
 ///
 /// # Errors
-/// The folder exists and `overwrite` is false, or the disk refuses; then nothing is left under `path` that was not there.
-pub fn export(export: &Export<'_>, path: &Path, overwrite: bool) -> Result<(), ModelError> {
+/// The folder exists and `overwrite` is false, the disk refuses, or what was written does not load; then nothing is left
+/// under `path` that was not there.
+pub fn export<B: KernelBackend>(
+    export: &Export<'_>,
+    path: &Path,
+    overwrite: bool,
+    device: &B::Device,
+) -> Result<(), ModelError> {
     if path.exists() && !overwrite {
         return Err(ModelError::OutputExists { path: path.to_owned() });
     }
@@ -44,7 +53,12 @@ pub fn export(export: &Export<'_>, path: &Path, overwrite: bool) -> Result<(), M
     };
     let beside = |what: &str| parent.join(format!(".{name}.{what}-{}", std::process::id()));
     let (partial, replaced) = (beside("partial"), beside("replaced"));
-    if let Err(error) = write_directory(export, &partial) {
+    let written = write_directory(export, &partial).and_then(|()| {
+        let check = SelfCheck::compute::<B>(&partial, device)?;
+        let json = serde_json::to_string(&check).expect("numbers and texts have a JSON form");
+        write_synced(&partial.join(selfcheck::FILE), json.as_bytes())
+    });
+    if let Err(error) = written {
         // The first error is the one to tell; a leftover of our own under a temporary name is harmless.
         drop(fs::remove_dir_all(&partial));
         return Err(error);

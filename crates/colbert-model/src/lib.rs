@@ -4,7 +4,8 @@
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
 //! - [`Colbert`] puts encoder and projection together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`SentenceEncoder`] gives one vector a text, for mining negatives.
-//! - [`Pretrained`] reads a Hugging Face directory, [`export`] writes one in the layout that other stacks read.
+//! - [`Pretrained`] reads a Hugging Face directory, [`export()`] writes one in the layout that other stacks read, with a
+//!   [`SelfCheck`] that they can replay.
 //!
 //! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
 //! Texts are packed: `[tokens, ...]`, one after the other, no padding.
@@ -20,6 +21,7 @@ mod layers;
 mod load;
 mod memory;
 mod parameters;
+mod selfcheck;
 mod sentence_encoder;
 mod sentence_family;
 mod settings;
@@ -40,8 +42,9 @@ pub use layers::Linear;
 pub use load::{LoadReport, Pretrained, SourceFiles};
 pub use memory::TrainingMemory;
 pub use parameters::{named_parameters, parameter_names, replace_parameters};
+pub use selfcheck::{CheckedText, SelfCheck};
 pub use sentence_encoder::{Pooling, SentenceEncoder, SentenceSettings};
 pub use settings::ColbertSettings;
 pub use tokenizer::ColbertTokenizer;
 pub use tokens::TokenSequence;
-pub use weights::{HostTensor, Weights, safetensors_bytes};
+pub use weights::{HostTensor, Weights, safetensors_bytes, write_vectors};

@@ -135,9 +135,13 @@ impl Pretrained {
         &self.directory
     }
 
-    /// Settings that the directory itself declares: `artifact.metadata` over the defaults. None for a plain encoder.
+    /// Settings that the directory itself declares: `artifact.metadata`, else the size of its projection, over the
+    /// defaults. None for a plain encoder.
     pub fn declared_settings(&self) -> Option<ColbertSettings> {
-        let metadata = self.metadata.as_ref()?;
+        let Some(metadata) = &self.metadata else {
+            let dim = self.projection.as_ref()?.shape[0];
+            return Some(ColbertSettings { dim, ..ColbertSettings::default() });
+        };
         Some(ColbertSettings {
             dim: metadata.dim,
             query_maxlen: metadata.query_maxlen,

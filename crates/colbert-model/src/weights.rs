@@ -242,3 +242,21 @@ fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
         _ => return None,
     })
 }
+
+/// Writes token vectors of texts as a safetensors file: `vectors` F32 `[tokens, dim]`, and `offsets` I64 `[texts + 1]`, the
+/// row of each text's first vector and at the end their number.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write_vectors(path: &Path, values: &[f32], dim: usize, offsets: &[usize]) -> Result<(), ModelError> {
+    let fail = |source| ModelError::BrokenSafetensors { path: path.to_owned(), source };
+    let values: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let rows = values.len() / (4 * dim);
+    let starts: Vec<u8> = offsets.iter().flat_map(|offset| (*offset as i64).to_le_bytes()).collect();
+    let views = [
+        ("vectors", TensorView::new(Dtype::F32, vec![rows, dim], &values).map_err(fail)?),
+        ("offsets", TensorView::new(Dtype::I64, vec![offsets.len()], &starts).map_err(fail)?),
+    ];
+    let bytes = safetensors::serialize(views, None).map_err(fail)?;
+    std::fs::write(path, bytes).map_err(|source| ModelError::Io { action: "write", path: path.to_owned(), source })
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use colbert_config::{ArtifactMetadata, TrainOptions, resolve};
-use colbert_model::{Export, ModelError, Pretrained, export, maxsim, named_parameters};
+use colbert_model::{Export, ModelError, Pretrained, SelfCheck, export, maxsim, named_parameters};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -27,7 +27,7 @@ fn export_tiny(path: &Path, overwrite: bool) -> Result<(), ModelError> {
     let card = [("README.md", "a card\n".to_owned())];
     let directory =
         Export { tensors: &tensors, settings: &settings, files: &pretrained.files, metadata: &metadata, extra: &card };
-    export(&directory, path, overwrite)
+    export::<B>(&directory, path, overwrite, &device())
 }
 
 fn copy_of_tiny(folder: &TempDir) -> PathBuf {
@@ -155,13 +155,49 @@ fn an_exported_directory_has_every_file_and_key_that_other_stacks_read() {
     assert_eq!(fs::read_to_string(path.join("README.md")).unwrap(), "a card\n");
 }
 
+/// The file is what the directory gives when it is loaded; other token ids or texts are told apart from other vectors.
+#[test]
+fn a_selfcheck_is_replayed_and_notices_changes() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("exported");
+    export_tiny(&path, false).unwrap();
+    assert_eq!(SelfCheck::replay::<B>(&path, &device()).unwrap(), 0.0);
+    let file = path.join("selfcheck.json");
+    let check: SelfCheck = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert!(check.queries.iter().all(|query| query.ids.len() == 32 && query.vectors.len() == 32));
+    let clipped = &check.queries[2];
+    assert_eq!((clipped.attended, clipped.vectors[0].len()), (32, 16), "one query is longer than its limit");
+    assert!(
+        check.documents[1].scored.contains(&false) && check.documents[1].vectors.len() == check.documents[1].ids.len()
+    );
+    // A score is the sum over query tokens of the best scored document token.
+    let (query, document) = (&check.queries[0], &check.documents[1]);
+    let best = |token: &Vec<f32>| {
+        let scored = document.vectors.iter().zip(&document.scored).filter(|(_, scored)| **scored);
+        let products = scored.map(|(other, _)| token.iter().zip(other).map(|(a, b)| f64::from(a * b)).sum::<f64>());
+        products.fold(f64::NEG_INFINITY, f64::max)
+    };
+    let expected: f64 = query.vectors.iter().map(best).sum();
+    assert!((f64::from(check.scores[0][1]) - expected).abs() < 1e-4, "{} {expected}", check.scores[0][1]);
+
+    let mut moved = check.clone();
+    moved.documents[0].vectors[2][5] += 0.25;
+    fs::write(&file, serde_json::to_string(&moved).unwrap()).unwrap();
+    assert!((SelfCheck::replay::<B>(&path, &device()).unwrap() - 0.25).abs() < 1e-6);
+    let mut other = check;
+    other.documents[0].ids[2] += 1;
+    fs::write(&file, serde_json::to_string(&other).unwrap()).unwrap();
+    let error = SelfCheck::replay::<B>(&path, &device()).unwrap_err().to_string();
+    assert!(error.contains("A tor is a rocky hill."), "{error}");
+}
+
 #[test]
 fn the_same_model_exports_to_the_same_bytes() {
     let folder = TempDir::new().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     export_tiny(&a, false).unwrap();
     export_tiny(&b, false).unwrap();
-    for file in ["model.safetensors", "tokenizer.json", "config.json", "artifact.metadata"] {
+    for file in ["model.safetensors", "tokenizer.json", "config.json", "artifact.metadata", "selfcheck.json"] {
         assert_eq!(fs::read(a.join(file)).unwrap(), fs::read(b.join(file)).unwrap(), "{file}");
     }
 }

@@ -113,6 +113,60 @@ pub enum Error {
         /// The backend.
         backend: Backend,
     },
+    /// A directory that was never trained for retrieval cannot be searched with.
+    #[error("{} is no ColBERT: it has no projection, or no settings; train it first", path.display())]
+    NoColbert {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A text of nothing but white space.
+    #[error("{what} {index} (from 0) is empty; remove it or fill it in")]
+    EmptyText {
+        /// `query` or `document`.
+        what: &'static str,
+        /// Its place in the list.
+        index: usize,
+    },
+    /// Nothing was asked for.
+    #[error("k = 0 asks for no hit at all; expected 1 or more")]
+    NoHits,
+    /// Vectors of two models cannot be compared.
+    #[error("these documents were encoded by another model than {}; encode them again", path.display())]
+    OtherModel {
+        /// The directory of the model at hand.
+        path: PathBuf,
+    },
+    /// A document that is not there.
+    #[error("there is no document {id}")]
+    UnknownDocument {
+        /// Its id, or its place.
+        id: String,
+    },
+    /// Two documents with one id.
+    #[error("there is a document with the id {id} already; delete it first, or leave ids out")]
+    DuplicateDocument {
+        /// The id.
+        id: String,
+    },
+    /// A document folder that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    DocumentFolder {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
+    /// A JSON file that does not parse.
+    #[error("{}: expected {expected}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What should have been there.
+        expected: &'static str,
+        /// Where parsing stopped.
+        #[source]
+        source: serde_json::Error,
+    },
     /// Reading or writing failed.
     #[error("cannot {action} {}", path.display())]
     Io {

@@ -1,7 +1,7 @@
 //! Train late-interaction (ColBERT) retrieval models: raw (query, passage) data in, the directory of the best model out.
 //!
-//! [`RagTrainer`] is the native counterpart of RAGatouille's `RAGTrainer`, with the same option names and defaults. The
-//! crates below it are re-exported for those who swap a part: [`config`], [`data`], [`model`], [`train`].
+//! [`RagTrainer`] is the native counterpart of RAGatouille's `RAGTrainer`, with the same option names and defaults;
+//! [`RagPretrainedModel`] encodes, reranks and searches with what was trained. The crates below it are re-exported for those who swap a part: [`config`], [`data`], [`model`], [`train`].
 //!
 //! ```
 //! use ragtrainer::RagTrainer;
@@ -34,18 +34,28 @@
 mod backend;
 mod card;
 mod data_input;
+mod document_folder;
+mod encoded_documents;
 mod error;
 mod memory;
 mod miner;
+mod pretrained;
+mod ranking;
 mod session;
+mod text_vectors;
 mod trainer;
 
 pub use backend::{AVAILABLE, Backend, Job};
 pub use data_input::{LoadedData, RawInput, load, prepare_options, read_input};
+pub use document_folder::DocumentFolder;
+pub use encoded_documents::EncodedDocuments;
 pub use error::Error;
 pub use memory::peak_memory;
 pub use miner::miner;
+pub use pretrained::RagPretrainedModel;
+pub use ranking::{EncodedSource, Hit};
 pub use session::{Outcome, Preview, RunData, TestResult, evaluate_directory, preview, train as train_with};
+pub use text_vectors::TextVectors;
 pub use trainer::RagTrainer;
 
 pub use colbert_config as config;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::module::AutodiffModule;
 use colbert_config::{ArtifactMetadata, EvaluationOptions, Metric, Options, Plan, Precision, TrainOptions, resolve};
 use colbert_data::{Bm25Index, DataReport, EvaluationSet, PrepareReport, Remining, TextAnalysis, TrainingSet};
-use colbert_kernels::KernelAutodiffBackend;
+use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{
     Bert, Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, TrainingMemory,
     export,
@@ -265,7 +265,7 @@ impl Job for TrainJob<'_> {
             plan: &plan,
             objective: &ColbertObjective::from(&options.train),
             folder: Some(&folder),
-            write_model: &|tensors, path| writer.write(tensors, path),
+            write_model: &|tensors, path| writer.write::<B::InnerBackend>(tensors, path, device),
             observers: vec![&mut log, &mut *observer],
             device,
         };
@@ -324,7 +324,7 @@ impl Job for EvaluateJob<'_> {
 }
 
 /// Evaluates, telling the observer how far it is.
-fn evaluate_with<B: colbert_kernels::KernelBackend>(
+fn evaluate_with<B: KernelBackend>(
     model: &Colbert<B, Bert<B>>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
@@ -347,7 +347,12 @@ struct ModelWriter<'a> {
 }
 
 impl ModelWriter<'_> {
-    fn write(&self, tensors: &[(String, HostTensor)], path: &Path) -> Result<(), TrainError> {
+    fn write<B: KernelBackend>(
+        &self,
+        tensors: &[(String, HostTensor)],
+        path: &Path,
+        device: &B::Device,
+    ) -> Result<(), TrainError> {
         let parent = Path::new(&self.options.pretrained_model_name);
         // A published directory names what it was made from, not where that lay on this machine.
         let base = parent.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -360,7 +365,7 @@ impl ModelWriter<'_> {
             metadata: &metadata,
             extra: &card,
         };
-        Ok(export(&directory, path, true)?)
+        Ok(export::<B>(&directory, path, true, device)?)
     }
 }
 

@@ -3,12 +3,15 @@
 
 mod check;
 mod data;
+mod encode;
 mod evaluate;
 mod flags;
 mod interrupt;
 mod mining;
 mod prepare;
 mod progress;
+mod rerank;
+mod search;
 mod tables;
 mod train;
 
@@ -16,10 +19,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Train late-interaction (ColBERT) retrieval models, without Python.
+/// Train late-interaction (ColBERT) retrieval models and search with them, without Python.
 ///
 /// Start with `ragtrainer check` to see what is wrong with your data, then `ragtrainer train --dry-run` to see what would
-/// happen, then `ragtrainer train`.
+/// happen, then `ragtrainer train`; `encode`, `rerank` and `search` use what was trained.
 ///
 /// Every option can stand in a config file (TOML, YAML or JSON), in the environment (RAGTRAINER_TRAIN__BATCH_SIZE=16) or
 /// on the command line; the later of these wins.
@@ -40,6 +43,12 @@ enum Command {
     Evaluate(evaluate::EvaluateCommand),
     /// Say what is wrong with training data, before it costs time.
     Check(check::CheckCommand),
+    /// Encode texts with a trained model, into a folder to search or a file of vectors.
+    Encode(encode::EncodeCommand),
+    /// Rank the documents of a file for a query.
+    Rerank(rerank::RerankCommand),
+    /// Search a folder of encoded documents.
+    Search(search::SearchCommand),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +57,9 @@ fn main() -> ExitCode {
         Command::Prepare(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Encode(command) => command.run(),
+        Command::Rerank(command) => command.run(),
+        Command::Search(command) => command.run(),
     };
     match done {
         Ok(code) => code,

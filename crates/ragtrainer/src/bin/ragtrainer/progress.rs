@@ -122,6 +122,15 @@ impl Observer for Progress {
     }
 }
 
+/// Does work that tells how much of `total` is done; a terminal shows it as a bar.
+pub(crate) fn counted<T>(total: usize, what: &str, work: impl FnOnce(&mut dyn FnMut(usize)) -> T) -> T {
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
+    bar.set_style(style(&format!("{{bar:30}} {{pos}}/{{len}} {what}, {{eta}} left")));
+    let done = work(&mut |done| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    done
+}
+
 pub(crate) fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,6 +1,11 @@
-//! Results as a table.
+//! Results as a table or as JSON.
 
+use ragtrainer::Hit;
 use ragtrainer::train::Evaluation;
+use serde_json::json;
+
+/// Characters of a text that a line shows.
+const SHOWN: usize = 100;
 
 /// A row for each system, a column for each metric.
 pub(crate) fn evaluation_table(title: &str, rows: &[(&str, &Evaluation)]) -> String {
@@ -19,4 +24,27 @@ pub(crate) fn evaluation_table(title: &str, rows: &[(&str, &Evaluation)]) -> Str
     }
     text.push_str(&format!("\n({} queries, each against {} documents)", first.queries, first.documents));
     text
+}
+
+/// The hits of each query: a line each, or a JSON object for each query, one a line.
+pub(crate) fn print_hits(found: &[(String, Vec<Hit>)], as_json: bool) -> anyhow::Result<()> {
+    for (query, hits) in found {
+        if as_json {
+            println!("{}", serde_json::to_string(&json!({"query": query, "hits": hits}))?);
+            continue;
+        }
+        if found.len() > 1 {
+            println!("{query}");
+        }
+        for hit in hits {
+            let id = hit.id.clone().unwrap_or_else(|| hit.index.to_string());
+            let mut text: String = hit.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            if let Some((end, _)) = text.char_indices().nth(SHOWN) {
+                text.truncate(end);
+                text.push_str("...");
+            }
+            println!("{:>4}  {:>9.4}  {id}  {text}", hit.rank, hit.score);
+        }
+    }
+    Ok(())
 }

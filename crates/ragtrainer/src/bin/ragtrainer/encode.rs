@@ -1,0 +1,81 @@
+//! `ragtrainer encode`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ragtrainer::data::{TextRecord, read_texts};
+use ragtrainer::{DocumentFolder, RagPretrainedModel};
+
+use crate::progress::counted;
+
+/// Encode texts with a trained model: into a folder that `ragtrainer search` searches, or into a file for other programs.
+///
+/// A text is a line of JSONL (a text, or an object with `text` or `content`, and `_id` or `id`), a member of a JSON list,
+/// a row of CSV or Parquet, or a line of TSV (text; or id and text); each but Parquet may be gzip.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("to").args(["folder", "output"]).required(true))]
+pub(crate) struct EncodeCommand {
+    /// Model directory, such as RUN/best.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// File of texts; may be given several times.
+    #[arg(long, value_name = "FILE", required_unless_present = "delete")]
+    input: Vec<PathBuf>,
+    /// Folder of encoded documents: made if it is not there, added to if it is.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Delete the document with this id from the folder, before anything is added; may be given several times.
+    #[arg(long, value_name = "ID", requires = "folder")]
+    delete: Vec<String>,
+    /// File of vectors: FILE.npy (and FILE.offsets.npy beside it) or FILE.safetensors.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The texts are queries.
+    #[arg(long, requires = "output")]
+    queries: bool,
+    /// Backend and device.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    backend: String,
+}
+
+impl EncodeCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let is_npy = match self.output.as_ref().and_then(|path| path.extension()?.to_str()) {
+            Some("npy") => true,
+            Some("safetensors") => false,
+            _ if self.output.is_none() => false,
+            _ => anyhow::bail!("--output must end in .npy or .safetensors"),
+        };
+        let mut records: Vec<TextRecord> = Vec::new();
+        for path in &self.input {
+            records.extend(read_texts(path)?);
+        }
+        let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?;
+        if let Some(path) = &self.folder {
+            let mut folder = DocumentFolder::open_or_create(path, &model)?;
+            if !self.delete.is_empty() {
+                folder.delete(&self.delete)?;
+                println!("{}: {} documents deleted", path.display(), self.delete.len());
+            }
+            let total = records.len();
+            let documents: Vec<_> = std::mem::take(&mut records).into_iter().map(|r| (r.id, r.text)).collect();
+            counted(total, "documents encoded", |progress| folder.add(&model, &documents, progress))?;
+            println!("{}: {total} documents added, {} in all", path.display(), folder.len());
+        }
+        if let Some(path) = &self.output {
+            let texts: Vec<String> = records.into_iter().map(|record| record.text).collect();
+            let vectors = counted(texts.len(), "texts encoded", |progress| {
+                if self.queries { model.query_vectors(&texts) } else { model.document_vectors_with(&texts, progress) }
+            })?;
+            let files = if is_npy {
+                format!("{} and {}", path.display(), vectors.write_npy(path)?.display())
+            } else {
+                vectors.write_safetensors(path)?;
+                path.display().to_string()
+            };
+            println!("{files}: {} texts, {} vectors of {}", vectors.len(), vectors.tokens(), vectors.dim());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,53 @@
+//! `ragtrainer rerank`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ragtrainer::RagPretrainedModel;
+use ragtrainer::data::read_texts;
+
+use crate::tables::print_hits;
+
+/// Rank the documents of a file for a query, best first.
+///
+/// A document's score does not depend on the other documents.
+#[derive(Debug, Args)]
+pub(crate) struct RerankCommand {
+    /// Model directory, such as RUN/best.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The query.
+    #[arg(long, value_name = "TEXT")]
+    query: String,
+    /// File of documents, as `ragtrainer encode` reads them.
+    #[arg(long, value_name = "FILE")]
+    documents: PathBuf,
+    /// Show at most so many.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    k: usize,
+    /// Score as RAGatouille does: no query token counts less than 0 in a document that is shorter than the longest.
+    #[arg(long)]
+    zero_floor: bool,
+    /// Backend and device.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    backend: String,
+    /// Print a JSON list for each query.
+    #[arg(long)]
+    json: bool,
+}
+
+impl RerankCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let records = read_texts(&self.documents)?;
+        let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?;
+        let model = model.with_zero_floor(self.zero_floor);
+        let texts: Vec<&str> = records.iter().map(|record| record.text.as_str()).collect();
+        let mut hits = model.rerank(&self.query, &texts, self.k)?;
+        for hit in &mut hits {
+            hit.id.clone_from(&records[hit.index].id);
+        }
+        print_hits(&[(self.query, hits)], self.json)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

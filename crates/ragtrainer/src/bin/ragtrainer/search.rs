@@ -1,0 +1,54 @@
+//! `ragtrainer search`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ragtrainer::data::read_texts;
+use ragtrainer::{DocumentFolder, RagPretrainedModel};
+
+use crate::tables::print_hits;
+
+/// Search a folder of encoded documents (see `ragtrainer encode --folder`). Every document is scored, exactly.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").args(["query", "queries"]).required(true).multiple(true))]
+pub(crate) struct SearchCommand {
+    /// Model directory that the documents were encoded with.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Folder of encoded documents.
+    #[arg(long, value_name = "DIR")]
+    folder: PathBuf,
+    /// A query; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    query: Vec<String>,
+    /// File of queries, as `ragtrainer encode` reads texts.
+    #[arg(long, value_name = "FILE")]
+    queries: Option<PathBuf>,
+    /// Show at most so many documents of each query.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    k: usize,
+    /// Score as RAGatouille does: no query token counts less than 0 in a document shorter than the model's doc_maxlen.
+    #[arg(long)]
+    zero_floor: bool,
+    /// Backend and device.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    backend: String,
+    /// Print a JSON list for each query.
+    #[arg(long)]
+    json: bool,
+}
+
+impl SearchCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let mut queries = self.query;
+        if let Some(path) = &self.queries {
+            queries.extend(read_texts(path)?.into_iter().map(|record| record.text));
+        }
+        let folder = DocumentFolder::open(&self.folder)?;
+        let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?;
+        let found = model.with_zero_floor(self.zero_floor).search_all(&queries, &folder, self.k)?;
+        print_hits(&queries.into_iter().zip(found).collect::<Vec<_>>(), self.json)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

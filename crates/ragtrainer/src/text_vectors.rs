@@ -1,0 +1,127 @@
+//! Token vectors of many texts, and the files that other programs read them from.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use colbert_model::write_vectors;
+
+use crate::error::Error;
+
+/// The scored token vectors of texts, one text after the other, in float32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextVectors {
+    dim: usize,
+    offsets: Vec<usize>,
+    values: Vec<f32>,
+}
+
+impl TextVectors {
+    /// No texts yet; their vectors will have `dim` numbers.
+    pub fn new(dim: usize) -> Self {
+        Self { dim, offsets: vec![0], values: Vec::new() }
+    }
+
+    /// Adds a text's vectors, `[tokens, dim]` row by row.
+    ///
+    /// # Panics
+    /// If they are not whole rows.
+    pub(crate) fn push(&mut self, rows: &[f32]) {
+        assert!(rows.len().is_multiple_of(self.dim), "rows of {} numbers", self.dim);
+        self.values.extend_from_slice(rows);
+        self.offsets.push(self.values.len() / self.dim);
+    }
+
+    /// Adds the texts of another list.
+    pub(crate) fn append(&mut self, other: &Self) {
+        for text in 0..other.len() {
+            self.push(other.rows(text));
+        }
+    }
+
+    /// Keeps the texts for which `keep` is true.
+    pub(crate) fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        let mut kept = Self::new(self.dim);
+        for text in (0..self.len()).filter(|text| keep(*text)) {
+            kept.push(self.rows(text));
+        }
+        *self = kept;
+    }
+
+    /// Numbers of a vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Vectors of all texts together.
+    pub fn tokens(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// Row of each text's first vector, and at the end the number of rows: `[texts + 1]`.
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// All vectors, `[tokens, dim]`, row by row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Vectors of a text, `[tokens, dim]`, row by row.
+    ///
+    /// # Panics
+    /// If there is no such text.
+    pub fn rows(&self, text: usize) -> &[f32] {
+        &self.values[self.offsets[text] * self.dim..self.offsets[text + 1] * self.dim]
+    }
+
+    /// Writes two NumPy files: the vectors (`<f4`, `[tokens, dim]`) at `path`, and beside it the offsets (`<i8`,
+    /// `[texts + 1]`), whose name ends in `.offsets.npy`. Returns the second path.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write_npy(&self, path: &Path) -> Result<PathBuf, Error> {
+        let offsets = path.with_extension("offsets.npy");
+        let numbers = self.values.iter().flat_map(|value| value.to_le_bytes());
+        write_npy(path, "<f4", &format!("({}, {})", self.tokens(), self.dim), numbers)?;
+        let starts = self.offsets.iter().flat_map(|offset| (*offset as i64).to_le_bytes());
+        write_npy(&offsets, "<i8", &format!("({},)", self.offsets.len()), starts)?;
+        Ok(offsets)
+    }
+
+    /// Writes a safetensors file with `vectors` (F32, `[tokens, dim]`) and `offsets` (I64, `[texts + 1]`).
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write_safetensors(&self, path: &Path) -> Result<(), Error> {
+        Ok(write_vectors(path, &self.values, self.dim, &self.offsets)?)
+    }
+}
+
+/// A NumPy file of format 1.0: magic, version, length of the header, the header filled up to a multiple of 64, the numbers.
+fn write_npy(path: &Path, descr: &str, shape: &str, bytes: impl Iterator<Item = u8>) -> Result<(), Error> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+    let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
+    let write = || {
+        let mut file = BufWriter::new(File::create(path)?);
+        file.write_all(b"\x93NUMPY\x01\x00")?;
+        file.write_all(&(length as u16).to_le_bytes())?;
+        file.write_all(format!("{header:width$}\n", width = length - 1).as_bytes())?;
+        for byte in bytes {
+            file.write_all(&[byte])?;
+        }
+        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    };
+    write().map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })
+}
