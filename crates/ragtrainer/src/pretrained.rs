@@ -334,3 +334,26 @@ impl Job for Load<'_> {
 fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A document that fills the call's length has nothing at 0 to compete with it; a shorter one has.
+    #[test]
+    fn the_floor_counts_where_something_would_be_padded() {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/parity/tiny");
+        let vectors = |rows: &[[f32; 2]]| {
+            let mut all = TextVectors::new(16);
+            let row = |start: &[f32; 2]| start.iter().copied().chain([0.0; 14]).collect::<Vec<f32>>();
+            all.push(&rows.iter().flat_map(row).collect::<Vec<f32>>());
+            all
+        };
+        let (query, only) = (vectors(&[[1.0, 0.0], [0.0, 1.0]]), vectors(&[[-1.0, 0.0]]));
+        let plain = RagPretrainedModel::from_pretrained(&tiny).unwrap();
+        assert_eq!(plain.scores(&query, &only, 2), [-1.0]);
+        let floored = plain.with_zero_floor(true);
+        assert_eq!(floored.scores(&query, &only, 1), [-1.0]);
+        assert_eq!(floored.scores(&query, &only, 2), [0.0]);
+    }
+}

@@ -60,13 +60,17 @@ impl EncodeCommand {
             }
             let total = records.len();
             let documents: Vec<_> = std::mem::take(&mut records).into_iter().map(|r| (r.id, r.text)).collect();
-            counted(total, "documents encoded", |progress| folder.add(&model, &documents, progress))?;
+            counted(total, "documents encoded", |progress| Ok(folder.add(&model, &documents, progress)?))?;
             println!("{}: {total} documents added, {} in all", path.display(), folder.len());
         }
         if let Some(path) = &self.output {
             let texts: Vec<String> = records.into_iter().map(|record| record.text).collect();
             let vectors = counted(texts.len(), "texts encoded", |progress| {
-                if self.queries { model.query_vectors(&texts) } else { model.document_vectors_with(&texts, progress) }
+                Ok(if self.queries {
+                    model.query_vectors(&texts)?
+                } else {
+                    model.document_vectors_with(&texts, progress)?
+                })
             })?;
             let files = if is_npy {
                 format!("{} and {}", path.display(), vectors.write_npy(path)?.display())

@@ -123,7 +123,11 @@ impl Observer for Progress {
 }
 
 /// Does work that tells how much of `total` is done; a terminal shows it as a bar.
-pub(crate) fn counted<T>(total: usize, what: &str, work: impl FnOnce(&mut dyn FnMut(usize)) -> T) -> T {
+pub(crate) fn counted<T>(
+    total: usize,
+    what: &str,
+    work: impl FnOnce(&mut dyn FnMut(usize)) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
     bar.set_style(style(&format!("{{bar:30}} {{pos}}/{{len}} {what}, {{eta}} left")));
     let done = work(&mut |done| bar.set_position(done as u64));
