@@ -87,7 +87,7 @@ fn main() -> anyhow::Result<()> {
     // Only the tokenizer of the quickstart's model is used.
     let pretrained = Pretrained::read(Path::new(MODEL))?;
     let tokenizer = pretrained.tokenizer(&settings)?;
-    let encoder = NeighbourEncoder::<B>::new(pretrained.config.vocab_size, 96, &device);
+    let encoder = NeighbourEncoder::<B>::new(pretrained.config.vocab_size(), 96, &device);
     let projection = Tensor::random([settings.dim, encoder.hidden_size()], Distribution::Normal(0.0, 0.1), &device);
     let linear = Projection { weight: Param::from_tensor(projection), bias: None };
     let model = Colbert { encoder, linear, use_relu: settings.use_relu };

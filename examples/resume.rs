@@ -12,12 +12,12 @@ use burn::backend::Autodiff;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{AutoSteps, Plan, TrainOptions, resolve};
 use ragtrainer::data::TrainingSet;
-use ragtrainer::model::{Bert, Colbert, ColbertSettings, HostTensor, Pretrained, named_parameters};
+use ragtrainer::model::{Colbert, ColbertSettings, HostTensor, Pretrained, PretrainedEncoder, named_parameters};
 use ragtrainer::train::{ColbertObjective, Event, Flow, RunFolder, Trained, Training, checkpoints, read_checkpoint};
 use ragtrainer_examples::{MODEL, triples};
 
 type B = Autodiff<Flex>;
-type Model = Colbert<B, Bert<B>>;
+type Model = Colbert<B, PretrainedEncoder<B>>;
 
 /// Steps of the whole run, and after how many of them the other one is stopped.
 const STEPS: usize = 6;

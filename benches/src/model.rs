@@ -6,7 +6,9 @@ use burn::module::Param;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use ragtrainer::config::TrainOptions;
-use ragtrainer::model::{Bert, BertConfig, Colbert, ColbertSettings, ColbertTokenizer, Linear, Pretrained, Weights};
+use ragtrainer::model::{
+    Bert, BertConfig, Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Linear, Pretrained, Weights,
+};
 
 /// Tokenizer and vocabulary come from here; the weights are used by the dense miner alone.
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart/model");
@@ -33,6 +35,7 @@ impl Size {
             Self::L3 => (3, 384, 12, 1536, VOCABULARY),
             Self::L6 => (6, 384, 12, 1536, VOCABULARY),
         };
+        let EncoderConfig::Bert(quickstart) = quickstart().config else { panic!("the quickstart's model is a BERT") };
         let probability = if dropout { 0.1 } else { 0.0 };
         BertConfig {
             vocab_size: vocabulary,
@@ -42,7 +45,7 @@ impl Size {
             intermediate_size: wide,
             hidden_dropout_prob: probability,
             attention_probs_dropout_prob: probability,
-            ..quickstart().config
+            ..quickstart
         }
     }
 }

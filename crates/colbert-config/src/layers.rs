@@ -3,6 +3,7 @@
 //! Owns the order of the places, the names in each, and errors that say which place is wrong. Does not own ranges:
 //! call [`Options::validate`](crate::Options::validate) on the result.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,15 @@ impl Layers {
     ///
     /// If the environment or the overrides name an unknown option or give one the wrong type.
     pub fn build(self) -> Result<Options, ConfigError> {
+        self.build_named().map(|(options, _)| options)
+    }
+
+    /// The same, and the dotted names of the options that a place other than the defaults names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layers::build`].
+    pub fn build_named(self) -> Result<(Options, BTreeSet<String>), ConfigError> {
         let mut environment = Vec::new();
         for (name, value) in &self.environment {
             if name.starts_with(PREFIX) && !NOT_OPTIONS.contains(&name.as_str()) && !value.is_empty() {
@@ -122,10 +132,13 @@ impl Layers {
 
         let defaults = Config::try_from(&Options::default()).map_err(not_representable)?;
         let mut builder = Config::builder().add_source(defaults);
+        let mut named = BTreeSet::new();
         for (key, value) in self.files.into_iter().flatten().chain(environment).chain(overrides) {
+            named.insert(key.to_owned());
             builder = builder.add_source(Config::try_from(&fields::nest(key, value)).map_err(not_representable)?);
         }
-        builder.build().and_then(Config::try_deserialize).map_err(not_representable)
+        let options = builder.build().and_then(Config::try_deserialize).map_err(not_representable)?;
+        Ok((options, named))
     }
 }
 
@@ -333,6 +346,16 @@ mod tests {
             expected.train.dim = 64;
             assert_eq!(options, expected, "{name}: overrides over everything");
         }
+    }
+
+    #[test]
+    fn what_a_person_named_is_told_from_defaults_even_where_it_is_the_same() {
+        let folder = TempDir::new().unwrap();
+        let file = write(&folder, "a.toml", "[train]\nepochs = 1\n");
+        let layers = Layers::new().file(file).unwrap().overrides([("train.doc_maxlen".to_owned(), json!(256))]);
+        let (options, named) = layers.environment(variables(&[("RAGTRAINER_OUTPUT", "x")])).build_named().unwrap();
+        assert_eq!(named.into_iter().collect::<Vec<_>>(), ["output", "train.doc_maxlen", "train.epochs"]);
+        assert_eq!(options, Options { output: "x".into(), ..Options::default() });
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Options {
     pub language_code: String,
     /// Directory of the encoder or ColBERT to start from, in Hugging Face layout.
     pub pretrained_model_name: String,
+    /// Take over the lengths, masks and sizes of a ColBERT to start from, where their options are not set. Default true. (The
+    /// reference says that it does, and does not: defect 26.)
+    pub inherit_settings: bool,
     /// Folder of the run: plan, metrics, checkpoints and the best model directory.
     pub output: PathBuf,
     /// Replace a run that is already in `output`.
@@ -46,6 +49,7 @@ impl Default for Options {
             model_name: String::new(),
             language_code: "en".to_owned(),
             pretrained_model_name: String::new(),
+            inherit_settings: true,
             output: PathBuf::new(),
             overwrite: false,
             backend: "auto".to_owned(),
@@ -291,6 +295,8 @@ pub struct TrainOptions {
     pub dropout: Option<f64>,
     /// Let \[MASK\] expansion tokens of a query be attended to. Default false (colbert-ai).
     pub attend_to_mask_tokens: bool,
+    /// Fill queries up with \[MASK\] tokens to `query_maxlen`. Default true (colbert-ai, which always does).
+    pub query_expansion: bool,
     /// Leave punctuation out of document scoring. Default true (colbert-ai).
     pub mask_punctuation: bool,
     /// Step at which the learning rate reaches 0: `"auto"` is the last step of this run; a number lays the decay over
@@ -338,6 +344,7 @@ impl Default for TrainOptions {
             clip_norm: 2.0,
             dropout: None,
             attend_to_mask_tokens: false,
+            query_expansion: true,
             mask_punctuation: true,
             schedule_horizon: AutoSteps::Auto,
             warmup_from_zero: false,
@@ -450,7 +457,7 @@ mod tests {
             serde_json::to_value(Options::default()).unwrap(),
             json!({
                 "model_name": "", "pretrained_model_name": "", "language_code": "en", "output": "", "overwrite": false,
-                "backend": "auto",
+                "inherit_settings": true, "backend": "auto",
                 "data": {
                     "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,
                     "positive_label": "1", "negative_label": "0", "skip_bad_rows": false
@@ -466,7 +473,7 @@ mod tests {
                     "learning_rate": 5e-6, "dim": 128, "doc_maxlen": 256, "use_relu": false, "warmup_steps": "auto",
                     "accumsteps": 1, "query_maxlen": 32, "nway": 2, "epochs": 1, "seed": 12345, "shuffle": true,
                     "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
-                    "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
+                    "query_expansion": true, "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
                     "save_every": "auto", "ib_scope": "batch", "ib_skip_known_positives": true,
                     "distillation_alpha": 1.0, "ignore_scores": false, "precision": "f32",
                     "memory_limit": null

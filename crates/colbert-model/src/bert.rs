@@ -1,17 +1,16 @@
 //! The BERT encoder (Devlin et al. 2018), with Hugging Face's tensor names (transformers 4.55, `modeling_bert.py`).
-//!
-//! Field names spell the checkpoint's: `self_` stands for `self`, `layer_norm` for `LayerNorm`.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{AttentionPlan, KernelBackend, Segments, Tables, TokenRows, attention, dropout, embed};
+use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
-use crate::dropout::DropoutSeed;
-use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
+use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
-use crate::layers::{Embedding, LayerNorm, Linear, feed_forward};
+use crate::layers::Linear;
+use crate::token_embeddings::{TableSizes, TokenEmbeddings};
+use crate::transformer::{BERT_NAMES, LayerSizes, Transformer};
 use crate::weights::Weights;
 
 /// The part of `config.json` that the encoder reads. Defaults are transformers' `BertConfig`.
@@ -90,101 +89,52 @@ impl BertConfig {
         }
         None
     }
-}
 
-#[derive(Module, Debug)]
-struct BertEmbeddings<B: Backend> {
-    word_embeddings: Embedding<B>,
-    position_embeddings: Embedding<B>,
-    token_type_embeddings: Embedding<B>,
-    layer_norm: LayerNorm<B>,
-    dropout: f64,
-}
-
-impl<B: KernelBackend> BertEmbeddings<B> {
-    fn forward(&self, input: &EncoderInput, seed: Option<DropoutSeed>) -> Tensor<B, 2> {
-        let tables = Tables {
-            word: self.word_embeddings.weight.val(),
-            position: self.position_embeddings.weight.val(),
-            token_type: self.token_type_embeddings.weight.val(),
-        };
-        let rows = TokenRows { ids: input.ids.clone(), positions: input.segments.positions() };
-        dropout(self.layer_norm.forward(embed(tables, &rows)), DropoutSeed::dropout(seed, self.dropout))
+    pub(crate) fn layers(&self) -> LayerSizes {
+        LayerSizes {
+            layers: self.num_hidden_layers,
+            hidden: self.hidden_size,
+            wide: self.intermediate_size,
+            eps: self.layer_norm_eps,
+            attention_dropout: self.attention_probs_dropout_prob,
+            projection_dropout: self.hidden_dropout_prob,
+            output_dropout: self.hidden_dropout_prob,
+        }
     }
-}
 
-#[derive(Module, Debug)]
-struct SelfAttention<B: Backend> {
-    query: Linear<B>,
-    key: Linear<B>,
-    value: Linear<B>,
-    dropout: f64,
-}
-
-/// A projection, dropout, and the normalised sum with the input before it.
-#[derive(Module, Debug)]
-struct ResidualOutput<B: Backend> {
-    dense: Linear<B>,
-    layer_norm: LayerNorm<B>,
-    dropout: f64,
-}
-
-impl<B: KernelBackend> ResidualOutput<B> {
-    /// `projected` is what `dense` gives.
-    fn join(&self, projected: Tensor<B, 2>, input: Tensor<B, 2>, options: EncodeOptions) -> Tensor<B, 2> {
-        self.layer_norm.forward_residual(projected, input, DropoutSeed::dropout(options.dropout, self.dropout))
+    pub(crate) fn tables(&self) -> TableSizes {
+        TableSizes {
+            words: self.vocab_size,
+            positions: self.max_position_embeddings,
+            token_types: Some(self.type_vocab_size),
+            size: self.hidden_size,
+            eps: self.layer_norm_eps,
+            dropout: self.hidden_dropout_prob,
+        }
     }
-}
-
-#[derive(Module, Debug)]
-struct Attention<B: Backend> {
-    self_: SelfAttention<B>,
-    output: ResidualOutput<B>,
-}
-
-#[derive(Module, Debug)]
-struct Intermediate<B: Backend> {
-    dense: Linear<B>,
-}
-
-#[derive(Module, Debug)]
-struct BertLayer<B: Backend> {
-    attention: Attention<B>,
-    intermediate: Intermediate<B>,
-    output: ResidualOutput<B>,
-}
-
-impl<B: KernelBackend> BertLayer<B> {
-    fn forward(&self, input: Tensor<B, 2>, segments: &Segments, heads: usize, options: EncodeOptions) -> Tensor<B, 2> {
-        let (place, precision) = (|place| options.child(place), options.precision);
-        let a = &self.attention.self_;
-        let dropout = DropoutSeed::dropout(place(0).dropout, a.dropout);
-        let plan = AttentionPlan { segments: segments.clone(), heads, dropout, precision };
-        let (query, key) = (a.query.forward(input.clone(), precision), a.key.forward(input.clone(), precision));
-        let mixed = attention(query, key, a.value.forward(input.clone(), precision), &plan);
-        let output = &self.attention.output;
-        let hidden = output.join(output.dense.forward(mixed, precision), input, place(1));
-        let projected = feed_forward(hidden.clone(), &self.intermediate.dense, &self.output.dense, precision);
-        self.output.join(projected, hidden, place(2))
-    }
-}
-
-#[derive(Module, Debug)]
-struct BertLayers<B: Backend> {
-    layer: Vec<BertLayer<B>>,
 }
 
 /// The pooler of a checkpoint: carried along so that an exported directory has it, never used.
 #[derive(Module, Debug)]
-struct Pooler<B: Backend> {
+pub(crate) struct Pooler<B: Backend> {
     dense: Linear<B>,
+}
+
+impl<B: Backend> Pooler<B> {
+    /// The pooler of a checkpoint that has one.
+    pub(crate) fn take(hidden: usize, weights: &mut Weights, device: &B::Device) -> Result<Option<Self>, ModelError> {
+        if !weights.contains("pooler.dense.weight") {
+            return Ok(None);
+        }
+        Ok(Some(Self { dense: weights.linear("pooler.dense", [hidden, hidden], device)? }))
+    }
 }
 
 /// BERT: embeddings and a stack of transformer layers.
 #[derive(Module, Debug)]
 pub struct Bert<B: Backend> {
-    embeddings: BertEmbeddings<B>,
-    encoder: BertLayers<B>,
+    embeddings: TokenEmbeddings<B>,
+    encoder: Transformer<B>,
     pooler: Option<Pooler<B>>,
     heads: usize,
     hidden_size: usize,
@@ -196,55 +146,12 @@ impl<B: Backend> Bert<B> {
     /// # Errors
     /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
     pub fn from_weights(config: &BertConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
-        let hidden = config.hidden_size;
-        let dropout = config.hidden_dropout_prob;
-        let mut layer = Vec::with_capacity(config.num_hidden_layers);
-        for i in 0..config.num_hidden_layers {
-            let at = |part: &str| format!("encoder.layer.{i}.{part}");
-            layer.push(BertLayer {
-                attention: Attention {
-                    self_: SelfAttention {
-                        query: weights.linear(&at("attention.self.query"), [hidden, hidden], device)?,
-                        key: weights.linear(&at("attention.self.key"), [hidden, hidden], device)?,
-                        value: weights.linear(&at("attention.self.value"), [hidden, hidden], device)?,
-                        dropout: config.attention_probs_dropout_prob,
-                    },
-                    output: ResidualOutput {
-                        dense: weights.linear(&at("attention.output.dense"), [hidden, hidden], device)?,
-                        layer_norm: weights.layer_norm(&at("attention.output.LayerNorm"), config, device)?,
-                        dropout,
-                    },
-                },
-                intermediate: Intermediate {
-                    dense: weights.linear(&at("intermediate.dense"), [config.intermediate_size, hidden], device)?,
-                },
-                output: ResidualOutput {
-                    dense: weights.linear(&at("output.dense"), [hidden, config.intermediate_size], device)?,
-                    layer_norm: weights.layer_norm(&at("output.LayerNorm"), config, device)?,
-                    dropout,
-                },
-            });
-        }
-        let pooler = if weights.contains("pooler.dense.weight") {
-            Some(Pooler { dense: weights.linear("pooler.dense", [hidden, hidden], device)? })
-        } else {
-            None
-        };
-        let table = |weights: &mut Weights, name: &str, rows: usize| {
-            weights.embedding(&format!("embeddings.{name}"), [rows, hidden], device)
-        };
         Ok(Self {
-            embeddings: BertEmbeddings {
-                word_embeddings: table(weights, "word_embeddings", config.vocab_size)?,
-                position_embeddings: table(weights, "position_embeddings", config.max_position_embeddings)?,
-                token_type_embeddings: table(weights, "token_type_embeddings", config.type_vocab_size)?,
-                layer_norm: weights.layer_norm("embeddings.LayerNorm", config, device)?,
-                dropout,
-            },
-            encoder: BertLayers { layer },
-            pooler,
+            embeddings: TokenEmbeddings::take(config.tables(), weights, device)?,
+            encoder: Transformer::take(config.layers(), BERT_NAMES, weights, device)?,
+            pooler: Pooler::take(config.hidden_size, weights, device)?,
             heads: config.num_attention_heads,
-            hidden_size: hidden,
+            hidden_size: config.hidden_size,
         })
     }
 }
@@ -252,22 +159,17 @@ impl<B: Backend> Bert<B> {
 impl<B: KernelBackend> Bert<B> {
     /// The output of the embeddings and of every layer, `[tokens, hidden_size]` each.
     pub fn hidden_states(&self, input: &EncoderInput) -> Vec<Tensor<B, 2>> {
-        let place = |place| input.options.child(place);
-        let mut states = vec![self.embeddings.forward(input, place(0).dropout)];
-        for (layer, i) in self.encoder.layer.iter().zip(1..) {
-            let last = states[states.len() - 1].clone();
-            states.push(layer.forward(last, &input.segments, self.heads, place(i)));
-        }
-        states
+        let seed = input.options.child(0).dropout;
+        let embedded = self.embeddings.forward(&input.ids, input.segments.positions(), seed);
+        self.encoder.states(embedded, &input.segments, self.heads, input.options)
     }
 }
 
 impl<B: KernelBackend> Encoder<B> for Bert<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
-        let place = |place| input.options.child(place);
-        let embedded = self.embeddings.forward(input, place(0).dropout);
-        let layers = self.encoder.layer.iter().zip(1..);
-        layers.fold(embedded, |hidden, (layer, i)| layer.forward(hidden, &input.segments, self.heads, place(i)))
+        let seed = input.options.child(0).dropout;
+        let embedded = self.embeddings.forward(&input.ids, input.segments.positions(), seed);
+        self.encoder.forward(embedded, &input.segments, self.heads, input.options)
     }
 
     fn hidden_size(&self) -> usize {

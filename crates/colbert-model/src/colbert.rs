@@ -60,7 +60,7 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
     /// Name in a weight file of the parameter at this field path.
     pub fn tensor_name(&self, path: &str) -> String {
         match path.strip_prefix("encoder.") {
-            Some(rest) => format!("{}{rest}", self.encoder.tensor_prefix()),
+            Some(rest) => self.encoder.tensor_name(rest),
             None => path.to_owned(),
         }
     }

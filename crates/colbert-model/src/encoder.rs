@@ -49,7 +49,8 @@ impl EncoderInput {
 
 /// Turns token ids into one hidden vector a token.
 ///
-/// Implement it to put a ColBERT head on an encoder of your own; [`crate::Bert`] is the one that comes along. A sequence's
+/// Implement it to put a ColBERT head on an encoder of your own; [`crate::PretrainedEncoder`] has those that come along. A
+/// sequence's
 /// hidden vectors must not depend on what else is in the batch.
 pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay {
     /// Hidden states of every token, `[tokens, hidden_size]`, in the order of the ids.
@@ -60,4 +61,9 @@ pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay {
 
     /// Prefix of this encoder's tensor names in a weight file, such as `bert.`.
     fn tensor_prefix(&self) -> &'static str;
+
+    /// Name in a weight file of the parameter at this field path of the encoder.
+    fn tensor_name(&self, path: &str) -> String {
+        format!("{}{path}", self.tensor_prefix())
+    }
 }

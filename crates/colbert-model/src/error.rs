@@ -76,6 +76,14 @@ pub enum ModelError {
         #[source]
         source: safetensors::SafeTensorError,
     },
+    /// A PyTorch file cannot be read, or is more than a file of weights.
+    #[error("{}: {problem}; save the model as safetensors, or get it from another place", path.display())]
+    BrokenPickle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A tensor is not in the weight file.
     #[error("{}: tensor {name} is missing", path.display())]
     MissingTensor {

@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use colbert_config::ArtifactMetadata;
 use colbert_kernels::KernelBackend;
 use serde_json::{Value, json};
+use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::error::ModelError;
+use crate::family::EncoderConfig;
 use crate::load::SourceFiles;
 use crate::selfcheck::{self, SelfCheck};
 use crate::settings::ColbertSettings;
+use crate::special_tokens::{SpecialTokens, skiplist_words};
 use crate::weights::{HostTensor, safetensors_bytes};
 
 /// Everything a model directory is made of.
@@ -87,14 +90,26 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     let model = safetensors_bytes(export.tensors)?;
     let dense = safetensors_bytes(&[("linear.weight".to_owned(), linear.clone())])?;
     let mut files: Vec<(&str, Vec<u8>)> = vec![("model.safetensors", model), ("1_Dense/model.safetensors", dense)];
-    for (name, value) in json_files(export, linear) {
+    let tokenizer_path = folder.join("tokenizer.json");
+    let tokenizer = tokenizer_json(export);
+    let read = Tokenizer::from_bytes(tokenizer.to_string())
+        .map_err(|error| ModelError::Tokenizer { path: tokenizer_path.clone(), message: error.to_string() })?;
+    let skiplist = match &export.settings.skiplist_words {
+        _ if !export.settings.mask_punctuation => Vec::new(),
+        Some(words) => words.clone(),
+        None => skiplist_words(&read, &tokenizer_path)?,
+    };
+    files.push(("tokenizer.json", pretty(&tokenizer)));
+    for (name, value) in json_files(export, linear, SpecialTokens::of(&read), &skiplist) {
         files.push((name, pretty(&value)));
     }
     let metadata = export.metadata.to_json_string();
     let metadata = metadata
         .map_err(|source| ModelError::Metadata { path: folder.join("artifact.metadata"), source: Box::new(source) })?;
     files.push(("artifact.metadata", metadata.into_bytes()));
-    files.push(("vocab.txt", vocabulary(export.files).into_bytes()));
+    if matches!(read.get_model(), ModelWrapper::WordPiece(_)) {
+        files.push(("vocab.txt", vocabulary(export.files).into_bytes()));
+    }
     files.extend(export.extra.iter().map(|(name, text)| (*name, text.clone().into_bytes())));
     for (name, bytes) in files {
         write_synced(&folder.join(name), &bytes)?;
@@ -103,10 +118,19 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
 }
 
 /// The JSON files of the directory, by name.
-fn json_files(export: &Export<'_>, linear: &HostTensor) -> Vec<(&'static str, Value)> {
+fn json_files(
+    export: &Export<'_>,
+    linear: &HostTensor,
+    special: SpecialTokens,
+    skiplist: &[String],
+) -> Vec<(&'static str, Value)> {
     let settings = export.settings;
     let mut config = export.files.config.clone();
-    config["architectures"] = json!(["BertModel"]);
+    config["architectures"] = json!([EncoderConfig::architecture(&config)]);
+    if config["model_type"] == "modernbert" {
+        // pylate-rs wants this older key too.
+        config["layer_norm_eps"] = config.get("norm_eps").cloned().unwrap_or(json!(1e-5));
+    }
     if let Some(fields) = config.as_object_mut() {
         for left_over in ["auto_map", "_name_or_path"] {
             fields.remove(left_over);
@@ -114,9 +138,8 @@ fn json_files(export: &Export<'_>, linear: &HostTensor) -> Vec<(&'static str, Va
     }
     vec![
         ("config.json", config),
-        ("tokenizer.json", tokenizer_json(export)),
-        ("tokenizer_config.json", tokenizer_config(export)),
-        ("special_tokens_map.json", special_tokens()),
+        ("tokenizer_config.json", tokenizer_config(export, special)),
+        ("special_tokens_map.json", special_tokens(special)),
         (
             "modules.json",
             json!([
@@ -139,14 +162,12 @@ fn json_files(export: &Export<'_>, linear: &HostTensor) -> Vec<(&'static str, Va
                 "use_residual": false,
             }),
         ),
-        ("config_sentence_transformers.json", sentence_transformers_config(settings)),
+        ("config_sentence_transformers.json", sentence_transformers_config(settings, skiplist)),
     ]
 }
 
 /// PyLate's dialect, which sentence-transformers 6 and pylate-rs read too.
-fn sentence_transformers_config(settings: &ColbertSettings) -> Value {
-    let punctuation = (0u8..128).map(char::from).filter(char::is_ascii_punctuation).map(String::from);
-    let skiplist: Vec<String> = if settings.mask_punctuation { punctuation.collect() } else { Vec::new() };
+fn sentence_transformers_config(settings: &ColbertSettings, skiplist: &[String]) -> Value {
     json!({
         "model_type": "ColBERT",
         "__version__": {"sentence_transformers": "5.3.0", "transformers": "5.3.0", "pytorch": "2.9.0"},
@@ -159,7 +180,7 @@ fn sentence_transformers_config(settings: &ColbertSettings) -> Value {
         "document_length": settings.doc_maxlen,
         "attend_to_expansion_tokens": settings.attend_to_mask_tokens,
         "skiplist_words": skiplist,
-        "do_query_expansion": true,
+        "do_query_expansion": settings.query_expansion,
     })
 }
 
@@ -188,27 +209,30 @@ fn tokenizer_json(export: &Export<'_>) -> Value {
 }
 
 /// The source's settings, with the names and the padding token that every stack agrees on.
-fn tokenizer_config(export: &Export<'_>) -> Value {
+fn tokenizer_config(export: &Export<'_>, special: SpecialTokens) -> Value {
     let mut config = if export.files.tokenizer_config.is_object() {
         export.files.tokenizer_config.clone()
     } else {
         json!({"do_lower_case": export.files.tokenizer["normalizer"]["lowercase"].as_bool().unwrap_or(true)})
     };
     // PyLate saves [MASK] here; colbert-ai then drops every expansion token without a word.
-    config["pad_token"] = json!("[PAD]");
-    config["mask_token"] = json!("[MASK]");
-    config["cls_token"] = json!("[CLS]");
-    config["sep_token"] = json!("[SEP]");
-    config["unk_token"] = json!("[UNK]");
-    config["tokenizer_class"] = json!("BertTokenizer");
+    config["pad_token"] = json!(special.pad);
+    config["mask_token"] = json!(special.mask);
+    config["cls_token"] = json!(special.cls);
+    config["sep_token"] = json!(special.sep);
+    config["unk_token"] = json!(special.unk);
+    if export.files.config["model_type"] == "bert" {
+        config["tokenizer_class"] = json!("BertTokenizer");
+    } else if !config["tokenizer_class"].is_string() {
+        config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
+    }
     config["model_max_length"] = json!(export.settings.doc_maxlen.max(512));
     config
 }
 
-fn special_tokens() -> Value {
-    json!({
-        "cls_token": "[CLS]", "mask_token": "[MASK]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]",
-    })
+fn special_tokens(special: SpecialTokens) -> Value {
+    let SpecialTokens { pad, mask, cls, sep, unk } = special;
+    json!({"cls_token": cls, "mask_token": mask, "pad_token": pad, "sep_token": sep, "unk_token": unk})
 }
 
 /// `vocab.txt`: the source's, or the vocabulary of `tokenizer.json` in the order of its ids.

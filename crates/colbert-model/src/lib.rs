@@ -1,6 +1,7 @@
 //! A late-interaction (ColBERT) model on burn: token encoder, linear projection, masks, MaxSim; loading and export.
 //!
-//! - [`Bert`] is the token encoder, [`Encoder`] the trait another one implements.
+//! - [`PretrainedEncoder`] is the token encoder: [`Bert`], [`DistilBert`], [`Roberta`], [`Electra`] or [`ModernBert`].
+//!   [`Encoder`] is the trait another one implements.
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
 //! - [`Colbert`] puts encoder and projection together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`SentenceEncoder`] gives one vector a text, for mining negatives.
@@ -12,36 +13,56 @@
 
 mod bert;
 mod colbert;
+mod declared;
+mod distilbert;
 mod dropout;
+mod electra;
 mod embeddings;
 mod encoder;
 mod error;
 mod export;
+mod family;
 mod layers;
 mod load;
 mod memory;
+mod modernbert;
 mod parameters;
+mod pickle;
+mod projection;
+mod roberta;
 mod selfcheck;
 mod sentence_encoder;
 mod sentence_family;
 mod settings;
+mod special_tokens;
+mod token_embeddings;
 mod tokenizer;
 mod tokens;
+mod torch_archive;
+mod transformer;
+mod weight_files;
 mod weights;
+mod window_attention;
 
 pub use colbert_kernels as kernels;
 
 pub use bert::{Bert, BertConfig};
 pub use colbert::Colbert;
+pub use declared::Declared;
+pub use distilbert::{DistilBert, DistilBertConfig};
 pub use dropout::DropoutSeed;
+pub use electra::{Electra, ElectraConfig};
 pub use embeddings::{Embeddings, maxsim};
 pub use encoder::{EncodeOptions, Encoder, EncoderInput};
 pub use error::ModelError;
 pub use export::{Export, export};
+pub use family::{EncoderConfig, PretrainedEncoder};
 pub use layers::Linear;
 pub use load::{LoadReport, Pretrained, SourceFiles};
 pub use memory::TrainingMemory;
+pub use modernbert::{ModernBert, ModernBertConfig};
 pub use parameters::{named_parameters, parameter_names, replace_parameters};
+pub use roberta::{Roberta, RobertaConfig};
 pub use selfcheck::{CheckedText, SelfCheck};
 pub use sentence_encoder::{Pooling, SentenceEncoder, SentenceSettings};
 pub use settings::ColbertSettings;

@@ -1,31 +1,31 @@
-//! Reading a model directory in Hugging Face layout: a plain BERT, or a ColBERT that somebody saved.
+//! Reading a model directory in Hugging Face layout: a plain encoder, or a ColBERT that somebody saved.
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
-use colbert_config::ArtifactMetadata;
+use colbert_config::{ArtifactMetadata, TrainOptions};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde_json::Value;
-use tokenizers::Tokenizer;
+use serde_json::{Value, json};
+use tokenizers::{AddedToken, Tokenizer};
 
-use crate::bert::{Bert, BertConfig};
 use crate::colbert::Colbert;
+use crate::declared::Declared;
 use crate::error::ModelError;
+use crate::family::{EncoderConfig, PretrainedEncoder};
 use crate::layers::Linear;
+use crate::projection::read_projection;
 use crate::settings::ColbertSettings;
 use crate::tokenizer::ColbertTokenizer;
+use crate::weight_files::read_weights;
 use crate::weights::{HostTensor, Weights, normal_tensor, to_param};
-
-/// Encoder families that can be loaded.
-const SUPPORTED: &str = "bert";
 
 /// Files of the source directory that an export needs again.
 #[derive(Debug, Clone)]
 pub struct SourceFiles {
-    /// `config.json`
+    /// `config.json`, with the rows of embeddings that were added.
     pub config: Value,
-    /// `tokenizer.json`
+    /// `tokenizer.json`, with the markers that were added.
     pub tokenizer: Value,
     /// `tokenizer_config.json`, empty if the source has none.
     pub tokenizer_config: Value,
@@ -37,15 +37,18 @@ pub struct SourceFiles {
 #[derive(Debug)]
 pub struct Pretrained {
     directory: PathBuf,
-    /// The encoder's sizes.
-    pub config: BertConfig,
+    /// The encoder's family and sizes.
+    pub config: EncoderConfig,
     /// What an export needs again.
     pub files: SourceFiles,
-    /// `artifact.metadata`, if the directory is a ColBERT.
-    pub metadata: Option<ArtifactMetadata>,
+    /// What the directory says about how it is to be used.
+    pub declared: Declared,
     pub(crate) weights: Weights,
     projection: Option<HostTensor>,
     pub(crate) tokenizer: Tokenizer,
+    /// Markers that the vocabulary lacked, and the rows of the embedding matrix that were added for them.
+    added: Vec<&'static str>,
+    added_rows: usize,
 }
 
 /// What became of the tensors of a directory.
@@ -60,8 +63,11 @@ pub struct LoadReport {
 }
 
 impl Pretrained {
-    /// Reads a directory: `config.json`, `model.safetensors`, `tokenizer.json`; the projection from the root file or
-    /// `1_Dense`; `artifact.metadata` if it is there.
+    /// Reads a directory: `config.json`; `model.safetensors`, the several files of `model.safetensors.index.json`, or
+    /// `pytorch_model.bin`; `tokenizer.json`; the projection from the root file or `1_Dense`; what `artifact.metadata` and
+    /// `config_sentence_transformers.json` declare.
+    ///
+    /// A vocabulary without the markers `[unused0]` and `[unused1]` gets them as new tokens.
     ///
     /// # Errors
     /// Anything missing, cut short, of an unknown architecture, or that does not fit together.
@@ -71,63 +77,33 @@ impl Pretrained {
         }
         let config_path = directory.join("config.json");
         let config_json: Value = read_json(&config_path, "a JSON object")?;
-        let found = config_json.get("model_type").and_then(Value::as_str).unwrap_or("(none)");
-        if found != SUPPORTED {
-            let found = found.to_owned();
-            return Err(ModelError::UnknownArchitecture { path: config_path, found, supported: SUPPORTED });
-        }
-        let config: BertConfig = serde_json::from_value(config_json.clone()).map_err(|source| ModelError::Json {
-            path: config_path.clone(),
-            expected: "the fields of a BERT configuration",
-            source,
-        })?;
-        if let Some((field, found, expected)) = config.unsupported() {
-            return Err(ModelError::UnsupportedConfig { path: config_path, field, found, expected });
-        }
-        let weights_path = directory.join("model.safetensors");
-        if !weights_path.is_file() {
-            let hint = if directory.join("model.safetensors.index.json").is_file() {
-                "the weights are in several files; save the model as a single safetensors file"
-            } else if directory.join("pytorch_model.bin").is_file() {
-                "pytorch_model.bin is not read, as it can run code; convert it to safetensors"
-            } else {
-                "it holds the weights"
-            };
-            return Err(ModelError::MissingFile { path: weights_path, hint });
-        }
-        let mut weights = Weights::read(&weights_path)?.normalised();
+        let config = EncoderConfig::from_json(&config_json, &config_path)?;
+        let Some(weights) = read_weights(directory)? else {
+            let path = directory.join("model.safetensors");
+            return Err(ModelError::MissingFile { path, hint: "it holds the weights" });
+        };
+        let mut weights = weights.normalised(config.prefix());
         let projection = match weights.shape("linear.weight").map(<[usize]>::to_vec) {
             Some(shape) => Some(weights.take("linear.weight", &shape)?),
-            None => dense_projection(directory)?,
+            None => read_projection(directory)?,
         };
-        let metadata_path = directory.join("artifact.metadata");
-        let metadata = if metadata_path.is_file() {
-            let read = ArtifactMetadata::read(&metadata_path);
-            let read =
-                read.map_err(|source| ModelError::Metadata { path: metadata_path.clone(), source: Box::new(source) })?;
-            for (field, found, expected) in
-                [("similarity", &read.similarity, "cosine"), ("interaction", &read.interaction, "colbert")]
-            {
-                if found.as_str() != expected {
-                    let (found, expected) = (found.clone(), format!("\"{expected}\""));
-                    return Err(ModelError::UnsupportedConfig { path: metadata_path, field, found, expected });
-                }
-            }
-            Some(read)
-        } else {
-            None
-        };
+        let metadata = read_metadata(directory)?;
+        let dim = projection.as_ref().and_then(|tensor| tensor.shape.first().copied());
+        let declared = Declared::read(directory, metadata.as_ref(), dim)?;
         let (tokenizer, files) = read_tokenizer(directory, config_json)?;
-        let largest_id = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-        if largest_id as usize >= config.vocab_size {
-            let vocab_size = config.vocab_size;
-            return Err(ModelError::VocabularyTooLarge {
-                path: directory.join("tokenizer.json"),
-                largest_id,
-                vocab_size,
-            });
-        }
-        Ok(Self { directory: directory.to_owned(), config, files, metadata, weights, projection, tokenizer })
+        let mut read = Self {
+            directory: directory.to_owned(),
+            config,
+            files,
+            declared,
+            weights,
+            projection,
+            tokenizer,
+            added: Vec::new(),
+            added_rows: 0,
+        };
+        read.add_markers()?;
+        Ok(read)
     }
 
     /// The directory it was read from.
@@ -135,23 +111,14 @@ impl Pretrained {
         &self.directory
     }
 
-    /// Settings that the directory itself declares: `artifact.metadata`, else the size of its projection, over the
-    /// defaults. None for a plain encoder.
+    /// Settings that the directory itself declares, over the defaults. None for a plain encoder.
     pub fn declared_settings(&self) -> Option<ColbertSettings> {
-        let Some(metadata) = &self.metadata else {
-            let dim = self.projection.as_ref()?.shape[0];
-            return Some(ColbertSettings { dim, ..ColbertSettings::default() });
-        };
-        Some(ColbertSettings {
-            dim: metadata.dim,
-            query_maxlen: metadata.query_maxlen,
-            doc_maxlen: metadata.doc_maxlen,
-            attend_to_mask_tokens: metadata.attend_to_mask_tokens,
-            mask_punctuation: metadata.mask_punctuation,
-            use_relu: metadata.relu,
-            query_token_id: metadata.query_token_id.clone(),
-            doc_token_id: metadata.doc_token_id.clone(),
-        })
+        self.declared.is_colbert().then(|| self.declared.over(ColbertSettings::default()))
+    }
+
+    /// Settings for training: lengths and masks as the options say, markers and skiplist as the directory declares.
+    pub fn settings(&self, options: &TrainOptions) -> ColbertSettings {
+        self.declared.tokens_over(ColbertSettings::from(options))
     }
 
     /// The tokenizer with these settings.
@@ -159,7 +126,7 @@ impl Pretrained {
     /// # Errors
     /// A length that the encoder has no positions for, or a marker that the vocabulary lacks.
     pub fn tokenizer(&self, settings: &ColbertSettings) -> Result<ColbertTokenizer, ModelError> {
-        let maximum = self.config.max_position_embeddings;
+        let maximum = self.config.max_length();
         for (option, found) in [("query_maxlen", settings.query_maxlen), ("doc_maxlen", settings.doc_maxlen)] {
             if found > maximum {
                 return Err(ModelError::LengthOutOfRange { option, found, minimum: 4, maximum });
@@ -169,7 +136,7 @@ impl Pretrained {
     }
 
     /// The model on `device`. `dropout` replaces the probabilities of `config.json`. A projection that the directory
-    /// lacks is drawn from N(0, initializer_range²) with `seed`.
+    /// lacks, and embeddings of markers that were added, are drawn from N(0, initializer_range²) with `seed`.
     ///
     /// # Errors
     /// A missing tensor, one of the wrong shape (a projection to another `dim` than the settings', too), or one with a
@@ -180,19 +147,19 @@ impl Pretrained {
         dropout: Option<f64>,
         seed: u64,
         device: &B::Device,
-    ) -> Result<(Colbert<B, Bert<B>>, LoadReport), ModelError> {
-        let mut config = self.config.clone();
-        if let Some(probability) = dropout {
-            config.hidden_dropout_prob = probability;
-            config.attention_probs_dropout_prob = probability;
-        }
-        let shape = [settings.dim, config.hidden_size];
+    ) -> Result<(Colbert<B, PretrainedEncoder<B>>, LoadReport), ModelError> {
+        let config = match dropout {
+            Some(probability) => self.config.clone().with_dropout(probability),
+            None => self.config.clone(),
+        };
+        let shape = [settings.dim, config.hidden_size()];
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut initialised = Vec::new();
         let projection = match &self.projection {
             Some(tensor) if tensor.shape == shape => tensor.clone(),
             Some(tensor) => {
                 let hint = match tensor.shape.as_slice() {
-                    [dim, hidden] if *hidden == config.hidden_size => format!("; set dim = {dim}").into(),
+                    [dim, hidden] if *hidden == config.hidden_size() => format!("; set dim = {dim}").into(),
                     _ => "".into(),
                 };
                 return Err(ModelError::WrongShape {
@@ -205,18 +172,99 @@ impl Pretrained {
             }
             None => {
                 initialised.push("linear.weight".to_owned());
-                normal_tensor(&shape, config.initializer_range, &mut ChaCha8Rng::seed_from_u64(seed))
+                normal_tensor(&shape, config.initializer_range(), &mut rng)
             }
         };
         let mut weights = self.weights.clone();
+        if self.added_rows > 0 {
+            weights.add_rows(config.word_table(), self.added_rows, config.initializer_range(), &mut rng);
+            initialised.push(format!("embeddings of {}", self.added.join(" and ")));
+        }
         let before = weights.names().count();
-        let encoder = Bert::from_weights(&config, &mut weights, device)?;
+        let encoder = config.build(&mut weights, device)?;
         let ignored: Vec<String> = weights.names().map(str::to_owned).collect();
         let taken = before - ignored.len() + usize::from(self.projection.is_some());
         let linear = Linear { weight: to_param(projection, device), bias: None };
         let model = Colbert { encoder, linear, use_relu: settings.use_relu };
         Ok((model, LoadReport { taken, initialised, ignored }))
     }
+
+    /// The encoder alone on `device`. Embeddings of markers that were added are drawn, as nothing will look them up.
+    ///
+    /// # Errors
+    /// A missing tensor, one of the wrong shape, or one with a value that is not finite.
+    pub(crate) fn encoder<B: Backend>(&self, device: &B::Device) -> Result<PretrainedEncoder<B>, ModelError> {
+        let mut weights = self.weights.clone();
+        if self.added_rows > 0 {
+            let mut rng = ChaCha8Rng::seed_from_u64(0);
+            weights.add_rows(self.config.word_table(), self.added_rows, self.config.initializer_range(), &mut rng);
+        }
+        self.config.build(&mut weights, device)
+    }
+
+    /// Gives the vocabulary the markers that it lacks, behind its last id. Rows of the embedding matrix that no token
+    /// names are used first.
+    ///
+    /// # Errors
+    /// The tokenizer has ids beyond the embedding matrix, or a marker that the directory itself declares is not there.
+    fn add_markers(&mut self) -> Result<(), ModelError> {
+        let path = self.directory.join("tokenizer.json");
+        let largest_id = self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        let vocab_size = self.config.vocab_size();
+        if largest_id as usize >= vocab_size {
+            return Err(ModelError::VocabularyTooLarge { path, largest_id, vocab_size });
+        }
+        let settings = self.declared.tokens_over(ColbertSettings::default());
+        let usual = ColbertSettings::default();
+        for (declared, usual) in
+            [(settings.query_token_id, usual.query_token_id), (settings.doc_token_id, usual.doc_token_id)]
+        {
+            // A marker of another name is of the directory's own making, and it is an error if it is not there.
+            let name = match usual.as_str() {
+                "[unused0]" => "[unused0]",
+                _ => "[unused1]",
+            };
+            if declared != usual || self.tokenizer.token_to_id(&usual).is_some() {
+                continue;
+            }
+            self.tokenizer.add_special_tokens(&[AddedToken::from(name, true).normalized(false)]);
+            let id = self.tokenizer.token_to_id(name).expect("it was just added");
+            let listed = json!({
+                "id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            });
+            match self.files.tokenizer["added_tokens"].as_array_mut() {
+                Some(added) => added.push(listed),
+                None => self.files.tokenizer["added_tokens"] = json!([listed]),
+            }
+            self.added.push(name);
+            let (before, needed) = (self.config.vocab_size(), id as usize + 1);
+            if needed > before {
+                self.added_rows += needed - before;
+                self.config.set_vocab_size(needed);
+                self.files.config["vocab_size"] = json!(needed);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_metadata(directory: &Path) -> Result<Option<ArtifactMetadata>, ModelError> {
+    let path = directory.join("artifact.metadata");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let read = ArtifactMetadata::read(&path);
+    let read = read.map_err(|source| ModelError::Metadata { path: path.clone(), source: Box::new(source) })?;
+    for (field, found, expected) in
+        [("similarity", &read.similarity, "cosine"), ("interaction", &read.interaction, "colbert")]
+    {
+        if found.as_str() != expected {
+            let (found, expected) = (found.clone(), format!("\"{expected}\""));
+            return Err(ModelError::UnsupportedConfig { path, field, found, expected });
+        }
+    }
+    Ok(Some(read))
 }
 
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, ModelError> {
@@ -231,39 +279,6 @@ fn read_text(path: &Path) -> Result<String, ModelError> {
         }
         _ => ModelError::Io { action: "read", path: path.to_owned(), source },
     })
-}
-
-/// PyLate and sentence-transformers keep the projection in a module folder of its own.
-fn dense_projection(directory: &Path) -> Result<Option<HostTensor>, ModelError> {
-    let path = directory.join("1_Dense/model.safetensors");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let mut weights = Weights::read(&path)?;
-    let unsupported = |path, field, found: &str, expected: &str| {
-        Err(ModelError::UnsupportedConfig { path, field, found: found.to_owned(), expected: expected.to_owned() })
-    };
-    if weights.contains("linear.bias") {
-        return unsupported(path, "linear.bias", "present", "a projection without bias");
-    }
-    if directory.join("2_Dense").is_dir() {
-        return unsupported(directory.join("2_Dense"), "modules", "a second projection", "one projection");
-    }
-    let config_path = directory.join("1_Dense/config.json");
-    if config_path.is_file() {
-        let config: Value = read_json(&config_path, "a JSON object")?;
-        let activation = config["activation_function"].as_str().unwrap_or("torch.nn.modules.linear.Identity");
-        if !activation.ends_with(".Identity") && !activation.ends_with(".ReLU") {
-            return unsupported(config_path, "activation_function", activation, "Identity or ReLU");
-        }
-        if config["use_residual"] == Value::Bool(true) {
-            return unsupported(config_path, "use_residual", "true", "false");
-        }
-    }
-    let Some(shape) = weights.shape("linear.weight").map(<[usize]>::to_vec) else {
-        return Err(ModelError::MissingTensor { path, name: "linear.weight".to_owned() });
-    };
-    weights.take("linear.weight", &shape).map(Some)
 }
 
 fn read_tokenizer(directory: &Path, config: Value) -> Result<(Tokenizer, SourceFiles), ModelError> {

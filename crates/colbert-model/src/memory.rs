@@ -1,6 +1,6 @@
 //! What training takes in memory, known before the first step.
 
-use crate::bert::BertConfig;
+use crate::family::EncoderConfig;
 
 /// Numbers for each parameter during a step: itself, its gradient, both moments of AdamW, and its next value.
 const IN_A_STEP: u64 = 5;
@@ -29,12 +29,11 @@ pub struct TrainingMemory {
 }
 
 impl TrainingMemory {
-    /// Of a ColBERT of this encoder and `dim`.
-    pub fn of(config: &BertConfig, dim: usize) -> Self {
-        let [hidden, wide, layers, heads, dim] =
-            [config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_attention_heads, dim]
-                .map(|size| size as u64);
-        let rows = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size) as u64;
+    /// Of a ColBERT of this encoder and `dim`. The constants were found with BERT; another family is taken for a BERT of
+    /// its sizes, ModernBERT for one whose feed-forward layer is twice as wide.
+    pub fn of(config: &EncoderConfig, dim: usize) -> Self {
+        let [hidden, wide, layers, heads, rows] = config.sizes().map(|size| size as u64);
+        let dim = dim as u64;
         let layer = 4 * hidden * hidden + 2 * hidden * wide + 9 * hidden + wide;
         let parameters = rows * hidden + layers * layer + hidden * dim;
         // Of a layer: query, key, value, attention's output, two sums and two outputs of normalisations; the sum

@@ -14,16 +14,22 @@ struct NamePath {
 }
 
 impl NamePath {
-    fn enter(&mut self, name: &str) {
+    fn enter(&mut self, name: &str, container: &str) {
+        // Which family an encoder is of is no part of its names.
         self.parts.push(match name {
+            _ if container.starts_with("Enum:") => String::new(),
             "self_" => "self".to_owned(),
             "layer_norm" => "LayerNorm".to_owned(),
+            "w_qkv" => "Wqkv".to_owned(),
+            "w_o" => "Wo".to_owned(),
+            "w_i" => "Wi".to_owned(),
             other => other.to_owned(),
         });
     }
 
     fn name(&self) -> String {
-        self.parts.join(".")
+        let parts: Vec<&str> = self.parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        parts.join(".")
     }
 }
 
@@ -33,8 +39,8 @@ struct Collector<F> {
 }
 
 impl<B: Backend, F: FnMut(String, TensorSource<'_, B>)> ModuleVisitor<B> for Collector<F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
@@ -80,8 +86,8 @@ struct Replacer<'a> {
 }
 
 impl<B: Backend> ModuleMapper<B> for Replacer<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {

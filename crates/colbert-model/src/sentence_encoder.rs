@@ -11,9 +11,9 @@ use colbert_kernels::KernelBackend;
 use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationParams};
 
-use crate::bert::Bert;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
+use crate::family::PretrainedEncoder;
 use crate::load::{Pretrained, read_json};
 use crate::sentence_family::Family;
 use crate::tokens::TokenSequence;
@@ -51,7 +51,7 @@ pub struct SentenceSettings {
 /// A sentence encoder on a device.
 #[derive(Debug)]
 pub struct SentenceEncoder<B: Backend> {
-    encoder: Bert<B>,
+    encoder: PretrainedEncoder<B>,
     tokenizer: Tokenizer,
     directory: PathBuf,
     /// What the directory says of itself; prefixes may be replaced.
@@ -77,7 +77,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
             path: modules.transformer.join("tokenizer.json"),
             message: error.to_string(),
         })?;
-        let encoder = Bert::from_weights(&pretrained.config, &mut pretrained.weights.clone(), device)?;
+        let encoder = pretrained.encoder(device)?;
         Ok(Self { encoder, tokenizer, directory: directory.to_owned(), settings })
     }
 
@@ -216,7 +216,7 @@ fn settings(directory: &Path, modules: &Modules, pretrained: &Pretrained) -> Res
         None => family.pooling,
     };
     let own = optional_json(&modules.transformer.join("sentence_bert_config.json"))?;
-    let positions = pretrained.config.max_position_embeddings;
+    let positions = pretrained.config.max_length();
     let declared = own.get("max_seq_length").and_then(Value::as_u64);
     // A tokenizer without a limit of its own declares an enormous one, as a float.
     let of_tokenizer = pretrained.files.tokenizer_config.get("model_max_length").and_then(Value::as_u64);

@@ -8,14 +8,18 @@ use serde::{Deserialize, Serialize};
 pub struct ColbertSettings {
     /// Size of a token embedding.
     pub dim: usize,
-    /// Length of every query: cut or filled with `[MASK]` to it.
+    /// Longest query, and with `query_expansion` the length of every query: cut or filled with `[MASK]` to it.
     pub query_maxlen: usize,
     /// Longest document; longer ones are cut.
     pub doc_maxlen: usize,
     /// `[MASK]` tokens of a query may be attended to.
     pub attend_to_mask_tokens: bool,
+    /// Queries are filled with `[MASK]` to `query_maxlen`; otherwise that is only their limit.
+    pub query_expansion: bool,
     /// Punctuation tokens of a document take no part in MaxSim.
     pub mask_punctuation: bool,
+    /// Vocabulary entries that take no part in it, in place of the punctuation. None: the punctuation.
+    pub skiplist_words: Option<Vec<String>>,
     /// ReLU after the projection.
     pub use_relu: bool,
     /// Vocabulary token inserted after `[CLS]` in a query.
@@ -37,10 +41,17 @@ impl From<&TrainOptions> for ColbertSettings {
             query_maxlen: options.query_maxlen,
             doc_maxlen: options.doc_maxlen,
             attend_to_mask_tokens: options.attend_to_mask_tokens,
+            query_expansion: options.query_expansion,
             mask_punctuation: options.mask_punctuation,
+            skiplist_words: None,
             use_relu: options.use_relu,
             query_token_id: "[unused0]".to_owned(),
             doc_token_id: "[unused1]".to_owned(),
         }
     }
+}
+
+/// The ASCII punctuation, a symbol each.
+pub(crate) fn punctuation() -> impl Iterator<Item = String> {
+    (0u8..128).map(char::from).filter(char::is_ascii_punctuation).map(String::from)
 }

@@ -6,13 +6,14 @@ use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use crate::error::ModelError;
 use crate::settings::ColbertSettings;
+use crate::special_tokens::{SpecialTokens, listed_ids, punctuation_ids};
 use crate::tokens::TokenSequence;
 
 /// Room a text needs besides its own tokens: `[CLS]`, marker, `[SEP]`.
 const MARKERS: usize = 3;
 
-/// Tokenizer of queries and documents. Queries: `[CLS] [Q] tokens [SEP] [MASK]…`, always `query_maxlen` long;
-/// documents: `[CLS] [D] tokens [SEP]`, at most `doc_maxlen` long.
+/// Tokenizer of queries and documents. Queries: `[CLS] [Q] tokens [SEP] [MASK]…`, always `query_maxlen` long unless
+/// `query_expansion` is off; documents: `[CLS] [D] tokens [SEP]`, at most `doc_maxlen` long.
 #[derive(Debug, Clone)]
 pub struct ColbertTokenizer {
     path: PathBuf,
@@ -21,7 +22,7 @@ pub struct ColbertTokenizer {
     uncut: Tokenizer,
     settings: ColbertSettings,
     ids: SpecialIds,
-    /// By id: true for punctuation.
+    /// By id: true for what is not scored in a document.
     skipped: Vec<bool>,
 }
 
@@ -47,12 +48,13 @@ impl ColbertTokenizer {
                 role,
             })
         };
+        let special = SpecialTokens::of(&tokenizer);
         let ids = SpecialIds {
-            pad: id("[PAD]", "padding")?,
-            mask: id("[MASK]", "query expansion")?,
+            pad: id(special.pad, "padding")?,
+            mask: id(special.mask, "query expansion")?,
             query_marker: id(&settings.query_token_id, "query marker")?,
             doc_marker: id(&settings.doc_token_id, "document marker")?,
-            unknown: tokenizer.token_to_id("[UNK]"),
+            unknown: tokenizer.token_to_id(special.unk),
         };
         for (option, length) in [("query_maxlen", settings.query_maxlen), ("doc_maxlen", settings.doc_maxlen)] {
             if length <= MARKERS {
@@ -79,7 +81,11 @@ impl ColbertTokenizer {
         let uncut = cut_to(None)?;
         let mut skipped = vec![false; tokenizer.get_vocab_size(true)];
         if settings.mask_punctuation {
-            for id in punctuation_ids(&tokenizer).map_err(fail)? {
+            let ids = match &settings.skiplist_words {
+                Some(words) => listed_ids(&tokenizer, words),
+                None => punctuation_ids(&tokenizer).map_err(fail)?,
+            };
+            for id in ids {
                 let at = id as usize;
                 if at >= skipped.len() {
                     skipped.resize(at + 1, false);
@@ -151,7 +157,7 @@ impl ColbertTokenizer {
                 *id = self.ids.mask;
             }
         }
-        let length = self.settings.query_maxlen;
+        let length = if self.settings.query_expansion { self.settings.query_maxlen } else { real };
         ids.resize(length, self.ids.mask);
         let attended = if self.settings.attend_to_mask_tokens { length } else { real };
         TokenSequence { ids, attended, scored: vec![true; length] }
@@ -172,15 +178,4 @@ fn with_marker(text: &[u32], marker: u32) -> Vec<u32> {
     ids.push(marker);
     ids.extend_from_slice(rest);
     ids
-}
-
-/// For each ASCII punctuation symbol: the first id of its encoding, as colbert-ai takes it. Exact for WordPiece.
-fn punctuation_ids(tokenizer: &Tokenizer) -> Result<Vec<u32>, tokenizers::Error> {
-    let symbols = (0u8..128).map(char::from).filter(char::is_ascii_punctuation);
-    let mut ids = Vec::new();
-    for symbol in symbols {
-        let encoding = tokenizer.encode(symbol.to_string(), false)?;
-        ids.extend(encoding.get_ids().first());
-    }
-    Ok(ids)
 }

@@ -98,11 +98,11 @@ impl Weights {
         Self { path: PathBuf::from("random weights"), tensors }
     }
 
-    /// The same tensors under names without an encoder prefix (`bert.`) and with today's layer norm names
+    /// The same tensors under names without an encoder prefix (such as `bert.`) and with today's layer norm names
     /// (`weight`/`bias`, not `gamma`/`beta`).
-    pub fn normalised(self) -> Self {
+    pub fn normalised(self, prefix: &str) -> Self {
         let rename = |name: String| {
-            let name = name.strip_prefix("bert.").map(str::to_owned).unwrap_or(name);
+            let name = name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
             match name.rsplit_once('.') {
                 Some((stem, "gamma")) => format!("{stem}.weight"),
                 Some((stem, "beta")) => format!("{stem}.bias"),
@@ -110,6 +110,21 @@ impl Weights {
             }
         };
         Self { path: self.path, tensors: self.tensors.into_iter().map(|(name, t)| (rename(name), t)).collect() }
+    }
+
+    /// Adds the tensors of another file; of two of one name the other file's stays.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.tensors.extend(other.tensors);
+    }
+
+    /// Adds rows drawn from N(0, `deviation`²) at the end of a table, if it is here.
+    pub(crate) fn add_rows(&mut self, name: &str, rows: usize, deviation: f64, rng: &mut ChaCha8Rng) {
+        if let Some(table) = self.tensors.get_mut(name)
+            && let [count, size] = table.shape[..]
+        {
+            table.values.extend(normal_tensor(&[rows, size], deviation, rng).values);
+            table.shape = vec![count + rows, size];
+        }
     }
 
     /// Where the tensors came from.
@@ -189,14 +204,14 @@ impl Weights {
     pub(crate) fn layer_norm<B: Backend>(
         &mut self,
         name: &str,
-        config: &BertConfig,
+        size: usize,
+        eps: f64,
         device: &B::Device,
     ) -> Result<LayerNorm<B>, ModelError> {
-        let size = config.hidden_size;
         Ok(LayerNorm {
             weight: self.param(&format!("{name}.weight"), [size], device)?,
             bias: self.param(&format!("{name}.bias"), [size], device)?,
-            eps: config.layer_norm_eps,
+            eps,
         })
     }
 }

@@ -69,7 +69,7 @@ fn an_exported_directory_gives_the_same_scores() {
     let plain = |text: &&String| !text.contains("[unused");
     let docs: Vec<&String> = docs.iter().filter(plain).collect();
     let queries: Vec<&String> = queries.iter().filter(plain).collect();
-    let score = |model: &colbert_model::Colbert<B, colbert_model::Bert<B>>,
+    let score = |model: &colbert_model::Colbert<B, colbert_model::PretrainedEncoder<B>>,
                  tokenizer: &colbert_model::ColbertTokenizer| {
         let queries = model.encode(&tokenizer.queries(&queries).unwrap(), &device());
         let docs = model.encode(&tokenizer.documents(&docs).unwrap(), &device());
@@ -301,12 +301,12 @@ fn broken_directories_say_what_is_wrong() {
     fs::remove_file(path.join("model.safetensors")).unwrap();
     assert!(read_error(&path).contains("model.safetensors is missing"));
     fs::write(path.join("pytorch_model.bin"), b"x").unwrap();
-    assert!(read_error(&path).contains("convert it to safetensors"));
+    assert!(read_error(&path).contains("save the model as safetensors"));
     fs::write(path.join("model.safetensors"), &original).unwrap();
 
     let config = fs::read_to_string(path.join("config.json")).unwrap();
     for (from, to, expected) in [
-        ("\"bert\"", "\"roberta\"", vec!["roberta", "supported: bert"]),
+        ("\"bert\"", "\"deberta\"", vec!["deberta", "supported: bert"]),
         ("\"gelu\"", "\"relu\"", vec!["hidden_act", "relu", "gelu"]),
         ("\"vocab_size\": 6000", "\"vocab_size\": 100", vec!["5999", "100"]),
     ] {

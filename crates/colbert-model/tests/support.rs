@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn_flex::Flex;
-use colbert_model::{Bert, Colbert, ColbertSettings, ColbertTokenizer, Pretrained};
+use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder};
 use serde_json::Value;
 
 pub(crate) type B = Flex;
@@ -27,7 +27,7 @@ pub(crate) fn settings(query_maxlen: usize, doc_maxlen: usize) -> ColbertSetting
     ColbertSettings { dim: 16, query_maxlen, doc_maxlen, ..ColbertSettings::default() }
 }
 
-pub(crate) fn tiny(settings: &ColbertSettings) -> (Colbert<B, Bert<B>>, ColbertTokenizer, Pretrained) {
+pub(crate) fn tiny(settings: &ColbertSettings) -> (Colbert<B, PretrainedEncoder<B>>, ColbertTokenizer, Pretrained) {
     let pretrained = Pretrained::read(&parity("tiny")).unwrap();
     let (model, report) = pretrained.model::<B>(settings, None, 0, &device()).unwrap();
     assert!(report.initialised.is_empty() && report.ignored.is_empty(), "{report:?}");

@@ -2,6 +2,7 @@
 
 mod directory;
 mod encoding;
+mod families;
 mod sentences;
 mod support;
 mod tokenization;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn_flex::Flex;
 use colbert_config::{AutoSteps, TrainOptions, Warmup, resolve};
 use colbert_data::{Bm25Miner, Example, PrepareOptions, RawData, Remining, TrainingSet, prepare};
-use colbert_model::{Bert, Colbert, ColbertTokenizer, HostTensor};
+use colbert_model::{Colbert, ColbertTokenizer, HostTensor, PretrainedEncoder};
 use colbert_train::{
     ColbertObjective, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained, Training,
     checkpoints, read_checkpoint,
@@ -61,8 +61,12 @@ struct ByItself<'a> {
     asked: Vec<usize>,
 }
 
-impl RefreshExamples<B, Bert<B>> for ByItself<'_> {
-    fn examples(&mut self, model: Colbert<Flex, Bert<Flex>>, epoch: usize) -> Result<Vec<Example>, TrainError> {
+impl RefreshExamples<B, PretrainedEncoder<B>> for ByItself<'_> {
+    fn examples(
+        &mut self,
+        model: Colbert<Flex, PretrainedEncoder<Flex>>,
+        epoch: usize,
+    ) -> Result<Vec<Example>, TrainError> {
         self.asked.push(epoch);
         let candidates = Arc::new(Bm25Miner::default());
         let miner = LateInteractionMiner::new(model, self.tokenizer.clone(), candidates, &device());
@@ -116,7 +120,8 @@ fn run(folder: Option<&RunFolder>, refreshes: bool, stop_after: usize, resume: O
         observers: vec![&mut observer],
         device: &device(),
     };
-    let refresh = if refreshes { Some(&mut by_itself as &mut dyn RefreshExamples<B, Bert<B>>) } else { None };
+    let refresh =
+        if refreshes { Some(&mut by_itself as &mut dyn RefreshExamples<B, PretrainedEncoder<B>>) } else { None };
     let trained = training.run_refreshed(model, resume, refresh);
     Ran { trained, asked: by_itself.asked, refreshed }
 }
@@ -173,8 +178,8 @@ fn negatives_that_are_gone_or_damaged_are_told() {
 /// Gives too few.
 struct TooFew;
 
-impl RefreshExamples<B, Bert<B>> for TooFew {
-    fn examples(&mut self, _: Colbert<Flex, Bert<Flex>>, _: usize) -> Result<Vec<Example>, TrainError> {
+impl RefreshExamples<B, PretrainedEncoder<B>> for TooFew {
+    fn examples(&mut self, _: Colbert<Flex, PretrainedEncoder<Flex>>, _: usize) -> Result<Vec<Example>, TrainError> {
         Ok(Vec::new())
     }
 }

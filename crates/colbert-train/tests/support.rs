@@ -8,11 +8,11 @@ use burn::backend::Autodiff;
 use burn_flex::{Flex, FlexDevice};
 use colbert_config::{AutoSteps, IbScope, TrainOptions, Warmup};
 use colbert_data::{Collection, Example, Judgements, Queries, TrainingSet};
-use colbert_model::{Bert, Colbert, ColbertSettings, ColbertTokenizer, Pretrained, named_parameters};
+use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder, named_parameters};
 use serde_json::Value;
 
 pub(crate) type B = Autodiff<Flex>;
-pub(crate) type Model = Colbert<B, Bert<B>>;
+pub(crate) type Model = Colbert<B, PretrainedEncoder<B>>;
 
 pub(crate) fn device() -> FlexDevice {
     FlexDevice

@@ -8,7 +8,7 @@ use colbert_data::{
     Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet, prepare_with_progress,
     read_documents, read_training_data,
 };
-use colbert_model::{ColbertSettings, Pretrained};
+use colbert_model::Pretrained;
 
 use crate::error::Error;
 use crate::miner::miner;
@@ -93,8 +93,9 @@ fn report(
     if options.pretrained_model_name.is_empty() {
         return Ok(DataReport::with_options(raw, &plain)?);
     }
-    let settings = ColbertSettings::from(&options.train);
-    let tokenizer = Pretrained::read(Path::new(&options.pretrained_model_name))?.tokenizer(&settings)?;
+    let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
+    let settings = pretrained.settings(&options.train);
+    let tokenizer = pretrained.tokenizer(&settings)?;
     let counter = |texts: &[&str], _: Side| {
         let lengths = tokenizer.lengths(texts)?;
         Ok(lengths.into_iter().map(|(tokens, unknown)| TokenCount { tokens, unknown }).collect())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use colbert_config::{Miner, Options, reference_miner_model};
 use colbert_data::{Bm25Miner, NegativeMiner, Remining, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{Bert, Colbert, ColbertSettings, ColbertTokenizer, Pretrained};
+use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder};
 use colbert_train::{DenseMiner, LateInteractionMiner, RefreshExamples, TrainError};
 
 use crate::backend::{Backend, Job};
@@ -77,7 +77,7 @@ impl Job for ByStart<'_> {
         let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
         let declared = pretrained.declared_settings();
         let dim = declared.map_or(options.train.dim, |declared| declared.dim);
-        let settings = ColbertSettings { dim, ..ColbertSettings::from(&options.train) };
+        let settings = ColbertSettings { dim, ..pretrained.settings(&options.train) };
         let tokenizer = pretrained.tokenizer(&settings)?;
         let (model, _) = pretrained.model::<B::InnerBackend>(&settings, None, options.train.seed, device)?;
         Ok(Arc::new(LateInteractionMiner::new(model, tokenizer, candidates, device)))
@@ -116,10 +116,10 @@ impl<'a, B: KernelAutodiffBackend> Refresher<'a, B> {
     }
 }
 
-impl<B: KernelAutodiffBackend> RefreshExamples<B, Bert<B>> for Refresher<'_, B> {
+impl<B: KernelAutodiffBackend> RefreshExamples<B, PretrainedEncoder<B>> for Refresher<'_, B> {
     fn examples(
         &mut self,
-        model: Colbert<B::InnerBackend, Bert<B::InnerBackend>>,
+        model: Colbert<B::InnerBackend, PretrainedEncoder<B::InnerBackend>>,
         epoch: usize,
     ) -> Result<Vec<colbert_data::Example>, TrainError> {
         let miner: Option<Arc<dyn NegativeMiner>> = match &self.candidates {

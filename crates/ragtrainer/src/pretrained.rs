@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts};
-use colbert_model::{Bert, Colbert, ColbertSettings, ColbertTokenizer, LoadReport, Pretrained, TokenSequence};
+use colbert_model::{
+    Colbert, ColbertSettings, ColbertTokenizer, LoadReport, Pretrained, PretrainedEncoder, TokenSequence,
+};
 
 use crate::backend::{Backend, Job};
 use crate::encoded_documents::EncodedDocuments;
@@ -258,7 +260,7 @@ trait OnDevice: fmt::Debug {
 
 #[derive(Debug)]
 struct Loaded<B: KernelBackend> {
-    model: Colbert<B, Bert<B>>,
+    model: Colbert<B, PretrainedEncoder<B>>,
     device: B::Device,
 }
 

@@ -8,8 +8,8 @@ use colbert_config::{ArtifactMetadata, EvaluationOptions, Metric, Options, Plan,
 use colbert_data::{Bm25Index, DataReport, EvaluationSet, PrepareReport, Remining, TextAnalysis, TrainingSet};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{
-    Bert, Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, TrainingMemory,
-    export,
+    Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, PretrainedEncoder,
+    TrainingMemory, export,
 };
 use colbert_train::{
     ColbertObjective, Dev, Evaluation, Event, Observer, RefreshExamples, RunFolder, TrainError, Training, evaluate,
@@ -198,7 +198,7 @@ impl Start {
             return Err(Error::NotSet { option: "pretrained_model_name", hint });
         }
         let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
-        let settings = ColbertSettings::from(&options.train);
+        let settings = pretrained.settings(&options.train);
         let tokenizer = pretrained.tokenizer(&settings)?;
         Ok(Self { pretrained, settings, tokenizer })
     }
@@ -224,7 +224,7 @@ impl Start {
         &self,
         options: &Options,
         device: &B::Device,
-    ) -> Result<(Colbert<B, Bert<B>>, LoadReport), Error> {
+    ) -> Result<(Colbert<B, PretrainedEncoder<B>>, LoadReport), Error> {
         let train = &options.train;
         Ok(self.pretrained.model::<B>(&self.settings, train.dropout, train.seed, device)?)
     }
@@ -249,7 +249,8 @@ impl Job for TrainJob<'_> {
         let folder = RunFolder::create(&options.output, options.overwrite)?;
         folder.write_plan(&plan)?;
         write_reports(data, folder.path())?;
-        let measure = |model: &Colbert<B::InnerBackend, Bert<B::InnerBackend>>, observer: &mut dyn Observer| {
+        let measure = |model: &Colbert<B::InnerBackend, PretrainedEncoder<B::InnerBackend>>,
+                       observer: &mut dyn Observer| {
             let Some(set) = data.test else { return Ok(None) };
             evaluate_with(model, &start.tokenizer, set, metric, device, observer).map(Some)
         };
@@ -273,7 +274,8 @@ impl Job for TrainJob<'_> {
             Some(remining) => Some(Refresher::<B>::new(options, remining, data.set, &start.tokenizer, device)?),
             None => None,
         };
-        let refresh = refresher.as_mut().map(|refresher| refresher as &mut dyn RefreshExamples<B, Bert<B>>);
+        let refresh =
+            refresher.as_mut().map(|refresher| refresher as &mut dyn RefreshExamples<B, PretrainedEncoder<B>>);
         let trained = training.run_refreshed(model, None, refresh)?;
         log.finish()?;
 
@@ -325,7 +327,7 @@ impl Job for EvaluateJob<'_> {
 
 /// Evaluates, telling the observer how far it is.
 fn evaluate_with<B: KernelBackend>(
-    model: &Colbert<B, Bert<B>>,
+    model: &Colbert<B, PretrainedEncoder<B>>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
     metric: Metric,
@@ -356,15 +358,15 @@ impl ModelWriter<'_> {
         let parent = Path::new(&self.options.pretrained_model_name);
         // A published directory names what it was made from, not where that lay on this machine.
         let base = parent.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let metadata = ArtifactMetadata::from_training(&self.options.train, self.plan, &base);
-        let card = [("README.md", model_card(self.options, self.plan, &base))];
-        let directory = Export {
-            tensors,
-            settings: &self.start.settings,
-            files: &self.start.pretrained.files,
-            metadata: &metadata,
-            extra: &card,
+        let settings = &self.start.settings;
+        let metadata = ArtifactMetadata {
+            query_token_id: settings.query_token_id.clone(),
+            doc_token_id: settings.doc_token_id.clone(),
+            ..ArtifactMetadata::from_training(&self.options.train, self.plan, &base)
         };
+        let card = [("README.md", model_card(self.options, self.plan, &base))];
+        let directory =
+            Export { tensors, settings, files: &self.start.pretrained.files, metadata: &metadata, extra: &card };
         Ok(export::<B>(&directory, path, true, device)?)
     }
 }

@@ -11,6 +11,7 @@ use colbert_train::{Event, Flow, Observer};
 
 use crate::data_input::evaluations;
 use crate::error::Error;
+use crate::inherit::{inherit, set_by_caller};
 use crate::miner::miner;
 use crate::session::{self, Outcome, Preview, RunData};
 
@@ -23,6 +24,7 @@ pub struct RagTrainer {
     backend: String,
     output: PathBuf,
     overwrite: bool,
+    inherit_settings: bool,
     evaluation: EvaluationOptions,
     documents: Vec<String>,
     prepared: Option<Prepared>,
@@ -54,6 +56,7 @@ impl RagTrainer {
             language_code: "en".to_owned(),
             backend: "auto".to_owned(),
             overwrite: false,
+            inherit_settings: true,
             evaluation: EvaluationOptions::default(),
             documents: Vec::new(),
             prepared: None,
@@ -73,6 +76,14 @@ impl RagTrainer {
     #[must_use]
     pub fn with_device(mut self, backend: impl Into<String>) -> Self {
         self.backend = backend.into();
+        self
+    }
+
+    /// Take over the lengths, masks and sizes of a ColBERT to start from, where the options of a run have their defaults.
+    /// Default true.
+    #[must_use]
+    pub fn with_inherited_settings(mut self, inherit: bool) -> Self {
+        self.inherit_settings = inherit;
         self
     }
 
@@ -125,7 +136,7 @@ impl RagTrainer {
             ..ReportOptions::default()
         };
         let data = DataReport::with_options(&raw_data, &report_options)?;
-        let mut mining = self.options(&TrainOptions { nway: options.nway, ..TrainOptions::default() });
+        let mut mining = self.named_options(&TrainOptions { nway: options.nway, ..TrainOptions::default() });
         mining.negatives = options.negatives.clone();
         let miner = if raw_data.ready_made().is_empty() { miner(&mining)? } else { None };
         let remining = match options.negatives.refresh {
@@ -174,7 +185,7 @@ impl RagTrainer {
     /// # Errors
     /// Whatever would make training fail at its start.
     pub fn plan(&self, options: &TrainOptions) -> Result<Preview, Error> {
-        session::preview(&self.options(options), &self.known()?.set)
+        session::preview(&self.options(options)?, &self.known()?.set)
     }
 
     /// Trains, and returns the directory of the best model and what happened.
@@ -200,10 +211,18 @@ impl RagTrainer {
             prepared: Some(&prepared.report),
             remining: prepared.remining.as_ref(),
         };
-        session::train(&self.options(options), data, observer)
+        session::train(&self.options(options)?, data, observer)
     }
 
-    fn options(&self, train: &TrainOptions) -> Options {
+    /// The options of a run, with the settings of the model it starts from where `train` has the defaults.
+    fn options(&self, train: &TrainOptions) -> Result<Options, Error> {
+        let mut options = self.named_options(train);
+        inherit(&mut options, &set_by_caller(train))?;
+        Ok(options)
+    }
+
+    /// The options as they were given.
+    fn named_options(&self, train: &TrainOptions) -> Options {
         Options {
             model_name: self.model_name.clone(),
             pretrained_model_name: self.pretrained_model_name.clone(),
@@ -214,6 +233,7 @@ impl RagTrainer {
             train: train.clone(),
             evaluation: self.evaluation.clone(),
             negatives: self.prepared.as_ref().map(|prepared| prepared.negatives.clone()).unwrap_or_default(),
+            inherit_settings: self.inherit_settings,
             ..Options::default()
         }
     }

@@ -307,3 +307,48 @@ fn negatives_are_chosen_anew_for_every_epoch() {
         assert_ne!(read("epoch-0001.jsonl"), read("epoch-0002.jsonl"), "{miner}");
     }
 }
+
+/// Defect 26 of the list in `docs/parity.md`: a trained model hands its settings down, except those a person sets.
+#[test]
+fn defect_26_a_run_inherits_the_settings_of_the_model_it_starts_from() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--query-maxlen", "24", "--attend-to-mask-tokens"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let again = |further: &[&str]| {
+        let arguments = [
+            "train",
+            "--pretrained-model-name",
+            "run/best",
+            "--train-data",
+            data.to_str().unwrap(),
+            "--output",
+            "again",
+            "--batch-size",
+            "4",
+            "--num-new-negatives",
+            "1",
+            "--hard-negative-minimum-rank",
+            "0",
+            "--overwrite",
+        ];
+        let ran = ragtrainer(here.path(), &[&arguments[..], further].concat());
+        assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
+        let metadata = fs::read_to_string(here.path().join("again/best/artifact.metadata")).unwrap();
+        let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+        let of = |key: &str| metadata[key].as_u64().unwrap();
+        assert_eq!(metadata["attend_to_mask_tokens"], further.first() != Some(&"--inherit-settings=false"));
+        (of("dim"), of("query_maxlen"), of("doc_maxlen"), ran.output)
+    };
+    let (dim, query, doc, said) = again(&[]);
+    assert_eq!((dim, query, doc), (16, 24, 32));
+    for line in ["train.dim = 16, taken over; the default is 128", "train.doc_maxlen = 32, taken over"] {
+        assert!(said.contains(line), "{line} is not in\n{said}");
+    }
+    let (_, query, doc, said) = again(&["--query-maxlen", "32", "--doc-maxlen=40"]);
+    assert_eq!((query, doc), (32, 40));
+    assert!(said.contains("train.query_maxlen = 32, as set; the model has 24"), "{said}");
+    let (_, query, doc, said) = again(&["--inherit-settings=false", "--dim", "16"]);
+    assert_eq!((query, doc), (32, 256));
+    assert!(!said.contains("taken over"), "{said}");
+}

@@ -69,3 +69,15 @@ fn the_outcome_has_the_measurements() {
     let test = outcome.test.unwrap();
     assert_eq!((test.start.queries, test.bm25.documents), (12, 12));
 }
+
+/// Defect 26: the library takes an option that has its default for one that was not set.
+#[test]
+fn defect_26_the_facade_inherits_too() {
+    let here = folder();
+    let mut trainer = trainer(&here.path().join("run"));
+    trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    let small = TrainOptions { dim: 128, ..options() };
+    assert_eq!(trainer.plan(&small).unwrap().loaded.initialised, Vec::<String>::new(), "dim comes from the projection");
+    let error = trainer.with_inherited_settings(false).plan(&small).unwrap_err().to_string();
+    assert!(error.contains("set dim = 16"), "{error}");
+}

@@ -29,7 +29,7 @@ pub(crate) struct CheckCommand {
 
 impl CheckCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let input = read_input(&self.flags.options()?)?;
+        let input = read_input(&self.flags.inherited_options()?.0)?;
         if let Some(path) = &self.html {
             input.report.write_html(path)?;
         }

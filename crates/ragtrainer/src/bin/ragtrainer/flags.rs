@@ -1,7 +1,10 @@
 //! Options as flags: one table from flag to option, so that file, environment and command line share their names.
 
+use std::collections::BTreeSet;
+
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 use ragtrainer::config::{Layers, Options};
+use ragtrainer::{Inheritance, inherit};
 use serde_json::Value;
 
 /// A flag and the option it sets.
@@ -35,6 +38,7 @@ const FLAGS: &[Flag] = &[
     flag(RUN, "model-name", "model_name", "NAME", "Label of the trained model"),
     flag(RUN, "language-code", "language_code", "CODE", "Language of the texts, for the BM25 miner [default: en]"),
     flag(RUN, "pretrained-model-name", "pretrained_model_name", "DIR", "Encoder or ColBERT to start from"),
+    flag(RUN, "inherit-settings", "inherit_settings", "BOOL", "Take over lengths, masks and sizes of a ColBERT to start from where they are not set [default: true]"),
     flag(RUN, "output", "output", "DIR", "Folder of the run; the best model is written to DIR/best"),
     flag(RUN, "overwrite", "overwrite", "BOOL", "Replace a run that is already in the folder"),
     flag(RUN, "backend", "backend", "NAME", "Backend and device: auto, flex, cuda, cuda:1 [default: auto]"),
@@ -79,6 +83,7 @@ const FLAGS: &[Flag] = &[
     flag(MORE, "clip-norm", "train.clip_norm", "X", "Clip the global gradient norm to this; 0 is off [default: 2.0]"),
     flag(MORE, "dropout", "train.dropout", "P", "In place of the encoder's own dropout"),
     flag(MORE, "attend-to-mask-tokens", "train.attend_to_mask_tokens", "BOOL", "Let [MASK] expansion be attended to [default: false]"),
+    flag(MORE, "query-expansion", "train.query_expansion", "BOOL", "Fill queries up with [MASK] [default: true]"),
     flag(MORE, "mask-punctuation", "train.mask_punctuation", "BOOL", "Leave punctuation out of scoring [default: true]"),
     flag(MORE, "schedule-horizon", "train.schedule_horizon", "N|auto", "Step at which the learning rate reaches 0 [default: auto, the last]"),
     flag(MORE, "warmup-from-zero", "train.warmup_from_zero", "BOOL", "First step with learning rate 0, as the reference [default: false]"),
@@ -105,13 +110,25 @@ pub(crate) struct OptionFlags {
 impl OptionFlags {
     /// Defaults, then the config files, then the environment, then the flags.
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
+        Ok(self.named_options()?.0)
+    }
+
+    /// The same, with the settings of the model that they start from where no place names them.
+    pub(crate) fn inherited_options(&self) -> anyhow::Result<(Options, Inheritance)> {
+        let (mut options, named) = self.named_options()?;
+        let inheritance = inherit(&mut options, &named)?;
+        options.validate()?;
+        Ok((options, inheritance))
+    }
+
+    fn named_options(&self) -> anyhow::Result<(Options, BTreeSet<String>)> {
         let mut layers = Layers::new();
         for path in &self.config {
             layers = layers.file(path)?;
         }
-        let options = layers.from_env()?.overrides(self.overrides.iter().cloned()).build()?;
+        let (options, named) = layers.from_env()?.overrides(self.overrides.iter().cloned()).build_named()?;
         options.validate()?;
-        Ok(options)
+        Ok((options, named))
     }
 }
 

@@ -29,11 +29,14 @@ pub(crate) struct TrainCommand {
 
 impl TrainCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let options = self.flags.options()?;
+        let (options, inheritance) = self.flags.inherited_options()?;
         let start = Instant::now();
         let data = load(&options)?;
         print_findings(&data.report);
         println!("[data ready after {}]\n", clock(start.elapsed()));
+        if !inheritance.settings.is_empty() {
+            println!("{inheritance}\n");
+        }
         println!("{}\n", preview(&options, &data.set)?);
         if self.dry_run {
             println!("dry run: nothing was written");

@@ -1,0 +1,140 @@
+//! Settings that a trained model hands down to the run that starts from it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+use colbert_config::{Options, TrainOptions};
+use colbert_model::{Declared, Pretrained};
+use serde_json::Value;
+
+use crate::error::Error;
+
+/// What was taken over from the model that a run starts from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Inheritance {
+    /// The parent's files that declare settings.
+    pub files: Vec<&'static str>,
+    /// The parent's settings, in the order of the options.
+    pub settings: Vec<InheritedSetting>,
+}
+
+/// One setting of the parent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InheritedSetting {
+    /// Dotted name of the option.
+    pub option: &'static str,
+    /// What the parent declares.
+    pub parent: Value,
+    /// The option's default.
+    pub default: Value,
+    /// What the run uses: the parent's value, unless the option was set.
+    pub used: Value,
+}
+
+impl fmt::Display for Inheritance {
+    /// Only what differs from the default or from the parent.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        write!(f, "settings of the model it starts from ({}):", self.files.join(", "))?;
+        let mut same = Vec::new();
+        for InheritedSetting { option, parent, default, used } in &self.settings {
+            if used != parent {
+                write!(f, "\n  {option} = {used}, as set; the model has {parent}")?;
+            } else if parent != default {
+                write!(f, "\n  {option} = {used}, taken over; the default is {default}")?;
+            } else {
+                same.push(option.trim_start_matches("train."));
+            }
+        }
+        if same.is_empty() { Ok(()) } else { write!(f, "\n  as the defaults: {}", same.join(", ")) }
+    }
+}
+
+/// Takes over the lengths, masks and sizes of the model that `options` start from, where it is a ColBERT and the option is
+/// not in `named`, the dotted names of the options that a person set. Nothing without `inherit_settings`.
+///
+/// # Errors
+/// The model's directory cannot be read.
+pub fn inherit(options: &mut Options, named: &BTreeSet<String>) -> Result<Inheritance, Error> {
+    if options.pretrained_model_name.is_empty() || !options.inherit_settings {
+        return Ok(Inheritance::default());
+    }
+    let declared = Pretrained::read(Path::new(&options.pretrained_model_name))?.declared;
+    if !declared.is_colbert() {
+        return Ok(Inheritance::default());
+    }
+    let inheritance = take_over(&mut options.train, &declared, named);
+    tracing::info!("{inheritance}");
+    Ok(inheritance)
+}
+
+/// The options of `train` that are not at their defaults, by dotted names: what a caller of the library set.
+pub(crate) fn set_by_caller(train: &TrainOptions) -> BTreeSet<String> {
+    let value = |options: &TrainOptions| serde_json::to_value(options).expect("options have a JSON form");
+    let (own, defaults) = (value(train), value(&TrainOptions::default()));
+    let all = own.as_object().into_iter().flatten();
+    all.filter(|(name, value)| defaults[name.as_str()] != **value).map(|(name, _)| format!("train.{name}")).collect()
+}
+
+fn take_over(train: &mut TrainOptions, declared: &Declared, named: &BTreeSet<String>) -> Inheritance {
+    let defaults = TrainOptions::default();
+    let mut settings = Vec::new();
+    macro_rules! take {
+        ($($field:ident),*) => {$(
+            if let Some(parent) = declared.$field {
+                let option = concat!("train.", stringify!($field));
+                if !named.contains(option) {
+                    train.$field = parent;
+                }
+                let (default, used) = (defaults.$field.into(), train.$field.into());
+                settings.push(InheritedSetting { option, parent: parent.into(), default, used });
+            }
+        )*};
+    }
+    take!(dim, query_maxlen, doc_maxlen, attend_to_mask_tokens, query_expansion, mask_punctuation, use_relu);
+    let mut files = declared.files.clone();
+    if declared.dim.is_some() {
+        files.push("the projection");
+    }
+    Inheritance { files, settings }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared() -> Declared {
+        Declared {
+            files: vec!["artifact.metadata"],
+            dim: Some(96),
+            query_maxlen: Some(32),
+            doc_maxlen: Some(180),
+            use_relu: Some(true),
+            ..Declared::default()
+        }
+    }
+
+    #[test]
+    fn what_a_person_set_stays_and_the_rest_is_the_parents() {
+        let mut train = TrainOptions { doc_maxlen: 256, ..TrainOptions::default() };
+        let named = BTreeSet::from(["train.doc_maxlen".to_owned()]);
+        let inheritance = take_over(&mut train, &declared(), &named);
+        assert_eq!((train.dim, train.doc_maxlen, train.query_maxlen, train.use_relu), (96, 256, 32, true));
+        let text = inheritance.to_string();
+        assert_eq!(
+            text,
+            "settings of the model it starts from (artifact.metadata, the projection):\n  train.dim = 96, taken over; the \
+             default is 128\n  train.doc_maxlen = 256, as set; the model has 180\n  train.use_relu = true, taken over; the \
+             default is false\n  as the defaults: query_maxlen"
+        );
+    }
+
+    #[test]
+    fn a_caller_set_what_is_not_the_default() {
+        let train = TrainOptions { doc_maxlen: 100, ..TrainOptions::default() };
+        assert_eq!(set_by_caller(&train), BTreeSet::from(["train.doc_maxlen".to_owned()]));
+    }
+}
