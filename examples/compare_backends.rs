@@ -12,7 +12,7 @@ use ragtrainer::config::{Plan, TrainOptions, resolve};
 use ragtrainer::data::TrainingSet;
 use ragtrainer::model::kernels::KernelAutodiffBackend;
 use ragtrainer::model::{ColbertSettings, Pretrained};
-use ragtrainer::train::{ColbertObjective, Event, Flow, StepRecord, Training};
+use ragtrainer::train::{Begin, ColbertObjective, Event, Flow, StepRecord, Training};
 use ragtrainer::{Backend, Job};
 use ragtrainer_examples::{MODEL, triples};
 
@@ -45,6 +45,7 @@ impl Job for ShortRun<'_> {
             dev: None,
             tokenizer: &pretrained.tokenizer(&settings)?,
             options,
+            further_options: Default::default(),
             plan,
             objective: &ColbertObjective::from(options),
             folder: None,
@@ -52,7 +53,7 @@ impl Job for ShortRun<'_> {
             observers: vec![&mut keep],
             device,
         };
-        training.run(model, None)?;
+        training.run(model, Begin::Anew)?;
         Ok(records)
     }
 }

@@ -17,7 +17,7 @@ use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{TrainOptions, resolve};
 use ragtrainer::model::kernels::KernelBackend;
 use ragtrainer::model::{Colbert, ColbertSettings, Encoder, EncoderInput, Linear as Projection, Pretrained};
-use ragtrainer::train::{ColbertObjective, Event, Flow, Training};
+use ragtrainer::train::{Begin, ColbertObjective, Event, Flow, Training};
 use ragtrainer_examples::{MODEL, triples};
 
 /// `own + tanh(W [own, mean of left and right])`
@@ -105,6 +105,7 @@ fn main() -> anyhow::Result<()> {
         dev: None,
         tokenizer: &tokenizer,
         options: &options,
+        further_options: Default::default(),
         plan: &plan,
         objective: &ColbertObjective::from(&options),
         folder: None,
@@ -112,7 +113,7 @@ fn main() -> anyhow::Result<()> {
         observers: vec![&mut keep],
         device: &device,
     };
-    let trained = training.run(model, None)?;
+    let trained = training.run(model, Begin::Anew)?;
     for (place, losses) in losses.chunks(10).enumerate() {
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         println!("steps {:2} to {:2}: mean loss {mean:.3}", 10 * place + 1, 10 * place + losses.len());

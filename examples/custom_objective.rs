@@ -11,11 +11,11 @@ use burn::backend::Autodiff;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
-use ragtrainer::config::{AutoSteps, Metric, TrainOptions, resolve};
+use ragtrainer::config::{AutoSteps, EvaluationOptions, Metric, TrainOptions, resolve};
 use ragtrainer::data::read_evaluation_set;
 use ragtrainer::model::kernels::KernelBackend;
 use ragtrainer::model::{ColbertSettings, Embeddings, Pretrained, maxsim};
-use ragtrainer::train::{Dev, Evaluation, Event, Flow, Loss, Objective, Targets, Training};
+use ragtrainer::train::{Begin, Dev, Event, Flow, Loss, Measured, Objective, Targets, Training};
 use ragtrainer_examples::{DATA, MODEL, triples};
 
 /// `-log softmax(scores / temperature)` of a query's positive among all documents of the batch.
@@ -84,9 +84,10 @@ fn main() -> anyhow::Result<()> {
     };
     let training = Training {
         set: &set,
-        dev: Some(Dev { set: &dev, metric: Metric::default() }),
+        dev: Some(Dev { set: &dev, options: &EvaluationOptions::default() }),
         tokenizer: &tokenizer,
         options: &options,
+        further_options: Default::default(),
         plan: &plan,
         objective: &InBatchSoftmax { temperature: 0.5 },
         folder: None,
@@ -94,10 +95,11 @@ fn main() -> anyhow::Result<()> {
         observers: vec![&mut show],
         device: &device,
     };
-    let trained = training.run(model, None)?;
-    if let (Some(before), Some((step, best))) = (trained.baseline, trained.best) {
-        let value = |evaluation: &Evaluation| evaluation.value(Metric::default()).unwrap_or(f64::NAN);
-        println!("{} on dev: {:.3} before, {:.3} after step {step}", Metric::default(), value(&before), value(&best));
+    let trained = training.run(model, Begin::Anew)?;
+    if let (Some(before), Some(best)) = (trained.baseline, trained.best) {
+        let value = |measured: &Measured| measured.evaluation.value(Metric::default()).unwrap_or(f64::NAN);
+        let (step, best) = (best.step, value(&best.measured));
+        println!("{} on dev: {:.3} before, {best:.3} after step {step}", Metric::default(), value(&before));
     }
     Ok(())
 }

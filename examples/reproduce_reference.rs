@@ -18,7 +18,7 @@ use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{AutoSteps, Metric, TrainOptions, Warmup, resolve};
 use ragtrainer::data::{Collection, EvaluationSet, Example, Judgements, Queries, TrainingSet, read_evaluation_set};
 use ragtrainer::model::{ColbertSettings, Pretrained};
-use ragtrainer::train::{ColbertObjective, Event, Flow, Training, evaluate};
+use ragtrainer::train::{Begin, ColbertObjective, Event, Flow, Training, evaluate};
 
 const STEPS: usize = 40;
 
@@ -61,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         dev: None,
         tokenizer: &tokenizer,
         options: &options,
+        further_options: Default::default(),
         plan: &plan,
         objective: &ColbertObjective::from(&options),
         folder: None,
@@ -68,10 +69,10 @@ fn main() -> anyhow::Result<()> {
         observers: vec![&mut print_steps],
         device: &device,
     };
-    let trained = training.run(model, None)?;
+    let trained = training.run(model, Begin::Anew)?;
     let after = evaluate(&trained.model.valid(), &tokenizer, &pool, metric, &device, &mut |_| ())?;
-    for (when, evaluation) in [("before", before), ("after", after)] {
-        let value = |metric| evaluation.value(metric).unwrap_or(f64::NAN);
+    for (when, measured) in [("before", before), ("after", after)] {
+        let value = |metric| measured.evaluation.value(metric).unwrap_or(f64::NAN);
         println!("seed {seed} {when}: ndcg@10 {:.4} mrr@10 {:.4}", value(metric), value(Metric::Mrr(10)));
     }
     println!("training {:.0} s", trained.training_seconds);

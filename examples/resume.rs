@@ -1,19 +1,19 @@
 //! A run that is stopped and taken up again ends with the very bits of one that was not.
 //!
-//! Shows how an [`Observer`](ragtrainer::train::Observer) stops a run, and how a checkpoint goes on:
+//! Shows how an [`Observer`](ragtrainer::train::Observer) stops a run, and how its newest checkpoint is taken up:
 //!
 //!     cargo run --release -p ragtrainer-examples --example resume
 #![expect(clippy::print_stdout, reason = "an example prints for people")]
 
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use burn::backend::Autodiff;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{AutoSteps, Plan, TrainOptions, resolve};
 use ragtrainer::data::TrainingSet;
 use ragtrainer::model::{Colbert, ColbertSettings, HostTensor, Pretrained, PretrainedEncoder, named_parameters};
-use ragtrainer::train::{ColbertObjective, Event, Flow, RunFolder, Trained, Training, checkpoints, read_checkpoint};
+use ragtrainer::train::{Begin, ColbertObjective, Event, Flow, RunFolder, Trained, Training};
 use ragtrainer_examples::{MODEL, triples};
 
 type B = Autodiff<Flex>;
@@ -31,24 +31,12 @@ struct Run {
 }
 
 impl Run {
-    /// Trains from the start or from a checkpoint, up to the end or until `stop_after` steps are done.
-    fn train(
-        &self,
-        checkpoint: Option<&Path>,
-        stop_after: usize,
-        folder: Option<&RunFolder>,
-    ) -> anyhow::Result<Trained<Model>> {
+    /// Trains from the start or from the newest checkpoint in `folder`, up to the end or until `stop_after` steps are done.
+    fn train(&self, begin: Begin, stop_after: usize, folder: Option<&RunFolder>) -> anyhow::Result<Trained<Model>> {
         let device = FlexDevice;
         let settings = ColbertSettings::from(&self.options);
+        // The start; if there is a checkpoint, its weights, AdamW's moments and step take its place.
         let (model, _) = self.pretrained.model::<B>(&settings, self.options.dropout, self.options.seed, &device)?;
-        let (model, state) = match checkpoint {
-            None => (model, None),
-            Some(path) => {
-                // Weights, AdamW's moments, and how far the run was; all else follows from the options and the seed.
-                let (model, optimizer, state) = read_checkpoint(path, model, self.options.weight_decay, &device)?;
-                (model, Some((optimizer, state)))
-            }
-        };
         let mut observer = |event: &Event| match event {
             Event::Step(record) => {
                 println!("  step {}  loss {:.6}", record.step, record.loss);
@@ -65,6 +53,7 @@ impl Run {
             dev: None,
             tokenizer: &self.pretrained.tokenizer(&settings)?,
             options: &self.options,
+            further_options: Default::default(),
             plan: &self.plan,
             objective: &ColbertObjective::from(&self.options),
             folder,
@@ -72,7 +61,7 @@ impl Run {
             observers: vec![&mut observer],
             device: &device,
         };
-        Ok(training.run(model, state)?)
+        Ok(training.run(model, begin)?)
     }
 }
 
@@ -93,13 +82,12 @@ fn main() -> anyhow::Result<()> {
     let folder = RunFolder::create(&scratch.path().join("run"), false)?;
 
     println!("without a break:");
-    let straight = run.train(None, STEPS, None)?;
+    let straight = run.train(Begin::Anew, STEPS, None)?;
     println!("stopped by an observer:");
-    let stopped = run.train(None, STOP_AFTER, Some(&folder))?;
+    let stopped = run.train(Begin::Anew, STOP_AFTER, Some(&folder))?;
     ensure!(stopped.stopped && stopped.steps == STOP_AFTER, "the observer did not stop the run");
     println!("taken up again:");
-    let newest = checkpoints(&folder.checkpoints())?.pop().context("the stopped run left no checkpoint")?;
-    let resumed = run.train(Some(&newest), STEPS, None)?;
+    let resumed = run.train(Begin::Resume { accept_changes: false }, STEPS, Some(&folder))?;
 
     let parameters = |model: &Model| named_parameters::<B, Model>(model);
     let (one, other) = (parameters(&straight.model), parameters(&resumed.model));

@@ -13,7 +13,8 @@ use thiserror::Error;
 pub enum ConfigError {
     /// A metric that does not exist, or one without a cut-off.
     #[error(
-        "unknown metric \"{found}\": expected ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10"
+        "unknown metric \"{found}\": expected ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10, or \
+         loss"
     )]
     UnknownMetric {
         /// The text that was given.

@@ -34,6 +34,7 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("data.all_documents", OPTIONAL_PATH),
     ("data.dev", OPTIONAL_PATH),
     ("data.test", OPTIONAL_PATH),
+    ("data.dev_split", WHOLE),
     ("data.positive_label", LABEL),
     ("data.negative_label", LABEL),
     ("data.skip_bad_rows", FLAG),
@@ -80,10 +81,15 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("train.ignore_scores", FLAG),
     ("train.precision", "f32, bf16 or auto"),
     ("train.memory_limit", OPTIONAL_SIZE),
-    ("evaluation.metric", "ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10"),
+    ("train.ema_decay", OPTIONAL_NUMBER),
+    ("train.on_nonfinite", "stop or skip"),
+    ("evaluation.metric", "ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10, or loss"),
     ("evaluation.pool_size", OPTIONAL_WHOLE),
     ("evaluation.max_queries", OPTIONAL_WHOLE),
     ("evaluation.seed", WHOLE),
+    ("evaluation.patience", OPTIONAL_WHOLE),
+    ("evaluation.average_best", WHOLE),
+    ("evaluation.interpolate", FLAG),
 ];
 
 /// The sections, which are no options themselves.

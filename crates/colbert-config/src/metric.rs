@@ -1,4 +1,4 @@
-//! Names of retrieval metrics: what can be asked for. The arithmetic is in `colbert-train`.
+//! Names of metrics: what can be asked for, and which of two values is better. The arithmetic is in `colbert-train`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
 
-/// A retrieval metric with its cut-off, written `ndcg@10`.
+/// A retrieval metric with its cut-off, written `ndcg@10`, or `loss`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Metric {
@@ -19,6 +19,26 @@ pub enum Metric {
     Recall(usize),
     /// 1 if any of the first k is relevant.
     Success(usize),
+    /// Cross-entropy of the relevant documents against all that are not, by their scores. The only one that is better the
+    /// lower it is.
+    Loss,
+}
+
+impl Metric {
+    /// How much better `new` is than `old`: negative where it is worse.
+    pub fn gain(self, old: f64, new: f64) -> f64 {
+        if self == Self::Loss { old - new } else { new - old }
+    }
+
+    /// Whether `new` takes the place of `old` as the best: it has a value, and `old` has none or a worse one. A value that is
+    /// not finite is none; of equals the older stays.
+    pub fn is_better(self, old: Option<f64>, new: Option<f64>) -> bool {
+        match (old.filter(|value| value.is_finite()), new.filter(|value| value.is_finite())) {
+            (Some(old), Some(new)) => self.gain(old, new) > 0.0,
+            (None, new) => new.is_some(),
+            (Some(_), None) => false,
+        }
+    }
 }
 
 impl Default for Metric {
@@ -34,6 +54,7 @@ impl fmt::Display for Metric {
             Self::Mrr(k) => write!(f, "mrr@{k}"),
             Self::Recall(k) => write!(f, "recall@{k}"),
             Self::Success(k) => write!(f, "success@{k}"),
+            Self::Loss => f.write_str("loss"),
         }
     }
 }
@@ -42,6 +63,9 @@ impl FromStr for Metric {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("loss") {
+            return Ok(Self::Loss);
+        }
         let unknown = || ConfigError::UnknownMetric { found: text.to_owned() };
         let (name, cutoff) = text.split_once('@').ok_or_else(unknown)?;
         let k: usize = cutoff.parse().ok().filter(|k| *k > 0).ok_or_else(unknown)?;
@@ -80,12 +104,33 @@ mod tests {
             ("mrr@1", Metric::Mrr(1)),
             ("recall@100", Metric::Recall(100)),
             ("success@5", Metric::Success(5)),
+            ("loss", Metric::Loss),
         ] {
             assert_eq!(text.parse::<Metric>().unwrap(), metric);
             assert_eq!(metric.to_string(), text);
             assert_eq!(serde_json::to_string(&metric).unwrap(), format!("\"{text}\""));
         }
         assert_eq!("NDCG@3".parse::<Metric>().unwrap(), Metric::Ndcg(3));
+    }
+
+    #[test]
+    fn the_better_value_is_the_higher_one_but_for_a_loss_and_nan_never_wins() {
+        let (nan, ndcg) = (Some(f64::NAN), Metric::default());
+        for (metric, old, new, better) in [
+            (ndcg, Some(0.5), Some(0.6), true),
+            (ndcg, Some(0.5), Some(0.5), false),
+            (ndcg, Some(0.5), Some(0.4), false),
+            (Metric::Loss, Some(0.5), Some(0.4), true),
+            (Metric::Loss, Some(0.5), Some(0.6), false),
+            (ndcg, Some(0.5), nan, false),
+            (ndcg, nan, Some(0.1), true),
+            (ndcg, None, Some(0.1), true),
+            (ndcg, nan, nan, false),
+            (ndcg, Some(0.1), None, false),
+            (Metric::Loss, Some(1.0), Some(f64::NEG_INFINITY), false),
+        ] {
+            assert_eq!(metric.is_better(old, new), better, "{metric}: {old:?} then {new:?}");
+        }
     }
 
     #[test]
@@ -96,7 +141,7 @@ mod tests {
                 message,
                 format!(
                     "unknown metric \"{text}\": expected ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, \
-                     such as ndcg@10"
+                     such as ndcg@10, or loss"
                 )
             );
         }

@@ -80,6 +80,9 @@ pub struct DataOptions {
     /// BEIR folder measured once before and once after training, never used to choose. Empty: the `test` judgements
     /// beside `train`, if it is a BEIR folder that has them.
     pub test: Option<PathBuf>,
+    /// Training queries that are split off as dev queries where there are none, a seeded choice; 0 splits none. Default 0, as
+    /// in the reference, which trains on everything.
+    pub dev_split: usize,
     /// Value that marks a positive in labelled pairs, a word or a number. Default 1 (`RAGTrainer.prepare_training_data`).
     #[serde(deserialize_with = "label")]
     pub positive_label: String,
@@ -99,6 +102,7 @@ impl Default for DataOptions {
             all_documents: None,
             dev: None,
             test: None,
+            dev_split: 0,
             positive_label: "1".to_owned(),
             negative_label: "0".to_owned(),
             skip_bad_rows: false,
@@ -320,6 +324,10 @@ pub struct TrainOptions {
     /// Memory that training may take. If a batch takes more, it is cut into the fewest micro-batches that fit, with the
     /// gradient of the whole batch. Empty: `accumsteps` alone decides.
     pub memory_limit: Option<MemoryLimit>,
+    /// Keep an exponential average of the weights with this decay per step, and measure it at the end. Default: none.
+    pub ema_decay: Option<f64>,
+    /// What to do about a batch whose loss or gradient is not finite. Default `stop`.
+    pub on_nonfinite: OnNonFinite,
 }
 
 impl Default for TrainOptions {
@@ -355,6 +363,8 @@ impl Default for TrainOptions {
             ignore_scores: false,
             precision: Precision::F32,
             memory_limit: None,
+            ema_decay: None,
+            on_nonfinite: OnNonFinite::Stop,
         }
     }
 }
@@ -382,6 +392,17 @@ impl fmt::Display for Precision {
     }
 }
 
+/// What to do about a batch whose loss or gradient is not finite; it is written to the run's folder either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNonFinite {
+    /// End the run.
+    #[default]
+    Stop,
+    /// Leave the update out and go on.
+    Skip,
+}
+
 /// How far in-batch negatives reach when a batch is cut into micro-batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -404,13 +425,28 @@ pub struct EvaluationOptions {
     pub pool_size: Option<usize>,
     /// Dev queries used, a seeded choice. Empty: all of them.
     pub max_queries: Option<usize>,
-    /// Seed of those two choices. Default 5.
+    /// Seed of those two choices and of `data.dev_split`. Default 5.
     pub seed: u64,
+    /// End the run after so many evaluations in a row that did not beat the best. Empty: never.
+    pub patience: Option<usize>,
+    /// At the end, measure the mean weights of so many of the best models too, and take it if it is better. Default 0: no.
+    pub average_best: usize,
+    /// At the end, measure the best model moved a quarter, half and three quarters of the way back to the start too, and take
+    /// it if it is better. Default false.
+    pub interpolate: bool,
 }
 
 impl Default for EvaluationOptions {
     fn default() -> Self {
-        Self { metric: Metric::default(), pool_size: None, max_queries: None, seed: 5 }
+        Self {
+            metric: Metric::default(),
+            pool_size: None,
+            max_queries: None,
+            seed: 5,
+            patience: None,
+            average_best: 0,
+            interpolate: false,
+        }
     }
 }
 
@@ -453,6 +489,16 @@ mod tests {
     /// The table of defaults, written a second time from RAGatouille's `RAGTrainer`, colbert-ai and the contract.
     #[test]
     fn defaults_are_the_documented_ones() {
+        let train = json!({
+            "batch_size": 32, "nbits": 2, "maxsteps": 500000, "use_ib_negatives": true,
+            "learning_rate": 5e-6, "dim": 128, "doc_maxlen": 256, "use_relu": false, "warmup_steps": "auto",
+            "accumsteps": 1, "query_maxlen": 32, "nway": 2, "epochs": 1, "seed": 12345, "shuffle": true,
+            "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
+            "query_expansion": true, "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
+            "save_every": "auto", "ib_scope": "batch", "ib_skip_known_positives": true,
+            "distillation_alpha": 1.0, "ignore_scores": false, "ema_decay": null, "precision": "f32",
+            "memory_limit": null, "on_nonfinite": "stop"
+        });
         assert_eq!(
             serde_json::to_value(Options::default()).unwrap(),
             json!({
@@ -460,7 +506,7 @@ mod tests {
                 "inherit_settings": true, "backend": "auto",
                 "data": {
                     "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,
-                    "positive_label": "1", "negative_label": "0", "skip_bad_rows": false
+                    "dev_split": 0, "positive_label": "1", "negative_label": "0", "skip_bad_rows": false
                 },
                 "negatives": {
                     "num_new_negatives": 10, "hard_negative_minimum_rank": 10, "hard_negative_maximum_rank": 110,
@@ -468,18 +514,10 @@ mod tests {
                     "hard_negative_model_size": "small", "miner_query_prefix": null, "miner_document_prefix": null,
                     "refresh": "never", "positive_score_share": 0.95, "triples": "all", "seed": 42
                 },
-                "train": {
-                    "batch_size": 32, "nbits": 2, "maxsteps": 500000, "use_ib_negatives": true,
-                    "learning_rate": 5e-6, "dim": 128, "doc_maxlen": 256, "use_relu": false, "warmup_steps": "auto",
-                    "accumsteps": 1, "query_maxlen": 32, "nway": 2, "epochs": 1, "seed": 12345, "shuffle": true,
-                    "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
-                    "query_expansion": true, "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
-                    "save_every": "auto", "ib_scope": "batch", "ib_skip_known_positives": true,
-                    "distillation_alpha": 1.0, "ignore_scores": false, "precision": "f32",
-                    "memory_limit": null
-                },
+                "train": train,
                 "evaluation": {
-                    "metric": "ndcg@10", "pool_size": null, "max_queries": null, "seed": 5
+                    "metric": "ndcg@10", "pool_size": null, "max_queries": null, "seed": 5, "patience": null,
+                    "average_best": 0, "interpolate": false
                 }
             })
         );

@@ -27,12 +27,23 @@ impl Options {
 }
 
 impl DataOptions {
-    /// Checks that the two labels differ.
+    /// Checks that dev queries are given or split off, not both, and that the two labels differ.
     ///
     /// # Errors
     ///
-    /// If they are the same.
+    /// If not.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.dev_split > 0
+            && let Some(dev) = &self.dev
+        {
+            return Err(ConfigError::Contradiction {
+                field: "data.dev_split",
+                found: self.dev_split.to_string(),
+                other_field: "data.dev",
+                other_found: dev.display().to_string(),
+                advice: "use one of the two",
+            });
+        }
         if self.positive_label == self.negative_label {
             return Err(ConfigError::Contradiction {
                 field: "data.positive_label",
@@ -117,6 +128,10 @@ impl TrainOptions {
             let fine = (0.0..1.0).contains(&dropout);
             check("train.dropout", dropout, fine, "0 or more and below 1", "0 turns dropout off")?;
         }
+        if let Some(decay) = self.ema_decay {
+            let fine = (0.0..1.0).contains(&decay);
+            check("train.ema_decay", decay, fine, "0 or more and below 1", "0.999 averages over about 1000 steps")?;
+        }
         for (field, steps) in [("train.save_every", self.save_every), ("train.schedule_horizon", self.schedule_horizon)]
         {
             if let AutoSteps::Steps(steps) = steps {
@@ -140,6 +155,17 @@ impl EvaluationOptions {
         if let Some(queries) = self.max_queries {
             at_least("evaluation.max_queries", queries, 1, "leave it out to use all dev queries")?;
         }
+        if let Some(patience) = self.patience {
+            at_least("evaluation.patience", patience, 1, "leave it out to train to the last step")?;
+        }
+        let fine = self.average_best != 1;
+        check(
+            "evaluation.average_best",
+            self.average_best,
+            fine,
+            "0, or 2 or more",
+            "the mean of one model is that model",
+        )?;
         Ok(())
     }
 }
@@ -216,6 +242,9 @@ mod tests {
             ("negatives.positive_score_share", json!(1), json!(0)),
             ("evaluation.pool_size", json!(1), json!(0)),
             ("evaluation.max_queries", json!(1), json!(0)),
+            ("evaluation.patience", json!(1), json!(0)),
+            ("evaluation.average_best", json!(2), json!(1)),
+            ("train.ema_decay", json!(0.999), json!(1)),
         ] {
             with(&[(key, inside)]).unwrap();
             match with(&[(key, outside.clone())]).unwrap_err() {

@@ -101,7 +101,7 @@ fn choose<Kind>(
     chosen
 }
 
-fn copy<Kind>(to: &mut Texts<Kind>, from: &Texts<Kind>, id: u32) -> Result<u32, DataError> {
+pub(crate) fn copy<Kind>(to: &mut Texts<Kind>, from: &Texts<Kind>, id: u32) -> Result<u32, DataError> {
     if let Some(external) = from.id(id)
         && let Some(added) = to.add_with_id(external, from.text(id))?
     {

@@ -24,6 +24,7 @@ mod counts;
 mod error;
 mod evaluation_set;
 mod examples;
+mod fingerprint;
 mod interner;
 mod judgements;
 mod labels;
@@ -59,7 +60,7 @@ pub use miner::{MiningPhase, MiningProgress, NegativeMiner, Ranked};
 pub use normalise::normalised;
 pub use prepare::{PrepareOptions, prepare, prepare_with_progress};
 pub use prepare_report::{PrepareReport, RankWindow};
-pub use raw::RawData;
+pub use raw::{DevSplit, RawData};
 pub use read::{
     BeirFolder, ReadOptions, TextRecord, read_documents, read_evaluation_set, read_texts, read_training_data,
 };

@@ -3,6 +3,9 @@
 
 mod in_memory;
 mod scored_pairs;
+mod split;
+
+pub use split::DevSplit;
 
 use std::collections::{HashMap, HashSet};
 

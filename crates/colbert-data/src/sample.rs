@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::fingerprint::Fnv1a;
+
 /// Generator for one purpose and one text. The same three arguments give the same numbers on every machine.
 pub(crate) fn rng_for(seed: u64, purpose: &str, text: &str) -> ChaCha8Rng {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&fnv1a(purpose.as_bytes()).to_le_bytes());
-    key[16..24].copy_from_slice(&fnv1a(text.as_bytes()).to_le_bytes());
+    key[8..16].copy_from_slice(&Fnv1a::of(purpose.as_bytes()).to_le_bytes());
+    key[16..24].copy_from_slice(&Fnv1a::of(text.as_bytes()).to_le_bytes());
     key[24..].copy_from_slice(&(text.len() as u64).to_le_bytes());
     ChaCha8Rng::from_seed(key)
 }
@@ -53,21 +55,9 @@ fn nth_outside(excluded: &[u32], index: usize) -> u32 {
     (index + low) as u32
 }
 
-/// 64-bit FNV-1a, which unlike the standard library's hash never changes between releases.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fnv1a_matches_its_published_vectors() {
-        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
-    }
 
     #[test]
     fn draws_are_distinct_in_range_and_complete() {

@@ -2,15 +2,15 @@
 //!
 //! Which file serves whom is in docs/interop.md. The directory is written beside its final name and renamed.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use colbert_config::ArtifactMetadata;
 use colbert_kernels::KernelBackend;
 use serde_json::{Value, json};
 use tokenizers::{ModelWrapper, Tokenizer};
 
+use crate::durable::{beside, replace_folder, sync_folder, write_synced};
 use crate::error::ModelError;
 use crate::family::EncoderConfig;
 use crate::load::SourceFiles;
@@ -49,33 +49,19 @@ pub fn export<B: KernelBackend>(
     if path.exists() && !overwrite {
         return Err(ModelError::OutputExists { path: path.to_owned() });
     }
-    let name = path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let beside = |what: &str| parent.join(format!(".{name}.{what}-{}", std::process::id()));
-    let (partial, replaced) = (beside("partial"), beside("replaced"));
+    let partial = beside(path, "partial");
     let written = write_directory(export, &partial).and_then(|()| {
         let check = SelfCheck::compute::<B>(&partial, device)?;
         let json = serde_json::to_string(&check).expect("numbers and texts have a JSON form");
-        write_synced(&partial.join(selfcheck::FILE), json.as_bytes())
+        let path = partial.join(selfcheck::FILE);
+        write_synced(&path, json.as_bytes()).map_err(|source| ModelError::Io { action: "write", path, source })
     });
     if let Err(error) = written {
         // The first error is the one to tell; a leftover of our own under a temporary name is harmless.
         drop(fs::remove_dir_all(&partial));
         return Err(error);
     }
-    let rename = |from: &Path, to: &Path| {
-        fs::rename(from, to).map_err(|source| ModelError::Io { action: "rename", path: to.to_owned(), source })
-    };
-    if path.exists() {
-        rename(path, &replaced)?;
-        rename(&partial, path)?;
-        fs::remove_dir_all(&replaced).map_err(|source| ModelError::Io { action: "remove", path: replaced, source })
-    } else {
-        rename(&partial, path)
-    }
+    replace_folder(&partial, path).map_err(|source| ModelError::Io { action: "rename", path: path.to_owned(), source })
 }
 
 fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError> {
@@ -112,9 +98,11 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     }
     files.extend(export.extra.iter().map(|(name, text)| (*name, text.clone().into_bytes())));
     for (name, bytes) in files {
-        write_synced(&folder.join(name), &bytes)?;
+        let path = folder.join(name);
+        write_synced(&path, &bytes).map_err(|source| ModelError::Io { action: "write", path, source })?;
     }
-    Ok(())
+    let dense = folder.join("1_Dense");
+    sync_folder(&dense).map_err(|source| ModelError::Io { action: "sync", path: dense, source })
 }
 
 /// The JSON files of the directory, by name.
@@ -250,11 +238,4 @@ fn vocabulary(files: &SourceFiles) -> String {
 
 fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    let fail = |source| ModelError::Io { action: "write", path: path.to_owned(), source };
-    let mut file = File::create(path).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    file.sync_all().map_err(fail)
 }

@@ -28,8 +28,8 @@ pub struct Batch {
     pub step: usize,
     /// Places of the examples among those of their epoch.
     pub examples: Vec<usize>,
-    /// Qids of the examples.
-    pub queries: Vec<u32>,
+    /// The examples themselves.
+    pub rows: Vec<Example>,
     /// One part, or one for each micro-batch where the loss does not reach across them.
     pub parts: Vec<BatchPart>,
 }
@@ -139,8 +139,8 @@ impl<'a> Batcher<'a> {
         let epochs = positions.map(|at| at / self.set.examples.len());
         let examples: Vec<&Example> = epochs.zip(&places).map(|(epoch, &place)| self.example(epoch, place)).collect();
         let parts = examples.chunks(self.part_size).map(|chunk| self.part(chunk)).collect::<Result<_, _>>()?;
-        let queries = examples.iter().map(|example| example.query).collect();
-        Ok(Batch { step, examples: places, queries, parts })
+        let rows = examples.into_iter().cloned().collect();
+        Ok(Batch { step, examples: places, rows, parts })
     }
 
     fn part(&self, examples: &[&Example]) -> Result<BatchPart, TrainError> {

@@ -21,8 +21,10 @@ pub enum TrainError {
     Model(#[from] ModelError),
     /// The loss became NaN or infinite.
     #[error(
-        "the {what} at step {step} is {value}; training stopped, and what was written before it stays. \
-         A lower learning_rate usually helps. Queries of that batch: {queries}"
+        "the {what} at step {step} is {value}{}; training stopped, and what was written before it stays. A lower \
+         learning_rate usually helps; on_nonfinite = \"skip\" leaves such batches out. Queries of that batch: {queries}{}",
+        in_a_row(*skipped),
+        dump.as_ref().map_or_else(String::new, |path| format!(". Written to {}", path.display()))
     )]
     NonFinite {
         /// `loss` or `gradient norm`.
@@ -33,6 +35,10 @@ pub enum TrainError {
         value: f64,
         /// Ids of the queries in the batch.
         queries: String,
+        /// Batches that were skipped just before it.
+        skipped: usize,
+        /// Folder with the batch and the weights.
+        dump: Option<PathBuf>,
     },
     /// An example names a text that does not exist.
     #[error("example {example} names {what} {id}, but there are only {count}")]
@@ -89,7 +95,11 @@ pub enum TrainError {
         documents: usize,
     },
     /// The output folder holds a run already.
-    #[error("{} already holds a run; choose another output folder, or pass --overwrite to replace it", path.display())]
+    #[error(
+        "{} already holds a run; choose another output folder, pass --overwrite to replace it, or go on with it by \
+         --resume",
+        path.display()
+    )]
     RunExists {
         /// The folder.
         path: PathBuf,
@@ -104,6 +114,52 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+    /// There is nothing to take up.
+    #[error("{} holds no run (no plan.json in it), so there is nothing to resume", path.display())]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process has the folder.
+    #[error(
+        "another process is at work in {}; wait until it has ended, or choose another output folder",
+        path.display()
+    )]
+    RunInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A checkpoint was made with other options or other data.
+    #[error(
+        "{} was made with something else: {changes}. Go back to what it was made with, or pass --accept-changes to go on \
+         with what there is now (the result then equals that of no uninterrupted run)",
+        path.display()
+    )]
+    Changed {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is different, in words.
+        changes: String,
+    },
+    /// A checkpoint is further than the run is going to be.
+    #[error(
+        "{} is after {done} steps, but the run has only {steps} now; use the options it was made with",
+        path.display()
+    )]
+    BeyondTheEnd {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Steps done.
+        done: usize,
+        /// Steps of the plan.
+        steps: usize,
+    },
+    /// An observer could not go on.
+    #[error("an observer ended the run at step {step}; the newest checkpoint stays")]
+    Aborted {
+        /// Steps done.
+        step: usize,
+    },
     /// Reading or writing failed.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -116,9 +172,19 @@ pub enum TrainError {
         source: std::io::Error,
     },
     /// The thread that prepares batches died.
-    #[error("the thread that prepares batches stopped before the run was over; this is a defect, please report it")]
-    BatchThread,
+    #[error(
+        "the thread that prepares batches stopped before the run was over: {message}. This is a defect, please report it; \
+         the newest checkpoint can be resumed"
+    )]
+    BatchThread {
+        /// What it said.
+        message: String,
+    },
     /// Evaluation has nothing to measure.
     #[error("the evaluation set has no query with a relevant document; check that the qrels name ids of the corpus")]
     NothingToEvaluate,
+}
+
+fn in_a_row(skipped: usize) -> String {
+    if skipped == 0 { String::new() } else { format!(", as in the {skipped} steps before it, which were skipped") }
 }

@@ -15,6 +15,9 @@ mod metrics;
 /// Documents encoded and scored between two looks at the host.
 const DOCUMENT_BLOCK: usize = 64;
 
+/// Documents remembered of each query's ranking.
+const REMEMBERED: usize = 3;
+
 /// What is always reported, besides the metric that was chosen.
 const REPORTED: [Metric; 4] = [Metric::Ndcg(10), Metric::Mrr(10), Metric::Recall(10), Metric::Recall(100)];
 
@@ -25,8 +28,41 @@ pub struct Evaluation {
     pub queries: usize,
     /// Documents ranked for each of them.
     pub documents: usize,
-    /// Each metric and its mean over queries.
+    /// Each metric and its mean over queries; one that has no finite mean is left out.
     pub metrics: Vec<(Metric, f64)>,
+}
+
+/// An evaluation, and what it is the mean of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// Means over queries.
+    pub evaluation: Evaluation,
+    /// The queries one by one.
+    pub queries: Vec<QueryResult>,
+}
+
+/// How one query went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryResult {
+    /// Id in the evaluation set.
+    pub qid: u32,
+    /// Value of the metric that chooses; none if it is not finite.
+    pub value: Option<f64>,
+    /// Rank of the first relevant document, from 1.
+    pub rank: Option<usize>,
+    /// The first documents of the ranking.
+    pub first: Vec<u32>,
+}
+
+impl Measured {
+    /// How much better each query is here than in `before`, in the metric that both were chosen by. Queries without a finite
+    /// value are left out.
+    pub fn gains(&self, before: &Self, metric: Metric) -> Vec<f64> {
+        let pairs = before.queries.iter().zip(&self.queries);
+        pairs.filter_map(|(old, new)| Some(metric.gain(old.value?, new.value?))).collect()
+    }
 }
 
 impl Evaluation {
@@ -34,34 +70,56 @@ impl Evaluation {
     pub fn value(&self, metric: Metric) -> Option<f64> {
         self.metrics.iter().find(|(name, _)| *name == metric).map(|(_, value)| *value)
     }
+}
 
-    /// Evaluates rankings that were made elsewhere (BM25, say): one for each query of the set, best first.
+impl Measured {
+    /// Evaluates rankings that were made elsewhere (BM25, say): one for each query of the set, best first. There is no loss
+    /// without scores.
     ///
     /// # Errors
     /// No query has a relevant document.
     pub fn of_rankings(set: &EvaluationSet, rankings: &[Vec<u32>], chosen: Metric) -> Result<Self, TrainError> {
+        Self::of(set, rankings, None, chosen)
+    }
+
+    fn of(
+        set: &EvaluationSet,
+        rankings: &[Vec<u32>],
+        losses: Option<&[f64]>,
+        chosen: Metric,
+    ) -> Result<Self, TrainError> {
         let mut metrics: Vec<(Metric, f64)> = Vec::new();
         for metric in std::iter::once(chosen).chain(REPORTED) {
             if metrics.iter().all(|(known, _)| *known != metric) {
                 metrics.push((metric, 0.0));
             }
         }
-        let mut queries = 0;
+        let mut queries = Vec::new();
         for (qid, ranking) in rankings.iter().enumerate() {
             let judgements = set.judgements.of(qid as u32);
+            let relevant = |pid: &u32| judgements.iter().any(|(judged, grade)| judged == pid && *grade > 0);
             if judgements.iter().all(|(_, grade)| *grade <= 0) {
                 continue;
             }
-            queries += 1;
-            for (metric, sum) in &mut metrics {
-                *sum += metric_value(*metric, ranking, judgements);
-            }
+            let value = |metric: Metric| match metric {
+                Metric::Loss => losses.map_or(f64::NAN, |losses| losses[qid]),
+                metric => metric_value(metric, ranking, judgements),
+            };
+            metrics.iter_mut().for_each(|(metric, sum)| *sum += value(*metric));
+            queries.push(QueryResult {
+                qid: qid as u32,
+                value: Some(value(chosen)).filter(|value| value.is_finite()),
+                rank: ranking.iter().position(relevant).map(|place| place + 1),
+                first: ranking.iter().take(REMEMBERED).copied().collect(),
+            });
         }
-        if queries == 0 {
+        if queries.is_empty() {
             return Err(TrainError::NothingToEvaluate);
         }
-        metrics.iter_mut().for_each(|(_, sum)| *sum /= queries as f64);
-        Ok(Self { queries, documents: set.collection.len(), metrics })
+        metrics.iter_mut().for_each(|(_, sum)| *sum /= queries.len() as f64);
+        metrics.retain(|(_, mean)| mean.is_finite());
+        let evaluation = Evaluation { queries: queries.len(), documents: set.collection.len(), metrics };
+        Ok(Self { evaluation, queries })
     }
 }
 
@@ -76,19 +134,24 @@ pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     chosen: Metric,
     device: &B::Device,
     progress: &mut dyn FnMut(usize),
-) -> Result<Evaluation, TrainError> {
-    let rankings = rank(model, tokenizer, set, device, progress)?;
-    Evaluation::of_rankings(set, &rankings, chosen)
+) -> Result<Measured, TrainError> {
+    let scores = score(model, tokenizer, set, device, progress)?;
+    let rankings: Vec<Vec<u32>> = scores.iter().map(|row| ranked(row)).collect();
+    let losses: Option<Vec<f64>> = (chosen == Metric::Loss).then(|| {
+        let loss = |(qid, row): (usize, &Vec<f32>)| metrics::cross_entropy(row, set.judgements.of(qid as u32));
+        scores.iter().enumerate().map(loss).collect()
+    });
+    Measured::of(set, &rankings, losses.as_deref(), chosen)
 }
 
-/// Ranks every document of a set for each of its queries: pids, best first, equal scores by pid.
-fn rank<B: KernelBackend, E: Encoder<B>>(
+/// Scores every document of a set for each of its queries.
+fn score<B: KernelBackend, E: Encoder<B>>(
     model: &Colbert<B, E>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
     device: &B::Device,
     progress: &mut dyn FnMut(usize),
-) -> Result<Vec<Vec<u32>>, TrainError> {
+) -> Result<Vec<Vec<f32>>, TrainError> {
     let texts: Vec<&str> = set.queries.iter().collect();
     if texts.is_empty() || set.collection.is_empty() {
         return Err(TrainError::NothingToEvaluate);
@@ -107,7 +170,7 @@ fn rank<B: KernelBackend, E: Encoder<B>>(
         done += block.len();
         progress(done);
     }
-    Ok(scores.iter().map(|row| ranked(row)).collect())
+    Ok(scores)
 }
 
 /// Pids by falling score; a NaN never comes first.

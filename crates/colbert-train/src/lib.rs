@@ -6,11 +6,16 @@
 //! one's own.
 
 mod adamw;
+mod averaging;
 mod batch;
 mod checkpoint;
+mod compare;
 mod error;
 mod evaluate;
+mod faults;
 mod gradients;
+mod identity;
+mod memory;
 mod mining;
 mod objective;
 mod observer;
@@ -18,15 +23,23 @@ mod order;
 mod refresh;
 mod run_folder;
 mod schedule;
+mod selection;
+mod tensorboard;
 mod trainable;
 mod trainer;
 
 pub use adamw::{AdamW, clip_factor, gradient_norm};
 pub use batch::{Batch, BatchPart, Batcher};
-pub use checkpoint::{RunState, checkpoints, prune_checkpoints, read_checkpoint, write_checkpoint};
+pub use checkpoint::{
+    Contender, NamedTensors, RunState, Skipped, checkpoints, newest_checkpoint, prune_checkpoints, read_checkpoint,
+    write_checkpoint,
+};
+pub use compare::Comparison;
 pub use error::TrainError;
-pub use evaluate::{Evaluation, evaluate, metric_value};
+pub use evaluate::{Evaluation, Measured, QueryResult, evaluate, metric_value};
+pub use faults::{FaultyBatch, FaultyExample, LossWatch};
 pub use gradients::{BatchLoss, GradientPlan, batch_gradients};
+pub use identity::{Change, Identity};
 pub use mining::{DenseMiner, LateInteractionMiner};
 pub use objective::{ColbertObjective, Loss, Objective, Targets};
 pub use observer::{Event, Flow, Observer, StepRecord};
@@ -34,5 +47,7 @@ pub use order::ExampleOrder;
 pub use refresh::RefreshExamples;
 pub use run_folder::{MetricsLog, RunFolder};
 pub use schedule::Schedule;
+pub use selection::Candidate;
+pub use tensorboard::TensorboardLog;
 pub use trainable::TrainableEncoder;
-pub use trainer::{Dev, Trained, Training, WriteModel};
+pub use trainer::{Begin, Best, Dev, Trained, Training, WriteModel};

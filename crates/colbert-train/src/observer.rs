@@ -5,14 +5,28 @@ use std::path::PathBuf;
 use colbert_config::{Metric, Plan};
 use serde::Serialize;
 
+use crate::checkpoint::Skipped;
 use crate::evaluate::Evaluation;
+use crate::identity::Change;
+use crate::selection::Candidate;
 
 /// Something that happened. Steps are counted from 1, times are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
-    /// Before anything else.
+    /// A run is taken up again; before anything else.
+    Resumed {
+        /// Steps already done; 0 where no checkpoint is whole, and the run begins anew.
+        step: usize,
+        /// The checkpoint it goes on from.
+        checkpoint: Option<PathBuf>,
+        /// Newer ones that are damaged.
+        skipped: Vec<Skipped>,
+        /// What is different now and was accepted.
+        changes: Vec<Change>,
+    },
+    /// Before the first step.
     Started {
         /// What is going to happen.
         plan: Plan,
@@ -51,6 +65,37 @@ pub enum Event {
         best: bool,
         /// How long it took.
         seconds: f64,
+    },
+    /// A model made of others was measured at the end.
+    Tried(Candidate),
+    /// No evaluation of the last `evaluations` beat the best: the run ends.
+    OutOfPatience {
+        /// Steps done.
+        step: usize,
+        /// Evaluations since the best.
+        evaluations: usize,
+    },
+    /// A batch whose loss or gradient is not finite was left out.
+    Skipped {
+        /// Step, from 1; it changed nothing.
+        step: usize,
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Ids of the queries in the batch.
+        queries: String,
+        /// Batches left out so far.
+        count: usize,
+        /// Folder with the batch and the weights; only the first few are written.
+        dump: Option<PathBuf>,
+    },
+    /// The loss of a step is far above those before it.
+    Spike {
+        /// Step, from 1.
+        step: usize,
+        /// Its loss.
+        loss: f64,
+        /// Running mean before it.
+        mean: f64,
     },
     /// A checkpoint was written.
     Saved {
@@ -94,6 +139,12 @@ pub struct StepRecord {
     pub tokens: usize,
     /// Time of the step.
     pub seconds: f64,
+    /// Examples a second.
+    pub examples_per_second: f64,
+    /// Real tokens a second.
+    pub tokens_per_second: f64,
+    /// Bytes of memory that the process has after it; none where the system does not say.
+    pub memory: Option<u64>,
 }
 
 /// Whether to go on.
@@ -103,6 +154,8 @@ pub enum Flow {
     Continue,
     /// End the run after this step, with a checkpoint.
     Stop,
+    /// End the run now and write nothing more: what is on the disk is all that can be relied on.
+    Abort,
 }
 
 /// Sees every event. Must not fail: an observer that cannot write keeps its error to itself until it is asked.

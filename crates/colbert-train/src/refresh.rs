@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use colbert_data::Example;
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{Colbert, ModelError};
+use colbert_model::{Colbert, ModelError, replace_file};
 
-use crate::checkpoint::{io, write_synced};
+use crate::checkpoint::io;
 use crate::error::TrainError;
 use crate::run_folder::RunFolder;
 use crate::trainable::TrainableEncoder;
@@ -71,9 +71,7 @@ pub(crate) fn write_examples(folder: &RunFolder, epoch: usize, examples: &[Examp
         text += &serde_json::to_string(&(query, documents)).expect("ids have a JSON form");
         text.push('\n');
     }
-    let partial = path.with_extension("partial");
-    write_synced(&partial, text.as_bytes())?;
-    fs::rename(&partial, &path).map_err(io("rename", &path))
+    replace_file(&path, text.as_bytes()).map_err(io("write", &path))
 }
 
 #[cfg(test)]

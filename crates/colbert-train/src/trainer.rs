@@ -1,26 +1,38 @@
 //! The loop, from top to bottom.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{channel, sync_channel};
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
-use colbert_config::{IbScope, Metric, Plan, TrainOptions};
+use burn::tensor::backend::AutodiffBackend;
+use colbert_config::{EvaluationOptions, IbScope, OnNonFinite, Plan, TrainOptions};
 use colbert_data::{EvaluationSet, Example, TrainingSet};
 use colbert_kernels::{KernelAutodiffBackend, Precision, release_idle_memory};
-use colbert_model::{Colbert, ColbertTokenizer, HostTensor, named_parameters};
+use colbert_model::{
+    Colbert, ColbertTokenizer, HostTensor, Weights, named_parameters, replace_parameters, safetensors_bytes,
+};
+use serde_json::Value;
 
 use crate::adamw::{AdamW, clip_factor, gradient_norm};
+use crate::averaging::move_average;
 use crate::batch::{Batch, Batcher};
-use crate::checkpoint::{RunState, prune_checkpoints, write_checkpoint};
+use crate::checkpoint::{
+    NamedTensors, RunState, newest_checkpoint, prune_checkpoints, read_checkpoint, write_checkpoint,
+};
 use crate::error::TrainError;
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::{Measured, evaluate};
+use crate::faults::{FaultyBatch, MOST_DUMPED, MOST_SKIPPED_IN_A_ROW, panic_message};
 use crate::gradients::{GradientPlan, batch_gradients};
+use crate::identity::{Change, Identity};
+use crate::memory;
 use crate::objective::Objective;
 use crate::observer::{Event, Flow, Observer, StepRecord};
 use crate::refresh::{RefreshExamples, epoch_going_on, epochs_begun, read_examples, write_examples};
 use crate::run_folder::RunFolder;
 use crate::schedule::Schedule;
+use crate::selection::Candidate;
 use crate::trainable::TrainableEncoder;
 
 /// Batches made ahead of the step that needs them.
@@ -29,17 +41,32 @@ const PREFETCH: usize = 2;
 /// Checkpoints that are kept: the newest, and the one before it should that one be damaged.
 const KEEP_CHECKPOINTS: usize = 2;
 
-/// Held-out queries and the metric that chooses the best model.
+/// Held-out queries and how they choose the best model.
 #[derive(Debug, Clone, Copy)]
 pub struct Dev<'a> {
     /// Queries and documents.
     pub set: &'a EvaluationSet,
-    /// Metric.
-    pub metric: Metric,
+    /// Metric, patience, averages. Which queries and documents are used is decided by the set alone.
+    pub options: &'a EvaluationOptions,
 }
 
 /// Writes a model directory: tensors by their names in a weight file, and where to.
-pub type WriteModel<'a> = dyn Fn(&[(String, HostTensor)], &std::path::Path) -> Result<(), TrainError> + 'a;
+pub type WriteModel<'a> = dyn Fn(&[(String, HostTensor)], &Path) -> Result<(), TrainError> + 'a;
+
+/// Where a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// At the first step.
+    Anew,
+    /// At the newest whole checkpoint of the run's folder; at the first step if there is none.
+    Resume {
+        /// Go on though options or data are others than the checkpoint was made with.
+        accept_changes: bool,
+    },
+}
+
+/// What the loop begins with.
+type Beginning<B, E> = (Colbert<B, E>, AdamW<<B as AutodiffBackend>::InnerBackend>, RunState);
 
 /// Everything a run needs besides the model.
 #[expect(missing_debug_implementations, reason = "holds closures and trait objects")]
@@ -52,6 +79,8 @@ pub struct Training<'a, B: KernelAutodiffBackend> {
     pub tokenizer: &'a ColbertTokenizer,
     /// Options the plan was made of.
     pub options: &'a TrainOptions,
+    /// Further options, by dotted name, that a checkpoint is tied to.
+    pub further_options: BTreeMap<String, Value>,
     /// The plan.
     pub plan: &'a Plan,
     /// The loss.
@@ -73,31 +102,47 @@ pub struct Trained<M> {
     pub model: M,
     /// Steps done.
     pub steps: usize,
-    /// Whether an observer stopped the run.
+    /// Whether an observer stopped the run. A run that ends because its patience is over was not stopped.
     pub stopped: bool,
-    /// Steps and evaluation of the best model; 0 steps is the start. None without dev data.
-    pub best: Option<(usize, Evaluation)>,
-    /// Evaluation of the start. None without dev data.
-    pub baseline: Option<Evaluation>,
+    /// The best model. None without dev data.
+    pub best: Option<Best>,
+    /// How the start was measured. None without dev data.
+    pub baseline: Option<Measured>,
+    /// Steps that were left out, as their loss or gradient was not finite.
+    pub skipped: usize,
+    /// Models made of others that were measured at the end.
+    pub candidates: Vec<Candidate>,
     /// Directory of the best model (the last one without dev data).
     pub best_path: Option<PathBuf>,
     /// Directory of the last model.
     pub last_path: Option<PathBuf>,
-    /// Time spent in steps, in seconds.
+    /// Time spent in steps, in seconds, of all the processes that had a part in the run.
     pub training_seconds: f64,
 }
 
+/// The best model of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Best {
+    /// Steps after which it was measured, or the best of those that it is made of; 0 is the start.
+    pub step: usize,
+    /// What it is made of, if it is no model of a single step.
+    pub made_of: Option<String>,
+    /// What was measured.
+    pub measured: Measured,
+}
+
 impl<B: KernelAutodiffBackend> Training<'_, B> {
-    /// Trains `model`, from the start or, with `resume`, from a checkpoint.
+    /// Trains `model`, the start of the run also where a checkpoint of it is taken up.
     ///
     /// # Errors
-    /// Examples that do not fit together, a loss that is not finite, a disk that refuses. What was written before stays.
+    /// Examples that do not fit together, a loss that is not finite, a checkpoint that was made with something else, a
+    /// disk that refuses. What was written before stays.
     pub fn run<E: TrainableEncoder<B>>(
         self,
         model: Colbert<B, E>,
-        resume: Option<(AdamW<B::InnerBackend>, RunState)>,
+        begin: Begin,
     ) -> Result<Trained<Colbert<B, E>>, TrainError> {
-        self.run_refreshed(model, resume, None)
+        self.run_refreshed(model, begin, None)
     }
 
     /// As [`Training::run`]; at the start of every epoch but the first, `refresh` gives the epoch's examples.
@@ -107,7 +152,7 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
     pub fn run_refreshed<E: TrainableEncoder<B>>(
         mut self,
         model: Colbert<B, E>,
-        resume: Option<(AdamW<B::InnerBackend>, RunState)>,
+        begin: Begin,
         mut refresh: Option<&mut dyn RefreshExamples<B, E>>,
     ) -> Result<Trained<Colbert<B, E>>, TrainError> {
         let (plan, options) = (self.plan, self.options);
@@ -123,22 +168,27 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         };
         let mut batcher = Batcher::new(self.set, self.tokenizer, plan, options, gradient_plan.cached)?;
         let schedule = Schedule::new(plan, options);
-        let (mut optimizer, state) =
-            resume.unwrap_or_else(|| (AdamW::new(options.weight_decay), RunState::new(0, None)));
+        let identity = self.identity(&model)?;
+        let mixes = self.dev.is_some_and(|dev| dev.options.interpolate);
+        let start = mixes.then(|| named_parameters::<B, _>(&model));
+        let (model, mut optimizer, state) = match begin {
+            Begin::Anew => self.anew(model, identity),
+            Begin::Resume { accept_changes } => self.resume(model, identity, accept_changes)?,
+        };
         let first = state.step;
-        let mut flow = self.tell(&Event::Started { plan: plan.clone(), done: first });
-        let mut best = state.best;
-        let baseline = if first == 0 { self.judge(&model, 0, &mut best)? } else { None };
+        let mut run = Run { training: self, state, stop: false, abort: false, skipped_in_a_row: 0 };
+        run.tell(&Event::Started { plan: plan.clone(), done: first });
+        if first == 0 {
+            run.judge(&model)?;
+        }
 
-        let (refreshes, examples) = (refresh.is_some(), self.set.examples.len());
+        let (refreshes, examples) = (refresh.is_some(), run.training.set.examples.len());
         if let Some(epoch) = epoch_going_on(first, plan.batch_size, examples).filter(|_| refreshes) {
-            let kept = self.folder.map(|folder| read_examples(folder, epoch)).transpose()?.flatten();
+            let kept = run.training.folder.map(|folder| read_examples(folder, epoch)).transpose()?.flatten();
             batcher.replace(epoch, kept.ok_or(TrainError::NegativesGone { epoch: epoch + 1 })?)?;
         }
 
-        let mut done = first;
         let mut saved_at = None;
-        let mut training_seconds = 0.0;
         let model = std::thread::scope(|scope| -> Result<Colbert<B, E>, TrainError> {
             let mut model = model;
             let (send, batches) = sync_channel::<Result<Batch, TrainError>>(PREFETCH);
@@ -160,86 +210,215 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
                     }
                 }
             });
-            while done < plan.steps && flow == Flow::Continue {
+            while run.state.step < plan.steps && !run.stop && !run.out_of_patience() {
                 if let Some(refresh) = &mut refresh {
-                    for epoch in epochs_begun(done, plan.batch_size, examples) {
-                        let chosen = self.refreshed(*refresh, &model, epoch, done)?;
+                    for epoch in epochs_begun(run.state.step, plan.batch_size, examples) {
+                        let chosen = run.refreshed(*refresh, &model, epoch)?;
                         // If nobody listens any more, the batch that is asked for next says why.
                         drop(give.send((epoch, chosen)));
                     }
                 }
                 let Ok(batch) = batches.recv() else {
                     // It only hangs up before the last step by panicking; joining takes the panic out of the scope.
-                    drop(maker.join());
-                    return Err(TrainError::BatchThread);
+                    let message = maker.join().err().map(|payload| panic_message(&*payload)).unwrap_or_default();
+                    return Err(TrainError::BatchThread { message });
                 };
                 let batch = batch?;
                 let start = Instant::now();
-                let (loss, gradients) = batch_gradients(&model, &batch, self.objective, gradient_plan, self.device);
-                self.finite("loss", loss.total, &batch)?;
+                let (objective, device) = (run.training.objective, run.training.device);
+                let (loss, gradients) = batch_gradients(&model, &batch, objective, gradient_plan, device);
                 let norm = gradient_norm(&model, &gradients);
-                self.finite("gradient norm", norm, &batch)?;
-                let learning_rate = schedule.at(done);
-                model = optimizer.step(model, gradients, learning_rate, clip_factor(norm, options.clip_norm));
-                done += 1;
-                let seconds = start.elapsed().as_secs_f64();
-                training_seconds += seconds;
-                flow = self.tell(&Event::Step(StepRecord {
-                    step: done,
-                    loss: loss.total,
-                    parts: loss.parts,
-                    micro_losses: if loss.part_losses.len() > 1 { loss.part_losses } else { Vec::new() },
-                    learning_rate,
-                    gradient_norm: norm,
-                    positive_score: loss.positive_score,
-                    negative_score: loss.negative_score,
-                    examples: batch.examples.len(),
-                    tokens: batch.tokens(),
-                    seconds,
-                }));
-                let due = done % plan.save_every == 0 || done == plan.steps;
-                if due {
-                    self.judge(&model, done, &mut best)?;
+                let learning_rate = schedule.at(run.state.step);
+                run.state.step += 1;
+                let faulty = [("loss", loss.total), ("gradient norm", norm)].into_iter().find(|(_, x)| !x.is_finite());
+                if let Some((what, value)) = faulty {
+                    run.fault(&model, &batch, what, value)?;
+                } else {
+                    model = optimizer.step(model, gradients, learning_rate, clip_factor(norm, options.clip_norm));
+                    run.skipped_in_a_row = 0;
                 }
-                if due || flow == Flow::Stop {
-                    self.save(&model, &optimizer, done, &best)?;
-                    saved_at = Some(done);
+                if let Some(decay) = options.ema_decay {
+                    move_average(&mut run.state.average, named_parameters::<B, _>(&model), decay);
+                }
+                let seconds = start.elapsed().as_secs_f64();
+                run.state.training_seconds += seconds;
+                let step = run.state.step;
+                if faulty.is_none() {
+                    if let Some(mean) = run.state.losses.jump(loss.total) {
+                        run.tell(&Event::Spike { step, loss: loss.total, mean });
+                    }
+                    run.tell(&Event::Step(StepRecord {
+                        step,
+                        loss: loss.total,
+                        parts: loss.parts,
+                        micro_losses: if loss.part_losses.len() > 1 { loss.part_losses } else { Vec::new() },
+                        learning_rate,
+                        gradient_norm: norm,
+                        positive_score: loss.positive_score,
+                        negative_score: loss.negative_score,
+                        examples: batch.examples.len(),
+                        tokens: batch.tokens(),
+                        seconds,
+                        examples_per_second: batch.examples.len() as f64 / seconds,
+                        tokens_per_second: batch.tokens() as f64 / seconds,
+                        memory: memory::resident_bytes(),
+                    }));
+                }
+                let due = step.is_multiple_of(plan.save_every) || step == plan.steps;
+                if due {
+                    run.judge(&model)?;
+                    if run.out_of_patience() {
+                        run.tell(&Event::OutOfPatience { step, evaluations: run.state.since_best });
+                    }
+                }
+                if due || run.stop {
+                    run.save(&model, &optimizer)?;
+                    saved_at = Some(step);
                 }
             }
             Ok(model)
         })?;
 
-        let stopped = done < plan.steps;
-        if saved_at.is_none() && done > first {
-            self.save(&model, &optimizer, done, &best)?;
+        let step = run.state.step;
+        if run.abort {
+            return Err(TrainError::Aborted { step });
         }
-        let last_path = self.write(&model, |folder| folder.last())?;
-        let best_path = match (self.dev, self.folder) {
+        let stopped = step < plan.steps && !run.out_of_patience();
+        if saved_at != Some(step) && step > first {
+            run.save(&model, &optimizer)?;
+        }
+        let last_path = run.training.write_as(&model, named_parameters::<B, _>(&model), RunFolder::last)?;
+        let best_path = match (run.training.dev, run.training.folder) {
             (Some(_), Some(folder)) => Some(folder.best()),
-            _ => self.write(&model, |folder| folder.best())?,
+            _ => run.training.write_as(&model, named_parameters::<B, _>(&model), RunFolder::best)?,
         };
-        self.tell(&Event::Finished { step: done, stopped });
-        Ok(Trained { model, steps: done, stopped, best, baseline, best_path, last_path, training_seconds })
+        let (candidates, best) = if stopped { (Vec::new(), run.best()) } else { run.choose(&model, start.as_ref())? };
+        run.tell(&Event::Finished { step, stopped });
+        let RunState { baseline, training_seconds, skipped, .. } = run.state;
+        let steps = step;
+        Ok(Trained {
+            model,
+            steps,
+            stopped,
+            best,
+            baseline,
+            skipped,
+            candidates,
+            best_path,
+            last_path,
+            training_seconds,
+        })
+    }
+
+    /// What this run is made of.
+    fn identity<E: TrainableEncoder<B>>(&self, model: &Colbert<B, E>) -> Result<Identity, TrainError> {
+        let mut options = self.further_options.clone();
+        if let Value::Object(own) = serde_json::to_value(self.options).expect("options have a JSON form") {
+            options.extend(own.into_iter().map(|(name, value)| (format!("train.{name}"), value)));
+        }
+        // What precision and micro-batches became on this machine counts, not what was asked for.
+        options
+            .retain(|name, _| !["train.precision", "train.memory_limit", "train.accumsteps"].contains(&name.as_str()));
+        let precision = serde_json::to_value(self.plan.precision).expect("a name has a JSON form");
+        options.insert("plan.precision".to_owned(), precision);
+        options.insert("plan.accumsteps".to_owned(), self.plan.accumsteps.into());
+        let set = self.set;
+        let (examples, queries, documents) = (set.examples.len(), set.queries.len(), set.collection.len());
+        let data = format!(
+            "{examples} examples of {queries} queries and {documents} documents (hash {:016x})",
+            set.fingerprint()
+        );
+        let start = format!("hash {:08x}", crc32fast::hash(&safetensors_bytes(&named_parameters::<B, _>(model))?));
+        let mut inputs = BTreeMap::from([("training data".to_owned(), data), ("start".to_owned(), start)]);
+        if let Some(Dev { set, .. }) = self.dev {
+            let (queries, documents) = (set.queries.len(), set.collection.len());
+            let words = format!("{queries} queries and {documents} documents (hash {:016x})", set.fingerprint());
+            inputs.insert("dev data".to_owned(), words);
+        }
+        Ok(Identity { program: env!("CARGO_PKG_VERSION").to_owned(), options, inputs })
+    }
+
+    fn anew<E: TrainableEncoder<B>>(&self, model: Colbert<B, E>, identity: Identity) -> Beginning<B, E> {
+        (model, AdamW::new(self.options.weight_decay), RunState { identity, ..RunState::default() })
+    }
+
+    /// Takes up the newest whole checkpoint; begins anew where there is none.
+    fn resume<E: TrainableEncoder<B>>(
+        &mut self,
+        model: Colbert<B, E>,
+        now: Identity,
+        accept_changes: bool,
+    ) -> Result<Beginning<B, E>, TrainError> {
+        let (checkpoint, skipped) = match self.folder {
+            Some(folder) => newest_checkpoint(&folder.checkpoints())?,
+            None => (None, Vec::new()),
+        };
+        let Some(path) = checkpoint else {
+            self.tell(&Event::Resumed { step: 0, checkpoint: None, skipped, changes: Vec::new() });
+            return Ok(self.anew(model, now));
+        };
+        let (model, optimizer, mut state) = read_checkpoint(&path, model, self.options.weight_decay, self.device)?;
+        let changes = state.identity.changes(&now);
+        if !changes.is_empty() && !accept_changes {
+            let changes = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            return Err(TrainError::Changed { path, changes });
+        }
+        if state.step > self.plan.steps {
+            return Err(TrainError::BeyondTheEnd { path, done: state.step, steps: self.plan.steps });
+        }
+        state.identity = now;
+        // Values of other queries or another metric cannot be compared with those to come.
+        let otherwise = |change: &Change| ["dev data", "evaluation.metric"].contains(&change.what.as_str());
+        if self.dev.is_none() || changes.iter().any(otherwise) {
+            (state.best, state.baseline, state.since_best) = (Vec::new(), None, 0);
+        }
+        if self.options.ema_decay.is_none() {
+            state.average = Vec::new();
+        }
+        // best/ may be of a later step than the checkpoint, or gone.
+        if let Some(best) = state.best.first() {
+            self.write_as(&model, best.tensors.clone(), RunFolder::best)?;
+        }
+        self.tell(&Event::Resumed { step: state.step, checkpoint: Some(path), skipped, changes });
+        Ok((model, optimizer, state))
     }
 
     fn tell(&mut self, event: &Event) -> Flow {
-        let mut flow = Flow::Continue;
-        for observer in &mut self.observers {
-            if observer.observe(event) == Flow::Stop {
-                flow = Flow::Stop;
-            }
-        }
-        flow
+        let flows = self.observers.iter_mut().map(|observer| observer.observe(event)).collect::<Vec<_>>();
+        let strongest = [Flow::Abort, Flow::Stop].into_iter().find(|flow| flows.contains(flow));
+        strongest.unwrap_or(Flow::Continue)
     }
 
-    fn finite(&self, what: &'static str, value: f64, batch: &Batch) -> Result<(), TrainError> {
-        if value.is_finite() {
-            return Ok(());
-        }
-        let name = |qid: &u32| self.set.queries.id(*qid).map_or_else(|| qid.to_string(), str::to_owned);
-        let names = batch.queries.iter().map(name);
-        let queries = names.collect::<Vec<_>>().join(", ");
-        Err(TrainError::NonFinite { what, step: batch.step + 1, value, queries })
+    /// Writes weights as a model directory; nothing without a folder.
+    fn write_as<E: TrainableEncoder<B>>(
+        &self,
+        model: &Colbert<B, E>,
+        tensors: NamedTensors,
+        path: impl Fn(&RunFolder) -> PathBuf,
+    ) -> Result<Option<PathBuf>, TrainError> {
+        let Some(folder) = self.folder else { return Ok(None) };
+        let path = path(folder);
+        let tensors: Vec<_> = tensors.into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
+        (self.write_model)(&tensors, &path)?;
+        Ok(Some(path))
+    }
+}
+
+/// A run on its way.
+struct Run<'a, B: KernelAutodiffBackend> {
+    training: Training<'a, B>,
+    state: RunState,
+    /// Whether an observer wants the run to end, and whether at once.
+    stop: bool,
+    abort: bool,
+    skipped_in_a_row: usize,
+}
+
+impl<B: KernelAutodiffBackend> Run<'_, B> {
+    fn tell(&mut self, event: &Event) {
+        let flow = self.training.tell(event);
+        self.stop |= flow != Flow::Continue;
+        self.abort |= flow == Flow::Abort;
     }
 
     /// Examples of an epoch: those that an earlier part of the run used, or new ones, written down before they are used.
@@ -248,80 +427,133 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         refresh: &mut dyn RefreshExamples<B, E>,
         model: &Colbert<B, E>,
         epoch: usize,
-        step: usize,
     ) -> Result<Vec<Example>, TrainError> {
         let start = Instant::now();
-        let kept = self.folder.map(|folder| read_examples(folder, epoch)).transpose()?.flatten();
+        let kept = self.training.folder.map(|folder| read_examples(folder, epoch)).transpose()?.flatten();
         let read = kept.is_some();
         let examples = match kept {
             Some(examples) => examples,
             None => {
                 let examples = refresh.examples(model.valid(), epoch)?;
-                if let Some(folder) = self.folder {
+                if let Some(folder) = self.training.folder {
                     write_examples(folder, epoch, &examples)?;
                 }
                 examples
             }
         };
+        let step = self.state.step;
         let seconds = start.elapsed().as_secs_f64();
         self.tell(&Event::Refreshed { epoch: epoch + 1, step, read, seconds });
         Ok(examples)
     }
 
-    /// Evaluates on dev data, if there is any, and keeps the model if it is the best so far. Ties keep the older one.
-    fn judge<E: TrainableEncoder<B>>(
+    /// A loss or gradient that is not finite: writes it down, and ends the run unless such batches are skipped.
+    fn fault<E: TrainableEncoder<B>>(
         &mut self,
         model: &Colbert<B, E>,
-        step: usize,
-        best: &mut Option<(usize, Evaluation)>,
-    ) -> Result<Option<Evaluation>, TrainError> {
-        let Some(Dev { set, metric }) = self.dev else { return Ok(None) };
-        let start = Instant::now();
-        let total = set.collection.len();
-        let (tokenizer, device) = (self.tokenizer, self.device);
+        batch: &Batch,
+        what: &'static str,
+        value: f64,
+    ) -> Result<(), TrainError> {
+        let faulty = FaultyBatch::new(self.training.set, batch, self.training.options.seed, what, value);
+        let (step, queries) = (faulty.step, faulty.queries());
+        let dump = match self.training.folder {
+            Some(folder) if self.state.skipped < MOST_DUMPED => {
+                Some(faulty.write(folder, &named_parameters::<B, _>(model))?)
+            }
+            _ => None,
+        };
+        let skips = self.training.options.on_nonfinite == OnNonFinite::Skip;
+        if !skips || self.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW {
+            let skipped = self.skipped_in_a_row;
+            return Err(TrainError::NonFinite { what, step, value, queries, skipped, dump });
+        }
+        self.skipped_in_a_row += 1;
+        self.state.skipped += 1;
+        self.tell(&Event::Skipped { step, what, queries, count: self.state.skipped, dump });
+        Ok(())
+    }
+
+    fn out_of_patience(&self) -> bool {
+        let patience = self.training.dev.and_then(|dev| dev.options.patience);
+        patience.is_some_and(|patience| self.state.since_best >= patience)
+    }
+
+    fn measure<E: TrainableEncoder<B>>(&mut self, model: &Colbert<B, E>, dev: Dev<'_>) -> Result<Measured, TrainError> {
+        let total = dev.set.collection.len();
+        let (tokenizer, device) = (self.training.tokenizer, self.training.device);
         let mut progress = |done| {
             self.tell(&Event::Evaluating { done, total });
         };
-        let evaluation = evaluate(&model.valid(), tokenizer, set, metric, device, &mut progress)?;
-        let is_best = best.as_ref().is_none_or(|(_, so_far)| evaluation.value(metric) > so_far.value(metric));
-        if is_best {
-            self.write(model, |folder| folder.best())?;
-            *best = Some((step, evaluation.clone()));
+        evaluate(&model.valid(), tokenizer, dev.set, dev.options.metric, device, &mut progress)
+    }
+
+    /// Measures the model on dev data, if there is any, and writes it if it is the best so far.
+    fn judge<E: TrainableEncoder<B>>(&mut self, model: &Colbert<B, E>) -> Result<(), TrainError> {
+        let Some(dev) = self.training.dev else { return Ok(()) };
+        let start = Instant::now();
+        let measured = self.measure(model, dev)?;
+        let (step, metric) = (self.state.step, dev.options.metric);
+        if step == 0 {
+            self.state.baseline = Some(measured.clone());
+        }
+        let keep = dev.options.average_best.max(1);
+        let best = self.state.consider(metric, keep, &measured, || named_parameters::<B, _>(model));
+        if best {
+            self.training.write_as(model, named_parameters::<B, _>(model), RunFolder::best)?;
         }
         let seconds = start.elapsed().as_secs_f64();
-        self.tell(&Event::Evaluated { step, metric, evaluation: evaluation.clone(), best: is_best, seconds });
-        Ok(Some(evaluation))
+        self.tell(&Event::Evaluated { step, metric, evaluation: measured.evaluation, best, seconds });
+        Ok(())
+    }
+
+    /// The best of the models that a run went through.
+    fn best(&self) -> Option<Best> {
+        let best = self.state.best.first()?;
+        Some(Best { step: best.step, made_of: None, measured: best.measured.clone() })
+    }
+
+    /// At the end: measures the models that can be made of others, and takes one in place of the best if it is better.
+    fn choose<E: TrainableEncoder<B>>(
+        &mut self,
+        model: &Colbert<B, E>,
+        start: Option<&NamedTensors>,
+    ) -> Result<(Vec<Candidate>, Option<Best>), TrainError> {
+        let (Some(dev), Some(mut best)) = (self.training.dev, self.best()) else { return Ok((Vec::new(), None)) };
+        let metric = dev.options.metric;
+        let mut tried = Vec::new();
+        for (name, tensors) in self.state.candidates(dev.options.average_best, start) {
+            let mut weights = Weights::new(&name, tensors.clone());
+            let candidate = replace_parameters::<B, _>(model.clone(), &mut weights)?;
+            let measured = self.measure(&candidate, dev)?;
+            let value = |measured: &Measured| measured.evaluation.value(metric);
+            let adopted = metric.is_better(value(&best.measured), value(&measured));
+            let tried_now = Candidate { name: name.clone(), evaluation: measured.evaluation.clone(), adopted };
+            if adopted {
+                self.training.write_as(model, tensors, RunFolder::best)?;
+                best = Best { made_of: Some(name), measured, ..best };
+            }
+            self.tell(&Event::Tried(tried_now.clone()));
+            tried.push(tried_now);
+        }
+        Ok((tried, Some(best)))
     }
 
     fn save<E: TrainableEncoder<B>>(
         &mut self,
         model: &Colbert<B, E>,
         optimizer: &AdamW<B::InnerBackend>,
-        step: usize,
-        best: &Option<(usize, Evaluation)>,
     ) -> Result<(), TrainError> {
-        let Some(folder) = self.folder else { return Ok(()) };
+        let step = self.state.step;
+        if self.abort {
+            return Err(TrainError::Aborted { step });
+        }
+        let Some(folder) = self.training.folder else { return Ok(()) };
         // A checkpoint is put together beside what the step left.
         release_idle_memory();
-        let state = RunState::new(step, best.clone());
-        let path = write_checkpoint(&folder.checkpoints(), model, optimizer, &state)?;
-        prune_checkpoints(&folder.checkpoints(), KEEP_CHECKPOINTS)?;
+        let path = write_checkpoint(&folder.checkpoints(), model, optimizer, &self.state)?;
+        prune_checkpoints(&folder.checkpoints(), step, KEEP_CHECKPOINTS)?;
         self.tell(&Event::Saved { step, path });
         Ok(())
-    }
-
-    fn write<E: TrainableEncoder<B>>(
-        &self,
-        model: &Colbert<B, E>,
-        path: impl Fn(&RunFolder) -> PathBuf,
-    ) -> Result<Option<PathBuf>, TrainError> {
-        let Some(folder) = self.folder else { return Ok(None) };
-        let path = path(folder);
-        let tensors: Vec<_> = named_parameters::<B, _>(model)
-            .into_iter()
-            .map(|(name, tensor)| (model.tensor_name(&name), tensor))
-            .collect();
-        (self.write_model)(&tensors, &path)?;
-        Ok(Some(path))
     }
 }

@@ -31,7 +31,10 @@ fn ranks_as_plain_loops_do() {
     let (model, tokenizer) = tiny(&options(), None);
     let model = model.valid();
     let mut seen = 0;
-    let found = evaluate(&model, &tokenizer, &set, Metric::Mrr(5), &device(), &mut |done| seen = done).unwrap();
+    let measured = evaluate(&model, &tokenizer, &set, Metric::Mrr(5), &device(), &mut |done| seen = done).unwrap();
+    let found = measured.evaluation;
+    let mean = measured.queries.iter().map(|query| query.value.unwrap()).sum::<f64>() / 12.0;
+    assert!((found.value(Metric::Mrr(5)).unwrap() - mean).abs() < 1e-12);
     assert_eq!(seen, set.collection.len());
     assert_eq!((found.queries, found.documents), (12, set.collection.len()));
 

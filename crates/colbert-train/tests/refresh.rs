@@ -9,11 +9,12 @@ use colbert_config::{AutoSteps, TrainOptions, Warmup, resolve};
 use colbert_data::{Bm25Miner, Example, PrepareOptions, RawData, Remining, TrainingSet, prepare};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, PretrainedEncoder};
 use colbert_train::{
-    ColbertObjective, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained, Training,
-    checkpoints, read_checkpoint,
+    Begin, ColbertObjective, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained,
+    Training, checkpoints,
 };
 use tempfile::TempDir;
 
+use crate::run::RESUME;
 use crate::support::{B, Model, device, lines, parameters, tiny, training_set};
 
 /// 30 queries, one triple each, and 4 a batch: epoch 2 begins in step 8 (its batch has 2 examples of epoch 1), epoch 3 in
@@ -85,18 +86,11 @@ struct Ran {
     refreshed: Vec<(usize, usize, bool)>,
 }
 
-fn run(folder: Option<&RunFolder>, refreshes: bool, stop_after: usize, resume: Option<&Path>) -> Ran {
+fn run(folder: Option<&RunFolder>, refreshes: bool, stop_after: usize, begin: Begin) -> Ran {
     let (options, (set, remining)) = (options(), data());
     let plan = resolve(&options, set.examples.len()).unwrap();
     assert_eq!((set.examples.len(), plan.steps), (30, 22));
     let (model, tokenizer) = tiny(&options, options.dropout);
-    let (model, resume) = match resume {
-        None => (model, None),
-        Some(path) => {
-            let (model, optimizer, state) = read_checkpoint(path, model, options.weight_decay, &device()).unwrap();
-            (model, Some((optimizer, state)))
-        }
-    };
     let mut refreshed = Vec::new();
     let mut observer = |event: &Event| {
         if let Event::Refreshed { epoch, step, read, .. } = event {
@@ -113,6 +107,7 @@ fn run(folder: Option<&RunFolder>, refreshes: bool, stop_after: usize, resume: O
         dev: None,
         tokenizer: &tokenizer,
         options: &options,
+        further_options: Default::default(),
         plan: &plan,
         objective: &ColbertObjective::from(&options),
         folder,
@@ -122,7 +117,7 @@ fn run(folder: Option<&RunFolder>, refreshes: bool, stop_after: usize, resume: O
     };
     let refresh =
         if refreshes { Some(&mut by_itself as &mut dyn RefreshExamples<B, PretrainedEncoder<B>>) } else { None };
-    let trained = training.run_refreshed(model, resume, refresh);
+    let trained = training.run_refreshed(model, begin, refresh);
     Ran { trained, asked: by_itself.asked, refreshed }
 }
 
@@ -132,7 +127,7 @@ fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
     let folder = |name: &str| RunFolder::create(&root.path().join(name), false).unwrap();
     let weights = |ran: Ran| parameters(&ran.trained.unwrap().model);
     let whole = folder("whole");
-    let ran = run(Some(&whole), true, usize::MAX, None);
+    let ran = run(Some(&whole), true, usize::MAX, Begin::Anew);
     assert_eq!((ran.asked.clone(), ran.refreshed.clone()), (vec![1, 2], vec![(2, 7, false), (3, 15, false)]));
     let expected = weights(ran);
     let examples = |folder: &RunFolder, epoch: usize| {
@@ -140,16 +135,16 @@ fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
     };
     assert_ne!(examples(&whole, 1), examples(&whole, 2));
     assert_eq!(examples(&whole, 1).lines().count(), 30);
-    assert_eq!(weights(run(None, true, usize::MAX, None)), expected, "without a folder, and once more");
-    assert_ne!(weights(run(None, false, usize::MAX, None)), expected, "the negatives matter");
+    assert_eq!(weights(run(None, true, usize::MAX, Begin::Anew)), expected, "without a folder, and once more");
+    assert_ne!(weights(run(None, false, usize::MAX, Begin::Anew)), expected, "the negatives matter");
 
     // Stopped in the middle of epoch 2, and on the edge of epoch 3.
     for stop_after in [9, 15] {
         let part = folder(&format!("part-{stop_after}"));
-        run(Some(&part), true, stop_after, None).trained.unwrap();
+        run(Some(&part), true, stop_after, Begin::Anew).trained.unwrap();
         let checkpoint = checkpoints(&part.checkpoints()).unwrap().pop().unwrap();
         assert!(checkpoint.ends_with(format!("step-{stop_after:06}")));
-        let ran = run(Some(&part), true, usize::MAX, Some(&checkpoint));
+        let ran = run(Some(&part), true, usize::MAX, RESUME);
         assert_eq!(ran.asked, [2], "epoch 2 is read back");
         assert_eq!(weights(ran), expected, "stopped after step {stop_after}");
         assert_eq!(examples(&part, 2), examples(&whole, 2));
@@ -160,10 +155,9 @@ fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
 fn negatives_that_are_gone_or_damaged_are_told() {
     let root = TempDir::new().unwrap();
     let folder = RunFolder::create(&root.path().join("run"), false).unwrap();
-    run(Some(&folder), true, 9, None).trained.unwrap();
-    let checkpoint = checkpoints(&folder.checkpoints()).unwrap().pop().unwrap();
+    run(Some(&folder), true, 9, Begin::Anew).trained.unwrap();
     let file = folder.path().join("negatives/epoch-0001.jsonl");
-    let message = || run(Some(&folder), true, usize::MAX, Some(&checkpoint)).trained.unwrap_err().to_string();
+    let message = || run(Some(&folder), true, usize::MAX, RESUME).trained.unwrap_err().to_string();
     let good = fs::read_to_string(&file).unwrap();
     fs::write(&file, good.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     assert!(message().contains("epoch 2 give 29 examples, where every epoch must have 30"), "{}", message());
@@ -194,6 +188,7 @@ fn a_refresh_that_breaks_its_contract_ends_the_run() {
         dev: None,
         tokenizer: &tokenizer,
         options: &options,
+        further_options: Default::default(),
         plan: &plan,
         objective: &ColbertObjective::from(&options),
         folder: None,
@@ -201,6 +196,6 @@ fn a_refresh_that_breaks_its_contract_ends_the_run() {
         observers: Vec::new(),
         device: &device(),
     };
-    let error = training.run_refreshed(model, None, Some(&mut TooFew)).unwrap_err().to_string();
+    let error = training.run_refreshed(model, Begin::Anew, Some(&mut TooFew)).unwrap_err().to_string();
     assert!(error.contains("epoch 2 give 0 examples"), "{error}");
 }

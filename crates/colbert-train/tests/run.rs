@@ -1,19 +1,21 @@
 //! Whole runs: what is written, what is chosen, what stops them, and that nothing but the seed matters.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use colbert_config::{AutoSteps, Metric, TrainOptions, Warmup, resolve};
-use colbert_data::{EvaluationSet, TrainingSet};
-use colbert_model::{HostTensor, safetensors_bytes};
+use colbert_config::{AutoSteps, EvaluationOptions, Metric, OnNonFinite, TrainOptions, Warmup, resolve};
+use colbert_data::{Collection, EvaluationSet, Example, Judgements, Queries, TrainingSet};
+use colbert_kernels::Precision;
+use colbert_model::{HostTensor, Weights, replace_parameters, safetensors_bytes};
 use colbert_train::{
-    ColbertObjective, Dev, Event, Flow, Observer, RunFolder, TrainError, Trained, Training, checkpoints,
-    read_checkpoint,
+    Batcher, Begin, ColbertObjective, Dev, Event, FaultyBatch, Flow, GradientPlan, Observer, RunFolder, TrainError,
+    Trained, Training, batch_gradients, checkpoints, gradient_norm,
 };
 use tempfile::TempDir;
 
 use crate::evaluation::dev_set;
-use crate::support::{Model, device, json, lines, parameters, reference_options, tiny, training_set};
+use crate::support::{B, Model, device, json, lines, parameters, reference_options, tiny, training_set};
 
 /// Stands in for the facade's export: the tensors alone.
 fn write_model(tensors: &[(String, HostTensor)], path: &Path) -> Result<(), TrainError> {
@@ -22,7 +24,7 @@ fn write_model(tensors: &[(String, HostTensor)], path: &Path) -> Result<(), Trai
     Ok(())
 }
 
-fn options() -> TrainOptions {
+pub(crate) fn options() -> TrainOptions {
     TrainOptions {
         batch_size: 4,
         dim: 16,
@@ -36,38 +38,37 @@ fn options() -> TrainOptions {
     }
 }
 
-struct Setup {
-    set: TrainingSet,
-    dev: Option<EvaluationSet>,
-    options: TrainOptions,
+pub(crate) struct Setup {
+    pub(crate) set: TrainingSet,
+    pub(crate) dev: Option<EvaluationSet>,
+    pub(crate) evaluation: EvaluationOptions,
+    pub(crate) options: TrainOptions,
 }
 
 impl Setup {
-    fn new(options: TrainOptions) -> Self {
-        Self { set: training_set(&lines("triples.jsonl")[..34]), dev: None, options }
+    pub(crate) fn new(options: TrainOptions) -> Self {
+        Self {
+            set: training_set(&lines("triples.jsonl")[..34]),
+            dev: None,
+            evaluation: EvaluationOptions::default(),
+            options,
+        }
     }
 
-    fn run(
+    pub(crate) fn run(
         &self,
         folder: Option<&RunFolder>,
         observer: &mut dyn Observer,
-        resume: Option<&Path>,
+        begin: Begin,
     ) -> Result<Trained<Model>, TrainError> {
         let plan = resolve(&self.options, self.set.examples.len()).unwrap();
         let (model, tokenizer) = tiny(&self.options, self.options.dropout);
-        let (model, resume) = match resume {
-            None => (model, None),
-            Some(path) => {
-                let (model, optimizer, state) =
-                    read_checkpoint(path, model, self.options.weight_decay, &device()).unwrap();
-                (model, Some((optimizer, state)))
-            }
-        };
         let training = Training {
             set: &self.set,
-            dev: self.dev.as_ref().map(|set| Dev { set, metric: Metric::default() }),
+            dev: self.dev.as_ref().map(|set| Dev { set, options: &self.evaluation }),
             tokenizer: &tokenizer,
             options: &self.options,
+            further_options: BTreeMap::new(),
             plan: &plan,
             objective: &ColbertObjective::from(&self.options),
             folder,
@@ -75,15 +76,17 @@ impl Setup {
             observers: vec![observer],
             device: &device(),
         };
-        training.run(model, resume)
+        training.run(model, begin)
     }
 }
 
-fn ignore(_: &Event) -> Flow {
+pub(crate) const RESUME: Begin = Begin::Resume { accept_changes: false };
+
+pub(crate) fn ignore(_: &Event) -> Flow {
     Flow::Continue
 }
 
-fn run_folder(folder: &TempDir, name: &str) -> RunFolder {
+pub(crate) fn run_folder(folder: &TempDir, name: &str) -> RunFolder {
     RunFolder::create(&folder.path().join(name), false).unwrap()
 }
 
@@ -99,7 +102,7 @@ fn the_loop_follows_the_recorded_trajectory() {
         }
         Flow::Continue
     };
-    let trained = setup.run(None, &mut observer, None).unwrap();
+    let trained = setup.run(None, &mut observer, Begin::Anew).unwrap();
     assert_eq!((trained.steps, losses.len()), (20, 20));
     for (found, expected) in losses.iter().zip(recorded["steps"].as_array().unwrap()) {
         assert!((found.0 - expected["loss"].as_f64().unwrap()).abs() < 1e-4);
@@ -114,33 +117,11 @@ fn the_same_seed_writes_the_same_bytes_and_another_does_not() {
     let folder = TempDir::new().unwrap();
     let bytes = |name: &str, seed| {
         let setup = Setup::new(TrainOptions { seed, ..options() });
-        let trained = setup.run(Some(&run_folder(&folder, name)), &mut ignore, None).unwrap();
+        let trained = setup.run(Some(&run_folder(&folder, name)), &mut ignore, Begin::Anew).unwrap();
         fs::read(trained.best_path.unwrap().join("model.safetensors")).unwrap()
     };
     assert_eq!(bytes("a", 1), bytes("b", 1));
     assert_ne!(bytes("c", 1), bytes("d", 2));
-}
-
-/// Four steps, a checkpoint, four more: the same bits as eight, dropout and order included.
-#[test]
-fn a_resumed_run_ends_with_the_same_bits() {
-    let folder = TempDir::new().unwrap();
-    let setup = Setup::new(TrainOptions { save_every: AutoSteps::Steps(4), ..options() });
-    let straight = setup.run(None, &mut ignore, None).unwrap();
-    assert_eq!(straight.steps, 8);
-    let mut stop = |event: &Event| match event {
-        Event::Step(record) if record.step == 4 => Flow::Stop,
-        _ => Flow::Continue,
-    };
-    let run = run_folder(&folder, "run");
-    let half = setup.run(Some(&run), &mut stop, None).unwrap();
-    assert!(half.stopped && half.steps == 4);
-    let checkpoint = checkpoints(&run.checkpoints()).unwrap().pop().unwrap();
-    let resumed = setup.run(None, &mut ignore, Some(&checkpoint)).unwrap();
-    let (a, b) = (parameters(&straight.model), parameters(&resumed.model));
-    for (name, values) in &a {
-        assert!(values.iter().zip(&b[name]).all(|(x, y)| x.to_bits() == y.to_bits()), "{name} differs");
-    }
 }
 
 #[test]
@@ -151,7 +132,7 @@ fn a_stopped_run_leaves_a_checkpoint_and_a_model() {
         Event::Step(record) if record.step == 5 => Flow::Stop,
         _ => Flow::Continue,
     };
-    let trained = Setup::new(options()).run(Some(&run), &mut stop, None).unwrap();
+    let trained = Setup::new(options()).run(Some(&run), &mut stop, Begin::Anew).unwrap();
     assert!(trained.stopped && trained.steps == 5);
     let newest = checkpoints(&run.checkpoints()).unwrap().pop().unwrap();
     assert!(newest.ends_with("step-000005"), "{}", newest.display());
@@ -169,7 +150,7 @@ fn checkpoints_are_written_every_save_every_steps_and_only_the_newest_kept() {
         }
         Flow::Continue
     };
-    Setup::new(options()).run(Some(&run), &mut observer, None).unwrap();
+    Setup::new(options()).run(Some(&run), &mut observer, Begin::Anew).unwrap();
     assert_eq!(saved, [3, 6, 8]);
     let names: Vec<String> = checkpoints(&run.checkpoints())
         .unwrap()
@@ -194,14 +175,15 @@ fn defect_21_the_best_model_is_the_best_on_held_out_queries() {
         }
         Flow::Continue
     };
-    let trained = setup.run(Some(&run), &mut observer, None).unwrap();
+    let trained = setup.run(Some(&run), &mut observer, Begin::Anew).unwrap();
     assert_eq!(values.iter().map(|v| v.0).collect::<Vec<_>>(), [0, 3, 6, 8]);
     let highest = values.iter().map(|v| v.1).fold(0.0, f64::max);
-    let (step, evaluation) = trained.best.unwrap();
+    let best = trained.best.unwrap();
+    let (step, evaluation) = (best.step, best.measured.evaluation);
     assert_eq!(evaluation.value(Metric::default()), Some(highest));
     assert_eq!(values.iter().find(|v| v.1 == highest).unwrap().0, step);
     assert_ne!(step, 8, "the last model is not the best in this run");
-    assert_eq!(trained.baseline.unwrap().value(Metric::default()), Some(values[0].1));
+    assert_eq!(trained.baseline.unwrap().evaluation.value(Metric::default()), Some(values[0].1));
     let read = |path: std::path::PathBuf| fs::read(path.join("model.safetensors")).unwrap();
     assert_ne!(read(run.best()), read(run.last()));
     let (start, _) = tiny(&setup.options, None);
@@ -214,18 +196,85 @@ fn defect_21_the_best_model_is_the_best_on_held_out_queries() {
     }
 }
 
+/// The dump is computed again, to the same kind of number.
 #[test]
-fn a_loss_that_is_not_finite_stops_the_run_and_names_the_batch() {
+fn a_loss_that_is_not_finite_stops_the_run_and_is_written_so_that_it_can_be_replayed() {
     let mut setup =
         Setup::new(TrainOptions { learning_rate: 1e30, warmup_steps: Warmup::Constant, dropout: None, ..options() });
     setup.options.clip_norm = 0.0;
     let folder = TempDir::new().unwrap();
     let run = run_folder(&folder, "run");
-    let error = setup.run(Some(&run), &mut ignore, None).unwrap_err();
-    let TrainError::NonFinite { step, ref queries, .. } = error else { panic!("{error}") };
+    let error = setup.run(Some(&run), &mut ignore, Begin::Anew).unwrap_err();
+    let message = error.to_string();
+    let TrainError::NonFinite { step, queries, dump, what, .. } = error else { panic!("{message}") };
     assert!((2..=8).contains(&step), "step {step}");
     assert_eq!(queries.split(", ").count(), 4, "{queries}");
     assert!(!run.best().exists() && !run.last().exists());
+
+    let dump = dump.unwrap();
+    assert!(message.contains(dump.to_str().unwrap()), "{message}");
+    let faulty: FaultyBatch = serde_json::from_slice(&fs::read(dump.join("batch.json")).unwrap()).unwrap();
+    assert_eq!((faulty.step, faulty.what.as_str(), faulty.examples.len()), (step, what, 4));
+    let (mut queries, mut collection) = (Queries::new(), Collection::new());
+    let examples = faulty.examples.iter().map(|example| Example {
+        query: queries.add(&example.query).unwrap(),
+        documents: example.documents.iter().map(|text| collection.add(text).unwrap()).collect(),
+        scores: example.scores.clone(),
+    });
+    let examples = examples.collect();
+    let set = TrainingSet { queries, collection, examples, positives: Judgements::new() };
+    let again = TrainOptions { shuffle: false, seed: faulty.seed, ..setup.options.clone() };
+    let plan = resolve(&again, 4).unwrap();
+    let (model, tokenizer) = tiny(&again, None);
+    let mut weights = Weights::read(&dump.join("model.safetensors")).unwrap();
+    let model = replace_parameters::<B, Model>(model, &mut weights).unwrap();
+    let mut batch = Batcher::new(&set, &tokenizer, &plan, &again, false).unwrap().batch(0).unwrap();
+    batch.step = faulty.step - 1;
+    let precision = Precision::F32;
+    let gradients = GradientPlan { accumsteps: 1, cached: false, seed: faulty.seed, precision };
+    let objective = ColbertObjective::from(&again);
+    let (loss, gradients) = batch_gradients(&model, &batch, &objective, gradients, &device());
+    let found = if what == "loss" { loss.total } else { gradient_norm(&model, &gradients) };
+    assert_eq!(found.to_string(), faulty.value);
+}
+
+#[test]
+fn batches_that_are_not_finite_can_be_skipped_but_not_for_ever() {
+    let folder = TempDir::new().unwrap();
+    let mut setup = Setup::new(TrainOptions { on_nonfinite: OnNonFinite::Skip, ..options() });
+    // A teacher score that no softmax survives, in one example.
+    let poison = |setup: &mut Setup, places: &[usize]| {
+        for (place, example) in setup.set.examples.iter_mut().enumerate() {
+            let bad = places.contains(&place);
+            example.scores = Some(vec![if bad { f32::NAN } else { 2.0 }, 1.0]);
+        }
+    };
+    poison(&mut setup, &[5]);
+    let run = run_folder(&folder, "run");
+    let (mut skipped, mut steps) = (Vec::new(), Vec::new());
+    let mut listen = |event: &Event| {
+        match event {
+            Event::Skipped { step, count, dump, .. } => skipped.push((*step, *count, dump.is_some())),
+            Event::Step(record) => {
+                steps.push(record.step);
+                return if steps.len() == 5 { Flow::Stop } else { Flow::Continue };
+            }
+            _ => {}
+        }
+        Flow::Continue
+    };
+    let half = setup.run(Some(&run), &mut listen, Begin::Anew).unwrap();
+    let whole = setup.run(Some(&run), &mut listen, RESUME).unwrap();
+    assert_eq!((skipped.len(), steps.len(), whole.skipped), (1, 7, 1), "{skipped:?} {steps:?}");
+    assert!(half.stopped && skipped[0].2 && !steps.contains(&skipped[0].0));
+    let straight = setup.run(None, &mut ignore, Begin::Anew).unwrap();
+    assert_eq!(parameters(&straight.model), parameters(&whole.model), "AdamW counts updates, not steps");
+
+    setup.options.epochs = 4;
+    poison(&mut setup, &(0..34).collect::<Vec<_>>());
+    let error = setup.run(None, &mut ignore, Begin::Anew).unwrap_err();
+    let TrainError::NonFinite { step, skipped, .. } = error else { panic!("{error}") };
+    assert_eq!((step, skipped), (11, 10));
 }
 
 #[test]
@@ -236,6 +285,7 @@ fn an_occupied_folder_is_refused() {
     run.write_plan(&resolve(&options(), 40).unwrap()).unwrap();
     let error = RunFolder::create(&path, false).unwrap_err();
     assert!(matches!(error, TrainError::RunExists { .. }) && error.to_string().contains("--overwrite"), "{error}");
+    drop(run);
     RunFolder::create(&path, true).unwrap();
     assert!(!path.join("plan.json").exists());
 
@@ -251,12 +301,85 @@ fn an_occupied_folder_is_refused() {
 fn examples_that_do_not_fit_are_named() {
     let mut setup = Setup::new(options());
     setup.set.examples[7].documents.push(0);
-    assert!(matches!(setup.run(None, &mut ignore, None), Err(TrainError::WrongWidth { example: 7, found: 3, .. })));
+    assert!(matches!(
+        setup.run(None, &mut ignore, Begin::Anew),
+        Err(TrainError::WrongWidth { example: 7, found: 3, .. })
+    ));
     let mut setup = Setup::new(options());
     setup.set.examples[2].documents[1] = 1_000_000;
-    let error = setup.run(None, &mut ignore, None).unwrap_err();
+    let error = setup.run(None, &mut ignore, Begin::Anew).unwrap_err();
     assert!(error.to_string().contains("document 1000000"), "{error}");
     let mut setup = Setup::new(options());
     setup.set.examples[3].scores = Some(vec![1.0, 0.5]);
-    assert!(matches!(setup.run(None, &mut ignore, None), Err(TrainError::MixedScores { example: 0, .. })));
+    assert!(matches!(setup.run(None, &mut ignore, Begin::Anew), Err(TrainError::MixedScores { example: 0, .. })));
+}
+
+/// A run with a learning rate that ruins the model ends as soon as its patience is over, and was not stopped.
+#[test]
+fn a_run_out_of_patience_ends_early() {
+    let folder = TempDir::new().unwrap();
+    let run = run_folder(&folder, "run");
+    let mut setup =
+        Setup::new(TrainOptions { learning_rate: 0.3, clip_norm: 0.0, save_every: AutoSteps::Steps(1), ..options() });
+    setup.dev = Some(dev_set(20));
+    setup.evaluation.patience = Some(2);
+    let mut told = None;
+    let mut listen = |event: &Event| {
+        if let Event::OutOfPatience { step, evaluations } = event {
+            told = Some((*step, *evaluations));
+        }
+        Flow::Continue
+    };
+    let trained = setup.run(Some(&run), &mut listen, Begin::Anew).unwrap();
+    let best = trained.best.unwrap();
+    assert_eq!(told, Some((best.step + 2, 2)));
+    assert_eq!((trained.steps, trained.stopped), (best.step + 2, false));
+    assert!(trained.steps < 8);
+    // Nor does it go on when it is taken up again.
+    assert_eq!(setup.run(Some(&run), &mut ignore, RESUME).unwrap().steps, trained.steps);
+}
+
+/// Averages and mixtures are tried at the end; the best model is never worse than any of them, and one that is adopted is
+/// what is in `best/`.
+#[test]
+fn averages_and_mixtures_are_adopted_only_if_they_are_better() {
+    let folder = TempDir::new().unwrap();
+    let mut adopted = 0;
+    for (number, learning_rate) in [1e-3, 1e-2, 3e-2].into_iter().enumerate() {
+        let mut setup = Setup::new(TrainOptions {
+            learning_rate,
+            save_every: AutoSteps::Steps(2),
+            epochs: 2,
+            ema_decay: Some(0.5),
+            dropout: None,
+            ..options()
+        });
+        // Other queries than those that are measured: a model that is trained too far gets worse on them.
+        setup.set = training_set(&lines("triples.jsonl")[30..64]);
+        setup.dev = Some(dev_set(30));
+        setup.evaluation = EvaluationOptions {
+            metric: Metric::Loss,
+            average_best: 3,
+            interpolate: true,
+            ..EvaluationOptions::default()
+        };
+        let run = run_folder(&folder, &number.to_string());
+        let trained = setup.run(Some(&run), &mut ignore, Begin::Anew).unwrap();
+        let best = trained.best.unwrap();
+        let value = best.measured.evaluation.value(Metric::Loss).unwrap();
+        assert!(trained.candidates.len() >= 2, "{:?}", trained.candidates);
+        for candidate in &trained.candidates {
+            assert!(value <= candidate.evaluation.value(Metric::Loss).unwrap(), "{candidate:?}");
+        }
+        let taken: Vec<_> = trained.candidates.iter().filter(|candidate| candidate.adopted).collect();
+        adopted += taken.len();
+        assert_eq!(best.made_of.as_ref(), taken.last().map(|candidate| &candidate.name));
+        // A run that is taken up at its end chooses the same once more.
+        let file = run.best().join("model.safetensors");
+        let bytes = fs::read(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        let again = setup.run(Some(&run), &mut ignore, RESUME).unwrap();
+        assert_eq!((again.candidates, fs::read(&file).unwrap()), (trained.candidates, bytes));
+    }
+    assert!(adopted > 0, "none of the averages was better in any of three runs");
 }

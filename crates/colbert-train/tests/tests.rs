@@ -6,6 +6,7 @@ mod evaluation;
 mod losses;
 mod mining;
 mod refresh;
+mod resume;
 mod run;
 mod support;
 mod trajectories;

@@ -64,7 +64,16 @@ pub fn read_input(options: &Options) -> Result<RawInput, Error> {
     }
     let evaluation = &options.evaluation;
     let mut folders = EvaluationFolders { train, options: &read_options, opened: None };
-    let dev = folders.set(options.data.dev.as_deref(), "dev", &mut announcements)?;
+    let mut dev = folders.set(options.data.dev.as_deref(), "dev", &mut announcements)?;
+    match (options.data.dev_split, dev.is_some()) {
+        (0, _) => {}
+        (_, true) => announcements.push("there are dev queries, so data.dev_split is not used".to_owned()),
+        (count, false) => {
+            let (left, split_off, split) = raw.split_dev(count, evaluation.seed)?;
+            announcements.push(split.to_string());
+            (raw, dev) = (left, Some(split_off));
+        }
+    }
     let dev =
         dev.map(|set| set.with_pool(evaluation.pool_size, evaluation.max_queries, evaluation.seed)).transpose()?;
     let test = folders.set(options.data.test.as_deref(), "test", &mut announcements)?;

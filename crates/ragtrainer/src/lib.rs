@@ -42,6 +42,8 @@ mod memory;
 mod miner;
 mod pretrained;
 mod ranking;
+mod report;
+mod run_record;
 mod session;
 mod text_vectors;
 mod trainer;
@@ -56,7 +58,11 @@ pub use memory::peak_memory;
 pub use miner::miner;
 pub use pretrained::RagPretrainedModel;
 pub use ranking::{EncodedSource, Hit};
-pub use session::{Outcome, Preview, RunData, TestResult, evaluate_directory, preview, train as train_with};
+pub use report::{differing_options, summary, write_comparison, write_report};
+pub use run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
+pub use session::{
+    Outcome, Preview, RunData, TestResult, evaluate_directory, options_of_run, preview, train as train_with,
+};
 pub use text_vectors::TextVectors;
 pub use trainer::RagTrainer;
 

@@ -7,7 +7,7 @@ use colbert_data::{
     DataReport, EvaluationSet, PrepareOptions, PrepareReport, RawData, ReadOptions, ReferenceFiles, Remining,
     ReportOptions, TextAnalysis, TrainingSet, export_reference, import_reference, prepare,
 };
-use colbert_train::{Event, Flow, Observer};
+use colbert_train::{Begin, Event, Flow, Observer};
 
 use crate::data_input::evaluations;
 use crate::error::Error;
@@ -26,6 +26,7 @@ pub struct RagTrainer {
     overwrite: bool,
     inherit_settings: bool,
     evaluation: EvaluationOptions,
+    dev_split: usize,
     documents: Vec<String>,
     prepared: Option<Prepared>,
     dev: Option<EvaluationSet>,
@@ -58,6 +59,7 @@ impl RagTrainer {
             overwrite: false,
             inherit_settings: true,
             evaluation: EvaluationOptions::default(),
+            dev_split: 0,
             documents: Vec::new(),
             prepared: None,
             dev: None,
@@ -106,6 +108,15 @@ impl RagTrainer {
         Ok(self)
     }
 
+    /// Splits so many queries off the data that is prepared next, as dev queries; see [`RawData::split_dev`]. The size of the
+    /// pool and the seed come from `options`.
+    #[must_use]
+    pub fn with_dev_split(mut self, queries: usize, options: EvaluationOptions) -> Self {
+        self.dev_split = queries;
+        self.evaluation = options;
+        self
+    }
+
     /// Queries that are measured before and after training and never choose.
     #[must_use]
     pub fn with_test(mut self, set: EvaluationSet) -> Self {
@@ -130,6 +141,12 @@ impl RagTrainer {
         options: &PrepareOptions,
     ) -> Result<PrepareReport, Error> {
         raw_data.add_documents(self.documents.drain(..))?;
+        if self.dev_split > 0 {
+            let (left, dev, _) = raw_data.split_dev(self.dev_split, self.evaluation.seed)?;
+            raw_data = left;
+            let choice = &self.evaluation;
+            self.dev = Some(dev.with_pool(choice.pool_size, choice.max_queries, choice.seed)?);
+        }
         let report_options = ReportOptions {
             evaluations: evaluations(self.dev.as_ref(), self.test.as_ref()),
             analysis: TextAnalysis::for_language(&self.language_code),
@@ -193,14 +210,41 @@ impl RagTrainer {
     /// # Errors
     /// No data is prepared, options or model cannot be used, or training stopped; what was written before stays.
     pub fn train(&self, options: &TrainOptions) -> Result<Outcome, Error> {
-        self.train_observed(options, &mut |_: &Event| Flow::Continue)
+        self.run(options, Begin::Anew, &mut |_: &Event| Flow::Continue)
     }
 
-    /// The same, telling an observer every event; it may stop the run.
+    /// Goes on with the run in the folder from its newest whole checkpoint, or from the start if it has none. Data and
+    /// options must be those the run was started with, unless `accept_changes` is set. The result equals that of a run
+    /// that was never interrupted, to the last bit (same backend and machine).
+    ///
+    /// # Errors
+    /// As [`RagTrainer::train`]; there is no run in the folder, or it was made with something else, which is named.
+    pub fn resume(&self, options: &TrainOptions, accept_changes: bool) -> Result<Outcome, Error> {
+        self.run(options, Begin::Resume { accept_changes }, &mut |_: &Event| Flow::Continue)
+    }
+
+    /// [`RagTrainer::train`], telling an observer every event; it may stop the run.
     ///
     /// # Errors
     /// As [`RagTrainer::train`].
     pub fn train_observed(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        self.run(options, Begin::Anew, observer)
+    }
+
+    /// [`RagTrainer::resume`], telling an observer every event; it may stop the run.
+    ///
+    /// # Errors
+    /// As [`RagTrainer::resume`].
+    pub fn resume_observed(
+        &self,
+        options: &TrainOptions,
+        accept_changes: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, Error> {
+        self.run(options, Begin::Resume { accept_changes }, observer)
+    }
+
+    fn run(&self, options: &TrainOptions, begin: Begin, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         let prepared = self.known()?;
         let data = RunData {
             set: &prepared.set,
@@ -211,7 +255,7 @@ impl RagTrainer {
             prepared: Some(&prepared.report),
             remining: prepared.remining.as_ref(),
         };
-        session::train(&self.options(options)?, data, observer)
+        session::train(&self.options(options)?, data, begin, observer)
     }
 
     /// The options of a run, with the settings of the model it starts from where `train` has the defaults.

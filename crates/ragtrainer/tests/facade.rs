@@ -2,6 +2,7 @@
 
 use ragtrainer::config::{EvaluationOptions, TrainOptions};
 use ragtrainer::data::{BeirFolder, PrepareOptions, RawData};
+use ragtrainer::train::{Event, Flow};
 use ragtrainer::{Error, RagTrainer};
 
 use crate::support::{beir_folder, folder, pairs, tiny_model};
@@ -80,4 +81,32 @@ fn defect_26_the_facade_inherits_too() {
     assert_eq!(trainer.plan(&small).unwrap().loaded.initialised, Vec::<String>::new(), "dim comes from the projection");
     let error = trainer.with_inherited_settings(false).plan(&small).unwrap_err().to_string();
     assert!(error.contains("set dim = 16"), "{error}");
+}
+
+/// `resume` goes on where an observer stopped the run, and ends with the bytes of a run that was not stopped.
+#[test]
+fn a_stopped_run_is_taken_up_by_the_facade() {
+    let here = folder();
+    let mut stopped = trainer(&here.path().join("a"));
+    stopped.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    let options = TrainOptions { epochs: 3, maxsteps: 6, dropout: Some(0.1), ..options() };
+    let mut stop = |event: &Event| match event {
+        Event::Step(record) if record.step == 4 => Flow::Stop,
+        _ => Flow::Continue,
+    };
+    let half = stopped.train_observed(&options, &mut stop).unwrap();
+    assert_eq!((half.stopped, half.steps), (true, 4));
+    let error = stopped.train(&options).unwrap_err().to_string();
+    assert!(error.contains("--resume"), "{error}");
+    let other = TrainOptions { seed: 1, ..options.clone() };
+    let error = stopped.resume(&other, false).unwrap_err().to_string();
+    assert!(error.contains("train.seed was 12345, is 1"), "{error}");
+    let whole = stopped.resume(&options, false).unwrap();
+    assert_eq!((whole.stopped, whole.steps), (false, 6));
+
+    let mut straight = trainer(&here.path().join("b"));
+    straight.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    let straight = straight.train(&options).unwrap();
+    let bytes = |path: &std::path::Path| std::fs::read(path.join("model.safetensors")).unwrap();
+    assert_eq!(bytes(&whole.best), bytes(&straight.best));
 }

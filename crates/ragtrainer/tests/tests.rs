@@ -3,5 +3,7 @@
 mod bad_input;
 mod command_line;
 mod facade;
+mod report;
 mod support;
+mod survival;
 mod trained;

@@ -48,6 +48,7 @@ const FLAGS: &[Flag] = &[
     flag(DATA, "all-documents", "data.all_documents", "PATH", "Further documents to draw negatives from"),
     flag(DATA, "dev-data", "data.dev", "DIR", "BEIR folder whose dev queries choose the best model"),
     flag(DATA, "test-data", "data.test", "DIR", "BEIR folder whose test queries are measured before and after"),
+    flag(DATA, "dev-split", "data.dev_split", "N", "Split so many queries off as dev queries where there are none [default: 0]"),
     flag(DATA, "positive-label", "data.positive_label", "LABEL", "Label of a positive in labelled pairs [default: 1]"),
     flag(DATA, "negative-label", "data.negative_label", "LABEL", "Label of a negative in labelled pairs [default: 0]"),
     flag(DATA, "skip-bad-rows", "data.skip_bad_rows", "BOOL", "Leave wrong rows out and count them [default: false]"),
@@ -94,10 +95,15 @@ const FLAGS: &[Flag] = &[
     flag(MORE, "ignore-scores", "train.ignore_scores", "BOOL", "Use labels though there are teacher scores [default: false]"),
     flag(MORE, "precision", "train.precision", "NAME", "Factors of matrix products: f32, bf16, or auto: bf16 where it is faster [default: f32]"),
     flag(MORE, "memory-limit", "train.memory_limit", "SIZE", "Cut batches so that training takes at most this, such as 6GB, or auto"),
-    flag(EVALUATION, "metric", "evaluation.metric", "NAME", "ndcg@K, mrr@K, recall@K, success@K [default: ndcg@10]"),
+    flag(MORE, "ema-decay", "train.ema_decay", "X", "Average the weights over the steps with this decay, measured at the end"),
+    flag(MORE, "on-nonfinite", "train.on_nonfinite", "stop|skip", "What to do when a loss or gradient is not finite [default: stop]"),
+    flag(EVALUATION, "metric", "evaluation.metric", "NAME", "ndcg@K, mrr@K, recall@K, success@K, loss [default: ndcg@10]"),
     flag(EVALUATION, "pool-size", "evaluation.pool_size", "N", "Rank dev queries against so many documents [default: all]"),
     flag(EVALUATION, "max-queries", "evaluation.max_queries", "N", "Use so many dev queries [default: all]"),
-    flag(EVALUATION, "evaluation-seed", "evaluation.seed", "N", "Seed of those two choices [default: 5]"),
+    flag(EVALUATION, "evaluation-seed", "evaluation.seed", "N", "Seed of those choices and of --dev-split [default: 5]"),
+    flag(EVALUATION, "patience", "evaluation.patience", "N", "End after so many evaluations in a row without a better one"),
+    flag(EVALUATION, "average-best", "evaluation.average_best", "K", "At the end, measure the mean of the K best models too [default: 0]"),
+    flag(EVALUATION, "interpolate", "evaluation.interpolate", "BOOL", "At the end, measure mixtures of best and start too [default: false]"),
 ];
 
 /// The options of a command line.
@@ -110,19 +116,23 @@ pub(crate) struct OptionFlags {
 impl OptionFlags {
     /// Defaults, then the config files, then the environment, then the flags.
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
-        Ok(self.named_options()?.0)
+        Ok(self.named_options(Layers::new())?.0)
     }
 
     /// The same, with the settings of the model that they start from where no place names them.
     pub(crate) fn inherited_options(&self) -> anyhow::Result<(Options, Inheritance)> {
-        let (mut options, named) = self.named_options()?;
+        self.inherited_options_above(Layers::new())
+    }
+
+    /// The same on top of other options.
+    pub(crate) fn inherited_options_above(&self, layers: Layers) -> anyhow::Result<(Options, Inheritance)> {
+        let (mut options, named) = self.named_options(layers)?;
         let inheritance = inherit(&mut options, &named)?;
         options.validate()?;
         Ok((options, inheritance))
     }
 
-    fn named_options(&self) -> anyhow::Result<(Options, BTreeSet<String>)> {
-        let mut layers = Layers::new();
+    fn named_options(&self, mut layers: Layers) -> anyhow::Result<(Options, BTreeSet<String>)> {
         for path in &self.config {
             layers = layers.file(path)?;
         }

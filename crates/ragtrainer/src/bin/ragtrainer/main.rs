@@ -11,6 +11,7 @@ mod mining;
 mod prepare;
 mod progress;
 mod rerank;
+mod runs;
 mod search;
 mod tables;
 mod train;
@@ -41,6 +42,10 @@ enum Command {
     Prepare(prepare::PrepareCommand),
     /// Measure a model directory on the judged queries of a BEIR folder, beside BM25.
     Evaluate(evaluate::EvaluateCommand),
+    /// List the runs in a folder.
+    Runs(runs::RunsCommand),
+    /// Write the page of a run anew, or compare runs.
+    Report(runs::ReportCommand),
     /// Say what is wrong with training data, before it costs time.
     Check(check::CheckCommand),
     /// Encode texts with a trained model, into a folder to search or a file of vectors.
@@ -56,6 +61,8 @@ fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Prepare(command) => command.run(),
         Command::Evaluate(command) => command.run(),
+        Command::Runs(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Encode(command) => command.run(),
         Command::Rerank(command) => command.run(),

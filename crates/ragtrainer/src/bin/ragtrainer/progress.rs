@@ -47,6 +47,17 @@ impl Progress {
         }
     }
 
+    fn flow(&mut self) -> Flow {
+        if !self.interrupt.requested() {
+            return Flow::Continue;
+        }
+        if !self.told {
+            self.told = true;
+            self.line("stopping after this step; press Ctrl-C again to stop at once");
+        }
+        Flow::Stop
+    }
+
     fn step(&mut self, record: &StepRecord) {
         // A running mean of the step time, so that one slow step does not move the forecast.
         let recent = self.recent.map_or(record.seconds, |mean| 0.8 * mean + 0.2 * record.seconds);
@@ -72,6 +83,18 @@ impl Progress {
 impl Observer for Progress {
     fn observe(&mut self, event: &Event) -> Flow {
         match event {
+            Event::Resumed { step, checkpoint, skipped, changes } => {
+                for damaged in skipped {
+                    self.line(&format!("skipped {}: {}", damaged.path.display(), damaged.reason));
+                }
+                for change in changes {
+                    self.line(&format!("accepted: {change}"));
+                }
+                match checkpoint {
+                    Some(path) => self.line(&format!("going on after step {step}, from {}\n", path.display())),
+                    None => self.line("no whole checkpoint: the run begins anew\n"),
+                }
+            }
             Event::Started { plan, done } => {
                 self.total = plan.steps;
                 self.started = Instant::now();
@@ -104,6 +127,23 @@ impl Observer for Progress {
                 let how = if *read { "read back" } else { "chosen anew" };
                 self.line(&format!("epoch {epoch}: negatives {how}  [{seconds:.1} s]"));
             }
+            Event::Skipped { step, what, queries, dump, .. } => {
+                let at = dump.as_ref().map_or_else(String::new, |path| format!("; written to {}", path.display()));
+                self.line(&format!("skipped step {step}: its {what} is not finite (queries {queries}){at}"));
+            }
+            Event::Spike { step, loss, mean } => {
+                self.line(&format!("step {step}: loss {loss:.4} is far above the {mean:.4} of the steps before"));
+            }
+            Event::Tried(candidate) => {
+                let Some((metric, value)) = candidate.evaluation.metrics.first() else { return self.flow() };
+                let mark = if candidate.adopted { "  (adopted: better than the best)" } else { "" };
+                self.line(&format!("{}: dev {metric} {value:.4}{mark}", candidate.name));
+            }
+            Event::OutOfPatience { step, evaluations } => {
+                self.line(&format!(
+                    "ending after step {step}: the last {evaluations} evaluations did not beat the best"
+                ));
+            }
             Event::Finished { .. } => {
                 if let Some(bar) = self.steps.take() {
                     bar.finish_and_clear();
@@ -111,14 +151,7 @@ impl Observer for Progress {
             }
             _ => {}
         }
-        if !self.interrupt.requested() {
-            return Flow::Continue;
-        }
-        if !self.told {
-            self.told = true;
-            self.line("stopping after this step; press Ctrl-C again to stop at once");
-        }
-        Flow::Stop
+        self.flow()
     }
 }
 

@@ -1,11 +1,13 @@
 //! `ragtrainer train`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ragtrainer::config::{Bytes, Options};
-use ragtrainer::{Outcome, RunData, preview, train_with};
+use ragtrainer::config::{Bytes, Layers, Options};
+use ragtrainer::train::Begin;
+use ragtrainer::{Inheritance, Outcome, RunData, options_of_run, preview, train_with};
 
 use crate::data::{load, print_findings};
 use crate::flags::OptionFlags;
@@ -16,20 +18,28 @@ use crate::tables::evaluation_table;
 /// Read data, add negatives, and train a model.
 ///
 /// Prints what the data is like and what is going to happen, then trains. The best model by the dev metric is written to
-/// OUTPUT/best, the last one to OUTPUT/last. Ctrl-C ends the run after the current step, with a checkpoint and both models
-/// written; a second Ctrl-C ends it at once.
+/// OUTPUT/best, the last one to OUTPUT/last. Ctrl-C and SIGTERM end the run after the current step, with a checkpoint and
+/// both models written and exit code 130; a second one ends it at once. --resume goes on with such a run, or with one that
+/// was killed; the result is the same to the last bit.
 #[derive(Debug, Args)]
 pub(crate) struct TrainCommand {
     /// Print the data summary and the plan, and stop before anything is written.
     #[arg(long)]
     dry_run: bool,
+    /// Go on with the run in this folder from its newest whole checkpoint, with the options it was started with. Options
+    /// given besides count too, but a change that matters is refused without --accept-changes.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["output", "overwrite"])]
+    resume: Option<PathBuf>,
+    /// With --resume: go on though options or data are others than before; what is different is said.
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
     #[command(flatten)]
     flags: OptionFlags,
 }
 
 impl TrainCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let (options, inheritance) = self.flags.inherited_options()?;
+        let (options, inheritance, begin) = self.options()?;
         let start = Instant::now();
         let data = load(&options)?;
         print_findings(&data.report);
@@ -53,19 +63,39 @@ impl TrainCommand {
             prepared: Some(&data.prepared),
             remining: data.remining.as_ref(),
         };
-        let outcome = train_with(&options, run, &mut progress)?;
+        let outcome = train_with(&options, run, begin, &mut progress)?;
         print_outcome(&outcome, &options);
         Ok(if outcome.stopped { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    }
+
+    fn options(&self) -> anyhow::Result<(Options, Inheritance, Begin)> {
+        let Some(folder) = &self.resume else {
+            let (options, inheritance) = self.flags.inherited_options()?;
+            return Ok((options, inheritance, Begin::Anew));
+        };
+        let layers = Layers::new().file(options_of_run(folder)?)?;
+        let (mut options, inheritance) = self.flags.inherited_options_above(layers)?;
+        // The folder may have been moved since.
+        options.output = folder.clone();
+        Ok((options, inheritance, Begin::Resume { accept_changes: self.accept_changes }))
     }
 }
 
 fn print_outcome(outcome: &Outcome, options: &Options) {
     println!();
     if outcome.stopped {
-        println!("stopped after {} steps", outcome.steps);
+        println!(
+            "stopped after {} steps; go on with: ragtrainer train --resume {}",
+            outcome.steps,
+            options.output.display()
+        );
+    }
+    if outcome.skipped > 0 {
+        println!("{} steps were skipped: their loss or gradient was not finite", outcome.skipped);
     }
     if let Some([before, after]) = &outcome.dev {
         let best = match outcome.best_step {
+            _ if outcome.best_made_of.is_some() => "best model (averaged)".to_owned(),
             Some(step) if step > 0 => format!("best model (step {step})"),
             _ => "best model (the start)".to_owned(),
         };
@@ -76,15 +106,26 @@ fn print_outcome(outcome: &Outcome, options: &Options) {
         println!("{}\n", evaluation_table("test", &rows));
     }
     match outcome.best_step {
-        Some(0) => println!(
+        Some(0) if outcome.best_made_of.is_none() => println!(
             "No checkpoint beat the start on dev {}: the best model is the one that training started from. \
              Try another learning_rate than {:e}, more steps, or harder negatives.",
             outcome.metric, options.train.learning_rate
         ),
-        Some(_) => {}
+        Some(_) => {
+            if let Some(parts) = &outcome.best_made_of {
+                println!("The best model is the {parts}.");
+            }
+            if let Some(comparison) = &outcome.dev_comparison {
+                println!("{}", comparison.verdict("dev", outcome.metric));
+            }
+        }
         None => println!("There were no dev queries, so the best model is simply the last one."),
     }
     let memory = outcome.peak_memory.map_or_else(String::new, |bytes| format!("; peak memory {}", Bytes(bytes)));
+    if let Some(comparison) = outcome.test.as_ref().and_then(|test| test.comparison.as_ref()) {
+        println!("{}", comparison.verdict("test", outcome.metric));
+    }
     println!("training took {}{memory}", clock(Duration::from_secs_f64(outcome.training_seconds)));
+    println!("report: {}", options.output.join("report.html").display());
     println!("best model: {}", outcome.best.display());
 }

@@ -1,0 +1,216 @@
+//! Taking a run up again: from which checkpoint, and with which options and data.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use colbert_config::{AutoSteps, TrainOptions};
+use colbert_train::{Begin, Event, Flow, RunFolder, TrainError, checkpoints, newest_checkpoint};
+use tempfile::TempDir;
+
+use crate::evaluation::dev_set;
+use crate::run::{RESUME, Setup, ignore, options, run_folder};
+use crate::support::parameters;
+
+/// A run with dev queries that was stopped after 6 of 8 steps, with checkpoints after 3 and 6. The checkpoint after 6 has a
+/// best model of an earlier step.
+fn stopped(folder: &TempDir) -> (Setup, RunFolder) {
+    let mut setup = Setup::new(options());
+    setup.dev = Some(dev_set(20));
+    let run = run_folder(folder, "run");
+    let mut stop = |event: &Event| match event {
+        Event::Step(record) if record.step == 6 => Flow::Stop,
+        _ => Flow::Continue,
+    };
+    setup.run(Some(&run), &mut stop, Begin::Anew).unwrap();
+    assert_eq!(checkpoints(&run.checkpoints()).unwrap().len(), 2);
+    (setup, run)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Four steps, a checkpoint, four more: the same bits as eight, dropout and order included.
+#[test]
+fn a_resumed_run_ends_with_the_same_bits() {
+    let folder = TempDir::new().unwrap();
+    let setup = Setup::new(TrainOptions { save_every: AutoSteps::Steps(4), ..options() });
+    let straight = setup.run(None, &mut ignore, Begin::Anew).unwrap();
+    assert_eq!(straight.steps, 8);
+    let mut stop = |event: &Event| match event {
+        Event::Step(record) if record.step == 4 => Flow::Stop,
+        _ => Flow::Continue,
+    };
+    let run = run_folder(&folder, "run");
+    let half = setup.run(Some(&run), &mut stop, Begin::Anew).unwrap();
+    assert!(half.stopped && half.steps == 4);
+    let resumed = setup.run(Some(&run), &mut ignore, RESUME).unwrap();
+    let (a, b) = (parameters(&straight.model), parameters(&resumed.model));
+    for (name, values) in &a {
+        assert!(values.iter().zip(&b[name]).all(|(x, y)| x.to_bits() == y.to_bits()), "{name} differs");
+    }
+}
+
+/// The choice of the best model, too, is that of a run that was never stopped, and so is its record.
+#[test]
+fn a_resumed_run_chooses_the_same_model_and_has_the_same_record() {
+    let folder = TempDir::new().unwrap();
+    let (setup, run) = stopped(&folder);
+    // As if the process had been killed: later lines, a torn one, and a best model of a later step than the checkpoint.
+    fs::remove_dir_all(run.checkpoints().join("step-000006")).unwrap();
+    fs::write(run.best().join("model.safetensors"), "of a later step").unwrap();
+    let mut evaluations = Vec::new();
+    let mut record = |event: &Event| {
+        if let Event::Evaluated { step, evaluation, best, .. } = event {
+            evaluations.push((*step, evaluation.clone(), *best));
+        }
+        Flow::Continue
+    };
+    let resumed = setup.run(Some(&run), &mut record, RESUME).unwrap();
+    let mut expected = Vec::new();
+    let mut record = |event: &Event| {
+        if let Event::Evaluated { step, evaluation, best, .. } = event {
+            expected.push((*step, evaluation.clone(), *best));
+        }
+        Flow::Continue
+    };
+    let other = run_folder(&folder, "other");
+    let straight = setup.run(Some(&other), &mut record, Begin::Anew).unwrap();
+    assert_eq!(evaluations, expected[2..], "the evaluations after steps 6 and 8");
+    assert_eq!((resumed.best, resumed.baseline), (straight.best, straight.baseline));
+    let read = |path: PathBuf| fs::read(path.join("model.safetensors")).unwrap();
+    assert_eq!(read(run.best()), read(other.best()));
+    assert_eq!(read(run.last()), read(other.last()));
+}
+
+/// Every file of the newest checkpoint: cut short, emptied, gone, and with one bit flipped in many places.
+#[test]
+fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
+    let folder = TempDir::new().unwrap();
+    let (setup, run) = stopped(&folder);
+    let (older, newest) = (run.checkpoints().join("step-000003"), run.checkpoints().join("step-000006"));
+    assert_eq!(newest_checkpoint(&run.checkpoints()).unwrap(), (Some(newest.clone()), Vec::new()));
+    let all = files(&newest);
+    assert!(all.iter().any(|file| file.to_string_lossy().contains("best-")), "{all:?}");
+    for file in &all {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let whole = fs::read(file).unwrap();
+        let mut damaged = vec![Vec::new(), whole[..1].to_vec(), whole[..whole.len() - 1].to_vec()];
+        let places = if whole.len() < 20_000 { whole.len() } else { 40 };
+        for i in 0..places {
+            let mut flipped = whole.clone();
+            flipped[i * whole.len() / places] ^= 1 << (i % 8);
+            damaged.push(flipped);
+        }
+        damaged.push([&whole[..], b"more"].concat());
+        for (case, bytes) in damaged.iter().enumerate() {
+            fs::write(file, bytes).unwrap();
+            let (found, skipped) = newest_checkpoint(&run.checkpoints()).unwrap();
+            // A flipped bit in the white space of the manifest may leave it as it was; then nothing is damaged.
+            if found.as_ref() == Some(&newest) && name == "manifest.json" {
+                let value = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+                assert_eq!(value(bytes), value(&whole), "{name}, case {case}");
+                continue;
+            }
+            assert_eq!(found.as_ref(), Some(&older), "{name}, case {case}");
+            assert_eq!(skipped.len(), 1);
+            assert!(skipped[0].path == newest && !skipped[0].reason.is_empty());
+        }
+        fs::remove_file(file).unwrap();
+        let (found, skipped) = newest_checkpoint(&run.checkpoints()).unwrap();
+        assert_eq!(found.as_ref(), Some(&older), "{name} is gone");
+        assert!(skipped[0].reason.contains(name), "{}", skipped[0].reason);
+        fs::write(file, whole).unwrap();
+    }
+
+    // And the run goes on from there, says so, and ends as if nothing had happened.
+    fs::write(&all[0], "x").unwrap();
+    let mut resumed_at = None;
+    let mut listen = |event: &Event| {
+        if let Event::Resumed { step, skipped, .. } = event {
+            resumed_at = Some((*step, skipped.len()));
+        }
+        Flow::Continue
+    };
+    let resumed = setup.run(Some(&run), &mut listen, RESUME).unwrap();
+    assert_eq!(resumed_at, Some((3, 1)));
+    let straight = setup.run(None, &mut ignore, Begin::Anew).unwrap();
+    assert_eq!(parameters(&resumed.model), parameters(&straight.model));
+    assert_eq!(newest_checkpoint(&run.checkpoints()).unwrap().1, []);
+}
+
+#[test]
+fn without_a_whole_checkpoint_the_run_begins_anew() {
+    let folder = TempDir::new().unwrap();
+    let (setup, run) = stopped(&folder);
+    for checkpoint in checkpoints(&run.checkpoints()).unwrap() {
+        fs::remove_file(checkpoint.join("manifest.json")).unwrap();
+    }
+    let mut steps = Vec::new();
+    let mut listen = |event: &Event| {
+        match event {
+            Event::Resumed { step, checkpoint, skipped, .. } => {
+                assert_eq!((*step, checkpoint, skipped.len()), (0, &None, 2));
+            }
+            Event::Step(record) => steps.push(record.step),
+            _ => {}
+        }
+        Flow::Continue
+    };
+    setup.run(Some(&run), &mut listen, RESUME).unwrap();
+    assert_eq!(steps, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn a_checkpoint_of_other_options_or_data_is_refused_by_name() {
+    let folder = TempDir::new().unwrap();
+    let (mut setup, run) = stopped(&folder);
+    let refused = |setup: &Setup| match setup.run(Some(&run), &mut ignore, RESUME) {
+        Err(TrainError::Changed { changes, .. }) => changes,
+        other => panic!("{:?}", other.map(|trained| trained.steps)),
+    };
+    setup.options.learning_rate = 2e-3;
+    assert_eq!(refused(&setup), "train.learning_rate was 0.001, is 0.002");
+    setup.options.learning_rate = 1e-3;
+    setup.set.examples.swap(0, 1);
+    let changes = refused(&setup);
+    assert!(changes.starts_with("training data was 34 examples of "), "{changes}");
+    setup.set.examples.swap(0, 1);
+    setup.dev = Some(dev_set(19));
+    assert!(refused(&setup).starts_with("dev data was 20 queries"));
+    setup.dev = Some(dev_set(20));
+
+    setup.options.maxsteps = 5;
+    let begin = Begin::Resume { accept_changes: true };
+    let error = setup.run(Some(&run), &mut ignore, begin).unwrap_err().to_string();
+    assert!(error.contains("after 6 steps, but the run has only 5"), "{error}");
+    setup.options.maxsteps = 7;
+    let mut accepted = Vec::new();
+    let mut listen = |event: &Event| {
+        if let Event::Resumed { changes, .. } = event {
+            accepted.extend(changes.iter().map(ToString::to_string));
+        }
+        Flow::Continue
+    };
+    assert_eq!(setup.run(Some(&run), &mut listen, begin).unwrap().steps, 7);
+    assert_eq!(accepted, ["train.maxsteps was 500000, is 7"]);
+    // The next checkpoint is tied to what was accepted.
+    assert_eq!(setup.run(Some(&run), &mut ignore, RESUME).unwrap().steps, 7);
+}
+
+#[test]
+fn two_cannot_be_at_work_in_one_folder() {
+    let folder = TempDir::new().unwrap();
+    let (_setup, run) = stopped(&folder);
+    run.write("plan.json", b"{}").unwrap();
+    for second in [RunFolder::open(run.path()), RunFolder::create(run.path(), true)] {
+        assert!(matches!(second, Err(TrainError::RunInUse { .. })), "{second:?}");
+    }
+    assert!(run.best().exists(), "an overwrite that is refused removes nothing");
+    let path = run.path().to_owned();
+    drop(run);
+    RunFolder::open(&path).unwrap();
+    assert!(matches!(RunFolder::open(folder.path()), Err(TrainError::NoRun { .. })));
+}

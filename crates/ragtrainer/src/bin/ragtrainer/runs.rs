@@ -1,0 +1,88 @@
+//! `ragtrainer runs` and `ragtrainer report`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ragtrainer::{RunRecord, differing_options, runs_in, summary, write_comparison, write_report};
+
+const HEADINGS: [&str; 9] =
+    ["run", "state", "steps", "metric", "start", "best", "at step", "test before", "test after"];
+
+/// List the runs in a folder: how far they are, and how good before and after.
+#[derive(Debug, Args)]
+pub(crate) struct RunsCommand {
+    /// Folder with the folders of runs.
+    #[arg(value_name = "FOLDER", default_value = "runs")]
+    folder: PathBuf,
+}
+
+impl RunsCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let runs = runs_in(&self.folder)?;
+        if runs.is_empty() {
+            println!("no runs in {}", self.folder.display());
+        } else {
+            println!(
+                "{}",
+                columns(
+                    &HEADINGS.map(str::to_owned),
+                    &runs.iter().map(|run| summary(run).to_vec()).collect::<Vec<_>>()
+                )
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Write the page of a run anew, or compare several runs.
+///
+/// Of one run, RUN/report.html is written from what is in the folder. Several are printed side by side, with the options in
+/// which they differ; --html writes that as a page with curves.
+#[derive(Debug, Args)]
+pub(crate) struct ReportCommand {
+    /// Folders of runs.
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// Write the comparison as one self-contained HTML page.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl ReportCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let mut runs = Vec::new();
+        for path in &self.runs {
+            runs.push(RunRecord::read(path)?);
+        }
+        println!(
+            "{}",
+            columns(&HEADINGS.map(str::to_owned), &runs.iter().map(|run| summary(run).to_vec()).collect::<Vec<_>>())
+        );
+        if let [only] = self.runs.as_slice() {
+            println!("report: {}", write_report(only)?.display());
+        } else {
+            let rows: Vec<Vec<String>> =
+                differing_options(&runs).into_iter().map(|(name, values)| [vec![name], values].concat()).collect();
+            let headings = std::iter::once("option".to_owned()).chain(runs.iter().map(|run| summary(run)[0].clone()));
+            println!("\n{}", columns(&headings.collect::<Vec<_>>(), &rows));
+        }
+        if let Some(path) = &self.html {
+            write_comparison(&runs, path)?;
+            println!("report: {}", path.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Cells under headings, each column as wide as its widest cell.
+fn columns(headings: &[String], rows: &[Vec<String>]) -> String {
+    let all = || std::iter::once(headings).chain(rows.iter().map(Vec::as_slice));
+    let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let line = |row: &[String]| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    all().map(line).collect::<Vec<_>>().join("\n")
+}
