@@ -62,12 +62,12 @@ fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// Killed with SIGKILL at random moments, taken up again each time. RAGTRAINER_TEST_KILLS says how often (default 5);
+/// Killed with SIGKILL at random moments, taken up again each time. SURVIVAL_TEST_KILLS says how often (default 5);
 /// with many, the run is started anew whenever it has come to its end.
 #[test]
 #[expect(clippy::print_stderr, reason = "what was hit is worth knowing")]
 fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
-    let kills: usize = std::env::var("RAGTRAINER_TEST_KILLS").map_or(5, |text| text.parse().unwrap());
+    let kills: usize = std::env::var("SURVIVAL_TEST_KILLS").map_or(5, |text| text.parse().unwrap());
     let here = folder();
     let data = beir_folder(here.path());
     let fresh = train_arguments(&data, &LONG);
