@@ -49,7 +49,7 @@ fn main() -> anyhow::Result<()> {
     let tokenizer = pretrained.tokenizer(&settings)?;
     let (model, _) = pretrained.model::<Autodiff<Flex>>(&settings, None, options.seed, &device)?;
     let metric = Metric::Ndcg(10);
-    let before = evaluate(&model.valid(), &tokenizer, &pool, metric, &device, &mut |_| ())?;
+    let before = evaluate(&model.valid(), &tokenizer, &pool, metric, &device, &mut |_| Flow::Continue)?;
     let mut print_steps = |event: &Event| {
         if let Event::Step(record) = event {
             println!("step {} loss {:.4} {:.1} s", record.step, record.loss, record.seconds);
@@ -70,7 +70,7 @@ fn main() -> anyhow::Result<()> {
         device: &device,
     };
     let trained = training.run(model, Begin::Anew)?;
-    let after = evaluate(&trained.model.valid(), &tokenizer, &pool, metric, &device, &mut |_| ())?;
+    let after = evaluate(&trained.model.valid(), &tokenizer, &pool, metric, &device, &mut |_| Flow::Continue)?;
     for (when, measured) in [("before", before), ("after", after)] {
         let value = |metric| measured.evaluation.value(metric).unwrap_or(f64::NAN);
         println!("seed {seed} {when}: ndcg@10 {:.4} mrr@10 {:.4}", value(metric), value(Metric::Mrr(10)));

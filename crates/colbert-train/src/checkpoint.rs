@@ -48,6 +48,8 @@ pub struct RunState {
     pub baseline: Option<Measured>,
     /// Models that may still be chosen, the best first. Empty without dev data.
     pub best: Vec<Contender>,
+    /// Step of the last evaluation; a run that is taken up where one was due and interrupted makes up for it.
+    pub evaluated: Option<usize>,
     /// Evaluations since the best of them.
     pub since_best: usize,
     /// Steps that were left out, as their loss or gradient was not finite.

@@ -154,6 +154,9 @@ pub enum TrainError {
         /// Steps of the plan.
         steps: usize,
     },
+    /// An evaluation was ended before it was done.
+    #[error("the evaluation was interrupted")]
+    Interrupted,
     /// An observer could not go on.
     #[error("an observer ended the run at step {step}; the newest checkpoint stays")]
     Aborted {

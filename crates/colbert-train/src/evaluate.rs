@@ -7,6 +7,7 @@ use colbert_model::{Colbert, ColbertTokenizer, Encoder, maxsim};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+use crate::observer::Flow;
 
 pub use metrics::metric_value;
 
@@ -123,17 +124,17 @@ impl Measured {
     }
 }
 
-/// Measures a model on a set. `progress` is told how many documents are done.
+/// Measures a model on a set. `progress` is told how many documents are done, and may end it.
 ///
 /// # Errors
-/// A text that the tokenizer refuses, or a set without relevant documents.
+/// A text that the tokenizer refuses, a set without relevant documents, or [`TrainError::Interrupted`].
 pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     model: &Colbert<B, E>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
     chosen: Metric,
     device: &B::Device,
-    progress: &mut dyn FnMut(usize),
+    progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Measured, TrainError> {
     let scores = score(model, tokenizer, set, device, progress)?;
     let rankings: Vec<Vec<u32>> = scores.iter().map(|row| ranked(row)).collect();
@@ -150,7 +151,7 @@ fn score<B: KernelBackend, E: Encoder<B>>(
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
     device: &B::Device,
-    progress: &mut dyn FnMut(usize),
+    progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Vec<Vec<f32>>, TrainError> {
     let texts: Vec<&str> = set.queries.iter().collect();
     if texts.is_empty() || set.collection.is_empty() {
@@ -168,7 +169,9 @@ fn score<B: KernelBackend, E: Encoder<B>>(
             scores[query][done..done + block.len()].copy_from_slice(row);
         }
         done += block.len();
-        progress(done);
+        if progress(done) != Flow::Continue {
+            return Err(TrainError::Interrupted);
+        }
     }
     Ok(scores)
 }

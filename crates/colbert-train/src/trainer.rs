@@ -176,9 +176,9 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
             Begin::Resume { accept_changes } => self.resume(model, identity, accept_changes)?,
         };
         let first = state.step;
-        let mut run = Run { training: self, state, stop: false, abort: false, skipped_in_a_row: 0 };
+        let mut run = Run { training: self, state, stop: false, abort: false, interrupted: false, skipped_in_a_row: 0 };
         run.tell(&Event::Started { plan: plan.clone(), done: first });
-        if first == 0 {
+        if run.owes_evaluation() {
             run.judge(&model)?;
         }
 
@@ -264,7 +264,7 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
                         memory: memory::resident_bytes(),
                     }));
                 }
-                let due = step.is_multiple_of(plan.save_every) || step == plan.steps;
+                let due = run.is_due();
                 if due {
                     run.judge(&model)?;
                     if run.out_of_patience() {
@@ -283,16 +283,17 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         if run.abort {
             return Err(TrainError::Aborted { step });
         }
-        let stopped = step < plan.steps && !run.out_of_patience();
+        let stopped = (step < plan.steps && !run.out_of_patience()) || run.owes_evaluation();
         if saved_at != Some(step) && step > first {
             run.save(&model, &optimizer)?;
         }
         let last_path = run.training.write_as(&model, named_parameters::<B, _>(&model), RunFolder::last)?;
         let best_path = match (run.training.dev, run.training.folder) {
-            (Some(_), Some(folder)) => Some(folder.best()),
+            (Some(_), Some(folder)) if !run.state.best.is_empty() => Some(folder.best()),
             _ => run.training.write_as(&model, named_parameters::<B, _>(&model), RunFolder::best)?,
         };
         let (candidates, best) = if stopped { (Vec::new(), run.best()) } else { run.choose(&model, start.as_ref())? };
+        let stopped = stopped || run.interrupted;
         run.tell(&Event::Finished { step, stopped });
         let RunState { baseline, training_seconds, skipped, .. } = run.state;
         let steps = step;
@@ -371,6 +372,7 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         let otherwise = |change: &Change| ["dev data", "evaluation.metric"].contains(&change.what.as_str());
         if self.dev.is_none() || changes.iter().any(otherwise) {
             (state.best, state.baseline, state.since_best) = (Vec::new(), None, 0);
+            state.evaluated = None;
         }
         if self.options.ema_decay.is_none() {
             state.average = Vec::new();
@@ -411,6 +413,8 @@ struct Run<'a, B: KernelAutodiffBackend> {
     /// Whether an observer wants the run to end, and whether at once.
     stop: bool,
     abort: bool,
+    /// Whether an evaluation at the end was.
+    interrupted: bool,
     skipped_in_a_row: usize,
 }
 
@@ -474,6 +478,16 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         Ok(())
     }
 
+    /// Whether a checkpoint and an evaluation belong after the steps that are done; the start has an evaluation.
+    fn is_due(&self) -> bool {
+        let (step, plan) = (self.state.step, self.training.plan);
+        step.is_multiple_of(plan.save_every) || step == plan.steps
+    }
+
+    fn owes_evaluation(&self) -> bool {
+        self.training.dev.is_some() && self.is_due() && self.state.evaluated != Some(self.state.step)
+    }
+
     fn out_of_patience(&self) -> bool {
         let patience = self.training.dev.and_then(|dev| dev.options.patience);
         patience.is_some_and(|patience| self.state.since_best >= patience)
@@ -484,16 +498,22 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         let (tokenizer, device) = (self.training.tokenizer, self.training.device);
         let mut progress = |done| {
             self.tell(&Event::Evaluating { done, total });
+            if self.stop { Flow::Stop } else { Flow::Continue }
         };
         evaluate(&model.valid(), tokenizer, dev.set, dev.options.metric, device, &mut progress)
     }
 
-    /// Measures the model on dev data, if there is any, and writes it if it is the best so far.
+    /// Measures the model on dev data, if there is any, and writes it if it is the best so far. If the run is to end
+    /// meanwhile, the evaluation is left to the run that takes this one up.
     fn judge<E: TrainableEncoder<B>>(&mut self, model: &Colbert<B, E>) -> Result<(), TrainError> {
         let Some(dev) = self.training.dev else { return Ok(()) };
         let start = Instant::now();
-        let measured = self.measure(model, dev)?;
+        let measured = match self.measure(model, dev) {
+            Err(TrainError::Interrupted) => return Ok(()),
+            measured => measured?,
+        };
         let (step, metric) = (self.state.step, dev.options.metric);
+        self.state.evaluated = Some(step);
         if step == 0 {
             self.state.baseline = Some(measured.clone());
         }
@@ -525,7 +545,13 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         for (name, tensors) in self.state.candidates(dev.options.average_best, start) {
             let mut weights = Weights::new(&name, tensors.clone());
             let candidate = replace_parameters::<B, _>(model.clone(), &mut weights)?;
-            let measured = self.measure(&candidate, dev)?;
+            let measured = match self.measure(&candidate, dev) {
+                Err(TrainError::Interrupted) => {
+                    self.interrupted = true;
+                    break;
+                }
+                measured => measured?,
+            };
             let value = |measured: &Measured| measured.evaluation.value(metric);
             let adopted = metric.is_better(value(&best.measured), value(&measured));
             let tried_now = Candidate { name: name.clone(), evaluation: measured.evaluation.clone(), adopted };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::AutodiffModule;
 use colbert_config::{Metric, TrainOptions};
 use colbert_data::{Collection, EvaluationSet, Judgements, Queries};
-use colbert_train::{TrainError, evaluate, metric_value};
+use colbert_train::{Flow, TrainError, evaluate, metric_value};
 
 use crate::support::{device, lines, tiny, training_set};
 
@@ -31,7 +31,11 @@ fn ranks_as_plain_loops_do() {
     let (model, tokenizer) = tiny(&options(), None);
     let model = model.valid();
     let mut seen = 0;
-    let measured = evaluate(&model, &tokenizer, &set, Metric::Mrr(5), &device(), &mut |done| seen = done).unwrap();
+    let measured = evaluate(&model, &tokenizer, &set, Metric::Mrr(5), &device(), &mut |done| {
+        seen = done;
+        Flow::Continue
+    })
+    .unwrap();
     let found = measured.evaluation;
     let mean = measured.queries.iter().map(|query| query.value.unwrap()).sum::<f64>() / 12.0;
     assert!((found.value(Metric::Mrr(5)).unwrap() - mean).abs() < 1e-12);
@@ -64,8 +68,9 @@ fn a_set_without_relevant_documents_is_an_error() {
     let (model, tokenizer) = tiny(&options(), None);
     let mut set = dev_set(2);
     set.judgements = Judgements::new();
-    let run =
-        |set: &EvaluationSet| evaluate(&model.valid(), &tokenizer, set, Metric::default(), &device(), &mut |_| ());
+    let run = |set: &EvaluationSet| {
+        evaluate(&model.valid(), &tokenizer, set, Metric::default(), &device(), &mut |_| Flow::Continue)
+    };
     assert!(matches!(run(&set), Err(TrainError::NothingToEvaluate)));
     set.collection = Arc::new(Collection::new());
     assert!(matches!(run(&set), Err(TrainError::NothingToEvaluate)));

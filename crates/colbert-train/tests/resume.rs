@@ -214,3 +214,52 @@ fn two_cannot_be_at_work_in_one_folder() {
     RunFolder::open(&path).unwrap();
     assert!(matches!(RunFolder::open(folder.path()), Err(TrainError::NoRun { .. })));
 }
+
+/// An evaluation that is broken off is made up for: the first one, one in between, and the last.
+#[test]
+fn a_run_that_is_stopped_in_an_evaluation_makes_up_for_it() {
+    let folder = TempDir::new().unwrap();
+    let mut setup = Setup::new(options());
+    setup.dev = Some(dev_set(20));
+    let evaluations = |seen: &mut Vec<(usize, Option<f64>)>, event: &Event| {
+        if let Event::Evaluated { step, evaluation, metric, .. } = event {
+            seen.push((*step, evaluation.value(*metric)));
+        }
+    };
+    let straight_folder = run_folder(&folder, "straight");
+    let mut expected = Vec::new();
+    let mut listen = |event: &Event| {
+        evaluations(&mut expected, event);
+        Flow::Continue
+    };
+    let straight = setup.run(Some(&straight_folder), &mut listen, Begin::Anew).unwrap();
+    assert_eq!(expected.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [0, 3, 6, 8]);
+    let file = |run: &RunFolder| fs::read(run.best().join("model.safetensors")).unwrap();
+    for breaks_off_after in [0, 3, 8] {
+        let run = run_folder(&folder, &breaks_off_after.to_string());
+        let (mut seen, mut steps) = (Vec::new(), 0);
+        let mut stop = |event: &Event| {
+            evaluations(&mut seen, event);
+            match event {
+                Event::Step(record) => steps = record.step,
+                Event::Evaluating { .. } if steps == breaks_off_after => return Flow::Stop,
+                _ => {}
+            }
+            Flow::Continue
+        };
+        let stopped = setup.run(Some(&run), &mut stop, Begin::Anew).unwrap();
+        assert_eq!((stopped.stopped, stopped.steps), (true, breaks_off_after));
+        assert!(run.best().join("model.safetensors").exists());
+        let mut listen = |event: &Event| {
+            evaluations(&mut seen, event);
+            Flow::Continue
+        };
+        let resumed = setup.run(Some(&run), &mut listen, RESUME).unwrap();
+        assert_eq!(seen, expected, "broken off after step {breaks_off_after}");
+        assert_eq!(
+            (resumed.stopped, resumed.best, resumed.baseline),
+            (false, straight.best.clone(), straight.baseline.clone())
+        );
+        assert_eq!(file(&run), file(&straight_folder));
+    }
+}

@@ -346,23 +346,27 @@ impl Job for TrainJob<'_> {
         tensorboard.finish()?;
         let trained = trained?;
 
-        let test = match data.test {
-            Some(set) if !trained.stopped => {
-                let mut measure = |pretrained: &Pretrained| {
-                    let train = &options.train;
-                    let (model, _) = pretrained.model::<B::InnerBackend>(&start.settings, None, train.seed, device)?;
-                    evaluate_with(&model, &start.tokenizer, set, metric, device, observer)
-                };
-                let best = measure(&Pretrained::read(&folder.best())?)?;
-                let start = measure(&start.pretrained)?;
-                Some(TestResult {
-                    bm25: bm25(set, metric, data.language_code)?,
-                    comparison: compare(&start, &best, options),
-                    start: start.evaluation,
-                    best: best.evaluation,
-                })
-            }
-            _ => None,
+        let mut on_test = |set: &EvaluationSet| -> Result<TestResult, Error> {
+            let mut measure = |pretrained: &Pretrained| {
+                let train = &options.train;
+                let (model, _) = pretrained.model::<B::InnerBackend>(&start.settings, None, train.seed, device)?;
+                evaluate_with(&model, &start.tokenizer, set, metric, device, observer)
+            };
+            let best = measure(&Pretrained::read(&folder.best())?)?;
+            let start = measure(&start.pretrained)?;
+            Ok(TestResult {
+                bm25: bm25(set, metric, data.language_code)?,
+                comparison: compare(&start, &best, options),
+                start: start.evaluation,
+                best: best.evaluation,
+            })
+        };
+        let (test, stopped) = match data.test {
+            Some(set) if !trained.stopped => match on_test(set) {
+                Err(Error::Train(TrainError::Interrupted)) => (None, true),
+                measured => (Some(measured?), false),
+            },
+            _ => (None, trained.stopped),
         };
         let (best_step, best_made_of) = trained.best.as_ref().map(|best| (best.step, best.made_of.clone())).unzip();
         let dev = trained.baseline.zip(trained.best).map(|(before, best)| [before, best.measured]);
@@ -374,7 +378,7 @@ impl Job for TrainJob<'_> {
             best: folder.best(),
             last: folder.last(),
             steps: trained.steps,
-            stopped: trained.stopped,
+            stopped,
             metric,
             best_step,
             best_made_of: best_made_of.flatten(),
@@ -470,9 +474,7 @@ fn evaluate_with<B: KernelBackend>(
     observer: &mut dyn Observer,
 ) -> Result<Measured, Error> {
     let total = set.collection.len();
-    let mut progress = |done| {
-        observer.observe(&Event::Evaluating { done, total });
-    };
+    let mut progress = |done| observer.observe(&Event::Evaluating { done, total });
     Ok(evaluate(model, tokenizer, set, metric, device, &mut progress)?)
 }
 

@@ -119,6 +119,7 @@ fn print_outcome(outcome: &Outcome, options: &Options) {
                 println!("{}", comparison.verdict("dev", outcome.metric));
             }
         }
+        None if outcome.stopped => {}
         None => println!("There were no dev queries, so the best model is simply the last one."),
     }
     let memory = outcome.peak_memory.map_or_else(String::new, |bytes| format!("; peak memory {}", Bytes(bytes)));
