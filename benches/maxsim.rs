@@ -1,11 +1,10 @@
 //! MaxSim of a batch of queries against a batch of documents: scores alone, and with the gradient of both sides.
 
-use burn::module::AutodiffModule;
 use burn::tensor::backend::Backend;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ragtrainer::Job;
 use ragtrainer::model::kernels::KernelAutodiffBackend;
-use ragtrainer::model::{TokenSequence, maxsim};
+use ragtrainer::model::{Embeddings, TokenSequence, maxsim};
 use ragtrainer_benches::{
     DOCUMENT_WORDS, QUERY_WORDS, Size, TextGenerator, backend, describe, group, measure, quick, settings, tokenizer,
     untrained,
@@ -25,9 +24,11 @@ impl Job for MaxSim<'_> {
         let document_texts = tokenizer.documents(&generator.texts(documents, DOCUMENT_WORDS));
         let document_texts = document_texts.expect("texts of known words");
         // Which encoder the vectors are from does not matter; lengths and dim do.
-        let model = untrained::<B>(Size::Tiny, settings.dim, false, device);
-        let queries = model.encode(&query_texts, device).detached();
-        let documents = model.encode(&document_texts, device).detached();
+        let model = untrained::<B::InnerBackend>(Size::Tiny, settings.dim, false, device);
+        let (plain_queries, plain_documents) =
+            (model.encode(&query_texts, device), model.encode(&document_texts, device));
+        let queries = Embeddings::<B>::leaf(plain_queries.clone());
+        let documents = Embeddings::<B>::leaf(plain_documents.clone());
 
         let tokens = |texts: &[TokenSequence]| texts.iter().map(TokenSequence::len).sum::<usize>();
         let (query_tokens, document_tokens) = (tokens(&query_texts), tokens(&document_texts));
@@ -41,9 +42,6 @@ impl Job for MaxSim<'_> {
 
         let units = [("scores", queries.len() * documents.len()), ("token pairs", query_tokens * document_tokens)];
         let mut group = group(self.0, "maxsim");
-        let plain = model.valid();
-        let (plain_queries, plain_documents) =
-            (plain.encode(&query_texts, device), plain.encode(&document_texts, device));
         measure(&mut group, "forward", &units, || {
             std::hint::black_box(maxsim(&plain_queries, &plain_documents));
             B::InnerBackend::sync(device).expect("the device answers");

@@ -330,6 +330,23 @@ mod tests {
         }
     }
 
+    /// A factor in bfloat16 is off by up to 1/512, and what the composed product gives is rounded to bfloat16 too; sums of 40
+    /// products of numbers below 1.
+    const BF16_ERROR: f64 = 0.1;
+
+    #[test]
+    fn composed_products_in_bfloat16_are_float32_up_to_rounding() {
+        let (input, weight) = (matrix(&random(70 * 40, 1), 40), matrix(&random(50 * 40, 2), 40));
+        let bias = line(50, 3);
+        let product = |precision| {
+            let composed = linear::composed::<Flex>(input.clone(), weight.clone(), Some(bias.clone()), precision);
+            flat(&composed)
+        };
+        let (half, single) = (product(Precision::Bf16), product(F32));
+        close(&half, &wide(&single), BF16_ERROR, "composed in bfloat16");
+        assert_eq!(half != single, Level::detect().has_bf16(), "rounded where the processor has bfloat16");
+    }
+
     #[test]
     fn normalisations_dropout_and_embeddings_are_what_composed_ones_are() {
         for (tokens, size) in [(1, 2), (67, 50)] {

@@ -50,9 +50,9 @@ impl<B: Backend> Embeddings<B> {
 }
 
 impl<B: AutodiffBackend> Embeddings<B> {
-    /// The same numbers without their history, as a leaf whose gradient can be asked for.
-    pub fn detached(&self) -> Self {
-        Self { vectors: Tensor::from_inner(self.vectors.clone().inner()).require_grad(), texts: self.texts.clone() }
+    /// Embeddings of the backend inside, without a history, as a leaf whose gradient can be asked for.
+    pub fn leaf(inner: Embeddings<B::InnerBackend>) -> Self {
+        Self { vectors: Tensor::from_inner(inner.vectors).require_grad(), texts: inner.texts }
     }
 }
 

@@ -128,8 +128,7 @@ fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     let plain = model.valid();
     let leaves = |pieces: &[&[TokenSequence]], first: usize| -> Vec<Embeddings<B>> {
         let encode = |(i, piece): (usize, &&[TokenSequence])| {
-            let Embeddings { vectors, texts } = plain.encode_with(piece, options.child((first + i) as u64), device);
-            Embeddings { vectors: Tensor::from_inner(vectors).require_grad(), texts }
+            Embeddings::leaf(plain.encode_with(piece, options.child((first + i) as u64), device))
         };
         pieces.iter().enumerate().map(encode).collect()
     };

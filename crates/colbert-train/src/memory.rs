@@ -1,9 +1,24 @@
-//! How much memory this process has.
+//! How much memory there is and this process has, in bytes; nothing where the system does not say (it does on Linux).
 
-/// Bytes of memory that this process has now; none where the system does not say (it does on Linux).
-pub(crate) fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// What this process has now.
+pub fn resident_memory() -> Option<u64> {
+    read("/proc/self/status", "VmRSS:")
+}
+
+/// The most that this process had at once.
+pub fn peak_memory() -> Option<u64> {
+    read("/proc/self/status", "VmHWM:")
+}
+
+/// What the system could give to a new program.
+pub fn available_memory() -> Option<u64> {
+    read("/proc/meminfo", "MemAvailable:")
+}
+
+/// A line of kibibytes in a file that Linux makes up.
+fn read(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
@@ -12,9 +27,10 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn grows_by_what_is_taken() {
-        let before = super::resident_bytes().unwrap();
+        let before = super::resident_memory().unwrap();
         let block = vec![1u8; 64 << 20];
-        let after = super::resident_bytes().unwrap();
+        let after = super::resident_memory().unwrap();
         assert!(block.iter().map(|byte| u64::from(*byte)).sum::<u64>() == 64 << 20 && after >= before + (48 << 20));
+        assert!(super::peak_memory().unwrap() >= after && super::available_memory().unwrap() > 0);
     }
 }

@@ -37,14 +37,17 @@ mod data_input;
 mod document_folder;
 mod encoded_documents;
 mod error;
+mod evaluation;
 mod inherit;
 mod memory;
 mod miner;
+mod outcome;
 mod pretrained;
 mod ranking;
 mod report;
 mod run_record;
 mod session;
+mod start;
 mod text_vectors;
 mod trainer;
 
@@ -53,16 +56,15 @@ pub use data_input::{LoadedData, RawInput, load, prepare_options, read_input};
 pub use document_folder::DocumentFolder;
 pub use encoded_documents::EncodedDocuments;
 pub use error::Error;
+pub use evaluation::evaluate_directory;
 pub use inherit::{Inheritance, InheritedSetting, inherit};
-pub use memory::peak_memory;
 pub use miner::miner;
+pub use outcome::{Outcome, TestResult};
 pub use pretrained::RagPretrainedModel;
 pub use ranking::{EncodedSource, Hit};
 pub use report::{differing_options, summary, write_comparison, write_report};
 pub use run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
-pub use session::{
-    Outcome, Preview, RunData, TestResult, evaluate_directory, options_of_run, preview, train as train_with,
-};
+pub use session::{Preview, RunData, options_of_run, preview, train as train_with};
 pub use text_vectors::TextVectors;
 pub use trainer::RagTrainer;
 

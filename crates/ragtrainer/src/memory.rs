@@ -2,6 +2,7 @@
 
 use colbert_config::{IbScope, MemoryLimit, TrainOptions};
 use colbert_model::TrainingMemory;
+use colbert_train::available_memory;
 
 use crate::error::Error;
 
@@ -27,7 +28,7 @@ pub(crate) fn within_limit(options: &TrainOptions, need: TrainingMemory) -> Resu
     let limit = match options.memory_limit {
         None => return Ok((options.clone(), asked)),
         Some(MemoryLimit::Bytes(bytes)) => bytes,
-        Some(MemoryLimit::Auto) => (available()? as f64 * SHARE) as u64,
+        Some(MemoryLimit::Auto) => (available_memory().ok_or(Error::NoMemoryReading)? as f64 * SHARE) as u64,
     };
     let fits = (options.accumsteps..=options.batch_size)
         .filter(|accumsteps| options.batch_size.is_multiple_of(*accumsteps))
@@ -40,23 +41,6 @@ pub(crate) fn within_limit(options: &TrainOptions, need: TrainingMemory) -> Resu
         Some(accumsteps) => Ok((with(accumsteps), bytes(accumsteps))),
         None => Err(Error::LimitTooLow { limit, least: bytes(options.batch_size) }),
     }
-}
-
-/// Bytes that the system could give to a new program.
-fn available() -> Result<u64, Error> {
-    status("/proc/meminfo", "MemAvailable:").ok_or(Error::NoMemoryReading)
-}
-
-/// Most bytes of memory that this process had at once, where the system counts them.
-pub fn peak_memory() -> Option<u64> {
-    status("/proc/self/status", "VmHWM:")
-}
-
-/// A line of kilobytes in a file that Linux makes up.
-fn status(path: &str, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 #[cfg(test)]
@@ -97,12 +81,5 @@ mod tests {
         let micro = TrainOptions { ib_scope: IbScope::MicroBatch, ..options(PROGRAM + 500_000) };
         let error = within_limit(&micro, NEED).unwrap_err().to_string();
         assert!(error.contains("accumsteps = 4"), "{error}");
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn memory_is_read() {
-        assert!(available().unwrap() > 1_000_000);
-        assert!(peak_memory().unwrap() > 1_000_000);
     }
 }

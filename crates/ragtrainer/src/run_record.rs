@@ -5,12 +5,22 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use colbert_config::{Metric, Options, Plan};
-use colbert_train::{Evaluation, RunFolder, TrainError};
+use colbert_data::EvaluationSet;
+use colbert_train::{Evaluation, Measured, RunFolder, TrainError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::session::Outcome;
+use crate::outcome::Outcome;
+
+/// Queries shown that gained most, and as many that lost most.
+const SHOWN_QUERIES: usize = 10;
+
+/// Relevant documents shown of each.
+const SHOWN_RELEVANT: usize = 2;
+
+/// Characters shown of a document.
+const CLIPPED: usize = 400;
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +102,46 @@ pub struct QueryChanges {
     pub gained: Vec<QueryChange>,
     /// Those that lost most.
     pub lost: Vec<QueryChange>,
+}
+
+impl QueryChanges {
+    /// Of two measurements on the same queries.
+    pub(crate) fn between(set: &EvaluationSet, before: &Measured, after: &Measured, metric: Metric) -> Self {
+        let clipped = |pid: u32| {
+            let text = set.collection.text(pid);
+            let end = text.char_indices().nth(CLIPPED).map_or(text.len(), |(end, _)| end);
+            format!("{}{}", &text[..end], if end < text.len() { " ..." } else { "" })
+        };
+        let mut changes = Self::default();
+        let mut all: Vec<(f64, QueryChange)> = Vec::new();
+        for (old, new) in before.queries.iter().zip(&after.queries) {
+            let (Some(was), Some(is)) = (old.value, new.value) else { continue };
+            let gain = metric.gain(was, is);
+            match gain {
+                gain if gain > 0.0 => changes.better += 1,
+                gain if gain < 0.0 => changes.worse += 1,
+                _ => changes.same += 1,
+            }
+            let first = |ranking: &[u32]| ranking.first().map_or_else(String::new, |&pid| clipped(pid));
+            let change = QueryChange {
+                query: set.queries.text(old.qid).to_owned(),
+                before: was,
+                after: is,
+                rank_before: old.rank,
+                rank_after: new.rank,
+                relevant: set.judgements.positives(old.qid).take(SHOWN_RELEVANT).map(clipped).collect(),
+                first_before: first(&old.first),
+                first_after: first(&new.first),
+            };
+            all.push((gain, change));
+        }
+        all.sort_by(|one, other| other.0.total_cmp(&one.0));
+        let lost = all.iter().rev().take(SHOWN_QUERIES).filter(|(gain, _)| *gain < 0.0);
+        changes.lost = lost.map(|(_, change)| change.clone()).collect();
+        let gained = all.into_iter().take(SHOWN_QUERIES).filter(|(gain, _)| *gain > 0.0);
+        changes.gained = gained.map(|(_, change)| change).collect();
+        changes
+    }
 }
 
 /// Everything that is known of a run.

@@ -4,39 +4,24 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use colbert_config::{ArtifactMetadata, EvaluationOptions, Metric, Options, Plan, Precision, TrainOptions, resolve};
-use colbert_data::{Bm25Index, DataReport, EvaluationSet, PrepareReport, Remining, TextAnalysis, TrainingSet};
-use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
-use colbert_model::{
-    Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, PretrainedEncoder,
-    TrainingMemory, export,
-};
+use colbert_config::{Options, Plan, Precision};
+use colbert_data::{DataReport, EvaluationSet, PrepareReport, Remining, TrainingSet};
+use colbert_kernels::KernelAutodiffBackend;
+use colbert_model::{LoadReport, Pretrained, PretrainedEncoder};
 use colbert_train::{
-    Begin, Candidate, ColbertObjective, Comparison, Dev, Evaluation, Event, Measured, Observer, RefreshExamples,
-    RunFolder, TensorboardLog, TrainError, Training, evaluate,
+    Begin, ColbertObjective, Comparison, Dev, Measured, Observer, RefreshExamples, RunFolder, TensorboardLog,
+    TrainError, Training, peak_memory,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backend::{Backend, Job};
-use crate::card::model_card;
 use crate::error::Error;
-use crate::memory::{peak_memory, within_limit};
+use crate::evaluation::{bm25, evaluate_with};
 use crate::miner::Refresher;
+use crate::outcome::{Outcome, TestResult};
 use crate::report::{ReportWriter, write_report};
-use crate::run_record::{QueryChange, QueryChanges};
-
-/// Ranking depth of the BM25 comparison: enough for every metric that is reported.
-const BM25_DEPTH: usize = 100;
-
-/// Queries shown that gained most, and as many that lost most.
-const SHOWN_QUERIES: usize = 10;
-
-/// Relevant documents shown of each.
-const SHOWN_RELEVANT: usize = 2;
-
-/// Characters shown of a document.
-const CLIPPED: usize = 400;
+use crate::run_record::QueryChanges;
+use crate::start::{ModelWriter, Start};
 
 /// What a run is made of besides its options.
 #[derive(Debug, Clone, Copy)]
@@ -55,54 +40,6 @@ pub struct RunData<'a> {
     pub prepared: Option<&'a PrepareReport>,
     /// What negatives are chosen anew from at the start of every epoch but the first.
     pub remining: Option<&'a Remining>,
-}
-
-/// What came out of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Directory of the best model, in the layout that other late-interaction stacks read (docs/interop.md).
-    pub best: PathBuf,
-    /// Directory of the last model.
-    pub last: PathBuf,
-    /// Steps done.
-    pub steps: usize,
-    /// Whether the run was stopped before its last step.
-    pub stopped: bool,
-    /// Metric that chose the best model.
-    pub metric: Metric,
-    /// Steps after which the model was best; 0 means that no checkpoint beat the start. None without dev queries: then
-    /// the best model is the last.
-    pub best_step: Option<usize>,
-    /// What the best model is made of, if it is an average or a mixture.
-    pub best_made_of: Option<String>,
-    /// Dev queries: before training, and the best model.
-    pub dev: Option<[Evaluation; 2]>,
-    /// Whether the best model beats the start on dev queries. Chosen as the best of several on the same queries, it looks
-    /// better there than it is.
-    pub dev_comparison: Option<Comparison>,
-    /// Averages and mixtures that were measured at the end.
-    pub candidates: Vec<Candidate>,
-    /// Test queries. None without them, and where the run was stopped.
-    pub test: Option<TestResult>,
-    /// Steps that were left out, as their loss or gradient was not finite (`train.on_nonfinite`).
-    pub skipped: usize,
-    /// Time spent in training steps, in seconds, of all the processes that had a part in the run.
-    pub training_seconds: f64,
-    /// Most bytes of memory that the process had at once, where the system counts them.
-    pub peak_memory: Option<u64>,
-}
-
-/// Three systems on the same test queries and documents.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TestResult {
-    /// BM25 (k1 1.2, b 0.75).
-    pub bm25: Evaluation,
-    /// The model before training.
-    pub start: Evaluation,
-    /// The best model.
-    pub best: Evaluation,
-    /// Whether the best model beats the start; these queries had no part in the choice.
-    pub comparison: Option<Comparison>,
 }
 
 /// What is known before the first step.
@@ -214,80 +151,6 @@ fn tied(options: &Options) -> BTreeMap<String, Value> {
     tied
 }
 
-/// Measures the model in a directory, with the lengths and masks it declares, beside BM25 on the same queries.
-///
-/// A directory that is no ColBERT yet gets a random projection; the load report says so.
-///
-/// # Errors
-/// A directory that cannot be read, or a set without relevant documents.
-pub fn evaluate_directory(
-    directory: &Path,
-    set: &EvaluationSet,
-    options: &EvaluationOptions,
-    backend: &str,
-    observer: &mut dyn Observer,
-) -> Result<(LoadReport, [Evaluation; 2]), Error> {
-    let pretrained = Pretrained::read(directory)?;
-    let settings = pretrained.declared_settings().unwrap_or_default();
-    let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
-    let (loaded, own) = Backend::from_name(backend)?.run(job)?;
-    Ok((loaded, [bm25(set, options.metric, "en")?, own.evaluation]))
-}
-
-/// BM25 on a set.
-fn bm25(set: &EvaluationSet, metric: Metric, language_code: &str) -> Result<Evaluation, Error> {
-    let index = Bm25Index::new(&set.collection, &TextAnalysis::for_language(language_code))?;
-    let rankings = index.rank(&set.queries, BM25_DEPTH)?;
-    let pids: Vec<Vec<u32>> = rankings.into_iter().map(|row| row.into_iter().map(|hit| hit.pid).collect()).collect();
-    Ok(Measured::of_rankings(set, &pids, metric)?.evaluation)
-}
-
-/// The directory that training starts from.
-struct Start {
-    pretrained: Pretrained,
-    settings: ColbertSettings,
-    tokenizer: ColbertTokenizer,
-}
-
-impl Start {
-    fn read(options: &Options) -> Result<Self, Error> {
-        if options.pretrained_model_name.is_empty() {
-            let hint = "name the folder of a BERT encoder with --pretrained-model-name, or in the config file";
-            return Err(Error::NotSet { option: "pretrained_model_name", hint });
-        }
-        let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
-        let settings = pretrained.settings(&options.train);
-        let tokenizer = pretrained.tokenizer(&settings)?;
-        Ok(Self { pretrained, settings, tokenizer })
-    }
-
-    /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
-    fn plan(&self, options: &Options, backend: Backend, set: &TrainingSet) -> Result<Plan, Error> {
-        let precision = match options.train.precision {
-            Precision::Auto | Precision::Bf16 if backend.has_bf16() => Precision::Bf16,
-            _ => Precision::F32,
-        };
-        let train = TrainOptions { precision, ..options.train.clone() };
-        if backend != Backend::Flex {
-            return match train.memory_limit {
-                Some(_) => Err(Error::LimitOfDevice { backend }),
-                None => Ok(resolve(&train, set.examples.len())?),
-            };
-        }
-        let (train, bytes) = within_limit(&train, TrainingMemory::of(&self.pretrained.config, train.dim))?;
-        Ok(Plan { memory: Some(bytes), ..resolve(&train, set.examples.len())? })
-    }
-
-    fn model<B: KernelAutodiffBackend>(
-        &self,
-        options: &Options,
-        device: &B::Device,
-    ) -> Result<(Colbert<B, PretrainedEncoder<B>>, LoadReport), Error> {
-        let train = &options.train;
-        Ok(self.pretrained.model::<B>(&self.settings, train.dropout, train.seed, device)?)
-    }
-}
-
 struct TrainJob<'a> {
     options: &'a Options,
     data: RunData<'a>,
@@ -370,10 +233,8 @@ impl Job for TrainJob<'_> {
         };
         let (best_step, best_made_of) = trained.best.as_ref().map(|best| (best.step, best.made_of.clone())).unzip();
         let dev = trained.baseline.zip(trained.best).map(|(before, best)| [before, best.measured]);
-        let changes = data
-            .dev
-            .zip(dev.as_ref())
-            .map(|(set, [before, after])| query_changes(set, before, after, options.evaluation.metric));
+        let changes =
+            data.dev.zip(dev.as_ref()).map(|(set, [before, after])| QueryChanges::between(set, before, after, metric));
         let outcome = Outcome {
             best: folder.best(),
             last: folder.last(),
@@ -406,106 +267,6 @@ impl Job for TrainJob<'_> {
 /// Whether one model is better than another on the same queries.
 fn compare(before: &Measured, after: &Measured, options: &Options) -> Option<Comparison> {
     Comparison::of_gains(&after.gains(before, options.evaluation.metric), options.evaluation.seed)
-}
-
-/// The queries that gained and lost most.
-fn query_changes(set: &EvaluationSet, before: &Measured, after: &Measured, metric: Metric) -> QueryChanges {
-    let clipped = |pid: u32| {
-        let text = set.collection.text(pid);
-        let end = text.char_indices().nth(CLIPPED).map_or(text.len(), |(end, _)| end);
-        format!("{}{}", &text[..end], if end < text.len() { " ..." } else { "" })
-    };
-    let mut changes = QueryChanges::default();
-    let mut all: Vec<(f64, QueryChange)> = Vec::new();
-    for (old, new) in before.queries.iter().zip(&after.queries) {
-        let (Some(was), Some(is)) = (old.value, new.value) else { continue };
-        let gain = metric.gain(was, is);
-        match gain {
-            gain if gain > 0.0 => changes.better += 1,
-            gain if gain < 0.0 => changes.worse += 1,
-            _ => changes.same += 1,
-        }
-        let first = |ranking: &[u32]| ranking.first().map_or_else(String::new, |&pid| clipped(pid));
-        let change = QueryChange {
-            query: set.queries.text(old.qid).to_owned(),
-            before: was,
-            after: is,
-            rank_before: old.rank,
-            rank_after: new.rank,
-            relevant: set.judgements.positives(old.qid).take(SHOWN_RELEVANT).map(clipped).collect(),
-            first_before: first(&old.first),
-            first_after: first(&new.first),
-        };
-        all.push((gain, change));
-    }
-    all.sort_by(|one, other| other.0.total_cmp(&one.0));
-    let lost = all.iter().rev().take(SHOWN_QUERIES).filter(|(gain, _)| *gain < 0.0);
-    changes.lost = lost.map(|(_, change)| change.clone()).collect();
-    let gained = all.into_iter().take(SHOWN_QUERIES).filter(|(gain, _)| *gain > 0.0);
-    changes.gained = gained.map(|(_, change)| change).collect();
-    changes
-}
-
-struct EvaluateJob<'a> {
-    pretrained: &'a Pretrained,
-    settings: &'a ColbertSettings,
-    set: &'a EvaluationSet,
-    metric: Metric,
-    observer: &'a mut dyn Observer,
-}
-
-impl Job for EvaluateJob<'_> {
-    type Output = Result<(LoadReport, Measured), Error>;
-
-    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let tokenizer = self.pretrained.tokenizer(self.settings)?;
-        let (model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
-        Ok((loaded, evaluate_with(&model, &tokenizer, self.set, self.metric, device, self.observer)?))
-    }
-}
-
-/// Evaluates, telling the observer how far it is.
-fn evaluate_with<B: KernelBackend>(
-    model: &Colbert<B, PretrainedEncoder<B>>,
-    tokenizer: &ColbertTokenizer,
-    set: &EvaluationSet,
-    metric: Metric,
-    device: &B::Device,
-    observer: &mut dyn Observer,
-) -> Result<Measured, Error> {
-    let total = set.collection.len();
-    let mut progress = |done| observer.observe(&Event::Evaluating { done, total });
-    Ok(evaluate(model, tokenizer, set, metric, device, &mut progress)?)
-}
-
-/// Writes model directories during a run.
-struct ModelWriter<'a> {
-    options: &'a Options,
-    start: &'a Start,
-    plan: &'a Plan,
-}
-
-impl ModelWriter<'_> {
-    fn write<B: KernelBackend>(
-        &self,
-        tensors: &[(String, HostTensor)],
-        path: &Path,
-        device: &B::Device,
-    ) -> Result<(), TrainError> {
-        let parent = Path::new(&self.options.pretrained_model_name);
-        // A published directory names what it was made from, not where that lay on this machine.
-        let base = parent.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let settings = &self.start.settings;
-        let metadata = ArtifactMetadata {
-            query_token_id: settings.query_token_id.clone(),
-            doc_token_id: settings.doc_token_id.clone(),
-            ..ArtifactMetadata::from_training(&self.options.train, self.plan, &base)
-        };
-        let card = [("README.md", model_card(self.options, self.plan, &base))];
-        let directory =
-            Export { tensors, settings, files: &self.start.pretrained.files, metadata: &metadata, extra: &card };
-        Ok(export::<B>(&directory, path, true, device)?)
-    }
 }
 
 /// `data_report.json` and `data_report.html`, `prepared.json`, and the gist of them in words as `data.txt`.

@@ -13,7 +13,8 @@ use crate::data_input::evaluations;
 use crate::error::Error;
 use crate::inherit::{inherit, set_by_caller};
 use crate::miner::miner;
-use crate::session::{self, Outcome, Preview, RunData};
+use crate::outcome::Outcome;
+use crate::session::{self, Preview, RunData};
 
 /// Prepares data and trains a ColBERT from it. See the crate's example.
 #[derive(Debug, Clone)]

@@ -1,0 +1,75 @@
+//! A model and BM25 on the same queries and documents.
+
+use std::path::Path;
+
+use colbert_config::{EvaluationOptions, Metric};
+use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis};
+use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
+use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, LoadReport, Pretrained, PretrainedEncoder};
+use colbert_train::{Evaluation, Event, Measured, Observer, evaluate};
+
+use crate::backend::{Backend, Job};
+use crate::error::Error;
+
+/// Ranking depth of the BM25 comparison: enough for every metric that is reported.
+const BM25_DEPTH: usize = 100;
+
+/// Measures the model in a directory, with the lengths and masks it declares, beside BM25 on the same queries.
+///
+/// A directory that is no ColBERT yet gets a random projection; the load report says so.
+///
+/// # Errors
+/// A directory that cannot be read, or a set without relevant documents.
+pub fn evaluate_directory(
+    directory: &Path,
+    set: &EvaluationSet,
+    options: &EvaluationOptions,
+    backend: &str,
+    observer: &mut dyn Observer,
+) -> Result<(LoadReport, [Evaluation; 2]), Error> {
+    let pretrained = Pretrained::read(directory)?;
+    let settings = pretrained.declared_settings().unwrap_or_default();
+    let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
+    let (loaded, own) = Backend::from_name(backend)?.run(job)?;
+    Ok((loaded, [bm25(set, options.metric, "en")?, own.evaluation]))
+}
+
+/// BM25 on a set.
+pub(crate) fn bm25(set: &EvaluationSet, metric: Metric, language_code: &str) -> Result<Evaluation, Error> {
+    let index = Bm25Index::new(&set.collection, &TextAnalysis::for_language(language_code))?;
+    let rankings = index.rank(&set.queries, BM25_DEPTH)?;
+    let pids: Vec<Vec<u32>> = rankings.into_iter().map(|row| row.into_iter().map(|hit| hit.pid).collect()).collect();
+    Ok(Measured::of_rankings(set, &pids, metric)?.evaluation)
+}
+
+struct EvaluateJob<'a> {
+    pretrained: &'a Pretrained,
+    settings: &'a ColbertSettings,
+    set: &'a EvaluationSet,
+    metric: Metric,
+    observer: &'a mut dyn Observer,
+}
+
+impl Job for EvaluateJob<'_> {
+    type Output = Result<(LoadReport, Measured), Error>;
+
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
+        let tokenizer = self.pretrained.tokenizer(self.settings)?;
+        let (model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
+        Ok((loaded, evaluate_with(&model, &tokenizer, self.set, self.metric, device, self.observer)?))
+    }
+}
+
+/// Evaluates, telling the observer how far it is.
+pub(crate) fn evaluate_with<B: KernelBackend>(
+    model: &Colbert<B, PretrainedEncoder<B>>,
+    tokenizer: &ColbertTokenizer,
+    set: &EvaluationSet,
+    metric: Metric,
+    device: &B::Device,
+    observer: &mut dyn Observer,
+) -> Result<Measured, Error> {
+    let total = set.collection.len();
+    let mut progress = |done| observer.observe(&Event::Evaluating { done, total });
+    Ok(evaluate(model, tokenizer, set, metric, device, &mut progress)?)
+}

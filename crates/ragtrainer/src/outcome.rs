@@ -1,0 +1,55 @@
+//! What came out of a run.
+
+use std::path::PathBuf;
+
+use colbert_config::Metric;
+use colbert_train::{Candidate, Comparison, Evaluation};
+use serde::{Deserialize, Serialize};
+
+/// What came out of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Directory of the best model, in the layout that other late-interaction stacks read (docs/interop.md).
+    pub best: PathBuf,
+    /// Directory of the last model.
+    pub last: PathBuf,
+    /// Steps done.
+    pub steps: usize,
+    /// Whether the run was stopped before its last step.
+    pub stopped: bool,
+    /// Metric that chose the best model.
+    pub metric: Metric,
+    /// Steps after which the model was best; 0 means that no checkpoint beat the start. None without dev queries: then
+    /// the best model is the last.
+    pub best_step: Option<usize>,
+    /// What the best model is made of, if it is an average or a mixture.
+    pub best_made_of: Option<String>,
+    /// Dev queries: before training, and the best model.
+    pub dev: Option<[Evaluation; 2]>,
+    /// Whether the best model beats the start on dev queries. Chosen as the best of several on the same queries, it looks
+    /// better there than it is.
+    pub dev_comparison: Option<Comparison>,
+    /// Averages and mixtures that were measured at the end.
+    pub candidates: Vec<Candidate>,
+    /// Test queries. None without them, and where the run was stopped.
+    pub test: Option<TestResult>,
+    /// Steps that were left out, as their loss or gradient was not finite (`train.on_nonfinite`).
+    pub skipped: usize,
+    /// Time spent in training steps, in seconds, of all the processes that had a part in the run.
+    pub training_seconds: f64,
+    /// Most bytes of memory that the process had at once, where the system counts them.
+    pub peak_memory: Option<u64>,
+}
+
+/// Three systems on the same test queries and documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TestResult {
+    /// BM25 (k1 1.2, b 0.75).
+    pub bm25: Evaluation,
+    /// The model before training.
+    pub start: Evaluation,
+    /// The best model.
+    pub best: Evaluation,
+    /// Whether the best model beats the start; these queries had no part in the choice.
+    pub comparison: Option<Comparison>,
+}

@@ -1,0 +1,93 @@
+//! The directory that training starts from: what a run plans by it, loads of it, and carries over into what it writes.
+
+use std::path::Path;
+
+use colbert_config::{ArtifactMetadata, Options, Plan, Precision, TrainOptions, resolve};
+use colbert_data::TrainingSet;
+use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
+use colbert_model::{
+    Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, PretrainedEncoder,
+    TrainingMemory, export,
+};
+use colbert_train::TrainError;
+
+use crate::backend::Backend;
+use crate::card::model_card;
+use crate::error::Error;
+use crate::memory::within_limit;
+
+/// The directory that training starts from.
+pub(crate) struct Start {
+    pub(crate) pretrained: Pretrained,
+    pub(crate) settings: ColbertSettings,
+    pub(crate) tokenizer: ColbertTokenizer,
+}
+
+impl Start {
+    pub(crate) fn read(options: &Options) -> Result<Self, Error> {
+        if options.pretrained_model_name.is_empty() {
+            let hint = "name the folder of a BERT encoder with --pretrained-model-name, or in the config file";
+            return Err(Error::NotSet { option: "pretrained_model_name", hint });
+        }
+        let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
+        let settings = pretrained.settings(&options.train);
+        let tokenizer = pretrained.tokenizer(&settings)?;
+        Ok(Self { pretrained, settings, tokenizer })
+    }
+
+    /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
+    pub(crate) fn plan(&self, options: &Options, backend: Backend, set: &TrainingSet) -> Result<Plan, Error> {
+        let precision = match options.train.precision {
+            Precision::Auto | Precision::Bf16 if backend.has_bf16() => Precision::Bf16,
+            _ => Precision::F32,
+        };
+        let train = TrainOptions { precision, ..options.train.clone() };
+        if backend != Backend::Flex {
+            return match train.memory_limit {
+                Some(_) => Err(Error::LimitOfDevice { backend }),
+                None => Ok(resolve(&train, set.examples.len())?),
+            };
+        }
+        let (train, bytes) = within_limit(&train, TrainingMemory::of(&self.pretrained.config, train.dim))?;
+        Ok(Plan { memory: Some(bytes), ..resolve(&train, set.examples.len())? })
+    }
+
+    pub(crate) fn model<B: KernelAutodiffBackend>(
+        &self,
+        options: &Options,
+        device: &B::Device,
+    ) -> Result<(Colbert<B, PretrainedEncoder<B>>, LoadReport), Error> {
+        let train = &options.train;
+        Ok(self.pretrained.model::<B>(&self.settings, train.dropout, train.seed, device)?)
+    }
+}
+
+/// Writes model directories during a run.
+pub(crate) struct ModelWriter<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) start: &'a Start,
+    pub(crate) plan: &'a Plan,
+}
+
+impl ModelWriter<'_> {
+    pub(crate) fn write<B: KernelBackend>(
+        &self,
+        tensors: &[(String, HostTensor)],
+        path: &Path,
+        device: &B::Device,
+    ) -> Result<(), TrainError> {
+        let parent = Path::new(&self.options.pretrained_model_name);
+        // A published directory names what it was made from, not where that lay on this machine.
+        let base = parent.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let settings = &self.start.settings;
+        let metadata = ArtifactMetadata {
+            query_token_id: settings.query_token_id.clone(),
+            doc_token_id: settings.doc_token_id.clone(),
+            ..ArtifactMetadata::from_training(&self.options.train, self.plan, &base)
+        };
+        let card = [("README.md", model_card(self.options, self.plan, &base))];
+        let directory =
+            Export { tensors, settings, files: &self.start.pretrained.files, metadata: &metadata, extra: &card };
+        Ok(export::<B>(&directory, path, true, device)?)
+    }
+}
