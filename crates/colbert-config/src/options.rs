@@ -22,7 +22,8 @@ pub struct Options {
     pub model_name: String,
     /// Language of the texts (`en`, `de`, ...): stemming and stop words of the BM25 miner. Default `en`.
     pub language_code: String,
-    /// Directory of the encoder or ColBERT to start from, in Hugging Face layout.
+    /// The encoder or ColBERT to start from: a directory in Hugging Face layout, or a name on the Hugging Face hub (`org/name`,
+    /// `org/name@revision`) if there is no directory of that name.
     pub pretrained_model_name: String,
     /// Take over the lengths, masks and sizes of a ColBERT to start from, where their options are not set. Default true. (The
     /// reference says that it does, and does not: defect 26.)
@@ -149,7 +150,7 @@ pub struct NegativeOptions {
     pub mine_hard_negatives: bool,
     /// Who ranks the documents. Default `bm25`.
     pub miner: Miner,
-    /// Directory of the sentence encoder that `miner = "dense"` ranks by, and that `miner = "late_interaction"` takes its
+    /// Directory, or name on the hub, of the sentence encoder that `miner = "dense"` ranks by, and that `miner = "late_interaction"` takes its
     /// candidates from in place of BM25.
     pub miner_model: Option<PathBuf>,
     /// Size of the sentence encoder that the reference would take for the language: `small`, `base` or `large`. It names

@@ -14,6 +14,7 @@ use tokenizers::{Tokenizer, TruncationParams};
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::family::PretrainedEncoder;
+use crate::hub_cache::hub_name;
 use crate::load::{Pretrained, read_json};
 use crate::sentence_family::Family;
 use crate::tokens::TokenSequence;
@@ -81,8 +82,12 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         Ok(Self { encoder, tokenizer, directory: directory.to_owned(), settings })
     }
 
-    /// Last part of the directory's path.
+    /// Last part of the directory's path, or the name on the hub if it lies in the hub's cache.
     pub fn name(&self) -> String {
+        hub_name(&self.directory).unwrap_or_else(|| self.folder_name())
+    }
+
+    fn folder_name(&self) -> String {
         self.directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 

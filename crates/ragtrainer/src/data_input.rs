@@ -8,10 +8,10 @@ use colbert_data::{
     Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet, prepare_with_progress,
     read_documents, read_training_data,
 };
-use colbert_model::Pretrained;
 
 use crate::error::Error;
 use crate::miner::miner;
+use crate::source::read_model;
 
 /// What a run is fed with.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ fn report(
     if options.pretrained_model_name.is_empty() {
         return Ok(DataReport::with_options(raw, &plain)?);
     }
-    let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
+    let pretrained = read_model(&options.pretrained_model_name)?;
     let settings = pretrained.settings(&options.train);
     let tokenizer = pretrained.tokenizer(&settings)?;
     let counter = |texts: &[&str], _: Side| {

@@ -64,8 +64,8 @@ pub enum Error {
     },
     /// The dense miner has no model.
     #[error(
-        "negatives.miner_model is not set: give the folder of a sentence encoder with --miner-model; the reference would \
-         take {name} for language {language_code}"
+        "negatives.miner_model is not set: name a sentence encoder, a folder or a name on the hub, with --miner-model; the \
+         reference would take {name} for language {language_code}"
     )]
     NoMinerModel {
         /// The reference's choice.
@@ -112,6 +112,31 @@ pub enum Error {
     LimitOfDevice {
         /// The backend.
         backend: Backend,
+    },
+    /// The hub does not have a model, does not give it, or gives something else.
+    #[error("{name}: {problem}; {advice}")]
+    Hub {
+        /// Model, or file of a model.
+        name: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The hub cannot be reached.
+    #[error(
+        "{name}: there is no folder of that name, and {url} cannot be had (tried {tries} times; {problem}); check the network \
+         and HF_ENDPOINT, give the path of a folder, or set HF_HUB_OFFLINE=1 if the model was downloaded before"
+    )]
+    HubUnreachable {
+        /// Model, or file of a model.
+        name: String,
+        /// Address that was asked for.
+        url: String,
+        /// How often.
+        tries: u32,
+        /// The last answer.
+        problem: String,
     },
     /// A directory that was never trained for retrieval cannot be searched with.
     #[error("{} is no ColBERT: it has no projection, or no settings; train it first", path.display())]

@@ -10,16 +10,17 @@ use colbert_train::{Evaluation, Event, Measured, Observer, evaluate};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
+use crate::source::read_model;
 
 /// Ranking depth of the BM25 comparison: enough for every metric that is reported.
 const BM25_DEPTH: usize = 100;
 
-/// Measures the model in a directory, with the lengths and masks it declares, beside BM25 on the same queries.
+/// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25 on the same queries.
 ///
 /// A directory that is no ColBERT yet gets a random projection; the load report says so.
 ///
 /// # Errors
-/// A directory that cannot be read, or a set without relevant documents.
+/// A model that cannot be read, or a set without relevant documents.
 pub fn evaluate_directory(
     directory: &Path,
     set: &EvaluationSet,
@@ -27,7 +28,7 @@ pub fn evaluate_directory(
     backend: &str,
     observer: &mut dyn Observer,
 ) -> Result<(LoadReport, [Evaluation; 2]), Error> {
-    let pretrained = Pretrained::read(directory)?;
+    let pretrained = read_model(directory)?;
     let settings = pretrained.declared_settings().unwrap_or_default();
     let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
     let (loaded, own) = Backend::from_name(backend)?.run(job)?;

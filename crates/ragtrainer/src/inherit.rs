@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
 
 use colbert_config::{Options, TrainOptions};
-use colbert_model::{Declared, Pretrained};
+use colbert_model::Declared;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::source::read_model;
 
 /// What was taken over from the model that a run starts from.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -57,12 +57,12 @@ impl fmt::Display for Inheritance {
 /// not in `named`, the dotted names of the options that a person set. Nothing without `inherit_settings`.
 ///
 /// # Errors
-/// The model's directory cannot be read.
+/// The model cannot be read.
 pub fn inherit(options: &mut Options, named: &BTreeSet<String>) -> Result<Inheritance, Error> {
     if options.pretrained_model_name.is_empty() || !options.inherit_settings {
         return Ok(Inheritance::default());
     }
-    let declared = Pretrained::read(Path::new(&options.pretrained_model_name))?.declared;
+    let declared = read_model(&options.pretrained_model_name)?.declared;
     if !declared.is_colbert() {
         return Ok(Inheritance::default());
     }

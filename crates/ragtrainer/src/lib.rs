@@ -38,6 +38,8 @@ mod document_folder;
 mod encoded_documents;
 mod error;
 mod evaluation;
+#[cfg(feature = "hub")]
+mod hub;
 mod inherit;
 mod memory;
 mod miner;
@@ -47,6 +49,7 @@ mod ranking;
 mod report;
 mod run_record;
 mod session;
+mod source;
 mod start;
 mod text_vectors;
 mod trainer;
@@ -57,6 +60,8 @@ pub use document_folder::DocumentFolder;
 pub use encoded_documents::EncodedDocuments;
 pub use error::Error;
 pub use evaluation::evaluate_directory;
+#[cfg(feature = "hub")]
+pub use hub::{Hub, HubEvent, model_directory};
 pub use inherit::{Inheritance, InheritedSetting, inherit};
 pub use miner::miner;
 pub use outcome::{Outcome, TestResult};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use colbert_config::{Miner, Options, reference_miner_model};
 use colbert_data::{Bm25Miner, NegativeMiner, Remining, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder};
+use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, PretrainedEncoder};
 use colbert_train::{DenseMiner, LateInteractionMiner, RefreshExamples, TrainError};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
+use crate::source::{model_folder, read_model};
 
 /// The miner that the options ask for; for late interaction with the weights that training starts from. Nothing if
 /// negatives are drawn at random, or if none are added.
@@ -54,8 +55,9 @@ impl Job for ByEncoder<'_> {
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let negatives = &self.options.negatives;
+        let directory = model_folder(self.directory)?;
         let (query, document) = (negatives.miner_query_prefix.as_deref(), negatives.miner_document_prefix.as_deref());
-        Ok(Arc::new(DenseMiner::<B::InnerBackend>::read(self.directory, query, document, device)?))
+        Ok(Arc::new(DenseMiner::<B::InnerBackend>::read(&directory, query, document, device)?))
     }
 }
 
@@ -74,7 +76,7 @@ impl Job for ByStart<'_> {
                         --pretrained-model-name";
             return Err(Error::NotSet { option: "pretrained_model_name", hint });
         }
-        let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
+        let pretrained = read_model(&options.pretrained_model_name)?;
         let declared = pretrained.declared_settings();
         let dim = declared.map_or(options.train.dim, |declared| declared.dim);
         let settings = ColbertSettings { dim, ..pretrained.settings(&options.train) };

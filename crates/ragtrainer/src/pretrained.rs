@@ -13,6 +13,7 @@ use crate::backend::{Backend, Job};
 use crate::encoded_documents::EncodedDocuments;
 use crate::error::Error;
 use crate::ranking::{BLOCK_NUMBERS, EncodedSource, Hit, best, hits};
+use crate::source::read_model;
 use crate::text_vectors::TextVectors;
 
 /// Texts that go through the encoder at once.
@@ -49,10 +50,11 @@ pub struct RagPretrainedModel {
 }
 
 impl RagPretrainedModel {
-    /// Loads a model directory, with the lengths, markers and masks that it declares, on the default backend.
+    /// Loads a model directory, or the model of this name on the Hugging Face hub (`org/name`, `org/name@revision`), with
+    /// the lengths, markers and masks that it declares, on the default backend.
     ///
     /// # Errors
-    /// A directory that is missing, damaged or of an unknown kind; one without a projection, which was never trained for
+    /// A hub that cannot be reached or does not give the model; a directory that is missing, damaged or of an unknown kind; one without a projection, which was never trained for
     /// retrieval.
     pub fn from_pretrained(directory: impl AsRef<Path>) -> Result<Self, Error> {
         Self::from_pretrained_on(directory, "auto")
@@ -64,8 +66,8 @@ impl RagPretrainedModel {
     /// As [`RagPretrainedModel::from_pretrained`], or a backend that this program does not have.
     pub fn from_pretrained_on(directory: impl AsRef<Path>, backend: &str) -> Result<Self, Error> {
         let backend = Backend::from_name(backend)?;
-        let directory = directory.as_ref();
-        let pretrained = Pretrained::read(directory)?;
+        let pretrained = read_model(directory)?;
+        let directory = pretrained.directory();
         let Some(settings) = pretrained.declared_settings() else {
             return Err(Error::NoColbert { path: directory.to_owned() });
         };

@@ -15,6 +15,7 @@ use crate::backend::Backend;
 use crate::card::model_card;
 use crate::error::Error;
 use crate::memory::within_limit;
+use crate::source::{public_name, read_model};
 
 /// The directory that training starts from.
 pub(crate) struct Start {
@@ -26,10 +27,11 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) fn read(options: &Options) -> Result<Self, Error> {
         if options.pretrained_model_name.is_empty() {
-            let hint = "name the folder of a BERT encoder with --pretrained-model-name, or in the config file";
+            let hint =
+                "name an encoder, a folder or a name on the hub, with --pretrained-model-name, or in the config file";
             return Err(Error::NotSet { option: "pretrained_model_name", hint });
         }
-        let pretrained = Pretrained::read(Path::new(&options.pretrained_model_name))?;
+        let pretrained = read_model(&options.pretrained_model_name)?;
         let settings = pretrained.settings(&options.train);
         let tokenizer = pretrained.tokenizer(&settings)?;
         Ok(Self { pretrained, settings, tokenizer })
@@ -76,9 +78,7 @@ impl ModelWriter<'_> {
         path: &Path,
         device: &B::Device,
     ) -> Result<(), TrainError> {
-        let parent = Path::new(&self.options.pretrained_model_name);
-        // A published directory names what it was made from, not where that lay on this machine.
-        let base = parent.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let base = public_name(&self.options.pretrained_model_name);
         let settings = &self.start.settings;
         let metadata = ArtifactMetadata {
             query_token_id: settings.query_token_id.clone(),

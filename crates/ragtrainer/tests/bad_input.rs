@@ -23,7 +23,10 @@ fn missing_files_and_folders() {
     let here = folder();
     let data = pairs_file(here.path());
     refused(&train(here.path(), &here.path().join("nowhere.jsonl"), &[]), &["nowhere.jsonl"]);
-    refused(&train(here.path(), &data, &["--pretrained-model-name", "nobody/home"]), &["nobody/home", "config.json"]);
+    refused(
+        &train(here.path(), &data, &["--pretrained-model-name", "nobody/home"]),
+        &["nobody/home", "HF_HUB_OFFLINE"],
+    );
     refused(&train(here.path(), &data, &["--config", "no.toml"]), &["no.toml"]);
     refused(&train(here.path(), &data, &["--dev-data", "no-such-folder"]), &["no-such-folder"]);
     refused(&ragtrainer(here.path(), &["train"]), &["data.train", "--train-data"]);
@@ -160,7 +163,7 @@ fn miners_without_a_model_or_with_a_wrong_one() {
         ),
         (
             &["--miner", "dense", "--miner-model", "BAAI/bge-small-en-v1.5"],
-            &["no model directory at BAAI/bge-small-en-v1.5"],
+            &["BAAI/bge-small-en-v1.5: no folder of that name", "HF_HUB_OFFLINE"],
         ),
         (&["--miner", "dense", "--miner-model", empty], &["config.json", "missing"]),
         (&["--miner", "dense", "--miner-model", data.to_str().unwrap()], &["no model directory"]),

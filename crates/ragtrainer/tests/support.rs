@@ -65,9 +65,16 @@ pub(crate) struct Ran {
     pub(crate) errors: String,
 }
 
-/// Runs the program in `folder`.
+/// Runs the program in `folder`, which asks nobody for models and knows of none that was downloaded.
 pub(crate) fn ragtrainer(folder: &Path, arguments: &[&str]) -> Ran {
-    let program = Command::new(env!("CARGO_BIN_EXE_ragtrainer")).args(arguments).current_dir(folder).output().unwrap();
+    let cache = folder.join("no-cache");
+    ragtrainer_with(folder, arguments, &[("HF_HUB_OFFLINE", "1"), ("HF_HUB_CACHE", cache.to_str().unwrap())])
+}
+
+/// Runs the program in `folder` with these variables.
+pub(crate) fn ragtrainer_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_ragtrainer"));
+    let program = program.args(arguments).envs(environment.iter().copied()).current_dir(folder).output().unwrap();
     let Output { status, stdout, stderr } = program;
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: status.code(), output: text(stdout), errors: text(stderr) }

@@ -3,6 +3,8 @@
 mod bad_input;
 mod command_line;
 mod facade;
+#[cfg(feature = "hub")]
+mod hub;
 mod report;
 mod support;
 mod survival;

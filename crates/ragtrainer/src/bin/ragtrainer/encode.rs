@@ -7,7 +7,7 @@ use clap::Args;
 use ragtrainer::data::{TextRecord, read_texts};
 use ragtrainer::{DocumentFolder, RagPretrainedModel};
 
-use crate::progress::counted;
+use crate::progress::{counted, fetched};
 
 /// Encode texts with a trained model: into a folder that `ragtrainer search` searches, or into a file for other programs.
 ///
@@ -16,8 +16,8 @@ use crate::progress::counted;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("to").args(["folder", "output"]).required(true))]
 pub(crate) struct EncodeCommand {
-    /// Model directory, such as RUN/best.
-    #[arg(long, value_name = "DIR")]
+    /// Model directory or name on the hub, such as RUN/best.
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// File of texts; may be given several times.
     #[arg(long, value_name = "FILE", required_unless_present = "delete")]
@@ -51,6 +51,7 @@ impl EncodeCommand {
         for path in &self.input {
             records.extend(read_texts(path)?);
         }
+        fetched(&self.model)?;
         let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?;
         if let Some(path) = &self.folder {
             let mut folder = DocumentFolder::open_or_create(path, &model)?;

@@ -9,7 +9,7 @@ use ragtrainer::data::read_evaluation_set;
 use ragtrainer::evaluate_directory;
 
 use crate::interrupt::Interrupt;
-use crate::progress::Progress;
+use crate::progress::{Progress, fetched};
 use crate::tables::evaluation_table;
 
 /// Measure a model directory on the judged queries of a BEIR folder, beside BM25.
@@ -17,8 +17,8 @@ use crate::tables::evaluation_table;
 /// Every query is scored against every document of the folder (or of the pool), exactly.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateCommand {
-    /// Model directory, such as RUN/best.
-    #[arg(long, value_name = "DIR")]
+    /// Model directory or name on the hub, such as RUN/best.
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// BEIR folder: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
     #[arg(long, value_name = "DIR")]
@@ -53,6 +53,7 @@ impl EvaluateCommand {
         };
         let set = read_evaluation_set(&self.data, &self.split)?;
         let set = set.with_pool(options.pool_size, options.max_queries, options.seed)?;
+        fetched(&self.model)?;
         let mut progress = Progress::new(Interrupt::default());
         let (loaded, [bm25, own]) = evaluate_directory(&self.model, &set, &options, &self.backend, &mut progress)?;
         if !loaded.initialised.is_empty() {

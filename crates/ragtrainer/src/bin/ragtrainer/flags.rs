@@ -1,11 +1,14 @@
 //! Options as flags: one table from flag to option, so that file, environment and command line share their names.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
-use ragtrainer::config::{Layers, Options};
+use ragtrainer::config::{Layers, Miner, Options};
 use ragtrainer::{Inheritance, inherit};
 use serde_json::Value;
+
+use crate::progress::fetched;
 
 /// A flag and the option it sets.
 struct Flag {
@@ -37,7 +40,7 @@ const fn flag(
 const FLAGS: &[Flag] = &[
     flag(RUN, "model-name", "model_name", "NAME", "Label of the trained model"),
     flag(RUN, "language-code", "language_code", "CODE", "Language of the texts, for the BM25 miner [default: en]"),
-    flag(RUN, "pretrained-model-name", "pretrained_model_name", "DIR", "Encoder or ColBERT to start from"),
+    flag(RUN, "pretrained-model-name", "pretrained_model_name", "MODEL", "Encoder or ColBERT to start from: a directory, or org/name or org/name@revision on the Hugging Face hub"),
     flag(RUN, "inherit-settings", "inherit_settings", "BOOL", "Take over lengths, masks and sizes of a ColBERT to start from where they are not set [default: true]"),
     flag(RUN, "output", "output", "DIR", "Folder of the run; the best model is written to DIR/best"),
     flag(RUN, "overwrite", "overwrite", "BOOL", "Replace a run that is already in the folder"),
@@ -55,7 +58,7 @@ const FLAGS: &[Flag] = &[
     flag(NEGATIVES, "num-new-negatives", "negatives.num_new_negatives", "N", "New negatives a query [default: 10]"),
     flag(NEGATIVES, "mine-hard-negatives", "negatives.mine_hard_negatives", "BOOL", "By rank rather than at random [default: true]"),
     flag(NEGATIVES, "miner", "negatives.miner", "NAME", "Who ranks: bm25, dense, late_interaction (the model that is trained), random [default: bm25]"),
-    flag(NEGATIVES, "miner-model", "negatives.miner_model", "DIR", "Sentence encoder of the dense miner; with late_interaction, of its candidates"),
+    flag(NEGATIVES, "miner-model", "negatives.miner_model", "MODEL", "Sentence encoder (directory or name on the hub) of the dense miner; with late_interaction, of its candidates"),
     flag(NEGATIVES, "hard-negative-model-size", "negatives.hard_negative_model_size", "SIZE", "small, base, large: the reference's sentence encoder to name if there is no --miner-model [default: small]"),
     flag(NEGATIVES, "miner-query-prefix", "negatives.miner_query_prefix", "TEXT", "Before every query, for the sentence encoder [default: its own]"),
     flag(NEGATIVES, "miner-document-prefix", "negatives.miner_document_prefix", "TEXT", "Before every document, for the sentence encoder [default: its own]"),
@@ -114,7 +117,7 @@ pub(crate) struct OptionFlags {
 }
 
 impl OptionFlags {
-    /// Defaults, then the config files, then the environment, then the flags.
+    /// Defaults, then the config files, then the environment, then the flags. Models that they name on the hub are fetched.
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
         Ok(self.named_options(Layers::new())?.0)
     }
@@ -138,6 +141,13 @@ impl OptionFlags {
         }
         let (options, named) = layers.from_env()?.overrides(self.overrides.iter().cloned()).build_named()?;
         options.validate()?;
+        if !options.pretrained_model_name.is_empty() {
+            fetched(Path::new(&options.pretrained_model_name))?;
+        }
+        let negatives = &options.negatives;
+        if let (Some(model), Miner::Dense | Miner::LateInteraction) = (&negatives.miner_model, negatives.miner) {
+            fetched(model)?;
+        }
         Ok((options, named))
     }
 }

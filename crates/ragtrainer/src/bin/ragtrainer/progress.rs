@@ -1,9 +1,12 @@
 //! What a run shows while it goes: bars on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+#[cfg(feature = "hub")]
+use ragtrainer::HubEvent;
 use ragtrainer::train::{Event, Flow, Observer, StepRecord};
 
 use crate::interrupt::Interrupt;
@@ -166,6 +169,42 @@ pub(crate) fn counted<T>(
     let done = work(&mut |done| bar.set_position(done as u64));
     bar.finish_and_clear();
     done
+}
+
+/// Makes sure that a model is here. What is downloaded is shown as a bar a file on a terminal, else as a line each.
+pub(crate) fn fetched(name: &Path) -> anyhow::Result<()> {
+    #[cfg(feature = "hub")]
+    {
+        let terminal = std::io::stderr().is_terminal();
+        let mut current: Option<(String, ProgressBar)> = None;
+        ragtrainer::model_directory(name, &mut |event| match event {
+            HubEvent::Downloading { file, done, total } => {
+                if current.as_ref().is_none_or(|(shown, _)| shown != file) {
+                    if !terminal {
+                        eprintln!("downloading {file} of {}", name.display());
+                    }
+                    let bar = if terminal { ProgressBar::new(total.unwrap_or(0)) } else { ProgressBar::hidden() };
+                    bar.set_style(style("{bar:30} {bytes}/{total_bytes} {msg}, {eta} left"));
+                    bar.set_message(file.to_owned());
+                    // The bar of the file before goes when it is dropped.
+                    current = Some((file.to_owned(), bar));
+                }
+                if let Some((_, bar)) = &current {
+                    bar.set_position(done);
+                }
+            }
+            HubEvent::UsingCache { problem, folder } => {
+                eprintln!("warning: {problem}\nwarning: using what was downloaded before: {}", folder.display());
+            }
+            _ => {}
+        })?;
+        if let Some((_, bar)) = current {
+            bar.finish_and_clear();
+        }
+    }
+    #[cfg(not(feature = "hub"))]
+    let _ = name;
+    Ok(())
 }
 
 pub(crate) fn style(template: &str) -> ProgressStyle {

@@ -7,6 +7,7 @@ use clap::Args;
 use ragtrainer::RagPretrainedModel;
 use ragtrainer::data::read_texts;
 
+use crate::progress::fetched;
 use crate::tables::print_hits;
 
 /// Rank the documents of a file for a query, best first.
@@ -14,8 +15,8 @@ use crate::tables::print_hits;
 /// A document's score does not depend on the other documents.
 #[derive(Debug, Args)]
 pub(crate) struct RerankCommand {
-    /// Model directory, such as RUN/best.
-    #[arg(long, value_name = "DIR")]
+    /// Model directory or name on the hub, such as RUN/best.
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// The query.
     #[arg(long, value_name = "TEXT")]
@@ -40,6 +41,7 @@ pub(crate) struct RerankCommand {
 impl RerankCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let records = read_texts(&self.documents)?;
+        fetched(&self.model)?;
         let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?;
         let model = model.with_zero_floor(self.zero_floor);
         let texts: Vec<&str> = records.iter().map(|record| record.text.as_str()).collect();

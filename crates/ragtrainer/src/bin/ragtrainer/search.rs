@@ -7,14 +7,15 @@ use clap::Args;
 use ragtrainer::data::read_texts;
 use ragtrainer::{DocumentFolder, RagPretrainedModel};
 
+use crate::progress::fetched;
 use crate::tables::print_hits;
 
 /// Search a folder of encoded documents (see `ragtrainer encode --folder`). Every document is scored, exactly.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").args(["query", "queries"]).required(true).multiple(true))]
 pub(crate) struct SearchCommand {
-    /// Model directory that the documents were encoded with.
-    #[arg(long, value_name = "DIR")]
+    /// Model that the documents were encoded with: a directory or a name on the hub.
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Folder of encoded documents.
     #[arg(long, value_name = "DIR")]
@@ -46,6 +47,7 @@ impl SearchCommand {
             queries.extend(read_texts(path)?.into_iter().map(|record| record.text));
         }
         let folder = DocumentFolder::open(&self.folder)?;
+        fetched(&self.model)?;
         let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?;
         let found = model.with_zero_floor(self.zero_floor).search_all(&queries, &folder, self.k)?;
         print_hits(&queries.into_iter().zip(found).collect::<Vec<_>>(), self.json)?;
