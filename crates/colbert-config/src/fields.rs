@@ -28,6 +28,7 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("output", PATH),
     ("overwrite", FLAG),
     ("backend", TEXT),
+    ("export_dtype", "f32, f16 or bf16"),
     ("data.train", OPTIONAL_PATH),
     ("data.format", "auto, pairs, labeled_pairs, triplets, scored, tevatron, pylate, beir or reference"),
     ("data.columns", "columns and their roles, such as \"question=query, answer=positive\" or \"context=document\""),

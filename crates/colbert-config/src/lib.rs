@@ -46,8 +46,8 @@ pub use memory::{Bytes, MemoryLimit};
 pub use metric::Metric;
 pub use miner_model::reference_miner_model;
 pub use options::{
-    DataFormat, DataOptions, EvaluationOptions, IbScope, Miner, MinerModelSize, NegativeOptions, OnNonFinite, Options,
-    Precision, Refresh, TrainOptions, TriplePolicy,
+    DataFormat, DataOptions, EvaluationOptions, ExportDtype, IbScope, Miner, MinerModelSize, NegativeOptions,
+    OnNonFinite, Options, Precision, Refresh, TrainOptions, TriplePolicy,
 };
 pub use plan::Plan;
 pub use resolve::resolve;

@@ -34,6 +34,9 @@ pub struct Options {
     pub overwrite: bool,
     /// Backend and device: `auto` (flex), `flex`, and with the feature `cuda` also `cuda` and `cuda:1`. Default `auto`.
     pub backend: String,
+    /// Type of the numbers in the model directories that are written: `f32`, `f16` or `bf16`. Training, checkpoints
+    /// and dev metrics are not touched by it. Default `f32`.
+    pub export_dtype: ExportDtype,
     /// Where the texts are.
     pub data: DataOptions,
     /// Which negatives are added to them.
@@ -54,6 +57,7 @@ impl Default for Options {
             output: PathBuf::new(),
             overwrite: false,
             backend: "auto".to_owned(),
+            export_dtype: ExportDtype::F32,
             data: DataOptions::default(),
             negatives: NegativeOptions::default(),
             train: TrainOptions::default(),
@@ -393,6 +397,30 @@ impl fmt::Display for Precision {
     }
 }
 
+/// Type of the numbers in a model directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportDtype {
+    /// float32.
+    #[default]
+    F32,
+    /// float16: 11 significant bits, at most 65504.
+    F16,
+    /// bfloat16: 8 significant bits, the range of float32.
+    Bf16,
+}
+
+impl ExportDtype {
+    /// Its name in PyTorch, as `config.json` has it.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+}
+
 /// What to do about a batch whose loss or gradient is not finite; it is written to the run's folder either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -504,7 +532,7 @@ mod tests {
             serde_json::to_value(Options::default()).unwrap(),
             json!({
                 "model_name": "", "pretrained_model_name": "", "language_code": "en", "output": "", "overwrite": false,
-                "inherit_settings": true, "backend": "auto",
+                "inherit_settings": true, "backend": "auto", "export_dtype": "f32",
                 "data": {
                     "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,
                     "dev_split": 0, "positive_label": "1", "negative_label": "0", "skip_bad_rows": false

@@ -190,6 +190,16 @@ pub enum ModelError {
         /// The first text that differs.
         text: String,
     },
+    /// A number that the type of an export cannot hold.
+    #[error("{name} holds {value}, more than {dtype} can; export as float32, or as bfloat16")]
+    OutOfRange {
+        /// Tensor.
+        name: String,
+        /// The first such number.
+        value: f32,
+        /// The type, by PyTorch's name.
+        dtype: &'static str,
+    },
     /// The output folder exists already.
     #[error("{} exists already; choose another folder or ask to overwrite it", path.display())]
     OutputExists {

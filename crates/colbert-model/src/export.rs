@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use colbert_config::ArtifactMetadata;
+use colbert_config::{ArtifactMetadata, ExportDtype};
 use colbert_kernels::KernelBackend;
 use serde_json::{Value, json};
 use tokenizers::{ModelWrapper, Tokenizer};
@@ -17,7 +17,7 @@ use crate::load::SourceFiles;
 use crate::selfcheck::{self, SelfCheck};
 use crate::settings::ColbertSettings;
 use crate::special_tokens::{SpecialTokens, skiplist_words};
-use crate::weights::{HostTensor, safetensors_bytes};
+use crate::weights::{HostTensor, safetensors_bytes_as};
 
 /// Everything a model directory is made of.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Export<'a> {
     pub files: &'a SourceFiles,
     /// `artifact.metadata`.
     pub metadata: &'a ArtifactMetadata,
+    /// Type of the numbers that are written.
+    pub dtype: ExportDtype,
     /// Further files: name and content, such as a model card.
     pub extra: &'a [(&'a str, String)],
 }
@@ -38,7 +40,8 @@ pub struct Export<'a> {
 /// of a few texts goes into `selfcheck.json`.
 ///
 /// # Errors
-/// The folder exists and `overwrite` is false, the disk refuses, or what was written does not load; then nothing is left
+/// The folder exists and `overwrite` is false, a number that the type cannot hold, the disk refuses, or what was written
+/// does not load; then nothing is left
 /// under `path` that was not there.
 pub fn export<B: KernelBackend>(
     export: &Export<'_>,
@@ -73,8 +76,8 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     let Some((_, linear)) = linear else {
         return Err(ModelError::MissingTensor { path: folder.to_owned(), name: "linear.weight".to_owned() });
     };
-    let model = safetensors_bytes(export.tensors)?;
-    let dense = safetensors_bytes(&[("linear.weight".to_owned(), linear.clone())])?;
+    let model = safetensors_bytes_as(export.tensors, export.dtype)?;
+    let dense = safetensors_bytes_as(&[("linear.weight".to_owned(), linear.clone())], export.dtype)?;
     let mut files: Vec<(&str, Vec<u8>)> = vec![("model.safetensors", model), ("1_Dense/model.safetensors", dense)];
     let tokenizer_path = folder.join("tokenizer.json");
     let tokenizer = tokenizer_json(export);
@@ -118,6 +121,11 @@ fn json_files(
     if config["model_type"] == "modernbert" {
         // pylate-rs wants this older key too.
         config["layer_norm_eps"] = config.get("norm_eps").cloned().unwrap_or(json!(1e-5));
+    }
+    // transformers 4 reads the first, 5 the second: the type of the file, not of the one that training started from.
+    config["torch_dtype"] = json!(export.dtype.torch_name());
+    if config.get("dtype").is_some() {
+        config["dtype"] = json!(export.dtype.torch_name());
     }
     if let Some(fields) = config.as_object_mut() {
         for left_over in ["auto_map", "_name_or_path"] {

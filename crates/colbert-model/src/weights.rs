@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::module::{Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use colbert_config::ExportDtype;
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -234,16 +235,64 @@ pub(crate) fn to_param<B: Backend, const D: usize>(tensor: HostTensor, device: &
 /// # Errors
 /// A tensor whose values do not fill its shape, or a name that stands twice.
 pub fn safetensors_bytes(tensors: &[(String, HostTensor)]) -> Result<Vec<u8>, ModelError> {
+    safetensors_bytes_as(tensors, ExportDtype::F32)
+}
+
+/// The same with numbers of another type, each rounded to the nearest, ties to even.
+///
+/// # Errors
+/// As [`safetensors_bytes`], or a number that the type cannot hold.
+pub(crate) fn safetensors_bytes_as(
+    tensors: &[(String, HostTensor)],
+    dtype: ExportDtype,
+) -> Result<Vec<u8>, ModelError> {
     let fail = |source| ModelError::BrokenSafetensors { path: PathBuf::from("tensors to be written"), source };
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|(_, tensor)| tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let mut bytes = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        bytes.push(narrow(&tensor.values, dtype).map_err(|value| ModelError::OutOfRange {
+            name: name.clone(),
+            value,
+            dtype: dtype.torch_name(),
+        })?);
+    }
+    let written = match dtype {
+        ExportDtype::F32 => Dtype::F32,
+        ExportDtype::F16 => Dtype::F16,
+        ExportDtype::Bf16 => Dtype::BF16,
+    };
     let mut views = Vec::with_capacity(tensors.len());
     for ((name, tensor), data) in tensors.iter().zip(&bytes) {
-        views.push((name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), data).map_err(fail)?));
+        views.push((name.as_str(), TensorView::new(written, tensor.shape.clone(), data).map_err(fail)?));
     }
     // transformers refuses a file whose metadata does not name its format.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize(views, Some(metadata)).map_err(fail)
+}
+
+/// Numbers as bytes of a type, or the first finite one that would become infinite.
+fn narrow(values: &[f32], dtype: ExportDtype) -> Result<Vec<u8>, f32> {
+    let half = |bytes: fn(f32) -> ([u8; 2], bool)| {
+        let mut all = Vec::with_capacity(values.len() * 2);
+        for &value in values {
+            let (bytes, is_finite) = bytes(value);
+            if value.is_finite() && !is_finite {
+                return Err(value);
+            }
+            all.extend(bytes);
+        }
+        Ok(all)
+    };
+    match dtype {
+        ExportDtype::F32 => Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        ExportDtype::F16 => half(|value| {
+            let value = f16::from_f32(value);
+            (value.to_le_bytes(), value.is_finite())
+        }),
+        ExportDtype::Bf16 => half(|value| {
+            let value = bf16::from_f32(value);
+            (value.to_le_bytes(), value.is_finite())
+        }),
+    }
 }
 
 /// Float bytes as f32, or nothing if they are not floats.

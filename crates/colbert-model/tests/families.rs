@@ -8,7 +8,7 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use colbert_config::{ArtifactMetadata, TrainOptions, resolve};
+use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
 use colbert_model::{
     ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, ModelError, Pretrained, PretrainedEncoder,
     SelfCheck, TokenSequence, Weights, export, maxsim, named_parameters,
@@ -157,8 +157,14 @@ fn exported(family: &str, path: &Path) -> (Pretrained, ColbertSettings) {
         named_parameters(&model).into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
     let plan = resolve(&options, 320).unwrap();
     let metadata = ArtifactMetadata::from_training(&options, &plan, "tiny");
-    let all =
-        Export { tensors: &tensors, settings: &settings, files: &pretrained.files, metadata: &metadata, extra: &[] };
+    let all = Export {
+        tensors: &tensors,
+        settings: &settings,
+        files: &pretrained.files,
+        metadata: &metadata,
+        dtype: ExportDtype::F32,
+        extra: &[],
+    };
     export::<B>(&all, path, false, &device()).unwrap();
     (pretrained, settings)
 }

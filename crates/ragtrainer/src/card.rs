@@ -1,6 +1,6 @@
 //! The model card of an exported directory.
 
-use colbert_config::{Options, Plan};
+use colbert_config::{ExportDtype, Options, Plan};
 
 /// `README.md` of a model directory: what it is, what it was made from, how it was trained, how to load it.
 pub(crate) fn model_card(options: &Options, plan: &Plan, base: &str) -> String {
@@ -13,11 +13,15 @@ pub(crate) fn model_card(options: &Options, plan: &Plan, base: &str) -> String {
     } else {
         "The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs."
     };
+    let stored = match options.export_dtype {
+        ExportDtype::F32 => String::new(),
+        other => format!("- Weights are stored as {}.\n", other.torch_name()),
+    };
     format!(
         "---\nlibrary_name: PyLate\npipeline_tag: sentence-similarity\ntags: [ColBERT, late-interaction]\n---\n\n# {name}\n\n\
          A late-interaction (ColBERT) retrieval model, trained from `{base}` with ragtrainer {version}.\n\n\
          - Token vectors of {dim} numbers; queries of {query} tokens, documents of at most {doc} tokens.\n\
-         - Planned training: {plan}\n\n\
+         {stored}- Planned training: {plan}\n\n\
          {loads}\n",
         version = env!("CARGO_PKG_VERSION"),
         dim = train.dim,

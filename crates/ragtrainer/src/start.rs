@@ -86,8 +86,14 @@ impl ModelWriter<'_> {
             ..ArtifactMetadata::from_training(&self.options.train, self.plan, &base)
         };
         let card = [("README.md", model_card(self.options, self.plan, &base))];
-        let directory =
-            Export { tensors, settings, files: &self.start.pretrained.files, metadata: &metadata, extra: &card };
+        let directory = Export {
+            tensors,
+            settings,
+            files: &self.start.pretrained.files,
+            metadata: &metadata,
+            dtype: self.options.export_dtype,
+            extra: &card,
+        };
         Ok(export::<B>(&directory, path, true, device)?)
     }
 }

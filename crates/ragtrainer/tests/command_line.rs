@@ -352,3 +352,22 @@ fn defect_26_a_run_inherits_the_settings_of_the_model_it_starts_from() {
     assert_eq!((query, doc), (32, 256));
     assert!(!said.contains("taken over"), "{said}");
 }
+
+#[test]
+fn a_model_is_exported_in_half_precision() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--maxsteps", "1", "--export-dtype", "f16"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    for folder in ["best", "last"] {
+        let folder = here.path().join("run").join(folder);
+        let header = fs::read(folder.join("model.safetensors")).unwrap();
+        assert!(String::from_utf8_lossy(&header[..400]).contains(r#""dtype":"F16""#));
+        let config = fs::read_to_string(folder.join("config.json")).unwrap();
+        assert!(config.contains(r#""torch_dtype": "float16""#), "{config}");
+        assert!(fs::read_to_string(folder.join("README.md")).unwrap().contains("stored as float16"));
+    }
+    let refused = train(here.path(), &data, &["--overwrite", "--export-dtype", "int8"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.errors.contains("export_dtype") && refused.errors.contains("bf16"), "{}", refused.errors);
+}
