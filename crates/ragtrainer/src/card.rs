@@ -2,17 +2,14 @@
 
 use colbert_config::{ExportDtype, Options, Plan};
 
+use crate::stacks::not_honoured;
+
 /// `README.md` of a model directory: what it is, what it was made from, how it was trained, how to load it.
 pub(crate) fn model_card(options: &Options, plan: &Plan, base: &str) -> String {
     let folder = options.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = if options.model_name.is_empty() { &folder } else { &options.model_name };
     let train = &options.train;
-    let loads = if train.use_relu {
-        "The ReLU after the projection is honoured by ragtrainer, PyLate and sentence-transformers; colbert-ai, RAGatouille \
-         and pylate-rs leave it out and give other scores."
-    } else {
-        "The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs."
-    };
+    let differences: String = not_honoured(train).iter().map(|one| format!("- {one}.\n")).collect();
     let stored = match options.export_dtype {
         ExportDtype::F32 => String::new(),
         other => format!("- Weights are stored as {}.\n", other.torch_name()),
@@ -22,7 +19,8 @@ pub(crate) fn model_card(options: &Options, plan: &Plan, base: &str) -> String {
          A late-interaction (ColBERT) retrieval model, trained from `{base}` with ragtrainer {version}.\n\n\
          - Token vectors of {dim} numbers; queries of {query} tokens, documents of at most {doc} tokens.\n\
          {stored}- Planned training: {plan}\n\n\
-         {loads}\n",
+         The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs. What other programs \
+         do otherwise than ragtrainer:\n\n{differences}",
         version = env!("CARGO_PKG_VERSION"),
         dim = train.dim,
         query = train.query_maxlen,

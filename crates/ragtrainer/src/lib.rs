@@ -50,6 +50,7 @@ mod report;
 mod run_record;
 mod session;
 mod source;
+mod stacks;
 mod start;
 mod text_vectors;
 mod trainer;
@@ -70,6 +71,7 @@ pub use ranking::{EncodedSource, Hit};
 pub use report::{differing_options, summary, write_comparison, write_report};
 pub use run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
 pub use session::{Preview, RunData, options_of_run, preview, train as train_with};
+pub use stacks::{NotHonoured, not_honoured};
 pub use text_vectors::TextVectors;
 pub use trainer::RagTrainer;
 

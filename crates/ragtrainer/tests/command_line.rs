@@ -371,3 +371,24 @@ fn a_model_is_exported_in_half_precision() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.errors.contains("export_dtype") && refused.errors.contains("bf16"), "{}", refused.errors);
 }
+
+#[test]
+fn what_other_programs_do_not_honour_is_told_and_written_into_the_card() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--maxsteps", "1", "--use-relu", "--query-expansion=false"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let card = fs::read_to_string(here.path().join("run/best/README.md")).unwrap();
+    for line in [
+        "colbert-ai and RAGatouille: leave the ReLU after the projection out",
+        "colbert-ai and RAGatouille: fill queries up",
+        "pylate-rs: leaves the ReLU after the projection out",
+        "pylate-rs: fills queries up",
+    ] {
+        assert!(ran.output.contains(&format!("note: {line}")), "{line} is not in\n{}", ran.output);
+        assert!(card.contains(&format!("\n- {line}")), "{line} is not in\n{card}");
+    }
+    assert!(card.contains("\n- pylate-rs: scores the punctuation"), "{card}");
+    assert!(!ran.output.contains("punctuation"), "{}", ran.output);
+    assert!(card.ends_with(".\n") && !card.ends_with("\n\n"), "{card:?}");
+}

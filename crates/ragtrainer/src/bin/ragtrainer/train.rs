@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ragtrainer::config::{Bytes, Layers, Options};
 use ragtrainer::train::Begin;
-use ragtrainer::{Inheritance, Outcome, RunData, options_of_run, preview, train_with};
+use ragtrainer::{Inheritance, Outcome, RunData, not_honoured, options_of_run, preview, train_with};
 
 use crate::data::{load, print_findings};
 use crate::flags::OptionFlags;
@@ -127,6 +127,10 @@ fn print_outcome(outcome: &Outcome, options: &Options) {
         println!("{}", comparison.verdict("test", outcome.metric));
     }
     println!("training took {}{memory}", clock(Duration::from_secs_f64(outcome.training_seconds)));
+    // What is so by default is in the model card.
+    for difference in not_honoured(&options.train).iter().filter(|difference| !difference.by_default) {
+        println!("note: {difference}");
+    }
     println!("report: {}", options.output.join("report.html").display());
     println!("best model: {}", outcome.best.display());
 }
