@@ -83,6 +83,10 @@ impl BertConfig {
         if self.position_embedding_type != "absolute" {
             return Some(("position_embedding_type", self.position_embedding_type.clone(), "\"absolute\"".to_owned()));
         }
+        if self.hidden_size == 0 || self.type_vocab_size == 0 {
+            let field = if self.hidden_size == 0 { "hidden_size" } else { "type_vocab_size" };
+            return Some((field, "0".to_owned(), "1 or more".to_owned()));
+        }
         if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             let expected = format!("a divisor of hidden_size = {}", self.hidden_size);
             return Some(("num_attention_heads", self.num_attention_heads.to_string(), expected));

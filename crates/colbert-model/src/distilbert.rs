@@ -79,7 +79,7 @@ impl DistilBertConfig {
         if self.activation != "gelu" {
             return Some(("activation", self.activation.clone(), "\"gelu\"".to_owned()));
         }
-        let fits = self.n_heads > 0 && self.dim.is_multiple_of(self.n_heads);
+        let fits = self.n_heads > 0 && self.dim > 0 && self.dim.is_multiple_of(self.n_heads);
         (!fits).then(|| ("n_heads", self.n_heads.to_string(), format!("a divisor of dim = {}", self.dim)))
     }
 }

@@ -23,6 +23,7 @@ mod encoder;
 mod error;
 mod export;
 mod family;
+mod guard;
 mod hub_cache;
 mod layers;
 mod load;

@@ -13,12 +13,17 @@ use crate::colbert::Colbert;
 use crate::declared::Declared;
 use crate::error::ModelError;
 use crate::family::{EncoderConfig, PretrainedEncoder};
+use crate::guard::guarded;
 use crate::layers::Linear;
 use crate::projection::read_projection;
 use crate::settings::ColbertSettings;
 use crate::tokenizer::ColbertTokenizer;
 use crate::weight_files::read_weights;
 use crate::weights::{HostTensor, Weights, normal_tensor, to_param};
+
+/// Longest query or document in tokens, whatever positions `config.json` claims: the encoders in use have 8,192 at most, and
+/// every query is filled up to its length.
+const MAX_LENGTH: usize = 1 << 17;
 
 /// Files of the source directory that an export needs again.
 #[derive(Debug, Clone)]
@@ -126,7 +131,7 @@ impl Pretrained {
     /// # Errors
     /// A length that the encoder has no positions for, or a marker that the vocabulary lacks.
     pub fn tokenizer(&self, settings: &ColbertSettings) -> Result<ColbertTokenizer, ModelError> {
-        let maximum = self.config.max_length();
+        let maximum = self.config.max_length().min(MAX_LENGTH);
         for (option, found) in [("query_maxlen", settings.query_maxlen), ("doc_maxlen", settings.doc_maxlen)] {
             if found > maximum {
                 return Err(ModelError::LengthOutOfRange { option, found, minimum: 4, maximum });
@@ -210,7 +215,10 @@ impl Pretrained {
     fn add_markers(&mut self) -> Result<(), ModelError> {
         let path = self.directory.join("tokenizer.json");
         let largest_id = self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-        let vocab_size = self.config.vocab_size();
+        // The table decides where config.json claims more rows than there are.
+        let rows = self.weights.shape(self.config.word_table());
+        let rows = rows.map(|shape| shape.first().copied().unwrap_or(0).min(shape.iter().product()));
+        let vocab_size = self.config.vocab_size().min(rows.unwrap_or(usize::MAX));
         if largest_id as usize >= vocab_size {
             return Err(ModelError::VocabularyTooLarge { path, largest_id, vocab_size });
         }
@@ -227,7 +235,8 @@ impl Pretrained {
             if declared != usual || self.tokenizer.token_to_id(&usual).is_some() {
                 continue;
             }
-            self.tokenizer.add_special_tokens(&[AddedToken::from(name, true).normalized(false)]);
+            let marker = AddedToken::from(name, true).normalized(false);
+            guarded(&path, || Ok(self.tokenizer.add_special_tokens(&[marker])))?;
             let id = self.tokenizer.token_to_id(name).expect("it was just added");
             let listed = json!({
                 "id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
@@ -288,8 +297,7 @@ fn read_tokenizer(directory: &Path, config: Value) -> Result<(Tokenizer, SourceF
     for field in ["truncation", "padding"] {
         json[field] = Value::Null;
     }
-    let tokenizer = Tokenizer::from_bytes(json.to_string())
-        .map_err(|error| ModelError::Tokenizer { path, message: error.to_string() })?;
+    let tokenizer = guarded(&path, || Tokenizer::from_bytes(json.to_string()))?;
     let optional = directory.join("tokenizer_config.json");
     let tokenizer_config = if optional.is_file() { read_json(&optional, "a JSON object")? } else { Value::Null };
     let vocab_path = directory.join("vocab.txt");

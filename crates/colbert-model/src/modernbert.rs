@@ -116,7 +116,7 @@ impl ModernBertConfig {
             }
         }
         let heads = self.num_attention_heads;
-        if heads == 0 || !self.hidden_size.is_multiple_of(2 * heads) {
+        if heads == 0 || self.hidden_size == 0 || !self.hidden_size.is_multiple_of(2 * heads) {
             let expected = format!("heads of an even size: a divisor of half of hidden_size = {}", self.hidden_size);
             return Some(("num_attention_heads", heads.to_string(), expected));
         }
@@ -214,7 +214,8 @@ impl<B: Backend> ModernBert<B> {
         device: &B::Device,
     ) -> Result<Self, ModelError> {
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        // Not as many as config.json says before they are there.
+        let mut layers = Vec::new();
         for i in 0..config.num_hidden_layers {
             let mut linear = |name: &str, shape: [usize; 2]| {
                 let weight = weights.param(&format!("layers.{i}.{name}.weight"), shape, device)?;

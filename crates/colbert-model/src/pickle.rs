@@ -15,8 +15,24 @@ use crate::weights::HostTensor;
 const ALLOWED: [&str; 4] =
     ["collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "torch Size"];
 
-/// Deepest nesting of values that is followed.
+/// Most values on the stack, and most that are kept.
 const MAX_VALUES: usize = 1 << 22;
+
+/// Deepest nesting of values. A dictionary of tensors needs four; values are dropped by recursion.
+const MAX_DEPTH: usize = 32;
+
+/// What may be copied from and to the memory of kept values, in bytes for each byte of the program: one that copies copies
+/// would grow without end.
+const COPIES_PER_BYTE: usize = 128;
+
+/// What a value counts when it is copied, besides its texts, in bytes.
+const VALUE_BYTES: usize = 64;
+
+/// Most axes of a tensor.
+const MAX_AXES: usize = 8;
+
+/// Tensors may share what is stored, as tied weights do, but not more often than this on average.
+const MAX_SHARING: usize = 16;
 
 /// Reads the float tensors of a file, as float32.
 ///
@@ -34,16 +50,23 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, HostTensor>, ModelErr
         return Err(broken("it holds no dictionary of tensors".to_owned()));
     };
     let mut storages: HashMap<String, Vec<f32>> = HashMap::new();
+    let (mut stored, mut gathered) = (0usize, 0usize);
     let mut tensors = BTreeMap::new();
     for (name, value) in pairs {
         let (Value::Text(name), Value::Tensor(tensor)) = (name, value) else { continue };
         let Some(widen) = tensor.storage.widen() else { continue };
         if !storages.contains_key(&tensor.storage.key) {
             let bytes = entry(&format!("{folder}data/{}", tensor.storage.key)).map_err(broken)?;
-            storages.insert(tensor.storage.key.clone(), widen(&bytes));
+            let numbers = widen(&bytes);
+            stored += numbers.len();
+            storages.insert(tensor.storage.key.clone(), numbers);
         }
         let values = tensor.gather(&storages[&tensor.storage.key]);
         let values = values.ok_or_else(|| broken(format!("tensor {name} reaches beyond its storage")))?;
+        gathered += values.len();
+        if gathered > stored.saturating_mul(MAX_SHARING) {
+            return Err(broken("its tensors are many times as large as what is stored".to_owned()));
+        }
         tensors.insert(name, HostTensor { shape: tensor.shape, values });
     }
     Ok(tensors)
@@ -84,6 +107,9 @@ struct StoredTensor {
 impl StoredTensor {
     /// Its elements, last axis fastest; nothing if one lies outside.
     fn gather(&self, storage: &[f32]) -> Option<Vec<f32>> {
+        if self.shape.len() > MAX_AXES {
+            return None;
+        }
         let count = self.shape.iter().try_fold(1usize, |count, length| count.checked_mul(*length))?;
         // A stride of 0 makes many elements of one, so the count alone is no bound.
         if count > storage.len() {
@@ -115,19 +141,46 @@ enum Value {
     Tensor(StoredTensor),
 }
 
+impl Value {
+    /// What a copy of it takes, in bytes.
+    fn size(&self) -> usize {
+        let inner = match self {
+            Self::Text(text) | Self::Global(text) => text.len(),
+            Self::Tuple(values) => values.iter().map(Self::size).sum(),
+            Self::Dict(pairs) => pairs.iter().map(|(key, value)| key.size() + value.size()).sum(),
+            Self::Tensor(tensor) => 8 * (tensor.shape.len() + tensor.strides.len()),
+            Self::Mark | Self::Nothing | Self::Int(_) | Self::Storage(_) => 0,
+        };
+        VALUE_BYTES + inner
+    }
+
+    /// Values within values, itself included.
+    fn depth(&self) -> usize {
+        let inner = match self {
+            Self::Tuple(values) => values.iter().map(Self::depth).max(),
+            Self::Dict(pairs) => pairs.iter().map(|(key, value)| key.depth().max(value.depth())).max(),
+            _ => None,
+        };
+        1 + inner.unwrap_or(0)
+    }
+}
+
 /// Executes a pickle program on values, without ever calling anything.
 struct Machine<'a> {
     program: &'a [u8],
     at: usize,
     stack: Vec<Value>,
     memo: HashMap<u32, Value>,
+    /// Bytes that may still be copied.
+    copies: usize,
 }
 
 type Step<T> = Result<T, String>;
 
 impl<'a> Machine<'a> {
     fn new(program: &'a [u8]) -> Self {
-        Self { program, at: 0, stack: Vec::new(), memo: HashMap::new() }
+        let copies = program.len().saturating_mul(COPIES_PER_BYTE);
+        Self { program, at: 0, stack: Vec::new(), memo: HashMap::new(), copies }
     }
 
     fn take(&mut self, count: usize) -> Step<&'a [u8]> {
@@ -166,7 +219,7 @@ impl<'a> Machine<'a> {
     fn above_mark(&mut self) -> Step<Vec<Value>> {
         let mark = self.stack.iter().rposition(|value| *value == Value::Mark);
         let values = self.stack.split_off(mark.ok_or("the pickle lacks a mark")?);
-        Ok(values.into_iter().skip(1).collect())
+        Self::shallow(values.into_iter().skip(1).collect())
     }
 
     fn last(&mut self) -> Step<&mut Value> {
@@ -174,15 +227,31 @@ impl<'a> Machine<'a> {
     }
 
     fn keep(&mut self, number: u32) -> Step<()> {
+        let size = self.last()?.size();
+        self.spend(size)?;
         let value = self.last()?.clone();
         self.memo.insert(number, value);
         Ok(())
     }
 
     fn fetch(&mut self, number: u32) -> Step<()> {
-        let value = self.memo.get(&number).cloned().ok_or("the pickle fetches what it did not keep")?;
-        self.stack.push(value);
+        let value = self.memo.get(&number).ok_or("the pickle fetches what it did not keep")?;
+        let size = value.size();
+        self.stack.push(value.clone());
+        self.spend(size)
+    }
+
+    fn spend(&mut self, size: usize) -> Step<()> {
+        self.copies = self.copies.checked_sub(size).ok_or("the pickle copies its values over and over")?;
         Ok(())
+    }
+
+    /// Values that may become part of another one.
+    fn shallow(values: Vec<Value>) -> Step<Vec<Value>> {
+        if values.iter().any(|value| value.depth() >= MAX_DEPTH) {
+            return Err("the pickle nests its values too deeply".to_owned());
+        }
+        Ok(values)
     }
 
     /// A name that the program refers to.
@@ -287,7 +356,7 @@ impl<'a> Machine<'a> {
                     let count = usize::from(instruction - 0x84);
                     let mut values = (0..count).map(|_| self.pop()).collect::<Step<Vec<_>>>()?;
                     values.reverse();
-                    self.stack.push(Value::Tuple(values));
+                    self.stack.push(Value::Tuple(Self::shallow(values)?));
                 }
                 b'e' => {
                     let values = self.above_mark()?;
@@ -306,7 +375,7 @@ impl<'a> Machine<'a> {
                 }
                 b's' => {
                     let (value, key) = (self.pop()?, self.pop()?);
-                    self.set(vec![key, value])?;
+                    self.set(Self::shallow(vec![key, value])?)?;
                 }
                 b'u' => {
                     let pairs = self.above_mark()?;
@@ -421,6 +490,26 @@ mod tests {
         assert!(tensor(0, &[usize::MAX, 2], &[1, 1]).gather(&numbers).is_none());
         assert!(tensor(0, &[1_000_000], &[0]).gather(&numbers).is_none(), "a stride of 0 is no licence to allocate");
         assert!(tensor(usize::MAX, &[2], &[1]).gather(&numbers).is_none());
+        assert!(tensor(0, &[1; 9], &[1; 9]).gather(&numbers).is_none(), "no tensor of weights has nine axes");
+    }
+
+    /// A value that is doubled by eight bytes, one that is nested by one, and a long text that is fetched by two.
+    #[test]
+    fn programs_that_grow_without_end_are_refused() {
+        let mut copies = b")q\x00".to_vec();
+        let mut nested = b")".to_vec();
+        for _ in 0..100_000 {
+            copies.extend(b"h\x00h\x00\x86q\x00");
+            nested.push(0x85);
+        }
+        for (mut program, part) in [(copies, "over and over"), (nested, "too deeply")] {
+            program.push(b'.');
+            let error = Machine::new(&program).run().unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        let text = [b"X\x00\x10\x00\x00", &[b'x'; 4096][..], b"q\x00", &b"h\x00".repeat(10_000), b"."].concat();
+        let error = Machine::new(&text).run().unwrap_err();
+        assert!(error.contains("over and over"), "{error}");
     }
 
     #[test]

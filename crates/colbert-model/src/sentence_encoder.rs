@@ -14,6 +14,7 @@ use tokenizers::{Tokenizer, TruncationParams};
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::family::PretrainedEncoder;
+use crate::guard::guarded;
 use crate::hub_cache::hub_name;
 use crate::load::{Pretrained, read_json};
 use crate::sentence_family::Family;
@@ -74,10 +75,8 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         let settings = settings(directory, &modules, &pretrained)?;
         let mut tokenizer = pretrained.tokenizer.clone();
         let truncation = TruncationParams { max_length: settings.max_seq_length, ..Default::default() };
-        tokenizer.with_truncation(Some(truncation)).map_err(|error| ModelError::Tokenizer {
-            path: modules.transformer.join("tokenizer.json"),
-            message: error.to_string(),
-        })?;
+        let path = modules.transformer.join("tokenizer.json");
+        guarded(&path, || tokenizer.with_truncation(Some(truncation)).map(drop))?;
         let encoder = pretrained.encoder(device)?;
         Ok(Self { encoder, tokenizer, directory: directory.to_owned(), settings })
     }
@@ -138,8 +137,8 @@ impl<B: KernelBackend> SentenceEncoder<B> {
             if lower { whole.to_lowercase() } else { whole }
         };
         let fail = |message: String| ModelError::Tokenizer { path: self.directory.clone(), message };
-        let encodings = self.tokenizer.encode_batch_fast(texts.iter().map(whole).collect::<Vec<_>>(), true);
-        let encodings = encodings.map_err(|error| fail(error.to_string()))?;
+        let texts: Vec<String> = texts.iter().map(whole).collect();
+        let encodings = guarded(&self.directory, || self.tokenizer.encode_batch_fast(texts, true))?;
         encodings
             .iter()
             .map(|encoding| {

@@ -6,6 +6,7 @@ use std::path::Path;
 use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::error::ModelError;
+use crate::guard::guarded;
 use crate::settings::punctuation;
 
 /// Names of special tokens: BERT's, or else RoBERTa's.
@@ -69,7 +70,6 @@ pub(crate) fn skiplist_words(tokenizer: &Tokenizer, path: &Path) -> Result<Vec<S
     if matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_)) {
         return Ok(punctuation().collect());
     }
-    let ids = punctuation_ids(tokenizer)
-        .map_err(|error| ModelError::Tokenizer { path: path.to_owned(), message: error.to_string() })?;
+    let ids = guarded(path, || punctuation_ids(tokenizer))?;
     Ok(ids.into_iter().filter_map(|id| tokenizer.id_to_token(id)).collect())
 }

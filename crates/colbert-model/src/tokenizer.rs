@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use crate::error::ModelError;
+use crate::guard::guarded;
 use crate::settings::ColbertSettings;
 use crate::special_tokens::{SpecialTokens, listed_ids, punctuation_ids};
 use crate::tokens::TokenSequence;
@@ -66,14 +67,12 @@ impl ColbertTokenizer {
                 });
             }
         }
-        let fail =
-            |error: tokenizers::Error| ModelError::Tokenizer { path: path.to_owned(), message: error.to_string() };
         // The marker is inserted afterwards, so the tokenizer leaves one place for it.
-        let cut_to = |length: Option<usize>| {
+        let cut_to = |length: Option<usize>| -> Result<Tokenizer, ModelError> {
             let mut tokenizer = tokenizer.clone();
             tokenizer.with_padding(None);
             let truncation = length.map(|length| TruncationParams { max_length: length - 1, ..Default::default() });
-            tokenizer.with_truncation(truncation).map_err(fail)?;
+            guarded(path, || tokenizer.with_truncation(truncation).map(drop))?;
             Ok(tokenizer)
         };
         let for_queries = cut_to(Some(settings.query_maxlen))?;
@@ -83,7 +82,7 @@ impl ColbertTokenizer {
         if settings.mask_punctuation {
             let ids = match &settings.skiplist_words {
                 Some(words) => listed_ids(&tokenizer, words),
-                None => punctuation_ids(&tokenizer).map_err(fail)?,
+                None => guarded(path, || punctuation_ids(&tokenizer))?,
             };
             for id in ids {
                 let at = id as usize;
@@ -143,9 +142,7 @@ impl ColbertTokenizer {
 
     fn encode<S: AsRef<str> + Sync>(&self, tokenizer: &Tokenizer, texts: &[S]) -> Result<Vec<Encoding>, ModelError> {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        tokenizer
-            .encode_batch_fast(texts, true)
-            .map_err(|error| ModelError::Tokenizer { path: self.path.clone(), message: error.to_string() })
+        guarded(&self.path, || tokenizer.encode_batch_fast(texts, true))
     }
 
     fn query(&self, text: &[u32]) -> TokenSequence {

@@ -15,6 +15,8 @@ pub(crate) struct TorchArchive {
     file: File,
     /// Place of the entry's header, and its bytes.
     entries: BTreeMap<String, (u64, u64)>,
+    /// Bytes that entries may still have: those of a whole archive do not overlap.
+    left: u64,
 }
 
 impl TorchArchive {
@@ -46,7 +48,7 @@ impl TorchArchive {
             entries.insert(name, (number(header, 42, 4), number(header, 24, 4)));
             rest = rest.get(whole..).ok_or("its directory is cut short")?;
         }
-        Ok(Self { file, entries })
+        Ok(Self { file, entries, left: length })
     }
 
     /// Names of the entries.
@@ -61,6 +63,7 @@ impl TorchArchive {
         if !header.starts_with(b"PK\x03\x04") {
             return Err(format!("the entry {name} is not where the directory says"));
         }
+        self.left = self.left.checked_sub(size).ok_or("its entries overlap")?;
         read(&mut self.file, at + 30 + number(&header, 26, 2) + number(&header, 28, 2), size)
     }
 }

@@ -124,7 +124,8 @@ impl<B: Backend> Transformer<B> {
         device: &B::Device,
     ) -> Result<Self, ModelError> {
         let LayerSizes { hidden, wide, eps, .. } = sizes;
-        let mut layer = Vec::with_capacity(sizes.layers);
+        // Not as many as config.json says before they are there.
+        let mut layer = Vec::new();
         for i in 0..sizes.layers {
             let at = |part: usize| format!("{}.{i}.{}", names.layers, names.parts[part]);
             layer.push(TransformerLayer {

@@ -409,6 +409,8 @@ fn broken_directories_say_what_is_wrong() {
         ("\"bert\"", "\"deberta\"", vec!["deberta", "supported: bert"]),
         ("\"gelu\"", "\"relu\"", vec!["hidden_act", "relu", "gelu"]),
         ("\"vocab_size\": 6000", "\"vocab_size\": 100", vec!["5999", "100"]),
+        ("\"hidden_size\": 32", "\"hidden_size\": 0", vec!["hidden_size", "1 or more"]),
+        ("\"type_vocab_size\": 2", "\"type_vocab_size\": 0", vec!["type_vocab_size", "1 or more"]),
     ] {
         assert!(config.contains(from), "{from} is not in the fixture");
         fs::write(path.join("config.json"), config.replace(from, to)).unwrap();
@@ -465,6 +467,35 @@ fn wrong_shapes_and_missing_or_damaged_tensors_are_named() {
         .unwrap();
     let error = model_error(&path, 16);
     assert!(error.contains("intermediate.dense.weight") && error.contains("[128, 32]"), "{error}");
+}
+
+/// What config.json claims is believed only once the tensors are there.
+#[test]
+fn enormous_claims_take_no_memory() {
+    let folder = TempDir::new().unwrap();
+    let path = copy_of_tiny(&folder);
+    let config = fs::read_to_string(path.join("config.json")).unwrap();
+    let enormous = "1000000000000000";
+    let claim = |from: &str, name: &str| {
+        assert!(config.contains(from), "{from} is not in the fixture");
+        fs::write(path.join("config.json"), config.replace(from, &format!("\"{name}\": {enormous}"))).unwrap();
+    };
+    claim("\"num_hidden_layers\": 2", "num_hidden_layers");
+    let read = Pretrained::read(&path).unwrap();
+    let error = read.model::<B>(&settings(32, 64), None, 0, &device()).unwrap_err().to_string();
+    assert!(error.contains("encoder.layer.2."), "{error}");
+    claim("\"max_position_embeddings\": 512", "max_position_embeddings");
+    let error = Pretrained::read(&path).unwrap().tokenizer(&settings(1 << 40, 64)).unwrap_err().to_string();
+    assert!(error.contains("query_maxlen") && error.contains("131072"), "{error}");
+
+    // An id that config.json has room for and the table has not.
+    claim("\"vocab_size\": 6000", "vocab_size");
+    let tokenizer = fs::read_to_string(path.join("tokenizer.json")).unwrap();
+    let mut tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
+    tokenizer["model"]["vocab"]["!"] = json!(u32::MAX);
+    fs::write(path.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let error = read_error(&path);
+    assert!(error.contains("4294967295") && error.contains("6000"), "{error}");
 }
 
 #[test]

@@ -71,26 +71,28 @@ impl<B: Backend> AdamW<B> {
         state
     }
 
-    /// The optimizer after `updates` updates, with moments as [`AdamW::state`] gives them.
+    /// The optimizer after `updates` updates, with moments as [`AdamW::state`] gives them; `parameters` are the module's, with
+    /// their shapes and in its order.
     ///
     /// # Errors
-    /// One moment of a parameter is there and the other is not, or they differ in size.
+    /// One moment of a parameter is there and the other is not, or one is not of the parameter's size.
     pub fn restore(
         weight_decay: f64,
         updates: u32,
-        names: &[String],
+        parameters: &[(String, Vec<usize>)],
         state: &mut Weights,
         device: &B::Device,
     ) -> Result<Self, ModelError> {
-        let mut moments = Vec::with_capacity(names.len());
-        for name in names {
+        let mut moments = Vec::with_capacity(parameters.len());
+        for (name, shape) in parameters {
             let (first, second) = (format!("exp_avg.{name}"), format!("exp_avg_sq.{name}"));
-            let Some(shape) = state.shape(&first).map(<[usize]>::to_vec) else {
+            if !state.contains(&first) && !state.contains(&second) {
                 moments.push(None);
                 continue;
-            };
+            }
+            let size = [shape.iter().product()];
             let mut take = |name: &str| {
-                state.take(name, &shape).map(|t| Tensor::from_data(TensorData::new(t.values, t.shape), device))
+                state.take(name, &size).map(|t| Tensor::from_data(TensorData::new(t.values, t.shape), device))
             };
             moments.push(Some(Moments { first: take(&first)?, second: take(&second)? }));
         }

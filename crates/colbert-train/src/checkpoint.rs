@@ -163,30 +163,27 @@ pub fn read_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
     device: &B::Device,
 ) -> Result<(M, AdamW<B::InnerBackend>, RunState), TrainError> {
     let mut state: RunState = read_json(&path.join(STATE), "the state of a checkpoint")?;
-    let names = parameter_names::<B, M>(&model);
     let model = replace_parameters::<B, M>(model, &mut Weights::read(&path.join(MODEL))?)?;
+    let shapes: Vec<(String, Vec<usize>)> =
+        named_parameters::<B, M>(&model).into_iter().map(|(name, tensor)| (name, tensor.shape)).collect();
     let mut moments = Weights::read(&path.join(OPTIMIZER))?;
     let updates = u32::try_from(state.step - state.skipped.min(state.step)).unwrap_or(u32::MAX);
-    let optimizer = AdamW::restore(weight_decay, updates, &names, &mut moments, device)?;
+    let optimizer = AdamW::restore(weight_decay, updates, &shapes, &mut moments, device)?;
     for contender in &mut state.best {
         let own = contender.step == state.step;
         let file = if own { MODEL.to_owned() } else { contender_file(contender.step) };
-        contender.tensors = tensors(&path.join(file), &names)?;
+        contender.tensors = tensors(&path.join(file), &shapes)?;
     }
     if path.join(AVERAGE).exists() {
-        state.average = tensors(&path.join(AVERAGE), &names)?;
+        state.average = tensors(&path.join(AVERAGE), &shapes)?;
     }
     Ok((model, optimizer, state))
 }
 
-/// The tensors of these names in a file, in this order.
-fn tensors(path: &Path, names: &[String]) -> Result<NamedTensors, ModelError> {
+/// The tensors of these names and shapes in a file, in this order.
+fn tensors(path: &Path, shapes: &[(String, Vec<usize>)]) -> Result<NamedTensors, ModelError> {
     let mut weights = Weights::read(path)?;
-    let take = |name: &String| {
-        let shape = weights.shape(name).map(<[usize]>::to_vec).unwrap_or_default();
-        Ok((name.clone(), weights.take(name, &shape)?))
-    };
-    names.iter().map(take).collect()
+    shapes.iter().map(|(name, shape)| Ok((name.clone(), weights.take(name, shape)?))).collect()
 }
 
 /// A checkpoint that is not used, and why.

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use colbert_config::{AutoSteps, TrainOptions};
-use colbert_train::{Begin, Event, Flow, RunFolder, TrainError, checkpoints, newest_checkpoint};
+use colbert_model::{Weights, safetensors_bytes};
+use colbert_train::{Begin, Event, Flow, RunFolder, TrainError, checkpoints, newest_checkpoint, read_checkpoint};
 use tempfile::TempDir;
 
 use crate::evaluation::dev_set;
 use crate::run::{RESUME, Setup, ignore, options, run_folder};
-use crate::support::parameters;
+use crate::support::{B, device, parameters, tiny};
 
 /// A run with dev queries that was stopped after 6 of 8 steps, with checkpoints after 3 and 6. The checkpoint after 6 has a
 /// best model of an earlier step.
@@ -139,6 +140,33 @@ fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
     let straight = setup.run(None, &mut ignore, Begin::Anew).unwrap();
     assert_eq!(parameters(&resumed.model), parameters(&straight.model));
     assert_eq!(newest_checkpoint(&run.checkpoints()).unwrap().1, []);
+}
+
+/// Files of another model under checksums that agree: the tensor is named, and nothing of it is used.
+#[test]
+fn moments_and_best_models_of_another_size_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let (setup, run) = stopped(&folder);
+    let newest = run.checkpoints().join("step-000006");
+    let (model, _) = tiny(&setup.options, None);
+    let best = files(&newest).into_iter().find(|path| path.to_string_lossy().contains("best-")).unwrap();
+    for (file, name) in [(newest.join("optimizer.safetensors"), "exp_avg.linear.weight"), (best, "linear.weight")] {
+        let whole = fs::read(&file).unwrap();
+        let mut weights = Weights::read(&file).unwrap();
+        let names: Vec<String> = weights.names().map(str::to_owned).collect();
+        let mut tensors = Vec::new();
+        for own in names {
+            let shape = weights.shape(&own).unwrap().to_vec();
+            tensors.push((own.clone(), weights.take(&own, &shape).unwrap()));
+        }
+        let (_, tensor) = tensors.iter_mut().find(|(own, _)| own == name).unwrap();
+        tensor.values.truncate(3);
+        tensor.shape = vec![3];
+        fs::write(&file, safetensors_bytes(&tensors).unwrap()).unwrap();
+        let error = read_checkpoint::<B, _>(&newest, model.clone(), 0.01, &device()).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("[3]"), "{error}");
+        fs::write(&file, whole).unwrap();
+    }
 }
 
 #[test]

@@ -118,6 +118,12 @@ impl DocumentFolder {
             let problem = "the folder was written by another version; encode the documents again";
             return Err(Error::DocumentFolder { path: path.to_owned(), problem });
         }
+        let bytes = (state.dim as u64).checked_mul(4).and_then(|row| row.checked_mul(state.tokens));
+        let out_of_range = state.deleted.last().is_some_and(|last| *last >= state.documents);
+        if bytes.is_none() || out_of_range || u64::from_str_radix(&state.fingerprint, 16).is_err() {
+            let problem = "its state.json is damaged; encode the documents again";
+            return Err(Error::DocumentFolder { path: path.to_owned(), problem });
+        }
         let mut folder = Self { path: path.to_owned(), state, entries: Vec::new(), places: HashMap::new() };
         folder.read_entries()?;
         Ok(folder)
@@ -293,7 +299,10 @@ impl DocumentFolder {
                 self.places.insert(id.clone(), place);
             }
             self.entries.push(Entry { id, row, tokens, line });
-            row += tokens as u64;
+            // Checked for each line: their sum may come out right where one of them is far too large.
+            row = u64::checked_add(row, tokens as u64)
+                .filter(|row| *row <= self.state.tokens)
+                .ok_or_else(|| damaged(&documents))?;
             line += bytes as u64;
         }
         if row == self.state.tokens && line == self.state.text_bytes { Ok(()) } else { Err(damaged(&documents)) }
@@ -348,8 +357,7 @@ impl EncodedSource for DocumentFolder {
     }
 
     fn fingerprint(&self) -> u64 {
-        // `open` and `create` are the only places where a state comes from; other digits belong to no model.
-        u64::from_str_radix(&self.state.fingerprint, 16).unwrap_or(0)
+        u64::from_str_radix(&self.state.fingerprint, 16).expect("`open` checks it and `create` writes it")
     }
 
     fn for_each_block(&self, visit: &mut dyn FnMut(&[usize], &TextVectors)) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod command_line;
 mod facade;
+mod hostile_bytes;
 #[cfg(feature = "hub")]
 mod hub;
 mod report;

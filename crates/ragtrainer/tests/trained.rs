@@ -223,6 +223,19 @@ fn wrong_use_is_told() {
     let error = kept.add(&model, &[(None, "b".into())], &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("another program"), "{error}");
     drop(held);
+    let state = fs::read_to_string(path.join("state.json")).unwrap();
+    let mut changed: serde_json::Value = serde_json::from_str(&state).unwrap();
+    for (field, value) in [("dim", 1u64 << 62), ("tokens", u64::MAX)] {
+        let kept = std::mem::replace(&mut changed[field], value.into());
+        fs::write(path.join("state.json"), changed.to_string()).unwrap();
+        let error = DocumentFolder::open(&path).unwrap_err().to_string();
+        assert!(error.contains("state.json is damaged"), "{field}: {error}");
+        changed[field] = kept;
+    }
+    changed["deleted"] = serde_json::json!([0, 1]);
+    fs::write(path.join("state.json"), changed.to_string()).unwrap();
+    assert!(DocumentFolder::open(&path).unwrap_err().to_string().contains("state.json is damaged"));
+    fs::write(path.join("state.json"), state).unwrap();
     fs::write(path.join("vectors-0.f32"), b"cut").unwrap();
     assert!(DocumentFolder::open(&path).unwrap_err().to_string().contains("shorter"));
     fs::write(path.join("state.json"), b"{").unwrap();

@@ -7,7 +7,7 @@ use super::input::Input;
 use crate::error::{DataError, Place};
 
 /// Longest line that is read, bytes: a file without line ends is refused before it fills the memory.
-const LONGEST_LINE: u64 = 1 << 30;
+pub(super) const LONGEST_LINE: u64 = 1 << 30;
 
 /// Reads a file line by line; memory holds one line. Lines of white space are passed over and counted.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 use std::io::BufRead;
 
 use super::input::Input;
-use super::lines::text;
+use super::lines::{LONGEST_LINE, text};
 use crate::error::{DataError, Place};
 
 /// Members of a JSON list.
@@ -15,6 +15,7 @@ pub(crate) struct List {
     member: Vec<u8>,
     number: u64,
     line: u64,
+    longest: u64,
     is_open: bool,
     is_done: bool,
 }
@@ -22,7 +23,7 @@ pub(crate) struct List {
 impl List {
     /// `input` stands before the opening bracket.
     pub(crate) fn of(input: Input) -> Self {
-        Self { input, member: Vec::new(), number: 0, line: 1, is_open: false, is_done: false }
+        Self { input, member: Vec::new(), number: 0, line: 1, longest: LONGEST_LINE, is_open: false, is_done: false }
     }
 
     /// Goes to the next member; `false` at the end of the list.
@@ -94,6 +95,15 @@ impl List {
             let taken = chunk[..length].to_vec();
             self.line += taken.iter().filter(|byte| **byte == b'\n').count() as u64;
             self.member.extend_from_slice(&taken);
+            if self.member.len() as u64 > self.longest {
+                let source =
+                    format!("at line {}: member {} has more than {} bytes", self.line, self.number, self.longest);
+                return Err(DataError::Damaged {
+                    path: self.input.path().to_owned(),
+                    what: "JSON",
+                    source: source.into(),
+                });
+            }
             self.input.reader.consume(length);
             if end.is_some() {
                 return Ok(());
@@ -158,6 +168,17 @@ mod tests {
         assert!(members("[]").unwrap().is_empty() && members("[ \n]").unwrap().is_empty());
         let long = format!("[\"{}\",1]", "x, ".repeat(60_000));
         assert_eq!(members(&long).unwrap()[0].len(), 180_002);
+    }
+
+    #[test]
+    fn a_member_without_an_end_is_refused_before_it_fills_the_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.json");
+        std::fs::write(&path, "[\"0123\",\n\"01234\"]").unwrap();
+        let mut list = List { longest: 6, ..List::of(Input::open(&path, "a list").unwrap()) };
+        assert!(list.advance().unwrap());
+        let message = list.advance().unwrap_err().to_string();
+        assert!(message.contains("at line 2: member 2 has more than 6 bytes"), "{message}");
     }
 
     #[test]
