@@ -76,6 +76,8 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("train.schedule_horizon", STEPS),
     ("train.warmup_from_zero", FLAG),
     ("train.save_every", STEPS),
+    ("train.keep_checkpoints", WHOLE),
+    ("train.keep_best_checkpoints", WHOLE),
     ("train.ib_scope", "batch or micro_batch"),
     ("train.ib_skip_known_positives", FLAG),
     ("train.distillation_alpha", NUMBER),

@@ -315,6 +315,11 @@ pub struct TrainOptions {
     pub warmup_from_zero: bool,
     /// Steps between checkpoints and evaluations: `"auto"` is a tenth of the run. Default `"auto"`.
     pub save_every: AutoSteps,
+    /// Checkpoints that are kept, the newest; an older one goes once the newest is safe. Default 2, so that one is left where
+    /// the newest is damaged later.
+    pub keep_checkpoints: usize,
+    /// Checkpoints that are kept besides: those whose evaluation on dev queries was best so far. Default 0.
+    pub keep_best_checkpoints: usize,
     /// Which documents a query meets as in-batch negatives. Default `batch`.
     pub ib_scope: IbScope,
     /// Leave a query's other known positives out of its in-batch negatives (defect 36). Default true.
@@ -362,6 +367,8 @@ impl Default for TrainOptions {
             schedule_horizon: AutoSteps::Auto,
             warmup_from_zero: false,
             save_every: AutoSteps::Auto,
+            keep_checkpoints: 2,
+            keep_best_checkpoints: 0,
             ib_scope: IbScope::Batch,
             ib_skip_known_positives: true,
             distillation_alpha: 1.0,
@@ -524,7 +531,7 @@ mod tests {
             "accumsteps": 1, "query_maxlen": 32, "nway": 2, "epochs": 1, "seed": 12345, "shuffle": true,
             "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
             "query_expansion": true, "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
-            "save_every": "auto", "ib_scope": "batch", "ib_skip_known_positives": true,
+            "save_every": "auto", "keep_checkpoints": 2, "keep_best_checkpoints": 0, "ib_scope": "batch", "ib_skip_known_positives": true,
             "distillation_alpha": 1.0, "ignore_scores": false, "ema_decay": null, "precision": "f32",
             "memory_limit": null, "on_nonfinite": "stop"
         });

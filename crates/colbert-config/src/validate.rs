@@ -106,6 +106,7 @@ impl TrainOptions {
             });
         }
         at_least("train.maxsteps", self.maxsteps, 1, "to see the plan without training, ask for a dry run")?;
+        at_least("train.keep_checkpoints", self.keep_checkpoints, 1, "a run without one cannot be taken up again")?;
         at_least("train.epochs", self.epochs, 1, "1 passes over the examples once")?;
         at_least("train.nway", self.nway, 2, "an example is a positive and at least one negative")?;
         check("train.nbits", self.nbits, [1, 2, 4, 8].contains(&self.nbits), "1, 2, 4 or 8", "2 is the default")?;
@@ -238,6 +239,7 @@ mod tests {
             ("train.dropout", json!(0), json!(-0.1)),
             ("train.dropout", json!(0.99), json!(1)),
             ("train.save_every", json!(1), json!(0)),
+            ("train.keep_checkpoints", json!(1), json!(0)),
             ("train.schedule_horizon", json!(1), json!(0)),
             ("negatives.positive_score_share", json!(1), json!(0)),
             ("evaluation.pool_size", json!(1), json!(0)),

@@ -46,6 +46,9 @@ pub struct RunState {
     pub identity: Identity,
     /// How the start was measured. None without dev data.
     pub baseline: Option<Measured>,
+    /// Step and value of every evaluation; no value where it is not finite.
+    #[serde(default)]
+    pub values: Vec<(usize, Option<f64>)>,
     /// Models that may still be chosen, the best first. Empty without dev data.
     pub best: Vec<Contender>,
     /// Step of the last evaluation; a run that is taken up where one was due and interrupted makes up for it.
@@ -281,15 +284,18 @@ fn step_of(path: &Path) -> Option<usize> {
     path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
 }
 
-/// Removes what is not needed once the checkpoint of `newest` is safe: all but the `keep` newest up to it, those of later
-/// steps (they were found damaged when the run was taken up), and what killed processes left half-written.
+/// Removes what is not needed once the checkpoint of `newest` is safe: all but the `keep` newest up to it and those of the steps
+/// `best`, those of later steps (they were found damaged when the run was taken up), and what killed processes left
+/// half-written.
 ///
 /// # Errors
 /// A folder cannot be removed.
-pub fn prune_checkpoints(folder: &Path, newest: usize, keep: usize) -> Result<(), TrainError> {
+pub fn prune_checkpoints(folder: &Path, newest: usize, keep: usize, best: &[usize]) -> Result<(), TrainError> {
     let (current, later): (Vec<_>, Vec<_>) =
         checkpoints(folder)?.into_iter().partition(|path| step_of(path).is_some_and(|step| step <= newest));
-    current[..current.len().saturating_sub(keep)].iter().chain(&later).try_for_each(|old| remove(old))?;
+    let old = &current[..current.len().saturating_sub(keep)];
+    let old = old.iter().filter(|path| step_of(path).is_none_or(|step| !best.contains(&step)));
+    old.chain(&later).try_for_each(|old| remove(old))?;
     remove_leftovers(folder).map_err(io("clean", folder))
 }
 

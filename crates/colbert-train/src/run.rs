@@ -21,9 +21,6 @@ use crate::selection::Candidate;
 use crate::trainable::TrainableEncoder;
 use crate::trainer::{Best, Dev, Training};
 
-/// Checkpoints that are kept: the newest, and the one before it should that one be damaged.
-const KEEP_CHECKPOINTS: usize = 2;
-
 /// A run on its way.
 pub(crate) struct Run<'a, B: KernelAutodiffBackend> {
     pub(crate) training: Training<'a, B>,
@@ -196,7 +193,12 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         // A checkpoint is put together beside what the step left.
         release_idle_memory();
         let path = write_checkpoint(&folder.checkpoints(), model, optimizer, &self.state)?;
-        prune_checkpoints(&folder.checkpoints(), step, KEEP_CHECKPOINTS)?;
+        let options = self.training.options;
+        let best = match self.training.dev {
+            Some(dev) => self.state.best_steps(dev.options.metric, options.keep_best_checkpoints),
+            None => Vec::new(),
+        };
+        prune_checkpoints(&folder.checkpoints(), step, options.keep_checkpoints, &best)?;
         self.tell(&Event::Saved { step, path });
         Ok(())
     }

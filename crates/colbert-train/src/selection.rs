@@ -32,6 +32,7 @@ impl RunState {
         tensors: impl FnOnce() -> NamedTensors,
     ) -> bool {
         let value = |measured: &Measured| measured.evaluation.value(metric);
+        self.values.push((self.step, value(measured)));
         let better_than = |other: &Contender| metric.is_better(value(&other.measured), value(measured));
         let place = self.best.iter().position(better_than).unwrap_or(self.best.len());
         if place < keep {
@@ -41,6 +42,17 @@ impl RunState {
         }
         self.since_best = if place == 0 { 0 } else { self.since_best + 1 };
         place == 0
+    }
+
+    /// Steps of the `keep` best evaluations but that of the start, the best first; of equals the older.
+    pub(crate) fn best_steps(&self, metric: Metric, keep: usize) -> Vec<usize> {
+        let mut best: Vec<(usize, Option<f64>)> = Vec::new();
+        for &(step, value) in self.values.iter().filter(|(step, _)| *step > 0) {
+            let place = best.iter().position(|(_, other)| metric.is_better(*other, value)).unwrap_or(best.len());
+            best.insert(place, (step, value));
+            best.truncate(keep);
+        }
+        best.into_iter().map(|(step, _)| step).collect()
     }
 
     /// The models to be tried at the end, with what they are made of. `start` is there if mixtures with it are asked for.
@@ -89,6 +101,9 @@ mod tests {
         assert_eq!(best, [true, true, false, false, false, true]);
         assert_eq!(state.best.iter().map(|contender| contender.step).collect::<Vec<_>>(), [5, 1, 2]);
         assert_eq!(state.since_best, 0);
+        assert_eq!(state.best_steps(Metric::default(), 3), [5, 1, 2]);
+        assert_eq!(state.best_steps(Metric::default(), 9), [5, 1, 2, 4, 3], "not the start; what has no value is last");
+        assert!(state.best_steps(Metric::default(), 0).is_empty());
         state.consider(Metric::default(), 3, &measured(0.1), Vec::new);
         assert_eq!(state.since_best, 1);
     }

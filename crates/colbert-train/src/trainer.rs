@@ -310,9 +310,9 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         if let Value::Object(own) = serde_json::to_value(self.options).expect("options have a JSON form") {
             options.extend(own.into_iter().map(|(name, value)| (format!("train.{name}"), value)));
         }
-        // What precision and micro-batches became on this machine counts, not what was asked for.
-        options
-            .retain(|name, _| !["train.precision", "train.memory_limit", "train.accumsteps"].contains(&name.as_str()));
+        // What precision and micro-batches became on this machine counts, not what was asked for; what is kept changes nothing.
+        let free = ["precision", "memory_limit", "accumsteps", "keep_checkpoints", "keep_best_checkpoints"];
+        options.retain(|name, _| !free.iter().any(|free| name.strip_prefix("train.") == Some(*free)));
         let precision = serde_json::to_value(self.plan.precision).expect("a name has a JSON form");
         options.insert("plan.precision".to_owned(), precision);
         options.insert("plan.accumsteps".to_owned(), self.plan.accumsteps.into());
@@ -365,6 +365,7 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         let otherwise = |change: &Change| ["dev data", "evaluation.metric"].contains(&change.what.as_str());
         if self.dev.is_none() || changes.iter().any(otherwise) {
             (state.best, state.baseline, state.since_best) = (Vec::new(), None, 0);
+            state.values = Vec::new();
             state.evaluated = None;
         }
         if self.options.ema_decay.is_none() {

@@ -169,6 +169,39 @@ fn moments_and_best_models_of_another_size_are_refused() {
     }
 }
 
+/// A folder that refuses to be written to ends the run with the reason; what was there is as it was, and the run goes on from it.
+#[test]
+fn a_folder_that_refuses_writing_costs_nothing_that_was_written() {
+    let folder = TempDir::new().unwrap();
+    let mut setup = Setup::new(options());
+    setup.dev = Some(dev_set(20));
+    let run = run_folder(&folder, "run");
+    let (there, aside) = (run.checkpoints(), run.path().join("aside"));
+    // Permissions do not bind every user who runs tests; a file in the place of the folder does.
+    let mut refuse = |event: &Event| {
+        if matches!(event, Event::Saved { step: 3, .. }) {
+            fs::rename(&there, &aside).unwrap();
+            fs::write(&there, "no folder").unwrap();
+        }
+        Flow::Continue
+    };
+    let error = setup.run(Some(&run), &mut refuse, Begin::Anew).unwrap_err();
+    assert!(matches!(&error, TrainError::Io { path, .. } if path.starts_with(&there)), "{error}");
+    fs::remove_file(&there).unwrap();
+    fs::rename(&aside, &there).unwrap();
+    let mut resumed_at = None;
+    let mut listen = |event: &Event| {
+        if let Event::Resumed { step, skipped, .. } = event {
+            resumed_at = Some((*step, skipped.len()));
+        }
+        Flow::Continue
+    };
+    let resumed = setup.run(Some(&run), &mut listen, RESUME).unwrap();
+    assert_eq!(resumed_at, Some((3, 0)));
+    let straight = setup.run(None, &mut ignore, Begin::Anew).unwrap();
+    assert_eq!(parameters(&resumed.model), parameters(&straight.model));
+}
+
 #[test]
 fn without_a_whole_checkpoint_the_run_begins_anew() {
     let folder = TempDir::new().unwrap();

@@ -160,6 +160,48 @@ fn checkpoints_are_written_every_save_every_steps_and_only_the_newest_kept() {
     assert_eq!(names, ["step-000006", "step-000008"]);
 }
 
+/// The newest so many, and besides them those that were best on dev queries.
+#[test]
+fn checkpoints_are_kept_by_age_and_by_metric() {
+    for (newest, best, expected) in [(1, 0, 1), (2, 0, 2), (1, 1, 2), (1, 2, 3)] {
+        let folder = TempDir::new().unwrap();
+        let run = run_folder(&folder, "run");
+        // A learning rate that ruins the model, so that the last is not the best.
+        let mut setup = Setup::new(TrainOptions {
+            learning_rate: 0.3,
+            clip_norm: 0.0,
+            save_every: AutoSteps::Steps(2),
+            keep_checkpoints: newest,
+            keep_best_checkpoints: best,
+            ..options()
+        });
+        setup.dev = Some(dev_set(20));
+        let mut values = Vec::new();
+        let mut observer = |event: &Event| {
+            if let Event::Evaluated { step, evaluation, .. } = event
+                && *step > 0
+            {
+                values.push((*step, evaluation.value(Metric::default()).unwrap()));
+            }
+            Flow::Continue
+        };
+        setup.run(Some(&run), &mut observer, Begin::Anew).unwrap();
+        let mut steps: Vec<usize> = values.iter().map(|(step, _)| *step).collect();
+        assert_eq!(steps, [2, 4, 6, 8]);
+        let last = steps.split_off(4 - newest);
+        // Stable: of equals the older.
+        values.sort_by(|one, other| other.1.total_cmp(&one.1));
+        let mut kept: Vec<usize> = values.iter().take(best).map(|(step, _)| *step).chain(last).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        let names: Vec<String> = kept.iter().map(|step| format!("step-{step:06}")).collect();
+        let found = checkpoints(&run.checkpoints()).unwrap();
+        let found: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
+        assert_eq!(found, names, "{values:?}");
+        assert!(found.len() <= expected);
+    }
+}
+
 /// Defect 21: in the reference the "best" checkpoint is the last.
 #[test]
 fn defect_21_the_best_model_is_the_best_on_held_out_queries() {

@@ -214,6 +214,43 @@ fn a_full_file_system_at_every_write() {
     assert!(refused >= 10 && resumed > 0);
 }
 
+/// A file system that is read-only for a while: the run says so and changes nothing, and goes on once it may. Needs the right
+/// to mount.
+#[test]
+#[ignore = "needs the right to mount a tmpfs"]
+fn a_read_only_file_system() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    let run = here.path().join("run");
+    let of = |steps: &str| {
+        let further = ["--save-every", "2", "--epochs", "9", "--maxsteps", steps, "--schedule-horizon", "6"];
+        train_arguments(&data, &[&further[..], &["--learning-rate", "1e-3"]].concat())
+    };
+    assert!(start(here.path(), &of("6")).wait().unwrap().success());
+    let expected = result(&run);
+    fs::remove_dir_all(&run).unwrap();
+    fs::create_dir(&run).unwrap();
+    let mounted = |arguments: &[&str]| {
+        assert!(Command::new("mount").args(arguments).arg(&run).status().unwrap().success());
+    };
+    mounted(&["-t", "tmpfs", "-o", "size=64m", "none"]);
+    let ran = ragtrainer(here.path(), &of("4").iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let before = result(&run);
+    let longer = ["--maxsteps", "6", "--accept-changes"];
+    mounted(&["-o", "remount,ro"]);
+    let ran = resume(here.path(), &longer);
+    assert_eq!(ran.code, Some(1), "{}", ran.output);
+    assert!(ran.errors.contains("Read-only file system") && ran.errors.contains("run/"), "{}", ran.errors);
+    assert_eq!(result(&run), before);
+    mounted(&["-o", "remount,rw"]);
+    let ran = resume(here.path(), &longer);
+    let found = result(&run);
+    assert!(Command::new("umount").arg(&run).status().unwrap().success());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert_eq!(found, expected);
+}
+
 /// A run of the pairs that was stopped by a signal after at least 3 steps.
 fn stopped_by(signal: &str) -> (TempDir, PathBuf) {
     let here = folder();

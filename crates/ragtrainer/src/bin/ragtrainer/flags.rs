@@ -93,6 +93,8 @@ const FLAGS: &[Flag] = &[
     flag(MORE, "schedule-horizon", "train.schedule_horizon", "N|auto", "Step at which the learning rate reaches 0 [default: auto, the last]"),
     flag(MORE, "warmup-from-zero", "train.warmup_from_zero", "BOOL", "First step with learning rate 0, as the reference [default: false]"),
     flag(MORE, "save-every", "train.save_every", "N|auto", "Steps between checkpoints and evaluations [default: auto, a tenth]"),
+    flag(MORE, "keep-checkpoints", "train.keep_checkpoints", "N", "Keep the newest so many checkpoints [default: 2]"),
+    flag(MORE, "keep-best-checkpoints", "train.keep_best_checkpoints", "N", "Keep besides those that were best on dev queries [default: 0]"),
     flag(MORE, "ib-scope", "train.ib_scope", "NAME", "In-batch negatives from the whole batch or the micro_batch [default: batch]"),
     flag(MORE, "ib-skip-known-positives", "train.ib_skip_known_positives", "BOOL", "A query's other positives are no negatives [default: true]"),
     flag(MORE, "distillation-alpha", "train.distillation_alpha", "X", "Factor on teacher scores [default: 1.0]"),
