@@ -12,8 +12,11 @@ pub mod parquet;
 pub mod run_files;
 pub mod weights;
 
+/// Runs a target on an input.
+pub type Target = fn(&[u8]);
+
 /// The targets by their names, which are those of their seeds' folders.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("config", config::run),
     ("data", data::run),
     ("model_files", model_files::run),

@@ -20,6 +20,7 @@ pub fn remember() {
 }
 
 /// Runs a target on one input; a panic that nobody caught ends the process.
+#[expect(clippy::print_stderr, reason = "libFuzzer's output is read there")]
 pub fn end_the_process(target: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(target)).is_err() {
         let panics = PANICS.lock().map(|panics| panics.join("\n")).unwrap_or_default();

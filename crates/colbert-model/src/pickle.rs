@@ -496,12 +496,8 @@ mod tests {
     /// A value that is doubled by eight bytes, one that is nested by one, and a long text that is fetched by two.
     #[test]
     fn programs_that_grow_without_end_are_refused() {
-        let mut copies = b")q\x00".to_vec();
-        let mut nested = b")".to_vec();
-        for _ in 0..100_000 {
-            copies.extend(b"h\x00h\x00\x86q\x00");
-            nested.push(0x85);
-        }
+        let copies = [&b")q\x00"[..], &b"h\x00h\x00\x86q\x00".repeat(100_000)].concat();
+        let nested = [&b")"[..], &b"\x85".repeat(100_000)].concat();
         for (mut program, part) in [(copies, "over and over"), (nested, "too deeply")] {
             program.push(b'.');
             let error = Machine::new(&program).run().unwrap_err();

@@ -12,6 +12,7 @@ mod targets;
 const CUTS: usize = 12;
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a failure names the input")]
 fn no_seed_of_a_fuzz_target_panics() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
     for (name, target) in targets::TARGETS {
@@ -23,7 +24,6 @@ fn no_seed_of_a_fuzz_target_panics() {
             // What fuzzing found is many and as short as it gets.
             let found = path.file_name().unwrap().to_string_lossy().starts_with("found-");
             for cut in if found { CUTS } else { 0 }..=CUTS {
-                // A failure names the input.
                 eprintln!("{}, {cut} of {CUTS} parts", path.display());
                 target(&bytes[..bytes.len() * cut / CUTS]);
             }
