@@ -1,10 +1,10 @@
 """Trains the same steps with this project and with others, in turn, and prints one table with ratios.
 
 python compare.py --python VENV/bin/python --ragtrainer target/release/ragtrainer --model DIR --triples FILE.jsonl
-                  [--systems colbert-ai pylate torch-bf16] [--rounds 3] [--batch 32] [--doc-maxlen 256] [--steps 8] [--threads 2]
+                  [--systems colbert-ai pylate torch-bf16] [--backends flex libtorch] [--device cuda] [--rounds 3] [--batch 32] [--doc-maxlen 256] [--steps 8] [--threads 2]
 
 VENV has colbert-ai 0.2.22 and PyLate 1.6.0 (README.md beside this file). In every round each system runs once, one after the other, so
-that a machine that slows down slows them all. A system's figure is the median over all its steps. Needs nothing but Python.
+that a machine that slows down slows them all. --backends are ours, --device is the others'. A system's figure is the median over all its steps. Needs nothing but Python.
 """
 
 import argparse
@@ -21,6 +21,8 @@ parser.add_argument("--ragtrainer", required=True)
 parser.add_argument("--model", required=True)
 parser.add_argument("--triples", required=True)
 parser.add_argument("--systems", nargs="+", default=["colbert-ai", "pylate", "torch-bf16"])
+parser.add_argument("--backends", nargs="+", default=["auto"])
+parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
 parser.add_argument("--precisions", nargs="+", default=["f32", "bf16"])
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--batch", type=int, default=32)
@@ -37,13 +39,13 @@ def other(system):
     command = [
         options.python, str(pathlib.Path(__file__).with_name("step.py")), system, "--model", options.model, "--triples", options.triples,
         "--batch", str(options.batch), "--doc-maxlen", str(options.doc_maxlen), "--steps", str(options.steps),
-        "--warm-up", str(options.warm_up), "--threads", str(options.threads),
+        "--warm-up", str(options.warm_up), "--threads", str(options.threads), "--device", options.device,
     ]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
 
-def ours(precision):
+def ours(backend, precision):
     """`ragtrainer train` itself: its metrics.jsonl has the seconds of every step, outcome.json the peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         triples, run = pathlib.Path(folder, "triples.jsonl"), pathlib.Path(folder, "run")
@@ -52,9 +54,9 @@ def ours(precision):
         command = [
             options.ragtrainer, "train", "--pretrained-model-name", options.model, "--train-data", str(triples), "--output", str(run),
             "--num-new-negatives", "0", "--maxsteps", str(total), "--save-every", str(total), "--shuffle=false",
-            "--batch-size", str(options.batch), "--doc-maxlen", str(options.doc_maxlen), "--precision", precision,
+            "--batch-size", str(options.batch), "--doc-maxlen", str(options.doc_maxlen), "--precision", precision, "--backend", backend,
         ]
-        environment = {**os.environ, "RAYON_NUM_THREADS": str(options.threads)}
+        environment = {**os.environ, "RAYON_NUM_THREADS": str(options.threads), "OMP_NUM_THREADS": str(options.threads)}
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         steps = [record for record in records if "seconds" in record and "loss" in record][options.warm_up :]
@@ -66,7 +68,11 @@ def ours(precision):
     }
 
 
-systems = {f"ragtrainer {precision}": (lambda precision=precision: ours(precision)) for precision in options.precisions}
+systems = {
+    f"ragtrainer {backend} {precision}": (lambda backend=backend, precision=precision: ours(backend, precision))
+    for backend in options.backends
+    for precision in options.precisions
+}
 systems |= {system: (lambda system=system: other(system)) for system in options.systems}
 runs = {name: [] for name in systems}
 for round_number in range(options.rounds):

@@ -1,8 +1,9 @@
 """Times training steps of one system on given triples; prints one JSON line.
 
 python step.py SYSTEM --model DIR --triples FILE.jsonl [--batch 32] [--doc-maxlen 256] [--steps 8] [--warm-up 2] [--threads 2]
+                      [--device cpu]
 
-SYSTEM is colbert-ai (its own training loop), pylate (sentence-transformers' trainer with PyLate's contrastive loss), or
+SYSTEM is colbert-ai (its own training loop), pylate and pylate-bf16 (sentence-transformers' trainer with PyLate's contrastive loss), or
 torch-f32 and torch-bf16 (a plain PyTorch step of the same model and loss on a batch padded to its longest text, the second
 under bfloat16 autocast). Rows of FILE are {"query": ..., "positive": ..., "negatives": [...]}. Every system gets the same
 triples in the same order: one negative each, in-batch negatives, dim 128, queries of 32 tokens, the dropout of the model's config, float32
@@ -20,7 +21,7 @@ import tempfile
 import time
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("system", choices=["colbert-ai", "pylate", "torch-f32", "torch-bf16"])
+parser.add_argument("system", choices=["colbert-ai", "pylate", "pylate-bf16", "torch-f32", "torch-bf16"])
 parser.add_argument("--model", required=True)
 parser.add_argument("--triples", required=True)
 parser.add_argument("--batch", type=int, default=32)
@@ -28,12 +29,15 @@ parser.add_argument("--doc-maxlen", type=int, default=256)
 parser.add_argument("--steps", type=int, default=8)
 parser.add_argument("--warm-up", type=int, default=2)
 parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="colbert-ai runs on the CPU alone here")
 options = parser.parse_args()
 
 # Before any of the libraries is loaded.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
     os.environ[name] = str(options.threads)
-os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", CUDA_VISIBLE_DEVICES="", WANDB_DISABLED="true")
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", WANDB_DISABLED="true")
+if options.device == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import torch
 
 torch.set_num_threads(options.threads)
@@ -48,6 +52,8 @@ ends = []  # when each step ended: wall clock, CPU seconds of the process
 
 
 def mark(*_, **__):
+    if options.device == "cuda":
+        torch.cuda.synchronize()
     ends.append((time.perf_counter(), time.process_time()))
 
 
@@ -96,7 +102,7 @@ def colbert_ai():
             training.train(config, rows, {i: row["query"] for i, row in enumerate(triples)}, texts)
 
 
-def pylate():
+def pylate(precision):
     import transformers
     from datasets import Dataset
     from pylate import losses, models, utils
@@ -106,7 +112,8 @@ def pylate():
         on_step_end = staticmethod(mark)
 
     model = models.ColBERT(
-        model_name_or_path=model_directory, embedding_size=128, query_length=32, document_length=options.doc_maxlen, device="cpu"
+        model_name_or_path=model_directory, embedding_size=128, query_length=32, document_length=options.doc_maxlen,
+        device=options.device,
     )
     columns = {
         "query": [row["query"] for row in triples],
@@ -115,7 +122,7 @@ def pylate():
     }
     with tempfile.TemporaryDirectory() as folder:
         arguments = SentenceTransformerTrainingArguments(
-            output_dir=folder, max_steps=total, per_device_train_batch_size=options.batch, learning_rate=5e-6, use_cpu=True,
+            output_dir=folder, max_steps=total, per_device_train_batch_size=options.batch, learning_rate=5e-6, use_cpu=options.device == "cpu", bf16=precision == "bf16",
             save_strategy="no", report_to=[], disable_tqdm=True, dataloader_drop_last=True, logging_steps=1,
         )
         trainer = SentenceTransformerTrainer(
@@ -131,23 +138,24 @@ def plain(precision):
 
     tokenizer, encoder = AutoTokenizer.from_pretrained(model_directory), AutoModel.from_pretrained(model_directory)
     projection = torch.nn.Linear(encoder.config.hidden_size, 128, bias=False)
-    encoder.train()
+    encoder.train().to(options.device)
+    projection.to(options.device)
     parameters = [*encoder.parameters(), *projection.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=5e-6)
 
     def encode(texts, length, pad):
-        batch = tokenizer(texts, max_length=length, truncation=True, padding=pad, return_tensors="pt")
+        batch = tokenizer(texts, max_length=length, truncation=True, padding=pad, return_tensors="pt").to(options.device)
         vectors = projection(encoder(**batch).last_hidden_state)
         return torch.nn.functional.normalize(vectors.float(), dim=2), batch["attention_mask"].bool()
 
     for step in range(total):
         rows = triples[step * options.batch : (step + 1) * options.batch]
         texts = [row["positive"] for row in rows] + [row["negatives"][0] for row in rows]
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(options.device, torch.bfloat16, enabled=precision == "bf16"):
             queries, _ = encode([row["query"] for row in rows], 32, "max_length")
             documents, real = encode(texts, options.doc_maxlen, "longest")
         scores = torch.einsum("qid,pjd->qpij", queries, documents).masked_fill(~real[None, :, None], -9999)
-        loss = torch.nn.functional.cross_entropy(scores.max(3).values.sum(2), torch.arange(len(rows)))
+        loss = torch.nn.functional.cross_entropy(scores.max(3).values.sum(2), torch.arange(len(rows), device=options.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 2.0)
         optimizer.step()
@@ -155,7 +163,13 @@ def plain(precision):
         mark()
 
 
-run = {"colbert-ai": colbert_ai, "pylate": pylate, "torch-f32": lambda: plain("f32"), "torch-bf16": lambda: plain("bf16")}
+run = {
+    "colbert-ai": colbert_ai,
+    "pylate": lambda: pylate("f32"),
+    "pylate-bf16": lambda: pylate("bf16"),
+    "torch-f32": lambda: plain("f32"),
+    "torch-bf16": lambda: plain("bf16"),
+}
 with contextlib.redirect_stdout(io.StringIO()):
     run[options.system]()
 assert len(ends) == total, f"{len(ends)} steps, not {total}"

@@ -17,7 +17,7 @@ const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quick
 const VOCABULARY: usize = 30_522;
 
 /// Size of an encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Size {
     /// 2 layers of 32: only to see that a bench runs, or where the encoder does not matter.
     Tiny,
@@ -25,6 +25,8 @@ pub enum Size {
     L3,
     /// MiniLM-L6: 6 layers of the same.
     L6,
+    /// BERT-base: 12 layers of 768, 12 heads, feed-forward 3072.
+    Base,
 }
 
 impl Size {
@@ -34,6 +36,7 @@ impl Size {
             Self::Tiny => (2, 32, 2, 64, 11_000),
             Self::L3 => (3, 384, 12, 1536, VOCABULARY),
             Self::L6 => (6, 384, 12, 1536, VOCABULARY),
+            Self::Base => (12, 768, 12, 3072, VOCABULARY),
         };
         let EncoderConfig::Bert(quickstart) = quickstart().config else { panic!("the quickstart's model is a BERT") };
         let probability = if dropout { 0.1 } else { 0.0 };

@@ -99,6 +99,12 @@ pub trait Kernels: Backend {
         dropout::composed::<Self>(input, dropout)
     }
 
+    /// Factors of the given rows of a matrix of `columns` numbers, `[rows, columns]`: 0 where dropped, 1 / (1 - probability)
+    /// elsewhere. Every backend gives the same.
+    fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &Self::Device) -> FloatTensor<Self> {
+        dropout::factors_from_host::<Self>(dropout, rows, columns, device)
+    }
+
     /// Normalises `dropout(input) + residual`.
     fn layer_norm_forward(
         input: FloatTensor<Self>,
@@ -180,12 +186,9 @@ impl Kernels for burn::backend::Cuda<f32, i32> {
     fn has_bf16(_: &Self::Device) -> bool {
         true
     }
-}
 
-#[cfg(feature = "tch")]
-impl Kernels for burn::backend::LibTorch<f32> {
-    fn has_bf16(_: &Self::Device) -> bool {
-        true
+    fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &Self::Device) -> FloatTensor<Self> {
+        dropout::factors_on_device::<Self>(dropout, rows, columns, device)
     }
 }
 

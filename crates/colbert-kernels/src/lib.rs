@@ -19,9 +19,12 @@ mod embed;
 mod flex;
 mod gelu;
 mod layer_norm;
+#[cfg(feature = "tch")]
+mod libtorch;
 mod linear;
 mod maxsim;
 mod node;
+mod padded;
 mod precision;
 mod primitive;
 mod segments;
@@ -36,6 +39,8 @@ pub use embed::{Tables, TokenRows, embed};
 pub use flex::release_idle_memory;
 pub use gelu::gelu;
 pub use layer_norm::{Affine, NormGradients, Normalised, layer_norm, residual_layer_norm};
+#[cfg(feature = "tch")]
+pub use libtorch::{LibTorchMissing, probe_libtorch_cuda};
 pub use linear::{Map, feed_forward, linear};
 pub use maxsim::{ScoredTexts, maxsim};
 pub use precision::Precision;

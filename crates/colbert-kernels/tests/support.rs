@@ -1,18 +1,17 @@
 //! What the tests share.
 
-use burn::backend::Autodiff;
 use burn::tensor::{Tensor, TensorData};
-use burn_flex::Flex;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use test_backend::{TestAutodiff, device};
 
-pub(crate) type Back = Autodiff<Flex>;
+pub(crate) type Back = TestAutodiff;
 
 /// A matrix of numbers in [-1, 1).
 pub(crate) fn random([rows, columns]: [usize; 2], seed: u64) -> Tensor<Back, 2> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let numbers: Vec<f32> = (0..rows * columns).map(|_| random.random_range(-1.0..1.0)).collect();
-    Tensor::from_data(TensorData::new(numbers, [rows, columns]), &Default::default())
+    Tensor::from_data(TensorData::new(numbers, [rows, columns]), &device())
 }
 
 pub(crate) fn numbers<const D: usize>(tensor: Tensor<Back, D>) -> Vec<f32> {

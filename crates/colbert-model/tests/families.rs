@@ -24,7 +24,7 @@ const FAMILIES: [&str; 5] = ["distilbert", "electra", "roberta", "xlm-roberta", 
 const TOLERANCE: f32 = 1e-5;
 
 fn fixture(family: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/families").join(family)
+    test_backend::crate_folder().join("tests/families").join(family)
 }
 
 fn expected(family: &str) -> Value {

@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn_flex::{Flex, FlexDevice};
 use colbert_model::{HostTensor, Pooling, SentenceEncoder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::{B, device};
+
 fn here(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file)
+    test_backend::crate_folder().join("tests").join(file)
 }
 
 fn expected() -> Value {
@@ -32,8 +33,8 @@ fn directory(root: &Path, name: &str, files: &Value) -> PathBuf {
     directory
 }
 
-fn read(directory: &Path) -> Result<SentenceEncoder<Flex>, colbert_model::ModelError> {
-    SentenceEncoder::read(directory, &FlexDevice)
+fn read(directory: &Path) -> Result<SentenceEncoder<B>, colbert_model::ModelError> {
+    SentenceEncoder::read(directory, &device())
 }
 
 fn texts<'a>(value: &'a Value, name: &str) -> Vec<&'a str> {
@@ -65,12 +66,12 @@ fn vectors_are_those_of_sentence_transformers() {
         let settings = &encoder.settings;
         assert_eq!(settings.max_seq_length as u64, variant["max_seq_length"].as_u64().unwrap(), "{name}");
         assert_eq!(settings.unit_length, variant["similarity_fn_name"] == "cosine", "{name}");
-        let queries = encoder.queries(&texts(&expected, "queries"), &FlexDevice).unwrap();
+        let queries = encoder.queries(&texts(&expected, "queries"), &device()).unwrap();
         assert_near(&queries, &variant["queries"], settings.unit_length, name);
-        let documents = encoder.documents(&texts(&expected, "documents"), &FlexDevice).unwrap();
+        let documents = encoder.documents(&texts(&expected, "documents"), &device()).unwrap();
         assert_near(&documents, &variant["documents"], settings.unit_length, name);
         // A text alone has the vector it has among others.
-        let alone = encoder.documents(&texts(&expected, "documents")[7..8], &FlexDevice).unwrap();
+        let alone = encoder.documents(&texts(&expected, "documents")[7..8], &device()).unwrap();
         assert_near(&alone, &json!([variant["documents"][7]]), settings.unit_length, name);
     }
 }

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use burn_flex::Flex;
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder};
 use serde_json::Value;
+pub(crate) use test_backend::device;
+use test_backend::{TestBackend, crate_folder};
 
-pub(crate) type B = Flex;
+pub(crate) type B = TestBackend;
 
 pub(crate) fn parity(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(file)
+    crate_folder().join("tests/parity").join(file)
 }
 
 pub(crate) fn json(file: &str) -> Value {
@@ -32,10 +33,6 @@ pub(crate) fn tiny(settings: &ColbertSettings) -> (Colbert<B, PretrainedEncoder<
     let (model, report) = pretrained.model::<B>(settings, None, 0, &device()).unwrap();
     assert!(report.initialised.is_empty() && report.ignored.is_empty(), "{report:?}");
     (model, pretrained.tokenizer(settings).unwrap(), pretrained)
-}
-
-pub(crate) fn device() -> burn_flex::FlexDevice {
-    burn_flex::FlexDevice
 }
 
 /// Largest absolute difference; the lengths must agree.

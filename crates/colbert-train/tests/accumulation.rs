@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 
 use burn::tensor::Tensor;
-use burn_flex::Flex;
 use colbert_config::{IbScope, TrainOptions, resolve};
 use colbert_kernels::{Kernels, Precision};
 use colbert_model::{named_parameters, replace_parameters};
 use colbert_train::{BatchLoss, Batcher, ColbertObjective, GradientPlan, batch_gradients};
 
 use crate::losses::gradients_by_name;
-use crate::support::{B, Model, device, lines, sum_and_l2, tiny, training_set};
+use crate::support::{B, Inner, Model, device, lines, sum_and_l2, tiny, training_set};
 
 /// Two orders of summation of the same float32 numbers.
 const TOLERANCE: f64 = 1e-5;
@@ -99,7 +98,7 @@ fn bfloat16_gives_nearly_the_gradient_of_float32() {
     }
     let (distance, norm) = (sum_and_l2(&difference).1, sum_and_l2(&all).1);
     assert!(distance < BF16_SHARE * norm, "{distance} of {norm}");
-    assert_eq!(distance > 0.0, Flex::has_bf16(&device()), "rounded where there is bfloat16");
+    assert_eq!(distance > 0.0, Inner::has_bf16(&device()), "rounded where there is bfloat16");
 }
 
 /// The slope of the loss along a direction, by differences, against the gradient. It only agrees if the second pass of the

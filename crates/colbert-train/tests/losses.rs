@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use burn::module::{ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use burn_flex::Flex;
 use colbert_config::{TrainOptions, resolve};
 use colbert_kernels::Precision;
 use colbert_model::{Weights, maxsim, parameter_names};
 use colbert_train::{Batcher, ColbertObjective, GradientPlan, batch_gradients, gradient_norm};
 use serde_json::Value;
 
-use crate::support::{B, Model, device, json, lines, parity, sum_and_l2, tiny, training_set};
+use crate::support::{B, Inner, Model, device, json, lines, parity, sum_and_l2, tiny, training_set};
 
 /// `parity/README.md`: 1e-5 for the loss of a first step, 1e-4 for scores, 1e-4 of a tensor's L2 for gradients.
 const LOSS: f64 = 1e-5;
@@ -27,7 +26,7 @@ pub(crate) fn gradients_by_name(model: &Model, gradients: &GradientsParams) -> H
     }
     impl ModuleVisitor<B> for Visitor<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            let gradient = self.gradients.get::<Flex, D>(param.id);
+            let gradient = self.gradients.get::<Inner, D>(param.id);
             self.found.push(gradient.map(|g| g.into_data().to_vec::<f32>().unwrap()));
         }
     }

@@ -4,17 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn_flex::Flex;
 use colbert_data::{Collection, DataError, NegativeMiner, Queries, Ranked, Texts};
 use colbert_model::{SentenceEncoder, maxsim};
 use colbert_train::{DenseMiner, LateInteractionMiner};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{device, parity, tiny};
+use crate::support::{Inner, device, parity, tiny};
 
 fn fixture() -> Value {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/sentence/expected.json");
+    let path = test_backend::crate_folder().join("../colbert-model/tests/sentence/expected.json");
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -64,7 +63,7 @@ fn dense_rankings_are_those_of_sentence_transformers() {
     assert_eq!((queries.len(), collection.len()), (6, 40));
     for (name, variant) in fixture["variants"].as_object().unwrap() {
         let directory = directory(root.path(), name, &variant["files"]);
-        let miner = DenseMiner::<Flex>::read(&directory, None, None, &device()).unwrap();
+        let miner = DenseMiner::<Inner>::read(&directory, None, None, &device()).unwrap();
         for (ranking, row) in
             miner.rank(&queries, &collection, 15).unwrap().iter().zip(variant["similarity"].as_array().unwrap())
         {
@@ -82,7 +81,7 @@ fn names_and_prefixes_are_told() {
     let root = TempDir::new().unwrap();
     let files = &fixture["variants"]["cls_with_prompts"]["files"];
     let directory = directory(root.path(), "some-model", files);
-    let name = |query, document| DenseMiner::<Flex>::read(&directory, query, document, &device()).unwrap().name();
+    let name = |query, document| DenseMiner::<Inner>::read(&directory, query, document, &device()).unwrap().name();
     assert_eq!(
         name(None, None),
         "dense (some-model, CLS, cosine, 12 tokens, queries after \"query: \", documents after \"passage: \")"
@@ -101,14 +100,14 @@ fn blocks_threads_and_ties_change_nothing() {
         collection.add(&format!("town {number} smuggles tin")).unwrap();
         collection.add(&format!("Town {number} smuggles tin")).unwrap();
     }
-    let miner = DenseMiner::<Flex>::read(&parity("tiny"), None, None, &device()).unwrap();
+    let miner = DenseMiner::<Inner>::read(&parity("tiny"), None, None, &device()).unwrap();
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| miner.rank(&queries, &collection, 9).unwrap())
     };
     let rankings = on(1);
     assert_eq!(rankings, on(3));
-    let encoder = SentenceEncoder::<Flex>::read(&parity("tiny"), &device()).unwrap();
+    let encoder = SentenceEncoder::<Inner>::read(&parity("tiny"), &device()).unwrap();
     let of = |texts: Vec<&str>, as_queries: bool| {
         let found = if as_queries { encoder.queries(&texts, &device()) } else { encoder.documents(&texts, &device()) };
         found.unwrap().values.chunks(32).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect()
@@ -128,7 +127,7 @@ fn blocks_threads_and_ties_change_nothing() {
 
 #[test]
 fn a_directory_that_is_none_is_an_error() {
-    let error = DenseMiner::<Flex>::read(Path::new("/no/such"), None, None, &device()).unwrap_err().to_string();
+    let error = DenseMiner::<Inner>::read(Path::new("/no/such"), None, None, &device()).unwrap_err().to_string();
     assert!(error.contains("no model directory at /no/such"), "{error}");
 }
 
@@ -187,7 +186,7 @@ fn measured_against_sentence_transformers() {
     let recorded: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let (queries, collection): (Queries, Collection) = (texts(&recorded["queries"]), texts(&recorded["documents"]));
     let miner =
-        DenseMiner::<Flex>::read(Path::new(recorded["directory"].as_str().unwrap()), None, None, &device()).unwrap();
+        DenseMiner::<Inner>::read(Path::new(recorded["directory"].as_str().unwrap()), None, None, &device()).unwrap();
     let start = std::time::Instant::now();
     let rankings = miner.rank(&queries, &collection, 110).unwrap();
     let texts = queries.len() + collection.len();

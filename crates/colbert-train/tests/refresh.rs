@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use burn_flex::Flex;
 use colbert_config::{AutoSteps, TrainOptions, Warmup, resolve};
 use colbert_data::{Bm25Miner, Example, PrepareOptions, RawData, Remining, TrainingSet, prepare};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, PretrainedEncoder};
@@ -15,7 +14,7 @@ use colbert_train::{
 use tempfile::TempDir;
 
 use crate::run::RESUME;
-use crate::support::{B, Model, device, lines, parameters, tiny, training_set};
+use crate::support::{B, Inner, Model, device, lines, parameters, tiny, training_set};
 
 /// 30 queries, one triple each, and 4 a batch: epoch 2 begins in step 8 (its batch has 2 examples of epoch 1), epoch 3 in
 /// step 16, on the edge.
@@ -65,7 +64,7 @@ struct ByItself<'a> {
 impl RefreshExamples<B, PretrainedEncoder<B>> for ByItself<'_> {
     fn examples(
         &mut self,
-        model: Colbert<Flex, PretrainedEncoder<Flex>>,
+        model: Colbert<Inner, PretrainedEncoder<Inner>>,
         epoch: usize,
     ) -> Result<Vec<Example>, TrainError> {
         self.asked.push(epoch);
@@ -173,7 +172,7 @@ fn negatives_that_are_gone_or_damaged_are_told() {
 struct TooFew;
 
 impl RefreshExamples<B, PretrainedEncoder<B>> for TooFew {
-    fn examples(&mut self, _: Colbert<Flex, PretrainedEncoder<Flex>>, _: usize) -> Result<Vec<Example>, TrainError> {
+    fn examples(&mut self, _: Colbert<Inner, PretrainedEncoder<Inner>>, _: usize) -> Result<Vec<Example>, TrainError> {
         Ok(Vec::new())
     }
 }

@@ -4,22 +4,19 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
-use burn::backend::Autodiff;
-use burn_flex::{Flex, FlexDevice};
 use colbert_config::{AutoSteps, IbScope, TrainOptions, Warmup};
 use colbert_data::{Collection, Example, Judgements, Queries, TrainingSet};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder, named_parameters};
 use serde_json::Value;
+pub(crate) use test_backend::device;
+use test_backend::{TestAutodiff, TestBackend, crate_folder};
 
-pub(crate) type B = Autodiff<Flex>;
+pub(crate) type B = TestAutodiff;
+pub(crate) type Inner = TestBackend;
 pub(crate) type Model = Colbert<B, PretrainedEncoder<B>>;
 
-pub(crate) fn device() -> FlexDevice {
-    FlexDevice
-}
-
 pub(crate) fn parity(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/parity").join(file)
+    crate_folder().join("../colbert-model/tests/parity").join(file)
 }
 
 pub(crate) fn json(file: &str) -> Value {

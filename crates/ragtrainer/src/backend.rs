@@ -6,16 +6,33 @@ use colbert_kernels::{KernelAutodiffBackend, Kernels};
 use crate::error::Error;
 
 /// Names that this build accepts.
-pub const AVAILABLE: &str = if cfg!(feature = "cuda") { "auto, flex, cuda, cuda:N" } else { "auto, flex" };
+pub const AVAILABLE: &[&str] = &[
+    "auto",
+    "flex",
+    #[cfg(feature = "cuda")]
+    "cuda",
+    #[cfg(feature = "cuda")]
+    "cuda:N",
+    #[cfg(feature = "tch")]
+    "libtorch",
+    #[cfg(feature = "tch")]
+    "libtorch:cuda:N",
+];
 
 /// A backend and a device on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// The embedded CPU backend, on all cores.
     Flex,
-    /// An NVIDIA GPU by its index.
+    /// An NVIDIA GPU by its index, through CubeCL.
     #[cfg(feature = "cuda")]
     Cuda(usize),
+    /// libtorch on the CPU.
+    #[cfg(feature = "tch")]
+    LibTorch,
+    /// An NVIDIA GPU by its index, through libtorch.
+    #[cfg(feature = "tch")]
+    LibTorchCuda(usize),
 }
 
 /// Work that is generic over the backend.
@@ -28,34 +45,50 @@ pub trait Job {
 }
 
 impl Backend {
-    /// The backend of a name: `auto`, `flex`, `cuda`, `cuda:1`.
+    /// The backend of a name: `flex`, `cuda`, `cuda:1`, `libtorch`, `libtorch:cuda:1`; `auto` is the first of `cuda`,
+    /// `libtorch:cuda` and `flex` that can be used.
     ///
     /// # Errors
     /// A name that is unknown, whose backend was not compiled in, or whose device is not to be had on this machine.
     pub fn from_name(name: &str) -> Result<Self, Error> {
-        let found = || name.to_owned();
+        let unknown = || Error::UnknownBackend { found: name.to_owned(), available: AVAILABLE.join(", ") };
+        let device = |index: &str| index.parse::<usize>().map_err(|_| unknown());
         match name.split(':').collect::<Vec<_>>().as_slice() {
-            ["auto" | "flex"] => Ok(Self::Flex),
-            #[cfg(feature = "cuda")]
+            ["auto"] => {
+                let on_gpu = ["cuda", "libtorch:cuda"].into_iter().find_map(|name| Self::from_name(name).ok());
+                Ok(on_gpu.unwrap_or(Self::Flex))
+            }
+            ["flex"] => Ok(Self::Flex),
             ["cuda"] => Self::cuda(name, 0),
-            #[cfg(feature = "cuda")]
-            ["cuda", index] => match index.parse() {
-                Ok(index) => Self::cuda(name, index),
-                Err(_) => Err(Error::UnknownBackend { found: found(), available: AVAILABLE }),
-            },
-            #[cfg(not(feature = "cuda"))]
-            ["cuda", ..] => Err(Error::BackendNotBuilt { found: found(), available: AVAILABLE, feature: "cuda" }),
-            _ => Err(Error::UnknownBackend { found: found(), available: AVAILABLE }),
+            ["cuda", index] => Self::cuda(name, device(index)?),
+            ["libtorch"] => Self::libtorch(name, None),
+            ["libtorch", "cuda"] => Self::libtorch(name, Some(0)),
+            ["libtorch", "cuda", index] => Self::libtorch(name, Some(device(index)?)),
+            _ => Err(unknown()),
         }
     }
 
     /// A GPU, once it is known that there is one: burn would only panic later.
     #[cfg(feature = "cuda")]
     fn cuda(name: &str, index: usize) -> Result<Self, Error> {
-        match colbert_kernels::probe_cuda(index) {
-            Ok(()) => Ok(Self::Cuda(index)),
-            Err(missing) => Err(Error::BackendUnusable { found: name.to_owned(), source: missing.into() }),
-        }
+        colbert_kernels::probe_cuda(index).map(|()| Self::Cuda(index)).map_err(|missing| unusable(name, missing))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn cuda(name: &str, _: usize) -> Result<Self, Error> {
+        Err(Error::BackendNotBuilt { found: name.to_owned(), available: AVAILABLE.join(", "), feature: "cuda" })
+    }
+
+    #[cfg(feature = "tch")]
+    fn libtorch(name: &str, gpu: Option<usize>) -> Result<Self, Error> {
+        let Some(index) = gpu else { return Ok(Self::LibTorch) };
+        let usable = colbert_kernels::probe_libtorch_cuda(index);
+        usable.map(|()| Self::LibTorchCuda(index)).map_err(|missing| unusable(name, missing))
+    }
+
+    #[cfg(not(feature = "tch"))]
+    fn libtorch(name: &str, _: Option<usize>) -> Result<Self, Error> {
+        Err(Error::BackendNotBuilt { found: name.to_owned(), available: AVAILABLE.join(", "), feature: "tch" })
     }
 
     /// Whether products of bfloat16 are faster here than those of float32.
@@ -79,8 +112,22 @@ impl Backend {
             Self::Cuda(index) => {
                 job.run::<Autodiff<burn::backend::Cuda<f32, i32>>>(&burn::backend::cuda::CudaDevice::new(index))
             }
+            #[cfg(feature = "tch")]
+            Self::LibTorch => on_libtorch(job, burn::backend::libtorch::LibTorchDevice::Cpu),
+            #[cfg(feature = "tch")]
+            Self::LibTorchCuda(index) => on_libtorch(job, burn::backend::libtorch::LibTorchDevice::Cuda(index)),
         }
     }
+}
+
+#[cfg(feature = "tch")]
+fn on_libtorch<J: Job>(job: J, device: burn::backend::libtorch::LibTorchDevice) -> J::Output {
+    job.run::<Autodiff<burn::backend::LibTorch<f32>>>(&device)
+}
+
+#[cfg(any(feature = "cuda", feature = "tch"))]
+fn unusable(name: &str, missing: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::BackendUnusable { found: name.to_owned(), source: missing.into() }
 }
 
 impl std::fmt::Display for Backend {
@@ -89,6 +136,10 @@ impl std::fmt::Display for Backend {
             Self::Flex => write!(f, "flex (CPU)"),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            #[cfg(feature = "tch")]
+            Self::LibTorch => write!(f, "libtorch (CPU)"),
+            #[cfg(feature = "tch")]
+            Self::LibTorchCuda(index) => write!(f, "libtorch:cuda:{index}"),
         }
     }
 }
@@ -99,13 +150,23 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(Backend::from_name("auto").unwrap(), Backend::Flex);
         assert_eq!(Backend::from_name("flex").unwrap(), Backend::Flex);
+        assert!(Backend::from_name("auto").is_ok());
         let error = Backend::from_name("tpu").unwrap_err().to_string();
         assert!(error.contains("tpu") && error.contains("flex"), "{error}");
-        assert!(Backend::from_name("flex:1").is_err());
-        assert!(Backend::from_name("cuda:one").is_err());
+        for wrong in ["flex:1", "cuda:one", "cuda:0:0", "libtorch:cpu", "libtorch:cuda:-1", ""] {
+            let error = Backend::from_name(wrong).unwrap_err();
+            assert!(matches!(error, Error::UnknownBackend { .. }), "{wrong}: {error}");
+        }
         #[cfg(not(feature = "cuda"))]
         assert!(Backend::from_name("cuda:1").unwrap_err().to_string().contains("--features cuda"));
+        #[cfg(not(feature = "tch"))]
+        assert!(Backend::from_name("libtorch").unwrap_err().to_string().contains("--features tch"));
+        #[cfg(feature = "tch")]
+        {
+            assert_eq!(Backend::from_name("libtorch").unwrap(), Backend::LibTorch);
+            let error = Backend::from_name("libtorch:cuda:999").unwrap_err();
+            assert!(matches!(error, Error::BackendUnusable { .. }), "{error}");
+        }
     }
 }

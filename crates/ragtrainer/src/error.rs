@@ -31,7 +31,7 @@ pub enum Error {
         /// What was asked for.
         found: String,
         /// What was compiled in.
-        available: &'static str,
+        available: String,
     },
     /// The backend is known but was not compiled in.
     #[error(
@@ -41,7 +41,7 @@ pub enum Error {
         /// What was asked for.
         found: String,
         /// What was compiled in.
-        available: &'static str,
+        available: String,
         /// The cargo feature.
         feature: &'static str,
     },

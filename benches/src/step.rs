@@ -1,0 +1,95 @@
+//! A whole optimizer step, as train_step and backends measure it.
+
+use burn::tensor::backend::Backend;
+use ragtrainer::config::{TrainOptions, resolve};
+use ragtrainer::model::kernels::{KernelAutodiffBackend, Precision};
+use ragtrainer::model::{Bert, Colbert, ColbertSettings};
+use ragtrainer::train::{
+    AdamW, Batch, Batcher, ColbertObjective, GradientPlan, batch_gradients, clip_factor, gradient_norm,
+};
+
+use crate::model::{Size, tokenizer, untrained};
+use crate::texts::training_set;
+use crate::work::Work;
+
+/// One batch, of which steps are made.
+#[derive(Debug)]
+pub struct StepBatch {
+    /// The encoder.
+    pub size: Size,
+    options: TrainOptions,
+    batch: Batch,
+}
+
+impl StepBatch {
+    /// Triples of made-up texts, documents cut at `doc_maxlen` tokens.
+    pub fn new(size: Size, batch_size: usize, doc_maxlen: usize) -> Self {
+        let options = TrainOptions { batch_size, doc_maxlen, ..TrainOptions::default() };
+        let set = training_set(batch_size, 3);
+        let plan = resolve(&options, set.examples.len()).expect("one batch of examples");
+        let tokenizer = tokenizer(&ColbertSettings::from(&options));
+        let batch = Batcher::new(&set, &tokenizer, &plan, &options, false).expect("triples").batch(0);
+        Self { size, batch: batch.expect("texts of known words"), options }
+    }
+
+    /// Real tokens of its texts.
+    pub fn tokens(&self) -> usize {
+        self.batch.tokens()
+    }
+
+    /// What it is, in words.
+    pub fn shapes(&self) -> String {
+        let part = &self.batch.parts[0];
+        format!(
+            "{:?}, {} queries of {} tokens, {} documents of at most {}, {} tokens in all",
+            self.size,
+            part.queries.len(),
+            self.options.query_maxlen,
+            part.documents.len(),
+            self.options.doc_maxlen,
+            self.tokens()
+        )
+    }
+
+    /// Operations that a step has to do.
+    pub fn work(&self) -> Work {
+        let texts = self.batch.parts[0].queries.iter().chain(&self.batch.parts[0].documents);
+        Work::of_training(texts, &self.size.config(false), self.options.dim)
+    }
+}
+
+/// A model on its way, and its optimizer.
+#[derive(Debug)]
+pub struct Stepper<'a, B: KernelAutodiffBackend> {
+    batch: &'a StepBatch,
+    objective: ColbertObjective,
+    plan: GradientPlan,
+    model: Option<Colbert<B, Bert<B>>>,
+    optimizer: AdamW<B::InnerBackend>,
+    device: &'a B::Device,
+}
+
+impl<'a, B: KernelAutodiffBackend> Stepper<'a, B> {
+    /// A model with random weights.
+    pub fn new(batch: &'a StepBatch, dropout: bool, precision: Precision, device: &'a B::Device) -> Self {
+        let options = &batch.options;
+        Self {
+            batch,
+            objective: ColbertObjective::from(options),
+            plan: GradientPlan { accumsteps: 1, cached: false, seed: options.seed, precision },
+            model: Some(untrained::<B>(batch.size, options.dim, dropout, device)),
+            optimizer: AdamW::new(options.weight_decay),
+            device,
+        }
+    }
+
+    /// Encode, MaxSim, loss, backward, clipping, AdamW; and waits for the device.
+    pub fn step(&mut self) {
+        let options = &self.batch.options;
+        let before = self.model.take().expect("the last step gave it back");
+        let (_, gradients) = batch_gradients(&before, &self.batch.batch, &self.objective, self.plan, self.device);
+        let factor = clip_factor(gradient_norm(&before, &gradients), options.clip_norm);
+        self.model = Some(self.optimizer.step(before, gradients, options.learning_rate, factor));
+        B::sync(self.device).expect("the device answers");
+    }
+}

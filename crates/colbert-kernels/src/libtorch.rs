@@ -1,0 +1,177 @@
+//! The operators on libtorch: its own fused ones where it has them, composed ones elsewhere.
+
+use burn::backend::LibTorch;
+use burn::backend::libtorch::{LibTorchDevice, TchTensor};
+use burn::tensor::Tensor;
+use burn::tensor::ops::{FloatTensor, FloatTensorOps};
+use tch::Kind;
+
+use crate::attention::{self, Attended, AttentionPlan, scale};
+use crate::backend::Kernels;
+use crate::dropout::{self, Dropout};
+use crate::layer_norm::{Affine, Normalised};
+use crate::padded::{Padded, by_length, gradient_by_length};
+use crate::precision::Precision;
+use crate::primitive::{primitive, tensor};
+
+/// What keeps libtorch from using a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LibTorchMissing {
+    /// It was built for the CPU, or finds no driver.
+    #[error("this libtorch finds no CUDA: it was built for the CPU alone, or NVIDIA's driver is missing")]
+    Cuda,
+    /// No such device.
+    #[error("there is no device {asked}: libtorch finds {count}, counted from 0")]
+    Device {
+        /// Index that was asked for.
+        asked: usize,
+        /// Devices there are.
+        count: usize,
+    },
+}
+
+/// Asks libtorch for a GPU of this index.
+///
+/// # Errors
+/// There is none.
+pub fn probe_libtorch_cuda(index: usize) -> Result<(), LibTorchMissing> {
+    if !tch::Cuda::is_available() {
+        return Err(LibTorchMissing::Cuda);
+    }
+    let count = usize::try_from(tch::Cuda::device_count()).unwrap_or_default();
+    if index < count { Ok(()) } else { Err(LibTorchMissing::Device { asked: index, count }) }
+}
+
+type Back = LibTorch<f32>;
+
+fn new(tensor: tch::Tensor) -> TchTensor {
+    TchTensor::new(tensor)
+}
+
+impl Kernels for Back {
+    fn has_bf16(device: &LibTorchDevice) -> bool {
+        match device {
+            LibTorchDevice::Cpu => processor_has_bf16(),
+            LibTorchDevice::Cuda(_) => true,
+            LibTorchDevice::Mps | LibTorchDevice::Vulkan => false,
+        }
+    }
+
+    fn linear_forward(
+        input: TchTensor,
+        weight: TchTensor,
+        bias: Option<TchTensor>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let (input, weight, bias) = (input.tensor, weight.tensor, bias.map(|bias| bias.tensor));
+        if precision == Precision::F32 || !Self::has_bf16(&input.device().into()) {
+            return new(input.linear(&weight, bias.as_ref()));
+        }
+        let none: Option<tch::Tensor> = None;
+        let product = input.to_kind(Kind::BFloat16).linear(&weight.to_kind(Kind::BFloat16), none).to_kind(Kind::Float);
+        new(match bias {
+            Some(bias) => product + bias,
+            None => product,
+        })
+    }
+
+    fn gelu_gradient(input: TchTensor, gradient: TchTensor) -> TchTensor {
+        new(input.tensor.gelu_backward(&gradient.tensor, "none"))
+    }
+
+    fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &LibTorchDevice) -> TchTensor {
+        match device {
+            LibTorchDevice::Cpu => dropout::factors_from_host::<Self>(dropout, rows, columns, device),
+            _ => dropout::factors_on_device::<Self>(dropout, rows, columns, device),
+        }
+    }
+
+    fn layer_norm_forward(
+        input: TchTensor,
+        residual: Option<TchTensor>,
+        dropout: Dropout,
+        affine: Affine<TchTensor>,
+    ) -> Normalised<TchTensor> {
+        let input = if dropout.is_none() { input } else { Self::dropout_forward(input, dropout) };
+        let sum = match residual {
+            Some(residual) => Self::float_add(input, residual),
+            None => input,
+        };
+        let size = sum.tensor.size()[1];
+        let (weight, bias) = (&affine.weight.tensor, &affine.bias.tensor);
+        let (output, mean, scale) = sum.tensor.native_layer_norm(&[size][..], Some(weight), Some(bias), affine.eps);
+        Normalised { output: new(output), sum, statistics: new(tch::Tensor::cat(&[mean, scale], 1)) }
+    }
+
+    fn attention_forward(qkv: [TchTensor; 3], plan: &AttentionPlan) -> Attended<TchTensor> {
+        if !fused(&qkv[0], plan) {
+            return attention::composed::<Self>(qkv, plan);
+        }
+        by_length::<Self>(qkv, plan, |qkv, padded| {
+            let [query, key, value] = qkv.map(|x| factor(x, padded));
+            let hidden = Some(mask(padded));
+            let scale = Some(f64::from(scale(padded.head_size())));
+            let (output, log_sum_exp) = tch::Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
+                &query, &key, &value, 0.0, false, hidden, scale,
+            );
+            Attended {
+                output: tensor(new(output.to_kind(Kind::Float))),
+                log_sum_exp: tensor(new(log_sum_exp.unsqueeze(-1))),
+            }
+        })
+    }
+
+    fn attention_gradient(
+        qkv: [TchTensor; 3],
+        forward: Attended<TchTensor>,
+        gradient: TchTensor,
+        plan: &AttentionPlan,
+    ) -> [TchTensor; 3] {
+        if !fused(&qkv[0], plan) {
+            return attention::composed_gradient::<Self>(qkv, forward, gradient, plan);
+        }
+        gradient_by_length::<Self>(qkv, forward, gradient, plan, |qkv, forward, gradient, padded| {
+            let [query, key, value] = qkv.map(|x| factor(x, padded));
+            let (output, gradient) = (factor(forward.output, padded), factor(gradient, padded));
+            let log_sum_exp = primitive(forward.log_sum_exp).tensor.squeeze_dim(-1);
+            let hidden = Some(mask(padded));
+            let scale = Some(f64::from(scale(padded.head_size())));
+            let (query, key, value) = tch::Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
+                &gradient,
+                &query,
+                &key,
+                &value,
+                &output,
+                &log_sum_exp,
+                0.0,
+                false,
+                hidden,
+                scale,
+            );
+            [query, key, value].map(|x| tensor(new(x.to_kind(Kind::Float))))
+        })
+    }
+}
+
+/// Whether libtorch's own attention serves: the one for the CPU has a backward, but no dropout.
+fn fused(query: &TchTensor, plan: &AttentionPlan) -> bool {
+    query.tensor.device() == tch::Device::Cpu && plan.dropout.is_none()
+}
+
+/// A factor of a product, in the format that is asked for.
+fn factor(x: Tensor<Back, 4>, padded: &Padded<Back>) -> tch::Tensor {
+    let x = primitive(x).tensor;
+    if padded.precision == Precision::Bf16 && processor_has_bf16() { x.to_kind(Kind::BFloat16) } else { x }
+}
+
+/// What is added to the products, `[sequences, 1, 1, length]`.
+fn mask(padded: &Padded<Back>) -> tch::Tensor {
+    let zeros = Tensor::<Back, 4>::zeros(padded.hidden.dims(), &padded.hidden.device());
+    primitive(zeros.mask_fill(padded.hidden.clone(), f32::NEG_INFINITY)).tensor
+}
+
+/// Whether the processor multiplies bfloat16; what flex needs is what libtorch needs.
+fn processor_has_bf16() -> bool {
+    burn_flex::Flex::has_bf16(&burn_flex::FlexDevice)
+}
