@@ -1,6 +1,5 @@
 //! A whole optimizer step, as train_step and backends measure it.
 
-use burn::tensor::backend::Backend;
 use ragtrainer::config::{TrainOptions, resolve};
 use ragtrainer::model::kernels::{KernelAutodiffBackend, Precision};
 use ragtrainer::model::{Bert, Colbert, ColbertSettings};
