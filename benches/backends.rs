@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use burn::tensor::backend::Backend as _;
 use plotters::prelude::*;
 use ragtrainer::Job;
-use ragtrainer::model::kernels::{KernelAutodiffBackend, Kernels, Precision};
+use ragtrainer::model::kernels::{KernelAutodiffBackend, Precision};
 use ragtrainer_benches::{Size, StepBatch, Stepper, product_rate, quick};
 use serde::{Deserialize, Serialize};
 
