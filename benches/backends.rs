@@ -4,6 +4,7 @@
 //! does not profit from another's memory, and a device that fails takes one line with it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -121,7 +122,8 @@ fn lines() -> Vec<Line> {
         let backend = match ragtrainer::Backend::from_name(name) {
             Ok(backend) => backend,
             Err(error) => {
-                eprintln!("left out: {error}");
+                let reason = error.source().map_or_else(String::new, |source| format!(": {source}"));
+                eprintln!("left out: {error}{reason}");
                 continue;
             }
         };

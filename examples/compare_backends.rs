@@ -77,7 +77,7 @@ fn main() -> anyhow::Result<()> {
         let backend = match Backend::from_name(name) {
             Ok(backend) => backend,
             Err(error) => {
-                println!("left out: {error}");
+                println!("left out: {:#}", anyhow::Error::from(error));
                 continue;
             }
         };

@@ -56,6 +56,12 @@ fn options_out_of_range() {
 }
 
 #[test]
+fn a_backend_that_is_not_there_is_refused_before_data_are_read() {
+    let here = folder();
+    refused(&train(here.path(), &here.path().join("no-such-data"), &["--backend", "tpu"]), &["tpu", "flex"]);
+}
+
+#[test]
 fn unknown_options_are_named_with_the_one_that_was_meant() {
     let here = folder();
     write(here.path(), "run.toml", "[train]\nbatch_sise = 4\n");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ragtrainer::config::{Bytes, Layers, Options};
 use ragtrainer::train::Begin;
-use ragtrainer::{Inheritance, Outcome, RunData, not_honoured, options_of_run, preview, train_with};
+use ragtrainer::{Backend, Inheritance, Outcome, RunData, not_honoured, options_of_run, preview, train_with};
 
 use crate::data::{load, print_findings};
 use crate::flags::OptionFlags;
@@ -40,6 +40,8 @@ pub(crate) struct TrainCommand {
 impl TrainCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let (options, inheritance, begin) = self.options()?;
+        // Reading and mining may take hours; a backend that is not there is known at once.
+        Backend::from_name(&options.backend)?;
         let start = Instant::now();
         let data = load(&options)?;
         print_findings(&data.report);
