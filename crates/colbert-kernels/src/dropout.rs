@@ -199,7 +199,7 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
 
 #[cfg(test)]
 mod tests {
-    use burn_flex::{Flex, FlexDevice};
+    use test_backend::{TestBackend, device};
 
     use super::*;
 
@@ -211,7 +211,8 @@ mod tests {
             let here = dropout.factors(&rows, 1000);
             let kept = here.iter().filter(|factor| **factor > 0.0).count() as f32 / here.len() as f32;
             assert!((kept - (1.0 - probability)).abs() < 0.03, "{kept} kept at {probability}");
-            let there = tensor::<Flex, 2>(factors_on_device::<Flex>(dropout, &rows, 1000, &FlexDevice));
+            let there = factors_on_device::<TestBackend>(dropout, &rows, 1000, &device());
+            let there = tensor::<TestBackend, 2>(there);
             assert_eq!(there.into_data().to_vec::<f32>().unwrap(), here);
         }
     }
