@@ -16,7 +16,7 @@ use ragtrainer_benches::{Size, StepBatch, Stepper, product_rate, quick};
 use serde::{Deserialize, Serialize};
 
 /// Names of a process's own line, for the process that measures it.
-const LINE: &str = "RAGTRAINER_BENCH_LINE";
+const LINE: &str = "COLBERT_BENCH_LINE";
 
 /// Every name that some build may know.
 const NAMES: &str = "flex,cuda,libtorch,libtorch:cuda";
@@ -107,12 +107,12 @@ fn device_bytes(backend: &str) -> Option<u64> {
 }
 
 fn setting(name: &str, default: &str) -> String {
-    std::env::var(format!("RAGTRAINER_BENCH_{name}")).unwrap_or_else(|_| default.to_owned())
+    std::env::var(format!("COLBERT_BENCH_{name}")).unwrap_or_else(|_| default.to_owned())
 }
 
 fn number(name: &str, default: usize) -> usize {
     let text = setting(name, &default.to_string());
-    text.parse().unwrap_or_else(|_| panic!("RAGTRAINER_BENCH_{name}={text}: a number is expected"))
+    text.parse().unwrap_or_else(|_| panic!("COLBERT_BENCH_{name}={text}: a number is expected"))
 }
 
 /// The lines, in the order of the table.
@@ -165,7 +165,7 @@ fn megabytes(bytes: Option<u64>) -> String {
 fn output_folder() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
-    std::env::var_os("RAGTRAINER_BENCH_OUTPUT").map_or_else(|| target.join("backends"), PathBuf::from)
+    std::env::var_os("COLBERT_BENCH_OUTPUT").map_or_else(|| target.join("backends"), PathBuf::from)
 }
 
 /// Bars of triples per second, one group for each encoder, on a logarithmic axis.

@@ -13,18 +13,18 @@ use crate::work::Work;
 /// Samples of a bench; criterion takes no fewer.
 const SAMPLES: usize = 10;
 
-/// Whether everything should be tiny (`RAGTRAINER_BENCH_QUICK` is set).
+/// Whether everything should be tiny (`COLBERT_BENCH_QUICK` is set).
 pub fn quick() -> bool {
-    std::env::var_os("RAGTRAINER_BENCH_QUICK").is_some()
+    std::env::var_os("COLBERT_BENCH_QUICK").is_some()
 }
 
-/// The backend that `RAGTRAINER_BENCH_BACKEND` names, else the default one.
+/// The backend that `COLBERT_BENCH_BACKEND` names, else the default one.
 ///
 /// # Panics
 /// The name is unknown, or its backend was not compiled in.
 pub fn backend() -> ragtrainer::Backend {
-    let name = std::env::var("RAGTRAINER_BENCH_BACKEND").unwrap_or_else(|_| "auto".to_owned());
-    ragtrainer::Backend::from_name(&name).unwrap_or_else(|error| panic!("RAGTRAINER_BENCH_BACKEND: {error}"))
+    let name = std::env::var("COLBERT_BENCH_BACKEND").unwrap_or_else(|_| "auto".to_owned());
+    ragtrainer::Backend::from_name(&name).unwrap_or_else(|error| panic!("COLBERT_BENCH_BACKEND: {error}"))
 }
 
 /// Prints backend, float type, threads and what the bench is about.

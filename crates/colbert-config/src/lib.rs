@@ -35,6 +35,7 @@ mod miner_model;
 mod options;
 mod plan;
 mod resolve;
+mod train_options;
 mod validate;
 
 pub use artifact::ArtifactMetadata;
@@ -46,8 +47,9 @@ pub use memory::{Bytes, MemoryLimit};
 pub use metric::Metric;
 pub use miner_model::reference_miner_model;
 pub use options::{
-    DataFormat, DataOptions, EvaluationOptions, ExportDtype, IbScope, Miner, MinerModelSize, NegativeOptions,
-    OnNonFinite, Options, Precision, Refresh, TrainOptions, TriplePolicy,
+    DataFormat, DataOptions, EvaluationOptions, ExportDtype, Miner, MinerModelSize, NegativeOptions, Options, Refresh,
+    TriplePolicy,
 };
 pub use plan::Plan;
 pub use resolve::resolve;
+pub use train_options::{IbScope, OnNonFinite, Precision, TrainOptions};

@@ -2,8 +2,8 @@
 
 use crate::auto::{AutoSteps, Warmup};
 use crate::error::ConfigError;
-use crate::options::{IbScope, Precision, TrainOptions};
 use crate::plan::Plan;
+use crate::train_options::{IbScope, Precision, TrainOptions};
 
 /// One part in this many: warm-up and the distance between checkpoints (RAGatouille `RAGTrainer.train`).
 const TENTH: usize = 10;

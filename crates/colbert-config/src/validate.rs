@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use crate::auto::AutoSteps;
 use crate::error::ConfigError;
-use crate::options::{DataOptions, EvaluationOptions, NegativeOptions, Options, Refresh, TrainOptions};
+use crate::options::{DataOptions, EvaluationOptions, NegativeOptions, Options, Refresh};
+use crate::train_options::TrainOptions;
 
 /// Largest token embedding. The models in use have 48 to 128; this only stops slips of the pen.
 const MAX_DIM: usize = 4096;

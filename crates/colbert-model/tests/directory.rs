@@ -1,52 +1,16 @@
 //! Loading and exporting directories: round trip, required files, and clear errors for broken ones.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
-use colbert_model::{Export, HostTensor, ModelError, Pretrained, SelfCheck, Weights, export, maxsim, named_parameters};
+use colbert_model::{ModelError, Pretrained, SelfCheck, Weights, maxsim, named_parameters};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{B, device, largest_difference, parity, settings, strings, tiny};
+use crate::support::{B, device, export_tiny, largest_difference, parity, settings, strings, tiny};
 
 /// What becomes of a named tensor's values; nothing leaves it out.
 type Change<'a> = dyn Fn(&str, Vec<f32>) -> Option<Vec<f32>> + 'a;
-
-fn options() -> TrainOptions {
-    TrainOptions { dim: 16, doc_maxlen: 64, ..TrainOptions::default() }
-}
-
-fn export_tiny(path: &Path, overwrite: bool) -> Result<(), ModelError> {
-    export_tiny_as(path, overwrite, ExportDtype::F32, |_| ())
-}
-
-/// With numbers of a type, and after a change to the tensors.
-fn export_tiny_as(
-    path: &Path,
-    overwrite: bool,
-    dtype: ExportDtype,
-    change: impl Fn(&mut Vec<(String, HostTensor)>),
-) -> Result<(), ModelError> {
-    let settings = settings(32, 64);
-    let (model, _, pretrained) = tiny(&settings);
-    let mut tensors: Vec<_> =
-        named_parameters(&model).into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
-    change(&mut tensors);
-    let plan = resolve(&options(), 320).unwrap();
-    let metadata = ArtifactMetadata::from_training(&options(), &plan, "tiny");
-    let card = [("README.md", "a card\n".to_owned())];
-    let directory = Export {
-        tensors: &tensors,
-        settings: &settings,
-        files: &pretrained.files,
-        metadata: &metadata,
-        dtype,
-        extra: &card,
-    };
-    export::<B>(&directory, path, overwrite, &device())
-}
 
 fn copy_of_tiny(folder: &TempDir) -> PathBuf {
     let to = folder.path().join("model");
@@ -96,88 +60,6 @@ fn an_exported_directory_gives_the_same_scores() {
     assert!(largest_difference(&score(&model, &tokenizer), &score(&loaded, &loaded_tokenizer)) < 1e-6);
 }
 
-/// Types of the tensors of a safetensors file, by its header.
-fn dtypes(path: &Path) -> BTreeSet<String> {
-    let bytes = fs::read(path).unwrap();
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    let tensors = header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__");
-    tensors.map(|(_, tensor)| tensor["dtype"].as_str().unwrap().to_owned()).collect()
-}
-
-#[test]
-fn half_precision_is_written_read_and_checked() {
-    let folder = TempDir::new().unwrap();
-    let whole = folder.path().join("f32");
-    export_tiny(&whole, false).unwrap();
-    let read = |path: &Path, file: &str| Weights::read(&path.join(file)).unwrap();
-    let check = |path: &Path| -> SelfCheck {
-        serde_json::from_str(&fs::read_to_string(path.join("selfcheck.json")).unwrap()).unwrap()
-    };
-    let config = |path: &Path| -> Value {
-        serde_json::from_str(&fs::read_to_string(path.join("config.json")).unwrap()).unwrap()
-    };
-    assert_eq!(config(&whole)["torch_dtype"], "float32");
-    for (dtype, name, torch_name, bits) in
-        [(ExportDtype::F16, "F16", "float16", 11), (ExportDtype::Bf16, "BF16", "bfloat16", 8)]
-    {
-        let path = folder.path().join(name);
-        export_tiny_as(&path, false, dtype, |_| ()).unwrap();
-        assert_eq!(config(&path)["torch_dtype"], torch_name);
-        for file in ["model.safetensors", "1_Dense/model.safetensors"] {
-            assert_eq!(dtypes(&path.join(file)), BTreeSet::from([name.to_owned()]), "{file}");
-            let (mut exact, mut rounded) = (read(&whole, file), read(&path, file));
-            let names: Vec<String> = exact.names().map(str::to_owned).collect();
-            for name in names {
-                let shape = exact.shape(&name).unwrap().to_vec();
-                let pair = (exact.take(&name, &shape).unwrap(), rounded.take(&name, &shape).unwrap());
-                for (exact, rounded) in pair.0.values.iter().zip(&pair.1.values) {
-                    // Half a unit in the last of so many bits, or of the smallest number of float16.
-                    let allowed = (exact.abs() * 0.5f32.powi(bits)).max(0.5f32.powi(25));
-                    assert!((exact - rounded).abs() <= allowed, "{name}: {exact} became {rounded}");
-                }
-            }
-        }
-        // The vectors in it are those of what was written.
-        assert_eq!(SelfCheck::replay::<B>(&path, &device()).unwrap(), 0.0);
-        let (exact, rounded) = (check(&whole), check(&path));
-        assert_ne!(exact.documents[0].vectors, rounded.documents[0].vectors);
-        for (exact, rounded) in exact.documents.iter().zip(&rounded.documents) {
-            let (exact, rounded) = (exact.vectors.concat(), rounded.vectors.concat());
-            let largest = exact.iter().zip(&rounded).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(largest < 0.05, "{name}: {largest}");
-        }
-        // What is written again from it is the same: nothing is left to round.
-        let again = Pretrained::read(&path).unwrap();
-        let (model, _) = again.model::<B>(&settings(32, 64), None, 0, &device()).unwrap();
-        let (loaded, mut kept) = (named_parameters(&model), read(&path, "model.safetensors"));
-        for (name, tensor) in loaded {
-            assert_eq!(kept.take(&model.tensor_name(&name), &tensor.shape).unwrap(), tensor);
-        }
-    }
-}
-
-#[test]
-fn a_number_beyond_half_precision_is_refused_by_the_name_of_its_tensor() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("exported");
-    let large = |value: f32| {
-        move |tensors: &mut Vec<(String, HostTensor)>| {
-            let (_, tensor) = tensors.iter_mut().find(|(name, _)| name.ends_with("layer.1.output.dense.bias")).unwrap();
-            tensor.values[3] = value;
-        }
-    };
-    // 65504 is the largest of float16; what lies nearer to the next one is infinite.
-    for (dtype, value) in [(ExportDtype::F16, 65520.0), (ExportDtype::F16, -1e6), (ExportDtype::Bf16, f32::MAX)] {
-        let error = export_tiny_as(&path, false, dtype, large(value)).unwrap_err().to_string();
-        assert!(error.contains("bert.encoder.layer.1.output.dense.bias"), "{error}");
-        assert!(error.contains(dtype.torch_name()) && error.contains(&value.to_string()), "{error}");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
-    }
-    export_tiny_as(&path, false, ExportDtype::F16, large(65504.0)).unwrap();
-    export_tiny_as(&path, true, ExportDtype::Bf16, large(1e6)).unwrap();
-}
-
 #[test]
 fn an_exported_directory_has_every_file_and_key_that_other_stacks_read() {
     let folder = TempDir::new().unwrap();
@@ -187,14 +69,14 @@ fn an_exported_directory_has_every_file_and_key_that_other_stacks_read() {
 
     assert_eq!(read("config.json")["architectures"], json!(["BertModel"]));
     assert_eq!(read("config.json")["model_type"], "bert");
-    let weights = colbert_model::Weights::read(&path.join("model.safetensors")).unwrap();
+    let weights = Weights::read(&path.join("model.safetensors")).unwrap();
     assert_eq!(weights.shape("linear.weight"), Some([16, 32].as_slice()));
     assert!(weights.names().all(|name| name == "linear.weight" || name.starts_with("bert.")));
     assert!(weights.names().all(|name| !name.ends_with("gamma") && !name.ends_with("beta")));
     assert!(weights.contains("bert.pooler.dense.weight") && weights.contains("bert.embeddings.LayerNorm.weight"));
     let header = fs::read(path.join("model.safetensors")).unwrap();
     assert!(String::from_utf8_lossy(&header[..200]).contains(r#""__metadata__":{"format":"pt"}"#));
-    let dense = colbert_model::Weights::read(&path.join("1_Dense/model.safetensors")).unwrap();
+    let dense = Weights::read(&path.join("1_Dense/model.safetensors")).unwrap();
     assert_eq!(dense.shape("linear.weight"), Some([16, 32].as_slice()));
 
     let added = read("tokenizer.json")["added_tokens"].as_array().unwrap().clone();
@@ -360,7 +242,7 @@ fn unprefixed_names_gamma_and_beta_and_half_precision_load() {
 fn a_plain_encoder_gets_a_projection_that_depends_on_the_seed_alone() {
     let folder = TempDir::new().unwrap();
     let path = copy_of_tiny(&folder);
-    let mut weights = colbert_model::Weights::read(&path.join("model.safetensors")).unwrap();
+    let mut weights = Weights::read(&path.join("model.safetensors")).unwrap();
     weights.take("linear.weight", &[16, 32]).unwrap();
     let names: Vec<String> = weights.names().map(str::to_owned).collect();
     let tensors: Vec<_> = names
@@ -437,7 +319,7 @@ fn wrong_shapes_and_missing_or_damaged_tensors_are_named() {
 
     let original = fs::read(path.join("model.safetensors")).unwrap();
     let rewrite = |change: &Change<'_>| {
-        let mut weights = colbert_model::Weights::read(&parity("tiny/model.safetensors")).unwrap();
+        let mut weights = Weights::read(&parity("tiny/model.safetensors")).unwrap();
         let names: Vec<String> = weights.names().map(str::to_owned).collect();
         let tensors: Vec<_> = names
             .into_iter()

@@ -1,8 +1,12 @@
 //! The recorded fixtures and the tiny model that made them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder};
+use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
+use colbert_model::{
+    Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, ModelError, Pretrained, PretrainedEncoder, export,
+    named_parameters,
+};
 use serde_json::Value;
 pub(crate) use test_backend::device;
 use test_backend::{TestBackend, crate_folder};
@@ -39,4 +43,40 @@ pub(crate) fn tiny(settings: &ColbertSettings) -> (Colbert<B, PretrainedEncoder<
 pub(crate) fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Options of the directory that [`export_tiny`] writes.
+pub(crate) fn options() -> TrainOptions {
+    TrainOptions { dim: 16, doc_maxlen: 64, ..TrainOptions::default() }
+}
+
+/// Exports the tiny ColBERT of the recorded numbers to a folder.
+pub(crate) fn export_tiny(path: &Path, overwrite: bool) -> Result<(), ModelError> {
+    export_tiny_as(path, overwrite, ExportDtype::F32, |_| ())
+}
+
+/// With numbers of a type, and after a change to the tensors.
+pub(crate) fn export_tiny_as(
+    path: &Path,
+    overwrite: bool,
+    dtype: ExportDtype,
+    change: impl Fn(&mut Vec<(String, HostTensor)>),
+) -> Result<(), ModelError> {
+    let settings = settings(32, 64);
+    let (model, _, pretrained) = tiny(&settings);
+    let mut tensors: Vec<_> =
+        named_parameters(&model).into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
+    change(&mut tensors);
+    let plan = resolve(&options(), 320).unwrap();
+    let metadata = ArtifactMetadata::from_training(&options(), &plan, "tiny");
+    let card = [("README.md", "a card\n".to_owned())];
+    let directory = Export {
+        tensors: &tensors,
+        settings: &settings,
+        files: &pretrained.files,
+        metadata: &metadata,
+        dtype,
+        extra: &card,
+    };
+    export::<B>(&directory, path, overwrite, &device())
 }

@@ -3,6 +3,7 @@
 mod directory;
 mod encoding;
 mod families;
+mod half_precision;
 mod sentences;
 mod support;
 mod tokenization;

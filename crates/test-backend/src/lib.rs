@@ -2,7 +2,7 @@
 //!
 //! `TEST_BACKEND` names it when the tests are built, and its device when they run: `flex` (also without the variable),
 //! `libtorch`, `libtorch:cuda:0`, `cuda`, `cuda:0`. All but the first need the features `tch` or `cuda` of this crate and of
-//! `ragtrainer`; `.ci/test-on` gives them.
+//! `ragtrainer`; `backends/test-on` gives them.
 
 use std::path::PathBuf;
 
@@ -26,9 +26,6 @@ pub type TestAutodiff = Autodiff<TestBackend>;
 
 /// A device of it.
 pub type TestDevice = <TestBackend as BackendTypes>::Device;
-
-/// Whether the tests run on flex, the only backend that promises the same bits on every run.
-pub const SAME_BITS: bool = cfg!(test_backend = "flex");
 
 /// The folder of the crate whose tests run. Read when they run, so that built tests can be carried to another machine.
 ///
