@@ -10,6 +10,8 @@ mod kind;
 mod lines;
 mod list;
 #[cfg(feature = "parquet")]
+mod parquet_pages;
+#[cfg(feature = "parquet")]
 mod parquet_records;
 mod pylate;
 mod records;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use colbert_data::{RawData, ReadOptions, read_documents, read_training_data};
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Encoding};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
@@ -21,9 +21,13 @@ enum Column<'a> {
 }
 
 fn write(path: &Path, schema: &str, compression: Compression, columns: &[Column<'_>]) {
+    write_with(path, schema, WriterProperties::builder().set_compression(compression).build(), columns);
+}
+
+fn write_with(path: &Path, schema: &str, properties: WriterProperties, columns: &[Column<'_>]) {
     let schema = Arc::new(parse_message_type(schema).unwrap());
-    let properties = Arc::new(WriterProperties::builder().set_compression(compression).build());
-    let mut writer = SerializedFileWriter::new(std::fs::File::create(path).unwrap(), schema, properties).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
     let mut group = writer.next_row_group().unwrap();
     let levels = |lengths: Vec<usize>| {
         let repetition: Vec<i16> =
@@ -180,4 +184,29 @@ fn columns_without_a_clear_role_are_refused_by_name() {
     let roles = "frage=query, antwort=positive".parse::<colbert_config::ColumnRoles>().unwrap().0;
     let raw = read_training_data(&path, &ReadOptions { roles, ..ReadOptions::default() }).unwrap();
     assert_eq!(raw.queries().text(0), "q");
+}
+
+#[test]
+fn pages_of_every_encoding_of_texts_are_read_whole() {
+    let folder = folder(&[]);
+    let path = folder.path().join("pairs.parquet");
+    let questions: Vec<String> = (0..5000).map(|row| format!("question {} of {row}", row % 7)).collect();
+    let questions: Vec<&str> = questions.iter().map(String::as_str).collect();
+    let schema = "message m { required binary question (STRING); required binary passage (STRING); }";
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        for encoding in
+            [None, Some(Encoding::PLAIN), Some(Encoding::DELTA_BYTE_ARRAY), Some(Encoding::DELTA_LENGTH_BYTE_ARRAY)]
+        {
+            let properties = WriterProperties::builder().set_writer_version(version);
+            let properties = match encoding {
+                None => properties,
+                Some(encoding) => properties.set_dictionary_enabled(false).set_encoding(encoding),
+            };
+            let passages = vec!["a passage"; questions.len()];
+            write_with(&path, schema, properties.build(), &[Column::Texts(questions.clone()), Column::Texts(passages)]);
+            let raw = read(&path).unwrap();
+            assert_eq!(raw.queries().len(), questions.len());
+            assert!((0..).zip(&questions).all(|(row, question)| raw.queries().text(row) == *question));
+        }
+    }
 }

@@ -11,6 +11,7 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Number, Value};
 
+use super::parquet_pages::CheckedFile;
 use crate::error::{DataError, Place};
 
 /// Rows of a Parquet file.
@@ -37,7 +38,7 @@ impl ParquetRecords {
         let fields: Vec<_> = schema.get_fields().iter().filter(|field| is_used(field.name())).cloned().collect();
         let unread: Vec<String> = header.iter().filter(|name| !is_used(name)).cloned().collect();
         let rows = guarded(path, 0, || {
-            let rows = RowIter::from_file_into(Box::new(reader));
+            let rows = RowIter::from_file_into(Box::new(CheckedFile(reader)));
             // Without a single column there would be no rows to complain about.
             if fields.is_empty() {
                 return Ok(rows);
