@@ -19,6 +19,15 @@ pub struct EncodeOptions {
 }
 
 impl EncodeOptions {
+    /// Plain encoding in the precision of a plan. (`auto` is no plan's; it is float32 here.)
+    pub fn in_precision(precision: colbert_config::Precision) -> Self {
+        let precision = match precision {
+            colbert_config::Precision::Bf16 => Precision::Bf16,
+            colbert_config::Precision::F32 | colbert_config::Precision::Auto => Precision::F32,
+        };
+        Self { dropout: None, precision }
+    }
+
     /// The options of a part: a step, a piece, a layer.
     pub fn child(self, place: u64) -> Self {
         Self { dropout: self.dropout.map(|seed| seed.child(place)), ..self }

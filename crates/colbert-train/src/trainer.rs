@@ -8,8 +8,8 @@ use std::time::Instant;
 use burn::tensor::backend::AutodiffBackend;
 use colbert_config::{EvaluationOptions, IbScope, Plan, TrainOptions};
 use colbert_data::{EvaluationSet, Example, TrainingSet};
-use colbert_kernels::{KernelAutodiffBackend, Precision};
-use colbert_model::{Colbert, ColbertTokenizer, HostTensor, named_parameters, safetensors_bytes};
+use colbert_kernels::KernelAutodiffBackend;
+use colbert_model::{Colbert, ColbertTokenizer, EncodeOptions, HostTensor, named_parameters, safetensors_bytes};
 use serde_json::Value;
 
 use crate::adamw::{AdamW, clip_factor, gradient_norm};
@@ -154,10 +154,7 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
             accumsteps: plan.accumsteps,
             cached: reaches_across && plan.accumsteps > 1,
             seed: options.seed,
-            precision: match plan.precision {
-                colbert_config::Precision::Bf16 => Precision::Bf16,
-                _ => Precision::F32,
-            },
+            precision: EncodeOptions::in_precision(plan.precision).precision,
         };
         let mut batcher = Batcher::new(self.set, self.tokenizer, plan, options, gradient_plan.cached)?;
         let schedule = Schedule::new(plan, options);

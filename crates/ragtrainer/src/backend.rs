@@ -1,6 +1,7 @@
 //! Which backends are compiled in, and how a name becomes one. The only file with backend `cfg`s.
 
 use burn::backend::Autodiff;
+use colbert_config::Precision;
 use colbert_kernels::{KernelAutodiffBackend, Kernels};
 
 use crate::error::Error;
@@ -102,6 +103,14 @@ impl Backend {
             }
         }
         self.run(Ask)
+    }
+
+    /// What a precision that was asked for becomes: bfloat16 only where the device is faster by it.
+    pub(crate) fn precision(self, asked: Precision) -> Precision {
+        match asked {
+            Precision::Auto | Precision::Bf16 if self.has_bf16() => Precision::Bf16,
+            Precision::F32 | Precision::Auto | Precision::Bf16 => Precision::F32,
+        }
     }
 
     /// Runs a job on this backend.

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
+use colbert_config::Precision;
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts};
 use colbert_model::{
-    Colbert, ColbertSettings, ColbertTokenizer, LoadReport, Pretrained, PretrainedEncoder, TokenSequence,
+    Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder, TokenSequence,
 };
 
 use crate::backend::{Backend, Job};
@@ -45,6 +46,8 @@ pub struct RagPretrainedModel {
     tokenizer: ColbertTokenizer,
     loaded: LoadReport,
     fingerprint: u64,
+    backend: Backend,
+    precision: Precision,
     zero_floor: bool,
     on_device: Box<dyn OnDevice>,
 }
@@ -54,8 +57,8 @@ impl RagPretrainedModel {
     /// the lengths, markers and masks that it declares, on the default backend.
     ///
     /// # Errors
-    /// A hub that cannot be reached or does not give the model; a directory that is missing, damaged or of an unknown kind; one without a projection, which was never trained for
-    /// retrieval.
+    /// A hub that cannot be reached or does not give the model; a directory that is missing, damaged or of an unknown kind; one
+    /// without a projection, which was never trained for retrieval.
     pub fn from_pretrained(directory: impl AsRef<Path>) -> Result<Self, Error> {
         Self::from_pretrained_on(directory, "auto")
     }
@@ -77,7 +80,26 @@ impl RagPretrainedModel {
             return Err(Error::NoColbert { path: directory.to_owned() });
         }
         let directory = directory.to_owned();
-        Ok(Self { directory, settings, tokenizer, loaded, fingerprint, zero_floor: false, on_device })
+        Ok(Self {
+            directory,
+            settings,
+            tokenizer,
+            loaded,
+            fingerprint,
+            backend,
+            precision: Precision::F32,
+            zero_floor: false,
+            on_device,
+        })
+    }
+
+    /// Encode with factors of matrix products in this format. Default `f32`. bfloat16 is taken only where the device is faster
+    /// by it ([`Self::precision`] tells), and moves vectors by some thousandths; documents that were encoded in one format may
+    /// be searched in the other.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = self.backend.precision(precision);
+        self
     }
 
     /// Score as RAGatouille's `rerank` and `search_encoded_docs` do: no query token counts less than 0 in a document that
@@ -92,6 +114,11 @@ impl RagPretrainedModel {
     /// The directory it was loaded from.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The format that texts are encoded in: `f32` or `bf16`.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Lengths, markers and masks that the directory declares.
@@ -161,7 +188,7 @@ impl RagPretrainedModel {
         let longest = sequences.iter().map(TokenSequence::len).max().unwrap_or(0);
         let mut scores = Vec::with_capacity(documents.len());
         for block in sequences.chunks(ENCODE_BLOCK) {
-            let vectors = self.on_device.encode(block, self.settings.dim);
+            let vectors = self.encode_block(block);
             scores.extend(self.scores(&queries, &vectors, longest));
         }
         hits(best(scores.into_iter().enumerate().collect(), k), |index| {
@@ -214,10 +241,14 @@ impl RagPretrainedModel {
     fn vectors(&self, sequences: &[TokenSequence], progress: &mut dyn FnMut(usize)) -> TextVectors {
         let mut all = TextVectors::new(self.settings.dim);
         for block in sequences.chunks(ENCODE_BLOCK) {
-            all.append(&self.on_device.encode(block, self.settings.dim));
+            all.append(&self.encode_block(block));
             progress(all.len());
         }
         all
+    }
+
+    fn encode_block(&self, sequences: &[TokenSequence]) -> TextVectors {
+        self.on_device.encode(sequences, self.settings.dim, self.precision)
     }
 
     /// Scores `[queries, documents]`. With the floor, documents of fewer than `padded` vectors get a vector of zeros, as
@@ -254,7 +285,7 @@ fn at_least_one(k: usize) -> Result<usize, Error> {
 /// A model on a device of some backend.
 trait OnDevice: fmt::Debug {
     /// Vectors of the scored tokens of each text.
-    fn encode(&self, sequences: &[TokenSequence], dim: usize) -> TextVectors;
+    fn encode(&self, sequences: &[TokenSequence], dim: usize, precision: Precision) -> TextVectors;
 
     /// MaxSim `[queries, documents]`.
     fn scores(&self, queries: &TextVectors, documents: &TextVectors) -> Vec<f32>;
@@ -267,9 +298,10 @@ struct Loaded<B: KernelBackend> {
 }
 
 impl<B: KernelBackend> OnDevice for Loaded<B> {
-    fn encode(&self, sequences: &[TokenSequence], dim: usize) -> TextVectors {
+    fn encode(&self, sequences: &[TokenSequence], dim: usize, precision: Precision) -> TextVectors {
+        let options = EncodeOptions::in_precision(precision);
         let mut all = TextVectors::new(dim);
-        for text in self.model.encode(sequences, &self.device).to_host() {
+        for text in self.model.encode_with(sequences, options, &self.device).to_host() {
             all.push(&text.values);
         }
         all

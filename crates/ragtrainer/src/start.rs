@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use colbert_config::{ArtifactMetadata, Options, Plan, Precision, TrainOptions, resolve};
+use colbert_config::{ArtifactMetadata, Options, Plan, TrainOptions, resolve};
 use colbert_data::TrainingSet;
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{
@@ -39,11 +39,7 @@ impl Start {
 
     /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
     pub(crate) fn plan(&self, options: &Options, backend: Backend, set: &TrainingSet) -> Result<Plan, Error> {
-        let precision = match options.train.precision {
-            Precision::Auto | Precision::Bf16 if backend.has_bf16() => Precision::Bf16,
-            _ => Precision::F32,
-        };
-        let train = TrainOptions { precision, ..options.train.clone() };
+        let train = TrainOptions { precision: backend.precision(options.train.precision), ..options.train.clone() };
         if backend != Backend::Flex {
             return match train.memory_limit {
                 Some(_) => Err(Error::LimitOfDevice { backend }),

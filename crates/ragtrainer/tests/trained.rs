@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use ragtrainer::config::Precision;
 use ragtrainer::model::{HostTensor, Pretrained, Weights};
 use ragtrainer::{DocumentFolder, EncodedSource, Error, RagPretrainedModel, TextVectors};
 
@@ -89,6 +90,27 @@ fn the_references_zero_floor_is_an_option() {
     assert!(beside >= alone);
     let searched = floored.search(QUERY, &plain.encode(&[short]).unwrap(), 1).unwrap()[0].score;
     assert_eq!(searched, beside, "a search pads to doc_maxlen");
+}
+
+/// Rounded products move vectors a little where the device has them, and not at all where it has not.
+#[test]
+fn texts_can_be_encoded_in_bfloat16() {
+    let (exact, documents) = (model(), documents());
+    let fast = model().with_precision(Precision::Bf16);
+    let vectors = exact.document_vectors(&documents).unwrap();
+    let rounded = fast.document_vectors(&documents).unwrap();
+    let largest = vectors.values().iter().zip(rounded.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert_eq!(largest > 0.0, fast.precision() == Precision::Bf16, "{largest}");
+    assert!(largest < 0.05, "{largest}");
+    let score = |model: &RagPretrainedModel, text: &String| model.rerank(QUERY, &[text], 1).unwrap()[0].score;
+    let together = fast.rerank(QUERY, &documents, documents.len()).unwrap();
+    assert!(together.iter().all(|hit| hit.score.to_bits() == score(&fast, &hit.text).to_bits()), "a text's own score");
+    // What one encoded, the other searches.
+    let encoded = fast.encode(&documents).unwrap();
+    let hit = &exact.search(QUERY, &encoded, 1).unwrap()[0];
+    assert!((hit.score - score(&exact, &documents[hit.index])).abs() < 0.5, "{hit:?}");
+    assert_eq!(model().with_precision(Precision::Auto).precision(), fast.precision());
+    assert_eq!(fast.with_precision(Precision::F32).document_vectors(&documents).unwrap(), vectors);
 }
 
 #[test]
@@ -311,6 +333,18 @@ fn the_command_line_encodes_reranks_and_searches() {
 
     let ran = ragtrainer(here.path(), &["encode", "--model", model, "--input", "corpus.jsonl", "--output", "v.npy"]);
     assert!(ran.output.contains("12 texts") && here.path().join("v.offsets.npy").exists(), "{}", ran.output);
+    let bytes = |name: &str| fs::read(here.path().join(name)).unwrap();
+    let whole = bytes("v.npy");
+    let encode = ["encode", "--model", model, "--input", "corpus.jsonl", "--output", "v.npy", "--precision"];
+    assert_eq!(ragtrainer(here.path(), &[&encode[..], &["f32"]].concat()).code, Some(0));
+    assert_eq!(bytes("v.npy"), whole);
+    let ran = ragtrainer(here.path(), &[&encode[..], &["bf16"]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert_ne!(bytes("v.npy") == whole, ran.errors.is_empty(), "other bytes, or a warning: {}", ran.errors);
+    let ran = ragtrainer(here.path(), &[&encode[..], &["f16"]].concat());
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.errors.contains("one of f32, bf16, auto"), "{}", ran.errors);
+
     for (arguments, part) in [
         (vec!["encode", "--model", model, "--input", "corpus.jsonl", "--output", "v.txt"], ".npy"),
         (vec!["encode", "--model", "nowhere", "--input", "corpus.jsonl", "--output", "v.npy"], "nowhere"),

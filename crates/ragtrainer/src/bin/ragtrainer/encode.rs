@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use ragtrainer::DocumentFolder;
 use ragtrainer::data::{TextRecord, read_texts};
-use ragtrainer::{DocumentFolder, RagPretrainedModel};
 
-use crate::progress::{counted, fetched};
+use crate::model::ModelArgs;
+use crate::progress::counted;
 
 /// Encode texts with a trained model: into a folder that `ragtrainer search` searches, or into a file for other programs.
 ///
@@ -16,9 +17,8 @@ use crate::progress::{counted, fetched};
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("to").args(["folder", "output"]).required(true))]
 pub(crate) struct EncodeCommand {
-    /// Model directory or name on the hub, such as RUN/best.
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// File of texts; may be given several times.
     #[arg(long, value_name = "FILE", required_unless_present = "delete")]
     input: Vec<PathBuf>,
@@ -34,9 +34,6 @@ pub(crate) struct EncodeCommand {
     /// The texts are queries.
     #[arg(long, requires = "output")]
     queries: bool,
-    /// Backend and device.
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    backend: String,
 }
 
 impl EncodeCommand {
@@ -51,8 +48,7 @@ impl EncodeCommand {
         for path in &self.input {
             records.extend(read_texts(path)?);
         }
-        fetched(&self.model)?;
-        let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?;
+        let model = self.model.load()?;
         if let Some(path) = &self.folder {
             let mut folder = DocumentFolder::open_or_create(path, &model)?;
             if !self.delete.is_empty() {

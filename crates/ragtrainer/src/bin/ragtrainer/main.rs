@@ -8,6 +8,7 @@ mod evaluate;
 mod flags;
 mod interrupt;
 mod mining;
+mod model;
 mod prepare;
 mod progress;
 mod rerank;

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use ragtrainer::RagPretrainedModel;
 use ragtrainer::data::read_texts;
 
-use crate::progress::fetched;
+use crate::model::ModelArgs;
 use crate::tables::print_hits;
 
 /// Rank the documents of a file for a query, best first.
@@ -15,9 +14,8 @@ use crate::tables::print_hits;
 /// A document's score does not depend on the other documents.
 #[derive(Debug, Args)]
 pub(crate) struct RerankCommand {
-    /// Model directory or name on the hub, such as RUN/best.
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The query.
     #[arg(long, value_name = "TEXT")]
     query: String,
@@ -30,9 +28,6 @@ pub(crate) struct RerankCommand {
     /// Score as RAGatouille does: no query token counts less than 0 in a document that is shorter than the longest.
     #[arg(long)]
     zero_floor: bool,
-    /// Backend and device.
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    backend: String,
     /// Print a JSON list for each query.
     #[arg(long)]
     json: bool,
@@ -41,8 +36,7 @@ pub(crate) struct RerankCommand {
 impl RerankCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let records = read_texts(&self.documents)?;
-        fetched(&self.model)?;
-        let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?;
+        let model = self.model.load()?;
         let model = model.with_zero_floor(self.zero_floor);
         let texts: Vec<&str> = records.iter().map(|record| record.text.as_str()).collect();
         let mut hits = model.rerank(&self.query, &texts, self.k)?;

@@ -4,19 +4,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use ragtrainer::DocumentFolder;
 use ragtrainer::data::read_texts;
-use ragtrainer::{DocumentFolder, RagPretrainedModel};
 
-use crate::progress::fetched;
+use crate::model::ModelArgs;
 use crate::tables::print_hits;
 
 /// Search a folder of encoded documents (see `ragtrainer encode --folder`). Every document is scored, exactly.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").args(["query", "queries"]).required(true).multiple(true))]
 pub(crate) struct SearchCommand {
-    /// Model that the documents were encoded with: a directory or a name on the hub.
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Folder of encoded documents.
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
@@ -32,9 +31,6 @@ pub(crate) struct SearchCommand {
     /// Score as RAGatouille does: no query token counts less than 0 in a document shorter than the model's doc_maxlen.
     #[arg(long)]
     zero_floor: bool,
-    /// Backend and device.
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    backend: String,
     /// Print a JSON list for each query.
     #[arg(long)]
     json: bool,
@@ -47,8 +43,7 @@ impl SearchCommand {
             queries.extend(read_texts(path)?.into_iter().map(|record| record.text));
         }
         let folder = DocumentFolder::open(&self.folder)?;
-        fetched(&self.model)?;
-        let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?;
+        let model = self.model.load()?;
         let found = model.with_zero_floor(self.zero_floor).search_all(&queries, &folder, self.k)?;
         print_hits(&queries.into_iter().zip(found).collect::<Vec<_>>(), self.json)?;
         Ok(ExitCode::SUCCESS)

@@ -1,0 +1,44 @@
+//! The model that texts are encoded with.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ragtrainer::RagPretrainedModel;
+use ragtrainer::config::Precision;
+
+use crate::progress::fetched;
+
+/// A trained model, where it runs and how precisely.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Model directory or name on the hub, such as RUN/best.
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// Backend and device.
+    #[arg(long, value_name = "NAME", default_value = "auto", display_order = 100)]
+    backend: String,
+    /// Matrix products in f32, or in bf16 where that is faster (auto takes it there). Vectors move by some thousandths.
+    #[arg(long, value_name = "NAME", default_value = "f32", value_parser = precision, display_order = 101)]
+    precision: Precision,
+}
+
+impl ModelArgs {
+    /// Loads it, from the hub if there is no such directory.
+    pub(crate) fn load(&self) -> anyhow::Result<RagPretrainedModel> {
+        fetched(&self.model)?;
+        let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?.with_precision(self.precision);
+        if self.precision == Precision::Bf16 && model.precision() != Precision::Bf16 {
+            eprintln!("warning: bf16 is not faster on this device; the matrix products are in f32");
+        }
+        Ok(model)
+    }
+}
+
+fn precision(name: &str) -> Result<Precision, String> {
+    match name {
+        "f32" => Ok(Precision::F32),
+        "bf16" => Ok(Precision::Bf16),
+        "auto" => Ok(Precision::Auto),
+        _ => Err("one of f32, bf16, auto".to_owned()),
+    }
+}
