@@ -81,6 +81,17 @@ pub enum TrainError {
         /// Epoch, from 1.
         epoch: usize,
     },
+    /// The negatives that a run used are not as they were written.
+    #[error(
+        "{path}: damaged, so the run cannot go on with the negatives of epoch {epoch}; remove the checkpoints of that epoch to go on \
+         from an older one, or train anew"
+    )]
+    NegativesDamaged {
+        /// File in the folder of the run.
+        path: PathBuf,
+        /// Epoch, from 1.
+        epoch: usize,
+    },
     /// Some examples have teacher scores and others have not.
     #[error(
         "example {example} has {found} teacher scores for {documents} documents; give every example a score per \

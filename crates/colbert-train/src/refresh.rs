@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use colbert_data::Example;
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{Colbert, ModelError, replace_file};
+use colbert_model::{Colbert, replace_file};
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::io;
 use crate::error::TrainError;
@@ -45,20 +46,49 @@ fn path(folder: &RunFolder, epoch: usize) -> PathBuf {
     folder.path().join("negatives").join(format!("epoch-{epoch:04}.jsonl"))
 }
 
+/// The last row of a file of examples.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sum {
+    /// Of the bytes of the rows before it.
+    crc32: String,
+}
+
+impl Sum {
+    fn of(rows: &[u8]) -> Self {
+        Self { crc32: format!("{:08x}", crc32fast::hash(rows)) }
+    }
+}
+
 /// Examples of an epoch as an earlier part of the run left them.
+///
+/// # Errors
+/// A file that cannot be read, or [`TrainError::NegativesDamaged`].
 pub(crate) fn read_examples(folder: &RunFolder, epoch: usize) -> Result<Option<Vec<Example>>, TrainError> {
     let path = path(folder, epoch);
     if !path.is_file() {
         return Ok(None);
     }
-    let text = fs::read_to_string(&path).map_err(io("read", &path))?;
-    let row = |line: &str| {
-        let (query, documents): (u32, Vec<u32>) = serde_json::from_str(line).map_err(|source| {
-            TrainError::Model(ModelError::Json { path: path.clone(), expected: "rows [qid,[pid,...]]", source })
-        })?;
-        Ok(Example { query, documents, scores: None })
+    let bytes = fs::read(&path).map_err(io("read", &path))?;
+    match whole_examples(&bytes) {
+        Some(examples) => Ok(Some(examples)),
+        None => Err(TrainError::NegativesDamaged { path, epoch: epoch + 1 }),
+    }
+}
+
+/// Nothing if the bytes are not what was written.
+fn whole_examples(bytes: &[u8]) -> Option<Vec<Example>> {
+    let rows = bytes.strip_suffix(b"\n")?;
+    let rows = &bytes[..rows.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)];
+    let sum: Sum = serde_json::from_slice(&bytes[rows.len()..]).ok()?;
+    if sum != Sum::of(rows) {
+        return None;
+    }
+    let example = |row: &[u8]| {
+        let (query, documents): (u32, Vec<u32>) = serde_json::from_slice(row).ok()?;
+        Some(Example { query, documents, scores: None })
     };
-    text.lines().map(row).collect::<Result<Vec<_>, TrainError>>().map(Some)
+    rows.split_inclusive(|byte| *byte == b'\n').map(example).collect()
 }
 
 /// Writes them under their name once they are whole.
@@ -71,6 +101,8 @@ pub(crate) fn write_examples(folder: &RunFolder, epoch: usize, examples: &[Examp
         text += &serde_json::to_string(&(query, documents)).expect("ids have a JSON form");
         text.push('\n');
     }
+    text += &serde_json::to_string(&Sum::of(text.as_bytes())).expect("a text has a JSON form");
+    text.push('\n');
     replace_file(&path, text.as_bytes()).map_err(io("write", &path))
 }
 

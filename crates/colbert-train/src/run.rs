@@ -40,7 +40,7 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         self.abort |= flow == Flow::Abort;
     }
 
-    /// Examples of an epoch: those that an earlier part of the run used, or new ones, written down before they are used.
+    /// Examples of an epoch that begins: those that an earlier part of the run used, or new ones, written down before they are used.
     pub(crate) fn refreshed<E: TrainableEncoder<B>>(
         &mut self,
         refresh: &mut dyn RefreshExamples<B, E>,
@@ -48,7 +48,11 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         epoch: usize,
     ) -> Result<Vec<Example>, TrainError> {
         let start = Instant::now();
-        let kept = self.training.folder.map(|folder| read_examples(folder, epoch)).transpose()?.flatten();
+        let kept = match self.training.folder.map(|folder| read_examples(folder, epoch)).transpose() {
+            // The weights that chose them are those of this moment, so that they can be chosen again.
+            Err(TrainError::NegativesDamaged { .. }) => None,
+            kept => kept?.flatten(),
+        };
         let read = kept.is_some();
         let examples = match kept {
             Some(examples) => examples,

@@ -133,7 +133,7 @@ fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
         fs::read_to_string(folder.path().join(format!("negatives/epoch-{epoch:04}.jsonl"))).unwrap()
     };
     assert_ne!(examples(&whole, 1), examples(&whole, 2));
-    assert_eq!(examples(&whole, 1).lines().count(), 30);
+    assert_eq!(examples(&whole, 1).lines().count(), 30 + 1, "rows, and their checksum");
     assert_eq!(weights(run(None, true, usize::MAX, Begin::Anew)), expected, "without a folder, and once more");
     assert_ne!(weights(run(None, false, usize::MAX, Begin::Anew)), expected, "the negatives matter");
 
@@ -154,18 +154,39 @@ fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
 fn negatives_that_are_gone_or_damaged_are_told() {
     let root = TempDir::new().unwrap();
     let folder = RunFolder::create(&root.path().join("run"), false).unwrap();
+    let weights = |ran: Ran| parameters(&ran.trained.unwrap().model);
+    let expected = weights(run(None, true, usize::MAX, Begin::Anew));
     run(Some(&folder), true, 9, Begin::Anew).trained.unwrap();
     let file = folder.path().join("negatives/epoch-0001.jsonl");
     let message = || run(Some(&folder), true, usize::MAX, RESUME).trained.unwrap_err().to_string();
     let good = fs::read_to_string(&file).unwrap();
-    fs::write(&file, good.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
-    assert!(message().contains("epoch 2 give 29 examples, where every epoch must have 30"), "{}", message());
-    fs::write(&file, good.replacen('[', "[9999", 1)).unwrap();
-    assert!(message().contains("names query 9999"), "{}", message());
-    fs::write(&file, "[1,[2").unwrap();
-    assert!(message().contains("expected rows [qid,[pid,...]]"), "{}", message());
-    fs::remove_file(&file).unwrap();
-    assert!(message().contains("negatives of epoch 2 are not in the folder"), "{}", message());
+    let without_a_row = good.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>();
+    let another_query = good.replacen('[', "[9", 1);
+    let without_its_sum = good.lines().take(30).map(|line| format!("{line}\n")).collect::<String>();
+    for damaged in [&without_a_row, &another_query, &without_its_sum, &good[..good.len() - 1], "[1,[2", ""] {
+        fs::write(&file, damaged).unwrap();
+        assert!(message().contains("epoch-0001.jsonl: damaged"), "{}", message());
+    }
+    // Any byte that is not what it was.
+    for place in (0..good.len()).step_by(17) {
+        let mut bytes = good.clone().into_bytes();
+        bytes[place] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert!(message().contains("damaged"), "byte {place}: {}", message());
+    }
+    // From before the epoch they are chosen once more, as the message says.
+    let newest = checkpoints(&folder.checkpoints()).unwrap().pop().unwrap();
+    fs::rename(&newest, root.path().join("aside")).unwrap();
+    let ran = run(Some(&folder), true, usize::MAX, RESUME);
+    assert_eq!(ran.asked, [1, 2]);
+    assert_eq!(weights(ran), expected);
+    assert_eq!(fs::read_to_string(&file).unwrap(), good);
+
+    let folder = RunFolder::create(&root.path().join("gone"), false).unwrap();
+    run(Some(&folder), true, 9, Begin::Anew).trained.unwrap();
+    fs::remove_file(folder.path().join("negatives/epoch-0001.jsonl")).unwrap();
+    let message = run(Some(&folder), true, usize::MAX, RESUME).trained.unwrap_err().to_string();
+    assert!(message.contains("negatives of epoch 2 are not in the folder"), "{message}");
 }
 
 /// Gives too few.
