@@ -43,6 +43,11 @@ pub fn probe_libtorch_cuda(index: usize) -> Result<(), LibTorchMissing> {
     if index < count { Ok(()) } else { Err(LibTorchMissing::Device { asked: index, count }) }
 }
 
+/// Uses so many threads for an operator of libtorch on the CPU.
+pub fn set_libtorch_threads(threads: usize) {
+    tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
+}
+
 type Back = LibTorch<f32>;
 
 fn new(tensor: tch::Tensor) -> TchTensor {

@@ -129,6 +129,27 @@ impl Backend {
     }
 }
 
+/// Uses so many threads on the CPU in place of all. To be called first, and once; a caller with a thread pool of rayon's of its
+/// own has chosen already. Environment variables that say it too (`RAYON_NUM_THREADS`, `OMP_NUM_THREADS`) are overruled.
+///
+/// # Errors
+/// No thread, more than this machine has, or a pool that is in use.
+pub fn set_threads(threads: usize) -> Result<(), Error> {
+    let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let refused = |problem: &str| Error::Threads { found: threads, problem: problem.to_owned() };
+    if threads == 0 {
+        return Err(refused("the fewest are 1"));
+    }
+    if threads > most {
+        return Err(refused(&format!("the most that this machine runs at once are {most}")));
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().map_err(|_| refused("others were set before"))?;
+    #[cfg(feature = "tch")]
+    colbert_kernels::set_libtorch_threads(threads);
+    Ok(())
+}
+
 #[cfg(feature = "tch")]
 fn on_libtorch<J: Job>(job: J, device: burn::backend::libtorch::LibTorchDevice) -> J::Output {
     job.run::<Autodiff<burn::backend::LibTorch<f32>>>(&device)

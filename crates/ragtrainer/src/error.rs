@@ -33,6 +33,14 @@ pub enum Error {
         /// What was compiled in.
         available: String,
     },
+    /// So many threads are not to be had.
+    #[error("threads = {found}: {problem}")]
+    Threads {
+        /// What was asked for.
+        found: usize,
+        /// Why not, and what can be had.
+        problem: String,
+    },
     /// The backend is known but was not compiled in.
     #[error(
         "backend \"{found}\" is not in this program (it has: {available}); build it with cargo build --release --features {feature}"

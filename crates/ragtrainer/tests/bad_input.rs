@@ -186,3 +186,20 @@ fn miners_without_a_model_or_with_a_wrong_one() {
     refused(&ragtrainer(here.path(), &arguments), &["pretrained_model_name", "late_interaction"]);
     assert!(!here.path().join("out").exists());
 }
+
+/// Threads are counted before anything else is done.
+#[test]
+fn threads_that_cannot_be_had_are_refused() {
+    let here = folder();
+    let model = tiny_model();
+    write(here.path(), "texts.jsonl", "\"a text\"\n");
+    let encode =
+        ["encode", "--model", model.to_str().unwrap(), "--input", "texts.jsonl", "--output", "v.npy", "--threads"];
+    let with = |threads| ragtrainer(here.path(), &[&encode[..], &[threads]].concat());
+    let most = std::thread::available_parallelism().unwrap().get();
+    refused(&with("0"), &["threads = 0: the fewest are 1"]);
+    refused(&with("100000"), &["threads = 100000: ", &format!("at once are {most}")]);
+    assert!(!here.path().join("v.npy").exists());
+    let ran = with("1");
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+}

@@ -31,6 +31,9 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "ragtrainer", version, max_term_width = 110)]
 struct Cli {
+    /// Threads of the CPU, at most as many as the machine has [default: all].
+    #[arg(long, value_name = "N", global = true, display_order = 1000)]
+    threads: Option<usize>,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,8 +60,11 @@ enum Command {
     Search(search::SearchCommand),
 }
 
-fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let Some(threads) = cli.threads {
+        ragtrainer::set_threads(threads)?;
+    }
+    match cli.command {
         Command::Train(command) => command.run(),
         Command::Prepare(command) => command.run(),
         Command::Evaluate(command) => command.run(),
@@ -68,8 +74,11 @@ fn main() -> ExitCode {
         Command::Encode(command) => command.run(),
         Command::Rerank(command) => command.run(),
         Command::Search(command) => command.run(),
-    };
-    match done {
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
