@@ -2,13 +2,13 @@
 
 use ragtrainer::config::{TrainOptions, resolve};
 use ragtrainer::model::kernels::{KernelAutodiffBackend, Precision};
-use ragtrainer::model::{Bert, Colbert, ColbertSettings};
+use ragtrainer::model::{Bert, Colbert, ColbertSettings, TokenSequence};
 use ragtrainer::train::{
     AdamW, Batch, Batcher, ColbertObjective, GradientPlan, batch_gradients, clip_factor, gradient_norm,
 };
 
 use crate::model::{Size, tokenizer, untrained};
-use crate::texts::training_set;
+use crate::texts::{DOCUMENT_WORDS, WordCount, training_set};
 use crate::work::Work;
 
 /// One batch, of which steps are made.
@@ -23,8 +23,18 @@ pub struct StepBatch {
 impl StepBatch {
     /// Triples of made-up texts, documents cut at `doc_maxlen` tokens.
     pub fn new(size: Size, batch_size: usize, doc_maxlen: usize) -> Self {
+        Self::of(size, batch_size, doc_maxlen, DOCUMENT_WORDS)
+    }
+
+    /// Triples whose documents all have `doc_maxlen` tokens.
+    pub fn of_full_documents(size: Size, batch_size: usize, doc_maxlen: usize) -> Self {
+        let words = WordCount { median: 1.0, sigma: 0.0, minimum: doc_maxlen, maximum: doc_maxlen };
+        Self::of(size, batch_size, doc_maxlen, words)
+    }
+
+    fn of(size: Size, batch_size: usize, doc_maxlen: usize, of_documents: WordCount) -> Self {
         let options = TrainOptions { batch_size, doc_maxlen, ..TrainOptions::default() };
-        let set = training_set(batch_size, 3);
+        let set = training_set(batch_size, of_documents, 3);
         let plan = resolve(&options, set.examples.len()).expect("one batch of examples");
         let tokenizer = tokenizer(&ColbertSettings::from(&options));
         let batch = Batcher::new(&set, &tokenizer, &plan, &options, false).expect("triples").batch(0);
@@ -34,6 +44,12 @@ impl StepBatch {
     /// Real tokens of its texts.
     pub fn tokens(&self) -> usize {
         self.batch.tokens()
+    }
+
+    /// Texts of the batch, queries first.
+    pub fn texts(&self) -> impl Iterator<Item = &TokenSequence> {
+        let part = &self.batch.parts[0];
+        part.queries.iter().chain(&part.documents)
     }
 
     /// What it is, in words.
@@ -52,8 +68,7 @@ impl StepBatch {
 
     /// Operations that a step has to do.
     pub fn work(&self) -> Work {
-        let texts = self.batch.parts[0].queries.iter().chain(&self.batch.parts[0].documents);
-        Work::of_training(texts, &self.size.config(false), self.options.dim)
+        Work::of_training(self.texts(), &self.size.config(false), self.options.dim)
     }
 }
 

@@ -75,11 +75,11 @@ impl TextGenerator {
     }
 }
 
-/// Triples of made-up texts; every query and every document occurs once.
-pub fn training_set(triples: usize, seed: u64) -> TrainingSet {
+/// Triples of made-up texts, documents of these lengths; every query and every document occurs once.
+pub fn training_set(triples: usize, of_documents: WordCount, seed: u64) -> TrainingSet {
     let mut generator = TextGenerator::new(seed);
     let (mut queries, mut collection, mut positives) = (Queries::new(), Collection::new(), Judgements::new());
-    let documents = generator.texts(2 * triples, DOCUMENT_WORDS);
+    let documents = generator.texts(2 * triples, of_documents);
     let mut examples = Vec::with_capacity(triples);
     for (query, documents) in generator.texts(triples, QUERY_WORDS).iter().zip(documents.chunks(2)) {
         let query = queries.add(query).expect("a text with words");
