@@ -16,7 +16,7 @@ use burn::tensor::{Distribution, Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{TrainOptions, resolve};
 use ragtrainer::model::kernels::KernelBackend;
-use ragtrainer::model::{Colbert, ColbertSettings, Encoder, EncoderInput, Linear as Projection, Pretrained};
+use ragtrainer::model::{Colbert, ColbertSettings, Encoder, EncoderInput, Head, Linear as Projection, Pretrained};
 use ragtrainer::train::{Begin, ColbertObjective, Event, Flow, Training};
 use ragtrainer_examples::{MODEL, triples};
 
@@ -90,7 +90,7 @@ fn main() -> anyhow::Result<()> {
     let encoder = NeighbourEncoder::<B>::new(pretrained.config.vocab_size(), 96, &device);
     let projection = Tensor::random([settings.dim, encoder.hidden_size()], Distribution::Normal(0.0, 0.1), &device);
     let linear = Projection { weight: Param::from_tensor(projection), bias: None };
-    let model = Colbert { encoder, linear, use_relu: settings.use_relu };
+    let model = Colbert { encoder, head: Head::linear(linear, settings.use_relu) };
     println!("{} parameters\n{plan}", model.num_params());
 
     let mut losses = Vec::new();

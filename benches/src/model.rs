@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use ragtrainer::config::TrainOptions;
 use ragtrainer::model::{
-    Bert, BertConfig, Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Linear, Pretrained, Weights,
+    Bert, BertConfig, Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Head, Linear, Pretrained, Weights,
 };
 
 /// Tokenizer and vocabulary come from here; the weights are used by the dense miner alone.
@@ -61,7 +61,8 @@ pub fn untrained<B: Backend>(size: Size, dim: usize, dropout: bool, device: &B::
     B::seed(device, 2);
     let deviation = Distribution::Normal(0.0, config.initializer_range);
     let projection = Tensor::random([dim, config.hidden_size], deviation, device);
-    Colbert { encoder, linear: Linear { weight: Param::from_tensor(projection), bias: None }, use_relu: false }
+    let linear = Linear { weight: Param::from_tensor(projection), bias: None };
+    Colbert { encoder, head: Head::linear(linear, false) }
 }
 
 /// colbert-ai's settings, with documents of at most `doc_maxlen` tokens.

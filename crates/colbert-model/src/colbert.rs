@@ -1,13 +1,12 @@
-//! The model itself: encoder, projection, optional ReLU, masks, unit length.
+//! The model itself: encoder, head, masks, unit length.
 
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{KernelBackend, Precision, ScoredTexts};
+use colbert_kernels::{KernelBackend, ScoredTexts};
 
 use crate::embeddings::Embeddings;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
-use crate::layers::Linear;
+use crate::head::{Head, file_name};
 use crate::tokens::TokenSequence;
 
 /// Smallest length a vector is divided by (torch `normalize`, eps 1e-12), squared.
@@ -18,10 +17,8 @@ const MIN_SQUARED_NORM: f64 = 1e-24;
 pub struct Colbert<B: Backend, E: Module<B>> {
     /// The token encoder.
     pub encoder: E,
-    /// Projection to `dim`, without bias.
-    pub linear: Linear<B>,
-    /// ReLU after the projection.
-    pub use_relu: bool,
+    /// What turns hidden vectors into vectors of `dim` numbers.
+    pub head: Head<B>,
 }
 
 impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
@@ -34,7 +31,7 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
     }
 
     /// The same as in training: with dropout, whose masks depend on the seed and on where a text lies in the list, or
-    /// in another precision. The projection to `dim` is always float32.
+    /// in another precision. The head is always float32.
     ///
     /// # Panics
     /// If there is no text.
@@ -46,10 +43,7 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
     ) -> Embeddings<B> {
         assert!(!sequences.is_empty(), "there is no text to encode");
         let hidden = self.encoder.forward(&EncoderInput::new(sequences, options), device);
-        let mut vectors = self.linear.forward(hidden, Precision::F32);
-        if self.use_relu {
-            vectors = relu(vectors);
-        }
+        let vectors = self.head.forward(hidden);
         // The square root of a clamped sum has a finite gradient where a clamped root would give 0/0.
         let norm = vectors.clone().square().sum_dim(1).clamp_min(MIN_SQUARED_NORM).sqrt();
         let lengths: Vec<usize> = sequences.iter().map(TokenSequence::len).collect();
@@ -61,7 +55,7 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
     pub fn tensor_name(&self, path: &str) -> String {
         match path.strip_prefix("encoder.") {
             Some(rest) => self.encoder.tensor_name(rest),
-            None => path.to_owned(),
+            None => file_name(path),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What a directory says about how it is to be used: `artifact.metadata` of colbert-ai, `config_sentence_transformers.json` of
-//! PyLate and sentence-transformers, `1_Dense/config.json`, and the size of its projection.
+//! PyLate and sentence-transformers, `1_Dense/config.json`, and the size of its head.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use colbert_config::ArtifactMetadata;
 use serde_json::Value;
 
 use crate::error::ModelError;
+use crate::head_config::HeadConfig;
 use crate::load::read_json;
 use crate::settings::{ColbertSettings, punctuation};
 
@@ -38,14 +39,14 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Reads what a directory declares; `projection` is the size of its projection, if it has one.
+    /// Reads what a directory declares; `modules` are its Dense modules, if it has some. `dim` is left open.
     ///
     /// # Errors
     /// A file that does not parse, or asks for something that is not done here.
     pub(crate) fn read(
         directory: &Path,
         metadata: Option<&ArtifactMetadata>,
-        projection: Option<usize>,
+        modules: Option<&HeadConfig>,
     ) -> Result<Self, ModelError> {
         let mut declared = Self::default();
         let path = directory.join("config_sentence_transformers.json");
@@ -55,14 +56,11 @@ impl Declared {
         if let Some(metadata) = metadata {
             declared.colbert_ai(metadata);
         }
-        let path = directory.join("1_Dense/config.json");
-        if path.is_file() {
-            let dense: Value = read_json(&path, "a JSON object")?;
-            declared.files.push("1_Dense/config.json");
-            let activation = dense["activation_function"].as_str().unwrap_or_default();
-            declared.use_relu = Some(activation.ends_with(".ReLU"));
+        if let Some(modules) = modules {
+            let usual = "1_Dense/config.json";
+            declared.files.push(if directory.join(usual).is_file() { usual } else { "modules.json" });
+            declared.use_relu = Some(modules.ends_with_relu());
         }
-        declared.dim = projection;
         Ok(declared)
     }
 

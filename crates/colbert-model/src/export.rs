@@ -13,6 +13,8 @@ use tokenizers::{ModelWrapper, Tokenizer};
 use crate::durable::{beside, replace_folder, sync_folder, write_synced};
 use crate::error::ModelError;
 use crate::family::EncoderConfig;
+use crate::head_config::{HeadConfig, module_folder, names};
+use crate::head_files::{module_tensors, one_matrix};
 use crate::load::SourceFiles;
 use crate::selfcheck::{self, SelfCheck};
 use crate::settings::ColbertSettings;
@@ -22,7 +24,9 @@ use crate::weights::{HostTensor, safetensors_bytes_as};
 /// Everything a model directory is made of.
 #[derive(Debug)]
 pub struct Export<'a> {
-    /// Tensors by their names in the file: the encoder's under its prefix, and `linear.weight`.
+    /// Tensors by their names: the encoder's under its prefix, and the head's as [`Colbert::tensor_name`] names them.
+    ///
+    /// [`Colbert::tensor_name`]: crate::Colbert::tensor_name
     pub tensors: &'a [(String, HostTensor)],
     /// Lengths, markers, masks.
     pub settings: &'a ColbertSettings,
@@ -71,14 +75,18 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     let create = |path: &Path| {
         fs::create_dir_all(path).map_err(|source| ModelError::Io { action: "create", path: path.to_owned(), source })
     };
-    create(&folder.join("1_Dense"))?;
-    let linear = export.tensors.iter().find(|(name, _)| name == "linear.weight");
-    let Some((_, linear)) = linear else {
-        return Err(ModelError::MissingTensor { path: folder.to_owned(), name: "linear.weight".to_owned() });
-    };
-    let model = safetensors_bytes_as(export.tensors, export.dtype)?;
-    let dense = safetensors_bytes_as(&[("linear.weight".to_owned(), linear.clone())], export.dtype)?;
-    let mut files: Vec<(&str, Vec<u8>)> = vec![("model.safetensors", model), ("1_Dense/model.safetensors", dense)];
+    let head = head_of(export, folder)?;
+    let modules = module_tensors(&head, export.tensors, folder)?;
+    let of_head: Vec<String> = names(&head).collect();
+    let encoder = export.tensors.iter().filter(|(name, _)| !of_head.contains(name)).cloned();
+    let root: Vec<_> = encoder.chain([("linear.weight".to_owned(), one_matrix(&head, &modules))]).collect();
+    let mut files = vec![("model.safetensors".to_owned(), safetensors_bytes_as(&root, export.dtype)?)];
+    for (place, (layer, tensors)) in head.layers.iter().zip(&modules).enumerate() {
+        let module = module_folder(place);
+        create(&folder.join(&module))?;
+        files.push((format!("{module}/model.safetensors"), safetensors_bytes_as(tensors, export.dtype)?));
+        files.push((format!("{module}/config.json"), pretty(&layer.to_json())));
+    }
     let tokenizer_path = folder.join("tokenizer.json");
     let tokenizer = tokenizer_json(export);
     let read = Tokenizer::from_bytes(tokenizer.to_string())
@@ -88,30 +96,49 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
         Some(words) => words.clone(),
         None => skiplist_words(&read, &tokenizer_path)?,
     };
-    files.push(("tokenizer.json", pretty(&tokenizer)));
-    for (name, value) in json_files(export, linear, SpecialTokens::of(&read), &skiplist) {
-        files.push((name, pretty(&value)));
+    files.push(("tokenizer.json".to_owned(), pretty(&tokenizer)));
+    for (name, value) in json_files(export, &head, SpecialTokens::of(&read), &skiplist) {
+        files.push((name.to_owned(), pretty(&value)));
     }
     let metadata = export.metadata.to_json_string();
     let metadata = metadata
         .map_err(|source| ModelError::Metadata { path: folder.join("artifact.metadata"), source: Box::new(source) })?;
-    files.push(("artifact.metadata", metadata.into_bytes()));
+    files.push(("artifact.metadata".to_owned(), metadata.into_bytes()));
     if matches!(read.get_model(), ModelWrapper::WordPiece(_)) {
-        files.push(("vocab.txt", vocabulary(export.files).into_bytes()));
+        files.push(("vocab.txt".to_owned(), vocabulary(export.files).into_bytes()));
     }
-    files.extend(export.extra.iter().map(|(name, text)| (*name, text.clone().into_bytes())));
+    files.extend(export.extra.iter().map(|(name, text)| ((*name).to_owned(), text.clone().into_bytes())));
     for (name, bytes) in files {
         let path = folder.join(name);
         write_synced(&path, &bytes).map_err(|source| ModelError::Io { action: "write", path, source })?;
     }
-    let dense = folder.join("1_Dense");
-    sync_folder(&dense).map_err(|source| ModelError::Io { action: "sync", path: dense, source })
+    for place in 0..head.layers.len() {
+        let path = folder.join(module_folder(place));
+        sync_folder(&path).map_err(|source| ModelError::Io { action: "sync", path, source })?;
+    }
+    Ok(())
+}
+
+/// The head that is written: the source's, or one matrix of the shape that there is.
+fn head_of(export: &Export<'_>, folder: &Path) -> Result<HeadConfig, ModelError> {
+    let head = match &export.files.head {
+        Some(head) => head.clone(),
+        None => {
+            let linear =
+                export.tensors.iter().find(|(name, _)| name == "linear.weight").map(|(_, linear)| &linear.shape[..]);
+            let Some([dim, hidden_size]) = linear else {
+                return Err(ModelError::MissingTensor { path: folder.to_owned(), name: "linear.weight".to_owned() });
+            };
+            HeadConfig::linear(*hidden_size, *dim)
+        }
+    };
+    head.with_relu(export.settings.use_relu, folder)
 }
 
 /// The JSON files of the directory, by name.
 fn json_files(
     export: &Export<'_>,
-    linear: &HostTensor,
+    head: &HeadConfig,
     special: SpecialTokens,
     skiplist: &[String],
 ) -> Vec<(&'static str, Value)> {
@@ -136,30 +163,22 @@ fn json_files(
         ("config.json", config),
         ("tokenizer_config.json", tokenizer_config(export, special)),
         ("special_tokens_map.json", special_tokens(special)),
-        (
-            "modules.json",
-            json!([
-                {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-                {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"},
-            ]),
-        ),
+        ("modules.json", modules_json(head)),
         ("sentence_bert_config.json", json!({"max_seq_length": settings.doc_maxlen - 1, "do_lower_case": false})),
-        (
-            "1_Dense/config.json",
-            json!({
-                "in_features": linear.shape[1],
-                "out_features": linear.shape[0],
-                "bias": false,
-                "activation_function": if settings.use_relu {
-                    "torch.nn.modules.activation.ReLU"
-                } else {
-                    "torch.nn.modules.linear.Identity"
-                },
-                "use_residual": false,
-            }),
-        ),
         ("config_sentence_transformers.json", sentence_transformers_config(settings, skiplist)),
     ]
+}
+
+fn modules_json(head: &HeadConfig) -> Value {
+    let transformer = json!({"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"});
+    let dense = (0..head.layers.len()).map(|place| {
+        let place_of_all = place + 1;
+        json!({
+            "idx": place_of_all, "name": place_of_all.to_string(), "path": module_folder(place),
+            "type": "pylate.models.Dense.Dense",
+        })
+    });
+    std::iter::once(transformer).chain(dense).collect()
 }
 
 /// PyLate's dialect, which sentence-transformers 6 and pylate-rs read too.

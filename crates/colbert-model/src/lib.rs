@@ -1,9 +1,9 @@
-//! A late-interaction (ColBERT) model on burn: token encoder, linear projection, masks, MaxSim; loading and export.
+//! A late-interaction (ColBERT) model on burn: token encoder, head, masks, MaxSim; loading and export.
 //!
 //! - [`PretrainedEncoder`] is the token encoder: [`Bert`], [`DistilBert`], [`Roberta`], [`Electra`] or [`ModernBert`].
 //!   [`Encoder`] is the trait another one implements.
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
-//! - [`Colbert`] puts encoder and projection together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
+//! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`SentenceEncoder`] gives one vector a text, for mining negatives.
 //! - [`Pretrained`] reads a Hugging Face directory, [`export()`] writes one in the layout that other stacks read, with a
 //!   [`SelfCheck`] that they can replay.
@@ -11,6 +11,7 @@
 //! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
 //! Texts are packed: `[tokens, ...]`, one after the other, no padding.
 
+mod activation;
 mod bert;
 mod colbert;
 mod declared;
@@ -24,6 +25,9 @@ mod error;
 mod export;
 mod family;
 mod guard;
+mod head;
+mod head_config;
+mod head_files;
 mod hub_cache;
 mod layers;
 mod load;
@@ -31,7 +35,6 @@ mod memory;
 mod modernbert;
 mod parameters;
 mod pickle;
-mod projection;
 mod roberta;
 mod selfcheck;
 mod sentence_encoder;
@@ -49,6 +52,7 @@ mod window_attention;
 
 pub use colbert_kernels as kernels;
 
+pub use activation::Activation;
 pub use bert::{Bert, BertConfig};
 pub use colbert::Colbert;
 pub use declared::Declared;
@@ -61,6 +65,8 @@ pub use encoder::{EncodeOptions, Encoder, EncoderInput};
 pub use error::ModelError;
 pub use export::{Export, export};
 pub use family::{EncoderConfig, PretrainedEncoder};
+pub use head::{Dense, Head};
+pub use head_config::{DenseConfig, HeadConfig};
 pub use hub_cache::hub_name;
 pub use layers::Linear;
 pub use load::{LoadReport, Pretrained, SourceFiles};

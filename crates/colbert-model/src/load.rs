@@ -14,12 +14,13 @@ use crate::declared::Declared;
 use crate::error::ModelError;
 use crate::family::{EncoderConfig, PretrainedEncoder};
 use crate::guard::guarded;
-use crate::layers::Linear;
-use crate::projection::read_projection;
+use crate::head::Head;
+use crate::head_config::{HeadConfig, tensor_name};
+use crate::head_files::HeadFiles;
 use crate::settings::ColbertSettings;
 use crate::tokenizer::ColbertTokenizer;
 use crate::weight_files::read_weights;
-use crate::weights::{HostTensor, Weights, normal_tensor, to_param};
+use crate::weights::{Weights, normal_tensor};
 
 /// Longest query or document in tokens, whatever positions `config.json` claims: the encoders in use have 8,192 at most, and
 /// every query is filled up to its length.
@@ -36,6 +37,8 @@ pub struct SourceFiles {
     pub tokenizer_config: Value,
     /// `vocab.txt`, if the source has it.
     pub vocab: Option<String>,
+    /// The head that the source has; none for a plain encoder, which gets one matrix.
+    pub head: Option<HeadConfig>,
 }
 
 /// A model directory, read and checked, not yet on a device.
@@ -49,7 +52,7 @@ pub struct Pretrained {
     /// What the directory says about how it is to be used.
     pub declared: Declared,
     pub(crate) weights: Weights,
-    projection: Option<HostTensor>,
+    head: Option<HeadFiles>,
     pub(crate) tokenizer: Tokenizer,
     /// Markers that the vocabulary lacked, and the rows of the embedding matrix that were added for them.
     added: Vec<&'static str>,
@@ -69,7 +72,7 @@ pub struct LoadReport {
 
 impl Pretrained {
     /// Reads a directory: `config.json`; `model.safetensors`, the several files of `model.safetensors.index.json`, or
-    /// `pytorch_model.bin`; `tokenizer.json`; the projection from the root file or `1_Dense`; what `artifact.metadata` and
+    /// `pytorch_model.bin`; `tokenizer.json`; the head from its Dense modules, else `linear.weight` of the root file; what `artifact.metadata` and
     /// `config_sentence_transformers.json` declare.
     ///
     /// A vocabulary without the markers `[unused0]` and `[unused1]` gets them as new tokens.
@@ -88,21 +91,26 @@ impl Pretrained {
             return Err(ModelError::MissingFile { path, hint: "it holds the weights" });
         };
         let mut weights = weights.normalised(config.prefix());
-        let projection = match weights.shape("linear.weight").map(<[usize]>::to_vec) {
+        let modules = HeadFiles::read(directory, config.hidden_size())?;
+        // Where there are modules, the matrix in the root file is theirs, multiplied into one.
+        let matrix = match weights.shape("linear.weight").map(<[usize]>::to_vec) {
             Some(shape) => Some(weights.take("linear.weight", &shape)?),
-            None => read_projection(directory)?,
+            None => None,
         };
         let metadata = read_metadata(directory)?;
-        let dim = projection.as_ref().and_then(|tensor| tensor.shape.first().copied());
-        let declared = Declared::read(directory, metadata.as_ref(), dim)?;
+        let of_modules = modules.as_ref().map(|modules| &modules.config);
+        let mut declared = Declared::read(directory, metadata.as_ref(), of_modules)?;
+        let head = modules.or_else(|| matrix.map(HeadFiles::linear));
+        declared.dim = head.as_ref().map(|head| head.config.dim());
         let (tokenizer, files) = read_tokenizer(directory, config_json)?;
+        let files = SourceFiles { head: head.as_ref().map(|head| head.config.clone()), ..files };
         let mut read = Self {
             directory: directory.to_owned(),
             config,
             files,
             declared,
             weights,
-            projection,
+            head,
             tokenizer,
             added: Vec::new(),
             added_rows: 0,
@@ -140,6 +148,31 @@ impl Pretrained {
         ColbertTokenizer::new(self.tokenizer.clone(), settings, &self.directory.join("tokenizer.json"))
     }
 
+    /// The head that a model with these settings has: the directory's, with or without ReLU at its end, else one matrix.
+    ///
+    /// # Errors
+    /// A `dim` that is not the head's, or a ReLU that it has no place for.
+    pub fn head(&self, settings: &ColbertSettings) -> Result<HeadConfig, ModelError> {
+        let Some(HeadFiles { config, tensors, .. }) = &self.head else {
+            let head = HeadConfig::linear(self.config.hidden_size(), settings.dim);
+            return head.with_relu(settings.use_relu, &self.directory);
+        };
+        let last = config.layers.len() - 1;
+        let name = tensor_name(last, "linear.weight");
+        let found = tensors.iter().find(|(own, _)| *own == name).map(|(_, tensor)| tensor.shape.clone());
+        let found = found.expect("every layer has a matrix");
+        let input = if last == 0 { self.config.hidden_size() } else { config.layers[last].in_features };
+        if found == [settings.dim, input] {
+            return config.clone().with_relu(settings.use_relu, &self.directory);
+        }
+        let hint = match found[..] {
+            [dim, size] if size == input => format!("; set dim = {dim}").into(),
+            _ => "".into(),
+        };
+        let expected = [settings.dim, input].into();
+        Err(ModelError::WrongShape { path: self.weights.path().to_owned(), name, found: found.into(), expected, hint })
+    }
+
     /// The model on `device`. `dropout` replaces the probabilities of `config.json`. A projection that the directory
     /// lacks, and embeddings of markers that were added, are drawn from N(0, initializer_range²) with `seed`.
     ///
@@ -157,27 +190,16 @@ impl Pretrained {
             Some(probability) => self.config.clone().with_dropout(probability),
             None => self.config.clone(),
         };
-        let shape = [settings.dim, config.hidden_size()];
+        let head_config = self.head(settings)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut initialised = Vec::new();
-        let projection = match &self.projection {
-            Some(tensor) if tensor.shape == shape => tensor.clone(),
-            Some(tensor) => {
-                let hint = match tensor.shape.as_slice() {
-                    [dim, hidden] if *hidden == config.hidden_size() => format!("; set dim = {dim}").into(),
-                    _ => "".into(),
-                };
-                return Err(ModelError::WrongShape {
-                    path: self.weights.path().to_owned(),
-                    name: "linear.weight".to_owned(),
-                    found: tensor.shape.clone().into(),
-                    expected: shape.into(),
-                    hint,
-                });
-            }
+        let head = match &self.head {
+            Some(files) => Head::build(&head_config, |place, name| files.tensor(place, name).cloned(), device),
             None => {
                 initialised.push("linear.weight".to_owned());
-                normal_tensor(&shape, config.initializer_range(), &mut rng)
+                let shape = [settings.dim, config.hidden_size()];
+                let mut matrix = Some(normal_tensor(&shape, config.initializer_range(), &mut rng));
+                Head::build(&head_config, |_, name| matrix.take_if(|_| name == "linear.weight"), device)
             }
         };
         let mut weights = self.weights.clone();
@@ -187,11 +209,11 @@ impl Pretrained {
         }
         let before = weights.names().count();
         let encoder = config.build(&mut weights, device)?;
-        let ignored: Vec<String> = weights.names().map(str::to_owned).collect();
-        let taken = before - ignored.len() + usize::from(self.projection.is_some());
-        let linear = Linear { weight: to_param(projection, device), bias: None };
-        let model = Colbert { encoder, linear, use_relu: settings.use_relu };
-        Ok((model, LoadReport { taken, initialised, ignored }))
+        let mut ignored: Vec<String> = weights.names().map(str::to_owned).collect();
+        let of_head = self.head.as_ref().map_or(0, |head| head.tensors.len());
+        let taken = before - ignored.len() + of_head;
+        ignored.extend(self.head.iter().flat_map(|head| head.ignored.iter().cloned()));
+        Ok((Colbert { encoder, head }, LoadReport { taken, initialised, ignored }))
     }
 
     /// The encoder alone on `device`. Embeddings of markers that were added are drawn, as nothing will look them up.
@@ -302,5 +324,5 @@ fn read_tokenizer(directory: &Path, config: Value) -> Result<(Tokenizer, SourceF
     let tokenizer_config = if optional.is_file() { read_json(&optional, "a JSON object")? } else { Value::Null };
     let vocab_path = directory.join("vocab.txt");
     let vocab = if vocab_path.is_file() { Some(read_text(&vocab_path)?) } else { None };
-    Ok((tokenizer, SourceFiles { config, tokenizer: json, tokenizer_config, vocab }))
+    Ok((tokenizer, SourceFiles { config, tokenizer: json, tokenizer_config, vocab, head: None }))
 }

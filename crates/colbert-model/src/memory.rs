@@ -1,6 +1,7 @@
 //! What training takes in memory, known before the first step.
 
 use crate::family::EncoderConfig;
+use crate::head_config::{DenseConfig, HeadConfig};
 
 /// Numbers for each parameter during a step: itself, its gradient, both moments of AdamW, and its next value.
 const IN_A_STEP: u64 = 5;
@@ -29,16 +30,20 @@ pub struct TrainingMemory {
 }
 
 impl TrainingMemory {
-    /// Of a ColBERT of this encoder and `dim`. The constants were found with BERT; another family is taken for a BERT of
+    /// Of a ColBERT of this encoder and head. The constants were found with BERT; another family is taken for a BERT of
     /// its sizes, ModernBERT for one whose feed-forward layer is twice as wide.
-    pub fn of(config: &EncoderConfig, dim: usize) -> Self {
+    pub fn of(config: &EncoderConfig, head: &HeadConfig) -> Self {
         let [hidden, wide, layers, heads, rows] = config.sizes().map(|size| size as u64);
-        let dim = dim as u64;
+        let dim = head.dim() as u64;
+        let of_head: usize =
+            head.layers.iter().flat_map(DenseConfig::shapes).map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        // Of a layer before the last: before and after its activation, and the sum with its residual.
+        let between: usize = head.layers.iter().rev().skip(1).map(|layer| 3 * layer.out_features).sum();
         let layer = 4 * hidden * hidden + 2 * hidden * wide + 9 * hidden + wide;
-        let parameters = rows * hidden + layers * layer + hidden * dim;
+        let parameters = rows * hidden + layers * layer + of_head as u64;
         // Of a layer: query, key, value, attention's output, two sums and two outputs of normalisations; the sum
         // before GELU. Beside them what the backward of one feed-forward network holds, and embeddings.
-        let kept = layers * (8 * hidden + wide + heads + 4) + 2 * hidden;
+        let kept = layers * (8 * hidden + wide + heads + 4) + 2 * hidden + between as u64;
         let passing = 3 * wide + 5 * hidden;
         Self {
             parameters: 4 * parameters,

@@ -29,7 +29,8 @@ impl NamePath {
 
     fn name(&self) -> String {
         let parts: Vec<&str> = self.parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-        parts.join(".")
+        // The first layer of a head, most often the only one, has the names of a projection: `linear.weight`.
+        parts.strip_prefix(&["head", "dense", "0"]).unwrap_or(&parts).join(".")
     }
 }
 

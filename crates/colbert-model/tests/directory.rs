@@ -260,7 +260,7 @@ fn a_plain_encoder_gets_a_projection_that_depends_on_the_seed_alone() {
         let settings = colbert_model::ColbertSettings { dim, ..settings(32, 64) };
         let (model, report) = pretrained.model::<B>(&settings, None, seed, &device()).unwrap();
         assert_eq!(report.initialised, ["linear.weight"]);
-        model.linear.weight.val().into_data().to_vec::<f32>().unwrap()
+        model.head.dense[0].linear.weight.val().into_data().to_vec::<f32>().unwrap()
     };
     assert_eq!(projection(1, 128), projection(1, 128));
     assert_ne!(projection(1, 128), projection(2, 128));

@@ -134,11 +134,12 @@ fn relu_leaves_no_negative_component_and_a_finite_gradient_of_zero_vectors() {
     let pretrained = Pretrained::read(&parity("tiny")).unwrap();
     let (mut model, _) = pretrained.model::<Autodiff<B>>(&with_relu, None, 0, &device()).unwrap();
     // A projection to zero: every vector is 0 before it is normalised.
-    model.linear.weight = model.linear.weight.map(|weight| (weight * 0.0).detach().require_grad());
+    let linear = &mut model.head.dense[0].linear;
+    linear.weight = linear.weight.clone().map(|weight| (weight * 0.0).detach().require_grad());
     let sequences = pretrained.tokenizer(&with_relu).unwrap().documents(&["one text"]).unwrap();
     let embeddings = model.encode(&sequences, &device());
     let gradients = embeddings.vectors.clone().sum().backward();
-    let gradient = model.linear.weight.val().grad(&gradients).unwrap();
+    let gradient = model.head.dense[0].linear.weight.val().grad(&gradients).unwrap();
     assert!(gradient.into_data().to_vec::<f32>().unwrap().iter().all(|v| v.is_finite()));
 
     let (model, _) = pretrained.model::<B>(&with_relu, None, 0, &device()).unwrap();

@@ -2,7 +2,7 @@
 //! wrote. The fixtures and the script that made them are in `tests/families`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
@@ -10,26 +10,18 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
 use colbert_model::{
-    ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, ModelError, Pretrained, PretrainedEncoder,
+    Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, ModelError, Pretrained, PretrainedEncoder,
     SelfCheck, TokenSequence, Weights, export, maxsim, named_parameters,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{B, device, largest_difference, strings};
+use crate::support::{B, compare_with_pylate, copied, device, expected, fixture, largest_difference, strings};
 
 const FAMILIES: [&str; 5] = ["distilbert", "electra", "roberta", "xlm-roberta", "modernbert"];
 
 /// Spread of float32 arithmetic over two to four layers, with a margin.
 const TOLERANCE: f32 = 1e-5;
-
-fn fixture(family: &str) -> PathBuf {
-    test_backend::crate_folder().join("tests/families").join(family)
-}
-
-fn expected(family: &str) -> Value {
-    serde_json::from_str(&fs::read_to_string(fixture(family).join("expected.json")).unwrap()).unwrap()
-}
 
 fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
@@ -37,25 +29,6 @@ fn ids(value: &Value) -> Vec<u32> {
 
 fn settings(query_maxlen: usize, doc_maxlen: usize) -> ColbertSettings {
     ColbertSettings { dim: 16, query_maxlen, doc_maxlen, ..ColbertSettings::default() }
-}
-
-fn copied(from: &Path, folder: &TempDir) -> PathBuf {
-    let to = folder.path().join("model");
-    copy(from, &to);
-    to
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]
@@ -187,7 +160,7 @@ fn every_family_is_exported_and_loaded_again() {
         let drawn = matches!(family, "roberta" | "xlm-roberta");
         assert_eq!(report.initialised.len(), 1 + usize::from(drawn), "{family}: {:?}", report.initialised);
         let texts = strings(&expected(family)["texts"]);
-        let score = |model: &colbert_model::Colbert<B, PretrainedEncoder<B>>, pretrained: &Pretrained, settings| {
+        let score = |model: &Colbert<B, PretrainedEncoder<B>>, pretrained: &Pretrained, settings| {
             let tokenizer = pretrained.tokenizer(settings).unwrap();
             let queries = model.encode(&tokenizer.queries(&texts).unwrap(), &device());
             let documents = model.encode(&tokenizer.documents(&texts).unwrap(), &device());
@@ -317,21 +290,7 @@ fn a_directory_that_pylate_saved_gives_pylates_vectors() {
     let tokenizer = pretrained.tokenizer(&settings).unwrap();
     let (model, report) = pretrained.model::<B>(&settings, None, 0, &device()).unwrap();
     assert!(report.initialised.is_empty() && report.ignored.is_empty(), "{report:?}");
-    let texts = strings(&expected("pylate")["texts"]);
-    let mut vectors = Weights::read(&path.join("expected.safetensors")).unwrap();
-    let found = [
-        ("query", model.encode(&tokenizer.queries(&texts).unwrap(), &device()).to_host()),
-        ("document", model.encode(&tokenizer.documents(&texts).unwrap(), &device()).to_host()),
-    ];
-    for (side, found) in found {
-        for (i, own) in found.iter().enumerate() {
-            let name = format!("{side}.{i}");
-            let shape = vectors.shape(&name).unwrap().to_vec();
-            assert_eq!(own.shape, shape, "{name}: {}", texts[i]);
-            let difference = largest_difference(&own.values, &vectors.take(&name, &shape).unwrap().values);
-            assert!(difference < TOLERANCE, "{name}: {difference}");
-        }
-    }
+    compare_with_pylate("pylate", &model, &tokenizer, TOLERANCE);
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! The recorded fixtures and the tiny model that made them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
 use colbert_model::{
-    Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, ModelError, Pretrained, PretrainedEncoder, export,
-    named_parameters,
+    Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, ModelError, Pretrained, PretrainedEncoder, Weights,
+    export, named_parameters,
 };
 use serde_json::Value;
+use tempfile::TempDir;
 pub(crate) use test_backend::device;
 use test_backend::{TestBackend, crate_folder};
 
@@ -79,4 +81,57 @@ pub(crate) fn export_tiny_as(
         extra: &card,
     };
     export::<B>(&directory, path, overwrite, &device())
+}
+
+/// A folder of `tests/families`.
+pub(crate) fn fixture(family: &str) -> PathBuf {
+    test_backend::crate_folder().join("tests/families").join(family)
+}
+
+/// What the libraries that made it gave for its texts.
+pub(crate) fn expected(family: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(fixture(family).join("expected.json")).unwrap()).unwrap()
+}
+
+pub(crate) fn copied(from: &Path, folder: &TempDir) -> PathBuf {
+    let to = folder.path().join("model");
+    copy(from, &to);
+    to
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Vectors of the texts of a directory that PyLate wrote, against those that PyLate gives.
+pub(crate) fn compare_with_pylate(
+    folder: &str,
+    model: &Colbert<B, PretrainedEncoder<B>>,
+    tokenizer: &ColbertTokenizer,
+    tolerance: f32,
+) {
+    let texts = strings(&expected(folder)["texts"]);
+    let mut vectors = Weights::read(&fixture(folder).join("expected.safetensors")).unwrap();
+    let found = [
+        ("query", model.encode(&tokenizer.queries(&texts).unwrap(), &device()).to_host()),
+        ("document", model.encode(&tokenizer.documents(&texts).unwrap(), &device()).to_host()),
+    ];
+    for (side, found) in found {
+        for (i, own) in found.iter().enumerate() {
+            let name = format!("{side}.{i}");
+            let shape = vectors.shape(&name).unwrap().to_vec();
+            assert_eq!(own.shape, shape, "{name}: {}", texts[i]);
+            let difference = largest_difference(&own.values, &vectors.take(&name, &shape).unwrap().values);
+            assert!(difference < tolerance, "{folder}, {name}: {difference}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod directory;
 mod encoding;
 mod families;
 mod half_precision;
+mod heads;
 mod sentences;
 mod support;
 mod tokenization;

@@ -39,6 +39,9 @@ pub struct Outcome {
     pub training_seconds: f64,
     /// Most bytes of memory that the process had at once, where the system counts them.
     pub peak_memory: Option<u64>,
+    /// What other programs do otherwise with the directories than this one, where that is not so by default.
+    #[serde(default)]
+    pub not_honoured: Vec<String>,
 }
 
 /// Three systems on the same test queries and documents.

@@ -7,7 +7,8 @@ use burn::tensor::{Tensor, TensorData};
 use colbert_config::Precision;
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts};
 use colbert_model::{
-    Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder, TokenSequence,
+    Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder,
+    TokenSequence, named_parameters,
 };
 
 use crate::backend::{Backend, Job};
@@ -356,11 +357,10 @@ impl Job for Load<'_> {
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let (model, report) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
-        let projection = model.linear.weight.val().into_data().convert::<f32>();
-        let projection = projection.into_vec::<f32>().expect("the data was converted to f32");
-        // Training moves every number of the projection, so it and the settings tell two models apart.
+        let head: Vec<f32> = named_parameters(&model.head).into_iter().flat_map(|(_, tensor)| tensor.values).collect();
+        // Training moves every number of the head, so it and the settings tell two models apart.
         let settings = serde_json::to_string(self.settings).expect("settings have a JSON form");
-        let bytes = settings.into_bytes().into_iter().chain(projection.iter().flat_map(|value| value.to_le_bytes()));
+        let bytes = settings.into_bytes().into_iter().chain(head.iter().flat_map(|value| value.to_le_bytes()));
         let loaded = Loaded { model, device: device.clone() };
         Ok((Box::new(loaded), report, fnv1a(bytes)))
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use colbert_config::{Options, Plan, Precision};
 use colbert_data::{DataReport, EvaluationSet, PrepareReport, Remining, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{LoadReport, Pretrained, PretrainedEncoder};
+use colbert_model::{HeadConfig, LoadReport, Pretrained, PretrainedEncoder};
 use colbert_train::{
     Begin, ColbertObjective, Comparison, Dev, Measured, Observer, RefreshExamples, RunFolder, TensorboardLog,
     TrainError, Training, peak_memory,
@@ -21,6 +21,7 @@ use crate::miner::Refresher;
 use crate::outcome::{Outcome, TestResult};
 use crate::report::{ReportWriter, write_report};
 use crate::run_record::QueryChanges;
+use crate::stacks::not_honoured;
 use crate::start::{ModelWriter, Start};
 
 /// What a run is made of besides its options.
@@ -53,6 +54,8 @@ pub struct Preview {
     pub parameters: usize,
     /// Where it runs.
     pub backend: Backend,
+    /// The model's head.
+    pub head: HeadConfig,
     /// Whether bfloat16 was asked for and is not to be had there.
     pub falls_back: bool,
 }
@@ -66,6 +69,9 @@ impl fmt::Display for Preview {
         }
         if !self.loaded.ignored.is_empty() {
             write!(f, ", ignored: {}", self.loaded.ignored.join(", "))?;
+        }
+        if !self.head.is_simple() {
+            write!(f, "\nhead: {}", self.head)?;
         }
         if self.falls_back {
             write!(f, "\nbfloat16 was asked for, but this device has no faster products for it: float32 it is")?;
@@ -97,7 +103,7 @@ pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
     }
     let (loaded, parameters) = backend.run(Load { start: &start, options })?;
     let falls_back = options.train.precision == Precision::Bf16 && plan.precision != Precision::Bf16;
-    Ok(Preview { plan, loaded, parameters, backend, falls_back })
+    Ok(Preview { plan, loaded, parameters, backend, head: start.head, falls_back })
 }
 
 /// Trains and measures. `begin` says whether `options.output` gets a new run or the one in it is taken up.
@@ -250,6 +256,11 @@ impl Job for TrainJob<'_> {
             skipped: trained.skipped,
             training_seconds: trained.training_seconds,
             peak_memory: peak_memory(),
+            not_honoured: not_honoured(options, &start.head)
+                .iter()
+                .filter(|difference| !difference.by_default)
+                .map(ToString::to_string)
+                .collect(),
         };
         let json = serde_json::to_string_pretty(&outcome).expect("numbers and names have a JSON form");
         folder.write("outcome.json", json.as_bytes())?;

@@ -1,6 +1,7 @@
 //! What other programs do otherwise than this one with a directory that is written here. docs/interop.md has the table.
 
-use colbert_config::TrainOptions;
+use colbert_config::{Options, TrainOptions};
+use colbert_model::HeadConfig;
 
 /// What a program does not honour of what was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,21 +20,31 @@ impl std::fmt::Display for NotHonoured {
     }
 }
 
-/// What programs that load an exported directory do not honour of these options, a stack after the other. PyLate and
-/// sentence-transformers honour all of them.
-pub fn not_honoured(options: &TrainOptions) -> Vec<NotHonoured> {
+/// What programs that load an exported directory do not honour of these options and of the model's head, a stack after the
+/// other. PyLate and sentence-transformers honour all of them.
+pub fn not_honoured(options: &Options, head: &HeadConfig) -> Vec<NotHonoured> {
     const COLBERT_AI: &str = "colbert-ai and RAGatouille";
     const PYLATE_RS: &str = "pylate-rs";
     const NEXT_PLAID: &str = "next-plaid, by way of PyLate's ONNX export";
-    const NO_RELU: &str = "leave the ReLU after the projection out: other vectors";
-    let TrainOptions { use_relu, query_expansion, mask_punctuation, attend_to_mask_tokens, .. } = *options;
+    const FIRST_LAYER: &str =
+        "takes the first matrix of the head alone, without bias, activation and residual: other vectors";
+    let TrainOptions { query_expansion, mask_punctuation, attend_to_mask_tokens, .. } = options.train;
+    let (relu, stacked) = (head.is_simple() && head.ends_with_relu(), !head.is_simple());
     [
-        (use_relu, COLBERT_AI, NO_RELU, false),
+        (relu, COLBERT_AI, "leave the ReLU after the projection out: other vectors", false),
+        (
+            stacked && !head.is_linear(),
+            COLBERT_AI,
+            "take the head's matrices multiplied into one, without biases and activations: other vectors",
+            false,
+        ),
         (!query_expansion, COLBERT_AI, "fill queries up with [MASK] all the same: other vectors", false),
-        (use_relu, PYLATE_RS, "leaves the ReLU after the projection out: other vectors", false),
+        (relu, PYLATE_RS, "leaves the ReLU after the projection out: other vectors", false),
+        (stacked, PYLATE_RS, FIRST_LAYER, false),
         (!query_expansion, PYLATE_RS, "fills queries up with [MASK] all the same: other vectors", false),
         (mask_punctuation, PYLATE_RS, "scores the punctuation of documents: other scores, the same vectors", true),
-        (use_relu, NEXT_PLAID, "leaves the ReLU after the projection out: other vectors", false),
+        (relu, NEXT_PLAID, "leaves the ReLU after the projection out: other vectors", false),
+        (stacked, NEXT_PLAID, FIRST_LAYER, false),
         (
             query_expansion && !attend_to_mask_tokens,
             NEXT_PLAID,
@@ -55,31 +66,62 @@ pub fn not_honoured(options: &TrainOptions) -> Vec<NotHonoured> {
 
 #[cfg(test)]
 mod tests {
+    use colbert_model::{Activation, DenseConfig};
+
     use super::*;
 
-    fn lines(options: &TrainOptions) -> Vec<(String, bool)> {
-        not_honoured(options).iter().map(|one| (one.to_string(), one.by_default)).collect()
+    fn lines_of(train: TrainOptions, head: &HeadConfig) -> Vec<(String, bool)> {
+        let options = Options { train, ..Options::default() };
+        not_honoured(&options, head).iter().map(|one| (one.to_string(), one.by_default)).collect()
+    }
+
+    fn simple(activation: Activation) -> HeadConfig {
+        HeadConfig { layers: vec![DenseConfig { activation, ..DenseConfig::linear(32, 16) }] }
+    }
+
+    fn lines(train: TrainOptions) -> Vec<(String, bool)> {
+        lines_of(train, &simple(Activation::Identity))
     }
 
     #[test]
     fn what_is_not_honoured_by_default_is_marked() {
-        let all = lines(&TrainOptions::default());
+        let all = lines(TrainOptions::default());
         assert_eq!(all.len(), 2, "{all:?}");
         assert!(all.iter().all(|(_, by_default)| *by_default), "{all:?}");
         assert!(all[0].0.starts_with("pylate-rs: ") && all[1].0.starts_with("next-plaid"), "{all:?}");
         let attending =
             TrainOptions { mask_punctuation: false, attend_to_mask_tokens: true, ..TrainOptions::default() };
-        let all = lines(&attending);
+        let all = lines(attending);
         assert!(all.len() == 1 && all[0].0.contains("does without [MASK] expansion:") && !all[0].1, "{all:?}");
     }
 
     #[test]
     fn every_choice_has_a_line_for_each_stack() {
         let relu = TrainOptions { use_relu: true, ..TrainOptions::default() };
-        assert_eq!(lines(&relu).iter().filter(|(line, _)| line.contains("ReLU")).count(), 3);
+        let all = lines_of(relu, &simple(Activation::Relu));
+        assert_eq!(all.iter().filter(|(line, _)| line.contains("ReLU")).count(), 3);
         let short = TrainOptions { query_expansion: false, ..TrainOptions::default() };
-        let all = lines(&short);
+        let all = lines(short);
         assert_eq!(all.iter().filter(|(line, _)| line.contains("fill")).count(), 2);
         assert!(!all.iter().any(|(line, _)| line.contains("does without")), "{all:?}");
+    }
+
+    #[test]
+    fn a_head_of_several_layers_has_a_line_for_each_stack_that_reads_one_matrix() {
+        let mut layers = vec![DenseConfig::linear(32, 48), DenseConfig::linear(48, 16)];
+        let linear = HeadConfig { layers: layers.clone() };
+        let with = |head: &HeadConfig, word: &str| -> Vec<String> {
+            let all = lines_of(TrainOptions::default(), head);
+            assert!(all.iter().all(|(line, by_default)| !line.contains("head") || !by_default));
+            all.into_iter().map(|(line, _)| line).filter(|line| line.contains(word)).collect()
+        };
+        let all = with(&linear, "first matrix");
+        assert!(all.len() == 2 && all[0].starts_with("pylate-rs") && all[1].starts_with("next-plaid"), "{all:?}");
+        assert!(with(&linear, "multiplied into one").is_empty(), "one matrix does the same");
+        layers[0].activation = Activation::Gelu;
+        let all = with(&HeadConfig { layers }, "multiplied into one");
+        assert!(all.len() == 1 && all[0].starts_with("colbert-ai"), "{all:?}");
+        let biased = HeadConfig { layers: vec![DenseConfig { bias: true, ..DenseConfig::linear(32, 16) }] };
+        assert_eq!((with(&biased, "first matrix").len(), with(&biased, "multiplied into one").len()), (2, 1));
     }
 }

@@ -6,8 +6,8 @@ use colbert_config::{ArtifactMetadata, Options, Plan, TrainOptions, resolve};
 use colbert_data::TrainingSet;
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{
-    Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, LoadReport, Pretrained, PretrainedEncoder,
-    TrainingMemory, export,
+    Colbert, ColbertSettings, ColbertTokenizer, Export, HeadConfig, HostTensor, LoadReport, Pretrained,
+    PretrainedEncoder, TrainingMemory, export,
 };
 use colbert_train::TrainError;
 
@@ -22,6 +22,7 @@ pub(crate) struct Start {
     pub(crate) pretrained: Pretrained,
     pub(crate) settings: ColbertSettings,
     pub(crate) tokenizer: ColbertTokenizer,
+    pub(crate) head: HeadConfig,
 }
 
 impl Start {
@@ -34,7 +35,8 @@ impl Start {
         let pretrained = read_model(&options.pretrained_model_name)?;
         let settings = pretrained.settings(&options.train);
         let tokenizer = pretrained.tokenizer(&settings)?;
-        Ok(Self { pretrained, settings, tokenizer })
+        let head = pretrained.head(&settings)?;
+        Ok(Self { pretrained, settings, tokenizer, head })
     }
 
     /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
@@ -46,7 +48,7 @@ impl Start {
                 None => Ok(resolve(&train, set.examples.len())?),
             };
         }
-        let (train, bytes) = within_limit(&train, TrainingMemory::of(&self.pretrained.config, train.dim))?;
+        let (train, bytes) = within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head))?;
         Ok(Plan { memory: Some(bytes), ..resolve(&train, set.examples.len())? })
     }
 
@@ -81,7 +83,7 @@ impl ModelWriter<'_> {
             doc_token_id: settings.doc_token_id.clone(),
             ..ArtifactMetadata::from_training(&self.options.train, self.plan, &base)
         };
-        let card = [("README.md", model_card(self.options, self.plan, &base))];
+        let card = [("README.md", model_card(self.options, self.plan, &self.start.head, &base))];
         let directory = Export {
             tensors,
             settings,

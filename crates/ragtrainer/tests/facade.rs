@@ -3,7 +3,7 @@
 use ragtrainer::config::{EvaluationOptions, TrainOptions};
 use ragtrainer::data::{BeirFolder, PrepareOptions, RawData};
 use ragtrainer::train::{Event, Flow};
-use ragtrainer::{Error, RagTrainer};
+use ragtrainer::{Error, RagPretrainedModel, RagTrainer};
 
 use crate::support::{beir_folder, folder, pairs, tiny_model};
 
@@ -109,4 +109,52 @@ fn a_stopped_run_is_taken_up_by_the_facade() {
     let straight = straight.train(&options).unwrap();
     let bytes = |path: &std::path::Path| std::fs::read(path.join("model.safetensors")).unwrap();
     assert_eq!(bytes(&whole.best), bytes(&straight.best));
+}
+
+/// A head of several layers goes through training, a checkpoint and the exported directory, and is used with all of it.
+#[test]
+fn a_head_of_several_layers_is_trained_resumed_and_used() {
+    let here = folder();
+    let source = tiny_model().join("../../families/stacked");
+    let run = |name: &str| {
+        let mut trainer = RagTrainer::new("towns", source.to_str().unwrap()).with_output(here.path().join(name), false);
+        trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+        trainer
+    };
+    let options =
+        TrainOptions { batch_size: 4, maxsteps: 4, epochs: 2, learning_rate: 1e-3, ..TrainOptions::default() };
+    let trainer = run("a");
+    let preview = trainer.plan(&options).unwrap();
+    let head = "32 -> 48 (bias, GELU, residual) -> 48 (Tanh, residual) -> 40 (bias, SiLU) -> 40 (ReLU) -> 32 (bias, Sigmoid) -> 24";
+    assert!(preview.to_string().contains(&format!("head: {head}\n")), "{preview}");
+    assert!(preview.loaded.initialised.is_empty() && preview.loaded.ignored.is_empty(), "{:?}", preview.loaded);
+    let mut stop = |event: &Event| match event {
+        Event::Step(record) if record.step == 2 => Flow::Stop,
+        _ => Flow::Continue,
+    };
+    assert!(trainer.train_observed(&options, &mut stop).unwrap().stopped);
+    let resumed = trainer.resume(&options, false).unwrap();
+    let straight = run("b").train(&options).unwrap();
+    for file in ["model.safetensors", "1_Dense/model.safetensors", "5_Dense/model.safetensors"] {
+        let bytes = |folder: &std::path::Path| std::fs::read(folder.join(file)).unwrap();
+        assert_eq!(bytes(&resumed.best), bytes(&straight.best), "{file}");
+        assert_ne!(bytes(&resumed.best), bytes(&source), "{file} is trained");
+    }
+    assert_eq!(
+        resumed.not_honoured.iter().filter(|line| line.contains("head")).count(),
+        3,
+        "{:?}",
+        resumed.not_honoured
+    );
+    let card = std::fs::read_to_string(resumed.best.join("README.md")).unwrap();
+    assert!(card.contains(&format!("- Head: {head}.")), "{card}");
+
+    let model = RagPretrainedModel::from_pretrained(&resumed.best).unwrap();
+    assert_eq!((model.settings().dim, model.settings().query_maxlen), (24, 14));
+    let text = "Garth made glass.";
+    let hits = model.rerank("what was made in Garth", &["A fen is wet land.", text], 2).unwrap();
+    assert_eq!(hits.len(), 2);
+    let other = RagPretrainedModel::from_pretrained(&source).unwrap();
+    assert_ne!(model.fingerprint(), other.fingerprint());
+    assert_ne!(model.document_vectors(&[text]).unwrap().values(), other.document_vectors(&[text]).unwrap().values());
 }

@@ -216,6 +216,7 @@ def main():
         (folder / "expected.json").write_text(json.dumps(expected, ensure_ascii=False) + "\n", encoding="utf-8")
         save_file(tensors, folder / "expected.safetensors")
     pylate_directory()
+    stacked_directory()
     torch_files()
 
 
@@ -233,17 +234,48 @@ def pylate_directory():
             str(plain), embedding_size=24, device="cpu", query_length=14, document_length=30,
             attend_to_expansion_tokens=True, skiplist_words=[".", ",", "the"],
         )
-        target = HERE / "pylate"
-        shutil.rmtree(target, ignore_errors=True)
-        model.save_pretrained(str(target))
-        texts = [text for text in TEXTS if text.strip()]
-        tensors = {}
-        for side, is_query in [("query", True), ("document", False)]:
-            for i, vectors in enumerate(model.encode(texts, is_query=is_query, show_progress_bar=False)):
-                tensors[f"{side}.{i}"] = torch.tensor(vectors)
-        save_file(tensors, target / "expected.safetensors")
-        (target / "expected.json").write_text(json.dumps({"texts": texts}, ensure_ascii=False) + "\n", encoding="utf-8")
-        (target / "README.md").unlink(missing_ok=True)
+        save_pylate(model, HERE / "pylate")
+
+
+def stacked_directory():
+    """The same with a head of six Dense modules: every activation, biases, a residual with and without a matrix."""
+    from pylate import models as pylate
+    from sentence_transformers.models import Transformer
+    from torch import nn
+
+    tokenizer, special = word_pieces()
+    config = transformers.BertConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=64, **SMALL)
+    dense = lambda inputs, outputs, activation, bias=False, residual=False: pylate.Dense(
+        inputs, outputs, bias=bias, activation_function=activation, use_residual=residual)
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain"
+        save(plain, tokenizer, special, randomise(transformers.BertModel(config)))
+        torch.manual_seed(4)
+        head = [
+            dense(32, 48, nn.GELU(), bias=True, residual=True), dense(48, 48, nn.Tanh(), residual=True),
+            dense(48, 40, nn.SiLU(), bias=True), dense(40, 40, nn.ReLU()), dense(40, 32, nn.Sigmoid(), bias=True),
+            dense(32, 24, nn.Identity()),
+        ]
+        # Far from where a sigmoid is a line.
+        with torch.no_grad():
+            for layer in head[1:5]:
+                layer.linear.weight.mul_(4)
+        model = pylate.ColBERT(modules=[Transformer(str(plain)), *head], device="cpu", query_length=14, document_length=30,
+                               query_prefix="[unused0]", document_prefix="[unused1]", attend_to_expansion_tokens=False)
+        save_pylate(model, HERE / "stacked")
+
+
+def save_pylate(model, target):
+    shutil.rmtree(target, ignore_errors=True)
+    model.save_pretrained(str(target))
+    texts = [text for text in TEXTS if text.strip()]
+    tensors = {}
+    for side, is_query in [("query", True), ("document", False)]:
+        for i, vectors in enumerate(model.encode(texts, is_query=is_query, show_progress_bar=False)):
+            tensors[f"{side}.{i}"] = torch.tensor(vectors)
+    save_file(tensors, target / "expected.safetensors")
+    (target / "expected.json").write_text(json.dumps({"texts": texts}, ensure_ascii=False) + "\n", encoding="utf-8")
+    (target / "README.md").unlink(missing_ok=True)
 
 
 class Evil:

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ragtrainer::config::{Bytes, Layers, Options};
 use ragtrainer::train::Begin;
-use ragtrainer::{Backend, Inheritance, Outcome, RunData, not_honoured, options_of_run, preview, train_with};
+use ragtrainer::{Backend, Inheritance, Outcome, RunData, options_of_run, preview, train_with};
 
 use crate::data::{load, print_findings};
 use crate::flags::OptionFlags;
@@ -130,7 +130,7 @@ fn print_outcome(outcome: &Outcome, options: &Options) {
     }
     println!("training took {}{memory}", clock(Duration::from_secs_f64(outcome.training_seconds)));
     // What is so by default is in the model card.
-    for difference in not_honoured(&options.train).iter().filter(|difference| !difference.by_default) {
+    for difference in &outcome.not_honoured {
         println!("note: {difference}");
     }
     println!("report: {}", options.output.join("report.html").display());
