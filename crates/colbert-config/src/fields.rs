@@ -29,6 +29,7 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("overwrite", FLAG),
     ("backend", TEXT),
     ("export_dtype", "f32, f16 or bf16"),
+    ("export_onnx", FLAG),
     ("data.train", OPTIONAL_PATH),
     ("data.format", "auto, pairs, labeled_pairs, triplets, scored, tevatron, pylate, beir or reference"),
     ("data.columns", "columns and their roles, such as \"question=query, answer=positive\" or \"context=document\""),

@@ -39,6 +39,9 @@ pub struct Options {
     /// Type of the numbers in the model directories that are written: `f32`, `f16` or `bf16`. Training, checkpoints
     /// and dev metrics are not touched by it. Default `f32`.
     pub export_dtype: ExportDtype,
+    /// Write `model.onnx` and `onnx_config.json` into the model directories, for next-plaid; weights are stored as
+    /// `export_dtype` says. Default false.
+    pub export_onnx: bool,
     /// Where the texts are.
     pub data: DataOptions,
     /// Which negatives are added to them.
@@ -60,6 +63,7 @@ impl Default for Options {
             overwrite: false,
             backend: "auto".to_owned(),
             export_dtype: ExportDtype::F32,
+            export_onnx: false,
             data: DataOptions::default(),
             negatives: NegativeOptions::default(),
             train: TrainOptions::default(),
@@ -375,7 +379,7 @@ mod tests {
             serde_json::to_value(Options::default()).unwrap(),
             json!({
                 "model_name": "", "pretrained_model_name": "", "language_code": "en", "output": "", "overwrite": false,
-                "inherit_settings": true, "backend": "auto", "export_dtype": "f32",
+                "inherit_settings": true, "backend": "auto", "export_dtype": "f32", "export_onnx": false,
                 "data": {
                     "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,
                     "dev_split": 0, "positive_label": "1", "negative_label": "0", "skip_bad_rows": false

@@ -16,7 +16,8 @@ use crate::weights::Weights;
 /// Epsilon of layer normalisation, which `config.json` does not name.
 const EPS: f64 = 1e-12;
 
-const NAMES: LayerNames = LayerNames {
+/// The family's names of the layers' tensors.
+pub(crate) const NAMES: LayerNames = LayerNames {
     layers: "transformer.layer",
     parts: [
         "attention.q_lin",
@@ -82,6 +83,30 @@ impl DistilBertConfig {
         let fits = self.n_heads > 0 && self.dim > 0 && self.dim.is_multiple_of(self.n_heads);
         (!fits).then(|| ("n_heads", self.n_heads.to_string(), format!("a divisor of dim = {}", self.dim)))
     }
+
+    pub(crate) fn tables(&self) -> TableSizes {
+        TableSizes {
+            words: self.vocab_size,
+            positions: self.max_position_embeddings,
+            token_types: None,
+            size: self.dim,
+            eps: EPS,
+            dropout: self.dropout,
+        }
+    }
+
+    pub(crate) fn layers(&self) -> LayerSizes {
+        LayerSizes {
+            layers: self.n_layers,
+            hidden: self.dim,
+            wide: self.hidden_dim,
+            eps: EPS,
+            attention_dropout: self.attention_dropout,
+            // There is none after the attention's projection.
+            projection_dropout: 0.0,
+            output_dropout: self.dropout,
+        }
+    }
 }
 
 /// DistilBERT: embeddings and a stack of transformer layers.
@@ -103,27 +128,9 @@ impl<B: Backend> DistilBert<B> {
         weights: &mut Weights,
         device: &B::Device,
     ) -> Result<Self, ModelError> {
-        let tables = TableSizes {
-            words: config.vocab_size,
-            positions: config.max_position_embeddings,
-            token_types: None,
-            size: config.dim,
-            eps: EPS,
-            dropout: config.dropout,
-        };
-        let layers = LayerSizes {
-            layers: config.n_layers,
-            hidden: config.dim,
-            wide: config.hidden_dim,
-            eps: EPS,
-            attention_dropout: config.attention_dropout,
-            // There is none after the attention's projection.
-            projection_dropout: 0.0,
-            output_dropout: config.dropout,
-        };
         Ok(Self {
-            embeddings: TokenEmbeddings::take(tables, weights, device)?,
-            transformer: Transformer::take(layers, NAMES, weights, device)?,
+            embeddings: TokenEmbeddings::take(config.tables(), weights, device)?,
+            transformer: Transformer::take(config.layers(), NAMES, weights, device)?,
             heads: config.n_heads,
             hidden_size: config.dim,
         })

@@ -200,6 +200,17 @@ pub enum ModelError {
         /// The type, by PyTorch's name.
         dtype: &'static str,
     },
+    /// A model of more bytes than an ONNX file may have.
+    #[error(
+        "{}: {bytes} bytes of weights do not fit into an ONNX file, which has 2 GiB at most; export it without, or as float16",
+        path.display()
+    )]
+    TooLargeForOnnx {
+        /// The model's directory.
+        path: PathBuf,
+        /// Size of its weights as they would be stored.
+        bytes: u64,
+    },
     /// The output folder exists already.
     #[error("{} exists already; choose another folder or ask to overwrite it", path.display())]
     OutputExists {

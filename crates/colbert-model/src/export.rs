@@ -16,6 +16,7 @@ use crate::family::EncoderConfig;
 use crate::head_config::{HeadConfig, module_folder, names};
 use crate::head_files::{module_tensors, one_matrix};
 use crate::load::SourceFiles;
+use crate::onnx::write_onnx;
 use crate::selfcheck::{self, SelfCheck};
 use crate::settings::ColbertSettings;
 use crate::special_tokens::{SpecialTokens, skiplist_words};
@@ -36,6 +37,8 @@ pub struct Export<'a> {
     pub metadata: &'a ArtifactMetadata,
     /// Type of the numbers that are written.
     pub dtype: ExportDtype,
+    /// `model.onnx` and `onnx_config.json` too, with weights of that type.
+    pub onnx: bool,
     /// Further files: name and content, such as a model card.
     pub extra: &'a [(&'a str, String)],
 }
@@ -61,7 +64,8 @@ pub fn export<B: KernelBackend>(
         let check = SelfCheck::compute::<B>(&partial, device)?;
         let json = serde_json::to_string(&check).expect("numbers and texts have a JSON form");
         let path = partial.join(selfcheck::FILE);
-        write_synced(&path, json.as_bytes()).map_err(|source| ModelError::Io { action: "write", path, source })
+        write_synced(&path, json.as_bytes()).map_err(|source| ModelError::Io { action: "write", path, source })?;
+        if export.onnx { write_onnx(&partial, export.dtype) } else { Ok(()) }
     });
     if let Err(error) = written {
         // The first error is the one to tell; a leftover of our own under a temporary name is harmless.

@@ -6,7 +6,7 @@
 //! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`SentenceEncoder`] gives one vector a text, for mining negatives.
 //! - [`Pretrained`] reads a Hugging Face directory, [`export()`] writes one in the layout that other stacks read, with a
-//!   [`SelfCheck`] that they can replay.
+//!   [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
 //!
 //! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
 //! Texts are packed: `[tokens, ...]`, one after the other, no padding.
@@ -33,6 +33,7 @@ mod layers;
 mod load;
 mod memory;
 mod modernbert;
+mod onnx;
 mod parameters;
 mod pickle;
 mod roberta;
@@ -72,6 +73,10 @@ pub use layers::Linear;
 pub use load::{LoadReport, Pretrained, SourceFiles};
 pub use memory::TrainingMemory;
 pub use modernbert::{ModernBert, ModernBertConfig};
+pub use onnx::{
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, check_onnx, write_onnx,
+};
 pub use parameters::{named_parameters, parameter_names, replace_parameters};
 pub use roberta::{Roberta, RobertaConfig};
 pub use selfcheck::{CheckedText, SelfCheck};

@@ -20,7 +20,7 @@ use crate::head_files::HeadFiles;
 use crate::settings::ColbertSettings;
 use crate::tokenizer::ColbertTokenizer;
 use crate::weight_files::read_weights;
-use crate::weights::{Weights, normal_tensor};
+use crate::weights::{HostTensor, Weights, normal_tensor};
 
 /// Longest query or document in tokens, whatever positions `config.json` claims: the encoders in use have 8,192 at most, and
 /// every query is filled up to its length.
@@ -122,6 +122,16 @@ impl Pretrained {
     /// The directory it was read from.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Markers that the vocabulary lacked.
+    pub(crate) fn added_markers(&self) -> &[&'static str] {
+        &self.added
+    }
+
+    /// A tensor of the head's layer at this place, by its name in a module folder.
+    pub(crate) fn head_tensor(&self, place: usize, name: &str) -> Option<&HostTensor> {
+        self.head.as_ref()?.tensor(place, name)
     }
 
     /// Settings that the directory itself declares, over the defaults. None for a plain encoder.

@@ -125,7 +125,7 @@ impl ModernBertConfig {
     }
 
     /// Bases of the rotary angles: of global layers, of local ones.
-    fn thetas(&self) -> [f64; 2] {
+    pub(crate) fn thetas(&self) -> [f64; 2] {
         let newer = |kind: &str| self.rope_parameters.as_ref()?.get(kind)?.get("rope_theta")?.as_f64();
         let global = newer("full_attention").unwrap_or(self.global_rope_theta);
         [global, newer("sliding_attention").or(self.local_rope_theta).unwrap_or(global)]

@@ -148,6 +148,11 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// How many numbers the tensors hold that nobody has taken.
+    pub(crate) fn numbers(&self) -> usize {
+        self.tensors.values().map(|tensor| tensor.values.len()).sum()
+    }
+
     /// Takes a tensor out.
     ///
     /// # Errors
@@ -270,7 +275,7 @@ pub(crate) fn safetensors_bytes_as(
 }
 
 /// Numbers as bytes of a type, or the first finite one that would become infinite.
-fn narrow(values: &[f32], dtype: ExportDtype) -> Result<Vec<u8>, f32> {
+pub(crate) fn narrow(values: &[f32], dtype: ExportDtype) -> Result<Vec<u8>, f32> {
     let half = |bytes: fn(f32) -> ([u8; 2], bool)| {
         let mut all = Vec::with_capacity(values.len() * 2);
         for &value in values {

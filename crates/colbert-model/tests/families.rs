@@ -136,6 +136,7 @@ fn exported(family: &str, path: &Path) -> (Pretrained, ColbertSettings) {
         files: &pretrained.files,
         metadata: &metadata,
         dtype: ExportDtype::F32,
+        onnx: false,
         extra: &[],
     };
     export::<B>(&all, path, false, &device()).unwrap();

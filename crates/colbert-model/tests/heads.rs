@@ -36,7 +36,15 @@ fn write(pretrained: &Pretrained, settings: &ColbertSettings, path: &Path) -> Re
     let options = TrainOptions { dim: settings.dim, query_maxlen: 14, doc_maxlen: 30, ..TrainOptions::default() };
     let metadata = ArtifactMetadata::from_training(&options, &resolve(&options, 320).unwrap(), "tiny");
     let files = &pretrained.files;
-    let all = Export { tensors: &tensors, settings, files, metadata: &metadata, dtype: ExportDtype::F32, extra: &[] };
+    let all = Export {
+        tensors: &tensors,
+        settings,
+        files,
+        metadata: &metadata,
+        dtype: ExportDtype::F32,
+        onnx: false,
+        extra: &[],
+    };
     export::<B>(&all, path, false, &device())
 }
 

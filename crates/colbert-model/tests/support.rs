@@ -78,6 +78,7 @@ pub(crate) fn export_tiny_as(
         files: &pretrained.files,
         metadata: &metadata,
         dtype,
+        onnx: false,
         extra: &card,
     };
     export::<B>(&directory, path, overwrite, &device())

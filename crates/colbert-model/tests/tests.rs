@@ -5,6 +5,7 @@ mod encoding;
 mod families;
 mod half_precision;
 mod heads;
+mod onnx;
 mod sentences;
 mod support;
 mod tokenization;

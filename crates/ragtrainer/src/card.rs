@@ -12,6 +12,7 @@ pub(crate) fn model_card(options: &Options, plan: &Plan, head: &HeadConfig, base
     let train = &options.train;
     let differences: String = not_honoured(options, head).iter().map(|one| format!("- {one}.\n")).collect();
     let layers = if head.is_simple() { String::new() } else { format!("- Head: {head}.\n") };
+    let onnx = if options.export_onnx { ", next-plaid" } else { "" };
     let stored = match options.export_dtype {
         ExportDtype::F32 => String::new(),
         other => format!("- Weights are stored as {}.\n", other.torch_name()),
@@ -21,7 +22,7 @@ pub(crate) fn model_card(options: &Options, plan: &Plan, head: &HeadConfig, base
          A late-interaction (ColBERT) retrieval model, trained from `{base}` with ragtrainer {version}.\n\n\
          - Token vectors of {dim} numbers; queries of {query} tokens, documents of at most {doc} tokens.\n\
          {layers}{stored}- Planned training: {plan}\n\n\
-         The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs. What other programs \
+         The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers{onnx} and pylate-rs. What other programs \
          do otherwise than ragtrainer:\n\n{differences}",
         version = env!("CARGO_PKG_VERSION"),
         dim = train.dim,

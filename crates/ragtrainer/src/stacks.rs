@@ -21,7 +21,7 @@ impl std::fmt::Display for NotHonoured {
 }
 
 /// What programs that load an exported directory do not honour of these options and of the model's head, a stack after the
-/// other. PyLate and sentence-transformers honour all of them.
+/// other. PyLate and sentence-transformers honour all of them, and so does next-plaid with `export_onnx`.
 pub fn not_honoured(options: &Options, head: &HeadConfig) -> Vec<NotHonoured> {
     const COLBERT_AI: &str = "colbert-ai and RAGatouille";
     const PYLATE_RS: &str = "pylate-rs";
@@ -59,7 +59,8 @@ pub fn not_honoured(options: &Options, head: &HeadConfig) -> Vec<NotHonoured> {
         ),
     ]
     .into_iter()
-    .filter(|(chosen, ..)| *chosen)
+    // With a graph of ours it needs none of PyLate's.
+    .filter(|(chosen, stack, ..)| *chosen && !(options.export_onnx && *stack == NEXT_PLAID))
     .map(|(_, stack, instead, by_default)| NotHonoured { stack, instead, by_default })
     .collect()
 }
@@ -104,6 +105,17 @@ mod tests {
         let all = lines(short);
         assert_eq!(all.iter().filter(|(line, _)| line.contains("fill")).count(), 2);
         assert!(!all.iter().any(|(line, _)| line.contains("does without")), "{all:?}");
+    }
+
+    #[test]
+    fn next_plaid_honours_a_graph_of_ours() {
+        let train = TrainOptions { use_relu: true, mask_punctuation: false, ..TrainOptions::default() };
+        let options = |export_onnx| Options { export_onnx, train: train.clone(), ..Options::default() };
+        let named = |options: &Options| {
+            let all = not_honoured(options, &simple(Activation::Relu));
+            all.iter().filter(|one| one.stack.starts_with("next-plaid")).count()
+        };
+        assert_eq!((named(&options(false)), named(&options(true))), (2, 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use colbert_data::TrainingSet;
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, Export, HeadConfig, HostTensor, LoadReport, Pretrained,
-    PretrainedEncoder, TrainingMemory, export,
+    PretrainedEncoder, TrainingMemory, check_onnx, export,
 };
 use colbert_train::TrainError;
 
@@ -36,6 +36,9 @@ impl Start {
         let settings = pretrained.settings(&options.train);
         let tokenizer = pretrained.tokenizer(&settings)?;
         let head = pretrained.head(&settings)?;
+        if options.export_onnx {
+            check_onnx(&pretrained, &head, options.export_dtype)?;
+        }
         Ok(Self { pretrained, settings, tokenizer, head })
     }
 
@@ -90,6 +93,7 @@ impl ModelWriter<'_> {
             files: &self.start.pretrained.files,
             metadata: &metadata,
             dtype: self.options.export_dtype,
+            onnx: self.options.export_onnx,
             extra: &card,
         };
         Ok(export::<B>(&directory, path, true, device)?)

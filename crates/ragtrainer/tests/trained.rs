@@ -363,3 +363,25 @@ fn sources_of_documents_agree_on_dim() {
     let encoded = model().encode(&["a text"]).unwrap();
     assert_eq!((encoded.dim(), encoded.texts().len(), encoded.vectors().len()), (16, 1, 1));
 }
+
+/// As an option of a run, and afterwards for a directory that is there.
+#[test]
+fn a_directory_gets_an_onnx_graph() {
+    let here = folder();
+    let data = crate::support::pairs_file(here.path());
+    let ran = crate::support::train(here.path(), &data, &["--maxsteps", "1", "--export-onnx"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let best = here.path().join("run/best");
+    let card = fs::read_to_string(best.join("README.md")).unwrap();
+    assert!(card.contains(", next-plaid and pylate-rs") && !card.contains("next-plaid, by way"), "{card}");
+    let written = |name: &str| fs::read(best.join(name)).unwrap();
+    let first = ["model.onnx", "onnx_config.json"].map(written);
+    for name in ["model.onnx", "onnx_config.json"] {
+        fs::remove_file(best.join(name)).unwrap();
+    }
+    let ran = ragtrainer(here.path(), &["onnx", "run/best"]);
+    assert!(ran.code == Some(0) && ran.output.contains("model.onnx"), "{}{}", ran.output, ran.errors);
+    assert!(first == ["model.onnx", "onnx_config.json"].map(written), "the same directory, the same graph");
+    let ran = ragtrainer(here.path(), &["onnx", "nowhere"]);
+    assert!(ran.code == Some(1) && ran.errors.contains("nowhere"), "{}", ran.errors);
+}

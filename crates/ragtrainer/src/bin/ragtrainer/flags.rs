@@ -46,6 +46,7 @@ const FLAGS: &[Flag] = &[
     flag(RUN, "overwrite", "overwrite", "BOOL", "Replace a run that is already in the folder"),
     flag(RUN, "backend", "backend", "NAME", "Backend and device: auto, flex, cuda, cuda:1, libtorch, libtorch:cuda:1 [default: auto]"),
     flag(RUN, "export-dtype", "export_dtype", "NAME", "Numbers in the model directories that are written: f32, f16, bf16 [default: f32]"),
+    flag(RUN, "export-onnx", "export_onnx", "BOOL", "Write model.onnx too, for next-plaid [default: false]"),
     flag(DATA, "train-data", "data.train", "PATH", "Training data: JSONL or TSV file, BEIR folder, or exported folder"),
     flag(DATA, "format", "data.format", "NAME", "auto, pairs, labeled_pairs, triplets, scored, tevatron, pylate, beir, reference [default: auto]"),
     flag(DATA, "columns", "data.columns", "ROLES", "Columns and their roles, such as \"question=query, answer=positive\""),

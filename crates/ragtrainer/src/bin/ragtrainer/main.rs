@@ -9,6 +9,7 @@ mod flags;
 mod interrupt;
 mod mining;
 mod model;
+mod onnx;
 mod prepare;
 mod progress;
 mod rerank;
@@ -58,6 +59,8 @@ enum Command {
     Rerank(rerank::RerankCommand),
     /// Search a folder of encoded documents.
     Search(search::SearchCommand),
+    /// Write an ONNX graph into a model directory, for next-plaid.
+    Onnx(onnx::OnnxCommand),
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -74,6 +77,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Encode(command) => command.run(),
         Command::Rerank(command) => command.run(),
         Command::Search(command) => command.run(),
+        Command::Onnx(command) => command.run(),
     }
 }
 

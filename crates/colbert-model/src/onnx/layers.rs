@@ -1,0 +1,140 @@
+//! The layers that the families share, as nodes of a graph on `[batch, length, size]`.
+
+use super::graph::{Graph, Setting, Value};
+use crate::activation::Activation;
+use crate::error::ModelError;
+use crate::weights::{HostTensor, Weights};
+
+/// Stands for a product that does not count, as in `window_attention.rs`.
+const NEVER: f32 = -1e30;
+
+/// A graph and the tensors that it takes up.
+pub(super) struct Layers<'a> {
+    pub(super) graph: Graph,
+    pub(super) weights: &'a mut Weights,
+}
+
+/// What attention is computed over.
+pub(super) struct Mix<'a> {
+    /// Query, key and value, `[batch, heads, length, head_size]`.
+    pub(super) parts: [Value; 3],
+    /// Which columns a row may look at, bool; to be spread over `[batch, heads, length, length]`.
+    pub(super) allowed: &'a Value,
+    /// A row may have no column; it then gets zeros.
+    pub(super) may_be_empty: bool,
+    pub(super) heads: usize,
+    pub(super) hidden: usize,
+}
+
+impl Layers<'_> {
+    /// `x W^T`, plus a bias where there is one.
+    pub(super) fn linear(&mut self, name: &str, [out, input]: [usize; 2], x: &Value) -> Result<Value, ModelError> {
+        let weight = self.weights.take(&format!("{name}.weight"), &[out, input])?;
+        let bias = format!("{name}.bias");
+        let bias = if self.weights.contains(&bias) { Some(self.weights.take(&bias, &[out])?) } else { None };
+        self.map(name, &weight, bias.as_ref(), x)
+    }
+
+    /// The same with tensors of the caller's. `name` is what they are called in the graph.
+    pub(super) fn map(
+        &mut self,
+        name: &str,
+        weight: &HostTensor,
+        bias: Option<&HostTensor>,
+        x: &Value,
+    ) -> Result<Value, ModelError> {
+        let weight = self.graph.weight(&format!("{name}.weight, transposed"), &transposed(weight))?;
+        let product = self.graph.op("MatMul", &[x, &weight]);
+        let Some(bias) = bias else { return Ok(product) };
+        let bias = self.graph.weight(&format!("{name}.bias"), bias)?;
+        Ok(self.graph.op("Add", &[&product, &bias]))
+    }
+
+    /// With a bias where there is one.
+    pub(super) fn layer_norm(&mut self, name: &str, size: usize, eps: f64, x: &Value) -> Result<Value, ModelError> {
+        let mut inputs = vec![x.clone()];
+        for part in ["weight", "bias"] {
+            let name = format!("{name}.{part}");
+            if part == "weight" || self.weights.contains(&name) {
+                let tensor = self.weights.take(&name, &[size])?;
+                inputs.push(self.graph.weight(&name, &tensor)?);
+            }
+        }
+        let settings = [("axis", Setting::Int(-1)), ("epsilon", Setting::Float(eps as f32))];
+        Ok(self.graph.op_with("LayerNormalization", &inputs.iter().collect::<Vec<_>>(), &settings))
+    }
+
+    /// Rows of a table.
+    pub(super) fn rows(&mut self, name: &str, shape: [usize; 2], places: &Value) -> Result<Value, ModelError> {
+        let table = self.weights.take(name, &shape)?;
+        let table = self.graph.weight(name, &table)?;
+        Ok(self.graph.op("Gather", &[&table, places]))
+    }
+
+    pub(super) fn activate(&mut self, activation: Activation, x: &Value) -> Value {
+        match activation {
+            Activation::Identity => x.clone(),
+            Activation::Relu => self.graph.op("Relu", &[x]),
+            Activation::Tanh => self.graph.op("Tanh", &[x]),
+            Activation::Sigmoid => self.graph.op("Sigmoid", &[x]),
+            Activation::Silu => {
+                let gate = self.graph.op("Sigmoid", &[x]);
+                self.graph.op("Mul", &[x, &gate])
+            }
+            Activation::Gelu => {
+                let (root, half, one) =
+                    (self.graph.float(std::f32::consts::FRAC_1_SQRT_2), self.graph.float(0.5), self.graph.float(1.0));
+                let scaled = self.graph.op("Mul", &[x, &root]);
+                let error = self.graph.op("Erf", &[&scaled]);
+                let sum = self.graph.op("Add", &[&error, &one]);
+                let halved = self.graph.op("Mul", &[x, &half]);
+                self.graph.op("Mul", &[&halved, &sum])
+            }
+        }
+    }
+
+    /// 0, 1, 2 and so on, as many as the texts have tokens: int64 `[length]`.
+    pub(super) fn places(&mut self, ids: &Value) -> Value {
+        let (zero, one) = (self.graph.int(0), self.graph.int(1));
+        let shape = self.graph.op("Shape", &[ids]);
+        let length = self.graph.op_with("Gather", &[&shape, &one], &[("axis", Setting::Int(0))]);
+        self.graph.op("Range", &[&zero, &length, &one])
+    }
+
+    /// `[batch, length, hidden]` to `[batch, heads, length, head_size]`.
+    pub(super) fn split_heads(&mut self, x: &Value, heads: usize, hidden: usize) -> Value {
+        let shape = self.graph.ints(&[0, 0, heads as i64, (hidden / heads) as i64]);
+        let split = self.graph.op("Reshape", &[x, &shape]);
+        self.graph.op_with("Transpose", &[&split], &[("perm", Setting::Ints(vec![0, 2, 1, 3]))])
+    }
+
+    /// `softmax(Q K^T / sqrt(head_size)) V`, the heads joined again: `[batch, length, hidden]`.
+    pub(super) fn attention(&mut self, mix: &Mix<'_>) -> Value {
+        let [query, key, value] = &mix.parts;
+        let scale = self.graph.float(1.0 / ((mix.hidden / mix.heads) as f32).sqrt());
+        let never = self.graph.float(NEVER);
+        let key = self.graph.op_with("Transpose", &[key], &[("perm", Setting::Ints(vec![0, 1, 3, 2]))]);
+        let products = self.graph.op("MatMul", &[query, &key]);
+        let products = self.graph.op("Mul", &[&products, &scale]);
+        let products = self.graph.op("Where", &[mix.allowed, &products, &never]);
+        let mut weights = self.graph.op_with("Softmax", &[&products], &[("axis", Setting::Int(-1))]);
+        if mix.may_be_empty {
+            let zero = self.graph.float(0.0);
+            weights = self.graph.op("Where", &[mix.allowed, &weights, &zero]);
+        }
+        let mixed = self.graph.op("MatMul", &[&weights, value]);
+        let mixed = self.graph.op_with("Transpose", &[&mixed], &[("perm", Setting::Ints(vec![0, 2, 1, 3]))]);
+        let shape = self.graph.ints(&[0, 0, mix.hidden as i64]);
+        self.graph.op("Reshape", &[&mixed, &shape])
+    }
+}
+
+/// `[out, in]` to `[in, out]`.
+fn transposed(matrix: &HostTensor) -> HostTensor {
+    let [rows, columns] = matrix.shape[..] else { panic!("a matrix has two axes") };
+    let mut values = Vec::with_capacity(matrix.values.len());
+    for column in 0..columns {
+        values.extend((0..rows).map(|row| matrix.values[row * columns + column]));
+    }
+    HostTensor { shape: vec![columns, rows], values }
+}

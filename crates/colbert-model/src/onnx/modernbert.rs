@@ -1,0 +1,88 @@
+//! ModernBERT as a graph: what `modernbert.rs` and `window_attention.rs` compute.
+
+use super::Tokens;
+use super::graph::{Setting, Value};
+use super::layers::{Layers, Mix};
+use crate::activation::Activation;
+use crate::error::ModelError;
+use crate::modernbert::ModernBertConfig;
+
+/// Cosines and sines of rotary positions, `[length, head_size]`.
+struct Rotation {
+    cos: Value,
+    sin: Value,
+}
+
+impl Rotation {
+    fn new(on: &mut Layers<'_>, theta: f64, half: usize, tokens: &Tokens) -> Self {
+        // In float32 and in this order, as the encoder has it.
+        let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / (2 * half) as f32);
+        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+        let row = on.graph.row(&format!("frequencies of {theta:e}"), &frequencies);
+        let (last, places) = (on.graph.ints(&[1]), on.graph.float32(&tokens.places));
+        let places = on.graph.op("Unsqueeze", &[&places, &last]);
+        let angles = on.graph.op("Mul", &[&places, &row]);
+        let mut both = |operator| {
+            let half = on.graph.op(operator, &[&angles]);
+            on.graph.op_with("Concat", &[&half, &half], &[("axis", Setting::Int(-1))])
+        };
+        Self { cos: both("Cos"), sin: both("Sin") }
+    }
+
+    /// `[batch, heads, length, head_size]` in and out.
+    fn turn(&self, on: &mut Layers<'_>, x: &Value) -> Value {
+        let halves = on.graph.ops("Split", &[x], &[("axis", Setting::Int(-1))], 2);
+        let second = on.graph.op("Neg", &[&halves[1]]);
+        let turned = on.graph.op_with("Concat", &[&second, &halves[0]], &[("axis", Setting::Int(-1))]);
+        let (kept, turned) = (on.graph.op("Mul", &[x, &self.cos]), on.graph.op("Mul", &[&turned, &self.sin]));
+        on.graph.op("Add", &[&kept, &turned])
+    }
+}
+
+/// Which tokens are in one another's window, of the attended ones: bool `[batch, 1, length, length]`.
+fn near(on: &mut Layers<'_>, reach: usize, tokens: &Tokens) -> Value {
+    let (first, last, reach) = (on.graph.ints(&[0]), on.graph.ints(&[1]), on.graph.int(reach as i64));
+    let rows = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
+    let columns = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
+    let distance = on.graph.op("Sub", &[&rows, &columns]);
+    let distance = on.graph.op("Abs", &[&distance]);
+    let near = on.graph.op("LessOrEqual", &[&distance, &reach]);
+    on.graph.op("And", &[&near, &tokens.attended])
+}
+
+/// Hidden states, `[batch, length, hidden]`.
+pub(super) fn build(
+    config: &ModernBertConfig,
+    on: &mut Layers<'_>,
+    ids: &Value,
+    tokens: &Tokens,
+) -> Result<Value, ModelError> {
+    let (size, wide, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
+    let norm = |on: &mut Layers<'_>, name: &str, x: &Value| on.layer_norm(name, size, config.norm_eps, x);
+    let rotations = config.thetas().map(|theta| Rotation::new(on, theta, size / heads / 2, tokens));
+    let near = near(on, config.local_attention / 2, tokens);
+    let words = on.rows("embeddings.tok_embeddings.weight", [config.vocab_size, size], ids)?;
+    let mut hidden = norm(on, "embeddings.norm", &words)?;
+    for i in 0..config.num_hidden_layers {
+        let at = |part: &str| format!("layers.{i}.{part}");
+        let is_global = i.is_multiple_of(config.global_attn_every_n_layers);
+        let rotation = &rotations[usize::from(!is_global)];
+        let normed = if i == 0 { hidden.clone() } else { norm(on, &at("attn_norm"), &hidden)? };
+        let all = on.linear(&at("attn.Wqkv"), [3 * size, size], &normed)?;
+        let parts = on.graph.ops("Split", &[&all], &[("axis", Setting::Int(-1))], 3);
+        let [query, key, value] = [0, 1, 2].map(|part: usize| on.split_heads(&parts[part], heads, size));
+        let parts = [rotation.turn(on, &query), rotation.turn(on, &key), value];
+        let allowed = if is_global { &tokens.attended } else { &near };
+        let mixed = on.attention(&Mix { parts, allowed, may_be_empty: !is_global, heads, hidden: size });
+        let projected = on.linear(&at("attn.Wo"), [size, size], &mixed)?;
+        let attended = on.graph.op("Add", &[&hidden, &projected]);
+        let normed = norm(on, &at("mlp_norm"), &attended)?;
+        let both = on.linear(&at("mlp.Wi"), [2 * wide, size], &normed)?;
+        let halves = on.graph.ops("Split", &[&both], &[("axis", Setting::Int(-1))], 2);
+        let gate = on.activate(Activation::Gelu, &halves[0]);
+        let gated = on.graph.op("Mul", &[&gate, &halves[1]]);
+        let narrow = on.linear(&at("mlp.Wo"), [size, wide], &gated)?;
+        hidden = on.graph.op("Add", &[&attended, &narrow]);
+    }
+    norm(on, "final_norm", &hidden)
+}

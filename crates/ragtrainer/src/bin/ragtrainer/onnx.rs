@@ -1,0 +1,28 @@
+//! `ragtrainer onnx`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ragtrainer::config::ExportDtype;
+use ragtrainer::model::write_onnx;
+
+/// Write model.onnx and onnx_config.json into a model directory, in float32: what next-plaid loads beside tokenizer.json.
+///
+/// `ragtrainer train --export-onnx` does it for the directories that it writes.
+#[derive(Debug, Args)]
+pub(crate) struct OnnxCommand {
+    /// Model directory, such as RUN/best: of this program, or of PyLate, sentence-transformers or colbert-ai.
+    #[arg(value_name = "MODEL_DIR")]
+    directory: PathBuf,
+}
+
+impl OnnxCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        write_onnx(&self.directory, ExportDtype::F32)?;
+        for file in ["model.onnx", "onnx_config.json"] {
+            println!("{}", self.directory.join(file).display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
