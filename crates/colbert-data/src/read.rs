@@ -13,6 +13,8 @@ mod list;
 mod parquet_pages;
 #[cfg(feature = "parquet")]
 mod parquet_records;
+#[cfg(feature = "parquet")]
+mod parquet_thrift;
 mod pylate;
 mod records;
 mod rows;

@@ -4,6 +4,7 @@
 //! Format: "Encodings" of the Parquet specification (github.com/apache/parquet-format, Encodings.md).
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use parquet::basic::Encoding;
 use parquet::bloom_filter::Sbbf;
@@ -14,6 +15,8 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
+use super::parquet_thrift::{check_footer, check_page_headers};
+
 /// So many values of a page need no bytes to account for them.
 const FREE_VALUES: usize = 1 << 20;
 
@@ -22,19 +25,30 @@ const FREE_VALUES: usize = 1 << 20;
 const VALUES_PER_BYTE: usize = 256;
 
 /// A Parquet file whose pages are checked.
-pub(super) struct CheckedFile(pub(super) SerializedFileReader<File>);
+pub(super) struct CheckedFile {
+    pages: SerializedFileReader<File>,
+    path: PathBuf,
+}
+
+impl CheckedFile {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        // Clones of a file share their place in it, so that the headers are read from another one.
+        check_footer(&mut File::open(path)?)?;
+        Ok(Self { pages: SerializedFileReader::new(File::open(path)?)?, path: path.to_owned() })
+    }
+}
 
 impl FileReader for CheckedFile {
     fn metadata(&self) -> &ParquetMetaData {
-        self.0.metadata()
+        self.pages.metadata()
     }
 
     fn num_row_groups(&self) -> usize {
-        self.0.num_row_groups()
+        self.pages.num_row_groups()
     }
 
     fn get_row_group(&self, index: usize) -> Result<Box<dyn RowGroupReader + '_>> {
-        Ok(Box::new(CheckedRowGroup(self.0.get_row_group(index)?)))
+        Ok(Box::new(CheckedRowGroup { pages: self.pages.get_row_group(index)?, path: &self.path }))
     }
 
     fn get_row_iter(&self, projection: Option<Type>) -> Result<RowIter<'_>> {
@@ -42,25 +56,30 @@ impl FileReader for CheckedFile {
     }
 }
 
-struct CheckedRowGroup<'a>(Box<dyn RowGroupReader + 'a>);
+struct CheckedRowGroup<'a> {
+    pages: Box<dyn RowGroupReader + 'a>,
+    path: &'a Path,
+}
 
 impl RowGroupReader for CheckedRowGroup<'_> {
     fn metadata(&self) -> &RowGroupMetaData {
-        self.0.metadata()
+        self.pages.metadata()
     }
 
     fn num_columns(&self) -> usize {
-        self.0.num_columns()
+        self.pages.num_columns()
     }
 
     fn get_column_page_reader(&self, column: usize) -> Result<Box<dyn PageReader>> {
+        let (start, length) = self.metadata().column(column).byte_range();
+        check_page_headers(&mut File::open(self.path)?, start..start.saturating_add(length))?;
         let descriptor = self.metadata().schema_descr().column(column);
         let levels = Levels { repetition: descriptor.max_rep_level(), definition: descriptor.max_def_level() };
-        Ok(Box::new(CheckedPages { pages: self.0.get_column_page_reader(column)?, levels }))
+        Ok(Box::new(CheckedPages { pages: self.pages.get_column_page_reader(column)?, levels }))
     }
 
     fn get_column_bloom_filter(&self, column: usize) -> Option<&Sbbf> {
-        self.0.get_column_bloom_filter(column)
+        self.pages.get_column_bloom_filter(column)
     }
 
     fn get_row_iter(&self, projection: Option<Type>) -> Result<RowIter<'_>> {

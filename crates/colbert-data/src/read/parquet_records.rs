@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
@@ -31,14 +31,14 @@ impl std::fmt::Debug for ParquetRecords {
 
 impl ParquetRecords {
     pub(super) fn open(path: &Path, is_used: &dyn Fn(&str) -> bool) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
-        let reader = guarded(path, 0, || SerializedFileReader::new(file))?;
+        File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+        let reader = guarded(path, 0, || CheckedFile::open(path))?;
         let schema = reader.metadata().file_metadata().schema().clone();
         let header: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
         let fields: Vec<_> = schema.get_fields().iter().filter(|field| is_used(field.name())).cloned().collect();
         let unread: Vec<String> = header.iter().filter(|name| !is_used(name)).cloned().collect();
         let rows = guarded(path, 0, || {
-            let rows = RowIter::from_file_into(Box::new(CheckedFile(reader)));
+            let rows = RowIter::from_file_into(Box::new(reader));
             // Without a single column there would be no rows to complain about.
             if fields.is_empty() {
                 return Ok(rows);
