@@ -132,6 +132,9 @@ def model_files():
     for place, name in [(2, "config_sentence_transformers.json"), (3, "1_Dense/config.json"), (4, "modules.json"),
                         (5, "sentence_bert_config.json"), (9, "tokenizer_config.json")]:
         seed("model_files", name.replace("/", "-"), bytes([place]), (pylate / name).read_bytes())
+    seed("model_files", "layer", b"\x03", json.dumps({"in_features": 4, "out_features": 2, "bias": False, "use_residual": False,
+         "activation_function": "torch.nn.modules.activation.GELU"}))
+    seed("model_files", "modules-stacked", b"\x04", (families / "stacked/modules.json").read_bytes())
     seed("model_files", "pooling", b"\x06", json.dumps({"word_embedding_dimension": 4, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}))
     seed("model_files", "index", b"\x07", json.dumps({"metadata": {"total_size": 1}, "weight_map": {"embeddings.word_embeddings.weight": "part.safetensors"}}))
     text = {"text": "a", "ids": [4, 1, 7, 5], "attended": 4, "scored": [True] * 4, "vectors": [[1.0, 0.0]] * 4}

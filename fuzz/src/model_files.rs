@@ -1,7 +1,8 @@
 //! The JSON files of a model directory: config, tokenizer, what PyLate and sentence-transformers write, the index of weights.
 
 use burn_flex::{Flex, FlexDevice};
-use colbert_model::{Pretrained, SelfCheck, SentenceEncoder};
+use colbert_config::ExportDtype;
+use colbert_model::{Pretrained, SelfCheck, SentenceEncoder, write_onnx};
 use ragtrainer::RagPretrainedModel;
 
 use super::scratch::{Scratch, choice, with_scratch};
@@ -26,6 +27,10 @@ fn prepare(scratch: &Scratch) {
     write_tiny_model(scratch, "model");
     let weights = colbert_model::safetensors_bytes(&tiny_tensors()).expect("whole tensors");
     scratch.write("model/part.safetensors", &weights);
+    // Without it no configuration of a head's layer is looked at.
+    let (_, matrix) = tiny_tensors().pop().expect("the projection is the last");
+    let layer = [("linear.weight".to_owned(), matrix)];
+    scratch.write("model/1_Dense/model.safetensors", &colbert_model::safetensors_bytes(&layer).expect("a whole tensor"));
 }
 
 /// Runs the target on an input.
@@ -53,6 +58,11 @@ pub fn run(bytes: &[u8]) {
         {
             drop((tokenizer.lengths(&TEXTS), tokenizer.skiplist()));
         }
+        if write_onnx(&directory, ExportDtype::F16).is_ok() {
+            for written in ["model/model.onnx", "model/onnx_config.json"] {
+                scratch.remove(written);
+            }
+        }
         if let Ok(encoder) = SentenceEncoder::<Flex>::read(&directory, &FlexDevice) {
             drop(encoder.queries(&TEXTS, &FlexDevice));
         }
@@ -66,8 +76,6 @@ pub fn run(bytes: &[u8]) {
             Some(kept) => drop(scratch.write(&name, &kept)),
             None => scratch.remove(&name),
         }
-        for folder in ["model/1_Dense", "model/1_Pooling"] {
-            drop(std::fs::remove_dir(scratch.path().join(folder)));
-        }
+        drop(std::fs::remove_dir(scratch.path().join("model/1_Pooling")));
     });
 }
