@@ -30,7 +30,8 @@ fn prepare(scratch: &Scratch) {
     // Without it no configuration of a head's layer is looked at.
     let (_, matrix) = tiny_tensors().pop().expect("the projection is the last");
     let layer = [("linear.weight".to_owned(), matrix)];
-    scratch.write("model/1_Dense/model.safetensors", &colbert_model::safetensors_bytes(&layer).expect("a whole tensor"));
+    scratch
+        .write("model/1_Dense/model.safetensors", &colbert_model::safetensors_bytes(&layer).expect("a whole tensor"));
 }
 
 /// Runs the target on an input.
