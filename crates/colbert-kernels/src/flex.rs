@@ -3,6 +3,7 @@
 //! This file is between tensors and slices; the kernels are in the files below it. They take float32 alone.
 
 mod adamw;
+mod arena;
 mod attention;
 mod buffer;
 mod elementwise;

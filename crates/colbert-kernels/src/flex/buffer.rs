@@ -14,6 +14,8 @@ use burn_flex::{FlexTensor, Layout as TensorLayout};
 use burn_std::{AllocationController, AllocationProperty, Bytes};
 use memmap2::MmapMut;
 
+use crate::flex::arena::Arena;
+
 /// A cache line, so that no vector load straddles two.
 const ALIGNMENT: usize = 64;
 
@@ -27,8 +29,14 @@ const MIN_MAPPED_BYTES: usize = 1 << 20;
 struct Block {
     start: NonNull<u8>,
     bytes: usize,
-    /// What the memory is part of, if it is not from the allocator.
-    map: Option<MmapMut>,
+    home: Home,
+}
+
+/// Where the memory of a block is from.
+enum Home {
+    Allocator,
+    Map { _map: MmapMut },
+    Arena,
 }
 
 // SAFETY: a block owns its memory alone.
@@ -48,7 +56,7 @@ impl Block {
         let layout = Self::layout(bytes);
         // SAFETY: `bytes` is at least ALIGNMENT: see `Buffer::new`.
         let start = unsafe { alloc_zeroed(layout) };
-        Self { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), bytes, map: None }
+        Self { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), bytes, home: Home::Allocator }
     }
 
     fn mapped(bytes: usize) -> Self {
@@ -59,23 +67,25 @@ impl Block {
             tracing::debug!(%error, "no huge pages");
         }
         let start = NonNull::new(map.as_mut_ptr()).expect("mapped memory is somewhere");
-        Self { start, bytes, map: Some(map) }
+        Self { start, bytes, home: Home::Map { _map: map } }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if self.map.is_none() {
+        if let Home::Allocator = self.home {
             // SAFETY: allocated in `new` with the same layout.
             unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) }
         }
     }
 }
 
-/// Blocks that wait to be used again. They never make the process larger than it was when most blocks were in use: beyond
+/// Blocks that wait to be used again. Those outside the arena never make the process larger than it was when most blocks were in use: beyond
 /// that, the longest idle are given back to the system.
 struct Pool {
-    /// Longest idle first.
+    /// Of what is large, if the system has the addresses.
+    arena: Arena,
+    /// Of what is small, or did not fit there. Longest idle first.
     idle: Vec<Block>,
     idle_bytes: usize,
     used_bytes: usize,
@@ -87,7 +97,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 
 impl Pool {
     const fn new() -> Self {
-        Self { idle: Vec::new(), idle_bytes: 0, used_bytes: 0, peak_bytes: 0 }
+        Self { arena: Arena::new(), idle: Vec::new(), idle_bytes: 0, used_bytes: 0, peak_bytes: 0 }
     }
 
     fn lock() -> MutexGuard<'static, Self> {
@@ -133,8 +143,13 @@ fn pooled_size(bytes: usize) -> usize {
 
 fn take(bytes: usize) -> Block {
     if bytes >= MIN_POOLED_BYTES {
-        let bytes = pooled_size(bytes);
         let mut pool = Pool::lock();
+        if bytes >= MIN_MAPPED_BYTES
+            && let Some(start) = pool.arena.take(bytes)
+        {
+            return Block { start, bytes, home: Home::Arena };
+        }
+        let bytes = pooled_size(bytes);
         if let Some(block) = pool.take(bytes) {
             return block;
         }
@@ -148,12 +163,16 @@ fn take(bytes: usize) -> Block {
 /// another kind; the next tensors take new memory.
 pub fn release_idle_memory() {
     let mut pool = Pool::lock();
+    pool.arena.release();
     pool.idle_bytes = 0;
     pool.idle.clear();
 }
 
 fn give_back(block: Block) {
-    if block.bytes >= MIN_POOLED_BYTES {
+    if let Home::Arena = block.home {
+        let known = Pool::lock().arena.give_back(block.start, block.bytes);
+        debug_assert!(known, "a block of the arena");
+    } else if block.bytes >= MIN_POOLED_BYTES {
         Pool::lock().give_back(block);
     }
 }
