@@ -245,6 +245,11 @@ fn tokenizer_config(export: &Export<'_>, special: SpecialTokens) -> Value {
     } else if !config["tokenizer_class"].is_string() {
         config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
     }
+    // A general tokenizer class gives token types, which these encoders refuse.
+    let has_token_types = matches!(export.files.config["model_type"].as_str(), Some("bert" | "electra"));
+    if !has_token_types && !config["model_input_names"].is_array() {
+        config["model_input_names"] = json!(["input_ids", "attention_mask"]);
+    }
     config["model_max_length"] = json!(export.settings.doc_maxlen.max(512));
     config
 }

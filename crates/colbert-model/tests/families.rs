@@ -174,6 +174,10 @@ fn every_family_is_exported_and_loaded_again() {
         assert!(config["architectures"][0].as_str().unwrap().ends_with("Model"), "{family}: {config}");
         let special: Value =
             serde_json::from_str(&fs::read_to_string(path.join("special_tokens_map.json")).unwrap()).unwrap();
+        let tokenizer: Value =
+            serde_json::from_str(&fs::read_to_string(path.join("tokenizer_config.json")).unwrap()).unwrap();
+        let inputs = serde_json::json!(["input_ids", "attention_mask"]);
+        assert_eq!(tokenizer["model_input_names"] == inputs, family != "electra", "{family}: {tokenizer}");
         let roberta = matches!(family, "roberta" | "xlm-roberta");
         assert_eq!(special["mask_token"], if roberta { "<mask>" } else { "[MASK]" }, "{family}");
         assert_eq!(path.join("vocab.txt").exists(), matches!(family, "distilbert" | "electra"), "{family}");
