@@ -22,6 +22,7 @@ const STEPS: &str = "a number of steps or \"auto\"";
 /// Every option, sections separated by dots, with what it takes; in the order of the structs.
 pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("model_name", TEXT),
+    ("license", TEXT),
     ("language_code", TEXT),
     ("pretrained_model_name", TEXT),
     ("inherit_settings", FLAG),

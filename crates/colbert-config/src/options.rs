@@ -20,6 +20,8 @@ pub struct Options {
     /// Label of the trained model. It names the model card and nothing else: it never chooses an architecture
     /// (in the reference it does; docs/parity.md, defect 17). Empty means the name of the output folder.
     pub model_name: String,
+    /// Licence of the trained model, as the Hugging Face hub names it (`apache-2.0`), for its card. Default: none is stated.
+    pub license: String,
     /// Language of the texts (`en`, `de`, ...): stemming and stop words of the BM25 miner. Default `en`.
     pub language_code: String,
     /// The encoder or ColBERT to start from: a directory in Hugging Face layout, or a name on the Hugging Face hub (`org/name`,
@@ -56,6 +58,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             model_name: String::new(),
+            license: String::new(),
             language_code: "en".to_owned(),
             pretrained_model_name: String::new(),
             inherit_settings: true,
@@ -378,7 +381,7 @@ mod tests {
         assert_eq!(
             serde_json::to_value(Options::default()).unwrap(),
             json!({
-                "model_name": "", "pretrained_model_name": "", "language_code": "en", "output": "", "overwrite": false,
+                "model_name": "", "license": "", "pretrained_model_name": "", "language_code": "en", "output": "", "overwrite": false,
                 "inherit_settings": true, "backend": "auto", "export_dtype": "f32", "export_onnx": false,
                 "data": {
                     "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,

@@ -20,6 +20,13 @@ impl Options {
     ///
     /// The first option out of range, in the order of the sections.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        check(
+            "license",
+            format!("\"{}\"", self.license),
+            self.license.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c)),
+            "letters, digits and -_.+",
+            "such as apache-2.0; leave it out to state none",
+        )?;
         self.data.validate()?;
         self.negatives.validate()?;
         self.train.validate()?;

@@ -15,12 +15,14 @@ use colbert_train::{
 use serde_json::Value;
 
 use crate::backend::{Backend, Job};
+use crate::card::ModelCard;
 use crate::error::Error;
 use crate::evaluation::{bm25, evaluate_with};
 use crate::miner::Refresher;
 use crate::outcome::{Outcome, TestResult};
 use crate::report::{ReportWriter, write_report};
 use crate::run_record::QueryChanges;
+use crate::source::public_name;
 use crate::stacks::not_honoured;
 use crate::start::{ModelWriter, Start};
 
@@ -186,7 +188,17 @@ impl Job for TrainJob<'_> {
         }
         write_reports(data, &folder)?;
 
-        let writer = ModelWriter { options, start: &start, plan: &plan };
+        let base = public_name(&options.pretrained_model_name);
+        let card = ModelCard {
+            options,
+            plan: &plan,
+            head: &start.head,
+            base: &base,
+            base_directory: start.pretrained.directory(),
+            set: data.set,
+            prepared: data.prepared,
+        };
+        let writer = ModelWriter { options, start: &start, plan: &plan, card };
         let mut log = folder.metrics_log()?;
         let mut tensorboard = TensorboardLog::create(&folder.tensorboard())?;
         let mut report = ReportWriter::new(folder.path());
@@ -264,6 +276,7 @@ impl Job for TrainJob<'_> {
         };
         let json = serde_json::to_string_pretty(&outcome).expect("numbers and names have a JSON form");
         folder.write("outcome.json", json.as_bytes())?;
+        folder.write("best/README.md", card.text(Some(&outcome)).as_bytes())?;
         if let Some(changes) = changes {
             let json = serde_json::to_string_pretty(&changes).expect("texts and numbers have a JSON form");
             folder.write("queries.json", json.as_bytes())?;

@@ -12,10 +12,10 @@ use colbert_model::{
 use colbert_train::TrainError;
 
 use crate::backend::Backend;
-use crate::card::model_card;
+use crate::card::ModelCard;
 use crate::error::Error;
 use crate::memory::within_limit;
-use crate::source::{public_name, read_model};
+use crate::source::read_model;
 
 /// The directory that training starts from.
 pub(crate) struct Start {
@@ -70,6 +70,7 @@ pub(crate) struct ModelWriter<'a> {
     pub(crate) options: &'a Options,
     pub(crate) start: &'a Start,
     pub(crate) plan: &'a Plan,
+    pub(crate) card: ModelCard<'a>,
 }
 
 impl ModelWriter<'_> {
@@ -79,14 +80,13 @@ impl ModelWriter<'_> {
         path: &Path,
         device: &B::Device,
     ) -> Result<(), TrainError> {
-        let base = public_name(&self.options.pretrained_model_name);
         let settings = &self.start.settings;
         let metadata = ArtifactMetadata {
             query_token_id: settings.query_token_id.clone(),
             doc_token_id: settings.doc_token_id.clone(),
-            ..ArtifactMetadata::from_training(&self.options.train, self.plan, &base)
+            ..ArtifactMetadata::from_training(&self.options.train, self.plan, self.card.base)
         };
-        let card = [("README.md", model_card(self.options, self.plan, &self.start.head, &base))];
+        let card = [("README.md", self.card.text(None))];
         let directory = Export {
             tensors,
             settings,

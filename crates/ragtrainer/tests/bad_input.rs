@@ -47,6 +47,7 @@ fn options_out_of_range() {
         (vec!["--batch-size", "64"], vec!["12", "64"]),
         (vec!["--backend", "tpu"], vec!["tpu", "flex"]),
         (vec!["--metric", "ndcg"], vec!["ndcg"]),
+        (vec!["--license", "mit: or so"], vec!["license", "mit: or so", "apache-2.0"]),
         (vec!["--dim", "128"], vec!["linear.weight", "dim = 16"]),
         (vec!["--warmup-steps", "sometimes"], vec!["train.warmup_steps", "sometimes"]),
     ] {

@@ -46,7 +46,18 @@ fn trains_on_a_beir_folder_and_says_what_came_out() {
         assert!(run.join(file).exists(), "{file}");
     }
     let card = fs::read_to_string(run.join("best/README.md")).unwrap();
-    assert!(card.contains("# run") && card.contains("3 steps of 4 queries"), "{card}");
+    for part in [
+        "# run",
+        "3 steps of 4 queries",
+        "examples of 12 queries",
+        "| BM25 |",
+        "| before training |",
+        "| this model |",
+        "None was stated for this model",
+        "language: \"en\"",
+    ] {
+        assert!(card.contains(part), "{part} is not in\n{card}");
+    }
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let events: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.iter().filter(|event| event["event"] == "step").count(), 3);

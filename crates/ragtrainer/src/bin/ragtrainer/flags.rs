@@ -39,6 +39,7 @@ const fn flag(
 #[rustfmt::skip]
 const FLAGS: &[Flag] = &[
     flag(RUN, "model-name", "model_name", "NAME", "Label of the trained model"),
+    flag(RUN, "license", "license", "NAME", "Licence of the model, for its card: apache-2.0, mit, ..."),
     flag(RUN, "language-code", "language_code", "CODE", "Language of the texts, for the BM25 miner [default: en]"),
     flag(RUN, "pretrained-model-name", "pretrained_model_name", "MODEL", "Encoder or ColBERT to start from: a directory, or org/name or org/name@revision on the Hugging Face hub"),
     flag(RUN, "inherit-settings", "inherit_settings", "BOOL", "Take over lengths, masks and sizes of a ColBERT to start from where they are not set [default: true]"),
