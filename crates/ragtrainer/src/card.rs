@@ -6,7 +6,7 @@ use std::path::Path;
 
 use colbert_config::{ExportDtype, Options, Plan};
 use colbert_data::{PrepareReport, TrainingSet};
-use colbert_model::HeadConfig;
+use colbert_model::{EncoderConfig, HeadConfig};
 use colbert_train::{Comparison, Evaluation};
 use serde_json::json;
 
@@ -19,6 +19,7 @@ pub(crate) struct ModelCard<'a> {
     pub(crate) options: &'a Options,
     pub(crate) plan: &'a Plan,
     pub(crate) head: &'a HeadConfig,
+    pub(crate) encoder: &'a EncoderConfig,
     /// Name of the model that training started from, and its directory.
     pub(crate) base: &'a str,
     pub(crate) base_directory: &'a Path,
@@ -30,7 +31,7 @@ impl ModelCard<'_> {
     /// `README.md`: what the model is, what it was made from, how it was trained, what it was measured as, how to load it.
     /// Nothing in it depends on the machine or on when it was written.
     pub(crate) fn text(&self, outcome: Option<&Outcome>) -> String {
-        let Self { options, plan, head, base, .. } = *self;
+        let Self { options, plan, head, encoder, base, .. } = *self;
         let folder = options.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = if options.model_name.is_empty() { &folder } else { &options.model_name };
         let train = &options.train;
@@ -39,7 +40,8 @@ impl ModelCard<'_> {
             ExportDtype::F32 => String::new(),
             other => format!("- Weights are stored as {}.\n", other.torch_name()),
         };
-        let differences: String = not_honoured(options, head).iter().map(|one| format!("- {one}.\n")).collect();
+        let differences: String =
+            not_honoured(options, head, encoder).iter().map(|one| format!("- {one}.\n")).collect();
         let onnx = if options.export_onnx { ", next-plaid" } else { "" };
         format!(
             "{front}\n# {name}\n\n\

@@ -193,6 +193,7 @@ impl Job for TrainJob<'_> {
             options,
             plan: &plan,
             head: &start.head,
+            encoder: &start.pretrained.config,
             base: &base,
             base_directory: start.pretrained.directory(),
             set: data.set,
@@ -268,7 +269,7 @@ impl Job for TrainJob<'_> {
             skipped: trained.skipped,
             training_seconds: trained.training_seconds,
             peak_memory: peak_memory(),
-            not_honoured: not_honoured(options, &start.head)
+            not_honoured: not_honoured(options, &start.head, &start.pretrained.config)
                 .iter()
                 .filter(|difference| !difference.by_default)
                 .map(ToString::to_string)

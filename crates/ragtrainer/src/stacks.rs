@@ -1,7 +1,7 @@
 //! What other programs do otherwise than this one with a directory that is written here. docs/interop.md has the table.
 
 use colbert_config::{Options, TrainOptions};
-use colbert_model::HeadConfig;
+use colbert_model::{EncoderConfig, HeadConfig};
 
 /// What a program does not honour of what was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,17 +20,23 @@ impl std::fmt::Display for NotHonoured {
     }
 }
 
-/// What programs that load an exported directory do not honour of these options and of the model's head, a stack after the
-/// other. PyLate and sentence-transformers honour all of them, and so does next-plaid with `export_onnx`.
-pub fn not_honoured(options: &Options, head: &HeadConfig) -> Vec<NotHonoured> {
+/// What programs that load an exported directory do not honour of these options, of the model's head and of its encoder, a
+/// stack after the other; of one that refuses the directory nothing else. PyLate and sentence-transformers honour all of them, and so does next-plaid with `export_onnx`.
+pub fn not_honoured(options: &Options, head: &HeadConfig, encoder: &EncoderConfig) -> Vec<NotHonoured> {
     const COLBERT_AI: &str = "colbert-ai and RAGatouille";
     const PYLATE_RS: &str = "pylate-rs";
     const NEXT_PLAID: &str = "next-plaid, by way of PyLate's ONNX export";
     const FIRST_LAYER: &str =
         "takes the first matrix of the head alone, without bias, activation and residual: other vectors";
+    const REFUSE_NAMES: &str = "refuse ModernBERT under the names that the other programs read";
+    const REFUSES_FAMILY: &str = "refuses encoders other than BERT and ModernBERT";
+    let is_modern = matches!(encoder, EncoderConfig::ModernBert(_));
+    let is_unknown = !is_modern && !matches!(encoder, EncoderConfig::Bert(_));
+    let is_word_piece = !is_modern && !matches!(encoder, EncoderConfig::Roberta(_));
     let TrainOptions { query_expansion, mask_punctuation, attend_to_mask_tokens, .. } = options.train;
     let (relu, stacked) = (head.is_simple() && head.ends_with_relu(), !head.is_simple());
     [
+        (is_modern, COLBERT_AI, REFUSE_NAMES, false),
         (relu, COLBERT_AI, "leave the ReLU after the projection out: other vectors", false),
         (
             stacked && !head.is_linear(),
@@ -39,6 +45,13 @@ pub fn not_honoured(options: &Options, head: &HeadConfig) -> Vec<NotHonoured> {
             false,
         ),
         (!query_expansion, COLBERT_AI, "fill queries up with [MASK] all the same: other vectors", false),
+        (
+            mask_punctuation && !is_word_piece,
+            COLBERT_AI,
+            "take other tokens for punctuation: other scores of documents",
+            true,
+        ),
+        (is_unknown, PYLATE_RS, REFUSES_FAMILY, false),
         (relu, PYLATE_RS, "leaves the ReLU after the projection out: other vectors", false),
         (stacked, PYLATE_RS, FIRST_LAYER, false),
         (!query_expansion, PYLATE_RS, "fills queries up with [MASK] all the same: other vectors", false),
@@ -59,6 +72,11 @@ pub fn not_honoured(options: &Options, head: &HeadConfig) -> Vec<NotHonoured> {
         ),
     ]
     .into_iter()
+    .filter(|(_, stack, instead, _)| match *stack {
+        COLBERT_AI => !is_modern || *instead == REFUSE_NAMES,
+        PYLATE_RS => !is_unknown || *instead == REFUSES_FAMILY,
+        _ => true,
+    })
     // With a graph of ours it needs none of PyLate's.
     .filter(|(chosen, stack, ..)| *chosen && !(options.export_onnx && *stack == NEXT_PLAID))
     .map(|(_, stack, instead, by_default)| NotHonoured { stack, instead, by_default })
@@ -73,7 +91,33 @@ mod tests {
 
     fn lines_of(train: TrainOptions, head: &HeadConfig) -> Vec<(String, bool)> {
         let options = Options { train, ..Options::default() };
-        not_honoured(&options, head).iter().map(|one| (one.to_string(), one.by_default)).collect()
+        not_honoured(&options, head, &encoder("bert")).iter().map(|one| (one.to_string(), one.by_default)).collect()
+    }
+
+    fn encoder(model_type: &str) -> EncoderConfig {
+        let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests");
+        let folder = if model_type == "bert" { "parity/tiny".to_owned() } else { format!("families/{model_type}") };
+        colbert_model::Pretrained::read(&fixtures.join(folder)).unwrap().config
+    }
+
+    #[test]
+    fn programs_that_refuse_an_encoder_have_that_line_alone() {
+        let train = TrainOptions { use_relu: true, ..TrainOptions::default() };
+        let options = Options { train, export_onnx: true, ..Options::default() };
+        let lines = |model_type: &str| -> Vec<String> {
+            let all = not_honoured(&options, &simple(Activation::Relu), &encoder(model_type));
+            all.iter().map(ToString::to_string).collect()
+        };
+        let modern = lines("modernbert");
+        assert!(
+            modern[0].contains("refuse ModernBERT") && modern[1].contains("pylate-rs: leaves the ReLU"),
+            "{modern:?}"
+        );
+        assert!(modern[1..].iter().all(|line| line.starts_with("pylate-rs")), "{modern:?}");
+        let electra = lines("electra");
+        assert!(electra.len() == 2 && electra[1] == "pylate-rs: refuses encoders other than BERT and ModernBERT");
+        let roberta = lines("roberta");
+        assert!(roberta.len() == 3 && roberta[1].contains("other tokens for punctuation"), "{roberta:?}");
     }
 
     fn simple(activation: Activation) -> HeadConfig {
@@ -112,7 +156,7 @@ mod tests {
         let train = TrainOptions { use_relu: true, mask_punctuation: false, ..TrainOptions::default() };
         let options = |export_onnx| Options { export_onnx, train: train.clone(), ..Options::default() };
         let named = |options: &Options| {
-            let all = not_honoured(options, &simple(Activation::Relu));
+            let all = not_honoured(options, &simple(Activation::Relu), &encoder("bert"));
             all.iter().filter(|one| one.stack.starts_with("next-plaid")).count()
         };
         assert_eq!((named(&options(false)), named(&options(true))), (2, 0));
