@@ -162,7 +162,7 @@ mod tests {
         for (start, bytes) in used {
             assert!(arena.give_back(NonNull::new(start as *mut u8).unwrap(), bytes));
         }
-        assert_eq!(arena.free, [0..arena.top]);
+        assert_eq!(arena.free, [Range { start: 0, end: arena.top }]);
     }
 
     #[test]
