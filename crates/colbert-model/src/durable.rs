@@ -37,13 +37,18 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(&parent(path))
 }
 
-/// Puts the folder `partial`, whose files are synced, in place of what is at `path`.
+/// Puts the folder `partial`, whose files are synced, in place of what is at `path`: in one stroke where the system can exchange two
+/// names, else in two.
 ///
 /// # Errors
-/// The disk refuses; then the old folder is still there, unless the power fails between two renames.
+/// The disk refuses; then the old folder is still there, unless the power fails between two strokes.
 pub fn replace_folder(partial: &Path, path: &Path) -> Result<()> {
     sync_folder(partial)?;
     if path.exists() {
+        if exchange(partial, path) {
+            sync_folder(&parent(path))?;
+            return fs::remove_dir_all(partial);
+        }
         let replaced = beside(path, "replaced");
         fs::rename(path, &replaced)?;
         if let Err(error) = fs::rename(partial, path) {
@@ -55,6 +60,20 @@ pub fn replace_folder(partial: &Path, path: &Path) -> Result<()> {
     } else {
         fs::rename(partial, path)?;
         sync_folder(&parent(path))
+    }
+}
+
+/// Exchanges what is under two names. False where the system or the file system cannot.
+fn exchange(one: &Path, other: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (one, other);
+        false
     }
 }
 
@@ -83,5 +102,46 @@ fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By either way; what is left under the other name is gone.
+    #[test]
+    fn a_folder_takes_the_place_of_another_whole() {
+        let here = tempfile::TempDir::new().expect("a folder");
+        let (path, partial) = (here.path().join("best"), here.path().join("partial"));
+        for (round, files) in [["a", "b"], ["b", "c"], ["c", "a"]].into_iter().enumerate() {
+            fs::create_dir(&partial).expect("a folder");
+            for file in files {
+                fs::write(partial.join(file), format!("{round}")).expect("a file");
+            }
+            replace_folder(&partial, &path).expect("the disk does");
+            let mut names: Vec<_> =
+                fs::read_dir(&path).expect("a folder").map(|e| e.expect("a file").file_name()).collect();
+            names.sort();
+            let mut expected = files;
+            expected.sort();
+            assert_eq!(names, expected);
+            assert_eq!(fs::read_to_string(path.join(files[0])).expect("a file"), format!("{round}"));
+            assert_eq!(fs::read_dir(here.path()).expect("a folder").count(), 1, "nothing is left beside it");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn names_are_exchanged_or_nothing_is_done() {
+        let here = tempfile::TempDir::new().expect("a folder");
+        let (one, other) = (here.path().join("one"), here.path().join("other"));
+        fs::write(&one, "1").expect("a file");
+        assert!(!exchange(&one, &other), "there is nothing to exchange with");
+        assert_eq!(fs::read_to_string(&one).expect("a file"), "1");
+        fs::write(&other, "2").expect("a file");
+        if exchange(&one, &other) {
+            assert_eq!(fs::read_to_string(&one).expect("a file"), "2");
+        }
     }
 }
