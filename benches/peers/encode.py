@@ -1,11 +1,11 @@
 """Encodes the same texts as documents with PyLate and with this project, in turn, and prints texts per second.
 
 python encode.py --python VENV/bin/python --ragtrainer target/release/ragtrainer --model DIR --texts FILE.jsonl
-                 [--count 512] [--rounds 3] [--threads 2]
+                 [--count 512] [--rounds 3] [--threads 2] [--precisions f32 bf16]
 
 DIR is a model directory written by this project. Rows of FILE are {"text": ...}. PyLate's time is that of `encode` (batches of 32, its
-default), after one text has been encoded; ours is that of `ragtrainer encode`, less that of the same command on one text. The vectors are
-compared: largest difference over all tokens.
+default), after one text has been encoded; ours is that of `ragtrainer encode`, less that of the same command on one text. In bf16 PyLate
+runs under PyTorch's autocast. The vectors are compared with PyLate's in float32: largest difference over all tokens, and mean cosine.
 """
 
 import argparse
@@ -26,6 +26,8 @@ parser.add_argument("--texts", required=True)
 parser.add_argument("--count", type=int, default=512)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--precisions", nargs="+", default=["f32", "bf16"])
+parser.add_argument("--precision", default="f32", help="used by this program for itself")
 parser.add_argument("--pylate-into", help="used by this program for itself: encode with PyLate, save the vectors here")
 options = parser.parse_args()
 rows = [json.loads(line) for line in pathlib.Path(options.texts).read_text().splitlines()[: options.count]]
@@ -38,11 +40,12 @@ if options.pylate_into:
 
     torch.set_num_threads(options.threads)
     model = models.ColBERT(model_name_or_path=options.model, device="cpu")
-    model.encode(texts[:1], is_query=False)
-    start = time.perf_counter()
-    vectors = model.encode(texts, batch_size=32, is_query=False, show_progress_bar=False)
-    print(time.perf_counter() - start)
-    numpy.save(options.pylate_into, numpy.concatenate(vectors))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.precision == "bf16"):
+        model.encode(texts[:1], is_query=False)
+        start = time.perf_counter()
+        vectors = model.encode(texts, batch_size=32, is_query=False, show_progress_bar=False)
+        print(time.perf_counter() - start)
+    numpy.save(options.pylate_into, numpy.concatenate(vectors).astype(numpy.float32))
     sys.exit()
 
 environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -59,15 +62,26 @@ with tempfile.TemporaryDirectory() as folder:
     one, all_texts = (pathlib.Path(folder, f"{name}.jsonl") for name in ("one", "all"))
     for path, own in ((one, rows[:1]), (all_texts, rows)):
         path.write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in own))
-    ours, theirs = [], []
+    systems = [(system, precision) for precision in options.precisions for system in ("ragtrainer", "PyLate")]
+    seconds = {system: [] for system in systems}
     for _ in range(options.rounds):
-        encode = [options.ragtrainer, "encode", "--model", options.model, "--output", f"{folder}/ours.npy", "--input"]
-        ours.append(-run([*encode, str(one)])[0] + run([*encode, str(all_texts)])[0])
-        again = [options.python, __file__, "--model", options.model, "--texts", str(all_texts), "--count", str(options.count)]
-        said = run([*again, "--threads", str(options.threads), "--pylate-into", f"{folder}/theirs.npy"])[1]
-        theirs.append(float(said.splitlines()[-1]))
-        print(f"ragtrainer {len(rows) / ours[-1]:.1f} texts/s, PyLate {len(rows) / theirs[-1]:.1f}", flush=True)
-    script = "import sys, numpy; a, b = map(numpy.load, sys.argv[1:]); print(a.shape, abs(a - b).max())"
-    print("vectors:", run([options.python, "-c", script, f"{folder}/ours.npy", f"{folder}/theirs.npy"])[1].strip())
-ours, theirs = (len(rows) / statistics.median(seconds) for seconds in (ours, theirs))
-print(f"medians: ragtrainer {ours:.1f} texts/s, PyLate {theirs:.1f}, ratio {ours / theirs:.2f}")
+        for system, precision in systems:
+            into = f"{folder}/{system}-{precision}.npy"
+            if system == "ragtrainer":
+                encode = [options.ragtrainer, "encode", "--model", options.model, "--precision", precision, "--output", into, "--input"]
+                taken = -run([*encode, str(one)])[0] + run([*encode, str(all_texts)])[0]
+            else:
+                again = [options.python, __file__, "--model", options.model, "--texts", str(all_texts), "--count", str(options.count)]
+                again += ["--threads", str(options.threads), "--precision", precision, "--pylate-into", into]
+                taken = float(run(again)[1].splitlines()[-1])
+            seconds[system, precision].append(taken)
+            print(f"{system} {precision}: {len(rows) / taken:.1f} texts/s", flush=True)
+    script = "import sys, numpy; a, b = map(numpy.load, sys.argv[1:]); print(a.shape, abs(a - b).max(), (a * b).sum(1).mean())"
+    for system, precision in systems:
+        if precision != options.precisions[0] or system == "ragtrainer":
+            pair = [f"{folder}/{system}-{precision}.npy", f"{folder}/PyLate-{options.precisions[0]}.npy"]
+            print(f"{system} {precision} against PyLate {options.precisions[0]}:", run([options.python, "-c", script, *pair])[1].strip())
+rates = {system: len(rows) / statistics.median(taken) for system, taken in seconds.items()}
+for (system, precision), rate in rates.items():
+    ratios = ", ".join(f"{rate / rates['PyLate', other]:.2f} of PyLate {other}" for other in options.precisions)
+    print(f"median: {system} {precision} {rate:.1f} texts/s; {ratios}")
