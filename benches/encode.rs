@@ -3,11 +3,11 @@
 use burn::tensor::backend::Backend;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ragtrainer::Job;
-use ragtrainer::model::TokenSequence;
-use ragtrainer::model::kernels::KernelAutodiffBackend;
+use ragtrainer::model::kernels::{KernelAutodiffBackend, Kernels, Precision};
+use ragtrainer::model::{EncodeOptions, TokenSequence};
 use ragtrainer_benches::{
-    DOCUMENT_WORDS, QUERY_WORDS, Size, TextGenerator, backend, describe, group, measure, quick, settings, tokenizer,
-    untrained,
+    DOCUMENT_WORDS, QUERY_WORDS, Size, TextGenerator, Work, backend, describe, group, measure, print_share,
+    product_rate, quick, settings, tokenizer, untrained,
 };
 
 struct Encode<'a>(&'a mut Criterion);
@@ -33,15 +33,27 @@ impl Job for Encode<'_> {
         );
         describe::<AB::InnerBackend>("encode", device, &shapes);
 
+        let has_bf16 = AB::InnerBackend::has_bf16(device);
+        let precisions = [("f32", Precision::F32), ("bf16", Precision::Bf16)];
+        let precisions = precisions.into_iter().filter(|(_, precision)| has_bf16 || *precision == Precision::F32);
         let mut group = group(self.0, "encode");
         for size in sizes {
             let model = untrained::<AB::InnerBackend>(*size, settings.dim, false, device);
-            for (what, texts) in [("documents", &documents), ("queries", &queries)] {
-                let units = [("tokens", tokens(texts)), (what, texts.len())];
-                measure(&mut group, &format!("{size:?}/{what}"), &units, || {
-                    std::hint::black_box(model.encode(texts, device));
-                    AB::InnerBackend::sync(device).expect("the device answers");
-                });
+            let config = size.config(false);
+            for (name, precision) in precisions.clone() {
+                let options = EncodeOptions { precision, ..EncodeOptions::default() };
+                for (what, texts) in [("documents", &documents), ("queries", &queries)] {
+                    let units = [("tokens", tokens(texts)), (what, texts.len())];
+                    let id = format!("{size:?}/{what}/{name}");
+                    let seconds = measure(&mut group, &id, &units, || {
+                        std::hint::black_box(model.encode_with(texts, options, device));
+                        AB::InnerBackend::sync(device).expect("the device answers");
+                    });
+                    if let Some(seconds) = seconds {
+                        let peak = product_rate::<AB::InnerBackend>(tokens(texts), &config, precision, device);
+                        print_share(&id, Work::of_encoding(texts.iter(), &config, settings.dim), seconds, peak);
+                    }
+                }
             }
         }
         group.finish();

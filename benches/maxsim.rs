@@ -3,11 +3,11 @@
 use burn::tensor::backend::Backend;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ragtrainer::Job;
-use ragtrainer::model::kernels::KernelAutodiffBackend;
+use ragtrainer::model::kernels::{KernelAutodiffBackend, Precision};
 use ragtrainer::model::{Embeddings, TokenSequence, maxsim};
 use ragtrainer_benches::{
-    DOCUMENT_WORDS, QUERY_WORDS, Size, TextGenerator, backend, describe, group, measure, quick, settings, tokenizer,
-    untrained,
+    DOCUMENT_WORDS, QUERY_WORDS, Size, TextGenerator, Work, backend, describe, group, measure, print_share,
+    product_rate, quick, settings, tokenizer, untrained,
 };
 
 struct MaxSim<'a>(&'a mut Criterion);
@@ -42,10 +42,15 @@ impl Job for MaxSim<'_> {
 
         let units = [("scores", queries.len() * documents.len()), ("token pairs", query_tokens * document_tokens)];
         let mut group = group(self.0, "maxsim");
-        measure(&mut group, "forward", &units, || {
+        let seconds = measure(&mut group, "forward", &units, || {
             std::hint::black_box(maxsim(&plain_queries, &plain_documents));
             B::InnerBackend::sync(device).expect("the device answers");
         });
+        if let Some(seconds) = seconds {
+            let config = Size::L6.config(false);
+            let peak = product_rate::<B::InnerBackend>(document_tokens, &config, Precision::F32, device);
+            print_share("forward", Work::of_maxsim(query_tokens, document_tokens, settings.dim), seconds, peak);
+        }
         measure(&mut group, "forward_backward", &units, || {
             std::hint::black_box(maxsim(&queries, &documents).sum().backward());
             B::sync(device).expect("the device answers");

@@ -12,7 +12,7 @@ const PASSES: f64 = 3.0;
 /// Times that a product is measured; the fastest counts.
 const TRIALS: usize = 5;
 
-/// Useful floating-point operations of a training step: real tokens alone, nothing that is computed twice.
+/// Useful floating-point operations: real tokens alone, nothing that is computed twice.
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
     /// Multiplications and additions of matrix products.
@@ -22,13 +22,23 @@ pub struct Work {
 impl Work {
     /// Of encoding these texts and going back. MaxSim and all that is no matrix product are left out.
     pub fn of_training<'a>(texts: impl Iterator<Item = &'a TokenSequence>, config: &BertConfig, dim: usize) -> Self {
+        Self { operations: PASSES * Self::of_encoding(texts, config, dim).operations }
+    }
+
+    /// Of the scores of every query token with every document token.
+    pub fn of_maxsim(query_tokens: usize, document_tokens: usize, dim: usize) -> Self {
+        Self { operations: 2.0 * (query_tokens * document_tokens * dim) as f64 }
+    }
+
+    /// Of encoding these texts.
+    pub fn of_encoding<'a>(texts: impl Iterator<Item = &'a TokenSequence>, config: &BertConfig, dim: usize) -> Self {
         let (hidden, wide) = (config.hidden_size as f64, config.intermediate_size as f64);
         let layers = config.num_hidden_layers as f64;
         let of_text = |text: &TokenSequence| {
             let (tokens, attended) = (text.len() as f64, text.attended as f64);
             let linear = layers * (4.0 * hidden * hidden + 2.0 * hidden * wide) + hidden * dim as f64;
             let attention = layers * 2.0 * attended * hidden;
-            PASSES * 2.0 * tokens * (linear + attention)
+            2.0 * tokens * (linear + attention)
         };
         Self { operations: texts.map(of_text).sum() }
     }
