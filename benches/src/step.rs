@@ -90,7 +90,7 @@ impl<'a, B: KernelAutodiffBackend> Stepper<'a, B> {
         Self {
             batch,
             objective: ColbertObjective::from(options),
-            plan: GradientPlan { accumsteps: 1, cached: false, seed: options.seed, precision },
+            plan: GradientPlan { accumsteps: 1, cached: false, seed: options.seed, precision, loss_scale: 1.0 },
             model: Some(untrained::<B>(batch.size, options.dim, dropout, device)),
             optimizer: AdamW::new(options.weight_decay),
             device,

@@ -46,7 +46,7 @@ pub struct Plan {
     pub save_every: usize,
     /// Dropout probability in place of the encoder's own, if any.
     pub dropout: Option<f64>,
-    /// Format of the factors of the encoder's matrix products: float32 or bfloat16.
+    /// Format of the factors of the encoder's matrix products: float32, bfloat16 or float16.
     pub precision: Precision,
     /// Bytes of memory that training takes at most, where it is known: every text counted at its longest.
     pub memory: Option<u64>,
@@ -142,6 +142,12 @@ impl Plan {
         }
         if self.precision == Precision::Bf16 {
             remarks.push("The encoder's matrix products take bfloat16 factors; all else is float32.".to_owned());
+        }
+        if self.precision == Precision::F16 {
+            remarks.push(
+                "The encoder's matrix products take float16 factors, and the loss is scaled for them; all else is float32."
+                    .to_owned(),
+            );
         }
         if let Some(memory) = self.memory {
             remarks.push(format!("Takes at most about {} of memory.", Bytes(memory)));

@@ -76,7 +76,8 @@ pub struct TrainOptions {
     /// Train on labels alone even where teacher scores are given. Default false (colbert-ai).
     pub ignore_scores: bool,
     /// Format of the factors of the encoder's matrix products; weights, sums and everything else are float32 in any case.
-    /// `auto` is bfloat16 where the device has faster products for it. Default `f32`, the reference's.
+    /// `auto` is bfloat16 where the device has faster products for it, else float16 on a GPU that has those; `f16` scales the
+    /// loss, and is refused where there are no such products. Default `f32`: the reference's on a CPU.
     pub precision: Precision,
     /// Memory that training may take. If a batch takes more, it is cut into the fewest micro-batches that fit, with the
     /// gradient of the whole batch. Empty: `accumsteps` alone decides.
@@ -132,13 +133,15 @@ impl Default for TrainOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// bfloat16 where that is faster, else float32.
+    /// bfloat16 where that is faster; else float16 on a GPU that has it; else float32.
     Auto,
     /// float32.
     #[default]
     F32,
     /// bfloat16, 8 significant bits.
     Bf16,
+    /// float16, 11 significant bits and a small range, for which the loss is scaled.
+    F16,
 }
 
 impl fmt::Display for Precision {
@@ -147,6 +150,7 @@ impl fmt::Display for Precision {
             Self::Auto => "auto",
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
         })
     }
 }

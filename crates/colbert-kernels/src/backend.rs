@@ -16,6 +16,8 @@ use crate::attention::{self, Attended, AttentionPlan};
 use crate::dropout::{self, Dropout};
 use crate::embed::{self, Tables, TokenRows};
 use crate::gelu;
+#[cfg(feature = "cuda")]
+use crate::generation::{gpu_has_bf16, gpu_has_f16};
 use crate::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::linear::{self, FloatMap};
 use crate::maxsim::{self, ScoredTexts};
@@ -29,6 +31,12 @@ pub trait Kernels: Backend {
     /// Whether products of bfloat16 are faster than those of float32 on this device. Where they are not,
     /// [`Precision::Bf16`] computes in float32.
     fn has_bf16(_device: &Self::Device) -> bool {
+        false
+    }
+
+    /// Whether there are products of float16 on this device: on a GPU fast ones, on a CPU at any speed. Where there are none,
+    /// [`Precision::F16`] computes in float32.
+    fn has_f16(_device: &Self::Device) -> bool {
         false
     }
 
@@ -183,8 +191,12 @@ pub trait Kernels: Backend {
 
 #[cfg(feature = "cuda")]
 impl Kernels for burn::backend::Cuda<f32, i32> {
-    fn has_bf16(_: &Self::Device) -> bool {
-        true
+    fn has_bf16(device: &Self::Device) -> bool {
+        gpu_has_bf16(device.index)
+    }
+
+    fn has_f16(device: &Self::Device) -> bool {
+        gpu_has_f16(device.index)
     }
 
     fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &Self::Device) -> FloatTensor<Self> {

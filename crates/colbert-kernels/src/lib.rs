@@ -18,6 +18,8 @@ mod dropout;
 mod embed;
 mod flex;
 mod gelu;
+#[cfg(any(feature = "cuda", feature = "tch"))]
+mod generation;
 mod layer_norm;
 #[cfg(feature = "tch")]
 mod libtorch;

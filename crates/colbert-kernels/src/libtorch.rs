@@ -9,6 +9,7 @@ use tch::Kind;
 use crate::attention::{self, Attended, AttentionPlan, scale};
 use crate::backend::Kernels;
 use crate::dropout::{self, Dropout};
+use crate::generation::{gpu_has_bf16, gpu_has_f16};
 use crate::layer_norm::{Affine, Normalised};
 use crate::padded::{Padded, by_length, gradient_by_length};
 use crate::precision::Precision;
@@ -58,7 +59,15 @@ impl Kernels for Back {
     fn has_bf16(device: &LibTorchDevice) -> bool {
         match device {
             LibTorchDevice::Cpu => processor_has_bf16(),
-            LibTorchDevice::Cuda(_) => true,
+            LibTorchDevice::Cuda(index) => gpu_has_bf16(*index),
+            LibTorchDevice::Mps | LibTorchDevice::Vulkan => false,
+        }
+    }
+
+    fn has_f16(device: &LibTorchDevice) -> bool {
+        match device {
+            LibTorchDevice::Cpu => true,
+            LibTorchDevice::Cuda(index) => gpu_has_f16(*index),
             LibTorchDevice::Mps | LibTorchDevice::Vulkan => false,
         }
     }
@@ -70,11 +79,11 @@ impl Kernels for Back {
         precision: Precision,
     ) -> FloatTensor<Self> {
         let (input, weight, bias) = (input.tensor, weight.tensor, bias.map(|bias| bias.tensor));
-        if precision == Precision::F32 || !Self::has_bf16(&input.device().into()) {
+        let Some(kind) = factor_kind(precision, &input.device().into()) else {
             return new(input.linear(&weight, bias.as_ref()));
-        }
+        };
         let none: Option<tch::Tensor> = None;
-        let product = input.to_kind(Kind::BFloat16).linear(&weight.to_kind(Kind::BFloat16), none).to_kind(Kind::Float);
+        let product = input.to_kind(kind).linear(&weight.to_kind(kind), none).to_kind(Kind::Float);
         new(match bias {
             Some(bias) => product + bias,
             None => product,
@@ -166,8 +175,21 @@ fn fused(query: &TchTensor, plan: &AttentionPlan) -> bool {
 
 /// A factor of a product, in the format that is asked for.
 fn factor(x: Tensor<Back, 4>, padded: &Padded<Back>) -> tch::Tensor {
+    let device = x.device();
     let x = primitive(x).tensor;
-    if padded.precision == Precision::Bf16 && processor_has_bf16() { x.to_kind(Kind::BFloat16) } else { x }
+    match factor_kind(padded.precision, &device) {
+        Some(kind) => x.to_kind(kind),
+        None => x,
+    }
+}
+
+/// The format that factors are cast to; none if they stay as they are.
+fn factor_kind(precision: Precision, device: &LibTorchDevice) -> Option<Kind> {
+    match precision {
+        Precision::F32 => None,
+        Precision::Bf16 => Back::has_bf16(device).then_some(Kind::BFloat16),
+        Precision::F16 => Back::has_f16(device).then_some(Kind::Half),
+    }
 }
 
 /// What is added to the products, `[sequences, 1, 1, length]`.

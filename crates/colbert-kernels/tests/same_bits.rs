@@ -49,7 +49,7 @@ fn everything(precision: Precision) -> Vec<Vec<f32>> {
 
 #[test]
 fn runs_and_thread_counts_agree_bit_for_bit() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
         let first = everything(precision);
         assert!(first.iter().flatten().all(|x| x.is_finite()));
         for threads in [1, 2, 5] {

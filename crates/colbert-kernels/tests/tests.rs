@@ -1,5 +1,6 @@
 //! The public operators: values and gradients against double precision, the same bits on every run and thread count.
 
+mod float16;
 mod gradients;
 mod same_bits;
 mod support;

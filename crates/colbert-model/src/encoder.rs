@@ -23,6 +23,7 @@ impl EncodeOptions {
     pub fn in_precision(precision: colbert_config::Precision) -> Self {
         let precision = match precision {
             colbert_config::Precision::Bf16 => Precision::Bf16,
+            colbert_config::Precision::F16 => Precision::F16,
             colbert_config::Precision::F32 | colbert_config::Precision::Auto => Precision::F32,
         };
         Self { dropout: None, precision }

@@ -23,6 +23,7 @@ use crate::error::TrainError;
 use crate::evaluate::Measured;
 use crate::faults::LossWatch;
 use crate::identity::Identity;
+use crate::loss_scale::LossScale;
 
 /// Version of the layout. 1 had no manifest.
 const FORMAT: u32 = 2;
@@ -57,6 +58,9 @@ pub struct RunState {
     pub since_best: usize,
     /// Steps that were left out, as their loss or gradient was not finite.
     pub skipped: usize,
+    /// How the loss is scaled, in a run in float16; none in others, and in checkpoints of before there was float16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// How the loss has gone.
     pub losses: LossWatch,
     /// Exponential average of the weights, if there is one; in a file of its own.
@@ -170,7 +174,9 @@ pub fn read_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
     let shapes: Vec<(String, Vec<usize>)> =
         named_parameters::<B, M>(&model).into_iter().map(|(name, tensor)| (name, tensor.shape)).collect();
     let mut moments = Weights::read(&path.join(OPTIMIZER))?;
-    let updates = u32::try_from(state.step - state.skipped.min(state.step)).unwrap_or(u32::MAX);
+    let overflows = state.loss_scale.map_or(0, |loss_scale| loss_scale.overflows);
+    let updates = state.step.saturating_sub(state.skipped).saturating_sub(overflows);
+    let updates = u32::try_from(updates).unwrap_or(u32::MAX);
     let optimizer = AdamW::restore(weight_decay, updates, &shapes, &mut moments, device)?;
     for contender in &mut state.best {
         let own = contender.step == state.step;

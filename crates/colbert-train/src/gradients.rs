@@ -8,6 +8,7 @@ use colbert_kernels::{KernelAutodiffBackend, Precision};
 use colbert_model::{Colbert, DropoutSeed, Embeddings, EncodeOptions, TokenSequence};
 
 use crate::batch::{Batch, BatchPart};
+use crate::loss_scale::unscaled;
 use crate::objective::{Loss, Objective};
 use crate::trainable::TrainableEncoder;
 
@@ -65,7 +66,7 @@ fn scalar<B: Backend>(tensor: &Tensor<B, 1>) -> f64 {
 }
 
 /// How the gradient of a batch is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GradientPlan {
     /// Pieces that are encoded one after the other to save memory.
     pub accumsteps: usize,
@@ -75,6 +76,8 @@ pub struct GradientPlan {
     pub seed: u64,
     /// Format of the factors of the encoder's matrix products.
     pub precision: Precision,
+    /// The loss is multiplied by it before the backward pass, and the gradients are divided by it after; 1 without float16.
+    pub loss_scale: f64,
 }
 
 /// Loss and gradient of a batch. Dropout depends only on the seed, the step and the piece.
@@ -88,7 +91,7 @@ pub fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     let dropout = Some(DropoutSeed::new(plan.seed).child(batch.step as u64));
     let options = EncodeOptions { dropout, precision: plan.precision };
     if plan.cached {
-        return cached(model, &batch.parts[0], options, objective, plan.accumsteps, device);
+        return cached(model, &batch.parts[0], options, objective, plan, device);
     }
     let count = batch.parts.len() as f64;
     let mut gradients = GradientsAccumulator::new();
@@ -99,10 +102,10 @@ pub fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
         let documents = model.encode_with(&part.documents, own.child(1), device);
         let loss = objective.loss(&queries, &documents, &part.targets);
         let values = BatchLoss::of(&loss);
-        let backward = loss.total.div_scalar(count).backward();
+        let backward = loss.total.mul_scalar(plan.loss_scale).div_scalar(count).backward();
         let own = GradientsParams::from_grads(backward, model);
         if batch.parts.len() == 1 {
-            return (values, own);
+            return (values, unscaled(model, own, plan.loss_scale));
         }
         gradients.accumulate(model, own);
         match &mut sum {
@@ -110,7 +113,7 @@ pub fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
             Some(sum) => sum.add(values, count),
         }
     }
-    (sum.expect("a batch has a part"), gradients.grads())
+    (sum.expect("a batch has a part"), unscaled(model, gradients.grads(), plan.loss_scale))
 }
 
 /// Encodes in pieces without keeping their history, takes the loss and its gradient on the embeddings of all, then encodes
@@ -120,10 +123,10 @@ fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     part: &BatchPart,
     options: EncodeOptions,
     objective: &dyn Objective<B>,
-    accumsteps: usize,
+    plan: GradientPlan,
     device: &B::Device,
 ) -> (BatchLoss, GradientsParams) {
-    let [queries, documents] = [&part.queries, &part.documents].map(|texts| pieces(texts, accumsteps));
+    let [queries, documents] = [&part.queries, &part.documents].map(|texts| pieces(texts, plan.accumsteps));
     // On the backend inside, as the history of a piece would stay in memory until the next backward.
     let plain = model.valid();
     let leaves = |pieces: &[&[TokenSequence]], first: usize| -> Vec<Embeddings<B>> {
@@ -140,7 +143,7 @@ fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
         &part.targets,
     );
     let values = BatchLoss::of(&loss);
-    let on_embeddings = loss.total.backward();
+    let on_embeddings = loss.total.mul_scalar(plan.loss_scale).backward();
 
     let mut gradients = GradientsAccumulator::new();
     let leaves = query_leaves.iter().chain(&document_leaves);
@@ -150,7 +153,7 @@ fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
         let surrogate = (again.vectors * Tensor::from_inner(gradient)).sum();
         gradients.accumulate(model, GradientsParams::from_grads(surrogate.backward(), model));
     }
-    (values, gradients.grads())
+    (values, unscaled(model, gradients.grads(), plan.loss_scale))
 }
 
 /// Cuts texts into at most `count` pieces.

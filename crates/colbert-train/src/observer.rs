@@ -88,6 +88,15 @@ pub enum Event {
         /// Folder with the batch and the weights; only the first few are written.
         dump: Option<PathBuf>,
     },
+    /// A gradient overflowed float16: the step was left out, and the loss is scaled by half as much from here on.
+    Overflowed {
+        /// Step, from 1; it changed nothing but the scale.
+        step: usize,
+        /// The scale from here on.
+        loss_scale: f64,
+        /// Steps left out for this so far.
+        count: usize,
+    },
     /// The loss of a step is far above those before it.
     Spike {
         /// Step, from 1.
@@ -129,6 +138,9 @@ pub struct StepRecord {
     pub learning_rate: f64,
     /// L2 norm of the gradient before clipping.
     pub gradient_norm: f64,
+    /// What the loss was multiplied by for the backward pass, in a run in float16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
     /// Mean score of the positives.
     pub positive_score: f64,
     /// Mean score of the queries' own negatives.

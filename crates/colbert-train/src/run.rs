@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
-use colbert_config::OnNonFinite;
+use colbert_config::{OnNonFinite, Precision};
 use colbert_data::Example;
 use colbert_kernels::{KernelAutodiffBackend, release_idle_memory};
 use colbert_model::{Colbert, Weights, named_parameters, replace_parameters};
@@ -14,6 +14,7 @@ use crate::checkpoint::{NamedTensors, RunState, prune_checkpoints, write_checkpo
 use crate::error::TrainError;
 use crate::evaluate::{Measured, evaluate};
 use crate::faults::{FaultyBatch, MOST_DUMPED, MOST_SKIPPED_IN_A_ROW};
+use crate::loss_scale::LossScale;
 use crate::observer::{Event, Flow};
 use crate::refresh::{RefreshExamples, read_examples, write_examples};
 use crate::run_folder::RunFolder;
@@ -68,6 +69,24 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         let seconds = start.elapsed().as_secs_f64();
         self.tell(&Event::Refreshed { epoch: epoch + 1, step, read, seconds });
         Ok(examples)
+    }
+
+    /// How the loss is scaled; none unless the run is in float16.
+    pub(crate) fn loss_scale(&mut self) -> Option<&mut LossScale> {
+        let scales = self.training.plan.precision == Precision::F16;
+        scales.then(|| self.state.loss_scale.get_or_insert_default())
+    }
+
+    /// A gradient that is not finite while the loss is: lowers the scale and tells so. False if there is nothing to lower.
+    pub(crate) fn overflowed(&mut self) -> bool {
+        let step = self.state.step;
+        let Some(loss_scale) = self.loss_scale() else { return false };
+        if !loss_scale.back_off() {
+            return false;
+        }
+        let LossScale { scale, overflows, .. } = *loss_scale;
+        self.tell(&Event::Overflowed { step, loss_scale: scale, count: overflows });
+        true
     }
 
     /// A loss or gradient that is not finite: writes it down, and ends the run unless such batches are skipped.

@@ -155,6 +155,7 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
             cached: reaches_across && plan.accumsteps > 1,
             seed: options.seed,
             precision: EncodeOptions::in_precision(plan.precision).precision,
+            loss_scale: 1.0,
         };
         let mut batcher = Batcher::new(self.set, self.tokenizer, plan, options, gradient_plan.cached)?;
         let schedule = Schedule::new(plan, options);
@@ -216,16 +217,24 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
                 let batch = batch?;
                 let start = Instant::now();
                 let (objective, device) = (run.training.objective, run.training.device);
+                let loss_scale = run.loss_scale().map(|loss_scale| loss_scale.scale);
+                let gradient_plan = GradientPlan { loss_scale: loss_scale.unwrap_or(1.0), ..gradient_plan };
                 let (loss, gradients) = batch_gradients(&model, &batch, objective, gradient_plan, device);
                 let norm = gradient_norm(&model, &gradients);
                 let learning_rate = schedule.at(run.state.step);
                 run.state.step += 1;
                 let faulty = [("loss", loss.total), ("gradient norm", norm)].into_iter().find(|(_, x)| !x.is_finite());
                 if let Some((what, value)) = faulty {
-                    run.fault(&model, &batch, what, value)?;
+                    // A finite loss with another gradient is too large a scale, until the least is reached.
+                    if !(loss.total.is_finite() && run.overflowed()) {
+                        run.fault(&model, &batch, what, value)?;
+                    }
                 } else {
                     model = optimizer.step(model, gradients, learning_rate, clip_factor(norm, options.clip_norm));
                     run.skipped_in_a_row = 0;
+                    if let Some(loss_scale) = run.loss_scale() {
+                        loss_scale.held();
+                    }
                 }
                 if let Some(decay) = options.ema_decay {
                     move_average(&mut run.state.average, named_parameters::<B, _>(&model), decay);
@@ -244,6 +253,7 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
                         micro_losses: if loss.part_losses.len() > 1 { loss.part_losses } else { Vec::new() },
                         learning_rate,
                         gradient_norm: norm,
+                        loss_scale,
                         positive_score: loss.positive_score,
                         negative_score: loss.negative_score,
                         examples: batch.examples.len(),

@@ -14,7 +14,7 @@ use crate::support::{B, Inner, Model, device, lines, sum_and_l2, tiny, training_
 /// Two orders of summation of the same float32 numbers.
 const TOLERANCE: f64 = 1e-5;
 
-fn options(accumsteps: usize, ib_scope: IbScope) -> TrainOptions {
+pub(crate) fn options(accumsteps: usize, ib_scope: IbScope) -> TrainOptions {
     TrainOptions {
         batch_size: 8,
         accumsteps,
@@ -26,20 +26,20 @@ fn options(accumsteps: usize, ib_scope: IbScope) -> TrainOptions {
     }
 }
 
-type Found = (BatchLoss, HashMap<String, Vec<f32>>);
+pub(crate) type Found = (BatchLoss, HashMap<String, Vec<f32>>);
 
 fn gradients(model: &Model, options: &TrainOptions) -> Found {
-    gradients_in(model, options, Precision::F32)
+    gradients_in(model, options, Precision::F32, 1.0)
 }
 
-fn gradients_in(model: &Model, options: &TrainOptions, precision: Precision) -> Found {
+pub(crate) fn gradients_in(model: &Model, options: &TrainOptions, precision: Precision, loss_scale: f64) -> Found {
     let set = training_set(&lines("triples.jsonl")[..8]);
     let plan = resolve(options, 8).unwrap();
     let (_, tokenizer) = tiny(options, None);
     let objective = ColbertObjective::from(options);
     let cached = options.ib_scope == IbScope::Batch && options.accumsteps > 1 && options.use_ib_negatives;
     let batch = Batcher::new(&set, &tokenizer, &plan, options, cached).unwrap().batch(0).unwrap();
-    let plan = GradientPlan { accumsteps: options.accumsteps, cached, seed: 5, precision };
+    let plan = GradientPlan { accumsteps: options.accumsteps, cached, seed: 5, precision, loss_scale };
     let (loss, gradients) = batch_gradients(model, &batch, &objective, plan, &device());
     (loss, gradients_by_name(model, &gradients))
 }
@@ -88,17 +88,22 @@ const BF16_SHARE: f64 = 0.2;
 fn bfloat16_gives_nearly_the_gradient_of_float32() {
     let options = options(1, IbScope::Batch);
     let (model, _) = tiny(&options, None);
-    let single = gradients_in(&model, &options, Precision::F32);
-    let half = gradients_in(&model, &options, Precision::Bf16);
+    let single = gradients(&model, &options);
+    let half = gradients_in(&model, &options, Precision::Bf16, 1.0);
     assert!((half.0.total - single.0.total).abs() < 0.02 * single.0.total, "{} and {}", half.0.total, single.0.total);
+    let share = distance(&half, &single);
+    assert!(share < BF16_SHARE, "{share}");
+    assert_eq!(share > 0.0, Inner::has_bf16(&device()), "rounded where there is bfloat16");
+}
+
+/// L2 norm of the difference of all gradients together, as a share of the second's.
+pub(crate) fn distance(found: &Found, exact: &Found) -> f64 {
     let (mut difference, mut all) = (Vec::new(), Vec::new());
-    for (name, exact) in &single.1 {
-        difference.extend(half.1[name].iter().zip(exact).map(|(a, b)| a - b));
+    for (name, exact) in &exact.1 {
+        difference.extend(found.1[name].iter().zip(exact).map(|(a, b)| a - b));
         all.extend(exact);
     }
-    let (distance, norm) = (sum_and_l2(&difference).1, sum_and_l2(&all).1);
-    assert!(distance < BF16_SHARE * norm, "{distance} of {norm}");
-    assert_eq!(distance > 0.0, Inner::has_bf16(&device()), "rounded where there is bfloat16");
+    sum_and_l2(&difference).1 / sum_and_l2(&all).1
 }
 
 /// The slope of the loss along a direction, by differences, against the gradient. It only agrees if the second pass of the
@@ -123,7 +128,7 @@ fn cached_gradients_with_dropout_are_the_slope_of_the_loss() {
     let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
     assert!((slope - length).abs() < 0.02 * length, "slope {slope}, gradient {length}");
     assert_eq!(gradients(&model, &options).0, gradients(&model, &options).0, "the same seed drops out the same");
-    let other = GradientPlan { accumsteps: 4, cached: true, seed: 6, precision: Precision::F32 };
+    let other = GradientPlan { accumsteps: 4, cached: true, seed: 6, precision: Precision::F32, loss_scale: 1.0 };
     let set = training_set(&lines("triples.jsonl")[..8]);
     let (_, tokenizer) = tiny(&options, None);
     let batch =
@@ -143,7 +148,7 @@ fn defect_36_known_positives_of_a_query_are_not_its_negatives() {
         let (model, tokenizer) = tiny(&options, None);
         let batch = Batcher::new(&set, &tokenizer, &plan, &options, true).unwrap().batch(0).unwrap();
         assert_eq!(batch.parts[0].documents.len(), 6, "documents that occur twice are encoded once");
-        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0, precision: Precision::F32 };
+        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0, precision: Precision::F32, loss_scale: 1.0 };
         let targets = batch.parts[0].targets.clone();
         let scores = {
             let queries = model.encode(&batch.parts[0].queries, &device());

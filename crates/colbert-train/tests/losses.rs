@@ -86,7 +86,7 @@ fn every_variant() {
             }
         }
 
-        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0, precision: Precision::F32 };
+        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0, precision: Precision::F32, loss_scale: 1.0 };
         let (loss, gradients) = batch_gradients(&model, &batch, &ColbertObjective::from(&options), plan, &device());
         let close = |what: &str, found: f64, expected: f64, tolerance: f64| {
             assert!((found - expected).abs() <= tolerance, "{name}, {what}: {found} instead of {expected}");

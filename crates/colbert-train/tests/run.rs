@@ -9,8 +9,8 @@ use colbert_data::{Collection, EvaluationSet, Example, Judgements, Queries, Trai
 use colbert_kernels::Precision;
 use colbert_model::{HostTensor, Weights, replace_parameters, safetensors_bytes};
 use colbert_train::{
-    Batcher, Begin, ColbertObjective, Dev, Event, FaultyBatch, Flow, GradientPlan, Observer, RunFolder, TrainError,
-    Trained, Training, batch_gradients, checkpoints, gradient_norm,
+    Batcher, Begin, ColbertObjective, Dev, Event, FaultyBatch, Flow, GradientPlan, Objective, Observer, RunFolder,
+    TrainError, Trained, Training, batch_gradients, checkpoints, gradient_norm,
 };
 use tempfile::TempDir;
 
@@ -61,6 +61,16 @@ impl Setup {
         observer: &mut dyn Observer,
         begin: Begin,
     ) -> Result<Trained<Model>, TrainError> {
+        self.run_with(&ColbertObjective::from(&self.options), folder, observer, begin)
+    }
+
+    pub(crate) fn run_with(
+        &self,
+        objective: &dyn Objective<B>,
+        folder: Option<&RunFolder>,
+        observer: &mut dyn Observer,
+        begin: Begin,
+    ) -> Result<Trained<Model>, TrainError> {
         let plan = resolve(&self.options, self.set.examples.len()).unwrap();
         let (model, tokenizer) = tiny(&self.options, self.options.dropout);
         let training = Training {
@@ -70,7 +80,7 @@ impl Setup {
             options: &self.options,
             further_options: BTreeMap::new(),
             plan: &plan,
-            objective: &ColbertObjective::from(&self.options),
+            objective,
             folder,
             write_model: &write_model,
             observers: vec![observer],
@@ -273,7 +283,7 @@ fn a_loss_that_is_not_finite_stops_the_run_and_is_written_so_that_it_can_be_repl
     let mut batch = Batcher::new(&set, &tokenizer, &plan, &again, false).unwrap().batch(0).unwrap();
     batch.step = faulty.step - 1;
     let precision = Precision::F32;
-    let gradients = GradientPlan { accumsteps: 1, cached: false, seed: faulty.seed, precision };
+    let gradients = GradientPlan { accumsteps: 1, cached: false, seed: faulty.seed, precision, loss_scale: 1.0 };
     let objective = ColbertObjective::from(&again);
     let (loss, gradients) = batch_gradients(&model, &batch, &objective, gradients, &device());
     let found = if what == "loss" { loss.total } else { gradient_norm(&model, &gradients) };

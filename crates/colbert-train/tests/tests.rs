@@ -3,6 +3,7 @@
 
 mod accumulation;
 mod evaluation;
+mod float16;
 mod losses;
 mod mining;
 mod refresh;

@@ -43,8 +43,13 @@ fn replay(name: &str, tolerance: &Tolerance) {
     let mut batcher = Batcher::new(&set, &tokenizer, &plan, &options, false).unwrap();
     let schedule = Schedule::new(&plan, &options);
     let mut optimizer = AdamW::new(options.weight_decay);
-    let gradient_plan =
-        GradientPlan { accumsteps: options.accumsteps, cached: false, seed: options.seed, precision: Precision::F32 };
+    let gradient_plan = GradientPlan {
+        accumsteps: options.accumsteps,
+        cached: false,
+        seed: options.seed,
+        precision: Precision::F32,
+        loss_scale: 1.0,
+    };
     for (step, expected) in steps.iter().enumerate() {
         let at = |what: &str| format!("{name}, step {step}, {what}");
         let batch = batcher.batch(step).unwrap();

@@ -36,6 +36,26 @@ pub enum Backend {
     LibTorchCuda(usize),
 }
 
+/// What a device multiplies besides float32.
+#[derive(Debug, Clone, Copy)]
+struct Formats {
+    bf16: bool,
+    f16: bool,
+    gpu: bool,
+}
+
+impl Formats {
+    fn nearest(self, asked: Precision) -> Precision {
+        match asked {
+            Precision::F16 if self.f16 => Precision::F16,
+            Precision::Auto | Precision::Bf16 | Precision::F16 if self.bf16 => Precision::Bf16,
+            // A processor has float16 for trying it, not for speed.
+            Precision::Auto if self.f16 && self.gpu => Precision::F16,
+            Precision::F32 | Precision::Auto | Precision::Bf16 | Precision::F16 => Precision::F32,
+        }
+    }
+}
+
 /// Work that is generic over the backend.
 pub trait Job {
     /// What it gives back.
@@ -94,23 +114,46 @@ impl Backend {
 
     /// Whether products of bfloat16 are faster here than those of float32.
     pub fn has_bf16(self) -> bool {
-        struct Ask;
-        impl Job for Ask {
-            type Output = bool;
-
-            fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> bool {
-                B::InnerBackend::has_bf16(device)
-            }
-        }
-        self.run(Ask)
+        self.formats().bf16
     }
 
     /// What a precision that was asked for becomes: bfloat16 only where the device is faster by it.
-    pub(crate) fn precision(self, asked: Precision) -> Precision {
-        match asked {
-            Precision::Auto | Precision::Bf16 if self.has_bf16() => Precision::Bf16,
-            Precision::F32 | Precision::Auto | Precision::Bf16 => Precision::F32,
+    ///
+    /// # Errors
+    /// float16 was asked for where there is none: it is not replaced, as its runs differ from others by more than rounding.
+    pub fn precision(self, asked: Precision) -> Result<Precision, Error> {
+        let nearest = self.nearest_precision(asked);
+        if asked == Precision::F16 && nearest != asked {
+            return Err(Error::NoFloat16 { backend: self, nearest });
         }
+        Ok(nearest)
+    }
+
+    /// What a precision becomes where another will do, as for encoding.
+    pub(crate) fn nearest_precision(self, asked: Precision) -> Precision {
+        self.formats().nearest(asked)
+    }
+
+    fn formats(self) -> Formats {
+        struct Ask;
+        impl Job for Ask {
+            type Output = [bool; 2];
+
+            fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> [bool; 2] {
+                [B::InnerBackend::has_bf16(device), B::InnerBackend::has_f16(device)]
+            }
+        }
+        let gpu = match self {
+            Self::Flex => false,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => true,
+            #[cfg(feature = "tch")]
+            Self::LibTorch => false,
+            #[cfg(feature = "tch")]
+            Self::LibTorchCuda(_) => true,
+        };
+        let [bf16, f16] = self.run(Ask);
+        Formats { bf16, f16, gpu }
     }
 
     /// Runs a job on this backend.
@@ -177,6 +220,23 @@ impl std::fmt::Display for Backend {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_precision_becomes_the_nearest_that_the_device_has() {
+        use Precision::{Auto, Bf16, F16, F32};
+        let taken = |bf16, f16, gpu| [F32, Bf16, F16, Auto].map(|asked| Formats { bf16, f16, gpu }.nearest(asked));
+        assert_eq!(taken(false, false, false), [F32, F32, F32, F32], "flex without bfloat16");
+        assert_eq!(taken(true, false, false), [F32, Bf16, Bf16, Bf16], "flex with it");
+        assert_eq!(taken(false, true, false), [F32, F32, F16, F32], "libtorch on a processor without bfloat16");
+        assert_eq!(taken(true, true, false), [F32, Bf16, F16, Bf16], "and on one with it");
+        assert_eq!(taken(false, true, true), [F32, F32, F16, F16], "a GPU before Ampere");
+        assert_eq!(taken(true, true, true), [F32, Bf16, F16, Bf16], "a newer one");
+        let message = Backend::Flex.precision(F16).unwrap_err().to_string();
+        let nearest = if Backend::Flex.has_bf16() { "\"bf16\"" } else { "\"f32\"" };
+        assert!(message.contains("float16") && message.contains("flex") && message.contains(nearest), "{message}");
+        #[cfg(feature = "tch")]
+        assert_eq!(Backend::LibTorch.precision(F16).unwrap(), F16);
+    }
 
     #[test]
     fn names() {

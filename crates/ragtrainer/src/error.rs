@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use colbert_config::{Bytes, ConfigError};
+use colbert_config::{Bytes, ConfigError, Precision};
 use colbert_data::DataError;
 use colbert_model::ModelError;
 use colbert_train::TrainError;
@@ -61,6 +61,16 @@ pub enum Error {
         /// What is missing.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// float16 was asked for on a device without it.
+    #[error(
+        "train.precision = \"f16\" cannot be had: {backend} has no products of float16; the nearest that it has is train.precision = \"{nearest}\""
+    )]
+    NoFloat16 {
+        /// Where.
+        backend: Backend,
+        /// What could be asked for.
+        nearest: Precision,
     },
     /// A required option is empty.
     #[error("{option} is not set: {hint}")]

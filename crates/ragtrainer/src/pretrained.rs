@@ -95,11 +95,11 @@ impl RagPretrainedModel {
     }
 
     /// Encode with factors of matrix products in this format. Default `f32`. bfloat16 is taken only where the device is faster
-    /// by it ([`Self::precision`] tells), and moves vectors by some thousandths; documents that were encoded in one format may
+    /// by it, float16 only where there is any ([`Self::precision`] tells what was taken), and a format moves vectors by some thousandths; documents that were encoded in one format may
     /// be searched in the other.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
-        self.precision = self.backend.precision(precision);
+        self.precision = self.backend.nearest_precision(precision);
         self
     }
 
@@ -117,7 +117,7 @@ impl RagPretrainedModel {
         &self.directory
     }
 
-    /// The format that texts are encoded in: `f32` or `bf16`.
+    /// The format that texts are encoded in: `f32`, `bf16` or `f16`.
     pub fn precision(&self) -> Precision {
         self.precision
     }

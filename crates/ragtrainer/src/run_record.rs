@@ -231,6 +231,12 @@ impl RunRecord {
             Some("skipped") => {
                 self.notes.push(format!("step {} was skipped: its {} is not finite", text("step"), text("what")));
             }
+            Some("overflowed") => {
+                let (step, scale) = (text("step"), text("loss_scale"));
+                self.notes.push(format!(
+                    "step {step} was skipped: its gradient overflows float16; loss scale {scale} from there"
+                ));
+            }
             Some("spike") => self.notes.push(format!(
                 "step {}: loss {} is far above the {} of the steps before",
                 text("step"),

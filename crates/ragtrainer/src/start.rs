@@ -44,7 +44,7 @@ impl Start {
 
     /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
     pub(crate) fn plan(&self, options: &Options, backend: Backend, set: &TrainingSet) -> Result<Plan, Error> {
-        let train = TrainOptions { precision: backend.precision(options.train.precision), ..options.train.clone() };
+        let train = TrainOptions { precision: backend.precision(options.train.precision)?, ..options.train.clone() };
         if backend != Backend::Flex {
             return match train.memory_limit {
                 Some(_) => Err(Error::LimitOfDevice { backend }),

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use ragtrainer::Backend;
+use ragtrainer::config::Precision;
+
 use crate::support::{beir_folder, folder, pairs_file, ragtrainer, tiny_model, train, train_arguments};
 
 #[test]
@@ -402,4 +405,29 @@ fn what_other_programs_do_not_honour_is_told_and_written_into_the_card() {
     assert!(card.contains("\n- pylate-rs: scores the punctuation"), "{card}");
     assert!(!ran.output.contains("punctuation"), "{}", ran.output);
     assert!(card.ends_with(".\n") && !card.ends_with("\n\n"), "{card:?}");
+}
+
+/// Scaled losses where the backend has float16, else a refusal before data are read.
+#[test]
+fn float16_is_had_or_refused_before_data_are_read() {
+    let here = folder();
+    let missing = here.path().join("nothing.jsonl");
+    let ran = train(here.path(), &missing, &["--backend", "flex", "--precision", "f16"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.errors);
+    let nearest = if Backend::Flex.has_bf16() { "bf16" } else { "f32" };
+    assert!(ran.errors.contains("no products of float16"), "{}", ran.errors);
+    assert!(ran.errors.contains(&format!("train.precision = \"{nearest}\"")), "{}", ran.errors);
+    assert!(!ran.errors.contains("nothing.jsonl"), "{}", ran.errors);
+
+    let backend = std::env::var("RAGTRAINER_BACKEND").unwrap_or_else(|_| "auto".to_owned());
+    let had = Backend::from_name(&backend).unwrap().precision(Precision::F16).is_ok();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--epochs", "4", "--precision", "f16"]);
+    assert_eq!(ran.code == Some(0), had, "{}", ran.errors);
+    if had {
+        assert!(ran.output.contains("float16 factors, and the loss is scaled"), "{}", ran.output);
+        let metrics = fs::read_to_string(here.path().join("run/metrics.jsonl")).unwrap();
+        let steps = metrics.lines().filter(|line| line.contains(r#""event":"step""#));
+        assert!(steps.count() > 0 && metrics.contains(r#""loss_scale":"#), "{metrics}");
+    }
 }

@@ -17,7 +17,8 @@ pub(crate) struct ModelArgs {
     /// Backend and device.
     #[arg(long, value_name = "NAME", default_value = "auto", display_order = 100)]
     backend: String,
-    /// Matrix products in f32, or in bf16 where that is faster (auto takes it there). Vectors move by some thousandths.
+    /// Matrix products in f32, in bf16 where that is faster (auto takes it there), or in f16 where there is any (auto takes it on a GPU
+    /// without bf16). Vectors move by some thousandths.
     #[arg(long, value_name = "NAME", default_value = "f32", value_parser = precision, display_order = 101)]
     precision: Precision,
 }
@@ -27,8 +28,9 @@ impl ModelArgs {
     pub(crate) fn load(&self) -> anyhow::Result<RagPretrainedModel> {
         fetched(&self.model)?;
         let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?.with_precision(self.precision);
-        if self.precision == Precision::Bf16 && model.precision() != Precision::Bf16 {
-            eprintln!("warning: bf16 is not faster on this device; the matrix products are in f32");
+        let (asked, had) = (self.precision, model.precision());
+        if asked != Precision::Auto && asked != had {
+            eprintln!("warning: this device has no faster products in {asked}; the matrix products are in {had}");
         }
         Ok(model)
     }
@@ -38,7 +40,8 @@ fn precision(name: &str) -> Result<Precision, String> {
     match name {
         "f32" => Ok(Precision::F32),
         "bf16" => Ok(Precision::Bf16),
+        "f16" => Ok(Precision::F16),
         "auto" => Ok(Precision::Auto),
-        _ => Err("one of f32, bf16, auto".to_owned()),
+        _ => Err("one of f32, bf16, f16, auto".to_owned()),
     }
 }

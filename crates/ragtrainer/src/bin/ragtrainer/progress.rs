@@ -134,6 +134,11 @@ impl Observer for Progress {
                 let at = dump.as_ref().map_or_else(String::new, |path| format!("; written to {}", path.display()));
                 self.line(&format!("skipped step {step}: its {what} is not finite (queries {queries}){at}"));
             }
+            Event::Overflowed { step, loss_scale, .. } => {
+                self.line(&format!(
+                    "skipped step {step}: its gradient overflows float16; the loss scale is {loss_scale} now"
+                ));
+            }
             Event::Spike { step, loss, mean } => {
                 self.line(&format!("step {step}: loss {loss:.4} is far above the {mean:.4} of the steps before"));
             }

@@ -40,8 +40,8 @@ pub(crate) struct TrainCommand {
 impl TrainCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let (options, inheritance, begin) = self.options()?;
-        // Reading and mining may take hours; a backend that is not there is known at once.
-        Backend::from_name(&options.backend)?;
+        // Reading and mining may take hours; a backend or a precision that is not there is known at once.
+        Backend::from_name(&options.backend)?.precision(options.train.precision)?;
         let start = Instant::now();
         let data = load(&options)?;
         print_findings(&data.report);

@@ -1,0 +1,66 @@
+//! Of which generation an NVIDIA GPU is, and so which products it is fast at.
+
+use std::sync::OnceLock;
+
+use cudarc::driver::{result, sys};
+
+/// Compute capability of a GPU: major and minor version.
+type Capability = (i32, i32);
+
+/// Products of bfloat16 came with Ampere (CUDA C++ Programming Guide, "Compute Capabilities").
+const BF16: Capability = (8, 0);
+
+/// Those of float16 on tensor cores came with Volta.
+const F16: Capability = (7, 0);
+
+/// Whether the GPU of this index has fast products of bfloat16.
+pub(crate) fn gpu_has_bf16(index: usize) -> bool {
+    reaches(capability(index), BF16)
+}
+
+/// Whether the GPU of this index has fast products of float16.
+pub(crate) fn gpu_has_f16(index: usize) -> bool {
+    reaches(capability(index), F16)
+}
+
+/// A GPU whose driver does not say what it is counts as a new one.
+fn reaches(found: Option<Capability>, least: Capability) -> bool {
+    found.is_none_or(|found| found >= least)
+}
+
+/// It is asked at every product, so the driver is asked once.
+fn capability(index: usize) -> Option<Capability> {
+    static KNOWN: OnceLock<Vec<Option<Capability>>> = OnceLock::new();
+    KNOWN.get_or_init(capabilities).get(index).copied().flatten()
+}
+
+/// Of all devices in the driver's order.
+fn capabilities() -> Vec<Option<Capability>> {
+    // SAFETY: looks for a library by its names and loads it, which runs nothing but what the library itself does then.
+    if !unsafe { sys::is_culib_present() } || result::init().is_err() {
+        return Vec::new();
+    }
+    let of = |index| {
+        let device = result::device::get(index).ok()?;
+        // SAFETY: the device is one that `get` gave.
+        let attribute = |which| unsafe { result::device::get_attribute(device, which) }.ok();
+        let major = attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        Some((major, attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?))
+    };
+    result::device::get_count().map_or_else(|_| Vec::new(), |count| (0..count).map(of).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn float16_came_with_volta_and_bfloat16_with_ampere() {
+        let formats = |found| (reaches(found, F16), reaches(found, BF16));
+        // A GTX 1080, a V100, a T4, an A100, an RTX 3090, an H100; and one that is not known.
+        let known = [(6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (9, 0)].map(|found| formats(Some(found)));
+        let expected = [(false, false), (true, false), (true, false), (true, true), (true, true), (true, true)];
+        assert_eq!(known, expected);
+        assert_eq!(formats(None), (true, true));
+    }
+}
