@@ -210,6 +210,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{:<18} {:<5} {:<5} {:>5} {:>7} {:>10} {:>10} {:>9} {:>7} {:>9} {:>9}",
         "backend", "", "size", "batch", "maxlen", "triples/s", "tokens/s", "s/step", "share", "MB", "GPU MB"
     );
+    let folder = output_folder();
+    std::fs::create_dir_all(&folder)?;
     let mut all = Vec::new();
     for line in lines() {
         let Line { backend, precision, encoder, batch_size, doc_maxlen, .. } = &line;
@@ -227,6 +229,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     megabytes(m.device_bytes)
                 );
                 all.push(m);
+                // Whoever ends it has what was measured until then.
+                std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&all)?)?;
             }
             Err(error) => println!("{head} failed: {error}"),
         }
@@ -234,9 +238,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if all.is_empty() {
         return Err("nothing could be measured".into());
     }
-    let folder = output_folder();
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&all)?)?;
     plot(&all, &folder.join("triples_per_second.svg"))?;
     println!("share: useful products of a step, of the rate of the linear maps' products alone. {}", folder.display());
     Ok(())
