@@ -13,7 +13,18 @@ use serde_json::json;
 use crate::outcome::Outcome;
 use crate::stacks::not_honoured;
 
-/// What a card says of a model before its run has ended.
+/// Which of a run's models a card is of.
+#[derive(Clone, Copy)]
+pub(crate) enum Standing<'a> {
+    /// One of a run that goes on.
+    Underway,
+    /// The last one of a run that has ended.
+    Last,
+    /// The best one.
+    Best(&'a Outcome),
+}
+
+/// What a card says of a run's models.
 #[derive(Clone, Copy)]
 pub(crate) struct ModelCard<'a> {
     pub(crate) options: &'a Options,
@@ -30,7 +41,7 @@ pub(crate) struct ModelCard<'a> {
 impl ModelCard<'_> {
     /// `README.md`: what the model is, what it was made from, how it was trained, what it was measured as, how to load it.
     /// Nothing in it depends on the machine or on when it was written.
-    pub(crate) fn text(&self, outcome: Option<&Outcome>) -> String {
+    pub(crate) fn text(&self, standing: Standing<'_>) -> String {
         let Self { options, plan, head, encoder, base, .. } = *self;
         let folder = options.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = if options.model_name.is_empty() { &folder } else { &options.model_name };
@@ -58,7 +69,12 @@ impl ModelCard<'_> {
             doc = train.doc_maxlen,
             plan = plan.to_string().replace('\n', "\n  "),
             data = self.data(),
-            results = outcome.map_or_else(|| "Not measured yet: the run goes on.\n".to_owned(), results),
+            results = match standing {
+                Standing::Underway => "Not measured yet: the run goes on.\n".to_owned(),
+                Standing::Last =>
+                    "This is the last model of its run; what was measured is in the card of the best one.\n".to_owned(),
+                Standing::Best(outcome) => results(outcome),
+            },
             licence = self.licence(),
         )
     }

@@ -15,7 +15,7 @@ use colbert_train::{
 use serde_json::Value;
 
 use crate::backend::{Backend, Job};
-use crate::card::ModelCard;
+use crate::card::{ModelCard, Standing};
 use crate::error::Error;
 use crate::evaluation::{bm25, evaluate_with};
 use crate::miner::Refresher;
@@ -277,7 +277,8 @@ impl Job for TrainJob<'_> {
         };
         let json = serde_json::to_string_pretty(&outcome).expect("numbers and names have a JSON form");
         folder.write("outcome.json", json.as_bytes())?;
-        folder.write("best/README.md", card.text(Some(&outcome)).as_bytes())?;
+        folder.write("best/README.md", card.text(Standing::Best(&outcome)).as_bytes())?;
+        folder.write("last/README.md", card.text(Standing::Last).as_bytes())?;
         if let Some(changes) = changes {
             let json = serde_json::to_string_pretty(&changes).expect("texts and numbers have a JSON form");
             folder.write("queries.json", json.as_bytes())?;

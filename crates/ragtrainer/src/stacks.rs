@@ -21,7 +21,8 @@ impl std::fmt::Display for NotHonoured {
 }
 
 /// What programs that load an exported directory do not honour of these options, of the model's head and of its encoder, a
-/// stack after the other; of one that refuses the directory nothing else. PyLate and sentence-transformers honour all of them, and so does next-plaid with `export_onnx`.
+/// stack after the other; of one that refuses the directory nothing else. PyLate and sentence-transformers honour all of them,
+/// and so does next-plaid with `export_onnx`.
 pub fn not_honoured(options: &Options, head: &HeadConfig, encoder: &EncoderConfig) -> Vec<NotHonoured> {
     const COLBERT_AI: &str = "colbert-ai and RAGatouille";
     const PYLATE_RS: &str = "pylate-rs";

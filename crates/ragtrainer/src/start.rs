@@ -12,7 +12,7 @@ use colbert_model::{
 use colbert_train::TrainError;
 
 use crate::backend::Backend;
-use crate::card::ModelCard;
+use crate::card::{ModelCard, Standing};
 use crate::error::Error;
 use crate::memory::within_limit;
 use crate::source::read_model;
@@ -86,7 +86,7 @@ impl ModelWriter<'_> {
             doc_token_id: settings.doc_token_id.clone(),
             ..ArtifactMetadata::from_training(&self.options.train, self.plan, self.card.base)
         };
-        let card = [("README.md", self.card.text(None))];
+        let card = [("README.md", self.card.text(Standing::Underway))];
         let directory = Export {
             tensors,
             settings,

@@ -61,6 +61,9 @@ fn trains_on_a_beir_folder_and_says_what_came_out() {
     ] {
         assert!(card.contains(part), "{part} is not in\n{card}");
     }
+    assert!(!card.contains("base_model"), "no name on the hub: {card}");
+    let last = fs::read_to_string(run.join("last/README.md")).unwrap();
+    assert!(last.contains("the last model of its run") && !last.contains("| this model |"), "{last}");
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let events: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.iter().filter(|event| event["event"] == "step").count(), 3);

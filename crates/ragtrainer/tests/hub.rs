@@ -307,7 +307,7 @@ fn training_and_mining_take_names_and_say_what_they_started_from() {
     let ran = ragtrainer_with(here.path(), &arguments, &environment);
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
     let card = fs::read_to_string(here.path().join("run/best/README.md")).unwrap();
-    assert!(card.contains("`org/tiny`"), "{card}");
+    assert!(card.contains("`org/tiny`") && card.contains("\nbase_model: \"org/tiny\"\n"), "{card}");
     assert!(ran.output.contains("mined by dense") && ran.output.contains("org/tiny"), "{}", ran.output);
     assert_eq!(server.seen("GET", "/api/").len(), 2, "each name is asked for once");
 }
