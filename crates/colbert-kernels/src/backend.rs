@@ -13,11 +13,12 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 
 use crate::adamw::{self, AdamW, Moments};
 use crate::attention::{self, Attended, AttentionPlan};
+use crate::device::{DeviceMemory, DevicePanics};
 use crate::dropout::{self, Dropout};
 use crate::embed::{self, Tables, TokenRows};
 use crate::gelu;
 #[cfg(feature = "cuda")]
-use crate::generation::{gpu_has_bf16, gpu_has_f16};
+use crate::generation::{gpu_has_bf16, gpu_has_f16, gpu_memory};
 use crate::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::linear::{self, FloatMap};
 use crate::maxsim::{self, ScoredTexts};
@@ -38,6 +39,20 @@ pub trait Kernels: Backend {
     /// [`Precision::F16`] computes in float32.
     fn has_f16(_device: &Self::Device) -> bool {
         false
+    }
+
+    /// Memory of the device, if it has some of its own and says how much.
+    fn device_memory(_device: &Self::Device) -> Option<DeviceMemory> {
+        None
+    }
+
+    /// Gives what is freed from now on back to the system at once, in this process, where the backend would keep it: slower,
+    /// but what a step takes is then the same each time. Nothing on a device with memory of its own.
+    fn return_freed_memory(_device: &Self::Device) {}
+
+    /// How failures of the device arrive, if they do so by panics that a run must make errors of.
+    fn device_panics() -> Option<DevicePanics> {
+        None
     }
 
     /// `input weight^T + bias`.
@@ -197,6 +212,19 @@ impl Kernels for burn::backend::Cuda<f32, i32> {
 
     fn has_f16(device: &Self::Device) -> bool {
         gpu_has_f16(device.index)
+    }
+
+    fn device_memory(device: &Self::Device) -> Option<DeviceMemory> {
+        gpu_memory(device.index)
+    }
+
+    /// Words and names of cubecl-runtime 0.10 (`IoError::BufferTooBig`), cubecl-cuda 0.10 (`GpuStorage::alloc`) and cubecl-common
+    /// 0.10 (`DeviceClient::new`).
+    fn device_panics() -> Option<DevicePanics> {
+        Some(DevicePanics {
+            out_of_memory: &["can't allocate buffer of size", "CUDA allocation error", "CUDA_ERROR_OUT_OF_MEMORY"],
+            threads: &["DSU-", "DSD-"],
+        })
     }
 
     fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &Self::Device) -> FloatTensor<Self> {

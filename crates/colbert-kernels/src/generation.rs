@@ -1,8 +1,10 @@
-//! Of which generation an NVIDIA GPU is, and so which products it is fast at.
+//! What the driver says of an NVIDIA GPU: its generation, and so which products it is fast at, and its memory.
 
 use std::sync::OnceLock;
 
 use cudarc::driver::{result, sys};
+
+use crate::device::DeviceMemory;
 
 /// Compute capability of a GPU: major and minor version.
 type Capability = (i32, i32);
@@ -48,6 +50,27 @@ fn capabilities() -> Vec<Option<Capability>> {
         Some((major, attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?))
     };
     result::device::get_count().map_or_else(|_| Vec::new(), |count| (0..count).map(of).collect())
+}
+
+/// Memory of the GPU of this index: of all programs on it, as the driver counts it.
+pub(crate) fn gpu_memory(index: usize) -> Option<DeviceMemory> {
+    // SAFETY: looks for a library by its names and loads it, which runs nothing but what the library itself does then.
+    if !unsafe { sys::is_culib_present() } {
+        return None;
+    }
+    result::init().ok()?;
+    let device = result::device::get(index.try_into().ok()?).ok()?;
+    let before = result::ctx::get_current().ok()?;
+    // SAFETY: the device is one that `get` gave. The context is the one that libtorch and CubeCL work in, and like them this keeps
+    // it until the program ends, so that its own memory counts from the first reading on.
+    let context = unsafe { result::primary_ctx::retain(device) }.ok()?;
+    // SAFETY: the context was just retained.
+    unsafe { result::ctx::set_current(context) }.ok()?;
+    let read = result::mem_get_info();
+    // SAFETY: what was current on this thread before, or none.
+    unsafe { result::ctx::set_current(before.unwrap_or(std::ptr::null_mut())) }.ok()?;
+    let (free, total) = read.ok()?;
+    Some(DeviceMemory { free: free as u64, total: total as u64 })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod attention;
 mod backend;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod device;
 mod dropout;
 mod embed;
 mod flex;
@@ -36,6 +37,7 @@ pub use attention::{Attended, AttentionPlan, attention};
 pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaMissing, probe_cuda};
+pub use device::{DeviceMemory, DevicePanics};
 pub use dropout::{Dropout, dropout};
 pub use embed::{Tables, TokenRows, embed};
 pub use flex::release_idle_memory;

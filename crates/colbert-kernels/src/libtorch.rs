@@ -8,8 +8,9 @@ use tch::Kind;
 
 use crate::attention::{self, Attended, AttentionPlan, scale};
 use crate::backend::Kernels;
+use crate::device::{DeviceMemory, DevicePanics};
 use crate::dropout::{self, Dropout};
-use crate::generation::{gpu_has_bf16, gpu_has_f16};
+use crate::generation::{gpu_has_bf16, gpu_has_f16, gpu_memory};
 use crate::layer_norm::{Affine, Normalised};
 use crate::padded::{Padded, by_length, gradient_by_length};
 use crate::precision::Precision;
@@ -70,6 +71,26 @@ impl Kernels for Back {
             LibTorchDevice::Cuda(index) => gpu_has_f16(*index),
             LibTorchDevice::Mps | LibTorchDevice::Vulkan => false,
         }
+    }
+
+    fn device_memory(device: &LibTorchDevice) -> Option<DeviceMemory> {
+        match device {
+            LibTorchDevice::Cuda(index) => gpu_memory(*index),
+            LibTorchDevice::Cpu | LibTorchDevice::Mps | LibTorchDevice::Vulkan => None,
+        }
+    }
+
+    fn return_freed_memory(device: &LibTorchDevice) {
+        if *device == LibTorchDevice::Cpu {
+            return_large_blocks();
+        }
+    }
+
+    /// Words of libtorch 2.9.0 (`c10/core/impl/alloc_cpu.cpp`, `c10/cuda/CUDACachingAllocator.cpp`) and of the C++ library.
+    fn device_panics() -> Option<DevicePanics> {
+        let out_of_memory =
+            &["DefaultCPUAllocator: ", "CUDA out of memory", "CUDA error: out of memory", "std::bad_alloc"];
+        Some(DevicePanics { out_of_memory, threads: &[] })
     }
 
     fn linear_forward(
@@ -202,3 +223,22 @@ fn mask(padded: &Padded<Back>) -> tch::Tensor {
 fn processor_has_bf16() -> bool {
     burn_flex::Flex::has_bf16(&burn_flex::FlexDevice)
 }
+
+/// Blocks of libtorch on the CPU are glibc's. It gives large ones back when they are freed, but what is large grows with every one
+/// that is, up to 32 MiB, and holes in between stay. Setting the size ends that.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn return_large_blocks() {
+    /// `M_MMAP_THRESHOLD` of malloc.h.
+    const MMAP_THRESHOLD: i32 = -3;
+    const LARGE: i32 = 4 << 20;
+    unsafe extern "C" {
+        fn mallopt(parameter: i32, value: i32) -> i32;
+    }
+    // SAFETY: mallopt(3) may be called at any time, and takes any two numbers.
+    if unsafe { mallopt(MMAP_THRESHOLD, LARGE) } == 0 {
+        tracing::debug!("malloc goes on keeping large blocks");
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn return_large_blocks() {}

@@ -52,11 +52,16 @@ impl TrainingMemory {
         }
     }
 
+    /// Bytes while a checkpoint is written, besides the program.
+    pub fn to_save(&self) -> u64 {
+        TO_SAVE * self.parameters
+    }
+
     /// Bytes for a batch of `tokens` tokens, of which at most `at_once`, a micro-batch or all, are held until a backward
     /// pass.
     pub fn bytes(&self, tokens: usize, at_once: usize) -> u64 {
         let copies = if at_once < tokens { IN_A_STEP + TO_ACCUMULATE } else { IN_A_STEP };
         let step = copies * self.parameters + self.per_token * at_once as u64 + self.per_embedding * tokens as u64;
-        PROGRAM + step.max(TO_SAVE * self.parameters)
+        PROGRAM + step.max(self.to_save())
     }
 }

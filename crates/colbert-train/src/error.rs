@@ -6,6 +6,8 @@ use colbert_config::ConfigError;
 use colbert_data::DataError;
 use colbert_model::ModelError;
 
+use crate::device_fault::DeviceFault;
+
 /// An error of this crate. Every message says what was found and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -194,9 +196,42 @@ pub enum TrainError {
         /// What it said.
         message: String,
     },
+    /// The device has too little memory for a step.
+    #[error(
+        "the device ran out of memory at step {step}, with {micro_batch} of {batch_size} queries at a time: {said}"
+    )]
+    OutOfMemory {
+        /// Step, from 1; 0 for one that was computed for this alone.
+        step: usize,
+        /// Queries of a batch.
+        batch_size: usize,
+        /// Queries that were computed at once.
+        micro_batch: usize,
+        /// The device's words.
+        said: String,
+    },
+    /// The device failed, and what it computed since means nothing.
+    #[error("the device failed in {during}: {said}; if there is a checkpoint, the run can be resumed")]
+    Device {
+        /// What was done.
+        during: String,
+        /// The device's words.
+        said: String,
+    },
     /// Evaluation has nothing to measure.
     #[error("the evaluation set has no query with a relevant document; check that the qrels name ids of the corpus")]
     NothingToEvaluate,
+}
+
+impl TrainError {
+    /// Of a failure in a step of so many queries, of which so many are computed at once.
+    pub(crate) fn of_step(fault: DeviceFault, step: usize, [batch_size, micro_batch]: [usize; 2]) -> Self {
+        let DeviceFault { out_of_memory, said } = fault;
+        match out_of_memory {
+            true => Self::OutOfMemory { step, batch_size, micro_batch, said },
+            false => Self::Device { during: format!("step {step}"), said },
+        }
+    }
 }
 
 fn in_a_row(skipped: usize) -> String {

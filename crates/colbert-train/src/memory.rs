@@ -10,6 +10,15 @@ pub fn peak_memory() -> Option<u64> {
     read("/proc/self/status", "VmHWM:")
 }
 
+/// Lets [`peak_memory`] count from what this process has now. Without effect where the system does not allow it: then the peak
+/// is that of the whole process, which is never less.
+pub fn forget_peak_memory() {
+    // proc(5): "5" resets the peak of the resident set.
+    if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
+        tracing::debug!(%error, "the peak of memory goes on counting from the start of the process");
+    }
+}
+
 /// What the system could give to a new program.
 pub fn available_memory() -> Option<u64> {
     read("/proc/meminfo", "MemAvailable:")
@@ -32,5 +41,9 @@ mod tests {
         let after = super::resident_memory().unwrap();
         assert!(block.iter().map(|byte| u64::from(*byte)).sum::<u64>() == 64 << 20 && after >= before + (48 << 20));
         assert!(super::peak_memory().unwrap() >= after && super::available_memory().unwrap() > 0);
+        drop(block);
+        super::forget_peak_memory();
+        // Where the peak cannot be forgotten it stays.
+        assert!(super::peak_memory().unwrap() <= after.max(super::resident_memory().unwrap()) + (16 << 20));
     }
 }

@@ -11,6 +11,7 @@ use colbert_model::{Colbert, Weights, named_parameters, replace_parameters};
 use crate::adamw::AdamW;
 use crate::batch::Batch;
 use crate::checkpoint::{NamedTensors, RunState, prune_checkpoints, write_checkpoint};
+use crate::device_fault::{DeviceFault, guarded, on_device};
 use crate::error::TrainError;
 use crate::evaluate::{Measured, evaluate};
 use crate::faults::{FaultyBatch, MOST_DUMPED, MOST_SKIPPED_IN_A_ROW};
@@ -69,6 +70,22 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         let seconds = start.elapsed().as_secs_f64();
         self.tell(&Event::Refreshed { epoch: epoch + 1, step, read, seconds });
         Ok(examples)
+    }
+
+    /// The error that a failure of the device is.
+    pub(crate) fn of_step(&self, fault: DeviceFault, step: usize) -> TrainError {
+        let plan = self.training.plan;
+        TrainError::of_step(fault, step, [plan.batch_size, plan.micro_batch_size])
+    }
+
+    /// Waits for the device, so that what failed on it is known before its numbers are kept.
+    fn settle(&self) -> Result<(), TrainError> {
+        let step = self.state.step;
+        match guarded::<B, _>(|| B::sync(self.training.device)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(TrainError::Device { during: format!("step {step}"), said: error.to_string() }),
+            Err(fault) => Err(self.of_step(fault, step)),
+        }
     }
 
     /// How the loss is scaled; none unless the run is in float16.
@@ -138,13 +155,16 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
             self.tell(&Event::Evaluating { done, total });
             if self.stop { Flow::Stop } else { Flow::Continue }
         };
-        evaluate(&model.valid(), tokenizer, dev.set, dev.options.metric, device, &mut progress)
+        let plain = model.valid();
+        let measure = || evaluate(&plain, tokenizer, dev.set, dev.options.metric, device, &mut progress);
+        on_device::<B, _>("an evaluation", measure)?
     }
 
     /// Measures the model on dev data, if there is any, and writes it if it is the best so far. If the run is to end
     /// meanwhile, the evaluation is left to the run that takes this one up.
     pub(crate) fn judge<E: TrainableEncoder<B>>(&mut self, model: &Colbert<B, E>) -> Result<(), TrainError> {
         let Some(dev) = self.training.dev else { return Ok(()) };
+        self.settle()?;
         let start = Instant::now();
         let measured = match self.measure(model, dev) {
             Err(TrainError::Interrupted) => return Ok(()),
@@ -212,6 +232,7 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         if self.abort {
             return Err(TrainError::Aborted { step });
         }
+        self.settle()?;
         let Some(folder) = self.training.folder else { return Ok(()) };
         // A checkpoint is put together beside what the step left.
         release_idle_memory();

@@ -16,6 +16,7 @@ use crate::adamw::{AdamW, clip_factor, gradient_norm};
 use crate::averaging::move_average;
 use crate::batch::{Batch, Batcher};
 use crate::checkpoint::{NamedTensors, RunState, newest_checkpoint, read_checkpoint};
+use crate::device_fault::guarded;
 use crate::error::TrainError;
 use crate::evaluate::Measured;
 use crate::faults::panic_message;
@@ -219,8 +220,13 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
                 let (objective, device) = (run.training.objective, run.training.device);
                 let loss_scale = run.loss_scale().map(|loss_scale| loss_scale.scale);
                 let gradient_plan = GradientPlan { loss_scale: loss_scale.unwrap_or(1.0), ..gradient_plan };
-                let (loss, gradients) = batch_gradients(&model, &batch, objective, gradient_plan, device);
-                let norm = gradient_norm(&model, &gradients);
+                let compute = || {
+                    let (loss, gradients) = batch_gradients(&model, &batch, objective, gradient_plan, device);
+                    let norm = gradient_norm(&model, &gradients);
+                    (loss, gradients, norm)
+                };
+                let computed = guarded::<B, _>(compute);
+                let (loss, gradients, norm) = computed.map_err(|fault| run.of_step(fault, batch.step + 1))?;
                 let learning_rate = schedule.at(run.state.step);
                 run.state.step += 1;
                 let faulty = [("loss", loss.total), ("gradient norm", norm)].into_iter().find(|(_, x)| !x.is_finite());
@@ -230,7 +236,10 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
                         run.fault(&model, &batch, what, value)?;
                     }
                 } else {
-                    model = optimizer.step(model, gradients, learning_rate, clip_factor(norm, options.clip_norm));
+                    let clip = clip_factor(norm, options.clip_norm);
+                    // On a device that works by itself, what fails here shows when a number is read next.
+                    let stepped = guarded::<B, _>(|| optimizer.step(model, gradients, learning_rate, clip));
+                    model = stepped.map_err(|fault| run.of_step(fault, batch.step + 1))?;
                     run.skipped_in_a_row = 0;
                     if let Some(loss_scale) = run.loss_scale() {
                         loss_scale.held();

@@ -7,6 +7,7 @@ mod float16;
 mod losses;
 mod mining;
 mod refresh;
+mod rehearsal;
 mod resume;
 mod run;
 mod support;

@@ -156,6 +156,19 @@ impl Backend {
         Formats { bf16, f16, gpu }
     }
 
+    /// Whether the backend keeps what it once had of the device's memory, and has no way to be asked to give it back.
+    pub(crate) fn keeps_memory(self) -> bool {
+        match self {
+            Self::Flex => false,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => false,
+            #[cfg(feature = "tch")]
+            Self::LibTorch => false,
+            #[cfg(feature = "tch")]
+            Self::LibTorchCuda(_) => true,
+        }
+    }
+
     /// Runs a job on this backend.
     pub fn run<J: Job>(self, job: J) -> J::Output {
         match self {

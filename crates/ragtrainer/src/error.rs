@@ -125,11 +125,24 @@ pub enum Error {
     /// "auto" was asked for where free memory cannot be read.
     #[error("train.memory_limit = \"auto\" needs a Linux system; name a size instead, such as \"6GB\"")]
     NoMemoryReading,
-    /// A limit for memory that is not this machine's.
-    #[error("train.memory_limit is for the flex backend; on {backend}, set train.accumsteps")]
-    LimitOfDevice {
-        /// The backend.
+    /// A step did not fit into the device's memory.
+    #[error(
+        "{backend}: out of memory at step {step}, in a batch of {batch_size} queries of which {micro_batch} were computed at once; \
+         {} (the device: {said})", what_fits(*batch_size, *fits)
+    )]
+    OutOfMemory {
+        /// Where.
         backend: Backend,
+        /// Optimizer step, from 1.
+        step: usize,
+        /// Queries of the batch.
+        batch_size: usize,
+        /// Queries that were computed at once.
+        micro_batch: usize,
+        /// The most queries at once with which a step of the longest texts fits; none if not even one does.
+        fits: Option<usize>,
+        /// The device's words.
+        said: String,
     },
     /// The hub does not have a model, does not give it, or gives something else.
     #[error("{name}: {problem}; {advice}")]
@@ -221,4 +234,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+}
+
+fn what_fits(batch_size: usize, fits: Option<usize>) -> String {
+    match fits {
+        Some(queries) => format!(
+            "{queries} at once fit, by a step that was tried: set train.accumsteps = {}, or train.memory_limit, which finds it before \
+             the first step",
+            batch_size / queries
+        ),
+        None => "not even one at once fits: lower train.batch_size, train.doc_maxlen or train.nway".to_owned(),
+    }
 }

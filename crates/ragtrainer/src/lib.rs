@@ -46,6 +46,7 @@ mod miner;
 mod outcome;
 mod pretrained;
 mod ranking;
+mod rehearsed;
 mod report;
 mod run_record;
 mod session;

@@ -1,4 +1,4 @@
-//! Fitting a run into memory: the smallest number of micro-batches that does.
+//! Fitting a run into memory on flex: the smallest number of micro-batches that does, by what is known of its operators.
 
 use colbert_config::{IbScope, MemoryLimit, TrainOptions};
 use colbert_model::TrainingMemory;
@@ -7,7 +7,18 @@ use colbert_train::available_memory;
 use crate::error::Error;
 
 /// Of the memory that is free when a run starts, how much `"auto"` takes.
-const SHARE: f64 = 0.8;
+pub(crate) const SHARE: f64 = 0.8;
+
+/// Numbers of micro-batches that a batch can be cut into, the fewest first, from those that were asked for.
+pub(crate) fn divided(options: &TrainOptions) -> impl Iterator<Item = usize> {
+    let batch_size = options.batch_size;
+    (options.accumsteps..=batch_size).filter(move |accumsteps| batch_size.is_multiple_of(*accumsteps))
+}
+
+/// Whether more micro-batches leave the loss as it is.
+pub(crate) fn keeps_loss(options: &TrainOptions) -> bool {
+    !options.use_ib_negatives || options.ib_scope == IbScope::Batch
+}
 
 /// The options with as many micro-batches as the limit asks for, and the bytes the run then takes at most: every text
 /// is counted at its longest.
@@ -30,14 +41,9 @@ pub(crate) fn within_limit(options: &TrainOptions, need: TrainingMemory) -> Resu
         Some(MemoryLimit::Bytes(bytes)) => bytes,
         Some(MemoryLimit::Auto) => (available_memory().ok_or(Error::NoMemoryReading)? as f64 * SHARE) as u64,
     };
-    let fits = (options.accumsteps..=options.batch_size)
-        .filter(|accumsteps| options.batch_size.is_multiple_of(*accumsteps))
-        .find(|accumsteps| bytes(*accumsteps) <= limit);
-    match fits {
+    match divided(options).find(|accumsteps| bytes(*accumsteps) <= limit) {
         Some(accumsteps) if accumsteps == options.accumsteps => Ok((options.clone(), asked)),
-        Some(accumsteps) if options.use_ib_negatives && options.ib_scope == IbScope::MicroBatch => {
-            Err(Error::LimitChangesLoss { limit, asked, accumsteps })
-        }
+        Some(accumsteps) if !keeps_loss(options) => Err(Error::LimitChangesLoss { limit, asked, accumsteps }),
         Some(accumsteps) => Ok((with(accumsteps), bytes(accumsteps))),
         None => Err(Error::LimitTooLow { limit, least: bytes(options.batch_size) }),
     }

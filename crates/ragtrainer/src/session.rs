@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use colbert_config::{Options, Plan, Precision};
+use colbert_config::{Options, Plan, Precision, TrainOptions};
 use colbert_data::{DataReport, EvaluationSet, PrepareReport, Remining, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HeadConfig, LoadReport, Pretrained, PretrainedEncoder};
 use colbert_train::{
     Begin, ColbertObjective, Comparison, Dev, Measured, Observer, RefreshExamples, RunFolder, TensorboardLog,
-    TrainError, Training, peak_memory,
+    TrainError, Training, on_device, peak_memory,
 };
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::evaluation::{bm25, evaluate_with};
 use crate::miner::Refresher;
 use crate::outcome::{Outcome, TestResult};
+use crate::rehearsed::MostThatFit;
 use crate::report::{ReportWriter, write_report};
 use crate::run_record::QueryChanges;
 use crate::source::public_name;
@@ -43,6 +44,9 @@ pub struct RunData<'a> {
     pub prepared: Option<&'a PrepareReport>,
     /// What negatives are chosen anew from at the start of every epoch but the first.
     pub remining: Option<&'a Remining>,
+    /// What a [`preview`] of the same options and data planned; without it the plan is made anew, which on a device with a memory
+    /// limit takes some steps.
+    pub plan: Option<&'a Plan>,
 }
 
 /// What is known before the first step.
@@ -99,7 +103,8 @@ pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
         type Output = Result<(LoadReport, usize), Error>;
 
         fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-            let (model, report) = self.start.model::<B>(self.options, device)?;
+            let load = || self.start.model::<B>(self.options, device);
+            let (model, report) = on_device::<B, _>("loading the model", load)??;
             Ok((report, burn::module::Module::num_params(&model)))
         }
     }
@@ -125,11 +130,18 @@ pub fn train(
     }
     let backend = Backend::from_name(&options.backend)?;
     let start = Start::read(options)?;
-    let plan = start.plan(options, backend, data.set)?;
+    let plan = match data.plan {
+        Some(plan) => plan.clone(),
+        None => start.plan(options, backend, data.set)?,
+    };
     if begin == Begin::Anew {
         RunFolder::check(&options.output, options.overwrite)?;
     }
-    backend.run(TrainJob { options, data, plan, start, begin, observer })
+    let ran = backend.run(TrainJob { options, data, plan: &plan, start: &start, begin, observer });
+    let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
+    let train = TrainOptions { precision: plan.precision, accumsteps: plan.accumsteps, ..options.train.clone() };
+    let fits = backend.run(MostThatFit { start: &start, options, train })?;
+    Err(Error::OutOfMemory { backend, step, batch_size, micro_batch, fits, said })
 }
 
 /// The options that a run in a folder was started with, to be put below others; see [`colbert_config::Layers::file`].
@@ -162,8 +174,8 @@ fn tied(options: &Options) -> BTreeMap<String, Value> {
 struct TrainJob<'a> {
     options: &'a Options,
     data: RunData<'a>,
-    plan: Plan,
-    start: Start,
+    plan: &'a Plan,
+    start: &'a Start,
     begin: Begin,
     observer: &'a mut dyn Observer,
 }
@@ -175,7 +187,7 @@ impl Job for TrainJob<'_> {
         let Self { options, data, plan, start, begin, observer } = self;
         let metric = options.evaluation.metric;
         // An old run is only replaced once the new one can start.
-        let (model, _) = start.model::<B>(options, device)?;
+        let (model, _) = on_device::<B, _>("loading the model", || start.model::<B>(options, device))??;
         let folder = match begin {
             Begin::Anew => RunFolder::create(&options.output, options.overwrite)?,
             Begin::Resume { .. } => RunFolder::open(&options.output)?,
@@ -184,14 +196,14 @@ impl Job for TrainJob<'_> {
         if begin == Begin::Anew || !folder.path().join("plan.json").exists() {
             let json = serde_json::to_string_pretty(options).expect("options have a JSON form");
             folder.write("options.json", json.as_bytes())?;
-            folder.write_plan(&plan)?;
+            folder.write_plan(plan)?;
         }
         write_reports(data, &folder)?;
 
         let base = public_name(&options.pretrained_model_name);
         let card = ModelCard {
             options,
-            plan: &plan,
+            plan,
             head: &start.head,
             encoder: &start.pretrained.config,
             base: &base,
@@ -199,7 +211,7 @@ impl Job for TrainJob<'_> {
             set: data.set,
             prepared: data.prepared,
         };
-        let writer = ModelWriter { options, start: &start, plan: &plan, card };
+        let writer = ModelWriter { options, start, plan, card };
         let mut log = folder.metrics_log()?;
         let mut tensorboard = TensorboardLog::create(&folder.tensorboard())?;
         let mut report = ReportWriter::new(folder.path());
@@ -209,7 +221,7 @@ impl Job for TrainJob<'_> {
             tokenizer: &start.tokenizer,
             options: &options.train,
             further_options: tied(options),
-            plan: &plan,
+            plan,
             objective: &ColbertObjective::from(&options.train),
             folder: Some(&folder),
             write_model: &|tensors, path| writer.write::<B::InnerBackend>(tensors, path, device),
@@ -231,8 +243,11 @@ impl Job for TrainJob<'_> {
         let mut on_test = |set: &EvaluationSet| -> Result<TestResult, Error> {
             let mut measure = |pretrained: &Pretrained| {
                 let train = &options.train;
-                let (model, _) = pretrained.model::<B::InnerBackend>(&start.settings, None, train.seed, device)?;
-                evaluate_with(&model, &start.tokenizer, set, metric, device, observer)
+                let measure = || {
+                    let (model, _) = pretrained.model::<B::InnerBackend>(&start.settings, None, train.seed, device)?;
+                    evaluate_with(&model, &start.tokenizer, set, metric, device, observer)
+                };
+                on_device::<B, _>("an evaluation", measure)?
             };
             let best = measure(&Pretrained::read(&folder.best())?)?;
             let start = measure(&start.pretrained)?;

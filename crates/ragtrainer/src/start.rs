@@ -15,6 +15,7 @@ use crate::backend::Backend;
 use crate::card::{ModelCard, Standing};
 use crate::error::Error;
 use crate::memory::within_limit;
+use crate::rehearsed::Fit;
 use crate::source::read_model;
 
 /// The directory that training starts from.
@@ -45,14 +46,16 @@ impl Start {
     /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
     pub(crate) fn plan(&self, options: &Options, backend: Backend, set: &TrainingSet) -> Result<Plan, Error> {
         let train = TrainOptions { precision: backend.precision(options.train.precision)?, ..options.train.clone() };
-        if backend != Backend::Flex {
-            return match train.memory_limit {
-                Some(_) => Err(Error::LimitOfDevice { backend }),
-                None => Ok(resolve(&train, set.examples.len())?),
-            };
-        }
-        let (train, bytes) = within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head))?;
-        Ok(Plan { memory: Some(bytes), ..resolve(&train, set.examples.len())? })
+        let examples = set.examples.len();
+        // What is wrong with the options is told before anything is tried out.
+        let asked = resolve(&train, examples)?;
+        let (train, bytes) = if backend == Backend::Flex {
+            within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head))?
+        } else {
+            let Some(limit) = train.memory_limit else { return Ok(asked) };
+            backend.run(Fit { start: self, options, train, limit, keeps: backend.keeps_memory() })?
+        };
+        Ok(Plan { memory: Some(bytes), ..resolve(&train, examples)? })
     }
 
     pub(crate) fn model<B: KernelAutodiffBackend>(

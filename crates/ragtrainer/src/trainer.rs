@@ -255,6 +255,7 @@ impl RagTrainer {
             report: Some(&prepared.data),
             prepared: Some(&prepared.report),
             remining: prepared.remining.as_ref(),
+            plan: None,
         };
         session::train(&self.options(options)?, data, begin, observer)
     }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod command_line;
+mod device_memory;
 mod facade;
 mod hostile_bytes;
 #[cfg(feature = "hub")]

@@ -49,7 +49,8 @@ impl TrainCommand {
         if !inheritance.settings.is_empty() {
             println!("{inheritance}\n");
         }
-        println!("{}\n", preview(&options, &data.set)?);
+        let preview = preview(&options, &data.set)?;
+        println!("{preview}\n");
         if self.dry_run {
             println!("dry run: nothing was written");
             return Ok(ExitCode::SUCCESS);
@@ -64,6 +65,7 @@ impl TrainCommand {
             report: Some(&data.report),
             prepared: Some(&data.prepared),
             remining: data.remining.as_ref(),
+            plan: Some(&preview.plan),
         };
         let outcome = train_with(&options, run, begin, &mut progress)?;
         print_outcome(&outcome, &options);
