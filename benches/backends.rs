@@ -10,8 +10,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use plotters::prelude::*;
-use ragtrainer::Job;
-use ragtrainer::model::kernels::{KernelAutodiffBackend, Precision};
+use ragtrainer::config::Precision;
+use ragtrainer::model::EncodeOptions;
+use ragtrainer::model::kernels::KernelAutodiffBackend;
+use ragtrainer::{Backend, Job};
 use ragtrainer_benches::{Size, StepBatch, Stepper, product_rate, quick};
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +27,7 @@ const NAMES: &str = "flex,cuda,libtorch,libtorch:cuda";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Line {
     backend: String,
-    precision: String,
+    precision: Precision,
     encoder: Size,
     batch_size: usize,
     doc_maxlen: usize,
@@ -62,7 +64,7 @@ impl Job for Measure<'_> {
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Measured {
         let line = self.0;
-        let precision = if line.precision == "bf16" { Precision::Bf16 } else { Precision::F32 };
+        let precision = EncodeOptions::in_precision(line.precision).precision;
         let batch = StepBatch::new(line.encoder, line.batch_size, line.doc_maxlen);
         let mut stepper = Stepper::<B>::new(&batch, true, precision, device);
         let start = Instant::now();
@@ -115,11 +117,22 @@ fn number(name: &str, default: usize) -> usize {
     text.parse().unwrap_or_else(|_| panic!("COLBERT_BENCH_{name}={text}: a number is expected"))
 }
 
+/// Precisions that the backend has, of those that are asked for. A CPU has float16 for trying it, not for speed.
+fn precisions(name: &str, backend: Backend) -> impl Iterator<Item = Precision> {
+    let all = if name.contains("cuda") { "f32,tf32,bf16,f16" } else { "f32,bf16" };
+    let parse = |name: &str| {
+        let precision = serde_json::from_value(name.into());
+        precision.unwrap_or_else(|_| panic!("COLBERT_BENCH_PRECISION: {name} is none of f32, tf32, bf16, f16"))
+    };
+    let asked: Vec<Precision> = setting("PRECISION", all).split(',').map(parse).collect();
+    asked.into_iter().filter(move |asked| backend.precision(*asked).is_ok_and(|had| had == *asked))
+}
+
 /// The lines, in the order of the table.
 fn lines() -> Vec<Line> {
     let mut lines = Vec::new();
     for name in setting("BACKEND", NAMES).split(',') {
-        let backend = match ragtrainer::Backend::from_name(name) {
+        let backend = match Backend::from_name(name) {
             Ok(backend) => backend,
             Err(error) => {
                 let reason = error.source().map_or_else(String::new, |source| format!(": {source}"));
@@ -129,10 +142,9 @@ fn lines() -> Vec<Line> {
         };
         let sizes: &[(Size, usize)] = if quick() { &[(Size::Tiny, 4)] } else { &[(Size::L6, 32), (Size::Base, 8)] };
         for (encoder, batch_size) in sizes.iter().copied() {
-            let precisions = ["f32", "bf16"].into_iter().filter(|precision| *precision == "f32" || backend.has_bf16());
-            lines.extend(precisions.map(|precision| Line {
+            lines.extend(precisions(name, backend).map(|precision| Line {
                 backend: name.to_owned(),
-                precision: precision.to_owned(),
+                precision,
                 encoder,
                 batch_size: number("BATCH", batch_size),
                 doc_maxlen: number("DOC_MAXLEN", if quick() { 32 } else { 256 }),
@@ -183,7 +195,12 @@ fn plot(all: &[Measured], path: &Path) -> Result<(), Box<dyn std::error::Error>>
     for (i, m) in all.iter().enumerate() {
         let top = 56 + (bar as i32) * i as i32;
         let length = ((m.triples_per_second / least).log10() + 0.5) / decades * width;
-        let color = if m.line.precision == "bf16" { RGBColor(0xd5, 0x5e, 0x00) } else { RGBColor(0x00, 0x72, 0xb2) };
+        let color = match m.line.precision {
+            Precision::Bf16 => RGBColor(0xd5, 0x5e, 0x00),
+            Precision::F16 => RGBColor(0xcc, 0x79, 0xa7),
+            Precision::Tf32 => RGBColor(0x00, 0x9e, 0x73),
+            Precision::F32 | Precision::Auto => RGBColor(0x00, 0x72, 0xb2),
+        };
         let right = left + length as i32;
         root.draw(&Rectangle::new([(left, top), (right, top + 22)], color.filled()))?;
         let Line { backend, precision, encoder, batch_size, .. } = &m.line;
@@ -198,7 +215,7 @@ fn plot(all: &[Measured], path: &Path) -> Result<(), Box<dyn std::error::Error>>
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Ok(line) = std::env::var(LINE) {
         let line: Line = serde_json::from_str(&line)?;
-        let measured = ragtrainer::Backend::from_name(&line.backend)?.run(Measure(&line));
+        let measured = Backend::from_name(&line.backend)?.run(Measure(&line));
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
@@ -215,8 +232,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut all = Vec::new();
     for line in lines() {
         let Line { backend, precision, encoder, batch_size, doc_maxlen, .. } = &line;
-        let head =
-            format!("{backend:<18} {precision:<5} {:<5} {batch_size:>5} {doc_maxlen:>7}", format!("{encoder:?}"));
+        let head = format!(
+            "{backend:<18} {:<5} {:<5} {batch_size:>5} {doc_maxlen:>7}",
+            precision.to_string(),
+            format!("{encoder:?}")
+        );
         match measure(&line) {
             Ok(m) => {
                 println!(

@@ -87,10 +87,12 @@ impl<'a, B: KernelAutodiffBackend> Stepper<'a, B> {
     /// A model with random weights.
     pub fn new(batch: &'a StepBatch, dropout: bool, precision: Precision, device: &'a B::Device) -> Self {
         let options = &batch.options;
+        // Any that leaves gradients finite: that they are divided again is part of a step in float16.
+        let loss_scale = if precision == Precision::F16 { 1024.0 } else { 1.0 };
         Self {
             batch,
             objective: ColbertObjective::from(options),
-            plan: GradientPlan { accumsteps: 1, cached: false, seed: options.seed, precision, loss_scale: 1.0 },
+            plan: GradientPlan { accumsteps: 1, cached: false, seed: options.seed, precision, loss_scale },
             model: Some(untrained::<B>(batch.size, options.dim, dropout, device)),
             optimizer: AdamW::new(options.weight_decay),
             device,

@@ -84,7 +84,7 @@ pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("train.ib_skip_known_positives", FLAG),
     ("train.distillation_alpha", NUMBER),
     ("train.ignore_scores", FLAG),
-    ("train.precision", "f32, bf16, f16 or auto"),
+    ("train.precision", "f32, tf32, bf16, f16 or auto"),
     ("train.memory_limit", OPTIONAL_SIZE),
     ("train.ema_decay", OPTIONAL_NUMBER),
     ("train.on_nonfinite", "stop or skip"),

@@ -46,7 +46,7 @@ pub struct Plan {
     pub save_every: usize,
     /// Dropout probability in place of the encoder's own, if any.
     pub dropout: Option<f64>,
-    /// Format of the factors of the encoder's matrix products: float32, bfloat16 or float16.
+    /// Format of the factors of the encoder's matrix products: float32, TF32, bfloat16 or float16.
     pub precision: Precision,
     /// Bytes of memory that training takes at most, where it is known: every text counted at its longest.
     pub memory: Option<u64>,
@@ -142,6 +142,9 @@ impl Plan {
         }
         if self.precision == Precision::Bf16 {
             remarks.push("The encoder's matrix products take bfloat16 factors; all else is float32.".to_owned());
+        }
+        if self.precision == Precision::Tf32 {
+            remarks.push("The encoder's matrix products may round their float32 factors to TF32.".to_owned());
         }
         if self.precision == Precision::F16 {
             remarks.push(

@@ -77,7 +77,8 @@ pub struct TrainOptions {
     pub ignore_scores: bool,
     /// Format of the factors of the encoder's matrix products; weights, sums and everything else are float32 in any case.
     /// `auto` is bfloat16 where the device has faster products for it, else float16 on a GPU that has those; `f16` scales the
-    /// loss, and is refused where there are no such products. Default `f32`: the reference's on a CPU.
+    /// loss, and is refused where there are no such products; `tf32` lets an NVIDIA GPU round float32 factors, and is refused
+    /// elsewhere. Default `f32`: the reference's on a CPU.
     pub precision: Precision,
     /// Memory that training may take. If a batch takes more, it is cut into the fewest micro-batches that fit, with the
     /// gradient of the whole batch. Empty: `accumsteps` alone decides.
@@ -138,6 +139,8 @@ pub enum Precision {
     /// float32.
     #[default]
     F32,
+    /// float32 factors that an NVIDIA GPU rounds to TF32: 11 significant bits, float32's range.
+    Tf32,
     /// bfloat16, 8 significant bits.
     Bf16,
     /// float16, 11 significant bits and a small range, for which the loss is scaled.
@@ -149,6 +152,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::F32 => "f32",
+            Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
         })

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use burn::backend::Autodiff;
+use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -18,11 +19,13 @@ use crate::dropout::{self, Dropout};
 use crate::embed::{self, Tables, TokenRows};
 use crate::gelu;
 #[cfg(feature = "cuda")]
-use crate::generation::{gpu_has_bf16, gpu_has_f16, gpu_memory};
+use crate::generation::{gpu_has_bf16, gpu_has_f16, gpu_has_tf32, gpu_memory};
 use crate::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::linear::{self, FloatMap};
 use crate::maxsim::{self, ScoredTexts};
 use crate::precision::Precision;
+#[cfg(feature = "cuda")]
+use crate::precision::in_parts;
 
 /// What a backend computes on its own tensors. Implement it with an empty block for a new backend, and override what
 /// it has better versions of.
@@ -39,6 +42,22 @@ pub trait Kernels: Backend {
     /// [`Precision::F16`] computes in float32.
     fn has_f16(_device: &Self::Device) -> bool {
         false
+    }
+
+    /// Whether the device multiplies float32 factors faster if it may round them to TF32. Where it does not, [`Precision::Tf32`]
+    /// computes in float32.
+    fn has_tf32(_device: &Self::Device) -> bool {
+        false
+    }
+
+    /// `left right` of float32 factors as they are.
+    fn float32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
+        left.matmul(right)
+    }
+
+    /// `left right` of float32 factors that may be rounded to TF32.
+    fn tf32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
+        left.matmul(right)
     }
 
     /// Memory of the device, if it has some of its own and says how much.
@@ -212,6 +231,16 @@ impl Kernels for burn::backend::Cuda<f32, i32> {
 
     fn has_f16(device: &Self::Device) -> bool {
         gpu_has_f16(device.index)
+    }
+
+    fn has_tf32(device: &Self::Device) -> bool {
+        gpu_has_tf32(device.index)
+    }
+
+    /// CubeCL's products of float32 take TF32 on tensor cores wherever that wins its autotune (cubek-matmul 0.2,
+    /// `adjust_dtypes`), and nothing tells them not to.
+    fn float32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
+        if Self::has_tf32(&left.device()) { in_parts(left, right, Tensor::matmul) } else { left.matmul(right) }
     }
 
     fn device_memory(device: &Self::Device) -> Option<DeviceMemory> {

@@ -20,6 +20,11 @@ pub(crate) fn gpu_has_bf16(index: usize) -> bool {
     reaches(capability(index), BF16)
 }
 
+/// Whether the GPU of this index has products of float32 with factors rounded to TF32, which came with those of bfloat16.
+pub(crate) fn gpu_has_tf32(index: usize) -> bool {
+    gpu_has_bf16(index)
+}
+
 /// Whether the GPU of this index has fast products of float16.
 pub(crate) fn gpu_has_f16(index: usize) -> bool {
     reaches(capability(index), F16)

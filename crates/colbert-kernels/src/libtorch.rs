@@ -10,7 +10,7 @@ use crate::attention::{self, Attended, AttentionPlan, scale};
 use crate::backend::Kernels;
 use crate::device::{DeviceMemory, DevicePanics};
 use crate::dropout::{self, Dropout};
-use crate::generation::{gpu_has_bf16, gpu_has_f16, gpu_memory};
+use crate::generation::{gpu_has_bf16, gpu_has_f16, gpu_has_tf32, gpu_memory};
 use crate::layer_norm::{Affine, Normalised};
 use crate::padded::{Padded, by_length, gradient_by_length};
 use crate::precision::Precision;
@@ -73,6 +73,18 @@ impl Kernels for Back {
         }
     }
 
+    fn has_tf32(device: &LibTorchDevice) -> bool {
+        match device {
+            LibTorchDevice::Cuda(index) => gpu_has_tf32(*index),
+            LibTorchDevice::Cpu | LibTorchDevice::Mps | LibTorchDevice::Vulkan => false,
+        }
+    }
+
+    fn tf32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
+        let _allowed = Tf32::allow();
+        left.matmul(right)
+    }
+
     fn device_memory(device: &LibTorchDevice) -> Option<DeviceMemory> {
         match device {
             LibTorchDevice::Cuda(index) => gpu_memory(*index),
@@ -100,6 +112,7 @@ impl Kernels for Back {
         precision: Precision,
     ) -> FloatTensor<Self> {
         let (input, weight, bias) = (input.tensor, weight.tensor, bias.map(|bias| bias.tensor));
+        let _allowed = (precision == Precision::Tf32).then(Tf32::allow);
         let Some(kind) = factor_kind(precision, &input.device().into()) else {
             return new(input.linear(&weight, bias.as_ref()));
         };
@@ -207,7 +220,7 @@ fn factor(x: Tensor<Back, 4>, padded: &Padded<Back>) -> tch::Tensor {
 /// The format that factors are cast to; none if they stay as they are.
 fn factor_kind(precision: Precision, device: &LibTorchDevice) -> Option<Kind> {
     match precision {
-        Precision::F32 => None,
+        Precision::F32 | Precision::Tf32 => None,
         Precision::Bf16 => Back::has_bf16(device).then_some(Kind::BFloat16),
         Precision::F16 => Back::has_f16(device).then_some(Kind::Half),
     }
@@ -224,13 +237,60 @@ fn processor_has_bf16() -> bool {
     burn_flex::Flex::has_bf16(&burn_flex::FlexDevice)
 }
 
+/// Lets libtorch's products on a GPU round float32 factors to TF32, until it is dropped. cuBLAS is told when a product is launched, so
+/// that those before and after are not touched.
+struct Tf32 {
+    before: bool,
+}
+
+impl Tf32 {
+    fn allow() -> Self {
+        let before = Self::is_allowed();
+        Self::set(true);
+        Self { before }
+    }
+
+    fn is_allowed() -> bool {
+        // SAFETY: the context is a static of libtorch, and the function reads a flag of it.
+        unsafe { allow_tf32_cublas(global_context()) }
+    }
+
+    fn set(allowed: bool) {
+        // SAFETY: the context is a static of libtorch, and the function sets a flag of it.
+        unsafe { set_allow_tf32_cublas(global_context(), allowed) }
+    }
+}
+
+impl Drop for Tf32 {
+    fn drop(&mut self) {
+        Self::set(self.before);
+    }
+}
+
+/// `at::Context` of libtorch.
+#[repr(C)]
+struct Context {
+    _opaque: [u8; 0],
+}
+
+// The names of C++ functions of libtorch 2.9.0 (`aten/src/ATen/Context.h`), which tch has no bindings of: `at::globalContext()`, which
+// gives a reference, and the members `setAllowTF32CuBLAS(bool)` and `allowTF32CuBLAS() const`, whose object is the first argument.
+unsafe extern "C" {
+    #[link_name = "_ZN2at13globalContextEv"]
+    fn global_context() -> *mut Context;
+    #[link_name = "_ZN2at7Context18setAllowTF32CuBLASEb"]
+    fn set_allow_tf32_cublas(context: *mut Context, allowed: bool);
+    #[link_name = "_ZNK2at7Context15allowTF32CuBLASEv"]
+    fn allow_tf32_cublas(context: *const Context) -> bool;
+}
+
 /// Blocks of libtorch on the CPU are glibc's. It gives large ones back when they are freed, but what is large grows with every one
 /// that is, up to 32 MiB, and holes in between stay. Setting the size ends that.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn return_large_blocks() {
     /// `M_MMAP_THRESHOLD` of malloc.h.
     const MMAP_THRESHOLD: i32 = -3;
-    const LARGE: i32 = 4 << 20;
+    const LARGE: i32 = 1 << 20;
     unsafe extern "C" {
         fn mallopt(parameter: i32, value: i32) -> i32;
     }
@@ -242,3 +302,24 @@ fn return_large_blocks() {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn return_large_blocks() {}
+
+#[cfg(all(test, not(feature = "tch-check")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tf32_is_allowed_for_a_product_and_not_before_or_after() {
+        assert!(!Tf32::is_allowed(), "libtorch's default");
+        {
+            let _outer = Tf32::allow();
+            assert!(Tf32::is_allowed());
+            drop(Tf32::allow());
+            assert!(Tf32::is_allowed(), "as it was before the inner one");
+        }
+        assert!(!Tf32::is_allowed());
+        let ones = || Tensor::<Back, 2>::ones([2, 2], &LibTorchDevice::Cpu);
+        let product = primitive(Back::tf32_product(ones(), ones())).tensor;
+        assert_eq!(Vec::<f32>::try_from(product.flatten(0, 1)).unwrap(), [2.0; 4]);
+        assert!(!Tf32::is_allowed());
+    }
+}

@@ -164,16 +164,15 @@ pub(crate) fn composed<B: Kernels>(
     let (mut best, mut winners) = (Vec::new(), Vec::new());
     for block in blocks::<B>(document_texts, &device) {
         let (count, length) = (block.documents.len(), block.length);
-        let products = queries.clone().matmul(documents.clone().select(0, block.rows).transpose());
+        let products = B::float32_product(queries.clone(), documents.clone().select(0, block.rows).transpose());
         let products = products.reshape([tokens, count, length]);
         let products = products.mask_fill(block.hidden.expand([tokens, count, length]), NEVER);
         let (most, place) = products.max_dim_with_indices(2);
         best.push(most.reshape([tokens, count]));
         winners.push(place.reshape([tokens, count]) + block.starts);
     }
-    // A product with ones may round or, on some devices, use fewer bits than a sum would; scores are sums of a query's
-    // few dozen tokens, which is what a product of this size computes in float32.
-    let scores = sums::<B>(query_texts, &device).matmul(Tensor::cat(best, 1));
+    // A product with ones, as scores are sums of a query's few dozen tokens.
+    let scores = B::float32_product(sums::<B>(query_texts, &device), Tensor::cat(best, 1));
     (primitive(scores), Tensor::cat(winners, 1).into_primitive())
 }
 
@@ -189,7 +188,7 @@ pub(crate) fn composed_gradient<B: Kernels>(
     let device = queries.device();
     let tokens = queries.dims()[0];
     // Of the product of a query token and the winner of a document, `[query tokens, docs]`.
-    let of_best = sums::<B>(query_texts, &device).transpose().matmul(tensor::<B, 2>(gradient));
+    let of_best = B::float32_product(sums::<B>(query_texts, &device).transpose(), tensor::<B, 2>(gradient));
     let mut of_queries = queries.zeros_like();
     let mut of_documents = Vec::new();
     for block in blocks::<B>(document_texts, &device) {
@@ -203,8 +202,8 @@ pub(crate) fn composed_gradient<B: Kernels>(
             of_best,
             burn::tensor::IndexingUpdateOp::Add,
         );
-        of_queries = of_queries + of_products.clone().matmul(own);
-        of_documents.push(of_products.transpose().matmul(queries.clone()));
+        of_queries = of_queries + B::float32_product(of_products.clone(), own);
+        of_documents.push(B::float32_product(of_products.transpose(), queries.clone()));
     }
     [primitive(of_queries), primitive(Tensor::cat(of_documents, 0))]
 }

@@ -22,6 +22,7 @@ impl EncodeOptions {
     /// Plain encoding in the precision of a plan. (`auto` is no plan's; it is float32 here.)
     pub fn in_precision(precision: colbert_config::Precision) -> Self {
         let precision = match precision {
+            colbert_config::Precision::Tf32 => Precision::Tf32,
             colbert_config::Precision::Bf16 => Precision::Bf16,
             colbert_config::Precision::F16 => Precision::F16,
             colbert_config::Precision::F32 | colbert_config::Precision::Auto => Precision::F32,

@@ -104,6 +104,8 @@ pub struct Trained<M> {
     pub baseline: Option<Measured>,
     /// Steps that were left out, as their loss or gradient was not finite.
     pub skipped: usize,
+    /// Steps that were left out, as their gradient overflowed float16.
+    pub overflowed: usize,
     /// Models made of others that were measured at the end.
     pub candidates: Vec<Candidate>,
     /// Directory of the best model (the last one without dev data).
@@ -304,7 +306,7 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
         let (candidates, best) = if stopped { (Vec::new(), run.best()) } else { run.choose(&model, start.as_ref())? };
         let stopped = stopped || run.interrupted;
         run.tell(&Event::Finished { step, stopped });
-        let RunState { baseline, training_seconds, skipped, .. } = run.state;
+        let RunState { baseline, training_seconds, skipped, loss_scale, .. } = run.state;
         let steps = step;
         Ok(Trained {
             model,
@@ -313,6 +315,7 @@ impl<B: KernelAutodiffBackend> Training<'_, B> {
             best,
             baseline,
             skipped,
+            overflowed: loss_scale.map_or(0, |loss_scale| loss_scale.overflows),
             candidates,
             best_path,
             last_path,

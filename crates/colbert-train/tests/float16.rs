@@ -132,6 +132,7 @@ fn an_overflow_halves_the_scale_and_skips_the_step() {
         for (i, (_, scale, count)) in overflows.iter().enumerate() {
             assert_eq!((*scale, *count), (first * 0.5_f64.powi(i as i32), before + i + 1));
         }
+        assert_eq!(trained.overflowed, before + overflows.len());
         assert_eq!(overflows[0].0, done + 1, "at once");
         assert_eq!(overflows.len() + steps.len(), 51 - done, "every step is one or the other");
         let last = overflows.last().unwrap().1;

@@ -39,6 +39,7 @@ pub enum Backend {
 /// What a device multiplies besides float32.
 #[derive(Debug, Clone, Copy)]
 struct Formats {
+    tf32: bool,
     bf16: bool,
     f16: bool,
     gpu: bool,
@@ -48,10 +49,11 @@ impl Formats {
     fn nearest(self, asked: Precision) -> Precision {
         match asked {
             Precision::F16 if self.f16 => Precision::F16,
+            Precision::Tf32 if self.tf32 => Precision::Tf32,
             Precision::Auto | Precision::Bf16 | Precision::F16 if self.bf16 => Precision::Bf16,
             // A processor has float16 for trying it, not for speed.
             Precision::Auto if self.f16 && self.gpu => Precision::F16,
-            Precision::F32 | Precision::Auto | Precision::Bf16 | Precision::F16 => Precision::F32,
+            Precision::F32 | Precision::Tf32 | Precision::Auto | Precision::Bf16 | Precision::F16 => Precision::F32,
         }
     }
 }
@@ -117,12 +119,17 @@ impl Backend {
         self.formats().bf16
     }
 
-    /// What a precision that was asked for becomes: bfloat16 only where the device is faster by it.
+    /// What a precision that was asked for becomes: bfloat16 and TF32 only where the device is faster by them.
     ///
     /// # Errors
-    /// float16 was asked for where there is none: it is not replaced, as its runs differ from others by more than rounding.
+    /// float16 was asked for where there is none: it is not replaced, as its runs differ from others by more than rounding. TF32 was
+    /// asked for on a CPU, which knows nothing of it.
     pub fn precision(self, asked: Precision) -> Result<Precision, Error> {
-        let nearest = self.nearest_precision(asked);
+        let formats = self.formats();
+        let nearest = formats.nearest(asked);
+        if asked == Precision::Tf32 && !formats.gpu {
+            return Err(Error::NoTf32 { backend: self });
+        }
         if asked == Precision::F16 && nearest != asked {
             return Err(Error::NoFloat16 { backend: self, nearest });
         }
@@ -137,10 +144,10 @@ impl Backend {
     fn formats(self) -> Formats {
         struct Ask;
         impl Job for Ask {
-            type Output = [bool; 2];
+            type Output = [bool; 3];
 
-            fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> [bool; 2] {
-                [B::InnerBackend::has_bf16(device), B::InnerBackend::has_f16(device)]
+            fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> [bool; 3] {
+                [B::InnerBackend::has_tf32(device), B::InnerBackend::has_bf16(device), B::InnerBackend::has_f16(device)]
             }
         }
         let gpu = match self {
@@ -152,8 +159,8 @@ impl Backend {
             #[cfg(feature = "tch")]
             Self::LibTorchCuda(_) => true,
         };
-        let [bf16, f16] = self.run(Ask);
-        Formats { bf16, f16, gpu }
+        let [tf32, bf16, f16] = self.run(Ask);
+        Formats { tf32, bf16, f16, gpu }
     }
 
     /// Whether the backend keeps what it once had of the device's memory, and has no way to be asked to give it back.
@@ -236,14 +243,20 @@ mod tests {
 
     #[test]
     fn a_precision_becomes_the_nearest_that_the_device_has() {
-        use Precision::{Auto, Bf16, F16, F32};
-        let taken = |bf16, f16, gpu| [F32, Bf16, F16, Auto].map(|asked| Formats { bf16, f16, gpu }.nearest(asked));
+        use Precision::{Auto, Bf16, F16, F32, Tf32};
+        // TF32 came with bfloat16.
+        let formats = |bf16, f16, gpu| Formats { tf32: bf16 && gpu, bf16, f16, gpu };
+        let taken = |bf16, f16, gpu| [F32, Bf16, F16, Auto].map(|asked| formats(bf16, f16, gpu).nearest(asked));
         assert_eq!(taken(false, false, false), [F32, F32, F32, F32], "flex without bfloat16");
         assert_eq!(taken(true, false, false), [F32, Bf16, Bf16, Bf16], "flex with it");
         assert_eq!(taken(false, true, false), [F32, F32, F16, F32], "libtorch on a processor without bfloat16");
         assert_eq!(taken(true, true, false), [F32, Bf16, F16, Bf16], "and on one with it");
         assert_eq!(taken(false, true, true), [F32, F32, F16, F16], "a GPU before Ampere");
         assert_eq!(taken(true, true, true), [F32, Bf16, F16, Bf16], "a newer one");
+        assert_eq!(formats(true, true, true).nearest(Tf32), Tf32);
+        assert_eq!(formats(false, true, true).nearest(Tf32), F32, "a GPU before Ampere");
+        let message = Backend::Flex.precision(Tf32).unwrap_err().to_string();
+        assert!(message.contains("tf32") && message.contains("flex") && message.contains("\"f32\""), "{message}");
         let message = Backend::Flex.precision(F16).unwrap_err().to_string();
         let nearest = if Backend::Flex.has_bf16() { "\"bf16\"" } else { "\"f32\"" };
         assert!(message.contains("float16") && message.contains("flex") && message.contains(nearest), "{message}");

@@ -72,6 +72,15 @@ pub enum Error {
         /// What could be asked for.
         nearest: Precision,
     },
+    /// TF32 was asked for where it is not known.
+    #[error(
+        "train.precision = \"tf32\" is for NVIDIA GPUs, whose products round float32 factors if they may; on {backend} take \
+         train.precision = \"f32\""
+    )]
+    NoTf32 {
+        /// Where.
+        backend: Backend,
+    },
     /// A required option is empty.
     #[error("{option} is not set: {hint}")]
     NotSet {

@@ -35,6 +35,10 @@ pub struct Outcome {
     pub test: Option<TestResult>,
     /// Steps that were left out, as their loss or gradient was not finite (`train.on_nonfinite`).
     pub skipped: usize,
+    /// Steps that were left out, as their gradient overflowed float16 (`train.precision = "f16"`); the loss is scaled by less from there
+    /// on.
+    #[serde(default)]
+    pub overflowed: usize,
     /// Time spent in training steps, in seconds, of all the processes that had a part in the run.
     pub training_seconds: f64,
     /// Most bytes of memory that the process had at once, where the system counts them.

@@ -117,7 +117,7 @@ impl RagPretrainedModel {
         &self.directory
     }
 
-    /// The format that texts are encoded in: `f32`, `bf16` or `f16`.
+    /// The format that texts are encoded in: `f32`, `tf32`, `bf16` or `f16`.
     pub fn precision(&self) -> Precision {
         self.precision
     }

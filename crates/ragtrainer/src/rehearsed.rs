@@ -13,8 +13,9 @@ use crate::error::Error;
 use crate::memory::{SHARE, divided, keeps_loss};
 use crate::start::Start;
 
-/// What a run takes may be this much more than a step that was tried: batches differ, and blocks leave gaps.
-const SLACK: f64 = 1.05;
+/// What a run takes may be this much more than a step that was tried, as batches differ and blocks leave gaps: found to be a tenth
+/// with MiniLM-L6 on libtorch's CPU device, and what the operators of flex are given.
+const SLACK: f64 = 1.1;
 
 /// Queries that are tried by themselves, to know what one more takes.
 const ALONE: [usize; 3] = [1, 2, 4];

@@ -211,6 +211,14 @@ fn verdicts(run: &RunRecord) -> String {
     if let Some(parts) = &outcome.best_made_of {
         let _ = write!(out, "<p>The best model is the {}.</p>", escaped(parts));
     }
+    if outcome.overflowed > 0 {
+        let steps = run.steps.len() + outcome.overflowed + outcome.skipped;
+        let _ = write!(
+            out,
+            "<p>{} of {steps} steps were skipped: their gradient overflowed float16.</p>",
+            outcome.overflowed
+        );
+    }
     out
 }
 

@@ -62,8 +62,8 @@ pub struct Preview {
     pub backend: Backend,
     /// The model's head.
     pub head: HeadConfig,
-    /// Whether bfloat16 was asked for and is not to be had there.
-    pub falls_back: bool,
+    /// The precision that was asked for, where there is none of it and float32 is taken.
+    pub falls_back: Option<Precision>,
 }
 
 impl fmt::Display for Preview {
@@ -79,8 +79,14 @@ impl fmt::Display for Preview {
         if !self.head.is_simple() {
             write!(f, "\nhead: {}", self.head)?;
         }
-        if self.falls_back {
-            write!(f, "\nbfloat16 was asked for, but this device has no faster products for it: float32 it is")?;
+        match self.falls_back {
+            Some(Precision::Tf32) => {
+                write!(f, "\nTF32 was asked for, but this GPU is older than it (before Ampere): float32 it is")?;
+            }
+            Some(_) => {
+                write!(f, "\nbfloat16 was asked for, but this device has no faster products for it: float32 it is")?
+            }
+            None => {}
         }
         write!(f, "\n{}", self.plan)
     }
@@ -109,7 +115,8 @@ pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
         }
     }
     let (loaded, parameters) = backend.run(Load { start: &start, options })?;
-    let falls_back = options.train.precision == Precision::Bf16 && plan.precision != Precision::Bf16;
+    let asked = options.train.precision;
+    let falls_back = (asked != Precision::Auto && asked != plan.precision).then_some(asked);
     Ok(Preview { plan, loaded, parameters, backend, head: start.head, falls_back })
 }
 
@@ -282,6 +289,7 @@ impl Job for TrainJob<'_> {
             candidates: trained.candidates,
             test,
             skipped: trained.skipped,
+            overflowed: trained.overflowed,
             training_seconds: trained.training_seconds,
             peak_memory: peak_memory(),
             not_honoured: not_honoured(options, &start.head, &start.pretrained.config)

@@ -5,7 +5,7 @@ use std::fs;
 use ragtrainer::Backend;
 use ragtrainer::config::Precision;
 
-use crate::support::{beir_folder, folder, pairs_file, ragtrainer, tiny_model, train, train_arguments};
+use crate::support::{backend, beir_folder, folder, pairs_file, ragtrainer, tiny_model, train, train_arguments};
 
 #[test]
 fn help_names_every_command_and_every_flag_of_the_reference() {
@@ -410,6 +410,21 @@ fn what_other_programs_do_not_honour_is_told_and_written_into_the_card() {
     assert!(card.ends_with(".\n") && !card.ends_with("\n\n"), "{card:?}");
 }
 
+/// On a CPU, as its words say.
+#[test]
+fn tf32_is_for_gpus() {
+    let here = folder();
+    for backend in ["flex".to_owned(), backend()].iter().filter(|name| !name.contains("cuda")) {
+        let arguments = ["--backend", backend, "--precision", "tf32"];
+        let ran = train(here.path(), &here.path().join("nothing.jsonl"), &arguments);
+        assert_eq!(ran.code, Some(1), "{}", ran.errors);
+        for words in ["NVIDIA GPUs", "train.precision = \"f32\"", "CPU"] {
+            assert!(ran.errors.contains(words), "{words}: {}", ran.errors);
+        }
+        assert!(!ran.errors.contains("nothing.jsonl"), "{}", ran.errors);
+    }
+}
+
 /// Scaled losses where the backend has float16, else a refusal before data are read.
 #[test]
 fn float16_is_had_or_refused_before_data_are_read() {
@@ -422,8 +437,7 @@ fn float16_is_had_or_refused_before_data_are_read() {
     assert!(ran.errors.contains(&format!("train.precision = \"{nearest}\"")), "{}", ran.errors);
     assert!(!ran.errors.contains("nothing.jsonl"), "{}", ran.errors);
 
-    let backend = std::env::var("RAGTRAINER_BACKEND").unwrap_or_else(|_| "auto".to_owned());
-    let had = Backend::from_name(&backend).unwrap().precision(Precision::F16).is_ok();
+    let had = Backend::from_name(&backend()).unwrap().precision(Precision::F16).is_ok();
     let data = pairs_file(here.path());
     let ran = train(here.path(), &data, &["--epochs", "4", "--precision", "f16"]);
     assert_eq!(ran.code == Some(0), had, "{}", ran.errors);
@@ -432,5 +446,12 @@ fn float16_is_had_or_refused_before_data_are_read() {
         let metrics = fs::read_to_string(here.path().join("run/metrics.jsonl")).unwrap();
         let steps = metrics.lines().filter(|line| line.contains(r#""event":"step""#));
         assert!(steps.count() > 0 && metrics.contains(r#""loss_scale":"#), "{metrics}");
+        let overflowed = metrics.lines().filter(|line| line.contains(r#""event":"overflowed""#)).count();
+        let outcome = fs::read_to_string(here.path().join("run/outcome.json")).unwrap();
+        assert!(outcome.contains(&format!("\"overflowed\": {overflowed},")), "{overflowed}: {outcome}");
+        let report = fs::read_to_string(here.path().join("run/report.html")).unwrap();
+        for text in [&ran.output, &report] {
+            assert_eq!(text.contains("their gradient overflowed float16"), overflowed > 0, "{overflowed}: {text}");
+        }
     }
 }

@@ -9,10 +9,10 @@ use ragtrainer::Outcome;
 use ragtrainer::config::Plan;
 use serde_json::Value;
 
-use crate::support::{Ran, folder, train, train_arguments};
+use crate::support::{Ran, backend, folder, train, train_arguments};
 
 fn on_libtorch() -> bool {
-    std::env::var("RAGTRAINER_BACKEND").is_ok_and(|backend| backend == "libtorch")
+    backend() == "libtorch"
 }
 
 /// Pairs with documents longer than any limit on their tokens.

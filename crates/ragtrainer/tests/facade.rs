@@ -3,16 +3,16 @@
 use ragtrainer::config::{EvaluationOptions, TrainOptions};
 use ragtrainer::data::{BeirFolder, PrepareOptions, RawData};
 use ragtrainer::train::{Event, Flow};
-use ragtrainer::{Error, RagPretrainedModel, RagTrainer};
+use ragtrainer::{Error, RagTrainer};
 
-use crate::support::{beir_folder, folder, pairs, tiny_model};
+use crate::support::{backend, beir_folder, folder, pairs, pretrained, tiny_model};
 
 fn options() -> TrainOptions {
     TrainOptions { batch_size: 4, dim: 16, doc_maxlen: 32, maxsteps: 2, ..TrainOptions::default() }
 }
 
 fn trainer(output: &std::path::Path) -> RagTrainer {
-    RagTrainer::new("towns", tiny_model().to_str().unwrap()).with_output(output, false)
+    RagTrainer::new("towns", tiny_model().to_str().unwrap()).with_device(backend()).with_output(output, false)
 }
 
 /// Defects 19, 20 and 23 of the list in `docs/parity.md`: training starts from exported data, the folder is the caller's.
@@ -117,7 +117,9 @@ fn a_head_of_several_layers_is_trained_resumed_and_used() {
     let here = folder();
     let source = tiny_model().join("../../families/stacked");
     let run = |name: &str| {
-        let mut trainer = RagTrainer::new("towns", source.to_str().unwrap()).with_output(here.path().join(name), false);
+        let mut trainer = RagTrainer::new("towns", source.to_str().unwrap())
+            .with_device(backend())
+            .with_output(here.path().join(name), false);
         trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
         trainer
     };
@@ -149,12 +151,12 @@ fn a_head_of_several_layers_is_trained_resumed_and_used() {
     let card = std::fs::read_to_string(resumed.best.join("README.md")).unwrap();
     assert!(card.contains(&format!("- Head: {head}.")), "{card}");
 
-    let model = RagPretrainedModel::from_pretrained(&resumed.best).unwrap();
+    let model = pretrained(&resumed.best);
     assert_eq!((model.settings().dim, model.settings().query_maxlen), (24, 14));
     let text = "Garth made glass.";
     let hits = model.rerank("what was made in Garth", &["A fen is wet land.", text], 2).unwrap();
     assert_eq!(hits.len(), 2);
-    let other = RagPretrainedModel::from_pretrained(&source).unwrap();
+    let other = pretrained(&source);
     assert_ne!(model.fingerprint(), other.fingerprint());
     assert_ne!(model.document_vectors(&[text]).unwrap().values(), other.document_vectors(&[text]).unwrap().values());
 }

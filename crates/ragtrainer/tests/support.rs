@@ -4,11 +4,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use ragtrainer::{Backend, RagPretrainedModel};
 use tempfile::TempDir;
 
 /// A random two-layer BERT with a projection to 16.
 pub(crate) fn tiny_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/parity/tiny")
+}
+
+/// The backend that the tests run on, by name: what the program finds in its environment.
+pub(crate) fn backend() -> String {
+    std::env::var("RAGTRAINER_BACKEND").unwrap_or_else(|_| "auto".to_owned())
+}
+
+/// Share of its size that a number moves by on other backends than flex, where libraries choose their sums by the shapes of a call.
+#[cfg(any(feature = "cuda", feature = "tch"))]
+const MOVED: f32 = 1e-5;
+
+/// Whether two numbers are the same: to the last bit on flex.
+pub(crate) fn same(one: f32, other: f32) -> bool {
+    match Backend::from_name(&backend()).unwrap() {
+        Backend::Flex => one.to_bits() == other.to_bits(),
+        #[cfg(any(feature = "cuda", feature = "tch"))]
+        _ => (one - other).abs() <= MOVED * other.abs().max(1.0),
+    }
+}
+
+/// A trained model on that backend.
+pub(crate) fn pretrained(directory: impl AsRef<Path>) -> RagPretrainedModel {
+    RagPretrainedModel::from_pretrained_on(directory, &backend()).unwrap()
 }
 
 /// A folder that goes away.

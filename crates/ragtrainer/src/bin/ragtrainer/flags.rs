@@ -101,7 +101,7 @@ const FLAGS: &[Flag] = &[
     flag(MORE, "ib-skip-known-positives", "train.ib_skip_known_positives", "BOOL", "A query's other positives are no negatives [default: true]"),
     flag(MORE, "distillation-alpha", "train.distillation_alpha", "X", "Factor on teacher scores [default: 1.0]"),
     flag(MORE, "ignore-scores", "train.ignore_scores", "BOOL", "Use labels though there are teacher scores [default: false]"),
-    flag(MORE, "precision", "train.precision", "NAME", "Factors of matrix products: f32, bf16, f16 (with loss scaling), or auto: the one that is fast here [default: f32]"),
+    flag(MORE, "precision", "train.precision", "NAME", "Factors of matrix products: f32, tf32 (GPUs), bf16, f16 (with loss scaling), or auto: the one that is fast here [default: f32]"),
     flag(MORE, "memory-limit", "train.memory_limit", "SIZE", "Cut batches so that training takes at most this, such as 6GB, or auto"),
     flag(MORE, "ema-decay", "train.ema_decay", "X", "Average the weights over the steps with this decay, measured at the end"),
     flag(MORE, "on-nonfinite", "train.on_nonfinite", "stop|skip", "What to do when a loss or gradient is not finite [default: stop]"),

@@ -17,8 +17,8 @@ pub(crate) struct ModelArgs {
     /// Backend and device.
     #[arg(long, value_name = "NAME", default_value = "auto", display_order = 100)]
     backend: String,
-    /// Matrix products in f32, in bf16 where that is faster (auto takes it there), or in f16 where there is any (auto takes it on a GPU
-    /// without bf16). Vectors move by some thousandths.
+    /// Matrix products in f32, in bf16 where that is faster (auto takes it there), in f16 where there is any (auto takes it on a GPU
+    /// without bf16), or in tf32 on a GPU that has it. Vectors move by some thousandths.
     #[arg(long, value_name = "NAME", default_value = "f32", value_parser = precision, display_order = 101)]
     precision: Precision,
 }
@@ -39,9 +39,10 @@ impl ModelArgs {
 fn precision(name: &str) -> Result<Precision, String> {
     match name {
         "f32" => Ok(Precision::F32),
+        "tf32" => Ok(Precision::Tf32),
         "bf16" => Ok(Precision::Bf16),
         "f16" => Ok(Precision::F16),
         "auto" => Ok(Precision::Auto),
-        _ => Err("one of f32, bf16, f16, auto".to_owned()),
+        _ => Err("one of f32, tf32, bf16, f16, auto".to_owned()),
     }
 }

@@ -97,6 +97,9 @@ fn print_outcome(outcome: &Outcome, options: &Options) {
     if outcome.skipped > 0 {
         println!("{} steps were skipped: their loss or gradient was not finite", outcome.skipped);
     }
+    if outcome.overflowed > 0 {
+        println!("{} steps were skipped: their gradient overflowed float16", outcome.overflowed);
+    }
     if let Some([before, after]) = &outcome.dev {
         let best = match outcome.best_step {
             _ if outcome.best_made_of.is_some() => "best model (averaged)".to_owned(),
