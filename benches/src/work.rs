@@ -53,8 +53,8 @@ pub fn product_rate<B: Kernels>(tokens: usize, config: &BertConfig, precision: P
         let (input, weight, gradient) = (random([tokens, size]), random([out, size]), random([tokens, out]));
         let primitive = |tensor: &Tensor<B, 2>| tensor.clone().into_primitive().tensor();
         let forward = || drop(linear(input.clone(), weight.clone(), None, precision));
-        let of_input = || drop(B::linear_input_gradient(primitive(&gradient), primitive(&weight), precision));
-        let of_weight = || drop(B::linear_weight_gradient(primitive(&gradient), primitive(&input), precision));
+        let of_input = || drop(B::linears_input_gradient([primitive(&gradient)], [primitive(&weight)], precision));
+        let of_weight = || drop(B::linears_weight_gradients([primitive(&gradient)], primitive(&input), precision));
         for product in [&forward as &dyn Fn(), &of_input, &of_weight] {
             let trial = |_| {
                 let start = Instant::now();

@@ -58,13 +58,18 @@ pub fn attention<B: KernelBackend>(
 ) -> Tensor<B, 2> {
     let [tokens, size] = query.dims();
     assert!(key.dims() == [tokens, size] && value.dims() == [tokens, size], "query, key and value have one shape");
+    check([tokens, size], plan);
+    tensor(B::kernel_attention([primitive(query), primitive(key), primitive(value)], plan.clone()))
+}
+
+/// Fails if tensors of this shape do not fit the plan.
+pub(crate) fn check([tokens, size]: [usize; 2], plan: &AttentionPlan) {
     assert_eq!(tokens, plan.segments.tokens(), "tokens of the tensors and of the segments");
     assert!(
         plan.heads > 0 && size.is_multiple_of(plan.heads),
         "{size} numbers cannot be divided among {} heads",
         plan.heads
     );
-    tensor(B::kernel_attention([primitive(query), primitive(key), primitive(value)], plan.clone()))
 }
 
 /// What products of queries and keys are multiplied by.
@@ -107,10 +112,10 @@ struct Node;
 
 /// What going back needs.
 #[derive(Debug, Clone)]
-struct State<T> {
-    qkv: [T; 3],
-    forward: Attended<T>,
-    plan: AttentionPlan,
+pub(crate) struct State<T> {
+    pub(crate) qkv: [T; 3],
+    pub(crate) forward: Attended<T>,
+    pub(crate) plan: AttentionPlan,
 }
 
 impl<B: Kernels> Backward<B, 3> for Node {

@@ -26,6 +26,7 @@ use crate::maxsim::{self, ScoredTexts};
 use crate::precision::Precision;
 #[cfg(feature = "cuda")]
 use crate::precision::in_parts;
+use crate::self_attention;
 
 /// What a backend computes on its own tensors. Implement it with an empty block for a new backend, and override what
 /// it has better versions of.
@@ -84,22 +85,33 @@ pub trait Kernels: Backend {
         linear::composed::<Self>(input, weight, bias, precision)
     }
 
-    /// Gradient of a linear map's input.
-    fn linear_input_gradient(
-        gradient: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+    /// Linear maps of one input, as query, key and value are.
+    fn linears_forward<const N: usize>(
+        input: FloatTensor<Self>,
+        maps: [FloatMap<Self>; N],
         precision: Precision,
-    ) -> FloatTensor<Self> {
-        linear::composed_input_gradient::<Self>(gradient, weight, precision)
+    ) -> [FloatTensor<Self>; N] {
+        maps.map(|map| Self::linear_forward(input.clone(), map.weight, Some(map.bias), precision))
     }
 
-    /// Gradient of a linear map's weight.
-    fn linear_weight_gradient(
-        gradient: FloatTensor<Self>,
-        input: FloatTensor<Self>,
+    /// Gradient of the input of one linear map or several.
+    fn linears_input_gradient<const N: usize>(
+        gradients: [FloatTensor<Self>; N],
+        weights: [FloatTensor<Self>; N],
         precision: Precision,
     ) -> FloatTensor<Self> {
-        linear::composed_weight_gradient::<Self>(gradient, input, precision)
+        let each = gradients.into_iter().zip(weights);
+        let each = each.map(|(gradient, weight)| linear::composed_input_gradient::<Self>(gradient, weight, precision));
+        each.reduce(Self::float_add).expect("one map at least")
+    }
+
+    /// Gradients of the weights of linear maps of one input.
+    fn linears_weight_gradients<const N: usize>(
+        gradients: [FloatTensor<Self>; N],
+        input: FloatTensor<Self>,
+        precision: Precision,
+    ) -> [FloatTensor<Self>; N] {
+        gradients.map(|gradient| linear::composed_weight_gradient::<Self>(gradient, input.clone(), precision))
     }
 
     /// Sum over tokens, `[tokens, size]` to `[size]`: the gradient of a bias.
@@ -296,6 +308,13 @@ pub trait KernelBackend: Backend {
     /// See [`attention()`](crate::attention()).
     fn kernel_attention(qkv: [FloatTensor<Self>; 3], plan: AttentionPlan) -> FloatTensor<Self>;
 
+    /// See [`self_attention`](crate::self_attention).
+    fn kernel_self_attention(
+        input: FloatTensor<Self>,
+        maps: [FloatMap<Self>; 3],
+        plan: AttentionPlan,
+    ) -> FloatTensor<Self>;
+
     /// See [`embed()`](crate::embed()).
     fn kernel_embed(tables: Tables<FloatTensor<Self>>, rows: TokenRows) -> FloatTensor<Self>;
 
@@ -348,6 +367,10 @@ impl<B: Kernels> KernelBackend for B {
         B::attention_forward(qkv, &plan).output
     }
 
+    fn kernel_self_attention(input: FloatTensor<B>, maps: [FloatMap<B>; 3], plan: AttentionPlan) -> FloatTensor<B> {
+        B::attention_forward(B::linears_forward(input, maps, plan.precision), &plan).output
+    }
+
     fn kernel_embed(tables: Tables<FloatTensor<B>>, rows: TokenRows) -> FloatTensor<B> {
         B::embed_forward(tables, &rows)
     }
@@ -395,6 +418,14 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
 
     fn kernel_attention(qkv: [FloatTensor<Self>; 3], plan: AttentionPlan) -> FloatTensor<Self> {
         attention::differentiable::<B, C>(qkv, plan)
+    }
+
+    fn kernel_self_attention(
+        input: FloatTensor<Self>,
+        maps: [FloatMap<Self>; 3],
+        plan: AttentionPlan,
+    ) -> FloatTensor<Self> {
+        self_attention::differentiable::<B, C>(input, maps, plan)
     }
 
     fn kernel_embed(tables: Tables<FloatTensor<Self>>, rows: TokenRows) -> FloatTensor<Self> {

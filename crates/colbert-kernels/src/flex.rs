@@ -3,12 +3,14 @@
 //! This file is between tensors and slices; the kernels are in the files below it. They take float32 alone.
 
 mod adamw;
+mod amx;
 mod arena;
 mod attention;
 mod buffer;
 mod elementwise;
 mod embed;
 mod layer_norm;
+mod layout;
 mod level;
 mod matmul;
 mod maxsim;
@@ -30,12 +32,15 @@ use crate::backend::Kernels;
 use crate::dropout::Dropout;
 use crate::embed::{Tables, TokenRows};
 use crate::layer_norm::{Affine, NormGradients, Normalised};
+use crate::linear::{FloatMap, Map};
 use crate::maxsim::ScoredTexts;
 use crate::precision::Precision;
+use buffer::{Buffer, Shared};
+use layout::{Layout, LeftFactor, RightFactor};
 use level::Level;
-use matmul::matmul;
+use matmul::{Start, matmul, multiply};
 use pack::View;
-use tile::{Format, Size};
+use tile::Size;
 
 /// The tensor's numbers, one after the other.
 fn numbers(tensor: &FlexTensor) -> &[f32] {
@@ -50,7 +55,7 @@ fn owned(tensor: FlexTensor) -> FlexTensor {
     if contiguous.is_unique() {
         return contiguous;
     }
-    let mut copy = buffer::Buffer::new(numbers(&contiguous).len());
+    let mut copy = Buffer::new(numbers(&contiguous).len());
     copy.copy_from_slice(numbers(&contiguous));
     copy.into_tensor(contiguous.layout().shape().clone())
 }
@@ -59,19 +64,6 @@ fn owned(tensor: FlexTensor) -> FlexTensor {
 fn shape(tensor: &FlexTensor) -> [usize; 2] {
     let shape = tensor.layout().shape();
     [shape[0], shape[1]]
-}
-
-/// `left right + bias`, of rows, columns and depth.
-fn product(
-    [rows, columns, depth]: [usize; 3],
-    left: View<'_>,
-    right: View<'_>,
-    bias: Option<&[f32]>,
-    precision: Precision,
-) -> FlexTensor {
-    let level = Level::detect();
-    let (format, size) = (Format::of(precision, level), Size { rows, columns, depth });
-    matmul(level, format, size, left, right, bias, |_, _| {}).into_tensor([rows, columns])
 }
 
 impl Kernels for Flex {
@@ -89,22 +81,67 @@ impl Kernels for Flex {
         let bias = bias.map(|bias| bias.to_contiguous());
         let ([rows, depth], [columns, _]) = (shape(&input), shape(&weight));
         let (left, right) = (View::rows(numbers(&input), depth), View::rows(numbers(&weight), depth).transposed());
-        product([rows, columns, depth], left, right, bias.as_ref().map(numbers), precision)
+        let (layout, size) = (Layout::of(precision), Size { rows, columns, depth });
+        matmul(layout, size, left, right, bias.as_ref().map(numbers)).into_tensor([rows, columns])
     }
 
-    fn linear_input_gradient(gradient: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
-        let (gradient, weight) = (gradient.to_contiguous(), weight.to_contiguous());
-        let ([rows, depth], [_, columns]) = (shape(&gradient), shape(&weight));
-        let (left, right) = (View::rows(numbers(&gradient), depth), View::rows(numbers(&weight), columns));
-        product([rows, columns, depth], left, right, None, precision)
+    fn linears_forward<const N: usize>(
+        input: FlexTensor,
+        maps: [FloatMap<Self>; N],
+        precision: Precision,
+    ) -> [FlexTensor; N] {
+        let input = input.to_contiguous();
+        let [rows, depth] = shape(&input);
+        let layout = Layout::of(precision);
+        let left = LeftFactor::new(layout, View::rows(numbers(&input), depth), rows, depth);
+        maps.map(|Map { weight, bias }| {
+            let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+            let size = Size { rows, columns: shape(&weight)[0], depth };
+            let right = View::rows(numbers(&weight), depth).transposed();
+            let right = RightFactor::new(layout, right, depth, size.columns);
+            let mut output = Buffer::new(rows * size.columns);
+            multiply(layout, size, &left, &right, Start::Row(numbers(&bias)), &mut output, |_, _| {});
+            output.into_tensor([rows, size.columns])
+        })
     }
 
-    fn linear_weight_gradient(gradient: FlexTensor, input: FlexTensor, precision: Precision) -> FlexTensor {
-        let (gradient, input) = (gradient.to_contiguous(), input.to_contiguous());
-        let ([depth, rows], [_, columns]) = (shape(&gradient), shape(&input));
-        let left = View::rows(numbers(&gradient), rows).transposed();
-        let right = View::rows(numbers(&input), columns);
-        product([rows, columns, depth], left, right, None, precision)
+    fn linears_input_gradient<const N: usize>(
+        gradients: [FlexTensor; N],
+        weights: [FlexTensor; N],
+        precision: Precision,
+    ) -> FlexTensor {
+        let ([rows, _], [_, columns]) = (shape(&gradients[0]), shape(&weights[0]));
+        let layout = Layout::of(precision);
+        let mut sum = Buffer::new(rows * columns);
+        let mut start = Start::Zero;
+        for (gradient, weight) in gradients.into_iter().zip(weights) {
+            let (gradient, weight) = (gradient.to_contiguous(), weight.to_contiguous());
+            let depth = shape(&gradient)[1];
+            let left = LeftFactor::new(layout, View::rows(numbers(&gradient), depth), rows, depth);
+            let right = RightFactor::new(layout, View::rows(numbers(&weight), columns), depth, columns);
+            multiply(layout, Size { rows, columns, depth }, &left, &right, start, &mut sum, |_, _| {});
+            start = Start::Result;
+        }
+        sum.into_tensor([rows, columns])
+    }
+
+    fn linears_weight_gradients<const N: usize>(
+        gradients: [FlexTensor; N],
+        input: FlexTensor,
+        precision: Precision,
+    ) -> [FlexTensor; N] {
+        let input = input.to_contiguous();
+        let [depth, columns] = shape(&input);
+        let layout = Layout::of(precision);
+        let right = RightFactor::new(layout, View::rows(numbers(&input), columns), depth, columns);
+        gradients.map(|gradient| {
+            let gradient = gradient.to_contiguous();
+            let rows = shape(&gradient)[1];
+            let left = LeftFactor::new(layout, View::rows(numbers(&gradient), rows).transposed(), rows, depth);
+            let mut product = Buffer::new(rows * columns);
+            multiply(layout, Size { rows, columns, depth }, &left, &right, Start::Zero, &mut product, |_, _| {});
+            product.into_tensor([rows, columns])
+        })
     }
 
     fn sum_rows(gradient: FlexTensor) -> FlexTensor {
@@ -122,15 +159,16 @@ impl Kernels for Flex {
         let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
         let ([rows, depth], [columns, _]) = (shape(&input), shape(&weight));
         let (left, right) = (View::rows(numbers(&input), depth), View::rows(numbers(&weight), depth).transposed());
-        let level = Level::detect();
-        let mut output = buffer::Buffer::<f32>::new(rows * columns);
-        let shared = buffer::Shared::new(&mut output);
+        let layout = Layout::of(precision);
+        let left = LeftFactor::new(layout, left, rows, depth);
+        let right = RightFactor::new(layout, right, depth, columns);
+        let (mut output, mut sum) = (Buffer::<f32>::new(rows * columns), Buffer::new(rows * columns));
+        let shared = Shared::new(&mut output);
         let size = Size { rows, columns, depth };
-        let format = Format::of(precision, level);
-        let sum = matmul(level, format, size, left, right, Some(numbers(&bias)), |offset, sum| {
+        multiply(layout, size, &left, &right, Start::Row(numbers(&bias)), &mut sum, |offset, sum| {
             // SAFETY: a part of a row of the product, which is as large as the output.
             let output = unsafe { std::slice::from_raw_parts_mut(shared.at(offset), sum.len()) };
-            elementwise::gelu_block(level, sum, output);
+            elementwise::gelu_block(layout.level, sum, output);
         });
         (output.into_tensor([rows, columns]), sum.into_tensor([rows, columns]))
     }
@@ -290,6 +328,8 @@ impl Kernels for Flex {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::ops::FloatTensorOps;
+
     use super::testing::{close, flat, matrix, random, wide};
     use super::*;
     use crate::precision::Precision::F32;
@@ -319,9 +359,17 @@ mod tests {
                 same(&Flex::linear_forward(x(), w(), bias, F32), &composed, "linear");
             }
             let composed = linear::composed_input_gradient::<Flex>(g(), w(), F32);
-            same(&Flex::linear_input_gradient(g(), w(), F32), &composed, "input gradient");
+            same(&Flex::linears_input_gradient([g()], [w()], F32), &composed, "input gradient");
+            let twice = Flex::float_add(composed.clone(), composed);
+            same(&Flex::linears_input_gradient([g(), g()], [w(), w()], F32), &twice, "gradient of two maps' input");
             let composed = linear::composed_weight_gradient::<Flex>(g(), x(), F32);
-            same(&Flex::linear_weight_gradient(g(), x(), F32), &composed, "weight gradient");
+            for found in Flex::linears_weight_gradients([g(), g()], x(), F32) {
+                same(&found, &composed, "weight gradient");
+            }
+            let composed = linear::composed::<Flex>(x(), w(), Some(b()), F32);
+            for found in Flex::linears_forward(x(), [(), ()].map(|()| Map { weight: w(), bias: b() }), F32) {
+                same(&found, &composed, "one of two maps");
+            }
             same(&Flex::sum_rows(g()), &linear::composed_sum_rows::<Flex>(g()), "bias gradient");
             let (output, sum) = Flex::linear_gelu_forward(x(), w(), b(), F32);
             same(&sum, &linear::composed::<Flex>(x(), w(), Some(b()), F32), "sum before GELU");

@@ -31,6 +31,7 @@ mod padded;
 mod precision;
 mod primitive;
 mod segments;
+mod self_attention;
 
 pub use adamw::{AdamW, Moments, adamw_step};
 pub use attention::{Attended, AttentionPlan, attention};
@@ -49,3 +50,4 @@ pub use linear::{Map, feed_forward, linear};
 pub use maxsim::{ScoredTexts, maxsim};
 pub use precision::Precision;
 pub use segments::{Segment, Segments};
+pub use self_attention::self_attention;

@@ -68,7 +68,7 @@ pub fn feed_forward<B: KernelBackend>(
     tensor(B::kernel_feed_forward(primitive(input), up, down, precision))
 }
 
-fn check<B: KernelBackend>(size: usize, weight: &Tensor<B, 2>, bias: Option<&Tensor<B, 1>>) {
+pub(crate) fn check<B: KernelBackend>(size: usize, weight: &Tensor<B, 2>, bias: Option<&Tensor<B, 1>>) {
     let [out, expected] = weight.dims();
     assert_eq!(size, expected, "a weight of [{out}, {expected}] takes inputs of {expected} numbers, not {size}");
     if let Some(bias) = bias {
@@ -109,29 +109,44 @@ pub(crate) fn composed_sum_rows<B: Kernels>(gradient: FloatTensor<B>) -> FloatTe
     primitive(tensor::<B, 2>(gradient).sum_dim(0).squeeze_dim::<1>(0))
 }
 
-/// What the way back of a linear map needs.
+/// What the way back of linear maps of one input needs.
 #[derive(Debug, Clone)]
-struct Saved<T> {
-    input: T,
-    weight: T,
-    precision: Precision,
+pub(crate) struct Saved<T, const N: usize> {
+    pub(crate) input: T,
+    pub(crate) weights: [T; N],
+    pub(crate) precision: Precision,
 }
 
-/// Registers the gradients of input, weight and bias, those that are asked for.
-fn propagate<B: Kernels>(
-    [input_node, weight_node, bias_node]: [Option<NodeId>; 3],
-    gradient: FloatTensor<B>,
-    Saved { input, weight, precision }: Saved<FloatTensor<B>>,
+/// Who asks for gradients of linear maps of one input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<const N: usize> {
+    pub(crate) input: Option<NodeId>,
+    pub(crate) weights: [Option<NodeId>; N],
+    pub(crate) biases: [Option<NodeId>; N],
+}
+
+/// Registers the gradients that are asked for, of the maps' outputs' gradients.
+pub(crate) fn propagate<B: Kernels, const N: usize>(
+    asking: Asking<N>,
+    of_outputs: [FloatTensor<B>; N],
+    Saved { input, weights, precision }: Saved<FloatTensor<B>, N>,
     gradients: &mut Gradients,
 ) {
-    if let Some(node) = bias_node {
-        gradients.register::<B>(node, B::sum_rows(gradient.clone()));
+    for (node, gradient) in asking.biases.into_iter().zip(&of_outputs) {
+        if let Some(node) = node {
+            gradients.register::<B>(node, B::sum_rows(gradient.clone()));
+        }
     }
-    if let Some(node) = weight_node {
-        gradients.register::<B>(node, B::linear_weight_gradient(gradient.clone(), input, precision));
+    if asking.weights.iter().any(Option::is_some) {
+        let of_weights = B::linears_weight_gradients(of_outputs.clone(), input, precision);
+        for (node, gradient) in asking.weights.into_iter().zip(of_weights) {
+            if let Some(node) = node {
+                gradients.register::<B>(node, gradient);
+            }
+        }
     }
-    if let Some(node) = input_node {
-        gradients.register::<B>(node, B::linear_input_gradient(gradient, weight, precision));
+    if let Some(node) = asking.input {
+        gradients.register::<B>(node, B::linears_input_gradient(of_outputs, weights, precision));
     }
 }
 
@@ -139,21 +154,24 @@ fn propagate<B: Kernels>(
 struct Node;
 
 impl<B: Kernels> Backward<B, 2> for Node {
-    type State = Saved<FloatTensor<B>>;
+    type State = Saved<FloatTensor<B>, 1>;
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let [input_node, weight_node] = ops.parents.map(|parent| parent.map(|node| node.id));
-        propagate::<B>([input_node, weight_node, None], gradient, ops.state, gradients);
+        let [input, weight] = ops.parents.map(|parent| parent.map(|node| node.id));
+        let asking = Asking { input, weights: [weight], biases: [None] };
+        propagate::<B, 1>(asking, [gradient], ops.state, gradients);
     }
 }
 
 impl<B: Kernels> Backward<B, 3> for Node {
-    type State = Saved<FloatTensor<B>>;
+    type State = Saved<FloatTensor<B>, 1>;
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        propagate::<B>(ops.parents.map(|parent| parent.map(|node| node.id)), gradient, ops.state, gradients);
+        let [input, weight, bias] = ops.parents.map(|parent| parent.map(|node| node.id));
+        let asking = Asking { input, weights: [weight], biases: [bias] };
+        propagate::<B, 1>(asking, [gradient], ops.state, gradients);
     }
 }
 
@@ -165,7 +183,7 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
 ) -> FloatTensor<Autodiff<B, C>> {
     let (x, w) = (input.primitive.clone(), weight.primitive.clone());
     let output = B::linear_forward(x.clone(), w.clone(), bias.as_ref().map(|bias| bias.primitive.clone()), precision);
-    let state = Saved { input: x, weight: w, precision };
+    let state = Saved { input: x, weights: [w], precision };
     match bias {
         Some(bias) => record::<_, B, C, 3>(Node, [&input, &weight, &bias], output, state),
         None => record::<_, B, C, 2>(Node, [&input, &weight], output, state),
@@ -178,7 +196,7 @@ struct FeedForwardNode;
 /// What the way back of a feed-forward network needs.
 #[derive(Debug, Clone)]
 struct SavedFeedForward<T> {
-    up: Saved<T>,
+    up: Saved<T, 1>,
     /// What GELU was applied to.
     sum: T,
     down_weight: T,
@@ -191,11 +209,13 @@ impl<B: Kernels> Backward<B, 5> for FeedForwardNode {
         let gradient = gradients.consume::<B>(&ops.node);
         let [input, up_weight, up_bias, down_weight, down_bias] = ops.parents.map(|node| node.map(|node| node.id));
         let SavedFeedForward { up, sum, down_weight: weight } = ops.state;
-        let of_wide = B::linear_input_gradient(gradient.clone(), weight.clone(), up.precision);
+        let of_wide = B::linears_input_gradient([gradient.clone()], [weight.clone()], up.precision);
         let (wide, of_sum) = B::gelu_with_gradient(sum, of_wide);
-        let down = Saved { input: wide, weight, precision: up.precision };
-        propagate::<B>([None, down_weight, down_bias], gradient, down, gradients);
-        propagate::<B>([input, up_weight, up_bias], of_sum, up, gradients);
+        let down = Saved { input: wide, weights: [weight], precision: up.precision };
+        let asking = Asking { input: None, weights: [down_weight], biases: [down_bias] };
+        propagate::<B, 1>(asking, [gradient], down, gradients);
+        let asking = Asking { input, weights: [up_weight], biases: [up_bias] };
+        propagate::<B, 1>(asking, [of_sum], up, gradients);
     }
 }
 
@@ -208,8 +228,8 @@ pub(crate) fn differentiable_feed_forward<B: Kernels, C: CheckpointStrategy>(
     down: FloatMap<Autodiff<B, C>>,
     precision: Precision,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let saved = Saved { input: input.primitive.clone(), weight: up.weight.primitive.clone(), precision };
-    let (x, w, b) = (saved.input.clone(), saved.weight.clone(), up.bias.primitive.clone());
+    let (x, w, b) = (input.primitive.clone(), up.weight.primitive.clone(), up.bias.primitive.clone());
+    let saved = Saved { input: x.clone(), weights: [w.clone()], precision };
     let (wide, sum) = B::linear_gelu_forward(x, w, b, precision);
     let down_weight = down.weight.primitive.clone();
     let output = B::linear_forward(wide, down_weight.clone(), Some(down.bias.primitive.clone()), precision);

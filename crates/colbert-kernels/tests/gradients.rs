@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use colbert_kernels::{
     AttentionPlan, Dropout, Map, Precision, ScoredTexts, Segments, Tables, TokenRows, attention, dropout, embed,
-    feed_forward, gelu, layer_norm, linear, maxsim, residual_layer_norm,
+    feed_forward, gelu, layer_norm, linear, maxsim, residual_layer_norm, self_attention,
 };
 
 use crate::support::{Back, numbers, random, run};
@@ -186,31 +186,49 @@ fn attention_of_one_sequence_each_is_that_of_all_together() {
     }
 }
 
+/// Attention of query, key and value, without dropout.
+fn exact_attention([query, key, value]: [&[f64]; 3], segments: &Segments, heads: usize) -> Vec<f64> {
+    let size = query.len() / segments.tokens();
+    let own = size / heads;
+    let mut output = vec![0.0; query.len()];
+    for s in segments.as_slice() {
+        for (i, head) in (0..s.length).flat_map(|i| (0..heads).map(move |head| (i, head))) {
+            let at = |position: usize, n: usize| (s.start + position) * size + head * own + n;
+            let weight = |j: usize| {
+                let product: f64 = (0..own).map(|n| query[at(i, n)] * key[at(j, n)]).sum();
+                (product / (own as f64).sqrt()).exp()
+            };
+            let total: f64 = (0..s.attended).map(weight).sum();
+            for (j, n) in (0..s.attended).flat_map(|j| (0..own).map(move |n| (j, n))) {
+                output[at(i, n)] += weight(j) / total * value[at(j, n)];
+            }
+        }
+    }
+    output
+}
+
 #[test]
 fn attention_through_autodiff() {
     let segments = Segments::new([(6, 4), (9, 9)]);
     let (heads, size) = (2, 10);
-    let inputs = [0, 1, 2].map(|seed| random([15, size], seed));
     let plan = AttentionPlan { segments: segments.clone(), heads, dropout: Dropout::NONE, precision: Precision::F32 };
+    let inputs = [0, 1, 2].map(|seed| random([15, size], seed));
     let operator = |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan);
-    let exact = |x: &Vec<Vec<f64>>| {
-        let mut output = vec![0.0; 15 * size];
-        for s in segments.as_slice() {
-            for (i, head) in (0..s.length).flat_map(|i| [(i, 0), (i, 1)]) {
-                let at = |position: usize, n: usize| (s.start + position) * size + head * 5 + n;
-                let weight = |j: usize| {
-                    let product: f64 = (0..5).map(|n| x[0][at(i, n)] * x[1][at(j, n)]).sum();
-                    (product / 5f64.sqrt()).exp()
-                };
-                let total: f64 = (0..s.attended).map(weight).sum();
-                for (j, n) in (0..s.attended).flat_map(|j| (0..5).map(move |n| (j, n))) {
-                    output[at(i, n)] += weight(j) / total * x[2][at(j, n)];
-                }
-            }
-        }
-        output
-    };
+    let exact = |x: &Vec<Vec<f64>>| exact_attention([&x[0], &x[1], &x[2]], &segments, heads);
     check("attention", &inputs, &operator, &exact);
+
+    let weight = |seed| random([size, 7], seed).mul_scalar(0.3);
+    let bias = |seed| random([1, size], seed);
+    let inputs = [random([15, 7], 3), weight(4), bias(5), weight(6), bias(7), weight(8), bias(9)];
+    let operator = |x: &[Tensor<Back, 2>]| {
+        let maps = [1, 3, 5].map(|i| Map { weight: x[i].clone(), bias: vector(&x[i + 1]) });
+        self_attention(x[0].clone(), maps, &plan)
+    };
+    let exact = |x: &Vec<Vec<f64>>| {
+        let [query, key, value] = [1, 3, 5].map(|i| exact_linear(&x[0], &x[i], &x[i + 1], 7));
+        exact_attention([&query, &key, &value], &segments, heads)
+    };
+    check("self-attention", &inputs, &operator, &exact);
 }
 
 #[test]

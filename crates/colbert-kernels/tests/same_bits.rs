@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use colbert_kernels::{
     AdamW, AttentionPlan, Dropout, Map, Moments, Precision, ScoredTexts, Segments, Tables, TokenRows, adamw_step,
-    attention, embed, feed_forward, maxsim, residual_layer_norm,
+    attention, embed, feed_forward, maxsim, residual_layer_norm, self_attention,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -26,6 +26,7 @@ fn everything(precision: Precision) -> Vec<Vec<f32>> {
         let map = || Map { weight: x[3].clone(), bias: bias() };
         let wide = feed_forward(hidden.clone(), map(), map(), precision);
         let mixed = attention(wide.clone(), hidden.clone(), wide, &plan);
+        let mixed = self_attention(mixed, [map(), map(), map()], &plan);
         let normal = residual_layer_norm(mixed, hidden, bias(), bias(), 1e-5, dropout.at(2));
         maxsim(normal.clone(), &texts, normal, &texts)
     };

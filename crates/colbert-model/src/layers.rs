@@ -5,7 +5,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{Dropout, KernelBackend, Map, Precision, layer_norm, linear, residual_layer_norm};
+use colbert_kernels::{AttentionPlan, Dropout, KernelBackend, Map, Precision, layer_norm, linear, residual_layer_norm};
 
 /// `x W^T + b`.
 #[derive(Module, Debug)]
@@ -26,7 +26,7 @@ impl<B: KernelBackend> Linear<B> {
 
     /// Weight and bias of a map that has a bias, as every one of BERT's has.
     fn map(&self) -> Map<Tensor<B, 2>, Tensor<B, 1>> {
-        let bias = self.bias.as_ref().expect("the maps of a feed-forward network have a bias");
+        let bias = self.bias.as_ref().expect("a bias");
         Map { weight: self.weight.val(), bias: bias.val() }
     }
 }
@@ -39,6 +39,15 @@ pub(crate) fn feed_forward<B: KernelBackend>(
     precision: Precision,
 ) -> Tensor<B, 2> {
     colbert_kernels::feed_forward(input, up.map(), down.map(), precision)
+}
+
+/// `attention(query(input), key(input), value(input))`.
+pub(crate) fn self_attention<B: KernelBackend>(
+    input: Tensor<B, 2>,
+    maps: [&Linear<B>; 3],
+    plan: &AttentionPlan,
+) -> Tensor<B, 2> {
+    colbert_kernels::self_attention(input, maps.map(Linear::map), plan)
 }
 
 /// A table of vectors, looked up by id.

@@ -6,12 +6,12 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{AttentionPlan, KernelBackend, Segments, attention};
+use colbert_kernels::{AttentionPlan, KernelBackend, Segments};
 
 use crate::dropout::DropoutSeed;
 use crate::encoder::EncodeOptions;
 use crate::error::ModelError;
-use crate::layers::{LayerNorm, Linear, feed_forward};
+use crate::layers::{LayerNorm, Linear, feed_forward, self_attention};
 use crate::weights::Weights;
 
 /// Sizes of the layers.
@@ -100,8 +100,7 @@ impl<B: KernelBackend> TransformerLayer<B> {
         let a = &self.attention.self_;
         let dropout = DropoutSeed::dropout(place(0).dropout, a.dropout);
         let plan = AttentionPlan { segments: segments.clone(), heads, dropout, precision };
-        let (query, key) = (a.query.forward(input.clone(), precision), a.key.forward(input.clone(), precision));
-        let mixed = attention(query, key, a.value.forward(input.clone(), precision), &plan);
+        let mixed = self_attention(input.clone(), [&a.query, &a.key, &a.value], &plan);
         let output = &self.attention.output;
         let hidden = output.join(output.dense.forward(mixed, precision), input, place(1));
         let projected = feed_forward(hidden.clone(), &self.intermediate.dense, &self.output.dense, precision);

@@ -6,13 +6,10 @@
 use std::ops::Range;
 
 use crate::flex::buffer::{Buffer, Shared};
-use crate::flex::level::Level;
-use crate::flex::pack::{LeftFactor, RightFactor, View};
+use crate::flex::layout::{Layout, LeftFactor, RightFactor};
+use crate::flex::pack::View;
 use crate::flex::parallel::for_each_block;
-use crate::flex::tile::{Begin, Format, Product, Size};
-
-/// Steps of a block of depth: a row group of the left factor stays in the first cache, a panel of the right in the second.
-const STEPS: usize = 384;
+use crate::flex::tile::{Begin, Product, Size};
 
 /// Groups of rows in a block, at most.
 const GROUPS: usize = 8;
@@ -23,51 +20,67 @@ const PANELS: usize = 4;
 /// Blocks for each thread that a product is cut into at least, if it is large enough.
 const BLOCKS: usize = 4;
 
-/// `left right + bias`, `[rows, columns]`, `size.depth` being in numbers; `finish` sees every part of a row that is done,
-/// and the offset it has in the result.
-pub(crate) fn matmul(
-    level: Level,
-    format: Format,
+/// What a result begins from.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// A row that every row begins from.
+    Row(&'a [f32]),
+    /// What it holds.
+    Result,
+}
+
+/// `left right + bias`, `[rows, columns]`, `size.depth` being in numbers.
+pub(crate) fn matmul(layout: Layout, size: Size, left: View<'_>, right: View<'_>, bias: Option<&[f32]>) -> Buffer {
+    let left = LeftFactor::new(layout, left, size.rows, size.depth);
+    let right = RightFactor::new(layout, right, size.depth, size.columns);
+    let mut result = Buffer::new(size.rows * size.columns);
+    multiply(layout, size, &left, &right, bias.map_or(Start::Zero, Start::Row), &mut result, |_, _| {});
+    result
+}
+
+/// `result = start + left right`; `finish` sees every part of a row that is done, and the offset it has in the result.
+pub(crate) fn multiply(
+    layout: Layout,
     size: Size,
-    left: View<'_>,
-    right: View<'_>,
-    bias: Option<&[f32]>,
+    left: &LeftFactor<'_>,
+    right: &RightFactor,
+    start: Start<'_>,
+    result: &mut [f32],
     finish: impl Fn(usize, &[f32]) + Sync,
-) -> Buffer {
+) {
     let Size { rows, columns, depth } = size;
-    assert!(bias.is_none_or(|bias| bias.len() == columns), "a bias for each column");
-    let mut result = Buffer::new(rows * columns);
+    assert!(!matches!(start, Start::Row(row) if row.len() != columns), "a number for each column");
+    assert_eq!(result.len(), rows * columns, "a number for each row and column");
     if depth == 0 {
-        for row in result.chunks_exact_mut(columns.max(1)) {
-            match bias {
-                Some(bias) => row.copy_from_slice(bias),
-                None => row.fill(0.0),
+        for (i, row) in result.chunks_exact_mut(columns.max(1)).enumerate() {
+            match start {
+                Start::Zero => row.fill(0.0),
+                Start::Row(from) => row.copy_from_slice(from),
+                Start::Result => {}
             }
-        }
-        for (i, row) in result.chunks_exact(columns.max(1)).enumerate() {
             finish(i * columns, row);
         }
-        return result;
+        return;
     }
-    let left = LeftFactor::new(level, format, left, rows, depth);
-    let right = RightFactor::new(level, format, right, depth, columns, STEPS);
-    let steps = format.steps(depth);
-    let blocks = Blocks::new(size, level.rows(), level.columns());
-    let shared = Shared::new(&mut result);
+    let (steps, block) = (layout.steps(depth), layout.block());
+    let blocks = Blocks::new(size, layout.rows(), layout.columns());
+    let shared = Shared::new(result);
     for_each_block(blocks.count, 1, |own| {
         let (of_rows, of_columns) = blocks.get(own.start);
-        for start in (0..steps).step_by(STEPS) {
-            let from = match bias {
-                _ if start > 0 => Begin::Result,
-                Some(bias) => Begin::Row(bias[of_columns.start..].as_ptr()),
-                None => Begin::Zero,
+        for first in (0..steps).step_by(block) {
+            let from = match start {
+                Start::Zero if first == 0 => Begin::Zero,
+                Start::Row(row) if first == 0 => Begin::Row(row[of_columns.start..].as_ptr()),
+                _ => Begin::Result,
             };
-            let size = Size { rows: of_rows.len(), columns: of_columns.len(), depth: STEPS.min(steps - start) };
-            let (left, right) = (left.at(of_rows.start, start), right.at(of_columns.start, start));
+            let size = Size { rows: of_rows.len(), columns: of_columns.len(), depth: block.min(steps - first) };
+            let (left, right) = (left.at(of_rows.start, first), right.at(of_columns.start, first));
             // SAFETY: the factors are laid out for this size, panels are whole, and this block is ours alone.
             unsafe {
                 let result = Product { start: shared.at(of_rows.start * columns + of_columns.start), row: columns };
-                level.multiply(format, size, left, right, result, from);
+                layout.multiply(size, left, right, result, from);
             }
         }
         for row in of_rows {
@@ -76,7 +89,6 @@ pub(crate) fn matmul(
             finish(offset, unsafe { std::slice::from_raw_parts(shared.at(offset), of_columns.len()) });
         }
     });
-    result
 }
 
 /// How a result is cut up: into blocks of rows, and of columns where there are too few rows to share out.
@@ -114,8 +126,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::flex::amx::Unit;
+    use crate::flex::layout::Multiplier;
+    use crate::flex::level::Level;
     use crate::flex::testing::{close, random};
-    use crate::precision::Precision;
+    use crate::flex::tile::Format;
 
     /// Rounding of a sum of `depth` products of numbers below 1.
     const ERROR_PER_STEP: f64 = 1e-7;
@@ -134,23 +149,30 @@ mod tests {
         all
     }
 
-    /// The formats that a level has.
-    fn formats(level: Level) -> Vec<Format> {
-        let half = Format::of(Precision::Bf16, level);
-        if half == Format::Single { vec![half] } else { vec![Format::Single, half] }
+    /// Every layout that the processor can read, and AMX's in any case where there are pairs.
+    fn layouts() -> Vec<Layout> {
+        let of_level = |level: Level| {
+            let mut all = vec![Multiplier::Registers(Format::Single)];
+            if level.has_bf16() {
+                all.extend([Multiplier::Registers(Format::Pairs), Multiplier::Tiles(Unit::Emulated)]);
+                all.extend(Unit::find().map(Multiplier::Tiles));
+            }
+            all.into_iter().map(move |multiplier| Layout { level, multiplier })
+        };
+        Level::available().into_iter().flat_map(of_level).collect()
     }
 
-    /// What a factor becomes in a format. A half has 8 significant bits; ties go to even.
-    fn rounded(format: Format, x: f32) -> f32 {
-        let bits = x.to_bits();
-        match format {
-            Format::Single => x,
-            Format::Pairs => f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000),
+    /// What a factor becomes in a layout. A half has 8 significant bits; ties go to even.
+    fn rounded(layout: Layout, numbers: &[f32]) -> Vec<f32> {
+        let half = |x: &f32| f32::from_bits((x.to_bits() + 0x7fff + (x.to_bits() >> 16 & 1)) & 0xffff_0000);
+        match layout.multiplier {
+            Multiplier::Registers(Format::Single) => numbers.to_vec(),
+            _ => numbers.iter().map(half).collect(),
         }
     }
 
     #[test]
-    fn products_are_those_of_f64_on_every_level_format_and_shape() {
+    fn products_are_those_of_f64_on_every_level_layout_and_shape() {
         let sizes = [
             (1, 1, 1),
             (1, 40, 7),
@@ -165,28 +187,31 @@ mod tests {
         for (seed, (rows, columns, depth)) in sizes.into_iter().enumerate() {
             let size = Size { rows, columns, depth };
             let (a, b, bias) = (random(rows * depth, seed), random(depth * columns, seed + 50), random(columns, 99));
-            let every =
-                Level::available().into_iter().flat_map(|level| formats(level).into_iter().map(move |f| (level, f)));
-            for (level, format) in every {
-                let (exact_a, exact_b) = (a.iter().map(|x| rounded(format, *x)), b.iter().map(|x| rounded(format, *x)));
-                let (exact_a, exact_b): (Vec<f32>, Vec<f32>) = (exact_a.collect(), exact_b.collect());
+            for layout in layouts() {
+                let (exact_a, exact_b) = (rounded(layout, &a), rounded(layout, &b));
                 for (kind, bias) in (0..4).flat_map(|kind| [(kind, None), (kind, Some(&bias[..]))]) {
                     let left = |a| if kind % 2 == 0 { View::rows(a, depth) } else { View::rows(a, rows).transposed() };
                     let right =
                         |b| if kind / 2 == 0 { View::rows(b, columns) } else { View::rows(b, depth).transposed() };
+                    let exact = exact(size, left(&exact_a), right(&exact_b), bias);
+                    let what = format!("{layout:?} {size:?} {kind}");
+                    let found = matmul(layout, size, left(&a), right(&b), bias);
+                    close(&found, &exact, ERROR_PER_STEP * (depth + 1) as f64, &what);
+                    let mut twice = found;
+                    let factors = (
+                        LeftFactor::new(layout, left(&a), rows, depth),
+                        RightFactor::new(layout, right(&b), depth, columns),
+                    );
                     let seen = AtomicUsize::new(0);
-                    let found = matmul(level, format, size, left(&a), right(&b), bias, |offset, part| {
+                    multiply(layout, size, &factors.0, &factors.1, Start::Result, &mut twice, |offset, part| {
                         assert!(offset + part.len() <= rows * columns);
                         seen.fetch_add(part.len(), Ordering::Relaxed);
                     });
                     assert_eq!(seen.into_inner(), rows * columns, "every element is finished once");
-                    let exact = exact(size, left(&exact_a), right(&exact_b), bias);
-                    close(
-                        &found,
-                        &exact,
-                        ERROR_PER_STEP * (depth + 1) as f64,
-                        &format!("{level:?} {format:?} {size:?}"),
-                    );
+                    let added =
+                        |(exact, i): (&f64, usize)| 2.0 * exact - bias.map_or(0.0, |bias| f64::from(bias[i % columns]));
+                    let exact: Vec<f64> = exact.iter().zip(0..).map(added).collect();
+                    close(&twice, &exact, 2.0 * ERROR_PER_STEP * (depth + 1) as f64, &what);
                 }
             }
         }
@@ -197,14 +222,12 @@ mod tests {
         let size = Size { rows: 110, columns: 700, depth: 800 };
         let (a, b, bias) = (random(110 * 800, 1), random(800 * 700, 2), random(700, 3));
         let (left, right) = (View::rows(&a, 800), View::rows(&b, 700));
-        for level in Level::available() {
-            for format in formats(level) {
-                let found = [1, 2, 7].map(|threads| {
-                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-                    pool.install(|| matmul(level, format, size, left, right, Some(&bias), |_, _| {}).to_vec())
-                });
-                assert!(found[0] == found[1] && found[1] == found[2], "{level:?} {format:?}");
-            }
+        for layout in layouts() {
+            let found = [1, 2, 7].map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+                pool.install(|| matmul(layout, size, left, right, Some(&bias)).to_vec())
+            });
+            assert!(found[0] == found[1] && found[1] == found[2], "{layout:?}");
         }
     }
 }
