@@ -71,7 +71,7 @@ pub use pretrained::RagPretrainedModel;
 pub use ranking::{EncodedSource, Hit};
 pub use report::{differing_options, summary, write_comparison, write_report};
 pub use run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
-pub use session::{Preview, RunData, options_of_run, preview, train as train_with};
+pub use session::{Preview, RunData, keep_micro_batches, options_of_run, preview, train as train_with};
 pub use stacks::{NotHonoured, not_honoured};
 pub use text_vectors::TextVectors;
 pub use trainer::RagTrainer;

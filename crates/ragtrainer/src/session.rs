@@ -1,8 +1,8 @@
 //! A run from options and texts to a model directory: what the facade and the command line share.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use colbert_config::{Options, Plan, Precision, TrainOptions};
 use colbert_data::{DataReport, EvaluationSet, PrepareReport, Remining, TrainingSet};
@@ -158,6 +158,28 @@ pub fn train(
 pub fn options_of_run(folder: &Path) -> Result<PathBuf, Error> {
     let path = RunFolder::options(folder);
     if path.is_file() { Ok(path) } else { Err(TrainError::NoRun { path: folder.to_owned() }.into()) }
+}
+
+/// Where memory chose the micro-batches of the run in `options.output`, asks for as many again, so that another reading of memory
+/// does not make the run another one.
+///
+/// # Errors
+/// The run's plan cannot be read.
+pub fn keep_micro_batches(options: &mut Options) -> Result<(), Error> {
+    let path = options.output.join("plan.json");
+    if options.train.memory_limit.is_none() || !path.exists() {
+        return Ok(());
+    }
+    let text = fs::read(&path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
+    let plan: Plan = serde_json::from_slice(&text).map_err(|source| Error::Json {
+        path,
+        expected: "the plan of a run, as train writes it",
+        source,
+    })?;
+    if plan.batch_size == options.train.batch_size {
+        options.train.accumsteps = options.train.accumsteps.max(plan.accumsteps);
+    }
+    Ok(())
 }
 
 /// Options that a checkpoint is tied to, besides those of training: names and files do not matter, what is in the files

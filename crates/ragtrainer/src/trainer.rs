@@ -257,7 +257,11 @@ impl RagTrainer {
             remining: prepared.remining.as_ref(),
             plan: None,
         };
-        session::train(&self.options(options)?, data, begin, observer)
+        let mut options = self.options(options)?;
+        if begin != Begin::Anew {
+            session::keep_micro_batches(&mut options)?;
+        }
+        session::train(&options, data, begin, observer)
     }
 
     /// The options of a run, with the settings of the model it starts from where `train` has the defaults.

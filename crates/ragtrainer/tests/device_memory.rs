@@ -9,7 +9,7 @@ use ragtrainer::Outcome;
 use ragtrainer::config::Plan;
 use serde_json::Value;
 
-use crate::support::{Ran, backend, folder, train, train_arguments};
+use crate::support::{Ran, backend, folder, ragtrainer, train, train_arguments};
 
 fn on_libtorch() -> bool {
     backend() == "libtorch"
@@ -61,6 +61,30 @@ fn a_limit_is_met_by_micro_batches_that_change_nothing() {
     for (loss, expected) in losses.iter().zip(&expected) {
         assert!((loss - expected).abs() < 1e-4 * expected, "{losses:?} and {expected:?}");
     }
+}
+
+/// On every backend: what is free when a run is taken up is not what was free before.
+#[test]
+fn a_run_is_taken_up_with_the_micro_batches_that_it_had() {
+    let here = folder();
+    let data = long_pairs(here.path());
+    let limit = match on_libtorch() {
+        true => {
+            let peak = |further: &[&str]| run(here.path(), &data, further).0.peak_memory.unwrap();
+            (peak(&[]) + peak(&["--accumsteps", "16"])) / 2
+        }
+        // A little less than the plan's own figure.
+        false => run(here.path(), &data, &[]).1.memory.unwrap() - 200_000,
+    };
+    let limit = format!("{}MB", limit as f64 / 1e6);
+    let (_, plan, _) = run(here.path(), &data, &["--memory-limit", &limit]);
+    assert!(plan.accumsteps > 1, "{plan}");
+    let resume = ["train", "--resume", "run", "--memory-limit", "1000GB", "--dry-run"];
+    let ran = ragtrainer(here.path(), &resume);
+    let words = format!("computed in {} micro-batches", plan.accumsteps);
+    assert!(ran.code == Some(0) && ran.output.contains(&words), "{}{}", ran.output, ran.errors);
+    let ran = ragtrainer(here.path(), &resume[..5]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
 }
 
 #[test]

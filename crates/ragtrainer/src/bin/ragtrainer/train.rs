@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ragtrainer::config::{Bytes, Layers, Options};
 use ragtrainer::train::Begin;
-use ragtrainer::{Backend, Inheritance, Outcome, RunData, options_of_run, preview, train_with};
+use ragtrainer::{Backend, Inheritance, Outcome, RunData, keep_micro_batches, options_of_run, preview, train_with};
 
 use crate::data::{load, print_findings};
 use crate::flags::OptionFlags;
@@ -81,6 +81,7 @@ impl TrainCommand {
         let (mut options, inheritance) = self.flags.inherited_options_above(layers)?;
         // The folder may have been moved since.
         options.output = folder.clone();
+        keep_micro_batches(&mut options)?;
         Ok((options, inheritance, Begin::Resume { accept_changes: self.accept_changes }))
     }
 }
