@@ -3,6 +3,10 @@
 //! This file is between tensors and slices; the kernels are in the files below it. They take float32 alone.
 
 mod adamw;
+#[cfg_attr(
+    not(all(target_arch = "x86_64", target_os = "linux")),
+    allow(unused, reason = "only Linux on x86-64 lets AMX be used")
+)]
 mod amx;
 mod arena;
 mod attention;

@@ -278,6 +278,7 @@ impl Level {
     /// # Safety
     /// The factors must be of this format. All of their elements must be readable, those of the right one up to a whole number of panels of columns;
     /// all elements of the result must be writable, and no one else may touch them.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "there is one format"))]
     pub(crate) unsafe fn multiply(
         self,
         format: Format,
