@@ -45,7 +45,7 @@ pub use flex::release_idle_memory;
 pub use gelu::gelu;
 pub use layer_norm::{Affine, NormGradients, Normalised, layer_norm, residual_layer_norm};
 #[cfg(feature = "tch")]
-pub use libtorch::{LibTorchMissing, probe_libtorch_cuda, set_libtorch_threads};
+pub use libtorch::{LibTorchMissing, bound_libtorch_caches, probe_libtorch_cuda, set_libtorch_threads};
 pub use linear::{Map, feed_forward, linear};
 pub use maxsim::{ScoredTexts, maxsim};
 pub use precision::Precision;

@@ -50,6 +50,20 @@ pub fn set_libtorch_threads(threads: usize) {
     tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
 }
 
+/// Products of bfloat16 and float16 on the CPU are oneDNN's, which keeps what it compiled for 1,024 shapes, a megabyte and more each; the
+/// shapes of packed texts hardly ever come again. This lets it keep what one step needs, unless the environment says otherwise.
+/// To be called before there are other threads: nothing is done if there are.
+pub fn bound_libtorch_caches() {
+    const VARIABLE: &str = "ONEDNN_PRIMITIVE_CACHE_CAPACITY";
+    const SHAPES: &str = "64";
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let alone = status.lines().any(|line| line.split_whitespace().eq(["Threads:", "1"]));
+    if alone && std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: this is the only thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::set_var(VARIABLE, SHAPES) };
+    }
+}
+
 type Back = LibTorch<f32>;
 
 fn new(tensor: tch::Tensor) -> TchTensor {

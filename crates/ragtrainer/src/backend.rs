@@ -192,6 +192,13 @@ impl Backend {
     }
 }
 
+/// Bounds what libraries of the backends keep of what they compiled (docs/backends.md, libtorch). For a program to call first of all;
+/// without effect once there are other threads.
+pub fn bound_caches() {
+    #[cfg(feature = "tch")]
+    colbert_kernels::bound_libtorch_caches();
+}
+
 /// Uses so many threads on the CPU in place of all. To be called first, and once; a caller with a thread pool of rayon's of its
 /// own has chosen already. Environment variables that say it too (`RAYON_NUM_THREADS`, `OMP_NUM_THREADS`) are overruled.
 ///

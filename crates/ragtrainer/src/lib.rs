@@ -56,7 +56,7 @@ mod start;
 mod text_vectors;
 mod trainer;
 
-pub use backend::{AVAILABLE, Backend, Job, set_threads};
+pub use backend::{AVAILABLE, Backend, Job, bound_caches, set_threads};
 pub use data_input::{LoadedData, RawInput, load, prepare_options, read_input};
 pub use document_folder::DocumentFolder;
 pub use encoded_documents::EncodedDocuments;

@@ -82,6 +82,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
+    ragtrainer::bound_caches();
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
