@@ -44,7 +44,8 @@ impl Job for Fit<'_> {
         let measure = |queries, accumsteps| {
             meter.begin();
             rehearse(&model, &train, queries, accumsteps, device)?;
-            Ok((meter.taken()?.max(saving) as f64 * SLACK) as u64)
+            let step = meter.taken()?.saturating_sub(meter.base) as f64 * SLACK;
+            Ok((meter.base + step as u64).max(saving))
         };
         let (accumsteps, bytes) = search(&train, limit, keeps, measure)?;
         Ok((TrainOptions { accumsteps, ..train }, bytes))
@@ -93,11 +94,15 @@ struct Meter<'a, B: KernelAutodiffBackend> {
     device: &'a B::Device,
     /// The GPU's memory before anything of this run was on it; none on a CPU.
     before: Option<DeviceMemory>,
+    /// On a CPU what the process has before: program and data, which do not vary with batches.
+    base: u64,
 }
 
 impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
     fn new(device: &'a B::Device) -> Self {
-        Self { device, before: B::InnerBackend::device_memory(device) }
+        let before = B::InnerBackend::device_memory(device);
+        let base = if before.is_some() { 0 } else { resident_memory().unwrap_or(0) };
+        Self { device, before, base }
     }
 
     /// Bytes that are allowed.
