@@ -14,12 +14,12 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 
 use crate::adamw::{self, AdamW, Moments};
 use crate::attention::{self, Attended, AttentionPlan};
-use crate::device::{DeviceMemory, DevicePanics};
+use crate::device::DevicePanics;
 use crate::dropout::{self, Dropout};
 use crate::embed::{self, Tables, TokenRows};
 use crate::gelu;
 #[cfg(feature = "cuda")]
-use crate::generation::{gpu_has_bf16, gpu_has_f16, gpu_has_tf32, gpu_memory};
+use crate::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
 use crate::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::linear::{self, FloatMap};
 use crate::maxsim::{self, ScoredTexts};
@@ -61,8 +61,8 @@ pub trait Kernels: Backend {
         left.matmul(right)
     }
 
-    /// Memory of the device, if it has some of its own and says how much.
-    fn device_memory(_device: &Self::Device) -> Option<DeviceMemory> {
+    /// Bytes of the device's memory that nobody has, if it has memory of its own and says how much.
+    fn free_device_memory(_device: &Self::Device) -> Option<u64> {
         None
     }
 
@@ -255,8 +255,8 @@ impl Kernels for burn::backend::Cuda<f32, i32> {
         if Self::has_tf32(&left.device()) { in_parts(left, right, Tensor::matmul) } else { left.matmul(right) }
     }
 
-    fn device_memory(device: &Self::Device) -> Option<DeviceMemory> {
-        gpu_memory(device.index)
+    fn free_device_memory(device: &Self::Device) -> Option<u64> {
+        gpu_free_memory(device.index)
     }
 
     /// Words and names of cubecl-runtime 0.10 (`IoError::BufferTooBig`), cubecl-cuda 0.10 (`GpuStorage::alloc`) and cubecl-common

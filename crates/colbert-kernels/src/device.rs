@@ -1,13 +1,4 @@
-//! What a device says of its memory, and how it says that it failed.
-
-/// Memory of a device of its own, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceMemory {
-    /// What nobody has.
-    pub free: u64,
-    /// All of it.
-    pub total: u64,
-}
+//! How a device says that it failed.
 
 /// How a backend's failures arrive, where they are panics and not errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,6 @@ use std::sync::OnceLock;
 
 use cudarc::driver::{result, sys};
 
-use crate::device::DeviceMemory;
-
 /// Compute capability of a GPU: major and minor version.
 type Capability = (i32, i32);
 
@@ -57,8 +55,8 @@ fn capabilities() -> Vec<Option<Capability>> {
     result::device::get_count().map_or_else(|_| Vec::new(), |count| (0..count).map(of).collect())
 }
 
-/// Memory of the GPU of this index: of all programs on it, as the driver counts it.
-pub(crate) fn gpu_memory(index: usize) -> Option<DeviceMemory> {
+/// Bytes of the GPU of this index that no program on it has, as the driver counts them.
+pub(crate) fn gpu_free_memory(index: usize) -> Option<u64> {
     // SAFETY: looks for a library by its names and loads it, which runs nothing but what the library itself does then.
     if !unsafe { sys::is_culib_present() } {
         return None;
@@ -74,8 +72,8 @@ pub(crate) fn gpu_memory(index: usize) -> Option<DeviceMemory> {
     let read = result::mem_get_info();
     // SAFETY: what was current on this thread before, or none.
     unsafe { result::ctx::set_current(before.unwrap_or(std::ptr::null_mut())) }.ok()?;
-    let (free, total) = read.ok()?;
-    Some(DeviceMemory { free: free as u64, total: total as u64 })
+    let (free, _) = read.ok()?;
+    Some(free as u64)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub use attention::{Attended, AttentionPlan, attention};
 pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaMissing, probe_cuda};
-pub use device::{DeviceMemory, DevicePanics};
+pub use device::DevicePanics;
 pub use dropout::{Dropout, dropout};
 pub use embed::{Tables, TokenRows, embed};
 pub use flex::release_idle_memory;

@@ -8,9 +8,9 @@ use tch::Kind;
 
 use crate::attention::{self, Attended, AttentionPlan, scale};
 use crate::backend::Kernels;
-use crate::device::{DeviceMemory, DevicePanics};
+use crate::device::DevicePanics;
 use crate::dropout::{self, Dropout};
-use crate::generation::{gpu_has_bf16, gpu_has_f16, gpu_has_tf32, gpu_memory};
+use crate::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
 use crate::layer_norm::{Affine, Normalised};
 use crate::padded::{Padded, by_length, gradient_by_length};
 use crate::precision::Precision;
@@ -99,9 +99,9 @@ impl Kernels for Back {
         left.matmul(right)
     }
 
-    fn device_memory(device: &LibTorchDevice) -> Option<DeviceMemory> {
+    fn free_device_memory(device: &LibTorchDevice) -> Option<u64> {
         match device {
-            LibTorchDevice::Cuda(index) => gpu_memory(*index),
+            LibTorchDevice::Cuda(index) => gpu_free_memory(*index),
             LibTorchDevice::Cpu | LibTorchDevice::Mps | LibTorchDevice::Vulkan => None,
         }
     }
@@ -302,14 +302,9 @@ unsafe extern "C" {
 /// that is, up to 32 MiB, and holes in between stay. Setting the size ends that.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn return_large_blocks() {
-    /// `M_MMAP_THRESHOLD` of malloc.h.
-    const MMAP_THRESHOLD: i32 = -3;
-    const LARGE: i32 = 1 << 20;
-    unsafe extern "C" {
-        fn mallopt(parameter: i32, value: i32) -> i32;
-    }
+    const LARGE: libc::c_int = 1 << 20;
     // SAFETY: mallopt(3) may be called at any time, and takes any two numbers.
-    if unsafe { mallopt(MMAP_THRESHOLD, LARGE) } == 0 {
+    if unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) } == 0 {
         tracing::debug!("malloc goes on keeping large blocks");
     }
 }

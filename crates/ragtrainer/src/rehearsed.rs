@@ -1,7 +1,7 @@
 //! Fitting a run into a device's memory by trying: what a step takes there is known only by computing one.
 
 use colbert_config::{MemoryLimit, Options, TrainOptions};
-use colbert_kernels::{DeviceMemory, KernelAutodiffBackend, Kernels};
+use colbert_kernels::{KernelAutodiffBackend, Kernels};
 use colbert_model::{Colbert, PretrainedEncoder, TrainingMemory};
 use colbert_train::{
     ColbertObjective, Rehearsal, TrainError, available_memory, forget_peak_memory, on_device, peak_memory,
@@ -92,40 +92,39 @@ fn rehearse<B: KernelAutodiffBackend>(
 /// What a run takes on a device: of the GPU's memory as its driver counts it, or of the machine's as the system does.
 struct Meter<'a, B: KernelAutodiffBackend> {
     device: &'a B::Device,
-    /// The GPU's memory before anything of this run was on it; none on a CPU.
-    before: Option<DeviceMemory>,
+    /// The GPU's free memory before anything of this run was on it; none on a CPU.
+    free: Option<u64>,
     /// On a CPU what the process has before: program and data, which do not vary with batches.
     base: u64,
 }
 
 impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
     fn new(device: &'a B::Device) -> Self {
-        let before = B::InnerBackend::device_memory(device);
-        let base = if before.is_some() { 0 } else { resident_memory().unwrap_or(0) };
-        Self { device, before, base }
+        let free = B::InnerBackend::free_device_memory(device);
+        let base = if free.is_some() { 0 } else { resident_memory().unwrap_or(0) };
+        Self { device, free, base }
     }
 
     /// Bytes that are allowed.
     fn limit(&self, limit: MemoryLimit) -> Result<u64, Error> {
-        let free = self.before.map(|memory| memory.free);
         match limit {
             MemoryLimit::Bytes(bytes) => Ok(bytes),
             MemoryLimit::Auto => {
-                Ok((free.or_else(available_memory).ok_or(Error::NoMemoryReading)? as f64 * SHARE) as u64)
+                Ok((self.free.or_else(available_memory).ok_or(Error::NoMemoryReading)? as f64 * SHARE) as u64)
             }
         }
     }
 
     /// What writing a checkpoint takes, which happens in the machine's memory; with the model loaded.
     fn saving(&self, need: TrainingMemory) -> u64 {
-        match self.before {
+        match self.free {
             Some(_) => 0,
             None => resident_memory().unwrap_or(0) + need.to_save().saturating_sub(need.parameters),
         }
     }
 
     fn begin(&self) {
-        match self.before {
+        match self.free {
             Some(_) => B::memory_cleanup(self.device),
             None => forget_peak_memory(),
         }
@@ -133,9 +132,11 @@ impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
 
     /// The most since it began; of a GPU what is held there, as its allocators keep what they once had.
     fn taken(&self) -> Result<u64, Error> {
-        let now = B::InnerBackend::device_memory(self.device);
-        let on_gpu = self.before.zip(now).map(|(before, now)| before.free.saturating_sub(now.free));
-        on_gpu.or_else(peak_memory).ok_or(Error::NoMemoryReading)
+        let taken = match self.free {
+            Some(before) => B::InnerBackend::free_device_memory(self.device).map(|now| before.saturating_sub(now)),
+            None => peak_memory(),
+        };
+        taken.ok_or(Error::NoMemoryReading)
     }
 }
 
