@@ -11,8 +11,8 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::ConfigError;
+use crate::options::train::TrainOptions;
 use crate::plan::Plan;
-use crate::train_options::TrainOptions;
 
 /// The content of `artifact.metadata`: every key of colbert-ai's, in its order and with its types.
 ///

@@ -24,32 +24,27 @@
 //! ```
 
 mod artifact;
-mod auto;
-mod columns;
+pub mod durable;
 mod error;
-mod fields;
-mod layers;
-mod memory;
-mod metric;
-mod miner_model;
 mod options;
 mod plan;
 mod resolve;
-mod train_options;
+mod sources;
+mod table;
 mod validate;
 
 pub use artifact::ArtifactMetadata;
-pub use auto::{AutoSteps, Warmup};
-pub use columns::{ColumnRole, ColumnRoles};
 pub use error::ConfigError;
-pub use layers::Layers;
-pub use memory::{Bytes, MemoryLimit};
-pub use metric::Metric;
-pub use miner_model::reference_miner_model;
+pub use options::auto::{AutoSteps, Warmup};
+pub use options::columns::{ColumnRole, ColumnRoles};
+pub use options::memory::{Bytes, MemoryLimit};
+pub use options::metric::Metric;
+pub use options::miner_model::reference_miner_model;
+pub use options::train::{IbScope, OnNonFinite, Precision, TrainOptions};
 pub use options::{
     DataFormat, DataOptions, EvaluationOptions, ExportDtype, Miner, MinerModelSize, NegativeOptions, Options, Refresh,
     TriplePolicy,
 };
 pub use plan::Plan;
 pub use resolve::resolve;
-pub use train_options::{IbScope, OnNonFinite, Precision, TrainOptions};
+pub use sources::Layers;

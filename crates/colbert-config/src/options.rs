@@ -4,14 +4,21 @@
 //! Owns names, types and defaults. Does not own derivation ("auto" becomes a number in [`crate::resolve()`]) nor reading
 //! files and environment ([`crate::Layers`]).
 
+pub(crate) mod auto;
+pub(crate) mod columns;
+pub(crate) mod memory;
+pub(crate) mod metric;
+pub(crate) mod miner_model;
+pub(crate) mod train;
+
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::columns::ColumnRoles;
-use crate::metric::Metric;
-use crate::train_options::TrainOptions;
+use crate::options::columns::ColumnRoles;
+use crate::options::metric::Metric;
+use crate::options::train::TrainOptions;
 
 /// All options of a run: one section per concern, the same names in a file, in the environment and on the command line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::memory::Bytes;
-use crate::train_options::{IbScope, Precision};
+use crate::options::memory::Bytes;
+use crate::options::train::{IbScope, Precision};
 
 /// Share of the peak learning rate at the end of a run above which it "hardly falls".
 const HARDLY_FALLS: f64 = 0.9;

@@ -1,9 +1,9 @@
 //! Options and the size of the data become a plan: the only place where "auto" turns into a number.
 
-use crate::auto::{AutoSteps, Warmup};
 use crate::error::ConfigError;
+use crate::options::auto::{AutoSteps, Warmup};
+use crate::options::train::{IbScope, Precision, TrainOptions};
 use crate::plan::Plan;
-use crate::train_options::{IbScope, Precision, TrainOptions};
 
 /// One part in this many: warm-up and the distance between checkpoints (RAGatouille `RAGTrainer.train`).
 const TENTH: usize = 10;

@@ -2,10 +2,10 @@
 
 use std::fmt::Display;
 
-use crate::auto::AutoSteps;
 use crate::error::ConfigError;
+use crate::options::auto::AutoSteps;
+use crate::options::train::TrainOptions;
 use crate::options::{DataOptions, EvaluationOptions, NegativeOptions, Options, Refresh};
-use crate::train_options::TrainOptions;
 
 /// Largest token embedding. The models in use have 48 to 128; this only stops slips of the pen.
 const MAX_DIM: usize = 4096;
@@ -213,7 +213,7 @@ fn largest_divisor(number: usize, limit: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::Layers;
+    use crate::sources::Layers;
     use serde_json::{Value, json};
 
     fn with(changes: &[(&str, Value)]) -> Result<(), ConfigError> {

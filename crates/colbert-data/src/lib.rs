@@ -19,57 +19,38 @@
 //! # Ok::<(), colbert_data::DataError>(())
 //! ```
 
-mod bm25;
-mod counts;
 mod error;
-mod evaluation_set;
-mod examples;
-mod fingerprint;
-mod interner;
-mod judgements;
-mod labels;
-mod language;
-mod miner;
 mod negatives;
-mod normalise;
-mod pid_set;
-mod prepare;
-mod prepare_report;
 mod raw;
 mod read;
-mod reference;
-mod remining;
 mod report;
-mod row;
-mod sample;
-mod tables;
+mod sets;
 mod texts;
-mod training_set;
 mod write;
 
 pub use colbert_config::{ColumnRole, TriplePolicy};
 
-pub use bm25::{Bm25Index, Bm25Miner};
-pub use counts::{BadRow, BadRows, RowCounts};
 pub use error::{DataError, Place};
-pub use evaluation_set::EvaluationSet;
-pub use judgements::Judgements;
-pub use labels::Labels;
-pub use language::TextAnalysis;
-pub use miner::{MiningPhase, MiningProgress, NegativeMiner, Ranked};
-pub use normalise::normalised;
-pub use prepare::{PrepareOptions, prepare, prepare_with_progress};
-pub use prepare_report::{PrepareReport, RankWindow};
+pub use negatives::bm25::{Bm25Index, Bm25Miner};
+pub use negatives::miner::{MiningPhase, MiningProgress, NegativeMiner, Ranked};
+pub use negatives::prepare::{PrepareOptions, prepare, prepare_with_progress};
+pub use negatives::prepare_report::{PrepareReport, RankWindow};
+pub use negatives::remining::Remining;
+pub use raw::counts::{BadRow, BadRows, RowCounts};
+pub use raw::labels::Labels;
 pub use raw::{DevSplit, RawData};
 pub use read::{
     BeirFolder, ReadOptions, TextRecord, read_documents, read_evaluation_set, read_texts, read_training_data,
 };
-pub use reference::{ReferenceFiles, export_reference, import_reference};
-pub use remining::Remining;
 pub use report::{
     DataReport, Finding, Histogram, ReportOptions, Severity, Side, SideTokens, TeacherScores, TokenCount, TokenCounter,
     TokenLimits, TokenReport, WordLengths,
 };
-pub use tables::{Tables, export_tables};
+pub use sets::evaluation_set::EvaluationSet;
+pub use sets::training_set::{Example, TrainingSet};
+pub use texts::judgements::Judgements;
+pub use texts::language::TextAnalysis;
+pub use texts::normalise::normalised;
 pub use texts::{Collection, Queries, Texts};
-pub use training_set::{Example, TrainingSet};
+pub use write::reference::{ReferenceFiles, export_reference, import_reference};
+pub use write::tables::{Tables, export_tables};

@@ -1,18 +1,26 @@
 //! New negatives: mined within a rank window or drawn at random, never a known positive.
 
+pub(crate) mod bm25;
+pub(crate) mod examples;
+pub(crate) mod miner;
+pub(crate) mod prepare;
+pub(crate) mod prepare_report;
+pub(crate) mod remining;
+pub(crate) mod sample;
+
 use colbert_config::{Miner, NegativeOptions};
 use rayon::prelude::*;
 
-use crate::bm25::Bm25Miner;
 use crate::error::DataError;
-use crate::miner::{MiningProgress, NegativeMiner, Ranked, mine, within};
-use crate::normalise::Twins;
-use crate::pid_set::PidSet;
-use crate::prepare_report::{PrepareReport, RankWindow};
+use crate::negatives::bm25::Bm25Miner;
+use crate::negatives::miner::{MiningProgress, NegativeMiner, Ranked, mine, within};
+use crate::negatives::prepare_report::{PrepareReport, RankWindow};
+use crate::negatives::sample::{distinct_below, distinct_outside, rng_for};
 use crate::raw::Group;
-use crate::sample::{distinct_below, distinct_outside, rng_for};
+use crate::sets::training_set::TrainingSet;
 use crate::texts::Collection;
-use crate::training_set::TrainingSet;
+use crate::texts::normalise::Twins;
+use crate::texts::pid_set::PidSet;
 
 /// What was chosen for one query, with counts for the report.
 #[derive(Default)]

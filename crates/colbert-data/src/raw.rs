@@ -1,7 +1,10 @@
 //! Raw data: every text once, and what is known of each query. Readers fill it row by row, so that memory holds the
 //! distinct texts and ids and nothing else.
 
+pub(crate) mod counts;
 mod in_memory;
+pub(crate) mod labels;
+pub(crate) mod row;
 mod scored_pairs;
 mod split;
 
@@ -9,13 +12,13 @@ pub use split::DevSplit;
 
 use std::collections::{HashMap, HashSet};
 
-use crate::counts::{BadRows, RowCounts};
 use crate::error::{DataError, Place};
-use crate::labels::Labels;
-use crate::pid_set::FEW;
-use crate::row::Row;
+use crate::raw::counts::{BadRows, RowCounts};
+use crate::raw::labels::Labels;
+use crate::raw::row::Row;
+use crate::sets::training_set::Example;
+use crate::texts::pid_set::FEW;
 use crate::texts::{Collection, Queries};
-use crate::training_set::Example;
 
 use scored_pairs::ScoredPairs;
 

@@ -9,12 +9,7 @@ mod input;
 mod kind;
 mod lines;
 mod list;
-#[cfg(feature = "parquet")]
-mod parquet_pages;
-#[cfg(feature = "parquet")]
-mod parquet_records;
-#[cfg(feature = "parquet")]
-mod parquet_thrift;
+pub(crate) mod parquet;
 mod pylate;
 mod records;
 mod rows;
@@ -26,11 +21,11 @@ use std::path::Path;
 use colbert_config::{ColumnRole, DataFormat, DataOptions};
 use serde_json::Value;
 
-use crate::counts::BadRows;
 use crate::error::DataError;
-use crate::labels::Labels;
 use crate::raw::RawData;
-use crate::reference::{ReferenceFiles, import_reference};
+use crate::raw::counts::BadRows;
+use crate::raw::labels::Labels;
+use crate::write::reference::{ReferenceFiles, import_reference};
 
 pub use beir::{BeirFolder, read_evaluation_set};
 pub use documents::{TextRecord, read_documents, read_texts};

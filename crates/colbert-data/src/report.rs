@@ -15,11 +15,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::counts::{BadRows, RowCounts};
 use crate::error::DataError;
-use crate::evaluation_set::EvaluationSet;
-use crate::language::TextAnalysis;
 use crate::raw::RawData;
+use crate::raw::counts::{BadRows, RowCounts};
+use crate::sets::evaluation_set::EvaluationSet;
+use crate::texts::language::TextAnalysis;
 use crate::write::stage;
 
 pub use histogram::Histogram;

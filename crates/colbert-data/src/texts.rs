@@ -1,10 +1,16 @@
 //! Queries and documents: each distinct text once, with a dense id and, where the source has one, its own id.
 
+pub(crate) mod interner;
+pub(crate) mod judgements;
+pub(crate) mod language;
+pub(crate) mod normalise;
+pub(crate) mod pid_set;
+
 use std::fmt;
 use std::marker::PhantomData;
 
 use crate::error::DataError;
-use crate::interner::Interner;
+use crate::texts::interner::Interner;
 
 /// Distinct documents. Ids (pids) are dense and in order of first sight.
 pub type Collection = Texts<Document>;

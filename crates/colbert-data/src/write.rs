@@ -1,5 +1,8 @@
 //! Files that appear whole or not at all: written beside their final name, synced, then renamed.
 
+pub(crate) mod reference;
+pub(crate) mod tables;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};

@@ -12,21 +12,21 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 
-use crate::adamw::{self, AdamW, Moments};
-use crate::attention::{self, Attended, AttentionPlan};
-use crate::device::DevicePanics;
-use crate::dropout::{self, Dropout};
-use crate::embed::{self, Tables, TokenRows};
-use crate::gelu;
 #[cfg(feature = "cuda")]
-use crate::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
-use crate::layer_norm::{self, Affine, NormGradients, Normalised};
-use crate::linear::{self, FloatMap};
-use crate::maxsim::{self, ScoredTexts};
+use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
+use crate::device::panics::DevicePanics;
+use crate::operators::adamw::{self, AdamW, Moments};
+use crate::operators::attention::{self, Attended, AttentionPlan};
+use crate::operators::dropout::{self, Dropout};
+use crate::operators::embed::{self, Tables, TokenRows};
+use crate::operators::gelu;
+use crate::operators::layer_norm::{self, Affine, NormGradients, Normalised};
+use crate::operators::linear::{self, FloatMap};
+use crate::operators::maxsim::{self, ScoredTexts};
+use crate::operators::self_attention;
 use crate::precision::Precision;
 #[cfg(feature = "cuda")]
 use crate::precision::in_parts;
-use crate::self_attention;
 
 /// What a backend computes on its own tensors. Implement it with an empty block for a new backend, and override what
 /// it has better versions of.
@@ -308,7 +308,7 @@ pub trait KernelBackend: Backend {
     /// See [`attention()`](crate::attention()).
     fn kernel_attention(qkv: [FloatTensor<Self>; 3], plan: AttentionPlan) -> FloatTensor<Self>;
 
-    /// See [`self_attention`](crate::self_attention).
+    /// See [`self_attention`](crate::operators::self_attention).
     fn kernel_self_attention(
         input: FloatTensor<Self>,
         maps: [FloatMap<Self>; 3],

@@ -30,14 +30,14 @@ use std::sync::Arc;
 
 use burn_flex::{Flex, FlexTensor};
 
-use crate::adamw::{AdamW, Moments};
-use crate::attention::{Attended, AttentionPlan};
 use crate::backend::Kernels;
-use crate::dropout::Dropout;
-use crate::embed::{Tables, TokenRows};
-use crate::layer_norm::{Affine, NormGradients, Normalised};
-use crate::linear::{FloatMap, Map};
-use crate::maxsim::ScoredTexts;
+use crate::operators::adamw::{AdamW, Moments};
+use crate::operators::attention::{Attended, AttentionPlan};
+use crate::operators::dropout::Dropout;
+use crate::operators::embed::{Tables, TokenRows};
+use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
+use crate::operators::linear::{FloatMap, Map};
+use crate::operators::maxsim::ScoredTexts;
 use crate::precision::Precision;
 use buffer::{Buffer, Shared};
 use layout::{Layout, LeftFactor, RightFactor};
@@ -336,8 +336,8 @@ mod tests {
 
     use super::testing::{close, flat, matrix, random, wide};
     use super::*;
+    use crate::operators::{dropout, embed, gelu, layer_norm, linear};
     use crate::precision::Precision::F32;
-    use crate::{dropout, embed, gelu, layer_norm, linear};
 
     /// Sums of up to 70 products of numbers below 1, or what is divided by a deviation of about 0.6.
     const ERROR: f64 = 2e-5;

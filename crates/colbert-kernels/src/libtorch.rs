@@ -6,15 +6,15 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::{FloatTensor, FloatTensorOps};
 use tch::Kind;
 
-use crate::attention::{self, Attended, AttentionPlan, scale};
 use crate::backend::Kernels;
-use crate::device::DevicePanics;
-use crate::dropout::{self, Dropout};
-use crate::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
-use crate::layer_norm::{Affine, Normalised};
-use crate::padded::{Padded, by_length, gradient_by_length};
+use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
+use crate::device::panics::DevicePanics;
+use crate::operators::attention::{self, Attended, AttentionPlan, scale};
+use crate::operators::dropout::{self, Dropout};
+use crate::operators::layer_norm::{Affine, Normalised};
+use crate::operators::padded::{Padded, by_length, gradient_by_length};
+use crate::operators::primitive::{primitive, tensor};
 use crate::precision::Precision;
-use crate::primitive::{primitive, tensor};
 
 /// What keeps libtorch from using a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use colbert_kernels::{KernelBackend, ScoredTexts};
 use crate::embeddings::Embeddings;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::head::{Head, file_name};
-use crate::tokens::TokenSequence;
+use crate::tokenizer::sequence::TokenSequence;
 
 /// Smallest length a vector is divided by (torch `normalize`, eps 1e-12), squared.
 const MIN_SQUARED_NORM: f64 = 1e-24;

@@ -1,13 +1,26 @@
 //! The seam between a ColBERT head and the token encoder under it.
 
+pub(crate) mod bert;
+pub(crate) mod distilbert;
+pub(crate) mod dropout;
+pub(crate) mod electra;
+pub(crate) mod family;
+pub(crate) mod layers;
+pub(crate) mod modernbert;
+pub(crate) mod roberta;
+pub(crate) mod token_embeddings;
+pub(crate) mod training_memory;
+pub(crate) mod transformer;
+pub(crate) mod window_attention;
+
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Tensor;
 use colbert_kernels::{KernelBackend, Precision, Segments};
 
-use crate::dropout::DropoutSeed;
-use crate::tokens::TokenSequence;
+use crate::encoder::dropout::DropoutSeed;
+use crate::tokenizer::sequence::TokenSequence;
 
 /// How a training pass may differ from plain encoding. The default is plain encoding.
 #[derive(Debug, Clone, Copy, Default)]

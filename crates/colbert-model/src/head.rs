@@ -1,13 +1,17 @@
 //! The head of a ColBERT as a module: the layers that turn hidden vectors into those that are scored.
 
+pub(crate) mod activation;
+pub(crate) mod config;
+pub(crate) mod files;
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use colbert_kernels::{KernelBackend, Precision};
 
-use crate::activation::Activation;
-use crate::head_config::{HeadConfig, tensor_name};
-use crate::layers::Linear;
+use crate::encoder::layers::Linear;
+use crate::head::activation::Activation;
+use crate::head::config::{HeadConfig, tensor_name};
 use crate::weights::{HostTensor, to_param};
 
 /// One layer of a head; [`DenseConfig`](crate::DenseConfig) says what it computes.

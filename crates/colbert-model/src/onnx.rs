@@ -15,14 +15,14 @@ use colbert_config::ExportDtype;
 use prost::Message;
 use serde_json::{Value as Json, json};
 
-use crate::durable::replace_file;
+use crate::directory::load::Pretrained;
+use crate::encoder::family::EncoderConfig;
 use crate::error::ModelError;
-use crate::family::EncoderConfig;
-use crate::head_config::HeadConfig;
-use crate::load::Pretrained;
+use crate::head::config::HeadConfig;
 use crate::settings::ColbertSettings;
-use crate::special_tokens::{SpecialTokens, skiplist_words};
+use crate::tokenizer::special_tokens::{SpecialTokens, skiplist_words};
 use bert::BertLike;
+use colbert_config::durable::replace_file;
 use graph::{BOOL, Graph, INT64, Setting, Value};
 use layers::Layers;
 pub use proto::{
@@ -133,7 +133,7 @@ fn onnx_model(pretrained: &Pretrained, dtype: ExportDtype) -> Result<ModelProto,
 
 enum Family<'a> {
     Bert(Box<BertLike>),
-    ModernBert(&'a crate::modernbert::ModernBertConfig),
+    ModernBert(&'a crate::encoder::modernbert::ModernBertConfig),
 }
 
 impl<'a> Family<'a> {

@@ -1,14 +1,18 @@
 //! Texts to token sequences, exactly as colbert-ai does it (0.2.22, `query_tokenization.py`, `doc_tokenization.py`).
 
+pub(crate) mod panics;
+pub(crate) mod sequence;
+pub(crate) mod special_tokens;
+
 use std::path::{Path, PathBuf};
 
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use crate::error::ModelError;
-use crate::guard::guarded;
 use crate::settings::ColbertSettings;
-use crate::special_tokens::{SpecialTokens, listed_ids, punctuation_ids};
-use crate::tokens::TokenSequence;
+use crate::tokenizer::panics::guarded;
+use crate::tokenizer::sequence::TokenSequence;
+use crate::tokenizer::special_tokens::{SpecialTokens, listed_ids, punctuation_ids};
 
 /// Room a text needs besides its own tokens: `[CLS]`, marker, `[SEP]`.
 const MARKERS: usize = 3;

@@ -1,5 +1,10 @@
 //! Tensors on the host: read from safetensors, names normalised, ready to be taken by a module.
 
+pub(crate) mod files;
+pub(crate) mod parameters;
+pub(crate) mod pickle;
+pub(crate) mod torch_archive;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -13,9 +18,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::bert::BertConfig;
+use crate::encoder::bert::BertConfig;
+use crate::encoder::layers::{Embedding, LayerNorm, Linear};
 use crate::error::ModelError;
-use crate::layers::{Embedding, LayerNorm, Linear};
 
 /// A float32 tensor on the host, row-major.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,7 @@ use colbert_config::ConfigError;
 use colbert_data::DataError;
 use colbert_model::ModelError;
 
-use crate::device_fault::DeviceFault;
+use crate::device::fault::DeviceFault;
 
 /// An error of this crate. Every message says what was found and what to do about it.
 #[derive(Debug, thiserror::Error)]

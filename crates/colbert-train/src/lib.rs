@@ -5,57 +5,41 @@
 //! [`Event`] to its [`Observer`]s, and returns the directory of the best model. [`Objective`] is the seam for a loss of
 //! one's own.
 
-mod adamw;
-mod averaging;
-mod batch;
-mod checkpoint;
-mod compare;
-mod device_fault;
+mod best;
+mod device;
 mod error;
-mod evaluate;
-mod faults;
-mod gradients;
-mod identity;
-mod loss_scale;
-mod memory;
 mod mining;
-mod objective;
-mod observer;
-mod order;
+mod record;
 mod refresh;
-mod rehearsal;
 mod run;
-mod run_folder;
-mod schedule;
-mod selection;
-mod tensorboard;
-mod trainable;
+mod step;
 mod trainer;
 
-pub use adamw::{AdamW, clip_factor, gradient_norm};
-pub use batch::{Batch, BatchPart, Batcher};
-pub use checkpoint::{
+pub use best::compare::Comparison;
+pub use best::evaluate::{Evaluation, Measured, QueryResult, evaluate};
+pub use best::metrics::metric_value;
+pub use best::selection::Candidate;
+pub use device::fault::on_device;
+pub use device::memory::{available_memory, forget_peak_memory, peak_memory, resident_memory};
+pub use error::TrainError;
+pub use mining::{DenseMiner, LateInteractionMiner};
+pub use record::checkpoint::{
     Contender, NamedTensors, RunState, Skipped, checkpoints, newest_checkpoint, prune_checkpoints, read_checkpoint,
     write_checkpoint,
 };
-pub use compare::Comparison;
-pub use device_fault::on_device;
-pub use error::TrainError;
-pub use evaluate::{Evaluation, Measured, QueryResult, evaluate, metric_value};
-pub use faults::{FaultyBatch, FaultyExample, LossWatch};
-pub use gradients::{BatchLoss, GradientPlan, batch_gradients};
-pub use identity::{Change, Identity};
-pub use loss_scale::LossScale;
-pub use memory::{available_memory, forget_peak_memory, peak_memory, resident_memory};
-pub use mining::{DenseMiner, LateInteractionMiner};
-pub use objective::{ColbertObjective, Loss, Objective, Targets};
-pub use observer::{Event, Flow, Observer, StepRecord};
-pub use order::ExampleOrder;
+pub use record::faulty_batch::{FaultyBatch, FaultyExample, LossWatch};
+pub use record::identity::{Change, Identity};
+pub use record::observer::{Event, Flow, Observer, StepRecord};
+pub use record::run_folder::{MetricsLog, RunFolder};
+pub use record::tensorboard::TensorboardLog;
 pub use refresh::RefreshExamples;
-pub use rehearsal::Rehearsal;
-pub use run_folder::{MetricsLog, RunFolder};
-pub use schedule::Schedule;
-pub use selection::Candidate;
-pub use tensorboard::TensorboardLog;
-pub use trainable::TrainableEncoder;
+pub use step::adamw::{AdamW, clip_factor, gradient_norm};
+pub use step::batch::{Batch, BatchPart, Batcher};
+pub use step::gradients::{BatchLoss, GradientPlan, batch_gradients};
+pub use step::loss_scale::LossScale;
+pub use step::objective::{ColbertObjective, Loss, Objective, Targets};
+pub use step::order::ExampleOrder;
+pub use step::rehearsal::Rehearsal;
+pub use step::schedule::Schedule;
+pub use step::trainable::TrainableEncoder;
 pub use trainer::{Begin, Best, Dev, Trained, Training, WriteModel};

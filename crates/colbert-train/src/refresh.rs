@@ -6,15 +6,16 @@ use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use colbert_config::durable::replace_file;
 use colbert_data::Example;
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{Colbert, replace_file};
+use colbert_model::Colbert;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::io;
 use crate::error::TrainError;
-use crate::run_folder::RunFolder;
-use crate::trainable::TrainableEncoder;
+use crate::record::checkpoint::io;
+use crate::record::run_folder::RunFolder;
+use crate::step::trainable::TrainableEncoder;
 
 /// Chooses the examples of an epoch.
 pub trait RefreshExamples<B: KernelAutodiffBackend, E: TrainableEncoder<B>> {

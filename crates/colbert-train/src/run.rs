@@ -8,19 +8,19 @@ use colbert_data::Example;
 use colbert_kernels::{KernelAutodiffBackend, release_idle_memory};
 use colbert_model::{Colbert, Weights, named_parameters, replace_parameters};
 
-use crate::adamw::AdamW;
-use crate::batch::Batch;
-use crate::checkpoint::{NamedTensors, RunState, prune_checkpoints, write_checkpoint};
-use crate::device_fault::{DeviceFault, guarded, on_device};
+use crate::best::evaluate::{Measured, evaluate};
+use crate::best::selection::Candidate;
+use crate::device::fault::{DeviceFault, guarded, on_device};
 use crate::error::TrainError;
-use crate::evaluate::{Measured, evaluate};
-use crate::faults::{FaultyBatch, MOST_DUMPED, MOST_SKIPPED_IN_A_ROW};
-use crate::loss_scale::LossScale;
-use crate::observer::{Event, Flow};
+use crate::record::checkpoint::{NamedTensors, RunState, prune_checkpoints, write_checkpoint};
+use crate::record::faulty_batch::{FaultyBatch, MOST_DUMPED, MOST_SKIPPED_IN_A_ROW};
+use crate::record::observer::{Event, Flow};
+use crate::record::run_folder::RunFolder;
 use crate::refresh::{RefreshExamples, read_examples, write_examples};
-use crate::run_folder::RunFolder;
-use crate::selection::Candidate;
-use crate::trainable::TrainableEncoder;
+use crate::step::adamw::AdamW;
+use crate::step::batch::Batch;
+use crate::step::loss_scale::LossScale;
+use crate::step::trainable::TrainableEncoder;
 use crate::trainer::{Best, Dev, Training};
 
 /// A run on its way.

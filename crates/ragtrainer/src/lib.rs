@@ -32,48 +32,33 @@
 //! ```
 
 mod backend;
-mod card;
-mod data_input;
-mod document_folder;
-mod encoded_documents;
 mod error;
-mod evaluation;
 #[cfg(feature = "hub")]
 mod hub;
-mod inherit;
-mod memory;
-mod miner;
-mod outcome;
-mod pretrained;
-mod ranking;
-mod rehearsed;
-mod report;
-mod run_record;
-mod session;
+mod record;
+mod run;
+mod search;
 mod source;
-mod stacks;
-mod start;
-mod text_vectors;
 mod trainer;
 
 pub use backend::{AVAILABLE, Backend, Job, bound_caches, set_threads};
-pub use data_input::{LoadedData, RawInput, load, prepare_options, read_input};
-pub use document_folder::DocumentFolder;
-pub use encoded_documents::EncodedDocuments;
 pub use error::Error;
-pub use evaluation::evaluate_directory;
 #[cfg(feature = "hub")]
 pub use hub::{Hub, HubEvent, model_directory};
-pub use inherit::{Inheritance, InheritedSetting, inherit};
-pub use miner::miner;
-pub use outcome::{Outcome, TestResult};
-pub use pretrained::RagPretrainedModel;
-pub use ranking::{EncodedSource, Hit};
-pub use report::{differing_options, summary, write_comparison, write_report};
-pub use run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
-pub use session::{Preview, RunData, keep_micro_batches, options_of_run, preview, train as train_with};
-pub use stacks::{NotHonoured, not_honoured};
-pub use text_vectors::TextVectors;
+pub use record::compatibility::{NotHonoured, not_honoured};
+pub use record::report::{differing_options, summary, write_comparison, write_report};
+pub use record::run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
+pub use run::data::{LoadedData, RawInput, load, prepare_options, read_input};
+pub use run::evaluation::evaluate_directory;
+pub use run::inherit::{Inheritance, InheritedSetting, inherit};
+pub use run::miner::miner;
+pub use run::outcome::{Outcome, TestResult};
+pub use run::session::{Preview, RunData, keep_micro_batches, options_of_run, preview, train as train_with};
+pub use search::document_folder::DocumentFolder;
+pub use search::encoded_documents::EncodedDocuments;
+pub use search::pretrained::RagPretrainedModel;
+pub use search::ranking::{EncodedSource, Hit};
+pub use search::text_vectors::TextVectors;
 pub use trainer::RagTrainer;
 
 pub use colbert_config as config;

@@ -9,12 +9,12 @@ use colbert_data::{
 };
 use colbert_train::{Begin, Event, Flow, Observer};
 
-use crate::data_input::evaluations;
 use crate::error::Error;
-use crate::inherit::{inherit, set_by_caller};
-use crate::miner::miner;
-use crate::outcome::Outcome;
-use crate::session::{self, Preview, RunData};
+use crate::run::data::evaluations;
+use crate::run::inherit::{inherit, set_by_caller};
+use crate::run::miner::miner;
+use crate::run::outcome::Outcome;
+use crate::run::session::{self, Preview, RunData};
 
 /// Prepares data and trains a ColBERT from it. See the crate's example.
 #[derive(Debug, Clone)]

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::{RawData, unknown_label};
 use crate::error::{DataError, Place};
-use crate::labels::Labels;
+use crate::raw::labels::Labels;
+use crate::raw::row::Row;
 use crate::read::{ReadOptions, RowKind, parse_value};
-use crate::row::Row;
 
 impl RawData {
     /// (query, positive) rows.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::error::{DataError, Place};
-use crate::training_set::Example;
+use crate::sets::training_set::Example;
 
 /// Scored documents of every query.
 #[derive(Debug, Clone, Default)]

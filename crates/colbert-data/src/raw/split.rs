@@ -8,11 +8,11 @@ use rand::Rng;
 
 use super::{Group, RawData};
 use crate::error::DataError;
-use crate::evaluation_set::{EvaluationSet, copy};
-use crate::judgements::Judgements;
-use crate::normalise::normalised;
-use crate::sample::rng_for;
+use crate::negatives::sample::rng_for;
+use crate::sets::evaluation_set::{EvaluationSet, copy};
 use crate::texts::Queries;
+use crate::texts::judgements::Judgements;
+use crate::texts::normalise::normalised;
 
 /// What became of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

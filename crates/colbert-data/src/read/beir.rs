@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::values::with_title;
 use super::{Lines, ReadOptions, keep_going, parse_json};
-use crate::counts::BadRows;
 use crate::error::DataError;
-use crate::evaluation_set::EvaluationSet;
-use crate::judgements::Judgements;
 use crate::raw::RawData;
+use crate::raw::counts::BadRows;
+use crate::sets::evaluation_set::EvaluationSet;
+use crate::texts::judgements::Judgements;
 use crate::texts::{Collection, Queries};
 
 /// A BEIR folder, its texts read. Document and query ids are kept as external ids; ids with the same text share an entry,

@@ -7,7 +7,7 @@ use super::ReadOptions;
 use super::columns::Columns;
 use super::values::{brief, malformed};
 use crate::error::{DataError, Place};
-use crate::labels::Labels;
+use crate::raw::labels::Labels;
 
 /// What the rows of one source are; the first row decides, and every other row must agree.
 #[derive(Debug, Clone, PartialEq, Eq)]

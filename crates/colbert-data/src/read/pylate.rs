@@ -15,9 +15,9 @@ use super::values::{brief, malformed, with_title};
 use super::{ReadOptions, folder, keep_going};
 use crate::error::{DataError, Place};
 use crate::raw::RawData;
-use crate::row::check_scores;
+use crate::raw::row::check_scores;
+use crate::sets::training_set::Example;
 use crate::texts::Texts;
-use crate::training_set::Example;
 
 const TRAIN: &str = "`query_id`, `document_ids` and `scores` in every row";
 

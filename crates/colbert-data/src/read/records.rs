@@ -40,7 +40,7 @@ enum Source {
     },
     Csv(Box<CsvRecords>),
     #[cfg(feature = "parquet")]
-    Parquet(super::parquet_records::ParquetRecords),
+    Parquet(super::parquet::records::ParquetRecords),
 }
 
 /// A file's records.
@@ -170,7 +170,7 @@ fn parquet(path: &Path, is_gzip: bool, content: Content, options: &ReadOptions) 
         (Content::Table, _) => true,
         (Content::Documents, _) => name == "title" || DOCUMENT_COLUMNS.contains(&name),
     };
-    super::parquet_records::ParquetRecords::open(path, &is_used).map(Source::Parquet)
+    super::parquet::records::ParquetRecords::open(path, &is_used).map(Source::Parquet)
 }
 
 #[cfg(not(feature = "parquet"))]

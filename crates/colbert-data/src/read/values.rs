@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 use super::columns::Columns;
 use super::kind::{Meaning, RowKind};
 use crate::error::{DataError, Place};
-use crate::labels::{Labels, label_of};
+use crate::raw::labels::{Labels, label_of};
+use crate::raw::row::Row;
 use crate::raw::unknown_label;
-use crate::row::Row;
 
 /// Reads one row of a known kind.
 pub(crate) fn parse_value(value: &Value, kind: &RowKind, labels: &Labels, place: &Place) -> Result<Row, DataError> {

@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use super::findings::{Cases, shown};
 use super::{Finding, Severity};
-use crate::language::TextAnalysis;
-use crate::normalise::normalised;
 use crate::raw::{Group, RawData};
+use crate::texts::language::TextAnalysis;
+use crate::texts::normalise::normalised;
 
 /// Shared words from which on two texts are near duplicates (Jaccard index of their word sets).
 const NEAR: f64 = 0.8;

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use super::words::{WordLengths, words};
 use super::{Finding, Severity};
-use crate::evaluation_set::EvaluationSet;
-use crate::normalise::{Twins, normalised, normalised_hash};
-use crate::pid_set::PidSet;
 use crate::raw::{Group, RawData};
+use crate::sets::evaluation_set::EvaluationSet;
+use crate::texts::normalise::{Twins, normalised, normalised_hash};
+use crate::texts::pid_set::PidSet;
 
 /// Cases shown with a finding.
 const EXAMPLES: usize = 3;

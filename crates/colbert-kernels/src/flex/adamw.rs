@@ -1,9 +1,9 @@
 //! One pass over a parameter, its gradient and its moments.
 
-use crate::adamw::Factors;
 use crate::flex::buffer::Shared;
 use crate::flex::level::{Level, for_each_level};
 use crate::flex::parallel::for_each_block;
+use crate::operators::adamw::Factors;
 
 /// Elements that a thread takes at a time.
 const BLOCK: usize = 1 << 14;
@@ -58,8 +58,8 @@ mod tests {
     use burn_flex::{Flex, FlexTensor};
 
     use super::*;
-    use crate::adamw::{AdamW, Moments, composed};
     use crate::flex::testing::{close, flat, random, wide};
+    use crate::operators::adamw::{AdamW, Moments, composed};
 
     /// Parameters are below 1, and steps below 0.1.
     const ERROR: f64 = 2e-6;

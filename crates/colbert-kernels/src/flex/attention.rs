@@ -2,13 +2,13 @@
 //!
 //! Query rows are taken in blocks, so that a block's weights stay in the cache; nothing larger is ever stored.
 
-use crate::attention::{AttentionPlan, scale};
-use crate::dropout::DropoutRow;
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::level::{Level, exp, for_each_level, largest, multiply_add, sum};
 use crate::flex::pack::{Source, View, pairs_of_row, transpose};
 use crate::flex::parallel::for_each_block;
 use crate::flex::tile::{Begin, Format, Left, Product, Right, Size};
+use crate::operators::attention::{AttentionPlan, scale};
+use crate::operators::dropout::DropoutRow;
 use crate::segments::Segment;
 
 /// Query rows in a block: a multiple of every level's rows of a tile.
@@ -437,9 +437,9 @@ mod tests {
     use burn_flex::Flex;
 
     use super::*;
-    use crate::attention::{Attended, composed, composed_gradient};
-    use crate::dropout::Dropout;
     use crate::flex::testing::{close, flat, matrix, random, slope, wide};
+    use crate::operators::attention::{Attended, composed, composed_gradient};
+    use crate::operators::dropout::Dropout;
     use crate::precision::Precision;
     use crate::segments::Segments;
 

@@ -1,9 +1,9 @@
 //! GELU and dropout, element by element.
 
-use crate::dropout::{Dropout, DropoutRow};
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::level::{Level, exp, for_each_level, multiply_add};
 use crate::flex::parallel::for_each_block;
+use crate::operators::dropout::{Dropout, DropoutRow};
 
 /// Elements that a thread takes at a time.
 const BLOCK: usize = 1 << 14;

@@ -1,10 +1,10 @@
 //! Layer normalisation of rows, and sums over rows.
 
-use crate::dropout::Dropout;
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::elementwise::dropout_row;
 use crate::flex::level::{Level, for_each_level, multiply_add, sum};
 use crate::flex::parallel::for_each_block;
+use crate::operators::dropout::Dropout;
 
 /// Rows that a thread takes at a time, and that are summed before blocks are.
 const ROWS: usize = 64;

@@ -5,7 +5,7 @@ use crate::flex::level::{Level, for_each_level, largest, multiply_add};
 use crate::flex::pack::{View, transpose};
 use crate::flex::parallel::for_each_block;
 use crate::flex::tile::{Begin, Format, Left, Product, Right, Size};
-use crate::maxsim::{NEVER, ScoredTexts};
+use crate::operators::maxsim::{NEVER, ScoredTexts};
 
 /// Query tokens whose products with a document are held at once: a multiple of every level's rows of a tile.
 const ROWS: usize = 48;
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::flex::testing::{close, flat, matrix, random, slope, wide};
-    use crate::maxsim::{composed, composed_gradient};
+    use crate::operators::maxsim::{composed, composed_gradient};
 
     /// Scores are sums of up to 40 products of vectors of up to 128 numbers below 1.
     const ERROR: f64 = 1e-4;

@@ -3,14 +3,14 @@
 use super::graph::{INT64, Setting, Value};
 use super::layers::{Layers, Mix};
 use super::{Inputs, Tokens};
-use crate::activation::Activation;
-use crate::bert::BertConfig;
-use crate::distilbert::{self, DistilBertConfig};
-use crate::electra::ElectraConfig;
+use crate::encoder::bert::BertConfig;
+use crate::encoder::distilbert::{self, DistilBertConfig};
+use crate::encoder::electra::ElectraConfig;
+use crate::encoder::roberta::RobertaConfig;
+use crate::encoder::token_embeddings::TableSizes;
+use crate::encoder::transformer::{BERT_NAMES, LayerNames, LayerSizes};
 use crate::error::ModelError;
-use crate::roberta::RobertaConfig;
-use crate::token_embeddings::TableSizes;
-use crate::transformer::{BERT_NAMES, LayerNames, LayerSizes};
+use crate::head::activation::Activation;
 
 /// An encoder of BERT's layers.
 pub(super) struct BertLike {

@@ -1,8 +1,8 @@
 //! The layers that the families share, as nodes of a graph on `[batch, length, size]`.
 
 use super::graph::{Graph, Setting, Value};
-use crate::activation::Activation;
 use crate::error::ModelError;
+use crate::head::activation::Activation;
 use crate::weights::{HostTensor, Weights};
 
 /// Stands for a product that does not count, as in `window_attention.rs`.

@@ -3,9 +3,9 @@
 use super::Tokens;
 use super::graph::{Setting, Value};
 use super::layers::{Layers, Mix};
-use crate::activation::Activation;
+use crate::encoder::modernbert::ModernBertConfig;
 use crate::error::ModelError;
-use crate::modernbert::ModernBertConfig;
+use crate::head::activation::Activation;
 
 /// Cosines and sines of rotary positions, `[length, head_size]`.
 struct Rotation {

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use colbert_model::{beside, replace_file, sync_folder};
+use colbert_config::durable::{beside, replace_file, sync_folder};
 
 use crate::error::Error;
 

@@ -1,0 +1,182 @@
+//! The options of `[train]`: the reference's own ten arguments, and what was added to them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::options::auto::{AutoSteps, Warmup};
+use crate::options::memory::MemoryLimit;
+
+/// How the model is trained. The first ten are `RAGTrainer.train`'s own arguments, names and defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainOptions {
+    /// Queries per optimizer step. Default 32.
+    pub batch_size: usize,
+    /// Bits per residual of a later index; written to `artifact.metadata`, not used in training. Default 2.
+    pub nbits: u32,
+    /// Upper bound on optimizer steps. Default 500,000.
+    pub maxsteps: usize,
+    /// Add the in-batch loss: every other query's documents are negatives. Default true.
+    pub use_ib_negatives: bool,
+    /// Peak learning rate. Default 5e-6.
+    pub learning_rate: f64,
+    /// Size of a token embedding. Default 128.
+    pub dim: usize,
+    /// Tokens of a document, markers included. Default 256.
+    pub doc_maxlen: usize,
+    /// ReLU after the projection. Default false. (The reference accepts it and does nothing: defect 27.)
+    pub use_relu: bool,
+    /// Steps of rising learning rate: `"auto"` is a tenth of the steps, a number, or `"constant"` for no schedule at
+    /// all, the reference's `None`. Default `"auto"`.
+    pub warmup_steps: Warmup,
+    /// Micro-batches a batch is cut into, to save memory. Default 1.
+    pub accumsteps: usize,
+
+    /// Tokens of a query, markers and \[MASK\] expansion included. Default 32 (colbert-ai `ColBERTConfig`).
+    pub query_maxlen: usize,
+    /// Documents per query in an example, the positive included. Default 2 (one negative, as in the reference).
+    pub nway: usize,
+    /// Passes over the examples; `maxsteps` still bounds the run. Default 1.
+    pub epochs: usize,
+    /// Order of examples and dropout. Default 12345 (colbert-ai `Launcher`).
+    pub seed: u64,
+    /// Shuffle the examples anew for every epoch. Default true; false keeps the given order, as the reference does.
+    pub shuffle: bool,
+    /// Decoupled weight decay on every parameter. Default 0.01 (torch `AdamW`, which the reference uses as it is).
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this global L2 norm; 0 turns clipping off. Default 2.0 (colbert-ai).
+    pub clip_norm: f64,
+    /// Dropout probability in place of the ones in the encoder's `config.json`.
+    pub dropout: Option<f64>,
+    /// Let \[MASK\] expansion tokens of a query be attended to. Default false (colbert-ai).
+    pub attend_to_mask_tokens: bool,
+    /// Fill queries up with \[MASK\] tokens to `query_maxlen`. Default true (colbert-ai, which always does).
+    pub query_expansion: bool,
+    /// Leave punctuation out of document scoring. Default true (colbert-ai).
+    pub mask_punctuation: bool,
+    /// Step at which the learning rate reaches 0: `"auto"` is the last step of this run; a number lays the decay over
+    /// that many steps (500000 is the reference's behaviour, defect 23). Default `"auto"`.
+    pub schedule_horizon: AutoSteps,
+    /// Give the first step learning rate 0, as the reference does (defect 24). Default false.
+    pub warmup_from_zero: bool,
+    /// Steps between checkpoints and evaluations: `"auto"` is a tenth of the run. Default `"auto"`.
+    pub save_every: AutoSteps,
+    /// Checkpoints that are kept, the newest; an older one goes once the newest is safe. Default 2, so that one is left where
+    /// the newest is damaged later.
+    pub keep_checkpoints: usize,
+    /// Checkpoints that are kept besides: those whose evaluation on dev queries was best so far. Default 0.
+    pub keep_best_checkpoints: usize,
+    /// Which documents a query meets as in-batch negatives. Default `batch`.
+    pub ib_scope: IbScope,
+    /// Leave a query's other known positives out of its in-batch negatives (defect 36). Default true.
+    pub ib_skip_known_positives: bool,
+    /// Factor on teacher scores before their softmax. Default 1.0 (colbert-ai).
+    pub distillation_alpha: f64,
+    /// Train on labels alone even where teacher scores are given. Default false (colbert-ai).
+    pub ignore_scores: bool,
+    /// Format of the factors of the encoder's matrix products; weights, sums and everything else are float32 in any case.
+    /// `auto` is bfloat16 where the device has faster products for it, else float16 on a GPU that has those; `f16` scales the
+    /// loss, and is refused where there are no such products; `tf32` lets an NVIDIA GPU round float32 factors, and is refused
+    /// elsewhere. Default `f32`: the reference's on a CPU.
+    pub precision: Precision,
+    /// Memory that training may take. If a batch takes more, it is cut into the fewest micro-batches that fit, with the
+    /// gradient of the whole batch. Empty: `accumsteps` alone decides.
+    pub memory_limit: Option<MemoryLimit>,
+    /// Keep an exponential average of the weights with this decay per step, and measure it at the end. Default: none.
+    pub ema_decay: Option<f64>,
+    /// What to do about a batch whose loss or gradient is not finite. Default `stop`.
+    pub on_nonfinite: OnNonFinite,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 32,
+            nbits: 2,
+            maxsteps: 500_000,
+            use_ib_negatives: true,
+            learning_rate: 5e-6,
+            dim: 128,
+            doc_maxlen: 256,
+            use_relu: false,
+            warmup_steps: Warmup::Auto,
+            accumsteps: 1,
+            query_maxlen: 32,
+            nway: 2,
+            epochs: 1,
+            seed: 12345,
+            shuffle: true,
+            weight_decay: 0.01,
+            clip_norm: 2.0,
+            dropout: None,
+            attend_to_mask_tokens: false,
+            query_expansion: true,
+            mask_punctuation: true,
+            schedule_horizon: AutoSteps::Auto,
+            warmup_from_zero: false,
+            save_every: AutoSteps::Auto,
+            keep_checkpoints: 2,
+            keep_best_checkpoints: 0,
+            ib_scope: IbScope::Batch,
+            ib_skip_known_positives: true,
+            distillation_alpha: 1.0,
+            ignore_scores: false,
+            precision: Precision::F32,
+            memory_limit: None,
+            ema_decay: None,
+            on_nonfinite: OnNonFinite::Stop,
+        }
+    }
+}
+
+/// Format of the factors of matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// bfloat16 where that is faster; else float16 on a GPU that has it; else float32.
+    Auto,
+    /// float32.
+    #[default]
+    F32,
+    /// float32 factors that an NVIDIA GPU rounds to TF32: 11 significant bits, float32's range.
+    Tf32,
+    /// bfloat16, 8 significant bits.
+    Bf16,
+    /// float16, 11 significant bits and a small range, for which the loss is scaled.
+    F16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+/// What to do about a batch whose loss or gradient is not finite; it is written to the run's folder either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNonFinite {
+    /// End the run.
+    #[default]
+    Stop,
+    /// Leave the update out and go on.
+    Skip,
+}
+
+/// How far in-batch negatives reach when a batch is cut into micro-batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IbScope {
+    /// The whole batch, whatever `accumsteps` is: the same loss and gradient as without accumulation.
+    #[default]
+    Batch,
+    /// Only the micro-batch, as in the reference (defect 35).
+    MicroBatch,
+}

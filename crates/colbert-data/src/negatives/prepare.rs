@@ -1,0 +1,213 @@
+//! From raw data to a training set: known positives and negatives, new negatives, examples.
+
+use colbert_config::{NegativeOptions, TriplePolicy};
+
+use crate::error::DataError;
+use crate::negatives::add_negatives;
+use crate::negatives::examples;
+use crate::negatives::miner::{MiningProgress, NegativeMiner};
+use crate::negatives::prepare_report::PrepareReport;
+use crate::raw::{Group, RawData};
+use crate::sets::training_set::{Example, TrainingSet};
+use crate::texts::Queries;
+use crate::texts::judgements::Judgements;
+
+/// How a training set is made of raw data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrepareOptions {
+    /// Which negatives are added.
+    pub negatives: NegativeOptions,
+    /// Documents per example, the positive included. Default 2, as in the reference.
+    pub nway: usize,
+    /// Which pairings become examples; `negatives.triples` can ask for the reference's as well.
+    pub triples: TriplePolicy,
+}
+
+impl PrepareOptions {
+    fn policy(&self) -> TriplePolicy {
+        if self.triples == TriplePolicy::All { self.negatives.triples } else { self.triples }
+    }
+}
+
+impl Default for PrepareOptions {
+    fn default() -> Self {
+        Self { negatives: NegativeOptions::default(), nway: 2, triples: TriplePolicy::default() }
+    }
+}
+
+/// Adds negatives to raw data and makes examples of it.
+///
+/// Negatives are mined by `miner`, or by [`Bm25Miner`](crate::Bm25Miner) for English if there is none (and
+/// `negatives.miner` names no other); with
+/// `negatives.mine_hard_negatives` off, or `negatives.miner` random, they are drawn at random and no miner is used. A query for which mining leaves
+/// no candidate at all gets random ones, and the report says so. Rows that are examples already (with teacher scores,
+/// or from the reference's training files) are taken as they are, in their order, cut to `nway`.
+///
+/// Which negatives a query is given depends on the seed, the query's text and the collection; not on the number of
+/// threads, nor on what the other queries are.
+///
+/// # Errors
+/// [`DataError::OptionRange`] for options that contradict each other, [`DataError::NoExamples`] with what to do,
+/// [`DataError::ShortExample`] for a ready-made example that is too small, and the miner's own errors.
+pub fn prepare(
+    raw: RawData,
+    options: &PrepareOptions,
+    miner: Option<&dyn NegativeMiner>,
+) -> Result<(TrainingSet, PrepareReport), DataError> {
+    prepare_with_progress(raw, options, miner, &|_, _, _| ())
+}
+
+/// As [`prepare`], with word of how far mining is.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_with_progress(
+    raw: RawData,
+    options: &PrepareOptions,
+    miner: Option<&dyn NegativeMiner>,
+    progress: &MiningProgress<'_>,
+) -> Result<(TrainingSet, PrepareReport), DataError> {
+    check(options)?;
+    let mut report = PrepareReport::of(&raw.queries, &raw.collection, &raw.groups, options.nway);
+    let mut positives = Judgements::new();
+    for (qid, group) in raw.groups.iter().enumerate() {
+        group.positives.iter().for_each(|&pid| positives.insert(qid as u32, pid, 1));
+    }
+    let mut set = TrainingSet { queries: raw.queries, collection: raw.collection, examples: Vec::new(), positives };
+    if raw.ready.is_empty() {
+        let groups = add_negatives(raw.groups, &set, &options.negatives, miner, progress, &mut report)?;
+        set.examples = make_examples(&groups, &set.queries, options, &mut report);
+    } else {
+        let judged = raw.counts.pairs + raw.counts.labelled_pairs + raw.counts.triplets + raw.counts.judgements;
+        if judged > 0 {
+            return Err(DataError::NoExamples {
+                reason: format!(
+                    "{} ready-made examples are mixed with {judged} rows that need negatives",
+                    raw.ready.len()
+                ),
+                advice: "prepare them apart".to_owned(),
+            });
+        }
+        set.examples = raw.ready;
+        if raw.grouped {
+            let before = set.examples.len();
+            set.examples.retain(|example| example.documents.len() >= options.nway);
+            report.short_of_scored = before - set.examples.len();
+        }
+        take_ready_made(&mut set, options, &mut report)?;
+    }
+    report.examples = set.examples.len();
+    if set.examples.is_empty() {
+        return Err(no_examples(&report, options));
+    }
+    tracing::info!(queries = report.queries, documents = report.documents, examples = report.examples, "prepared");
+    Ok((set, report))
+}
+
+pub(crate) fn check(options: &PrepareOptions) -> Result<(), DataError> {
+    let negatives = &options.negatives;
+    if options.nway == 0 {
+        return Err(DataError::OptionRange {
+            option: "train.nway",
+            expected: "at least 1".to_owned(),
+            found: "0".to_owned(),
+        });
+    }
+    if options.policy() == TriplePolicy::Reference && options.nway != 2 {
+        return Err(DataError::OptionRange {
+            option: "train.nway",
+            expected: "2, as the reference's triple counts are asked for".to_owned(),
+            found: options.nway.to_string(),
+        });
+    }
+    if let Some(share) = negatives.positive_score_share.filter(|share| !share.is_finite() || *share <= 0.0) {
+        return Err(DataError::OptionRange {
+            option: "negatives.positive_score_share",
+            expected: "a finite number above 0, or nothing".to_owned(),
+            found: share.to_string(),
+        });
+    }
+    if negatives.mines() && negatives.hard_negative_minimum_rank >= negatives.hard_negative_maximum_rank {
+        return Err(DataError::OptionRange {
+            option: "negatives.hard_negative_minimum_rank",
+            expected: format!("below negatives.hard_negative_maximum_rank ({})", negatives.hard_negative_maximum_rank),
+            found: negatives.hard_negative_minimum_rank.to_string(),
+        });
+    }
+    Ok(())
+}
+
+pub(crate) fn make_examples(
+    groups: &[Group],
+    queries: &Queries,
+    options: &PrepareOptions,
+    report: &mut PrepareReport,
+) -> Vec<Example> {
+    let mut examples = Vec::new();
+    for (qid, group) in groups.iter().enumerate() {
+        let query = qid as u32;
+        if group.positives.is_empty() {
+            report.without_positives += 1;
+        } else if group.negatives.is_empty() && options.nway > 1 {
+            report.without_negatives += 1;
+        } else if group.negatives.len() + 1 < options.nway {
+            report.short_of_nway += 1;
+        } else {
+            let Group { positives, negatives } = group;
+            let made = match options.policy() {
+                TriplePolicy::All => examples::all(query, positives, negatives, options.nway),
+                TriplePolicy::Reference => {
+                    let text = queries.text(query);
+                    examples::reference(query, positives, negatives, options.negatives.seed, text)
+                }
+            };
+            report.filled_up += made.filled_up;
+            examples.extend(made.examples);
+        }
+    }
+    examples
+}
+
+fn take_ready_made(
+    set: &mut TrainingSet,
+    options: &PrepareOptions,
+    report: &mut PrepareReport,
+) -> Result<(), DataError> {
+    report.ready_made = set.examples.len();
+    for (index, example) in set.examples.iter_mut().enumerate() {
+        let documents = example.documents.len();
+        if documents < options.nway {
+            return Err(DataError::ShortExample { example: index + 1, documents, nway: options.nway });
+        }
+        if documents > options.nway {
+            report.cut_to_nway += 1;
+            example.documents.truncate(options.nway);
+            if let Some(scores) = &mut example.scores {
+                scores.truncate(options.nway);
+            }
+        }
+        let contradicts = |pid: &u32| set.positives.is_positive(example.query, *pid);
+        if example.scores.is_none() && example.documents[1..].iter().any(contradicts) {
+            report.ready_made_contradictions += 1;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn no_examples(report: &PrepareReport, options: &PrepareOptions) -> DataError {
+    let (reason, advice) = if report.positives == 0 {
+        ("no query has a positive".to_owned(), "check which column or label marks the positives")
+    } else if report.short_of_scored > 0 {
+        (format!("no query has the {} scored documents that train.nway asks for", options.nway), "lower train.nway")
+    } else if report.short_of_nway > 0 {
+        let reason =
+            format!("no query has the {} negatives that train.nway = {} needs", options.nway - 1, options.nway);
+        (reason, "raise negatives.num_new_negatives, give more documents, or lower train.nway")
+    } else if options.negatives.num_new_negatives == 0 {
+        ("no query has a negative, and negatives.num_new_negatives is 0".to_owned(), "set it to 10, say")
+    } else {
+        let reason = format!("all {} documents are positives, so that none is left as a negative", report.documents);
+        (reason, "give more documents (data.all_documents)")
+    };
+    DataError::NoExamples { reason, advice: advice.to_owned() }
+}

@@ -1,0 +1,61 @@
+//! Choosing negatives once more, for a later epoch.
+
+use crate::error::DataError;
+use crate::negatives::add_negatives;
+use crate::negatives::miner::{MiningProgress, NegativeMiner};
+use crate::negatives::prepare::{PrepareOptions, check, make_examples, no_examples};
+use crate::negatives::prepare_report::PrepareReport;
+use crate::negatives::sample::{distinct_below, rng_for};
+use crate::raw::{Group, RawData};
+use crate::sets::training_set::{Example, TrainingSet};
+
+/// What negatives are chosen anew from: the judgements that raw data came with, and the options.
+#[derive(Debug, Clone)]
+pub struct Remining {
+    groups: Vec<Group>,
+    options: PrepareOptions,
+}
+
+impl Remining {
+    /// Keeps what [`crate::negatives::prepare`] will use up. Nothing, if the data are examples already: these get no negatives.
+    #[must_use]
+    pub fn of(raw: &RawData, options: &PrepareOptions) -> Option<Self> {
+        raw.ready.is_empty().then(|| Self { groups: raw.groups.clone(), options: options.clone() })
+    }
+
+    /// Examples for an epoch, counted from 0, with negatives by `miner`, or drawn at random if the options say so.
+    ///
+    /// There are as many as in `set`, so that the plan of a run holds: if more come out, a choice of them is left out,
+    /// if fewer, the first ones come twice. Draws depend on the seed, the epoch and the query.
+    ///
+    /// # Errors
+    /// As [`crate::negatives::prepare`].
+    pub fn examples(
+        &self,
+        set: &TrainingSet,
+        epoch: usize,
+        miner: Option<&dyn NegativeMiner>,
+        progress: &MiningProgress<'_>,
+    ) -> Result<(Vec<Example>, PrepareReport), DataError> {
+        let mut options = self.options.clone();
+        options.negatives.seed = options.negatives.seed.wrapping_add(epoch as u64);
+        check(&options)?;
+        let mut report = PrepareReport::of(&set.queries, &set.collection, &self.groups, options.nway);
+        let groups = add_negatives(self.groups.clone(), set, &options.negatives, miner, progress, &mut report)?;
+        let made = make_examples(&groups, &set.queries, &options, &mut report);
+        if made.is_empty() {
+            return Err(no_examples(&report, &options));
+        }
+        let wanted = set.examples.len();
+        let examples: Vec<Example> = if made.len() > wanted {
+            let mut rng = rng_for(options.negatives.seed, "examples of a later epoch", "");
+            let mut kept = distinct_below(&mut rng, made.len(), wanted);
+            kept.sort_unstable();
+            kept.into_iter().map(|place| made[place].clone()).collect()
+        } else {
+            made.iter().cycle().take(wanted).cloned().collect()
+        };
+        report.examples = examples.len();
+        Ok((examples, report))
+    }
+}

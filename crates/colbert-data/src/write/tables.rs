@@ -1,0 +1,67 @@
+//! A training set as three JSONL tables: `queries`, `documents`, `train`. Texts come back to the last byte, line ends and
+//! tabs included, which the reference's files cannot do; teacher scores and documents without an example come back too.
+//! PyLate loads the same tables for distillation.
+//!
+//! Reading is [`crate::read_training_data`]'s.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::DataError;
+use crate::sets::training_set::{Example, TrainingSet};
+use crate::texts::Texts;
+use crate::write::stage;
+
+/// Where the three tables are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// `query_id`, `text`.
+    pub queries: PathBuf,
+    /// `document_id`, `text`.
+    pub documents: PathBuf,
+    /// `query_id`, `document_ids`, and `scores` where there are any; the positive first.
+    pub train: PathBuf,
+}
+
+#[derive(Serialize)]
+struct ExampleRow<'a> {
+    query_id: u32,
+    document_ids: &'a [u32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scores: Option<&'a [f32]>,
+}
+
+/// Writes the three tables into a folder, which is made if need be. All three are complete on disk before the first one
+/// gets its name. The same training set gives the same bytes.
+///
+/// # Errors
+/// [`DataError::Write`].
+pub fn export_tables(set: &TrainingSet, folder: &Path) -> Result<Tables, DataError> {
+    let [queries, documents, train] = ["queries.jsonl", "documents.jsonl", "train.jsonl"].map(|name| folder.join(name));
+    std::fs::create_dir_all(folder).map_err(|source| DataError::Write { path: folder.to_owned(), source })?;
+    let staged = [
+        stage(&queries, |out| write_texts(&set.queries, "query_id", out))?,
+        stage(&documents, |out| write_texts(&set.collection, "document_id", out))?,
+        stage(&train, |out| set.examples.iter().try_for_each(|example| write_example(example, out)))?,
+    ];
+    staged.into_iter().try_for_each(|file| file.publish())?;
+    Ok(Tables { queries, documents, train })
+}
+
+fn write_texts<Kind>(texts: &Texts<Kind>, id_name: &str, out: &mut impl Write) -> std::io::Result<()> {
+    for (id, text) in texts.iter().enumerate() {
+        write!(out, "{{\"{id_name}\":{id},\"text\":")?;
+        serde_json::to_writer(&mut *out, text)?;
+        writeln!(out, "}}")?;
+    }
+    Ok(())
+}
+
+fn write_example(example: &Example, out: &mut impl Write) -> std::io::Result<()> {
+    let Example { query, documents, scores } = example;
+    let row = ExampleRow { query_id: *query, document_ids: documents, scores: scores.as_deref() };
+    serde_json::to_writer(&mut *out, &row)?;
+    writeln!(out)
+}

@@ -1,0 +1,238 @@
+//! Affine maps of packed tokens, alone or two with GELU between them.
+
+use burn::backend::Autodiff;
+use burn::tensor::Tensor;
+use burn::tensor::ops::FloatTensor;
+use burn_autodiff::NodeId;
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops};
+
+use crate::backend::{KernelBackend, Kernels};
+use crate::operators::node::record;
+use crate::operators::primitive::{primitive, tensor};
+use crate::precision::{Precision, composed_product};
+
+/// `input weight^T + bias`.
+///
+/// # Shapes
+/// - input: `[tokens, in]`
+/// - weight: `[out, in]`, as torch stores it
+/// - bias: `[out]`
+/// - output: `[tokens, out]`
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn linear<B: KernelBackend>(
+    input: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    check(input.dims()[1], &weight, bias.as_ref());
+    tensor(B::kernel_linear(primitive(input), primitive(weight), bias.map(primitive), precision))
+}
+
+/// Weight and bias of a linear map.
+#[derive(Debug, Clone)]
+pub struct Map<W, V> {
+    /// `[out, in]`
+    pub weight: W,
+    /// `[out]`
+    pub bias: V,
+}
+
+/// `down(gelu(up(input)))`, GELU by the error function: the feed-forward network of a transformer layer (Vaswani et al.
+/// 2017, section 3.3; Devlin et al. 2018).
+///
+/// Its wide inner activations are kept once, before GELU; going back computes them after GELU anew.
+///
+/// # Shapes
+/// - input: `[tokens, in]`
+/// - up: `[wide, in]` and `[wide]`
+/// - down: `[out, wide]` and `[out]`
+/// - output: `[tokens, out]`
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn feed_forward<B: KernelBackend>(
+    input: Tensor<B, 2>,
+    up: Map<Tensor<B, 2>, Tensor<B, 1>>,
+    down: Map<Tensor<B, 2>, Tensor<B, 1>>,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    check(input.dims()[1], &up.weight, Some(&up.bias));
+    check(up.weight.dims()[0], &down.weight, Some(&down.bias));
+    let [up, down] = [up, down].map(|map| Map { weight: primitive(map.weight), bias: primitive(map.bias) });
+    tensor(B::kernel_feed_forward(primitive(input), up, down, precision))
+}
+
+pub(crate) fn check<B: KernelBackend>(size: usize, weight: &Tensor<B, 2>, bias: Option<&Tensor<B, 1>>) {
+    let [out, expected] = weight.dims();
+    assert_eq!(size, expected, "a weight of [{out}, {expected}] takes inputs of {expected} numbers, not {size}");
+    if let Some(bias) = bias {
+        assert_eq!(bias.dims(), [out], "the bias of a weight of [{out}, {expected}]");
+    }
+}
+
+pub(crate) fn composed<B: Kernels>(
+    input: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+    precision: Precision,
+) -> FloatTensor<B> {
+    let output = composed_product::<B, 2>(tensor::<B, 2>(input), tensor::<B, 2>(weight).transpose(), precision);
+    primitive(match bias {
+        Some(bias) => output + tensor::<B, 1>(bias).unsqueeze::<2>(),
+        None => output,
+    })
+}
+
+pub(crate) fn composed_input_gradient<B: Kernels>(
+    gradient: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    precision: Precision,
+) -> FloatTensor<B> {
+    primitive(composed_product::<B, 2>(tensor::<B, 2>(gradient), tensor::<B, 2>(weight), precision))
+}
+
+pub(crate) fn composed_weight_gradient<B: Kernels>(
+    gradient: FloatTensor<B>,
+    input: FloatTensor<B>,
+    precision: Precision,
+) -> FloatTensor<B> {
+    primitive(composed_product::<B, 2>(tensor::<B, 2>(gradient).transpose(), tensor::<B, 2>(input), precision))
+}
+
+pub(crate) fn composed_sum_rows<B: Kernels>(gradient: FloatTensor<B>) -> FloatTensor<B> {
+    primitive(tensor::<B, 2>(gradient).sum_dim(0).squeeze_dim::<1>(0))
+}
+
+/// What the way back of linear maps of one input needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Saved<T, const N: usize> {
+    pub(crate) input: T,
+    pub(crate) weights: [T; N],
+    pub(crate) precision: Precision,
+}
+
+/// Who asks for gradients of linear maps of one input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<const N: usize> {
+    pub(crate) input: Option<NodeId>,
+    pub(crate) weights: [Option<NodeId>; N],
+    pub(crate) biases: [Option<NodeId>; N],
+}
+
+/// Registers the gradients that are asked for, of the maps' outputs' gradients.
+pub(crate) fn propagate<B: Kernels, const N: usize>(
+    asking: Asking<N>,
+    of_outputs: [FloatTensor<B>; N],
+    Saved { input, weights, precision }: Saved<FloatTensor<B>, N>,
+    gradients: &mut Gradients,
+) {
+    for (node, gradient) in asking.biases.into_iter().zip(&of_outputs) {
+        if let Some(node) = node {
+            gradients.register::<B>(node, B::sum_rows(gradient.clone()));
+        }
+    }
+    if asking.weights.iter().any(Option::is_some) {
+        let of_weights = B::linears_weight_gradients(of_outputs.clone(), input, precision);
+        for (node, gradient) in asking.weights.into_iter().zip(of_weights) {
+            if let Some(node) = node {
+                gradients.register::<B>(node, gradient);
+            }
+        }
+    }
+    if let Some(node) = asking.input {
+        gradients.register::<B>(node, B::linears_input_gradient(of_outputs, weights, precision));
+    }
+}
+
+#[derive(Debug)]
+struct Node;
+
+impl<B: Kernels> Backward<B, 2> for Node {
+    type State = Saved<FloatTensor<B>, 1>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [input, weight] = ops.parents.map(|parent| parent.map(|node| node.id));
+        let asking = Asking { input, weights: [weight], biases: [None] };
+        propagate::<B, 1>(asking, [gradient], ops.state, gradients);
+    }
+}
+
+impl<B: Kernels> Backward<B, 3> for Node {
+    type State = Saved<FloatTensor<B>, 1>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [input, weight, bias] = ops.parents.map(|parent| parent.map(|node| node.id));
+        let asking = Asking { input, weights: [weight], biases: [bias] };
+        propagate::<B, 1>(asking, [gradient], ops.state, gradients);
+    }
+}
+
+pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
+    input: FloatTensor<Autodiff<B, C>>,
+    weight: FloatTensor<Autodiff<B, C>>,
+    bias: Option<FloatTensor<Autodiff<B, C>>>,
+    precision: Precision,
+) -> FloatTensor<Autodiff<B, C>> {
+    let (x, w) = (input.primitive.clone(), weight.primitive.clone());
+    let output = B::linear_forward(x.clone(), w.clone(), bias.as_ref().map(|bias| bias.primitive.clone()), precision);
+    let state = Saved { input: x, weights: [w], precision };
+    match bias {
+        Some(bias) => record::<_, B, C, 3>(Node, [&input, &weight, &bias], output, state),
+        None => record::<_, B, C, 2>(Node, [&input, &weight], output, state),
+    }
+}
+
+#[derive(Debug)]
+struct FeedForwardNode;
+
+/// What the way back of a feed-forward network needs.
+#[derive(Debug, Clone)]
+struct SavedFeedForward<T> {
+    up: Saved<T, 1>,
+    /// What GELU was applied to.
+    sum: T,
+    down_weight: T,
+}
+
+impl<B: Kernels> Backward<B, 5> for FeedForwardNode {
+    type State = SavedFeedForward<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 5>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [input, up_weight, up_bias, down_weight, down_bias] = ops.parents.map(|node| node.map(|node| node.id));
+        let SavedFeedForward { up, sum, down_weight: weight } = ops.state;
+        let of_wide = B::linears_input_gradient([gradient.clone()], [weight.clone()], up.precision);
+        let (wide, of_sum) = B::gelu_with_gradient(sum, of_wide);
+        let down = Saved { input: wide, weights: [weight], precision: up.precision };
+        let asking = Asking { input: None, weights: [down_weight], biases: [down_bias] };
+        propagate::<B, 1>(asking, [gradient], down, gradients);
+        let asking = Asking { input, weights: [up_weight], biases: [up_bias] };
+        propagate::<B, 1>(asking, [of_sum], up, gradients);
+    }
+}
+
+/// Weight and bias, on a backend.
+pub(crate) type FloatMap<B> = Map<FloatTensor<B>, FloatTensor<B>>;
+
+pub(crate) fn differentiable_feed_forward<B: Kernels, C: CheckpointStrategy>(
+    input: FloatTensor<Autodiff<B, C>>,
+    up: FloatMap<Autodiff<B, C>>,
+    down: FloatMap<Autodiff<B, C>>,
+    precision: Precision,
+) -> FloatTensor<Autodiff<B, C>> {
+    let (x, w, b) = (input.primitive.clone(), up.weight.primitive.clone(), up.bias.primitive.clone());
+    let saved = Saved { input: x.clone(), weights: [w.clone()], precision };
+    let (wide, sum) = B::linear_gelu_forward(x, w, b, precision);
+    let down_weight = down.weight.primitive.clone();
+    let output = B::linear_forward(wide, down_weight.clone(), Some(down.bias.primitive.clone()), precision);
+    let parents = [&input, &up.weight, &up.bias, &down.weight, &down.bias];
+    record::<_, B, C, 5>(FeedForwardNode, parents, output, SavedFeedForward { up: saved, sum, down_weight })
+}

@@ -1,0 +1,338 @@
+//! Reading a model directory in Hugging Face layout: a plain encoder, or a ColBERT that somebody saved.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::Backend;
+use colbert_config::{ArtifactMetadata, TrainOptions};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::colbert::Colbert;
+use crate::directory::declared::Declared;
+use crate::encoder::family::{EncoderConfig, PretrainedEncoder};
+use crate::error::ModelError;
+use crate::head::Head;
+use crate::head::config::{HeadConfig, tensor_name};
+use crate::head::files::HeadFiles;
+use crate::settings::ColbertSettings;
+use crate::tokenizer::ColbertTokenizer;
+use crate::tokenizer::panics::guarded;
+use crate::weights::files::read_weights;
+use crate::weights::{HostTensor, Weights, normal_tensor};
+
+/// Longest query or document in tokens, whatever positions `config.json` claims: the encoders in use have 8,192 at most, and
+/// every query is filled up to its length.
+const MAX_LENGTH: usize = 1 << 17;
+
+/// Files of the source directory that an export needs again.
+#[derive(Debug, Clone)]
+pub struct SourceFiles {
+    /// `config.json`, with the rows of embeddings that were added.
+    pub config: Value,
+    /// `tokenizer.json`, with the markers that were added.
+    pub tokenizer: Value,
+    /// `tokenizer_config.json`, empty if the source has none.
+    pub tokenizer_config: Value,
+    /// `vocab.txt`, if the source has it.
+    pub vocab: Option<String>,
+    /// The head that the source has; none for a plain encoder, which gets one matrix.
+    pub head: Option<HeadConfig>,
+}
+
+/// A model directory, read and checked, not yet on a device.
+#[derive(Debug)]
+pub struct Pretrained {
+    directory: PathBuf,
+    /// The encoder's family and sizes.
+    pub config: EncoderConfig,
+    /// What an export needs again.
+    pub files: SourceFiles,
+    /// What the directory says about how it is to be used.
+    pub declared: Declared,
+    pub(crate) weights: Weights,
+    head: Option<HeadFiles>,
+    pub(crate) tokenizer: Tokenizer,
+    /// Markers that the vocabulary lacked, and the rows of the embedding matrix that were added for them.
+    added: Vec<&'static str>,
+    added_rows: usize,
+}
+
+/// What became of the tensors of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Tensors that were used.
+    pub taken: usize,
+    /// Tensors that were not there and were drawn at random.
+    pub initialised: Vec<String>,
+    /// Tensors that were there and are not needed.
+    pub ignored: Vec<String>,
+}
+
+impl Pretrained {
+    /// Reads a directory: `config.json`; `model.safetensors`, the several files of `model.safetensors.index.json`, or
+    /// `pytorch_model.bin`; `tokenizer.json`; the head from its Dense modules, else `linear.weight` of the root file; what `artifact.metadata` and
+    /// `config_sentence_transformers.json` declare.
+    ///
+    /// A vocabulary without the markers `[unused0]` and `[unused1]` gets them as new tokens.
+    ///
+    /// # Errors
+    /// Anything missing, cut short, of an unknown architecture, or that does not fit together.
+    pub fn read(directory: &Path) -> Result<Self, ModelError> {
+        if !directory.is_dir() {
+            return Err(ModelError::NoSuchDirectory { path: directory.to_owned() });
+        }
+        let config_path = directory.join("config.json");
+        let config_json: Value = read_json(&config_path, "a JSON object")?;
+        let config = EncoderConfig::from_json(&config_json, &config_path)?;
+        let Some(weights) = read_weights(directory)? else {
+            let path = directory.join("model.safetensors");
+            return Err(ModelError::MissingFile { path, hint: "it holds the weights" });
+        };
+        let mut weights = weights.normalised(config.prefix());
+        let modules = HeadFiles::read(directory, config.hidden_size())?;
+        // Where there are modules, the matrix in the root file is theirs, multiplied into one.
+        let matrix = match weights.shape("linear.weight").map(<[usize]>::to_vec) {
+            Some(shape) => Some(weights.take("linear.weight", &shape)?),
+            None => None,
+        };
+        let metadata = read_metadata(directory)?;
+        let of_modules = modules.as_ref().map(|modules| &modules.config);
+        let mut declared = Declared::read(directory, metadata.as_ref(), of_modules)?;
+        let head = modules.or_else(|| matrix.map(HeadFiles::linear));
+        declared.dim = head.as_ref().map(|head| head.config.dim());
+        let (tokenizer, files) = read_tokenizer(directory, config_json)?;
+        let files = SourceFiles { head: head.as_ref().map(|head| head.config.clone()), ..files };
+        let mut read = Self {
+            directory: directory.to_owned(),
+            config,
+            files,
+            declared,
+            weights,
+            head,
+            tokenizer,
+            added: Vec::new(),
+            added_rows: 0,
+        };
+        read.add_markers()?;
+        Ok(read)
+    }
+
+    /// The directory it was read from.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Markers that the vocabulary lacked.
+    pub(crate) fn added_markers(&self) -> &[&'static str] {
+        &self.added
+    }
+
+    /// A tensor of the head's layer at this place, by its name in a module folder.
+    pub(crate) fn head_tensor(&self, place: usize, name: &str) -> Option<&HostTensor> {
+        self.head.as_ref()?.tensor(place, name)
+    }
+
+    /// Settings that the directory itself declares, over the defaults. None for a plain encoder.
+    pub fn declared_settings(&self) -> Option<ColbertSettings> {
+        self.declared.is_colbert().then(|| self.declared.over(ColbertSettings::default()))
+    }
+
+    /// Settings for training: lengths and masks as the options say, markers and skiplist as the directory declares.
+    pub fn settings(&self, options: &TrainOptions) -> ColbertSettings {
+        self.declared.tokens_over(ColbertSettings::from(options))
+    }
+
+    /// The tokenizer with these settings.
+    ///
+    /// # Errors
+    /// A length that the encoder has no positions for, or a marker that the vocabulary lacks.
+    pub fn tokenizer(&self, settings: &ColbertSettings) -> Result<ColbertTokenizer, ModelError> {
+        let maximum = self.config.max_length().min(MAX_LENGTH);
+        for (option, found) in [("query_maxlen", settings.query_maxlen), ("doc_maxlen", settings.doc_maxlen)] {
+            if found > maximum {
+                return Err(ModelError::LengthOutOfRange { option, found, minimum: 4, maximum });
+            }
+        }
+        ColbertTokenizer::new(self.tokenizer.clone(), settings, &self.directory.join("tokenizer.json"))
+    }
+
+    /// The head that a model with these settings has: the directory's, with or without ReLU at its end, else one matrix.
+    ///
+    /// # Errors
+    /// A `dim` that is not the head's, or a ReLU that it has no place for.
+    pub fn head(&self, settings: &ColbertSettings) -> Result<HeadConfig, ModelError> {
+        let Some(HeadFiles { config, tensors, .. }) = &self.head else {
+            let head = HeadConfig::linear(self.config.hidden_size(), settings.dim);
+            return head.with_relu(settings.use_relu, &self.directory);
+        };
+        let last = config.layers.len() - 1;
+        let name = tensor_name(last, "linear.weight");
+        let found = tensors.iter().find(|(own, _)| *own == name).map(|(_, tensor)| tensor.shape.clone());
+        let found = found.expect("every layer has a matrix");
+        let input = if last == 0 { self.config.hidden_size() } else { config.layers[last].in_features };
+        if found == [settings.dim, input] {
+            return config.clone().with_relu(settings.use_relu, &self.directory);
+        }
+        let hint = match found[..] {
+            [dim, size] if size == input => format!("; set dim = {dim}").into(),
+            _ => "".into(),
+        };
+        let expected = [settings.dim, input].into();
+        Err(ModelError::WrongShape { path: self.weights.path().to_owned(), name, found: found.into(), expected, hint })
+    }
+
+    /// The model on `device`. `dropout` replaces the probabilities of `config.json`. A projection that the directory
+    /// lacks, and embeddings of markers that were added, are drawn from N(0, initializer_range²) with `seed`.
+    ///
+    /// # Errors
+    /// A missing tensor, one of the wrong shape (a projection to another `dim` than the settings', too), or one with a
+    /// value that is not finite.
+    pub fn model<B: Backend>(
+        &self,
+        settings: &ColbertSettings,
+        dropout: Option<f64>,
+        seed: u64,
+        device: &B::Device,
+    ) -> Result<(Colbert<B, PretrainedEncoder<B>>, LoadReport), ModelError> {
+        let config = match dropout {
+            Some(probability) => self.config.clone().with_dropout(probability),
+            None => self.config.clone(),
+        };
+        let head_config = self.head(settings)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut initialised = Vec::new();
+        let head = match &self.head {
+            Some(files) => Head::build(&head_config, |place, name| files.tensor(place, name).cloned(), device),
+            None => {
+                initialised.push("linear.weight".to_owned());
+                let shape = [settings.dim, config.hidden_size()];
+                let mut matrix = Some(normal_tensor(&shape, config.initializer_range(), &mut rng));
+                Head::build(&head_config, |_, name| matrix.take_if(|_| name == "linear.weight"), device)
+            }
+        };
+        let mut weights = self.weights.clone();
+        if self.added_rows > 0 {
+            weights.add_rows(config.word_table(), self.added_rows, config.initializer_range(), &mut rng);
+            initialised.push(format!("embeddings of {}", self.added.join(" and ")));
+        }
+        let before = weights.names().count();
+        let encoder = config.build(&mut weights, device)?;
+        let mut ignored: Vec<String> = weights.names().map(str::to_owned).collect();
+        let of_head = self.head.as_ref().map_or(0, |head| head.tensors.len());
+        let taken = before - ignored.len() + of_head;
+        ignored.extend(self.head.iter().flat_map(|head| head.ignored.iter().cloned()));
+        Ok((Colbert { encoder, head }, LoadReport { taken, initialised, ignored }))
+    }
+
+    /// The encoder alone on `device`. Embeddings of markers that were added are drawn, as nothing will look them up.
+    ///
+    /// # Errors
+    /// A missing tensor, one of the wrong shape, or one with a value that is not finite.
+    pub(crate) fn encoder<B: Backend>(&self, device: &B::Device) -> Result<PretrainedEncoder<B>, ModelError> {
+        let mut weights = self.weights.clone();
+        if self.added_rows > 0 {
+            let mut rng = ChaCha8Rng::seed_from_u64(0);
+            weights.add_rows(self.config.word_table(), self.added_rows, self.config.initializer_range(), &mut rng);
+        }
+        self.config.build(&mut weights, device)
+    }
+
+    /// Gives the vocabulary the markers that it lacks, behind its last id. Rows of the embedding matrix that no token
+    /// names are used first.
+    ///
+    /// # Errors
+    /// The tokenizer has ids beyond the embedding matrix, or a marker that the directory itself declares is not there.
+    fn add_markers(&mut self) -> Result<(), ModelError> {
+        let path = self.directory.join("tokenizer.json");
+        let largest_id = self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        // The table decides where config.json claims more rows than there are.
+        let rows = self.weights.shape(self.config.word_table());
+        let rows = rows.map(|shape| shape.first().copied().unwrap_or(0).min(shape.iter().product()));
+        let vocab_size = self.config.vocab_size().min(rows.unwrap_or(usize::MAX));
+        if largest_id as usize >= vocab_size {
+            return Err(ModelError::VocabularyTooLarge { path, largest_id, vocab_size });
+        }
+        let settings = self.declared.tokens_over(ColbertSettings::default());
+        let usual = ColbertSettings::default();
+        for (declared, usual) in
+            [(settings.query_token_id, usual.query_token_id), (settings.doc_token_id, usual.doc_token_id)]
+        {
+            // A marker of another name is of the directory's own making, and it is an error if it is not there.
+            let name = match usual.as_str() {
+                "[unused0]" => "[unused0]",
+                _ => "[unused1]",
+            };
+            if declared != usual || self.tokenizer.token_to_id(&usual).is_some() {
+                continue;
+            }
+            let marker = AddedToken::from(name, true).normalized(false);
+            guarded(&path, || Ok(self.tokenizer.add_special_tokens(&[marker])))?;
+            let id = self.tokenizer.token_to_id(name).expect("it was just added");
+            let listed = json!({
+                "id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            });
+            match self.files.tokenizer["added_tokens"].as_array_mut() {
+                Some(added) => added.push(listed),
+                None => self.files.tokenizer["added_tokens"] = json!([listed]),
+            }
+            self.added.push(name);
+            let (before, needed) = (self.config.vocab_size(), id as usize + 1);
+            if needed > before {
+                self.added_rows += needed - before;
+                self.config.set_vocab_size(needed);
+                self.files.config["vocab_size"] = json!(needed);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_metadata(directory: &Path) -> Result<Option<ArtifactMetadata>, ModelError> {
+    let path = directory.join("artifact.metadata");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let read = ArtifactMetadata::read(&path);
+    let read = read.map_err(|source| ModelError::Metadata { path: path.clone(), source: Box::new(source) })?;
+    for (field, found, expected) in
+        [("similarity", &read.similarity, "cosine"), ("interaction", &read.interaction, "colbert")]
+    {
+        if found.as_str() != expected {
+            let (found, expected) = (found.clone(), format!("\"{expected}\""));
+            return Err(ModelError::UnsupportedConfig { path, field, found, expected });
+        }
+    }
+    Ok(Some(read))
+}
+
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, ModelError> {
+    let text = read_text(path)?;
+    serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_owned(), expected, source })
+}
+
+fn read_text(path: &Path) -> Result<String, ModelError> {
+    std::fs::read_to_string(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            ModelError::MissingFile { path: path.to_owned(), hint: "a model directory in Hugging Face layout has it" }
+        }
+        _ => ModelError::Io { action: "read", path: path.to_owned(), source },
+    })
+}
+
+fn read_tokenizer(directory: &Path, config: Value) -> Result<(Tokenizer, SourceFiles), ModelError> {
+    let path = directory.join("tokenizer.json");
+    let mut json: Value = read_json(&path, "a tokenizer of the tokenizers library")?;
+    // A saved length limit or padding is some other program's; ours are set per side.
+    for field in ["truncation", "padding"] {
+        json[field] = Value::Null;
+    }
+    let tokenizer = guarded(&path, || Tokenizer::from_bytes(json.to_string()))?;
+    let optional = directory.join("tokenizer_config.json");
+    let tokenizer_config = if optional.is_file() { read_json(&optional, "a JSON object")? } else { Value::Null };
+    let vocab_path = directory.join("vocab.txt");
+    let vocab = if vocab_path.is_file() { Some(read_text(&vocab_path)?) } else { None };
+    Ok((tokenizer, SourceFiles { config, tokenizer: json, tokenizer_config, vocab, head: None }))
+}

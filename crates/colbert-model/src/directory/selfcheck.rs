@@ -1,0 +1,119 @@
+//! `selfcheck.json`: a few texts with the token ids and vectors that a model directory gives them, for other loaders to
+//! replay.
+
+use std::path::Path;
+
+use colbert_kernels::KernelBackend;
+use serde::{Deserialize, Serialize};
+
+use crate::directory::load::{Pretrained, read_json};
+use crate::embeddings::{Embeddings, maxsim};
+use crate::error::ModelError;
+use crate::tokenizer::sequence::TokenSequence;
+
+/// Version of the file's layout.
+const FORMAT: u32 = 1;
+
+/// Name of the file in a model directory.
+pub(crate) const FILE: &str = "selfcheck.json";
+
+/// Queries: a plain one, one with accents and punctuation, one that is longer than 32 tokens.
+const QUERIES: [&str; 3] = [
+    "what is a tor?",
+    "Où la bruyère pousse-t-elle \"à l'état sauvage\"?",
+    "how long does a walk across the open moor take in winter when the becks are in flood and the path over the tor is \
+     covered by snow and mist so that a walker has to go round by the road",
+];
+
+/// Documents: a plain one, one of many punctuation marks, one in other scripts, one without words.
+const DOCUMENTS: [&str; 4] = [
+    "A tor is a rocky hill.",
+    "Weirs (low dams), becks & fens: see p. 12-14; \"wet land\" -- £3.50, 100% off!",
+    "Ein Moor ist nass. 東京は日本の首都です。 Москва",
+    "...",
+];
+
+/// What a model directory makes of a few texts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SelfCheck {
+    /// Version of this layout: 1.
+    pub format: u32,
+    /// Queries, with the directory's own lengths and markers.
+    pub queries: Vec<CheckedText>,
+    /// Documents.
+    pub documents: Vec<CheckedText>,
+    /// MaxSim of each query (outer) with each document (inner).
+    pub scores: Vec<Vec<f32>>,
+}
+
+/// One text, tokenized and encoded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckedText {
+    /// The text.
+    pub text: String,
+    /// Token ids, markers and `[MASK]` expansion included.
+    pub ids: Vec<u32>,
+    /// How many of the first tokens can be attended to.
+    pub attended: usize,
+    /// Which tokens take part in MaxSim.
+    pub scored: Vec<bool>,
+    /// Unit vector of every token, scored or not, in float32.
+    pub vectors: Vec<Vec<f32>>,
+}
+
+impl SelfCheck {
+    /// Loads a directory as anybody would and encodes the texts with the settings that it declares.
+    ///
+    /// # Errors
+    /// A directory that cannot be loaded.
+    pub fn compute<B: KernelBackend>(directory: &Path, device: &B::Device) -> Result<Self, ModelError> {
+        let pretrained = Pretrained::read(directory)?;
+        let settings = pretrained.declared_settings().unwrap_or_default();
+        let tokenizer = pretrained.tokenizer(&settings)?;
+        let (model, _) = pretrained.model::<B>(&settings, None, 0, device)?;
+        let (queries, documents) = (tokenizer.queries(&QUERIES)?, tokenizer.documents(&DOCUMENTS)?);
+        let (encoded_queries, encoded_documents) = (model.encode(&queries, device), model.encode(&documents, device));
+        let scores = maxsim(&encoded_queries, &encoded_documents).into_data().convert::<f32>();
+        let scores = scores.into_vec::<f32>().expect("the data was converted to f32");
+        Ok(Self {
+            format: FORMAT,
+            queries: checked(&QUERIES, queries, &encoded_queries),
+            documents: checked(&DOCUMENTS, documents, &encoded_documents),
+            scores: scores.chunks(DOCUMENTS.len()).map(<[f32]>::to_vec).collect(),
+        })
+    }
+
+    /// Computes a directory's texts again and compares with its `selfcheck.json`: the largest difference of a number of
+    /// a vector.
+    ///
+    /// # Errors
+    /// A directory that cannot be loaded, or whose file is missing, or holds other texts or other token ids.
+    pub fn replay<B: KernelBackend>(directory: &Path, device: &B::Device) -> Result<f32, ModelError> {
+        let path = directory.join(FILE);
+        let recorded: Self = read_json(&path, "texts, token ids and vectors")?;
+        let found = Self::compute::<B>(directory, device)?;
+        let pairs = |check: &Self| check.queries.iter().chain(&check.documents).cloned().collect::<Vec<_>>();
+        let (recorded, found) = (pairs(&recorded), pairs(&found));
+        let tokens = |text: &CheckedText| (text.text.clone(), text.ids.clone(), text.attended, text.scored.clone());
+        let differing = recorded.iter().map(tokens).ne(found.iter().map(tokens));
+        if let Some(text) = differing.then(|| recorded.iter().zip(&found).find(|(a, b)| tokens(a) != tokens(b))) {
+            let text = text.map_or_else(|| "(their number differs)".to_owned(), |(text, _)| text.text.clone());
+            return Err(ModelError::SelfCheckTokens { path, text });
+        }
+        let numbers = |texts: Vec<CheckedText>| texts.into_iter().flat_map(|text| text.vectors).flatten();
+        Ok(numbers(recorded).zip(numbers(found)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
+    }
+}
+
+fn checked<B: KernelBackend>(texts: &[&str], tokens: Vec<TokenSequence>, encoded: &Embeddings<B>) -> Vec<CheckedText> {
+    let dim = encoded.vectors.dims()[1];
+    let vectors = encoded.vectors.to_data().convert::<f32>().into_vec::<f32>().expect("converted to f32");
+    let texts = texts.iter().zip(tokens).enumerate().map(|(i, (text, tokens))| CheckedText {
+        text: (*text).to_owned(),
+        ids: tokens.ids,
+        attended: tokens.attended,
+        scored: tokens.scored,
+        vectors: encoded.texts.rows(i).map(|row| vectors[row * dim..(row + 1) * dim].to_vec()).collect(),
+    });
+    texts.collect()
+}

@@ -1,0 +1,186 @@
+//! DistilBERT (Sanh et al. 2019): BERT's layers under other names, without token types (transformers 4.55,
+//! `modeling_distilbert.py`).
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use colbert_kernels::KernelBackend;
+use serde::{Deserialize, Serialize};
+
+use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
+use crate::encoder::transformer::{BERT_NAMES, LayerNames, LayerSizes, Transformer};
+use crate::encoder::{Encoder, EncoderInput};
+use crate::error::ModelError;
+use crate::weights::Weights;
+
+/// Epsilon of layer normalisation, which `config.json` does not name.
+const EPS: f64 = 1e-12;
+
+/// The family's names of the layers' tensors.
+pub(crate) const NAMES: LayerNames = LayerNames {
+    layers: "transformer.layer",
+    parts: [
+        "attention.q_lin",
+        "attention.k_lin",
+        "attention.v_lin",
+        "attention.out_lin",
+        "sa_layer_norm",
+        "ffn.lin1",
+        "ffn.lin2",
+        "output_layer_norm",
+    ],
+};
+
+/// The part of `config.json` that the encoder reads. Defaults are transformers' `DistilBertConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DistilBertConfig {
+    /// Rows of the word embedding matrix.
+    pub vocab_size: usize,
+    /// Size of a hidden vector.
+    pub dim: usize,
+    /// Layers.
+    pub n_layers: usize,
+    /// Attention heads of a layer.
+    pub n_heads: usize,
+    /// Size of the feed-forward layer.
+    pub hidden_dim: usize,
+    /// Activation of the feed-forward layer; only `gelu` (by the error function) is supported.
+    #[serde(default = "gelu_name")]
+    pub activation: String,
+    /// Dropout after embeddings and feed-forward output.
+    #[serde(default = "tenth")]
+    pub dropout: f64,
+    /// Dropout on attention weights.
+    #[serde(default = "tenth")]
+    pub attention_dropout: f64,
+    /// Longest sequence, in tokens.
+    #[serde(default = "positions")]
+    pub max_position_embeddings: usize,
+    /// Standard deviation that new weights are drawn with.
+    #[serde(default = "init_range")]
+    pub initializer_range: f64,
+}
+
+fn gelu_name() -> String {
+    "gelu".to_owned()
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn positions() -> usize {
+    512
+}
+fn init_range() -> f64 {
+    0.02
+}
+
+impl DistilBertConfig {
+    /// Names the first field that asks for something this encoder does not do: (field, found, expected).
+    pub(crate) fn unsupported(&self) -> Option<(&'static str, String, String)> {
+        if self.activation != "gelu" {
+            return Some(("activation", self.activation.clone(), "\"gelu\"".to_owned()));
+        }
+        let fits = self.n_heads > 0 && self.dim > 0 && self.dim.is_multiple_of(self.n_heads);
+        (!fits).then(|| ("n_heads", self.n_heads.to_string(), format!("a divisor of dim = {}", self.dim)))
+    }
+
+    pub(crate) fn tables(&self) -> TableSizes {
+        TableSizes {
+            words: self.vocab_size,
+            positions: self.max_position_embeddings,
+            token_types: None,
+            size: self.dim,
+            eps: EPS,
+            dropout: self.dropout,
+        }
+    }
+
+    pub(crate) fn layers(&self) -> LayerSizes {
+        LayerSizes {
+            layers: self.n_layers,
+            hidden: self.dim,
+            wide: self.hidden_dim,
+            eps: EPS,
+            attention_dropout: self.attention_dropout,
+            // There is none after the attention's projection.
+            projection_dropout: 0.0,
+            output_dropout: self.dropout,
+        }
+    }
+}
+
+/// DistilBERT: embeddings and a stack of transformer layers.
+#[derive(Module, Debug)]
+pub struct DistilBert<B: Backend> {
+    embeddings: TokenEmbeddings<B>,
+    transformer: Transformer<B>,
+    heads: usize,
+    hidden_size: usize,
+}
+
+impl<B: Backend> DistilBert<B> {
+    /// Builds the encoder out of `weights`, taking each tensor it uses.
+    ///
+    /// # Errors
+    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
+    pub fn from_weights(
+        config: &DistilBertConfig,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            embeddings: TokenEmbeddings::take(config.tables(), weights, device)?,
+            transformer: Transformer::take(config.layers(), NAMES, weights, device)?,
+            heads: config.n_heads,
+            hidden_size: config.dim,
+        })
+    }
+}
+
+/// The file's name of a parameter at a field path, which spells BERT's names below the layer's number.
+fn file_name(path: &str) -> String {
+    let translated = || {
+        let (number, rest) = path.strip_prefix("transformer.layer.")?.split_once('.')?;
+        let (part, kind) = rest.rsplit_once('.')?;
+        let place = BERT_NAMES.parts.iter().position(|own| *own == part)?;
+        Some(format!("{}.{number}.{}.{kind}", NAMES.layers, NAMES.parts[place]))
+    };
+    translated().unwrap_or_else(|| path.to_owned())
+}
+
+impl<B: KernelBackend> Encoder<B> for DistilBert<B> {
+    fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
+        let seed = input.options.child(0).dropout;
+        let embedded = self.embeddings.forward(&input.ids, input.segments.positions(), seed);
+        self.transformer.forward(embedded, &input.segments, self.heads, input.options)
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn tensor_prefix(&self) -> &'static str {
+        "distilbert."
+    }
+
+    fn tensor_name(&self, path: &str) -> String {
+        format!("{}{}", self.tensor_prefix(), file_name(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+
+    #[test]
+    fn field_paths_become_the_files_names() {
+        for (path, name) in [
+            ("transformer.layer.0.attention.self.query.weight", "transformer.layer.0.attention.q_lin.weight"),
+            ("transformer.layer.11.attention.output.LayerNorm.bias", "transformer.layer.11.sa_layer_norm.bias"),
+            ("transformer.layer.3.output.dense.weight", "transformer.layer.3.ffn.lin2.weight"),
+            ("embeddings.LayerNorm.weight", "embeddings.LayerNorm.weight"),
+        ] {
+            assert_eq!(file_name(path), name);
+        }
+    }
+}

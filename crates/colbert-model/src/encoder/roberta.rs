@@ -1,0 +1,101 @@
+//! RoBERTa (Liu et al. 2019), XLM-RoBERTa and CamemBERT: BERT's layers, positions that begin behind the padding id, and one
+//! token type (transformers 4.55, `modeling_roberta.py`).
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use colbert_kernels::KernelBackend;
+use serde::{Deserialize, Serialize};
+
+use crate::encoder::bert::{BertConfig, Pooler};
+use crate::encoder::token_embeddings::TokenEmbeddings;
+use crate::encoder::transformer::{BERT_NAMES, Transformer};
+use crate::encoder::{Encoder, EncoderInput};
+use crate::error::ModelError;
+use crate::weights::Weights;
+
+/// The part of `config.json` that the encoder reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RobertaConfig {
+    /// What RoBERTa shares with BERT.
+    #[serde(flatten)]
+    pub bert: BertConfig,
+    /// Id of the padding token; the first token of a text has the position behind it. Default 1.
+    #[serde(default = "one")]
+    pub pad_token_id: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl RobertaConfig {
+    /// Longest sequence, in tokens: the table's rows up to the padding id are not used.
+    pub fn max_length(&self) -> usize {
+        self.bert.max_position_embeddings.saturating_sub(self.pad_token_id as usize + 1)
+    }
+}
+
+/// RoBERTa: embeddings and a stack of transformer layers.
+#[derive(Module, Debug)]
+pub struct Roberta<B: Backend> {
+    embeddings: TokenEmbeddings<B>,
+    encoder: Transformer<B>,
+    pooler: Option<Pooler<B>>,
+    heads: usize,
+    hidden_size: usize,
+    padding: u32,
+}
+
+impl<B: Backend> Roberta<B> {
+    /// Builds the encoder out of `weights`, taking each tensor it uses. The pooler is taken if it is there.
+    ///
+    /// # Errors
+    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
+    pub fn from_weights(config: &RobertaConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
+        let bert = &config.bert;
+        Ok(Self {
+            embeddings: TokenEmbeddings::take(bert.tables(), weights, device)?,
+            encoder: Transformer::take(bert.layers(), BERT_NAMES, weights, device)?,
+            pooler: Pooler::take(bert.hidden_size, weights, device)?,
+            heads: bert.num_attention_heads,
+            hidden_size: bert.hidden_size,
+            padding: config.pad_token_id,
+        })
+    }
+}
+
+/// Position of every token: padding has the padding id, the others are counted from the one behind it.
+fn positions(input: &EncoderInput, padding: u32) -> Arc<[u32]> {
+    let mut positions = Vec::with_capacity(input.ids.len());
+    for segment in input.segments.as_slice() {
+        let mut next = padding;
+        for id in &input.ids[segment.start..segment.start + segment.length] {
+            if *id == padding {
+                positions.push(padding);
+            } else {
+                next += 1;
+                positions.push(next);
+            }
+        }
+    }
+    positions.into()
+}
+
+impl<B: KernelBackend> Encoder<B> for Roberta<B> {
+    fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
+        let seed = input.options.child(0).dropout;
+        let embedded = self.embeddings.forward(&input.ids, positions(input, self.padding), seed);
+        self.encoder.forward(embedded, &input.segments, self.heads, input.options)
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn tensor_prefix(&self) -> &'static str {
+        "roberta."
+    }
+}

@@ -1,0 +1,65 @@
+//! The sum of word, position and token type embeddings, normalised (Devlin et al. 2018, figure 2).
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use colbert_kernels::{KernelBackend, Tables, TokenRows, dropout, embed};
+
+use crate::encoder::dropout::DropoutSeed;
+use crate::encoder::layers::{Embedding, LayerNorm};
+use crate::error::ModelError;
+use crate::weights::Weights;
+
+/// Sizes of the tables.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TableSizes {
+    pub(crate) words: usize,
+    pub(crate) positions: usize,
+    /// None where a family has no token types.
+    pub(crate) token_types: Option<usize>,
+    /// Numbers of a row.
+    pub(crate) size: usize,
+    pub(crate) eps: f64,
+    pub(crate) dropout: f64,
+}
+
+#[derive(Module, Debug)]
+pub(crate) struct TokenEmbeddings<B: Backend> {
+    word_embeddings: Embedding<B>,
+    position_embeddings: Embedding<B>,
+    token_type_embeddings: Option<Embedding<B>>,
+    layer_norm: LayerNorm<B>,
+    dropout: f64,
+}
+
+impl<B: Backend> TokenEmbeddings<B> {
+    /// Takes the tables out of `weights`, under `embeddings.`
+    pub(crate) fn take(sizes: TableSizes, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
+        let mut table =
+            |name: &str, rows: usize| weights.embedding(&format!("embeddings.{name}"), [rows, sizes.size], device);
+        Ok(Self {
+            word_embeddings: table("word_embeddings", sizes.words)?,
+            position_embeddings: table("position_embeddings", sizes.positions)?,
+            token_type_embeddings: match sizes.token_types {
+                Some(rows) => Some(table("token_type_embeddings", rows)?),
+                None => None,
+            },
+            layer_norm: weights.layer_norm("embeddings.LayerNorm", sizes.size, sizes.eps, device)?,
+            dropout: sizes.dropout,
+        })
+    }
+}
+
+impl<B: KernelBackend> TokenEmbeddings<B> {
+    /// `[tokens, size]`
+    pub(crate) fn forward(&self, ids: &Arc<[u32]>, positions: Arc<[u32]>, seed: Option<DropoutSeed>) -> Tensor<B, 2> {
+        let word = self.word_embeddings.weight.val();
+        let nothing = || Tensor::zeros([1, word.dims()[1]], &word.device());
+        let token_type = self.token_type_embeddings.as_ref().map_or_else(nothing, |table| table.weight.val());
+        let tables = Tables { word, position: self.position_embeddings.weight.val(), token_type };
+        let rows = TokenRows { ids: ids.clone(), positions };
+        dropout(self.layer_norm.forward(embed(tables, &rows)), DropoutSeed::dropout(seed, self.dropout))
+    }
+}

@@ -1,0 +1,183 @@
+//! The layers that BERT, RoBERTa, ELECTRA and DistilBERT share: attention and feed-forward, each followed by the normalised
+//! sum with its input (Devlin et al. 2018, after Vaswani et al. 2017).
+//!
+//! Field names spell BERT's tensor names: `self_` stands for `self`, `layer_norm` for `LayerNorm`.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use colbert_kernels::{AttentionPlan, KernelBackend, Segments};
+
+use crate::encoder::EncodeOptions;
+use crate::encoder::dropout::DropoutSeed;
+use crate::encoder::layers::{LayerNorm, Linear, feed_forward, self_attention};
+use crate::error::ModelError;
+use crate::weights::Weights;
+
+/// Sizes of the layers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerSizes {
+    pub(crate) layers: usize,
+    pub(crate) hidden: usize,
+    /// Of the feed-forward layer.
+    pub(crate) wide: usize,
+    pub(crate) eps: f64,
+    /// Dropout on attention weights.
+    pub(crate) attention_dropout: f64,
+    /// Dropout after the attention's projection.
+    pub(crate) projection_dropout: f64,
+    /// Dropout after the feed-forward layer.
+    pub(crate) output_dropout: f64,
+}
+
+/// How a family names the tensors of a layer, under `<layers>.<number>`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerNames {
+    pub(crate) layers: &'static str,
+    /// Query, key, value, projection of the attention, its norm, the wide layer, the narrow one, its norm.
+    pub(crate) parts: [&'static str; 8],
+}
+
+/// BERT's names, which are also the field paths here.
+pub(crate) const BERT_NAMES: LayerNames = LayerNames {
+    layers: "encoder.layer",
+    parts: [
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+        "attention.output.LayerNorm",
+        "intermediate.dense",
+        "output.dense",
+        "output.LayerNorm",
+    ],
+};
+
+#[derive(Module, Debug)]
+struct SelfAttention<B: Backend> {
+    query: Linear<B>,
+    key: Linear<B>,
+    value: Linear<B>,
+    dropout: f64,
+}
+
+/// A projection, dropout, and the normalised sum with the input before it.
+#[derive(Module, Debug)]
+struct ResidualOutput<B: Backend> {
+    dense: Linear<B>,
+    layer_norm: LayerNorm<B>,
+    dropout: f64,
+}
+
+impl<B: KernelBackend> ResidualOutput<B> {
+    /// `projected` is what `dense` gives.
+    fn join(&self, projected: Tensor<B, 2>, input: Tensor<B, 2>, options: EncodeOptions) -> Tensor<B, 2> {
+        self.layer_norm.forward_residual(projected, input, DropoutSeed::dropout(options.dropout, self.dropout))
+    }
+}
+
+#[derive(Module, Debug)]
+struct Attention<B: Backend> {
+    self_: SelfAttention<B>,
+    output: ResidualOutput<B>,
+}
+
+#[derive(Module, Debug)]
+struct Intermediate<B: Backend> {
+    dense: Linear<B>,
+}
+
+#[derive(Module, Debug)]
+struct TransformerLayer<B: Backend> {
+    attention: Attention<B>,
+    intermediate: Intermediate<B>,
+    output: ResidualOutput<B>,
+}
+
+impl<B: KernelBackend> TransformerLayer<B> {
+    fn forward(&self, input: Tensor<B, 2>, segments: &Segments, heads: usize, options: EncodeOptions) -> Tensor<B, 2> {
+        let (place, precision) = (|place| options.child(place), options.precision);
+        let a = &self.attention.self_;
+        let dropout = DropoutSeed::dropout(place(0).dropout, a.dropout);
+        let plan = AttentionPlan { segments: segments.clone(), heads, dropout, precision };
+        let mixed = self_attention(input.clone(), [&a.query, &a.key, &a.value], &plan);
+        let output = &self.attention.output;
+        let hidden = output.join(output.dense.forward(mixed, precision), input, place(1));
+        let projected = feed_forward(hidden.clone(), &self.intermediate.dense, &self.output.dense, precision);
+        self.output.join(projected, hidden, place(2))
+    }
+}
+
+/// A stack of layers.
+#[derive(Module, Debug)]
+pub(crate) struct Transformer<B: Backend> {
+    layer: Vec<TransformerLayer<B>>,
+}
+
+impl<B: Backend> Transformer<B> {
+    /// Takes the layers' tensors out of `weights`, by a family's names.
+    pub(crate) fn take(
+        sizes: LayerSizes,
+        names: LayerNames,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        let LayerSizes { hidden, wide, eps, .. } = sizes;
+        // Not as many as config.json says before they are there.
+        let mut layer = Vec::new();
+        for i in 0..sizes.layers {
+            let at = |part: usize| format!("{}.{i}.{}", names.layers, names.parts[part]);
+            layer.push(TransformerLayer {
+                attention: Attention {
+                    self_: SelfAttention {
+                        query: weights.linear(&at(0), [hidden, hidden], device)?,
+                        key: weights.linear(&at(1), [hidden, hidden], device)?,
+                        value: weights.linear(&at(2), [hidden, hidden], device)?,
+                        dropout: sizes.attention_dropout,
+                    },
+                    output: ResidualOutput {
+                        dense: weights.linear(&at(3), [hidden, hidden], device)?,
+                        layer_norm: weights.layer_norm(&at(4), hidden, eps, device)?,
+                        dropout: sizes.projection_dropout,
+                    },
+                },
+                intermediate: Intermediate { dense: weights.linear(&at(5), [wide, hidden], device)? },
+                output: ResidualOutput {
+                    dense: weights.linear(&at(6), [hidden, wide], device)?,
+                    layer_norm: weights.layer_norm(&at(7), hidden, eps, device)?,
+                    dropout: sizes.output_dropout,
+                },
+            });
+        }
+        Ok(Self { layer })
+    }
+}
+
+impl<B: KernelBackend> Transformer<B> {
+    /// Output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
+    pub(crate) fn forward(
+        &self,
+        input: Tensor<B, 2>,
+        segments: &Segments,
+        heads: usize,
+        options: EncodeOptions,
+    ) -> Tensor<B, 2> {
+        let layers = self.layer.iter().zip(1..);
+        layers.fold(input, |hidden, (layer, i)| layer.forward(hidden, segments, heads, options.child(i)))
+    }
+
+    /// The input and the output of every layer.
+    pub(crate) fn states(
+        &self,
+        input: Tensor<B, 2>,
+        segments: &Segments,
+        heads: usize,
+        options: EncodeOptions,
+    ) -> Vec<Tensor<B, 2>> {
+        let mut states = vec![input];
+        for (layer, i) in self.layer.iter().zip(1..) {
+            states.push(layer.forward(states[states.len() - 1].clone(), segments, heads, options.child(i)));
+        }
+        states
+    }
+}

@@ -1,0 +1,60 @@
+//! The weights of a directory, in whichever files they are: one safetensors file, several with an index, or PyTorch's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::directory::load::read_json;
+use crate::error::ModelError;
+use crate::weights::Weights;
+use crate::weights::pickle;
+
+/// `model.safetensors.index.json`: which tensor is in which file.
+#[derive(Debug, Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Reads the weights of a directory: `model.safetensors`, else the files that `model.safetensors.index.json` names, else
+/// `pytorch_model.bin`. None if it has none of these.
+///
+/// # Errors
+/// A file that is damaged, or a tensor that the index promises and its file lacks.
+pub(crate) fn read_weights(directory: &Path) -> Result<Option<Weights>, ModelError> {
+    let (single, index, pickled) = (
+        directory.join("model.safetensors"),
+        directory.join("model.safetensors.index.json"),
+        directory.join("pytorch_model.bin"),
+    );
+    if single.is_file() {
+        return Weights::read(&single).map(Some);
+    }
+    if index.is_file() {
+        return read_parts(directory, &index).map(Some);
+    }
+    if pickled.is_file() {
+        return Ok(Some(Weights::new(&pickled, pickle::read(&pickled)?)));
+    }
+    Ok(None)
+}
+
+fn read_parts(directory: &Path, path: &Path) -> Result<Weights, ModelError> {
+    let index: Index = read_json(path, "a weight_map from tensors to files")?;
+    let mut all = Weights::new(path, []);
+    for file in index.weight_map.values().collect::<BTreeSet<_>>() {
+        // A name that leads out of the directory is not followed.
+        let part = directory.join(Path::new(file).file_name().unwrap_or_default());
+        if !part.is_file() {
+            return Err(ModelError::MissingFile { path: part, hint: "model.safetensors.index.json names it" });
+        }
+        all.append(Weights::read(&part)?);
+    }
+    match index.weight_map.keys().find(|name| !all.contains(name)) {
+        // Integers, such as position ids, are in the index and are not read.
+        Some(name) if name.ends_with(".weight") || name.ends_with(".bias") => {
+            Err(ModelError::MissingTensor { path: path.to_owned(), name: name.clone() })
+        }
+        _ => Ok(all),
+    }
+}

@@ -1,0 +1,7 @@
+//! Which model is the best: evaluation, metrics, selection, averages.
+
+pub(crate) mod averaging;
+pub(crate) mod compare;
+pub(crate) mod evaluate;
+pub(crate) mod metrics;
+pub(crate) mod selection;

@@ -1,0 +1,4 @@
+//! Device failures and the memory of this process.
+
+pub(crate) mod fault;
+pub(crate) mod memory;

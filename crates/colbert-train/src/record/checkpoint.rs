@@ -1,0 +1,315 @@
+//! Checkpoints: what a run is taken up from. Not what others load; that is the model directory.
+//!
+//! A checkpoint is a folder `step-000123`: `model.safetensors`, `optimizer.safetensors`, `state.json`, a
+//! `best-000100.safetensors` for each model that may still be chosen, `average.safetensors` if weights are averaged, and
+//! `manifest.json` with the length and the CRC-32 of each. It is written beside its final name, synced and renamed, the manifest last: a folder under that name is whole, or
+//! its manifest says that it is not.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use burn::module::AutodiffModule;
+use burn::tensor::backend::AutodiffBackend;
+use colbert_config::durable::{beside, remove_leftovers, replace_folder, write_synced};
+use colbert_model::{
+    HostTensor, ModelError, Weights, named_parameters, parameter_names, replace_parameters, safetensors_bytes,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::best::evaluate::Measured;
+use crate::error::TrainError;
+use crate::record::faulty_batch::LossWatch;
+use crate::record::identity::Identity;
+use crate::step::adamw::AdamW;
+use crate::step::loss_scale::LossScale;
+
+/// Version of the layout. 1 had no manifest.
+const FORMAT: u32 = 2;
+
+const MANIFEST: &str = "manifest.json";
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const AVERAGE: &str = "average.safetensors";
+const STATE: &str = "state.json";
+
+/// Tensors by name, on the host.
+pub type NamedTensors = Vec<(String, HostTensor)>;
+
+/// Everything about a run besides the weights that are trained and the optimizer's moments.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunState {
+    /// Optimizer steps done; data order, schedule and dropout follow from it and the seed.
+    pub step: usize,
+    /// What the run is made of.
+    pub identity: Identity,
+    /// How the start was measured. None without dev data.
+    pub baseline: Option<Measured>,
+    /// Step and value of every evaluation; no value where it is not finite.
+    #[serde(default)]
+    pub values: Vec<(usize, Option<f64>)>,
+    /// Models that may still be chosen, the best first. Empty without dev data.
+    pub best: Vec<Contender>,
+    /// Step of the last evaluation; a run that is taken up where one was due and interrupted makes up for it.
+    pub evaluated: Option<usize>,
+    /// Evaluations since the best of them.
+    pub since_best: usize,
+    /// Steps that were left out, as their loss or gradient was not finite.
+    pub skipped: usize,
+    /// How the loss is scaled, in a run in float16; none in others, and in checkpoints of before there was float16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
+    /// How the loss has gone.
+    pub losses: LossWatch,
+    /// Exponential average of the weights, if there is one; in a file of its own.
+    #[serde(skip)]
+    pub average: NamedTensors,
+    /// Time spent in steps so far, in seconds.
+    pub training_seconds: f64,
+}
+
+/// A model that was measured, with its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contender {
+    /// Steps after which it was measured; 0 is the start.
+    pub step: usize,
+    /// What was measured.
+    pub measured: Measured,
+    /// Its parameters, by their names in the module; in a file of their own.
+    #[serde(skip)]
+    pub tensors: NamedTensors,
+}
+
+/// Length and checksum of a file.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileSum {
+    bytes: u64,
+    crc32: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    files: BTreeMap<String, FileSum>,
+}
+
+/// Writes a checkpoint into `folder` and returns its path.
+///
+/// # Errors
+/// The disk refuses; then no folder is left under the final name, and an older one of the same step is still there.
+pub fn write_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
+    folder: &Path,
+    model: &M,
+    optimizer: &AdamW<B::InnerBackend>,
+    state: &RunState,
+) -> Result<PathBuf, TrainError> {
+    let path = folder.join(format!("step-{:06}", state.step));
+    let partial = beside(&path, "partial");
+    let written = write_partial::<B, M>(&partial, model, optimizer, state)
+        .and_then(|()| replace_folder(&partial, &path).map_err(io("rename", &path)));
+    if let Err(error) = written {
+        // The first error is the one to tell; what is left is under a name that nobody reads.
+        drop(fs::remove_dir_all(&partial));
+        return Err(error);
+    }
+    Ok(path)
+}
+
+fn write_partial<B: AutodiffBackend, M: AutodiffModule<B>>(
+    partial: &Path,
+    model: &M,
+    optimizer: &AdamW<B::InnerBackend>,
+    state: &RunState,
+) -> Result<(), TrainError> {
+    if partial.exists() {
+        remove(partial)?;
+    }
+    fs::create_dir_all(partial).map_err(io("create", partial))?;
+    let mut manifest = Manifest { format: FORMAT, files: BTreeMap::new() };
+    let mut write = |name: &str, bytes: Vec<u8>| {
+        let path = partial.join(name);
+        write_synced(&path, &bytes).map_err(io("write", &path))?;
+        let sum = FileSum { bytes: bytes.len() as u64, crc32: format!("{:08x}", crc32fast::hash(&bytes)) };
+        manifest.files.insert(name.to_owned(), sum);
+        Ok::<(), TrainError>(())
+    };
+    write(MODEL, safetensors_bytes(&named_parameters::<B, M>(model))?)?;
+    write(OPTIMIZER, safetensors_bytes(&optimizer.state(&parameter_names::<B, M>(model)))?)?;
+    for contender in state.best.iter().filter(|contender| contender.step != state.step) {
+        write(&contender_file(contender.step), safetensors_bytes(&contender.tensors)?)?;
+    }
+    if !state.average.is_empty() {
+        write(AVERAGE, safetensors_bytes(&state.average)?)?;
+    }
+    write(STATE, json(state))?;
+    let path = partial.join(MANIFEST);
+    write_synced(&path, &json(&manifest)).map_err(io("write", &path))
+}
+
+fn contender_file(step: usize) -> String {
+    format!("best-{step:06}.safetensors")
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).expect("numbers and names have a JSON form")
+}
+
+/// Reads a checkpoint into a model of the same shape. Whether it is whole is for [`newest_checkpoint`] to say.
+///
+/// # Errors
+/// A file that is missing or damaged, or a parameter that does not fit the model.
+pub fn read_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
+    path: &Path,
+    model: M,
+    weight_decay: f64,
+    device: &B::Device,
+) -> Result<(M, AdamW<B::InnerBackend>, RunState), TrainError> {
+    let mut state: RunState = read_json(&path.join(STATE), "the state of a checkpoint")?;
+    let model = replace_parameters::<B, M>(model, &mut Weights::read(&path.join(MODEL))?)?;
+    let shapes: Vec<(String, Vec<usize>)> =
+        named_parameters::<B, M>(&model).into_iter().map(|(name, tensor)| (name, tensor.shape)).collect();
+    let mut moments = Weights::read(&path.join(OPTIMIZER))?;
+    let overflows = state.loss_scale.map_or(0, |loss_scale| loss_scale.overflows);
+    let updates = state.step.saturating_sub(state.skipped).saturating_sub(overflows);
+    let updates = u32::try_from(updates).unwrap_or(u32::MAX);
+    let optimizer = AdamW::restore(weight_decay, updates, &shapes, &mut moments, device)?;
+    for contender in &mut state.best {
+        let own = contender.step == state.step;
+        let file = if own { MODEL.to_owned() } else { contender_file(contender.step) };
+        contender.tensors = tensors(&path.join(file), &shapes)?;
+    }
+    if path.join(AVERAGE).exists() {
+        state.average = tensors(&path.join(AVERAGE), &shapes)?;
+    }
+    Ok((model, optimizer, state))
+}
+
+/// The tensors of these names and shapes in a file, in this order.
+fn tensors(path: &Path, shapes: &[(String, Vec<usize>)]) -> Result<NamedTensors, ModelError> {
+    let mut weights = Weights::read(path)?;
+    shapes.iter().map(|(name, shape)| Ok((name.clone(), weights.take(name, shape)?))).collect()
+}
+
+/// A checkpoint that is not used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The newest whole checkpoint in a folder, and the newer ones that are damaged, newest first.
+///
+/// # Errors
+/// The folder exists and cannot be listed.
+pub fn newest_checkpoint(folder: &Path) -> Result<(Option<PathBuf>, Vec<Skipped>), TrainError> {
+    let mut skipped = Vec::new();
+    for path in checkpoints(folder)?.into_iter().rev() {
+        match damage(&path) {
+            None => return Ok((Some(path), skipped)),
+            Some(reason) => skipped.push(Skipped { path, reason }),
+        }
+    }
+    Ok((None, skipped))
+}
+
+/// What is wrong with a checkpoint; none if its files are those that were written.
+fn damage(path: &Path) -> Option<String> {
+    let manifest: Manifest = match read_json(&path.join(MANIFEST), "a manifest") {
+        Ok(manifest) => manifest,
+        Err(TrainError::Io { source, .. }) => return Some(format!("{MANIFEST} cannot be read: {source}")),
+        Err(_) => return Some(format!("{MANIFEST} is damaged")),
+    };
+    if manifest.format != FORMAT {
+        return Some(format!("its layout is version {}, this program reads {FORMAT}", manifest.format));
+    }
+    for name in [MODEL, OPTIMIZER, STATE] {
+        if !manifest.files.contains_key(name) {
+            return Some(format!("{MANIFEST} does not name {name}"));
+        }
+    }
+    for (name, expected) in &manifest.files {
+        match file_sum(&path.join(name)) {
+            Err(error) => return Some(format!("{name} cannot be read: {error}")),
+            Ok(found) if found.bytes != expected.bytes => {
+                return Some(format!("{name} has {} bytes instead of {}", found.bytes, expected.bytes));
+            }
+            Ok(found) if found != *expected => return Some(format!("{name} is not what was written (CRC-32)")),
+            Ok(_) => {}
+        }
+    }
+    read_json::<RunState>(&path.join(STATE), "a state").err().map(|_| format!("{STATE} is of another version"))
+}
+
+fn file_sum(path: &Path) -> std::io::Result<FileSum> {
+    let (mut file, mut hasher, mut bytes) = (File::open(path)?, crc32fast::Hasher::new(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(FileSum { bytes, crc32: format!("{:08x}", hasher.finalize()) }),
+            read => {
+                hasher.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
+    }
+}
+
+fn read_json<T: for<'a> Deserialize<'a>>(path: &Path, expected: &'static str) -> Result<T, TrainError> {
+    let bytes = fs::read(path).map_err(io("read", path))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|source| TrainError::Model(ModelError::Json { path: path.to_owned(), expected, source }))
+}
+
+/// The checkpoints in a folder, oldest first, whole or not.
+///
+/// # Errors
+/// The folder exists and cannot be listed.
+pub fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io("list", folder))? {
+        let path = entry.map_err(io("list", folder))?.path();
+        if let Some(step) = step_of(&path) {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+fn step_of(path: &Path) -> Option<usize> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+}
+
+/// Removes what is not needed once the checkpoint of `newest` is safe: all but the `keep` newest up to it and those of the steps
+/// `best`, those of later steps (they were found damaged when the run was taken up), and what killed processes left
+/// half-written.
+///
+/// # Errors
+/// A folder cannot be removed.
+pub fn prune_checkpoints(folder: &Path, newest: usize, keep: usize, best: &[usize]) -> Result<(), TrainError> {
+    let (current, later): (Vec<_>, Vec<_>) =
+        checkpoints(folder)?.into_iter().partition(|path| step_of(path).is_some_and(|step| step <= newest));
+    let old = &current[..current.len().saturating_sub(keep)];
+    let old = old.iter().filter(|path| step_of(path).is_none_or(|step| !best.contains(&step)));
+    old.chain(&later).try_for_each(|old| remove(old))?;
+    remove_leftovers(folder).map_err(io("clean", folder))
+}
+
+fn remove(path: &Path) -> Result<(), TrainError> {
+    fs::remove_dir_all(path).map_err(io("remove", path))
+}
+
+pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TrainError + use<> {
+    let path = path.to_owned();
+    move |source| TrainError::Io { action, path, source }
+}

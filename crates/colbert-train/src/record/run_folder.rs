@@ -1,0 +1,247 @@
+//! The folder of a run: what is in it, and that it never holds two runs or has two processes at work in it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use colbert_config::Plan;
+use colbert_config::durable::{remove_leftovers, replace_file};
+use serde_json::Value;
+
+use crate::error::TrainError;
+use crate::record::checkpoint::io;
+use crate::record::observer::{Event, Flow, Observer};
+
+/// Locked by the process that is at work in the folder; the lock goes with the process, however that ends.
+const LOCK: &str = ".lock";
+
+/// Any of these marks a folder as a run.
+const MARKS: [&str; 2] = ["options.json", "plan.json"];
+
+/// `options.json`, `plan.json`, `plan.txt`, `metrics.jsonl`, `outcome.json`, `checkpoints/`, `tensorboard/`, and the model directories
+/// `best/` and `last/`. While this value or a clone of it lives, no other process can have the folder.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+    _lock: Arc<File>,
+}
+
+impl RunFolder {
+    /// Whether a new run may go into the folder: true if an old one would have to go first. Changes nothing.
+    ///
+    /// # Errors
+    /// It holds a run already and `overwrite` is false, or it holds something else.
+    pub fn check(path: &Path, overwrite: bool) -> Result<bool, TrainError> {
+        let mut occupied = false;
+        if path.exists() {
+            for entry in fs::read_dir(path).map_err(io("list", path))? {
+                let name = entry.map_err(io("list", path))?.file_name();
+                // What a process leaves that was killed before it had written its first file.
+                let ours = name.to_str().is_some_and(|name| MARKS.iter().any(|m| name.starts_with(&format!(".{m}."))));
+                occupied |= name != LOCK && !ours;
+            }
+        }
+        if occupied && !is_run(path) {
+            return Err(TrainError::NotARun { path: path.to_owned() });
+        }
+        if occupied && !overwrite {
+            return Err(TrainError::RunExists { path: path.to_owned() });
+        }
+        Ok(occupied)
+    }
+
+    /// Makes the folder ready for a new run. An old run is removed only if `overwrite` says so.
+    ///
+    /// # Errors
+    /// As [`RunFolder::check`], another process is at work in it, or the disk refuses.
+    pub fn create(path: &Path, overwrite: bool) -> Result<Self, TrainError> {
+        Self::check(path, overwrite)?;
+        fs::create_dir_all(path).map_err(io("create", path))?;
+        let lock = lock(path)?;
+        // Another process may have been faster.
+        if Self::check(path, overwrite)? {
+            // The marks go last, so that what is left of a removal that was cut short can still be overwritten.
+            let mut old = Vec::new();
+            for entry in fs::read_dir(path).map_err(io("list", path))? {
+                old.push(entry.map_err(io("list", path))?.path());
+            }
+            let is = |path: &PathBuf, names: &[&str]| path.file_name().is_some_and(|n| names.iter().any(|m| n == *m));
+            old.retain(|path| !is(path, &[LOCK]));
+            old.sort_by_key(|path| is(path, &MARKS));
+            for path in old {
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(io("remove", &path))?;
+            }
+        }
+        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
+    }
+
+    /// Opens the folder of a run to take it up again, and removes what a killed process left half-written.
+    ///
+    /// # Errors
+    /// There is no run in it, another process is at work in it, or the disk refuses.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        if !is_run(path) {
+            return Err(TrainError::NoRun { path: path.to_owned() });
+        }
+        let lock = lock(path)?;
+        remove_leftovers(path).map_err(io("clean", path))?;
+        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
+    }
+
+    /// Writes the plan, in words and as JSON.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write_plan(&self, plan: &Plan) -> Result<(), TrainError> {
+        let json = serde_json::to_string_pretty(plan).expect("a plan has a JSON form");
+        self.write("plan.json", json.as_bytes())?;
+        self.write("plan.txt", format!("{plan}\n").as_bytes())
+    }
+
+    /// Puts a file into the folder, in place of an older one if there is one: at any moment the old or the new is there.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
+        let path = self.path.join(name);
+        replace_file(&path, bytes).map_err(io("write", &path))
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The options of the run, if it was started with any.
+    pub fn options(path: &Path) -> PathBuf {
+        path.join(MARKS[0])
+    }
+
+    /// Where checkpoints go.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Model directory of the best model.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best")
+    }
+
+    /// Model directory of the last model.
+    pub fn last(&self) -> PathBuf {
+        self.path.join("last")
+    }
+
+    /// Where TensorBoard's event files go.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// An observer that writes every event but progress as a line of `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn metrics_log(&self) -> Result<MetricsLog, TrainError> {
+        let path = self.path.join("metrics.jsonl");
+        let file = open(&path).map_err(io("open", &path))?;
+        Ok(MetricsLog { file, path, error: None })
+    }
+}
+
+fn is_run(path: &Path) -> bool {
+    MARKS.iter().any(|mark| path.join(mark).is_file())
+}
+
+fn lock(folder: &Path) -> Result<File, TrainError> {
+    let path = folder.join(LOCK);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TrainError::RunInUse { path: folder.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(TrainError::Io { action: "lock", path, source }),
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Writes events to `metrics.jsonl`. When a run is taken up again, lines of later steps than its checkpoint go first.
+#[derive(Debug)]
+pub struct MetricsLog {
+    file: File,
+    path: PathBuf,
+    error: Option<std::io::Error>,
+}
+
+impl MetricsLog {
+    /// The first error in writing, if there was one.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn finish(self) -> Result<(), TrainError> {
+        match self.error {
+            None => Ok(()),
+            Some(source) => Err(TrainError::Io { action: "write", path: self.path, source }),
+        }
+    }
+
+    fn write(&mut self, event: &Event) -> std::io::Result<()> {
+        if let Event::Resumed { step, .. } = event {
+            let text = fs::read(&self.path)?;
+            replace_file(&self.path, cut_back(&String::from_utf8_lossy(&text), *step).as_bytes())?;
+            self.file = open(&self.path)?;
+        }
+        let mut line = serde_json::to_string(event).expect("events have a JSON form");
+        line.push('\n');
+        self.file.write_all(line.as_bytes())?;
+        if matches!(event, Event::Saved { .. } | Event::Finished { .. }) {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+/// The lines of whole events up to a step; nothing of a run that begins anew.
+fn cut_back(text: &str, step: usize) -> String {
+    let kept = text.lines().filter(|line| {
+        let Ok(event) = serde_json::from_str::<Value>(line) else { return false };
+        let at = event.get("step").or_else(|| event.get("done")).and_then(Value::as_u64);
+        step > 0 && at.is_some_and(|at| at <= step as u64)
+    });
+    kept.flat_map(|line| [line, "\n"]).collect()
+}
+
+impl Observer for MetricsLog {
+    fn observe(&mut self, event: &Event) -> Flow {
+        if matches!(event, Event::Evaluating { .. }) || self.error.is_some() {
+            return Flow::Continue;
+        }
+        match self.write(event) {
+            Ok(()) => Flow::Continue,
+            Err(error) => {
+                // A full disk: better to end with the last checkpoint than to train on without a record, or to write one
+                // whose steps are not in the record.
+                self.error = Some(error);
+                Flow::Abort
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_cut_back_to_a_step_and_torn_lines_go() {
+        let text = "{\"event\":\"started\",\"done\":0}\n{\"event\":\"step\",\"step\":1}\n{\"event\":\"step\",\"step\":2}\n\
+                    {\"event\":\"saved\",\"step\":2}\n{\"event\":\"step\",\"step\":3}\n{\"event\":\"st";
+        let kept = cut_back(text, 2);
+        assert_eq!(kept.lines().count(), 4);
+        assert!(kept.ends_with("\"saved\",\"step\":2}\n"), "{kept}");
+        assert_eq!(cut_back(text, 0), "");
+    }
+}

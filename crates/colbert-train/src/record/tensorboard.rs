@@ -1,0 +1,181 @@
+//! TensorBoard event files: the numbers of a run as scalars.
+//!
+//! A file is a list of records: length (u64), its checksum, a protobuf message `tensorflow.Event`, its checksum; checksums are
+//! CRC-32C, rotated and shifted. Of the message only what scalars need is written. Sources: tensorflow
+//! `core/lib/io/record_writer.cc`, `core/util/event.proto`, `core/framework/summary.proto`.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::TrainError;
+use crate::record::checkpoint::io;
+use crate::record::observer::{Event, Flow, Observer};
+
+/// Writes losses, learning rate, gradient norm, scores, speed and dev metrics to a folder that TensorBoard reads.
+#[derive(Debug)]
+pub struct TensorboardLog {
+    file: File,
+    path: PathBuf,
+    error: Option<std::io::Error>,
+}
+
+impl TensorboardLog {
+    /// Starts a new file in a folder. One process writes one file; TensorBoard puts those of a folder together.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn create(folder: &Path) -> Result<Self, TrainError> {
+        fs::create_dir_all(folder).map_err(io("create", folder))?;
+        // TensorBoard reads files in the order of their names.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("events.out.tfevents.{:010}.{:09}.ragtrainer", since.as_secs(), since.subsec_nanos());
+        let path = folder.join(name);
+        let file = File::create(&path).map_err(io("create", &path))?;
+        let mut log = Self { file, path, error: None };
+        log.record(0, |event| bytes_field(event, 3, b"brain.Event:2"));
+        Ok(log)
+    }
+
+    /// The first error in writing, if there was one.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn finish(self) -> Result<(), TrainError> {
+        match self.error {
+            None => Ok(()),
+            Some(source) => Err(TrainError::Io { action: "write", path: self.path, source }),
+        }
+    }
+
+    fn scalars(&mut self, step: usize, scalars: &[(String, f64)]) {
+        let mut summary = Vec::new();
+        for (tag, value) in scalars {
+            let mut field = Vec::new();
+            bytes_field(&mut field, 1, tag.as_bytes());
+            field.push(2 << 3 | 5);
+            field.extend((*value as f32).to_le_bytes());
+            bytes_field(&mut summary, 1, &field);
+        }
+        self.record(step, |event| bytes_field(event, 5, &summary));
+    }
+
+    fn record(&mut self, step: usize, what: impl FnOnce(&mut Vec<u8>)) {
+        let mut event = vec![1 << 3 | 1];
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        event.extend(now.as_secs_f64().to_le_bytes());
+        event.push(2 << 3);
+        varint(&mut event, step as u64);
+        what(&mut event);
+        let written = self.file.write_all(&framed(&event));
+        self.error = self.error.take().or(written.err());
+    }
+}
+
+impl Observer for TensorboardLog {
+    fn observe(&mut self, event: &Event) -> Flow {
+        match event {
+            Event::Resumed { step, .. } => {
+                // A session that starts after this step: TensorBoard forgets what it has of later ones.
+                let from = if *step == 0 { 0 } else { step + 1 };
+                self.record(from, |event| bytes_field(event, 7, &[1 << 3, 1]));
+            }
+            Event::Step(record) => {
+                let mut scalars = vec![
+                    ("train/loss".to_owned(), record.loss),
+                    ("train/learning_rate".to_owned(), record.learning_rate),
+                    ("train/gradient_norm".to_owned(), record.gradient_norm),
+                    ("train/positive_score".to_owned(), record.positive_score),
+                    ("train/negative_score".to_owned(), record.negative_score),
+                    ("speed/examples_per_second".to_owned(), record.examples_per_second),
+                    ("speed/tokens_per_second".to_owned(), record.tokens_per_second),
+                ];
+                scalars.extend(record.parts.iter().map(|(name, part)| (format!("train/loss_{name}"), *part)));
+                scalars.extend(record.memory.map(|bytes| ("speed/memory_bytes".to_owned(), bytes as f64)));
+                self.scalars(record.step, &scalars);
+            }
+            Event::Evaluated { step, evaluation, .. } => {
+                let metrics = evaluation.metrics.iter();
+                let scalars: Vec<_> = metrics.map(|(metric, value)| (format!("dev/{metric}"), *value)).collect();
+                self.scalars(*step, &scalars);
+            }
+            _ => {}
+        }
+        // A record for looking at is not worth ending a run for; `finish` tells.
+        Flow::Continue
+    }
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = (message.len() as u64).to_le_bytes();
+    let mut record = Vec::with_capacity(message.len() + 16);
+    record.extend(length);
+    record.extend(masked_crc(&length).to_le_bytes());
+    record.extend(message);
+    record.extend(masked_crc(message).to_le_bytes());
+    record
+}
+
+fn bytes_field(message: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    message.push(number << 3 | 2);
+    varint(message, bytes.len() as u64);
+    message.extend(bytes);
+}
+
+fn varint(message: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        message.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    message.push(number as u8);
+}
+
+fn masked_crc(bytes: &[u8]) -> u32 {
+    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// CRC-32C (Castagnoli), a bit at a time: a record has some hundred bytes.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = !0u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 & 0u32.wrapping_sub(crc & 1));
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 3720, B.4, and the value everybody tests with.
+    #[test]
+    fn checksums_are_the_published_ones() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        // tensorflow, core/lib/hash/crc32c.h: ((crc >> 15) | (crc << 17)) + 0xa282ead8; here by hand.
+        assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
+    }
+
+    /// The message that tensorboard's own protobuf writes for this event, without the wall time.
+    #[test]
+    fn a_scalar_is_encoded_as_protobuf_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = TensorboardLog::create(folder.path()).unwrap();
+        log.scalars(300, &[("a".to_owned(), 1.5)]);
+        let path = log.path.clone();
+        log.finish().unwrap();
+        let bytes = fs::read(path).unwrap();
+        let first = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let record = &bytes[first + 16..];
+        let length = u64::from_le_bytes(record[..8].try_into().unwrap()) as usize;
+        assert_eq!(record.len(), length + 16);
+        let message = &record[12..12 + length];
+        assert_eq!(message[9..], [0x10, 0xac, 0x02, 0x2a, 0x0a, 0x0a, 0x08, 0x0a, 0x01, b'a', 0x15, 0, 0, 0xc0, 0x3f]);
+        assert_eq!(framed(message), record);
+    }
+}

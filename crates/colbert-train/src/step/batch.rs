@@ -1,0 +1,178 @@
+//! Batches on the host: which texts, as tokens, and which document belongs to which query.
+
+use std::collections::HashMap;
+
+use colbert_config::{Plan, TrainOptions};
+use colbert_data::{Example, TrainingSet};
+use colbert_model::{ColbertTokenizer, TokenSequence};
+
+use crate::error::TrainError;
+use crate::step::objective::Targets;
+use crate::step::order::ExampleOrder;
+
+/// Texts that one loss is computed over.
+#[derive(Debug, Clone)]
+pub struct BatchPart {
+    /// One a query.
+    pub queries: Vec<TokenSequence>,
+    /// Distinct documents: one that occurs several times is encoded once.
+    pub documents: Vec<TokenSequence>,
+    /// Which document belongs to which query.
+    pub targets: Targets,
+}
+
+/// The examples of one optimizer step.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Optimizer step, from 0.
+    pub step: usize,
+    /// Places of the examples among those of their epoch.
+    pub examples: Vec<usize>,
+    /// The examples themselves.
+    pub rows: Vec<Example>,
+    /// One part, or one for each micro-batch where the loss does not reach across them.
+    pub parts: Vec<BatchPart>,
+}
+
+impl Batch {
+    /// Real tokens in the batch, markers and `[MASK]` expansion included, padding not.
+    pub fn tokens(&self) -> usize {
+        let sequences = self.parts.iter().flat_map(|part| part.queries.iter().chain(&part.documents));
+        sequences.map(TokenSequence::len).sum()
+    }
+}
+
+/// Makes the batch of any step. Checks the examples once, when it is made.
+#[derive(Debug)]
+pub struct Batcher<'a> {
+    set: &'a TrainingSet,
+    /// Examples that took the place of the training set's, each from an epoch on.
+    refreshed: Vec<(usize, Vec<Example>)>,
+    tokenizer: &'a ColbertTokenizer,
+    order: ExampleOrder,
+    nway: usize,
+    batch_size: usize,
+    part_size: usize,
+    with_scores: bool,
+}
+
+impl<'a> Batcher<'a> {
+    /// `whole` puts a batch into one part, whatever `accumsteps` is.
+    ///
+    /// # Errors
+    /// An example that names an unknown text, is not `nway` wide, or has no scores where others have.
+    pub fn new(
+        set: &'a TrainingSet,
+        tokenizer: &'a ColbertTokenizer,
+        plan: &Plan,
+        options: &TrainOptions,
+        whole: bool,
+    ) -> Result<Self, TrainError> {
+        let with_scores = !options.ignore_scores && set.examples.iter().any(|example| example.scores.is_some());
+        let batcher = Self {
+            set,
+            refreshed: Vec::new(),
+            tokenizer,
+            order: ExampleOrder::new(set.examples.len(), options.seed, options.shuffle),
+            nway: plan.nway,
+            batch_size: plan.batch_size,
+            part_size: if whole { plan.batch_size } else { plan.micro_batch_size },
+            with_scores,
+        };
+        batcher.check(&set.examples)?;
+        Ok(batcher)
+    }
+
+    fn check(&self, examples: &[Example]) -> Result<(), TrainError> {
+        let set = self.set;
+        for (place, example) in examples.iter().enumerate() {
+            let unknown = |what, id, count| TrainError::UnknownId { example: place, what, id, count };
+            if example.query as usize >= set.queries.len() {
+                return Err(unknown("query", example.query, set.queries.len()));
+            }
+            if let Some(&id) = example.documents.iter().find(|id| **id as usize >= set.collection.len()) {
+                return Err(unknown("document", id, set.collection.len()));
+            }
+            if example.documents.len() != self.nway {
+                let found = example.documents.len();
+                return Err(TrainError::WrongWidth { example: place, found, expected: self.nway });
+            }
+            let scores = example.scores.as_ref().map_or(0, Vec::len);
+            if self.with_scores && scores != example.documents.len() {
+                let documents = example.documents.len();
+                return Err(TrainError::MixedScores { example: place, found: scores, documents });
+            }
+        }
+        Ok(())
+    }
+
+    /// Uses other examples from an epoch on. There must be as many as the training set has.
+    ///
+    /// # Errors
+    /// As [`Batcher::new`], and another number of examples.
+    pub fn replace(&mut self, epoch: usize, examples: Vec<Example>) -> Result<(), TrainError> {
+        let expected = self.set.examples.len();
+        if examples.len() != expected {
+            return Err(TrainError::RefreshedCount { epoch: epoch + 1, found: examples.len(), expected });
+        }
+        self.check(&examples)?;
+        // A batch reaches back into the epoch before at most; small epochs may all lie in one batch.
+        let reach = 1 + self.batch_size.div_ceil(expected);
+        self.refreshed.retain(|(known, _)| *known + reach >= epoch);
+        self.refreshed.push((epoch, examples));
+        Ok(())
+    }
+
+    fn example(&self, epoch: usize, place: usize) -> &Example {
+        let latest = self.refreshed.iter().rev().find(|(first, _)| *first <= epoch);
+        &latest.map_or(&self.set.examples, |(_, examples)| examples)[place]
+    }
+
+    /// The batch of a step, counted from 0.
+    ///
+    /// # Errors
+    /// A text that the tokenizer refuses.
+    pub fn batch(&mut self, step: usize) -> Result<Batch, TrainError> {
+        let first = step * self.batch_size;
+        let positions = first..first + self.batch_size;
+        let places: Vec<usize> = positions.clone().map(|at| self.order.example_at(at)).collect();
+        let epochs = positions.map(|at| at / self.set.examples.len());
+        let examples: Vec<&Example> = epochs.zip(&places).map(|(epoch, &place)| self.example(epoch, place)).collect();
+        let parts = examples.chunks(self.part_size).map(|chunk| self.part(chunk)).collect::<Result<_, _>>()?;
+        let rows = examples.into_iter().cloned().collect();
+        Ok(Batch { step, examples: places, rows, parts })
+    }
+
+    fn part(&self, examples: &[&Example]) -> Result<BatchPart, TrainError> {
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        let mut pids: Vec<u32> = Vec::new();
+        let mut documents = Vec::with_capacity(examples.len());
+        for example in examples {
+            let row = example.documents.iter().map(|&pid| {
+                *places.entry(pid).or_insert_with(|| {
+                    pids.push(pid);
+                    pids.len() - 1
+                })
+            });
+            documents.push(row.collect());
+        }
+        let positives = examples
+            .iter()
+            .map(|example| {
+                // Over the documents of the batch: a query may have very many positives elsewhere.
+                let is_positive = |pid: u32| {
+                    example.documents.first() == Some(&pid) || self.set.positives.is_positive(example.query, pid)
+                };
+                (0..pids.len()).filter(|&place| is_positive(pids[place])).collect()
+            })
+            .collect();
+        let teacher = self.with_scores.then(|| examples.iter().map(|e| e.scores.clone().unwrap_or_default()).collect());
+        let query_texts: Vec<&str> = examples.iter().map(|e| self.set.queries.text(e.query)).collect();
+        let document_texts: Vec<&str> = pids.iter().map(|&pid| self.set.collection.text(pid)).collect();
+        Ok(BatchPart {
+            queries: self.tokenizer.queries(&query_texts)?,
+            documents: self.tokenizer.documents(&document_texts)?,
+            targets: Targets { documents, teacher, positives },
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! A step that is computed for what it takes in memory alone.
+
+use colbert_config::{IbScope, TrainOptions};
+use colbert_kernels::KernelAutodiffBackend;
+use colbert_model::{Colbert, EncodeOptions, TokenSequence};
+
+use crate::device::fault::guarded;
+use crate::error::TrainError;
+use crate::step::adamw::{AdamW, clip_factor, gradient_norm};
+use crate::step::batch::{Batch, BatchPart};
+use crate::step::gradients::{GradientPlan, batch_gradients};
+use crate::step::objective::{Objective, Targets};
+use crate::step::trainable::TrainableEncoder;
+
+/// An optimizer step on texts as long as they can be. It leaves nothing behind: the model it is given stays as it is, the
+/// optimizer is its own, and dropout follows from a seed and not from what was drawn before.
+#[derive(Debug, Clone, Copy)]
+pub struct Rehearsal<'a> {
+    /// Lengths, documents per query, in-batch negatives; the precision is that of a plan.
+    pub options: &'a TrainOptions,
+    /// Queries of the step.
+    pub queries: usize,
+    /// Micro-batches of the step.
+    pub accumsteps: usize,
+}
+
+impl Rehearsal<'_> {
+    /// Computes the step.
+    ///
+    /// # Errors
+    /// The device's memory does not suffice, or it failed otherwise.
+    pub fn run<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
+        self,
+        model: &Colbert<B, E>,
+        objective: &dyn Objective<B>,
+        device: &B::Device,
+    ) -> Result<(), TrainError> {
+        let Self { options, queries, accumsteps } = self;
+        let cached = accumsteps > 1 && objective.couples_queries() && options.ib_scope == IbScope::Batch;
+        let plan = GradientPlan {
+            accumsteps,
+            cached,
+            seed: options.seed,
+            precision: EncodeOptions::in_precision(options.precision).precision,
+            loss_scale: 1.0,
+        };
+        let batch = self.batch(cached);
+        let step = || {
+            let (_, gradients) = batch_gradients(model, &batch, objective, plan, device);
+            let norm = gradient_norm(model, &gradients);
+            let mut optimizer = AdamW::new(options.weight_decay);
+            let next =
+                optimizer.step(model.clone(), gradients, options.learning_rate, clip_factor(norm, options.clip_norm));
+            // What a next step begins with is there, and what failed has failed.
+            B::sync(device).map(|()| drop(next)).map_err(|error| error.to_string())
+        };
+        match guarded::<B, _>(step) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(said)) => Err(TrainError::Device { during: "a step before the first".to_owned(), said }),
+            Err(fault) => Err(TrainError::of_step(fault, 0, [queries, queries / accumsteps])),
+        }
+    }
+
+    /// Token 0 throughout: what is computed is never looked at.
+    fn batch(&self, whole: bool) -> Batch {
+        let text = |length| TokenSequence { ids: vec![0; length], attended: length, scored: vec![true; length] };
+        let nway = self.options.nway;
+        let part = |queries: usize| BatchPart {
+            queries: vec![text(self.options.query_maxlen); queries],
+            documents: vec![text(self.options.doc_maxlen); queries * nway],
+            targets: Targets {
+                documents: (0..queries).map(|query| (query * nway..(query + 1) * nway).collect()).collect(),
+                teacher: None,
+                positives: (0..queries).map(|query| vec![query * nway]).collect(),
+            },
+        };
+        let parts = if whole { 1 } else { self.accumsteps };
+        Batch {
+            step: 0,
+            examples: Vec::new(),
+            rows: Vec::new(),
+            parts: (0..parts).map(|_| part(self.queries / parts)).collect(),
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! The command line from end to end.
+
+use std::fs;
+
+use ragtrainer::Backend;
+use ragtrainer::config::Precision;
+
+use crate::program::{pairs_file, ragtrainer, train, train_arguments};
+use crate::support::{backend, beir_folder, folder, tiny_model};
+
+#[test]
+fn help_names_every_command_and_every_flag_of_the_reference() {
+    let here = folder();
+    let help = ragtrainer(here.path(), &["--help"]);
+    assert_eq!(help.code, Some(0));
+    for command in ["train", "prepare", "evaluate", "check"] {
+        assert!(help.output.contains(command), "{}", help.output);
+        assert_eq!(ragtrainer(here.path(), &[command, "--help"]).code, Some(0), "{command}");
+    }
+    let help = ragtrainer(here.path(), &["train", "--help"]).output;
+    for flag in [
+        "batch-size",
+        "nbits",
+        "maxsteps",
+        "use-ib-negatives",
+        "learning-rate",
+        "dim",
+        "doc-maxlen",
+        "use-relu",
+        "warmup-steps",
+        "accumsteps",
+    ] {
+        assert!(help.contains(&format!("--{flag}")), "{flag}");
+    }
+}
+
+#[test]
+fn trains_on_a_beir_folder_and_says_what_came_out() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    let ran = train(here.path(), &data, &["--learning-rate", "1e-3"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    for expected in ["3 steps of 4 queries", "before training", "BM25", "best model: run/best", "triples/s"] {
+        assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+    }
+    let run = here.path().join("run");
+    for file in
+        ["plan.json", "plan.txt", "metrics.jsonl", "outcome.json", "best/model.safetensors", "last/artifact.metadata"]
+    {
+        assert!(run.join(file).exists(), "{file}");
+    }
+    let card = fs::read_to_string(run.join("best/README.md")).unwrap();
+    for part in [
+        "# run",
+        "3 steps of 4 queries",
+        "examples of 12 queries",
+        "| BM25 |",
+        "| before training |",
+        "| this model |",
+        "None was stated for this model",
+        "language: \"en\"",
+    ] {
+        assert!(card.contains(part), "{part} is not in\n{card}");
+    }
+    assert!(!card.contains("base_model"), "no name on the hub: {card}");
+    let last = fs::read_to_string(run.join("last/README.md")).unwrap();
+    assert!(last.contains("the last model of its run") && !last.contains("| this model |"), "{last}");
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let events: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.iter().filter(|event| event["event"] == "step").count(), 3);
+    for event in events.iter().filter(|event| event["event"] == "step") {
+        for field in ["loss", "learning_rate", "gradient_norm", "positive_score", "tokens", "seconds"] {
+            assert!(event[field].is_number(), "{field}");
+        }
+    }
+
+    let (model, data) = (run.join("best"), data.to_str().unwrap().to_owned());
+    let measured =
+        ragtrainer(here.path(), &["evaluate", "--model", model.to_str().unwrap(), "--data", &data, "--json"]);
+    assert_eq!(measured.code, Some(0), "{}", measured.errors);
+    let measured: serde_json::Value = serde_json::from_str(&measured.output).unwrap();
+    let outcome: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(run.join("outcome.json")).unwrap()).unwrap();
+    assert_eq!(measured["model"], outcome["test"]["best"], "evaluate measures what train measured");
+    assert_eq!(measured["bm25"], outcome["test"]["bm25"]);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--dry-run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert!(
+        ran.output.contains("3 steps of 4 queries, each against its 1 negative and 6 in-batch documents"),
+        "{}",
+        ran.output
+    );
+    assert!(ran.output.contains("dry run"));
+    assert!(!here.path().join("run").exists());
+}
+
+#[test]
+fn file_environment_and_flags_are_layered() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let model = tiny_model();
+    let config = format!(
+        "pretrained_model_name = {model:?}\noutput = \"run\"\n[data]\ntrain = {data:?}\n[negatives]\nnum_new_negatives = 1\n\
+         hard_negative_minimum_rank = 0\n[train]\nbatch_size = 2\ndim = 16\n"
+    );
+    fs::write(here.path().join("run.toml"), config).unwrap();
+    let steps = |further: &[&str]| {
+        let mut arguments = vec!["train", "--config", "run.toml", "--dry-run"];
+        arguments.extend(further);
+        let ran = ragtrainer(here.path(), &arguments);
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        ran.output
+    };
+    assert!(steps(&[]).contains("6 steps of 2 queries"));
+    assert!(steps(&["--batch-size", "3"]).contains("4 steps of 3 queries"));
+}
+
+#[test]
+fn the_same_seed_writes_the_same_bytes() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let bytes = |run: &str| {
+        let ran = train(here.path(), &data, &["--dropout", "0.1", "--output", run]);
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        fs::read(here.path().join(run).join("best/model.safetensors")).unwrap()
+    };
+    assert_eq!(bytes("a"), bytes("b"));
+}
+
+#[test]
+fn prepare_writes_the_three_files_and_train_takes_them_up() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let prepare = [
+        "prepare",
+        "--train-data",
+        data.to_str().unwrap(),
+        "--num-new-negatives",
+        "2",
+        "--hard-negative-minimum-rank",
+        "0",
+    ];
+    let ran = ragtrainer(here.path(), &[&prepare[..], &["--data-out-path", "out"]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let triples = fs::read_to_string(here.path().join("out/triples.train.colbert.jsonl")).unwrap();
+    assert_eq!(triples.lines().count(), 24);
+    let again = ragtrainer(here.path(), &[&prepare[..], &["--data-out-path", "again"]].concat());
+    assert_eq!(again.code, Some(0));
+    for file in ["queries.train.colbert.tsv", "corpus.train.colbert.tsv", "triples.train.colbert.jsonl"] {
+        let read = |folder: &str| fs::read(here.path().join(folder).join(file)).unwrap();
+        assert_eq!(read("out"), read("again"), "{file}");
+    }
+    let ran = train(here.path(), &here.path().join("out"), &["--dry-run"]);
+    assert!(ran.output.contains("6 steps of 4 queries"), "{}{}", ran.output, ran.errors);
+}
+
+#[test]
+fn check_reports_and_its_exit_code_says_how_bad_it_is() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = ragtrainer(here.path(), &["check", "--train-data", data.to_str().unwrap()]);
+    assert!([Some(0), Some(3)].contains(&ran.code), "{:?} {}", ran.code, ran.errors);
+    assert!(ran.output.contains("12"), "{}", ran.output);
+    let model = tiny_model();
+    let arguments =
+        ["check", "--train-data", data.to_str().unwrap(), "--pretrained-model-name", model.to_str().unwrap()];
+    let ran = ragtrainer(here.path(), &[&arguments[..], &["--doc-maxlen", "12", "--html", "report.html"]].concat());
+    assert!(ran.output.contains("cut"), "documents of more than 12 tokens are cut\n{}", ran.output);
+    let page = fs::read_to_string(here.path().join("report.html")).unwrap();
+    assert!(page.starts_with("<!") && page.contains("<svg") && !page.contains("http://"), "{}", &page[..200]);
+    let same = here.path().join("same.jsonl");
+    fs::write(&same, "[\"a query\", [\"a text\"], [\"a text\"]]\n[\"b query\", [\"b text\"], [\"c text\"]]\n").unwrap();
+    let ran = ragtrainer(here.path(), &["check", "--train-data", same.to_str().unwrap(), "--json"]);
+    assert_eq!(ran.code, Some(1), "a text that is positive and negative for one query is an error\n{}", ran.output);
+    let report: serde_json::Value = serde_json::from_str(&ran.output).unwrap();
+    assert!(report["findings"].as_array().is_some_and(|findings| !findings.is_empty()));
+}
+
+/// The first signal ends the run after its step, with a checkpoint and both models; the exit code says so.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_a_checkpoint_and_models() {
+    use std::process::{Command, Stdio};
+    let here = folder();
+    let data = pairs_file(here.path());
+    let arguments = train_arguments(&data, &["--epochs", "5000"]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ragtrainer"))
+        .args(arguments)
+        .current_dir(here.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let metrics = here.path().join("run/metrics.jsonl");
+    let steps = || fs::read_to_string(&metrics).map_or(0, |text| text.matches("\"event\":\"step\"").count());
+    let patience = std::time::Instant::now();
+    while steps() < 3 {
+        assert!(patience.elapsed().as_secs() < 60, "no step after a minute");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let told = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    let code = child.wait().unwrap().code();
+    assert_eq!(code, Some(130));
+    let run = here.path().join("run");
+    assert_eq!(fs::read_dir(run.join("checkpoints")).unwrap().count(), 1);
+    assert!(run.join("best/model.safetensors").exists() && run.join("last/model.safetensors").exists());
+}
+
+#[test]
+fn bad_rows_end_a_run_or_are_left_out_and_summed_up() {
+    let here = folder();
+    let good = fs::read_to_string(pairs_file(here.path())).unwrap();
+    let bad: String = (0..20).map(|row| format!("[\"query {row}\", \" \"]\n")).collect();
+    let path = here.path().join("bad.jsonl");
+    fs::write(&path, format!("{good}{bad}[\"q\",\n")).unwrap();
+    let ran = train(here.path(), &path, &["--dry-run"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.errors.contains("bad.jsonl, line 13, positive"), "{}", ran.errors);
+    let ran = train(here.path(), &path, &["--skip-bad-rows", "--dry-run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    for expected in ["21 rows are wrong", "empty text: 20, malformed row: 1", "bad.jsonl, line 13", "3 steps of 4"] {
+        assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+    }
+    assert_eq!(ran.output.matches("bad.jsonl, line").count(), 10, "the first ten are shown\n{}", ran.output);
+}
+
+#[test]
+fn bad_rows_of_a_beir_folder_are_left_out_of_every_split() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    let corpus = fs::read_to_string(data.join("corpus.jsonl")).unwrap();
+    fs::write(data.join("corpus.jsonl"), format!("{corpus}no json\n")).unwrap();
+    let judged = fs::read_to_string(data.join("qrels/dev.tsv")).unwrap();
+    fs::write(data.join("qrels/dev.tsv"), format!("{judged}q1\td99\t1\n")).unwrap();
+    assert_eq!(train(here.path(), &data, &["--dry-run"]).code, Some(1));
+    let ran = train(here.path(), &data, &["--skip-bad-rows", "--dry-run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    for expected in ["1 rows are wrong", "dev: 1 rows are wrong and were left out (unknown id: 1)"] {
+        assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+    }
+}
+
+#[test]
+fn the_data_report_is_in_the_run_folder_and_mining_says_how_fast_it_was() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    let ran = train(here.path(), &data, &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert!(ran.output.contains("mining: 12 texts in"), "{}", ran.output);
+    let run = here.path().join("run");
+    let read = |name: &str| fs::read_to_string(run.join(name)).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&read("data_report.json")).unwrap();
+    let leaks: Vec<_> =
+        report["findings"].as_array().unwrap().iter().filter(|one| one["name"] == "leaked_queries").collect();
+    assert_eq!(leaks.len(), 2, "dev and test queries are those that are trained on");
+    assert!(read("data_report.html").contains("12 test queries are trained on"));
+    let prepared: serde_json::Value = serde_json::from_str(&read("prepared.json")).unwrap();
+    assert_eq!(prepared["mined_negatives"], 12);
+}
+
+#[test]
+fn every_miner_can_be_asked_for() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let model = tiny_model();
+    let model = model.to_str().unwrap();
+    let said = |arguments: &[&str], expected: &[&str]| {
+        let ran = train(here.path(), &data, &[arguments, &["--dry-run", "--positive-score-share", "2"]].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        for expected in expected {
+            assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+        }
+    };
+    said(&[], &["12 negatives mined by bm25 (en)"]);
+    said(
+        &["--miner", "dense", "--miner-model", model, "--miner-query-prefix", "query: "],
+        &[
+            "12 negatives mined by dense (tiny, mean, cosine, 512 tokens, queries after \"query: \")",
+            "mining: 24 texts",
+        ],
+    );
+    said(&["--miner", "late_interaction"], &["mined by late interaction on bm25 (en)", "documents rescored in"]);
+    said(
+        &["--miner", "late_interaction", "--miner-model", model],
+        &["mined by late interaction on dense (tiny, mean, cosine, 512 tokens)"],
+    );
+    said(&["--miner", "random"], &["12 negatives drawn at random"]);
+}
+
+#[test]
+fn prepare_with_a_sentence_encoder_writes_the_same_bytes_every_time() {
+    let here = folder();
+    let (data, model) = (pairs_file(here.path()), tiny_model());
+    let bytes = |out: &str| {
+        let arguments = ["prepare", "--train-data", data.to_str().unwrap(), "--data-out-path", out, "--miner", "dense"];
+        let further = ["--miner-model", model.to_str().unwrap(), "--hard-negative-minimum-rank", "0"];
+        let ran = ragtrainer(here.path(), &[&arguments[..], &further].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        fs::read(here.path().join(out).join("triples.train.colbert.jsonl")).unwrap()
+    };
+    assert_eq!(bytes("a"), bytes("b"));
+}
+
+#[test]
+fn negatives_are_chosen_anew_for_every_epoch() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    for (run, miner) in [("bm25", "bm25"), ("late", "late_interaction"), ("random", "random")] {
+        let arguments = ["--epochs", "3", "--refresh", "epoch", "--miner", miner, "--output", run];
+        let ran = train(here.path(), &data, &[&arguments[..], &["--positive-score-share", "2"]].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        for expected in ["epoch 2: negatives chosen anew", "epoch 3: negatives chosen anew"] {
+            assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
+        }
+        let negatives = here.path().join(run).join("negatives");
+        let read = |file: &str| fs::read_to_string(negatives.join(file)).unwrap();
+        assert_eq!(read("epoch-0001.jsonl").lines().count(), 12 + 1);
+        assert_ne!(read("epoch-0001.jsonl"), read("epoch-0002.jsonl"), "{miner}");
+    }
+}
+
+/// Defect 26 of the list in `docs/parity.md`: a trained model hands its settings down, except those a person sets.
+#[test]
+fn defect_26_a_run_inherits_the_settings_of_the_model_it_starts_from() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--query-maxlen", "24", "--attend-to-mask-tokens"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let again = |further: &[&str]| {
+        let arguments = [
+            "train",
+            "--pretrained-model-name",
+            "run/best",
+            "--train-data",
+            data.to_str().unwrap(),
+            "--output",
+            "again",
+            "--batch-size",
+            "4",
+            "--num-new-negatives",
+            "1",
+            "--hard-negative-minimum-rank",
+            "0",
+            "--overwrite",
+        ];
+        let ran = ragtrainer(here.path(), &[&arguments[..], further].concat());
+        assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
+        let metadata = fs::read_to_string(here.path().join("again/best/artifact.metadata")).unwrap();
+        let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+        let of = |key: &str| metadata[key].as_u64().unwrap();
+        assert_eq!(metadata["attend_to_mask_tokens"], further.first() != Some(&"--inherit-settings=false"));
+        (of("dim"), of("query_maxlen"), of("doc_maxlen"), ran.output)
+    };
+    let (dim, query, doc, said) = again(&[]);
+    assert_eq!((dim, query, doc), (16, 24, 32));
+    for line in ["train.dim = 16, taken over; the default is 128", "train.doc_maxlen = 32, taken over"] {
+        assert!(said.contains(line), "{line} is not in\n{said}");
+    }
+    let (_, query, doc, said) = again(&["--query-maxlen", "32", "--doc-maxlen=40"]);
+    assert_eq!((query, doc), (32, 40));
+    assert!(said.contains("train.query_maxlen = 32, as set; the model has 24"), "{said}");
+    let (_, query, doc, said) = again(&["--inherit-settings=false", "--dim", "16"]);
+    assert_eq!((query, doc), (32, 256));
+    assert!(!said.contains("taken over"), "{said}");
+}
+
+#[test]
+fn a_model_is_exported_in_half_precision() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--maxsteps", "1", "--export-dtype", "f16"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    for folder in ["best", "last"] {
+        let folder = here.path().join("run").join(folder);
+        let header = fs::read(folder.join("model.safetensors")).unwrap();
+        assert!(String::from_utf8_lossy(&header[..400]).contains(r#""dtype":"F16""#));
+        let config = fs::read_to_string(folder.join("config.json")).unwrap();
+        assert!(config.contains(r#""torch_dtype": "float16""#), "{config}");
+        assert!(fs::read_to_string(folder.join("README.md")).unwrap().contains("stored as float16"));
+    }
+    let refused = train(here.path(), &data, &["--overwrite", "--export-dtype", "int8"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.errors.contains("export_dtype") && refused.errors.contains("bf16"), "{}", refused.errors);
+}
+
+#[test]
+fn what_other_programs_do_not_honour_is_told_and_written_into_the_card() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--maxsteps", "1", "--use-relu", "--query-expansion=false"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let card = fs::read_to_string(here.path().join("run/best/README.md")).unwrap();
+    for line in [
+        "colbert-ai and RAGatouille: leave the ReLU after the projection out",
+        "colbert-ai and RAGatouille: fill queries up",
+        "pylate-rs: leaves the ReLU after the projection out",
+        "pylate-rs: fills queries up",
+    ] {
+        assert!(ran.output.contains(&format!("note: {line}")), "{line} is not in\n{}", ran.output);
+        assert!(card.contains(&format!("\n- {line}")), "{line} is not in\n{card}");
+    }
+    assert!(card.contains("\n- pylate-rs: scores the punctuation"), "{card}");
+    assert!(!ran.output.contains("punctuation"), "{}", ran.output);
+    assert!(card.ends_with(".\n") && !card.ends_with("\n\n"), "{card:?}");
+}
+
+/// On a CPU, as its words say.
+#[test]
+fn tf32_is_for_gpus() {
+    let here = folder();
+    for backend in ["flex".to_owned(), backend()].iter().filter(|name| !name.contains("cuda")) {
+        let arguments = ["--backend", backend, "--precision", "tf32"];
+        let ran = train(here.path(), &here.path().join("nothing.jsonl"), &arguments);
+        assert_eq!(ran.code, Some(1), "{}", ran.errors);
+        for words in ["NVIDIA GPUs", "train.precision = \"f32\"", "CPU"] {
+            assert!(ran.errors.contains(words), "{words}: {}", ran.errors);
+        }
+        assert!(!ran.errors.contains("nothing.jsonl"), "{}", ran.errors);
+    }
+}
+
+/// Scaled losses where the backend has float16, else a refusal before data are read.
+#[test]
+fn float16_is_had_or_refused_before_data_are_read() {
+    let here = folder();
+    let missing = here.path().join("nothing.jsonl");
+    let ran = train(here.path(), &missing, &["--backend", "flex", "--precision", "f16"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.errors);
+    let nearest = if Backend::Flex.has_bf16() { "bf16" } else { "f32" };
+    assert!(ran.errors.contains("no products of float16"), "{}", ran.errors);
+    assert!(ran.errors.contains(&format!("train.precision = \"{nearest}\"")), "{}", ran.errors);
+    assert!(!ran.errors.contains("nothing.jsonl"), "{}", ran.errors);
+
+    let had = Backend::from_name(&backend()).unwrap().precision(Precision::F16).is_ok();
+    let data = pairs_file(here.path());
+    let ran = train(here.path(), &data, &["--epochs", "4", "--precision", "f16"]);
+    assert_eq!(ran.code == Some(0), had, "{}", ran.errors);
+    if had {
+        assert!(ran.output.contains("float16 factors, and the loss is scaled"), "{}", ran.output);
+        let metrics = fs::read_to_string(here.path().join("run/metrics.jsonl")).unwrap();
+        let steps = metrics.lines().filter(|line| line.contains(r#""event":"step""#));
+        assert!(steps.count() > 0 && metrics.contains(r#""loss_scale":"#), "{metrics}");
+        let overflowed = metrics.lines().filter(|line| line.contains(r#""event":"overflowed""#)).count();
+        let outcome = fs::read_to_string(here.path().join("run/outcome.json")).unwrap();
+        assert!(outcome.contains(&format!("\"overflowed\": {overflowed},")), "{overflowed}: {outcome}");
+        let report = fs::read_to_string(here.path().join("run/report.html")).unwrap();
+        for text in [&ran.output, &report] {
+            assert_eq!(text.contains("their gradient overflowed float16"), overflowed > 0, "{overflowed}: {text}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Memory of a device: a limit that is met by trying, and steps that do not fit. On libtorch's CPU device, as its memory is the
+//! process's, which can be read and bounded; flex knows what its operators take, and what a GPU has is not for a test to bound.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use ragtrainer::Outcome;
+use ragtrainer::config::Plan;
+use serde_json::Value;
+
+use crate::program::{Ran, ragtrainer, train, train_arguments};
+use crate::support::{backend, folder};
+
+fn on_libtorch() -> bool {
+    backend() == "libtorch"
+}
+
+/// Pairs with documents longer than any limit on their tokens.
+fn long_pairs(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("long.jsonl");
+    let document =
+        |i: usize| (0..600).map(|j| ["town", "rope", "sea", "old"][(i * j + j / 7) % 4]).collect::<Vec<_>>().join(" ");
+    let lines =
+        (0..32).map(|i| serde_json::json!([format!("query {i}"), format!("{i} {}", document(i))]).to_string() + "\n");
+    fs::write(&path, lines.collect::<String>()).unwrap();
+    path
+}
+
+/// Two steps of 16 queries with two documents of 512 tokens each.
+const SIZES: [&str; 7] =
+    ["--batch-size", "16", "--doc-maxlen", "512", "--maxsteps", "2", "--mine-hard-negatives=false"];
+
+/// A run in `run`, and what it left.
+fn run(folder: &Path, data: &Path, further: &[&str]) -> (Outcome, Plan, Vec<f64>) {
+    let ran = train(folder, data, &[&SIZES, &["--overwrite"][..], further].concat());
+    assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
+    let read = |name: &str| fs::read_to_string(folder.join("run").join(name)).unwrap();
+    let losses = read("metrics.jsonl")
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64())
+        .collect();
+    (serde_json::from_str(&read("outcome.json")).unwrap(), serde_json::from_str(&read("plan.json")).unwrap(), losses)
+}
+
+#[test]
+fn a_limit_is_met_by_micro_batches_that_change_nothing() {
+    if !on_libtorch() {
+        return;
+    }
+    let here = folder();
+    let data = long_pairs(here.path());
+    let (all, _, expected) = run(here.path(), &data, &[]);
+    let (one, _, _) = run(here.path(), &data, &["--accumsteps", "16"]);
+    let (most, least) = (all.peak_memory.unwrap(), one.peak_memory.unwrap());
+    let limit = (most + least) / 2;
+    let (outcome, plan, losses) = run(here.path(), &data, &["--memory-limit", &format!("{}MB", limit / 1_000_000)]);
+    assert!((2..=16).contains(&plan.accumsteps), "{} between {least} and {most}", plan.accumsteps);
+    let (peak, planned) = (outcome.peak_memory.unwrap(), plan.memory.unwrap());
+    assert!(peak <= limit && planned <= limit, "{peak}, planned {planned}, at a limit of {limit}");
+    assert_eq!(losses.len(), expected.len());
+    for (loss, expected) in losses.iter().zip(&expected) {
+        assert!((loss - expected).abs() < 1e-4 * expected, "{losses:?} and {expected:?}");
+    }
+}
+
+/// On every backend: what is free when a run is taken up is not what was free before.
+#[test]
+fn a_run_is_taken_up_with_the_micro_batches_that_it_had() {
+    let here = folder();
+    let data = long_pairs(here.path());
+    let limit = match on_libtorch() {
+        true => {
+            let peak = |further: &[&str]| run(here.path(), &data, further).0.peak_memory.unwrap();
+            (peak(&[]) + peak(&["--accumsteps", "16"])) / 2
+        }
+        // A little less than the plan's own figure.
+        false => run(here.path(), &data, &[]).1.memory.unwrap() - 200_000,
+    };
+    let limit = format!("{}MB", limit as f64 / 1e6);
+    let (_, plan, _) = run(here.path(), &data, &["--memory-limit", &limit]);
+    assert!(plan.accumsteps > 1, "{plan}");
+    let resume = ["train", "--resume", "run", "--memory-limit", "1000GB", "--dry-run"];
+    let ran = ragtrainer(here.path(), &resume);
+    let words = format!("computed in {} micro-batches", plan.accumsteps);
+    assert!(ran.code == Some(0) && ran.output.contains(&words), "{}{}", ran.output, ran.errors);
+    let ran = ragtrainer(here.path(), &resume[..5]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
+}
+
+#[test]
+fn a_limit_that_cannot_be_met_names_the_least_that_can() {
+    if !on_libtorch() {
+        return;
+    }
+    let here = folder();
+    let ran = train(here.path(), &long_pairs(here.path()), &[&SIZES[..], &["--memory-limit", "10MB"]].concat());
+    assert_eq!(ran.code, Some(1), "{}{}", ran.output, ran.errors);
+    for words in ["cannot fit into 10 MB", "one query at a time it takes about", "train.memory_limit"] {
+        assert!(ran.errors.contains(words), "{words}: {}", ran.errors);
+    }
+    assert!(!here.path().join("run").exists());
+}
+
+/// Runs `train` with this much address space, in bytes.
+fn bounded(folder: &Path, data: &Path, further: &[&str], bytes: u64) -> Ran {
+    let arguments = train_arguments(data, &[&SIZES, further].concat());
+    let mut shell = Command::new("sh");
+    let shell =
+        shell.args(["-c", &format!("ulimit -v {}; exec \"$@\"", bytes / 1024), "sh", env!("CARGO_BIN_EXE_ragtrainer")]);
+    // An arena of addresses for each thread would count too.
+    let shell = shell.args(arguments).args(["--threads", "1"]).env("MALLOC_ARENA_MAX", "1").current_dir(folder);
+    let output = shell.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran { code: output.status.code(), output: text(&output.stdout), errors: text(&output.stderr) }
+}
+
+/// Address space is bounded ever less, until the program starts and a step of the whole batch does not fit.
+#[test]
+fn a_step_that_does_not_fit_is_an_error_that_names_what_does() {
+    if !on_libtorch() {
+        return;
+    }
+    let here = folder();
+    let data = long_pairs(here.path());
+    let ran = (10..60)
+        .map(|tenths| bounded(here.path(), &data, &["--overwrite", "--dropout", "0.1"], tenths * 50_000_000))
+        .find(|ran| ran.code == Some(0) || ran.errors.contains("at step 1"))
+        .unwrap();
+    assert_eq!(ran.code, Some(1), "it fits as soon as it starts: {}", ran.output);
+    let words =
+        ["libtorch (CPU): out of memory", "batch of 16 queries", "16 were computed at once", "DefaultCPUAllocator"];
+    for words in words {
+        assert!(ran.errors.contains(words), "{words}: {}", ran.errors);
+    }
+    assert!(!ran.errors.contains("panicked"), "{}", ran.errors);
+    // Then what it advises is tried; where not even one query fits, something else is advised.
+    let advised = ran.errors.split("train.accumsteps = ").nth(1).and_then(|rest| rest.split([',', ' ']).next());
+    assert!(advised.is_some() || ran.errors.contains("not even one at once fits"), "{}", ran.errors);
+}

@@ -1,0 +1,13 @@
+//! Tests of the program, with a tiny model and texts of their own.
+
+mod bad_input;
+mod command_line;
+mod device_memory;
+#[cfg(feature = "hub")]
+mod hub;
+mod program;
+mod report;
+#[path = "../../ragtrainer/tests/support.rs"]
+mod support;
+mod survival;
+mod trained;

@@ -1,0 +1,408 @@
+//! What is done with a trained model: encode, rerank, search.
+
+use std::fs;
+use std::path::Path;
+
+use ragtrainer::config::Precision;
+use ragtrainer::model::{HostTensor, Pretrained, Weights};
+use ragtrainer::{DocumentFolder, EncodedDocuments, EncodedSource, Error, RagPretrainedModel, TextVectors};
+
+use crate::program::{ragtrainer, same};
+use crate::support::{backend, folder, pairs, pretrained, tiny_model};
+
+fn model() -> RagPretrainedModel {
+    pretrained(tiny_model())
+}
+
+fn documents() -> Vec<String> {
+    let mut documents: Vec<String> = pairs().into_iter().map(|(_, document)| document).collect();
+    documents.push("Short.".to_owned());
+    documents.push("Much, much longer: ".to_owned() + &documents.join(" "));
+    documents
+}
+
+const QUERY: &str = "what was made in Garth";
+
+/// MaxSim as it is written in the paper, in f64. With `floor`, a vector of zeros competes too.
+fn naive(query: &[f32], document: &[f32], dim: usize, floor: bool) -> f64 {
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let start = if floor { 0.0 } else { f64::NEG_INFINITY };
+    query.chunks(dim).map(|q| document.chunks(dim).map(|d| product(q, d)).fold(start, f64::max)).sum()
+}
+
+#[test]
+fn reranking_is_maxsim_ranks_from_one_and_k_beyond_the_list_is_the_list() {
+    let (model, documents) = (model(), documents());
+    let hits = model.rerank(QUERY, &documents, 1000).unwrap();
+    assert_eq!(hits.iter().map(|hit| hit.rank).collect::<Vec<_>>(), (1..=documents.len()).collect::<Vec<_>>());
+    assert!(hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
+    let query = model.query_vectors(&[QUERY]).unwrap();
+    let vectors = model.document_vectors(&documents).unwrap();
+    for hit in &hits {
+        let expected = naive(query.values(), vectors.rows(hit.index), 16, false);
+        assert!((f64::from(hit.score) - expected).abs() < 1e-4, "{hit:?} {expected}");
+        assert_eq!(hit.text, documents[hit.index]);
+    }
+    let three = model.rerank(QUERY, &documents, 3).unwrap();
+    assert_eq!(three, hits[..3]);
+    assert!(model.rerank::<&str>(QUERY, &[], 3).unwrap().is_empty());
+}
+
+/// Defects 49 to 52 of the list in `docs/parity.md`: to the last bit, and whether it was encoded before or not.
+#[test]
+fn defect_49_a_score_is_the_same_whatever_else_is_in_the_call() {
+    let here = folder();
+    let (model, documents) = (model(), documents());
+    let all = model.rerank(QUERY, &documents, documents.len()).unwrap();
+    let encoded = model.encode(&documents).unwrap();
+    let mut kept = DocumentFolder::open_or_create(here.path().join("kept"), &model).unwrap();
+    let records: Vec<_> = documents.iter().map(|text| (None, text.clone())).collect();
+    kept.add(&model, &records, &mut |_| {}).unwrap();
+    let queries = ["another query", QUERY, "a third one of more words than the others have"];
+    let searched = model.search(QUERY, &encoded, documents.len()).unwrap();
+    let from_folder = model.search_all(&queries, &kept, documents.len()).unwrap().swap_remove(1);
+    for hit in &all {
+        let alone = model.rerank(QUERY, &[&hit.text], 1).unwrap().remove(0);
+        let score = |hits: &[ragtrainer::Hit]| hits.iter().find(|other| other.index == hit.index).unwrap().score;
+        for other in [alone.score, score(&searched), score(&from_folder)] {
+            assert!(same(other, hit.score), "{other}, not {}: {}", hit.score, hit.text);
+        }
+    }
+    let of = |hits: &[ragtrainer::Hit]| hits.iter().map(|hit| (hit.rank, hit.index)).collect::<Vec<_>>();
+    assert_eq!(of(&searched), of(&all));
+    assert_eq!(of(&from_folder), of(&all));
+}
+
+/// The reference's floor: a document that is padded, or has punctuation, competes with a vector of zeros.
+#[test]
+fn the_references_zero_floor_is_an_option() {
+    let plain = model();
+    let query = plain.query_vectors(&[QUERY]).unwrap();
+    let floored = model().with_zero_floor(true);
+    let short = "Salt";
+    let alone = floored.rerank(QUERY, &[short], 1).unwrap()[0].score;
+    let bare = plain.rerank(QUERY, &[short], 1).unwrap()[0].score;
+    assert!(same(alone, bare), "nothing is padded, nothing is masked: {alone}, {bare}");
+    let pair = floored.rerank(QUERY, &[short, "Salt was made there"], 2).unwrap();
+    let beside = pair.iter().find(|hit| hit.index == 0).unwrap().score;
+    let rows = plain.document_vectors(&[short]).unwrap();
+    let expected = naive(query.values(), rows.rows(0), 16, true);
+    assert!((f64::from(beside) - expected).abs() < 1e-4, "{beside} {expected}");
+    assert!(beside >= alone || same(beside, alone));
+    let searched = floored.search(QUERY, &plain.encode(&[short]).unwrap(), 1).unwrap()[0].score;
+    assert!(same(searched, beside), "a search pads to doc_maxlen: {searched}, {beside}");
+}
+
+/// Rounded products move vectors a little where the device has them, and not at all where it has not.
+#[test]
+fn texts_can_be_encoded_in_bfloat16() {
+    let (exact, documents) = (model(), documents());
+    let fast = model().with_precision(Precision::Bf16);
+    let vectors = exact.document_vectors(&documents).unwrap();
+    let rounded = fast.document_vectors(&documents).unwrap();
+    let largest = vectors.values().iter().zip(rounded.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert_eq!(largest > 0.0, fast.precision() == Precision::Bf16, "{largest}");
+    assert!(largest < 0.05, "{largest}");
+    let score = |model: &RagPretrainedModel, text: &String| model.rerank(QUERY, &[text], 1).unwrap()[0].score;
+    let together = fast.rerank(QUERY, &documents, documents.len()).unwrap();
+    assert!(together.iter().all(|hit| same(hit.score, score(&fast, &hit.text))), "a text's own score");
+    // What one encoded, the other searches.
+    let encoded = fast.encode(&documents).unwrap();
+    let hit = &exact.search(QUERY, &encoded, 1).unwrap()[0];
+    assert!((hit.score - score(&exact, &documents[hit.index])).abs() < 0.5, "{hit:?}");
+    assert_eq!(model().with_precision(Precision::Auto).precision(), fast.precision());
+    assert_eq!(fast.with_precision(Precision::F32).document_vectors(&documents).unwrap(), vectors);
+}
+
+/// The same things in the same order with the same scores.
+fn assert_scores<T: PartialEq + std::fmt::Debug>(found: &[(T, f32)], expected: &[(T, f32)]) {
+    let alike = found.iter().zip(expected).all(|(a, b)| a.0 == b.0 && same(a.1, b.1));
+    assert!(alike && found.len() == expected.len(), "{found:?}, not {expected:?}");
+}
+
+fn assert_same(found: &EncodedDocuments, expected: &EncodedDocuments) {
+    assert_eq!(found.texts(), expected.texts());
+    let [a, b] = [found, expected].map(|encoded| encoded.vectors());
+    assert!(a.offsets() == b.offsets() && a.values().iter().zip(b.values()).all(|(a, b)| same(*a, *b)));
+}
+
+#[test]
+fn encoded_documents_grow_and_shrink() {
+    let (model, documents) = (model(), documents());
+    let mut encoded = model.encode(&documents[..5]).unwrap();
+    encoded.add(&model, &documents[5..]).unwrap();
+    assert_same(&encoded, &model.encode(&documents).unwrap());
+    encoded.remove(&[0, 7]).unwrap();
+    let kept: Vec<String> =
+        documents.iter().enumerate().filter(|(i, _)| ![0, 7].contains(i)).map(|(_, text)| text.clone()).collect();
+    assert_same(&encoded, &model.encode(&kept).unwrap());
+    assert!(matches!(encoded.remove(&[99]), Err(Error::UnknownDocument { .. })));
+    assert_eq!(encoded.len(), kept.len());
+}
+
+#[test]
+fn a_folder_of_documents_is_added_to_deleted_from_and_opened_again() {
+    let here = folder();
+    let path = here.path().join("kept");
+    let (model, documents) = (model(), documents());
+    let mut kept = DocumentFolder::open_or_create(&path, &model).unwrap();
+    let records = |from: usize, to: usize| -> Vec<(Option<String>, String)> {
+        documents[from..to].iter().enumerate().map(|(i, text)| (Some(format!("d{}", from + i)), text.clone())).collect()
+    };
+    let mut told = 0;
+    kept.add(&model, &records(0, 4), &mut |done| told = done).unwrap();
+    assert_eq!(told, 4);
+    kept.add(&model, &records(4, documents.len()), &mut |_| {}).unwrap();
+    kept.delete(&["d1", "d3"]).unwrap();
+    assert!(matches!(kept.delete(&["d1"]), Err(Error::UnknownDocument { .. })));
+    let taken = kept.add(&model, &records(2, 3), &mut |_| {}).unwrap_err();
+    assert!(taken.to_string().contains("d2"), "{taken}");
+    kept.add(&model, &records(1, 2), &mut |_| {}).unwrap();
+
+    let opened = DocumentFolder::open(&path).unwrap();
+    assert_eq!(opened.len(), documents.len() - 1);
+    let hits = model.search(QUERY, &opened, 100).unwrap();
+    let expected = model.rerank(QUERY, &documents, 100).unwrap();
+    let expected: Vec<_> = expected.iter().filter(|hit| hit.index != 3).map(|hit| (&hit.text, hit.score)).collect();
+    assert_scores(&hits.iter().map(|hit| (&hit.text, hit.score)).collect::<Vec<_>>(), &expected);
+    assert!(hits.iter().all(|hit| hit.id.as_deref().is_some_and(|id| id.starts_with('d'))));
+
+    // Most are deleted: the files are made compact, and the rest is found as before.
+    let all: Vec<String> = opened.ids().map(str::to_owned).collect();
+    kept.delete(&all[..all.len() - 2]).unwrap();
+    let left = model.search(QUERY, &kept, 100).unwrap();
+    let left_before = hits.iter().filter(|hit| all[all.len() - 2..].contains(hit.id.as_ref().unwrap()));
+    let [left, left_before] = [left.iter().collect(), left_before.collect()]
+        .map(|hits: Vec<_>| hits.iter().map(|hit| (&hit.id, hit.score)).collect::<Vec<_>>());
+    assert_scores(&left, &left_before);
+    let mut files: Vec<String> =
+        fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files, ["documents-1.jsonl", "lock", "state.json", "vectors-1.f32"]);
+}
+
+#[test]
+fn a_write_that_does_not_finish_leaves_what_was_there() {
+    let here = folder();
+    let path = here.path().join("kept");
+    let model = model();
+    let mut kept = DocumentFolder::open_or_create(&path, &model).unwrap();
+    kept.add(&model, &[(None, "A fen is wet.".into())], &mut |_| {}).unwrap();
+    let failed = kept.add(&model, &[(None, "A tor.".into()), (None, " ".into())], &mut |_| {}).unwrap_err();
+    assert!(matches!(failed, Error::EmptyText { what: "document", index: 1 }), "{failed}");
+    // What another writer left behind the counts is cut off.
+    for file in ["vectors-0.f32", "documents-0.jsonl"] {
+        let mut bytes = fs::read(path.join(file)).unwrap();
+        bytes.extend_from_slice(b"half of someth");
+        fs::write(path.join(file), bytes).unwrap();
+    }
+    let mut kept = DocumentFolder::open(&path).unwrap();
+    assert_eq!(kept.len(), 1);
+    kept.add(&model, &[(None, "A beck is a stream.".into())], &mut |_| {}).unwrap();
+    let hits = model.search("stream", &DocumentFolder::open(&path).unwrap(), 5).unwrap();
+    let expected = model.rerank("stream", &["A fen is wet.", "A beck is a stream."], 5).unwrap();
+    let scores = |hits: &[ragtrainer::Hit]| hits.iter().map(|hit| (hit.text.clone(), hit.score)).collect::<Vec<_>>();
+    assert_scores(&scores(&hits), &scores(&expected));
+}
+
+/// A copy of the tiny model with another projection.
+fn other_model(to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(tiny_model()).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    let mut weights = Weights::read(&to.join("model.safetensors")).unwrap();
+    let names: Vec<String> = weights.names().map(str::to_owned).collect();
+    let tensors: Vec<(String, HostTensor)> = names
+        .into_iter()
+        .map(|name| {
+            let shape = weights.shape(&name).unwrap().to_vec();
+            let mut tensor = weights.take(&name, &shape).unwrap();
+            if name == "linear.weight" {
+                tensor.values[0] += 0.5;
+            }
+            (name, tensor)
+        })
+        .collect();
+    fs::write(to.join("model.safetensors"), ragtrainer::model::safetensors_bytes(&tensors).unwrap()).unwrap();
+}
+
+#[test]
+fn wrong_use_is_told() {
+    let here = folder();
+    let model = model();
+    assert!(matches!(model.rerank(QUERY, &["a"], 0), Err(Error::NoHits)));
+    assert!(matches!(model.rerank(" ", &["a"], 1), Err(Error::EmptyText { what: "query", index: 0 })));
+    assert!(matches!(model.rerank("a", &["a", "\n"], 1), Err(Error::EmptyText { what: "document", index: 1 })));
+    assert!(matches!(model.encode(&["", "a"]), Err(Error::EmptyText { .. })));
+
+    other_model(&here.path().join("other"));
+    let other = pretrained(here.path().join("other"));
+    let mut encoded = model.encode(&["a text"]).unwrap();
+    assert!(matches!(other.search(QUERY, &encoded, 1), Err(Error::OtherModel { .. })));
+    assert!(matches!(encoded.add(&other, &["b text"]), Err(Error::OtherModel { .. })));
+    let path = here.path().join("kept");
+    let mut kept = DocumentFolder::open_or_create(&path, &model).unwrap();
+    kept.add(&model, &[(None, "a text".into())], &mut |_| {}).unwrap();
+    assert!(matches!(DocumentFolder::open_or_create(&path, &other), Err(Error::OtherModel { .. })));
+
+    assert!(matches!(DocumentFolder::open(here.path().join("nowhere")), Err(Error::Io { .. })));
+    let occupied = here.path().join("occupied");
+    fs::create_dir(&occupied).unwrap();
+    fs::write(occupied.join("precious"), "x").unwrap();
+    assert!(DocumentFolder::open_or_create(&occupied, &model).unwrap_err().to_string().contains("not empty"));
+
+    let held = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).unwrap();
+    held.lock().unwrap();
+    let error = kept.add(&model, &[(None, "b".into())], &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("another program"), "{error}");
+    drop(held);
+    let state = fs::read_to_string(path.join("state.json")).unwrap();
+    let mut changed: serde_json::Value = serde_json::from_str(&state).unwrap();
+    for (field, value) in [("dim", 1u64 << 62), ("tokens", u64::MAX)] {
+        let kept = std::mem::replace(&mut changed[field], value.into());
+        fs::write(path.join("state.json"), changed.to_string()).unwrap();
+        let error = DocumentFolder::open(&path).unwrap_err().to_string();
+        assert!(error.contains("state.json is damaged"), "{field}: {error}");
+        changed[field] = kept;
+    }
+    changed["deleted"] = serde_json::json!([0, 1]);
+    fs::write(path.join("state.json"), changed.to_string()).unwrap();
+    assert!(DocumentFolder::open(&path).unwrap_err().to_string().contains("state.json is damaged"));
+    fs::write(path.join("state.json"), state).unwrap();
+    fs::write(path.join("vectors-0.f32"), b"cut").unwrap();
+    assert!(DocumentFolder::open(&path).unwrap_err().to_string().contains("shorter"));
+    fs::write(path.join("state.json"), b"{").unwrap();
+    assert!(DocumentFolder::open(&path).unwrap_err().to_string().contains("state of a document folder"));
+}
+
+/// A plain encoder was never trained to find anything: it is refused rather than given a random projection.
+#[test]
+fn a_plain_encoder_is_refused() {
+    let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart/model");
+    assert!(Pretrained::read(&quickstart).unwrap().declared_settings().is_none());
+    let error = RagPretrainedModel::from_pretrained_on(quickstart, &backend()).unwrap_err().to_string();
+    assert!(error.contains("no ColBERT"), "{error}");
+}
+
+#[test]
+fn vectors_are_written_for_other_programs() {
+    let here = folder();
+    let vectors: TextVectors = model().document_vectors(&["A fen.", "A tor is a rocky hill."]).unwrap();
+    let (npy, safetensors) = (here.path().join("v.npy"), here.path().join("v.safetensors"));
+    assert_eq!(vectors.write_npy(&npy).unwrap(), here.path().join("v.offsets.npy"));
+    vectors.write_safetensors(&safetensors).unwrap();
+
+    let bytes = fs::read(&npy).unwrap();
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
+    let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    assert!((10 + length).is_multiple_of(64) && bytes[9 + length] == b'\n');
+    let header = String::from_utf8(bytes[10..10 + length].to_vec()).unwrap();
+    let expected = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, 16), }}", vectors.tokens());
+    assert_eq!(header.trim_end(), expected);
+    let numbers: Vec<f32> = bytes[10 + length..].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    assert_eq!(numbers, vectors.values());
+    let offsets = fs::read(here.path().join("v.offsets.npy")).unwrap();
+    let starts: Vec<i64> =
+        offsets[offsets.len() - 24..].chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect();
+    assert_eq!(starts, vectors.offsets().iter().map(|offset| *offset as i64).collect::<Vec<_>>());
+    let mut read = Weights::read(&safetensors).unwrap();
+    let taken = read.take("vectors", &[vectors.tokens(), 16]).unwrap();
+    assert_eq!(taken.values, vectors.values());
+    assert_eq!(vectors.dim(), 16);
+}
+
+#[test]
+fn the_command_line_encodes_reranks_and_searches() {
+    let here = folder();
+    let model = tiny_model();
+    let model = model.to_str().unwrap();
+    let lines = pairs().into_iter().enumerate();
+    let corpus: String = lines
+        .map(|(i, (_, text))| serde_json::json!({"_id": format!("t{i}"), "text": text}).to_string() + "\n")
+        .collect();
+    fs::write(here.path().join("corpus.jsonl"), corpus).unwrap();
+    let ran = ragtrainer(here.path(), &["encode", "--model", model, "--input", "corpus.jsonl", "--folder", "kept"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert!(ran.output.contains("12 documents added, 12 in all"), "{}", ran.output);
+    let again = ragtrainer(here.path(), &["encode", "--model", model, "--input", "corpus.jsonl", "--folder", "kept"]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.errors.contains("t0"), "{}", again.errors);
+
+    let search = ["search", "--model", model, "--folder", "kept", "--query", QUERY, "--k", "3"];
+    let ran = ragtrainer(here.path(), &search);
+    assert_eq!(ran.output.lines().count(), 3, "{}{}", ran.output, ran.errors);
+    assert!(ran.output.starts_with("   1  "), "{}", ran.output);
+    let json = |ran: &crate::program::Ran| -> serde_json::Value { serde_json::from_str(&ran.output).unwrap() };
+    let searched = json(&ragtrainer(here.path(), &[&search[..], &["--json"]].concat()));
+    let rerank = ["rerank", "--model", model, "--documents", "corpus.jsonl", "--query", QUERY, "--k", "3", "--json"];
+    let ranked = |answer: &serde_json::Value| -> Vec<(String, f32)> {
+        let hits = answer["hits"].as_array().unwrap();
+        let what = |hit: &serde_json::Value| format!("{} {} {}", hit["rank"], hit["id"], hit["text"]);
+        hits.iter().map(|hit| (what(hit), hit["score"].as_f64().unwrap() as f32)).collect()
+    };
+    assert_scores(&ranked(&json(&ragtrainer(here.path(), &rerank))), &ranked(&searched));
+    let first = searched["hits"][0]["id"].as_str().unwrap().to_owned();
+    let ran = ragtrainer(here.path(), &["encode", "--model", model, "--folder", "kept", "--delete", &first]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let searched = json(&ragtrainer(here.path(), &[&search[..], &["--json"]].concat()));
+    assert_ne!(searched["hits"][0]["id"].as_str(), Some(first.as_str()));
+
+    let ran = ragtrainer(here.path(), &["encode", "--model", model, "--input", "corpus.jsonl", "--output", "v.npy"]);
+    assert!(ran.output.contains("12 texts") && here.path().join("v.offsets.npy").exists(), "{}", ran.output);
+    let bytes = |name: &str| fs::read(here.path().join(name)).unwrap();
+    let whole = bytes("v.npy");
+    let encode = ["encode", "--model", model, "--input", "corpus.jsonl", "--output", "v.npy", "--precision"];
+    assert_eq!(ragtrainer(here.path(), &[&encode[..], &["f32"]].concat()).code, Some(0));
+    assert_eq!(bytes("v.npy"), whole);
+    let ran = ragtrainer(here.path(), &[&encode[..], &["bf16"]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert_ne!(bytes("v.npy") == whole, ran.errors.is_empty(), "other bytes, or a warning: {}", ran.errors);
+    let ran = ragtrainer(here.path(), &[&encode[..], &["f16"]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert_ne!(bytes("v.npy") == whole, ran.errors.is_empty() || ran.errors.contains("in bf16"), "{}", ran.errors);
+    let ran = ragtrainer(here.path(), &[&encode[..], &["f8"]].concat());
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.errors.contains("one of f32, tf32, bf16, f16, auto"), "{}", ran.errors);
+
+    for (arguments, part) in [
+        (vec!["encode", "--model", model, "--input", "corpus.jsonl", "--output", "v.txt"], ".npy"),
+        (vec!["encode", "--model", "nowhere", "--input", "corpus.jsonl", "--output", "v.npy"], "nowhere"),
+        (vec!["search", "--model", model, "--folder", "nowhere", "--query", "x"], "nowhere"),
+        (vec!["rerank", "--model", model, "--documents", "corpus.jsonl", "--query", "x", "--k", "0"], "k = 0"),
+        (vec!["rerank", "--model", model, "--documents", "no.jsonl", "--query", "x"], "no.jsonl"),
+    ] {
+        let ran = ragtrainer(here.path(), &arguments);
+        assert_eq!(ran.code, Some(1), "{arguments:?}");
+        assert!(ran.errors.contains(part), "{part} is not in {}", ran.errors);
+    }
+}
+
+#[test]
+fn sources_of_documents_agree_on_dim() {
+    let encoded = model().encode(&["a text"]).unwrap();
+    assert_eq!((encoded.dim(), encoded.texts().len(), encoded.vectors().len()), (16, 1, 1));
+}
+
+/// As an option of a run, and afterwards for a directory that is there.
+#[test]
+fn a_directory_gets_an_onnx_graph() {
+    let here = folder();
+    let data = crate::program::pairs_file(here.path());
+    let ran = crate::program::train(here.path(), &data, &["--maxsteps", "1", "--export-onnx"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let best = here.path().join("run/best");
+    let card = fs::read_to_string(best.join("README.md")).unwrap();
+    assert!(card.contains(", next-plaid and pylate-rs") && !card.contains("next-plaid, by way"), "{card}");
+    let written = |name: &str| fs::read(best.join(name)).unwrap();
+    let first = ["model.onnx", "onnx_config.json"].map(written);
+    for name in ["model.onnx", "onnx_config.json"] {
+        fs::remove_file(best.join(name)).unwrap();
+    }
+    let ran = ragtrainer(here.path(), &["onnx", "run/best"]);
+    assert!(ran.code == Some(0) && ran.output.contains("model.onnx"), "{}{}", ran.output, ran.errors);
+    assert!(first == ["model.onnx", "onnx_config.json"].map(written), "the same directory, the same graph");
+    let ran = ragtrainer(here.path(), &["onnx", "nowhere"]);
+    assert!(ran.code == Some(1) && ran.errors.contains("nowhere"), "{}", ran.errors);
+}

@@ -1,0 +1,7 @@
+//! What a run leaves for people: records, reports, model cards.
+
+pub(crate) mod card;
+pub(crate) mod chart;
+pub(crate) mod compatibility;
+pub(crate) mod report;
+pub(crate) mod run_record;

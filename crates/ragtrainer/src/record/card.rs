@@ -1,0 +1,210 @@
+//! The model card of an exported directory.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use colbert_config::{ExportDtype, Options, Plan};
+use colbert_data::{PrepareReport, TrainingSet};
+use colbert_model::{EncoderConfig, HeadConfig};
+use colbert_train::{Comparison, Evaluation};
+use serde_json::json;
+
+use crate::record::compatibility::not_honoured;
+use crate::run::outcome::Outcome;
+
+/// Which of a run's models a card is of.
+#[derive(Clone, Copy)]
+pub(crate) enum Standing<'a> {
+    /// One of a run that goes on.
+    Underway,
+    /// The last one of a run that has ended.
+    Last,
+    /// The best one.
+    Best(&'a Outcome),
+}
+
+/// What a card says of a run's models.
+#[derive(Clone, Copy)]
+pub(crate) struct ModelCard<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) plan: &'a Plan,
+    pub(crate) head: &'a HeadConfig,
+    pub(crate) encoder: &'a EncoderConfig,
+    /// Name of the model that training started from, and its directory.
+    pub(crate) base: &'a str,
+    pub(crate) base_directory: &'a Path,
+    pub(crate) set: &'a TrainingSet,
+    pub(crate) prepared: Option<&'a PrepareReport>,
+}
+
+impl ModelCard<'_> {
+    /// `README.md`: what the model is, what it was made from, how it was trained, what it was measured as, how to load it.
+    /// Nothing in it depends on the machine or on when it was written.
+    pub(crate) fn text(&self, standing: Standing<'_>) -> String {
+        let Self { options, plan, head, encoder, base, .. } = *self;
+        let folder = options.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = if options.model_name.is_empty() { &folder } else { &options.model_name };
+        let train = &options.train;
+        let layers = if head.is_simple() { String::new() } else { format!("- Head: {head}.\n") };
+        let stored = match options.export_dtype {
+            ExportDtype::F32 => String::new(),
+            other => format!("- Weights are stored as {}.\n", other.torch_name()),
+        };
+        let differences: String =
+            not_honoured(options, head, encoder).iter().map(|one| format!("- {one}.\n")).collect();
+        let onnx = if options.export_onnx { ", next-plaid" } else { "" };
+        format!(
+            "{front}\n# {name}\n\n\
+             A late-interaction (ColBERT) retrieval model, trained from `{base}` with ragtrainer {version}.\n\n\
+             - Token vectors of {dim} numbers; queries of {query} tokens, documents of at most {doc} tokens.\n\
+             {layers}{stored}- Planned training: {plan}\n\n\
+             ## Data\n{data}\n## Results\n{results}\n## Licence\n{licence}\n## Use\n\
+             The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers{onnx} and pylate-rs. What other \
+             programs do otherwise than ragtrainer:\n\n{differences}",
+            front = self.front_matter(),
+            version = env!("CARGO_PKG_VERSION"),
+            dim = train.dim,
+            query = train.query_maxlen,
+            doc = train.doc_maxlen,
+            plan = plan.to_string().replace('\n', "\n  "),
+            data = self.data(),
+            results = match standing {
+                Standing::Underway => "Not measured yet: the run goes on.\n".to_owned(),
+                Standing::Last =>
+                    "This is the last model of its run; what was measured is in the card of the best one.\n".to_owned(),
+                Standing::Best(outcome) => results(outcome),
+            },
+            licence = self.licence(),
+        )
+    }
+
+    /// The fields that the Hugging Face hub reads. JSON texts are YAML texts.
+    fn front_matter(&self) -> String {
+        let options = self.options;
+        let mut text = "---\nlibrary_name: PyLate\npipeline_tag: sentence-similarity\n".to_owned();
+        let mut field = |name: &str, value: &str| _ = writeln!(text, "{name}: {}", json!(value));
+        field("language", &options.language_code);
+        // Only a name on the hub may stand there.
+        if !Path::new(&options.pretrained_model_name).is_dir() || self.base.contains('/') {
+            field("base_model", self.base.split('@').next().unwrap_or_default());
+        }
+        if !options.license.is_empty() {
+            field("license", &options.license);
+        }
+        text + "tags: [ColBERT, late-interaction]\n---\n"
+    }
+
+    fn data(&self) -> String {
+        let set = self.set;
+        let source = self.options.data.train.as_ref().and_then(|path| path.file_name());
+        let source =
+            source.map_or_else(|| "given in memory".to_owned(), |name| format!("`{}`", name.to_string_lossy()));
+        let mut text = format!(
+            "- {source}: {} examples of {} queries and {} documents.\n",
+            set.examples.len(),
+            set.queries.len(),
+            set.collection.len()
+        );
+        if let Some(prepared) = self.prepared {
+            let (given, random) = (prepared.given_negatives, prepared.random_negatives);
+            let mined = match &prepared.miner {
+                Some(miner) => format!("{} mined by {miner}", prepared.mined_negatives),
+                None => "none mined".to_owned(),
+            };
+            _ = writeln!(text, "- Negatives: {given} given, {mined}, {random} drawn at random.");
+        }
+        text
+    }
+
+    fn licence(&self) -> String {
+        let own = match self.options.license.as_str() {
+            "" => "None was stated for this model".to_owned(),
+            stated => format!("This model: {stated}"),
+        };
+        let base = match fs::read_to_string(self.base_directory.join("README.md")).ok().as_deref().and_then(license_of)
+        {
+            Some(stated) => format!("the card of `{}` states {stated}", self.base),
+            None => format!("`{}` came without a card that states one", self.base),
+        };
+        format!("{own}; {base}. What the data allow, is for whoever chose them to say.\n")
+    }
+}
+
+/// The licence in the front matter of a card.
+fn license_of(card: &str) -> Option<&str> {
+    let front = card.strip_prefix("---")?.split("\n---").next()?;
+    let stated = front.lines().find_map(|line| line.strip_prefix("license:"))?;
+    let stated = stated.trim().trim_matches(['"', '\'']);
+    let is_name = !stated.is_empty() && stated.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c));
+    is_name.then_some(stated)
+}
+
+fn results(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    let metric = outcome.metric;
+    let verdict = |compared: Option<&Comparison>| {
+        compared.map_or_else(String::new, |Comparison { gain, low, high, .. }| {
+            format!("Gain in {metric} by a paired bootstrap over the queries: {gain:+.4} (95 % interval {low:+.4} to {high:+.4}).\n\n")
+        })
+    };
+    if let Some([before, after]) = &outcome.dev {
+        text += &table("dev queries, which chose the model", &[("before training", before), ("this model", after)]);
+        text += &verdict(outcome.dev_comparison.as_ref());
+    }
+    if let Some(test) = &outcome.test {
+        let rows = [("BM25", &test.bm25), ("before training", &test.start), ("this model", &test.best)];
+        text += &table("test queries, which did not", &rows);
+        text += &verdict(test.comparison.as_ref());
+    }
+    if text.is_empty() {
+        return "Not measured: there were no dev or test queries. This is the last model of the run.\n".to_owned();
+    }
+    match (&outcome.best_made_of, outcome.best_step) {
+        (Some(made_of), _) => _ = writeln!(text, "Weights: {made_of}."),
+        (None, Some(0)) => {
+            text += "Weights: those that training started from; no checkpoint was better on dev queries.\n"
+        }
+        (None, Some(step)) => _ = writeln!(text, "Weights: after step {step} of {}.", outcome.steps),
+        (None, None) => _ = writeln!(text, "Weights: after the last step, {}.", outcome.steps),
+    }
+    text
+}
+
+fn table(of: &str, rows: &[(&str, &Evaluation)]) -> String {
+    let Some((_, first)) = rows.first() else { return String::new() };
+    let mut text = format!("{} {of}, each against {} documents:\n\n| |", first.queries, first.documents);
+    let names = first.metrics.iter().map(|(metric, _)| metric);
+    names.clone().for_each(|metric| _ = write!(text, " {metric} |"));
+    text += &format!("\n|---|{}\n", "---|".repeat(first.metrics.len()));
+    for (name, evaluation) in rows {
+        _ = write!(text, "| {name} |");
+        for metric in names.clone() {
+            let value = evaluation.value(*metric).map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+            _ = write!(text, " {value} |");
+        }
+        text.push('\n');
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_licence_of_a_card_is_read_from_its_front_matter_alone() {
+        assert_eq!(license_of("---\nlanguage: en\nlicense: apache-2.0\n---\n# Name"), Some("apache-2.0"));
+        assert_eq!(license_of("---\nlicense: \"mit\"\n---\n"), Some("mit"));
+        for other in [
+            "# Name\nlicense: mit",
+            "---\nlicense:\n- mit\n---",
+            "---\ntags: x\n---\nlicense: mit",
+            "---\nlicense: a b\n---",
+            "",
+        ] {
+            assert_eq!(license_of(other), None, "{other}");
+        }
+    }
+}

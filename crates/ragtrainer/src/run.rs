@@ -1,0 +1,10 @@
+//! One run, from options and texts to a model directory.
+
+pub(crate) mod base_model;
+pub(crate) mod data;
+pub(crate) mod evaluation;
+pub(crate) mod fit;
+pub(crate) mod inherit;
+pub(crate) mod miner;
+pub(crate) mod outcome;
+pub(crate) mod session;

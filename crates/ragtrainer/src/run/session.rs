@@ -1,0 +1,360 @@
+//! A run from options and texts to a model directory: what the facade and the command line share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
+
+use colbert_config::{Options, Plan, Precision, TrainOptions};
+use colbert_data::{DataReport, EvaluationSet, PrepareReport, Remining, TrainingSet};
+use colbert_kernels::KernelAutodiffBackend;
+use colbert_model::{HeadConfig, LoadReport, Pretrained, PretrainedEncoder};
+use colbert_train::{
+    Begin, ColbertObjective, Comparison, Dev, Measured, Observer, RefreshExamples, RunFolder, TensorboardLog,
+    TrainError, Training, on_device, peak_memory,
+};
+use serde_json::Value;
+
+use crate::backend::{Backend, Job};
+use crate::error::Error;
+use crate::record::card::{ModelCard, Standing};
+use crate::record::compatibility::not_honoured;
+use crate::record::report::{ReportWriter, write_report};
+use crate::record::run_record::QueryChanges;
+use crate::run::base_model::{ModelWriter, Start};
+use crate::run::evaluation::{bm25, evaluate_with};
+use crate::run::fit::tried::MostThatFit;
+use crate::run::miner::Refresher;
+use crate::run::outcome::{Outcome, TestResult};
+use crate::source::public_name;
+
+/// What a run is made of besides its options.
+#[derive(Debug, Clone, Copy)]
+pub struct RunData<'a> {
+    /// Examples.
+    pub set: &'a TrainingSet,
+    /// Queries that choose the best model.
+    pub dev: Option<&'a EvaluationSet>,
+    /// Queries that are measured before and after.
+    pub test: Option<&'a EvaluationSet>,
+    /// Language of the texts, for the BM25 comparison.
+    pub language_code: &'a str,
+    /// What is wrong with the data; written into the run folder before the first step.
+    pub report: Option<&'a DataReport>,
+    /// Where the negatives came from; written beside it.
+    pub prepared: Option<&'a PrepareReport>,
+    /// What negatives are chosen anew from at the start of every epoch but the first.
+    pub remining: Option<&'a Remining>,
+    /// What a [`preview`] of the same options and data planned; without it the plan is made anew, which on a device with a memory
+    /// limit takes some steps.
+    pub plan: Option<&'a Plan>,
+}
+
+/// What is known before the first step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preview {
+    /// The plan.
+    pub plan: Plan,
+    /// What became of the tensors of the directory that training starts from.
+    pub loaded: LoadReport,
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// Where it runs.
+    pub backend: Backend,
+    /// The model's head.
+    pub head: HeadConfig,
+    /// The precision that was asked for, where there is none of it and float32 is taken.
+    pub falls_back: Option<Precision>,
+}
+
+impl fmt::Display for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let million = self.parameters as f64 / 1e6;
+        write!(f, "model: {million:.1} M parameters on {}; {} tensors taken", self.backend, self.loaded.taken)?;
+        if !self.loaded.initialised.is_empty() {
+            write!(f, ", drawn at random: {}", self.loaded.initialised.join(", "))?;
+        }
+        if !self.loaded.ignored.is_empty() {
+            write!(f, ", ignored: {}", self.loaded.ignored.join(", "))?;
+        }
+        if !self.head.is_simple() {
+            write!(f, "\nhead: {}", self.head)?;
+        }
+        match self.falls_back {
+            Some(Precision::Tf32) => {
+                write!(f, "\nTF32 was asked for, but this GPU is older than it (before Ampere): float32 it is")?;
+            }
+            Some(_) => {
+                write!(f, "\nbfloat16 was asked for, but this device has no faster products for it: float32 it is")?
+            }
+            None => {}
+        }
+        write!(f, "\n{}", self.plan)
+    }
+}
+
+/// Checks everything that can be checked before the first step: options, model, tokenizer, plan. Writes nothing.
+///
+/// # Errors
+/// Whatever would make the run fail at its start.
+pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
+    options.validate()?;
+    let backend = Backend::from_name(&options.backend)?;
+    let start = Start::read(options)?;
+    let plan = start.plan(options, backend, set)?;
+    struct Load<'a> {
+        start: &'a Start,
+        options: &'a Options,
+    }
+    impl Job for Load<'_> {
+        type Output = Result<(LoadReport, usize), Error>;
+
+        fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
+            let load = || self.start.model::<B>(self.options, device);
+            let (model, report) = on_device::<B, _>("loading the model", load)??;
+            Ok((report, burn::module::Module::num_params(&model)))
+        }
+    }
+    let (loaded, parameters) = backend.run(Load { start: &start, options })?;
+    let asked = options.train.precision;
+    let falls_back = (asked != Precision::Auto && asked != plan.precision).then_some(asked);
+    Ok(Preview { plan, loaded, parameters, backend, head: start.head, falls_back })
+}
+
+/// Trains and measures. `begin` says whether `options.output` gets a new run or the one in it is taken up.
+///
+/// # Errors
+/// Whatever the crates below report; what was written before stays.
+pub fn train(
+    options: &Options,
+    data: RunData<'_>,
+    begin: Begin,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, Error> {
+    options.validate()?;
+    if options.output.as_os_str().is_empty() {
+        let hint = "name a folder for the run with --output, or output = \"...\" in the config file";
+        return Err(Error::NotSet { option: "output", hint });
+    }
+    let backend = Backend::from_name(&options.backend)?;
+    let start = Start::read(options)?;
+    let plan = match data.plan {
+        Some(plan) => plan.clone(),
+        None => start.plan(options, backend, data.set)?,
+    };
+    if begin == Begin::Anew {
+        RunFolder::check(&options.output, options.overwrite)?;
+    }
+    let ran = backend.run(TrainJob { options, data, plan: &plan, start: &start, begin, observer });
+    let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
+    let train = TrainOptions { precision: plan.precision, accumsteps: plan.accumsteps, ..options.train.clone() };
+    let fits = backend.run(MostThatFit { start: &start, options, train })?;
+    Err(Error::OutOfMemory { backend, step, batch_size, micro_batch, fits, said })
+}
+
+/// The options that a run in a folder was started with, to be put below others; see [`colbert_config::Layers::file`].
+///
+/// # Errors
+/// The folder holds no run.
+pub fn options_of_run(folder: &Path) -> Result<PathBuf, Error> {
+    let path = RunFolder::options(folder);
+    if path.is_file() { Ok(path) } else { Err(TrainError::NoRun { path: folder.to_owned() }.into()) }
+}
+
+/// Where memory chose the micro-batches of the run in `options.output`, asks for as many again, so that another reading of memory
+/// does not make the run another one.
+///
+/// # Errors
+/// The run's plan cannot be read.
+pub fn keep_micro_batches(options: &mut Options) -> Result<(), Error> {
+    let path = options.output.join("plan.json");
+    if options.train.memory_limit.is_none() || !path.exists() {
+        return Ok(());
+    }
+    let text = fs::read(&path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
+    let plan: Plan = serde_json::from_slice(&text).map_err(|source| Error::Json {
+        path,
+        expected: "the plan of a run, as train writes it",
+        source,
+    })?;
+    if plan.batch_size == options.train.batch_size {
+        options.train.accumsteps = options.train.accumsteps.max(plan.accumsteps);
+    }
+    Ok(())
+}
+
+/// Options that a checkpoint is tied to, besides those of training: names and files do not matter, what is in the files
+/// is compared by itself.
+fn tied(options: &Options) -> BTreeMap<String, Value> {
+    let mut tied = BTreeMap::new();
+    if let Value::Object(sections) = serde_json::to_value(options).expect("options have a JSON form") {
+        for (name, value) in sections {
+            match value {
+                Value::Object(own) if name == "negatives" || name == "evaluation" => {
+                    tied.extend(own.into_iter().map(|(own, value)| (format!("{name}.{own}"), value)));
+                }
+                value if name == "backend" || name == "language_code" => drop(tied.insert(name, value)),
+                _ => {}
+            }
+        }
+    }
+    tied
+}
+
+struct TrainJob<'a> {
+    options: &'a Options,
+    data: RunData<'a>,
+    plan: &'a Plan,
+    start: &'a Start,
+    begin: Begin,
+    observer: &'a mut dyn Observer,
+}
+
+impl Job for TrainJob<'_> {
+    type Output = Result<Outcome, Error>;
+
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
+        let Self { options, data, plan, start, begin, observer } = self;
+        let metric = options.evaluation.metric;
+        // An old run is only replaced once the new one can start.
+        let (model, _) = on_device::<B, _>("loading the model", || start.model::<B>(options, device))??;
+        let folder = match begin {
+            Begin::Anew => RunFolder::create(&options.output, options.overwrite)?,
+            Begin::Resume { .. } => RunFolder::open(&options.output)?,
+        };
+        // A run that is taken up without its plan was killed before it had written one.
+        if begin == Begin::Anew || !folder.path().join("plan.json").exists() {
+            let json = serde_json::to_string_pretty(options).expect("options have a JSON form");
+            folder.write("options.json", json.as_bytes())?;
+            folder.write_plan(plan)?;
+        }
+        write_reports(data, &folder)?;
+
+        let base = public_name(&options.pretrained_model_name);
+        let card = ModelCard {
+            options,
+            plan,
+            head: &start.head,
+            encoder: &start.pretrained.config,
+            base: &base,
+            base_directory: start.pretrained.directory(),
+            set: data.set,
+            prepared: data.prepared,
+        };
+        let writer = ModelWriter { options, start, plan, card };
+        let mut log = folder.metrics_log()?;
+        let mut tensorboard = TensorboardLog::create(&folder.tensorboard())?;
+        let mut report = ReportWriter::new(folder.path());
+        let training = Training {
+            set: data.set,
+            dev: data.dev.map(|set| Dev { set, options: &options.evaluation }),
+            tokenizer: &start.tokenizer,
+            options: &options.train,
+            further_options: tied(options),
+            plan,
+            objective: &ColbertObjective::from(&options.train),
+            folder: Some(&folder),
+            write_model: &|tensors, path| writer.write::<B::InnerBackend>(tensors, path, device),
+            observers: vec![&mut log, &mut tensorboard, &mut report, &mut *observer],
+            device,
+        };
+        let mut refresher = match data.remining {
+            Some(remining) => Some(Refresher::<B>::new(options, remining, data.set, &start.tokenizer, device)?),
+            None => None,
+        };
+        let refresh =
+            refresher.as_mut().map(|refresher| refresher as &mut dyn RefreshExamples<B, PretrainedEncoder<B>>);
+        let trained = training.run_refreshed(model, begin, refresh);
+        // If the record could not be written, that is the reason to tell.
+        log.finish()?;
+        tensorboard.finish()?;
+        let trained = trained?;
+
+        let mut on_test = |set: &EvaluationSet| -> Result<TestResult, Error> {
+            let mut measure = |pretrained: &Pretrained| {
+                let train = &options.train;
+                let measure = || {
+                    let (model, _) = pretrained.model::<B::InnerBackend>(&start.settings, None, train.seed, device)?;
+                    evaluate_with(&model, &start.tokenizer, set, metric, device, observer)
+                };
+                on_device::<B, _>("an evaluation", measure)?
+            };
+            let best = measure(&Pretrained::read(&folder.best())?)?;
+            let start = measure(&start.pretrained)?;
+            Ok(TestResult {
+                bm25: bm25(set, metric, data.language_code)?,
+                comparison: compare(&start, &best, options),
+                start: start.evaluation,
+                best: best.evaluation,
+            })
+        };
+        let (test, stopped) = match data.test {
+            Some(set) if !trained.stopped => match on_test(set) {
+                Err(Error::Train(TrainError::Interrupted)) => (None, true),
+                measured => (Some(measured?), false),
+            },
+            _ => (None, trained.stopped),
+        };
+        let (best_step, best_made_of) = trained.best.as_ref().map(|best| (best.step, best.made_of.clone())).unzip();
+        let dev = trained.baseline.zip(trained.best).map(|(before, best)| [before, best.measured]);
+        let changes =
+            data.dev.zip(dev.as_ref()).map(|(set, [before, after])| QueryChanges::between(set, before, after, metric));
+        let outcome = Outcome {
+            best: folder.best(),
+            last: folder.last(),
+            steps: trained.steps,
+            stopped,
+            metric,
+            best_step,
+            best_made_of: best_made_of.flatten(),
+            dev_comparison: dev.as_ref().and_then(|[before, after]| compare(before, after, options)),
+            dev: dev.map(|both| both.map(|measured| measured.evaluation)),
+            candidates: trained.candidates,
+            test,
+            skipped: trained.skipped,
+            overflowed: trained.overflowed,
+            training_seconds: trained.training_seconds,
+            peak_memory: peak_memory(),
+            not_honoured: not_honoured(options, &start.head, &start.pretrained.config)
+                .iter()
+                .filter(|difference| !difference.by_default)
+                .map(ToString::to_string)
+                .collect(),
+        };
+        let json = serde_json::to_string_pretty(&outcome).expect("numbers and names have a JSON form");
+        folder.write("outcome.json", json.as_bytes())?;
+        folder.write("best/README.md", card.text(Standing::Best(&outcome)).as_bytes())?;
+        folder.write("last/README.md", card.text(Standing::Last).as_bytes())?;
+        if let Some(changes) = changes {
+            let json = serde_json::to_string_pretty(&changes).expect("texts and numbers have a JSON form");
+            folder.write("queries.json", json.as_bytes())?;
+        }
+        // The page says that a run is running as long as its folder is locked.
+        drop(folder);
+        write_report(&options.output)?;
+        Ok(outcome)
+    }
+}
+
+/// Whether one model is better than another on the same queries.
+fn compare(before: &Measured, after: &Measured, options: &Options) -> Option<Comparison> {
+    Comparison::of_gains(&after.gains(before, options.evaluation.metric), options.evaluation.seed)
+}
+
+/// `data_report.json` and `data_report.html`, `prepared.json`, and the gist of them in words as `data.txt`.
+fn write_reports(data: RunData<'_>, folder: &RunFolder) -> Result<(), Error> {
+    let mut words = String::new();
+    if let Some(prepared) = data.prepared {
+        let json = serde_json::to_string_pretty(prepared).expect("numbers and names have a JSON form");
+        folder.write("prepared.json", json.as_bytes())?;
+        words = format!("{}\n", prepared.to_string().trim_end());
+    }
+    if let Some(report) = data.report {
+        report.write_json(&folder.path().join("data_report.json"))?;
+        report.write_html(&folder.path().join("data_report.html"))?;
+        for finding in &report.findings {
+            words += &format!("{}: {}; {}\n", finding.severity, finding.message, finding.mend);
+        }
+    }
+    folder.write("data.txt", words.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,395 @@
+//! The facade's other half: a trained model in use. The reference's `RAGPretrainedModel`, without its index.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Tensor, TensorData};
+use colbert_config::Precision;
+use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts};
+use colbert_model::{
+    Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder,
+    TokenSequence, named_parameters,
+};
+
+use crate::backend::{Backend, Job};
+use crate::error::Error;
+use crate::search::encoded_documents::EncodedDocuments;
+use crate::search::ranking::{BLOCK_NUMBERS, EncodedSource, Hit, best, hits};
+use crate::search::text_vectors::TextVectors;
+use crate::source::read_model;
+
+/// Texts that go through the encoder at once.
+const ENCODE_BLOCK: usize = 64;
+
+/// A trained model, to encode, rerank and search with.
+///
+/// A document's score depends on the query, the document and the model, and on nothing else in the call.
+///
+/// # Examples
+/// ```
+/// use ragtrainer::RagPretrainedModel;
+///
+/// # let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../colbert-model/tests/parity/tiny");
+/// # #[cfg(any())]
+/// let directory = "runs/quickstart/best";
+/// let model = RagPretrainedModel::from_pretrained(directory)?;
+/// let hits = model.rerank("What is a tor?", &["A fen is wet land.", "A tor is a rocky hill."], 10)?;
+/// assert_eq!((hits.len(), hits[0].rank), (2, 1));
+///
+/// let documents = model.encode(&["A fen is wet land.", "A tor is a rocky hill."])?;
+/// assert_eq!(model.search("What is a tor?", &documents, 1)?[0].score, hits[0].score);
+/// # Ok::<(), ragtrainer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct RagPretrainedModel {
+    directory: PathBuf,
+    settings: ColbertSettings,
+    tokenizer: ColbertTokenizer,
+    loaded: LoadReport,
+    fingerprint: u64,
+    backend: Backend,
+    precision: Precision,
+    zero_floor: bool,
+    on_device: Box<dyn OnDevice>,
+}
+
+impl RagPretrainedModel {
+    /// Loads a model directory, or the model of this name on the Hugging Face hub (`org/name`, `org/name@revision`), with
+    /// the lengths, markers and masks that it declares, on the default backend.
+    ///
+    /// # Errors
+    /// A hub that cannot be reached or does not give the model; a directory that is missing, damaged or of an unknown kind; one
+    /// without a projection, which was never trained for retrieval.
+    pub fn from_pretrained(directory: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::from_pretrained_on(directory, "auto")
+    }
+
+    /// The same on a backend and device by name, such as `cuda:1`.
+    ///
+    /// # Errors
+    /// As [`RagPretrainedModel::from_pretrained`], or a backend that this program does not have.
+    pub fn from_pretrained_on(directory: impl AsRef<Path>, backend: &str) -> Result<Self, Error> {
+        let backend = Backend::from_name(backend)?;
+        let pretrained = read_model(directory)?;
+        let directory = pretrained.directory();
+        let Some(settings) = pretrained.declared_settings() else {
+            return Err(Error::NoColbert { path: directory.to_owned() });
+        };
+        let tokenizer = pretrained.tokenizer(&settings)?;
+        let (on_device, loaded, fingerprint) = backend.run(Load { pretrained: &pretrained, settings: &settings })?;
+        if !loaded.initialised.is_empty() {
+            return Err(Error::NoColbert { path: directory.to_owned() });
+        }
+        let directory = directory.to_owned();
+        Ok(Self {
+            directory,
+            settings,
+            tokenizer,
+            loaded,
+            fingerprint,
+            backend,
+            precision: Precision::F32,
+            zero_floor: false,
+            on_device,
+        })
+    }
+
+    /// Encode with factors of matrix products in this format. Default `f32`. bfloat16 is taken only where the device is faster
+    /// by it, float16 only where there is any ([`Self::precision`] tells what was taken), and a format moves vectors by some thousandths; documents that were encoded in one format may
+    /// be searched in the other.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = self.backend.nearest_precision(precision);
+        self
+    }
+
+    /// Score as RAGatouille's `rerank` and `search_encoded_docs` do: no query token counts less than 0 in a document that
+    /// is shorter than the longest of the call (of a search: than `doc_maxlen`) or has punctuation. Then a score can depend
+    /// on the other documents of the call. Default false.
+    #[must_use]
+    pub fn with_zero_floor(mut self, zero_floor: bool) -> Self {
+        self.zero_floor = zero_floor;
+        self
+    }
+
+    /// The directory it was loaded from.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The format that texts are encoded in: `f32`, `tf32`, `bf16` or `f16`.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Lengths, markers and masks that the directory declares.
+    pub fn settings(&self) -> &ColbertSettings {
+        &self.settings
+    }
+
+    /// What became of the tensors of the directory.
+    pub fn loaded(&self) -> &LoadReport {
+        &self.loaded
+    }
+
+    /// Tells this model's vectors from those of other models.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// Encodes documents, to be searched in memory; [`DocumentFolder`](crate::DocumentFolder) keeps them on disk.
+    ///
+    /// # Errors
+    /// An empty text, or one that the tokenizer refuses.
+    pub fn encode<S: AsRef<str> + Sync>(&self, documents: &[S]) -> Result<EncodedDocuments, Error> {
+        let mut encoded = EncodedDocuments::new(self);
+        encoded.add(self, documents)?;
+        Ok(encoded)
+    }
+
+    /// Vectors of documents, of the tokens that are scored.
+    ///
+    /// # Errors
+    /// As [`RagPretrainedModel::encode`].
+    pub fn document_vectors<S: AsRef<str> + Sync>(&self, documents: &[S]) -> Result<TextVectors, Error> {
+        self.document_vectors_with(documents, &mut |_| {})
+    }
+
+    /// The same; `progress` is told how many documents are done.
+    ///
+    /// # Errors
+    /// As [`RagPretrainedModel::encode`].
+    pub fn document_vectors_with<S: AsRef<str> + Sync>(
+        &self,
+        documents: &[S],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<TextVectors, Error> {
+        not_empty("document", documents)?;
+        Ok(self.vectors(&self.tokenizer.documents(documents)?, progress))
+    }
+
+    /// Vectors of queries, `[MASK]` expansion included.
+    ///
+    /// # Errors
+    /// As [`RagPretrainedModel::encode`].
+    pub fn query_vectors<S: AsRef<str> + Sync>(&self, queries: &[S]) -> Result<TextVectors, Error> {
+        not_empty("query", queries)?;
+        Ok(self.vectors(&self.tokenizer.queries(queries)?, &mut |_| {}))
+    }
+
+    /// Ranks documents for a query and returns the best `k` of them, or all if there are fewer.
+    ///
+    /// # Errors
+    /// An empty text, or `k` of 0.
+    pub fn rerank<S: AsRef<str> + Sync>(&self, query: &str, documents: &[S], k: usize) -> Result<Vec<Hit>, Error> {
+        let k = at_least_one(k)?;
+        let queries = self.query_vectors(&[query])?;
+        not_empty("document", documents)?;
+        let sequences = self.tokenizer.documents(documents)?;
+        let longest = sequences.iter().map(TokenSequence::len).max().unwrap_or(0);
+        let mut scores = Vec::with_capacity(documents.len());
+        for block in sequences.chunks(ENCODE_BLOCK) {
+            let vectors = self.encode_block(block);
+            scores.extend(self.scores(&queries, &vectors, longest));
+        }
+        hits(best(scores.into_iter().enumerate().collect(), k), |index| {
+            Ok((None, documents[index].as_ref().to_owned()))
+        })
+    }
+
+    /// The best `k` of encoded documents for a query, or all if there are fewer. Every document is scored, exactly.
+    ///
+    /// # Errors
+    /// An empty query, `k` of 0, documents that another model encoded, or ones that cannot be read.
+    pub fn search(&self, query: &str, documents: &dyn EncodedSource, k: usize) -> Result<Vec<Hit>, Error> {
+        Ok(self.search_all(&[query], documents, k)?.remove(0))
+    }
+
+    /// The same for many queries, which passes over the documents once. The hits of a query are those it has alone.
+    ///
+    /// # Errors
+    /// As [`RagPretrainedModel::search`].
+    pub fn search_all<S: AsRef<str> + Sync>(
+        &self,
+        queries: &[S],
+        documents: &dyn EncodedSource,
+        k: usize,
+    ) -> Result<Vec<Vec<Hit>>, Error> {
+        let k = at_least_one(k)?;
+        self.same_model(documents.fingerprint())?;
+        let vectors = self.query_vectors(queries)?;
+        let mut found: Vec<Vec<(usize, f32)>> = vec![Vec::new(); queries.len()];
+        documents.for_each_block(&mut |places, block| {
+            let scores = self.scores(&vectors, block, self.settings.doc_maxlen);
+            for (found, scores) in found.iter_mut().zip(scores.chunks(places.len().max(1))) {
+                found.extend(places.iter().copied().zip(scores.iter().copied()));
+                // What is not among the best k so far never will be.
+                *found = best(std::mem::take(found), k);
+            }
+        })?;
+        found.into_iter().map(|best| hits(best, |index| documents.document(index))).collect()
+    }
+
+    /// # Errors
+    /// The fingerprint is another model's.
+    pub(crate) fn same_model(&self, fingerprint: u64) -> Result<(), Error> {
+        if fingerprint == self.fingerprint {
+            return Ok(());
+        }
+        Err(Error::OtherModel { path: self.directory.clone() })
+    }
+
+    fn vectors(&self, sequences: &[TokenSequence], progress: &mut dyn FnMut(usize)) -> TextVectors {
+        let mut all = TextVectors::new(self.settings.dim);
+        for block in sequences.chunks(ENCODE_BLOCK) {
+            all.append(&self.encode_block(block));
+            progress(all.len());
+        }
+        all
+    }
+
+    fn encode_block(&self, sequences: &[TokenSequence]) -> TextVectors {
+        self.on_device.encode(sequences, self.settings.dim, self.precision)
+    }
+
+    /// Scores `[queries, documents]`. With the floor, documents of fewer than `padded` vectors get a vector of zeros, as
+    /// the padding and the punctuation of the reference are.
+    fn scores(&self, queries: &TextVectors, documents: &TextVectors, padded: usize) -> Vec<f32> {
+        if !self.zero_floor {
+            return self.on_device.scores(queries, documents);
+        }
+        let mut floored = TextVectors::new(documents.dim());
+        for text in 0..documents.len() {
+            let mut rows = documents.rows(text).to_vec();
+            if rows.len() < padded * documents.dim() {
+                rows.extend(std::iter::repeat_n(0.0, documents.dim()));
+            }
+            floored.push(&rows);
+        }
+        self.on_device.scores(queries, &floored)
+    }
+}
+
+/// # Errors
+/// A text of nothing but white space.
+fn not_empty<S: AsRef<str>>(what: &'static str, texts: &[S]) -> Result<(), Error> {
+    match texts.iter().position(|text| text.as_ref().trim().is_empty()) {
+        Some(index) => Err(Error::EmptyText { what, index }),
+        None => Ok(()),
+    }
+}
+
+fn at_least_one(k: usize) -> Result<usize, Error> {
+    if k == 0 { Err(Error::NoHits) } else { Ok(k) }
+}
+
+/// A model on a device of some backend.
+trait OnDevice: fmt::Debug {
+    /// Vectors of the scored tokens of each text.
+    fn encode(&self, sequences: &[TokenSequence], dim: usize, precision: Precision) -> TextVectors;
+
+    /// MaxSim `[queries, documents]`.
+    fn scores(&self, queries: &TextVectors, documents: &TextVectors) -> Vec<f32>;
+}
+
+#[derive(Debug)]
+struct Loaded<B: KernelBackend> {
+    model: Colbert<B, PretrainedEncoder<B>>,
+    device: B::Device,
+}
+
+impl<B: KernelBackend> OnDevice for Loaded<B> {
+    fn encode(&self, sequences: &[TokenSequence], dim: usize, precision: Precision) -> TextVectors {
+        let options = EncodeOptions::in_precision(precision);
+        let mut all = TextVectors::new(dim);
+        for text in self.model.encode_with(sequences, options, &self.device).to_host() {
+            all.push(&text.values);
+        }
+        all
+    }
+
+    fn scores(&self, queries: &TextVectors, documents: &TextVectors) -> Vec<f32> {
+        let mut scores = vec![0.0; queries.len() * documents.len()];
+        let mut start = 0;
+        while start < documents.len() {
+            let rows = &documents.offsets()[start..];
+            let fits =
+                rows.iter().skip(1).take_while(|end| (*end - rows[0]) * documents.dim() <= BLOCK_NUMBERS).count();
+            let end = start + fits.max(1);
+            let block = scores_of(self, queries, documents, start..end);
+            for (query, row) in block.chunks(end - start).enumerate() {
+                scores[query * documents.len() + start..query * documents.len() + end].copy_from_slice(row);
+            }
+            start = end;
+        }
+        scores
+    }
+}
+
+/// Scores of a run of documents, `[queries, documents]`.
+fn scores_of<B: KernelBackend>(
+    on: &Loaded<B>,
+    queries: &TextVectors,
+    documents: &TextVectors,
+    own: std::ops::Range<usize>,
+) -> Vec<f32> {
+    let dim = documents.dim();
+    let tensor =
+        |rows: &[f32]| Tensor::<B, 2>::from_data(TensorData::new(rows.to_vec(), [rows.len() / dim, dim]), &on.device);
+    let texts = |offsets: &[usize]| {
+        let lengths: Vec<usize> = offsets.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        ScoredTexts::new(&lengths, vec![true; lengths.iter().sum()])
+    };
+    let offsets = &documents.offsets()[own.start..=own.end];
+    let rows = &documents.values()[offsets[0] * dim..offsets[offsets.len() - 1] * dim];
+    let scores =
+        colbert_kernels::maxsim(tensor(queries.values()), &texts(queries.offsets()), tensor(rows), &texts(offsets));
+    scores.into_data().convert::<f32>().into_vec::<f32>().expect("the data was converted to f32")
+}
+
+struct Load<'a> {
+    pretrained: &'a Pretrained,
+    settings: &'a ColbertSettings,
+}
+
+impl Job for Load<'_> {
+    type Output = Result<(Box<dyn OnDevice>, LoadReport, u64), Error>;
+
+    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
+        let (model, report) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
+        let head: Vec<f32> = named_parameters(&model.head).into_iter().flat_map(|(_, tensor)| tensor.values).collect();
+        // Training moves every number of the head, so it and the settings tell two models apart.
+        let settings = serde_json::to_string(self.settings).expect("settings have a JSON form");
+        let bytes = settings.into_bytes().into_iter().chain(head.iter().flat_map(|value| value.to_le_bytes()));
+        let loaded = Loaded { model, device: device.clone() };
+        Ok((Box::new(loaded), report, fnv1a(bytes)))
+    }
+}
+
+/// FNV-1a, which does not change between releases of Rust.
+fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A document that fills the call's length has nothing at 0 to compete with it; a shorter one has.
+    #[test]
+    fn the_floor_counts_where_something_would_be_padded() {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/parity/tiny");
+        let vectors = |rows: &[[f32; 2]]| {
+            let mut all = TextVectors::new(16);
+            let row = |start: &[f32; 2]| start.iter().copied().chain([0.0; 14]).collect::<Vec<f32>>();
+            all.push(&rows.iter().flat_map(row).collect::<Vec<f32>>());
+            all
+        };
+        let (query, only) = (vectors(&[[1.0, 0.0], [0.0, 1.0]]), vectors(&[[-1.0, 0.0]]));
+        let plain = RagPretrainedModel::from_pretrained(&tiny).unwrap();
+        assert_eq!(plain.scores(&query, &only, 2), [-1.0]);
+        let floored = plain.with_zero_floor(true);
+        assert_eq!(floored.scores(&query, &only, 1), [-1.0]);
+        assert_eq!(floored.scores(&query, &only, 2), [0.0]);
+    }
+}
