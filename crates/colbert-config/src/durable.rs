@@ -1,7 +1,7 @@
 //! Files and folders that are either whole or not there: written beside their final name, synced to the disk, renamed.
 
 use std::fs::{self, File};
-use std::io::{Result, Write};
+use std::io::{BufWriter, Result, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a file and waits until the disk has it.
@@ -27,14 +27,52 @@ pub fn sync_folder(path: &Path) -> Result<()> {
 /// # Errors
 /// The disk refuses; then the old file is still there.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    stage(path, |out| out.write_all(bytes))?.publish()
+}
+
+/// A file that is complete on the disk and not yet under its final name. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Staged {
+    partial: PathBuf,
+    path: PathBuf,
+    is_published: bool,
+}
+
+/// Writes a whole file beside `path`, to be published later: several files can be complete before the first one appears.
+///
+/// # Errors
+/// The disk refuses; then nothing is left.
+pub fn stage(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<Staged> {
     let partial = beside(path, "partial");
-    let written = write_synced(&partial, bytes).and_then(|()| fs::rename(&partial, path));
-    if written.is_err() {
-        // The first error is the one to tell; what is left is under a name that nobody reads.
-        drop(fs::remove_file(&partial));
+    let file = File::create(&partial)?;
+    // From here on an error removes the file.
+    let staged = Staged { partial, path: path.to_owned(), is_published: false };
+    let mut writer = BufWriter::with_capacity(1 << 16, file);
+    content(&mut writer)?;
+    writer.flush()?;
+    writer.get_ref().sync_all()?;
+    Ok(staged)
+}
+
+impl Staged {
+    /// Gives the file its final name, in place of what may be there.
+    ///
+    /// # Errors
+    /// The disk refuses; then the old file is still there.
+    pub fn publish(mut self) -> Result<()> {
+        fs::rename(&self.partial, &self.path)?;
+        self.is_published = true;
+        sync_folder(&parent(&self.path))
     }
-    written?;
-    sync_folder(&parent(path))
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.is_published {
+            // Under a name that nobody reads; the error that led here is the one to report.
+            drop(fs::remove_file(&self.partial));
+        }
+    }
 }
 
 /// Puts the folder `partial`, whose files are synced, in place of what is at `path`: in one stroke where the system can exchange two
@@ -108,6 +146,24 @@ fn parent(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_fails_leaves_the_old_one_and_nothing_beside_it() {
+        let here = tempfile::TempDir::new().expect("a folder");
+        let path = here.path().join("file");
+        fs::write(&path, "old").expect("a file");
+        let error = stage(&path, |out| {
+            out.write_all(b"half")?;
+            Err(std::io::Error::other("disk full"))
+        });
+        assert_eq!(error.expect_err("the disk is full").to_string(), "disk full");
+        drop(stage(&path, |out| out.write_all(b"never published")).expect("it is written"));
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "old");
+        assert_eq!(fs::read_dir(here.path()).expect("a folder").count(), 1);
+        stage(&path, |out| out.write_all(b"new")).expect("it is written").publish().expect("it is renamed");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "new");
+        assert_eq!(fs::read_dir(here.path()).expect("a folder").count(), 1);
+    }
 
     /// By either way; what is left under the other name is gone.
     #[test]

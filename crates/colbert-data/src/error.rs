@@ -40,7 +40,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What went wrong with data.
+/// An error in data or in their preparation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -50,7 +50,7 @@ pub enum DataError {
     Missing {
         /// The missing path.
         path: PathBuf,
-        /// What should be there.
+        /// The expected content.
         expected: String,
     },
     /// A folder stands where a file is needed, or the other way round.
@@ -58,9 +58,9 @@ pub enum DataError {
     WrongKind {
         /// The path.
         path: PathBuf,
-        /// What should be there.
+        /// The expected content.
         expected: String,
-        /// What is there.
+        /// The content that was found.
         found: String,
     },
     /// The operating system could not read.
@@ -73,7 +73,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// A file that breaks off or is damaged within its own format, so that nothing after that place can be read.
-    #[error("{}: the {what} data breaks off or is damaged: {source}; fetch or write the file anew", path.display())]
+    #[error("{}: the {what} data breaks off or is damaged: {source}; fetch or write the file again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -98,9 +98,9 @@ pub enum DataError {
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The file's format.
         what: String,
-        /// What to do.
+        /// The way out.
         advice: String,
     },
     /// Columns whose roles are not clear.
@@ -111,7 +111,7 @@ pub enum DataError {
     Columns {
         /// Where the columns are named.
         place: Place,
-        /// What is not clear.
+        /// The unclear part.
         problem: String,
         /// All columns.
         columns: String,
@@ -132,7 +132,7 @@ pub enum DataError {
     NoRows {
         /// File or "raw data".
         origin: String,
-        /// What a row should look like.
+        /// The expected row.
         expected: String,
     },
 
@@ -150,9 +150,9 @@ pub enum DataError {
     Malformed {
         /// Where.
         place: Place,
-        /// What a row should look like.
+        /// The expected row.
         expected: String,
-        /// What it looks like.
+        /// The row that was found.
         found: String,
     },
     /// A row of another shape than the rows before it.
@@ -245,7 +245,7 @@ pub enum DataError {
     NoExamples {
         /// Why not.
         reason: String,
-        /// What to do.
+        /// The way out.
         advice: String,
     },
     /// A ready-made example with fewer documents than `nway`.
@@ -275,9 +275,9 @@ pub enum DataError {
     MinerContract {
         /// Its name.
         miner: String,
-        /// What it should have returned.
+        /// The expected result.
         expected: String,
-        /// What it returned.
+        /// The result that was found.
         found: String,
     },
     /// The tokenizer that counts tokens for a report failed.

@@ -40,17 +40,20 @@ pub use raw::counts::{BadRow, BadRows, RowCounts};
 pub use raw::labels::Labels;
 pub use raw::{DevSplit, RawData};
 pub use read::{
-    BeirFolder, ReadOptions, TextRecord, read_documents, read_evaluation_set, read_texts, read_training_data,
+    BeirFolder, ReadOptions, TextRecord, import_reference, read_documents, read_evaluation_set, read_texts,
+    read_training_data,
 };
 pub use report::{
     DataReport, Finding, Histogram, ReportOptions, Severity, Side, SideTokens, TeacherScores, TokenCount, TokenCounter,
     TokenLimits, TokenReport, WordLengths,
 };
 pub use sets::evaluation_set::EvaluationSet;
+pub use sets::reference_files::ReferenceFiles;
 pub use sets::training_set::{Example, TrainingSet};
+pub use texts::fingerprint::Fingerprint;
 pub use texts::judgements::Judgements;
 pub use texts::language::TextAnalysis;
 pub use texts::normalise::normalised;
 pub use texts::{Collection, Queries, Texts};
-pub use write::reference::{ReferenceFiles, export_reference, import_reference};
+pub use write::reference::export_reference;
 pub use write::tables::{Tables, export_tables};

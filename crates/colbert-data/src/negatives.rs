@@ -6,7 +6,6 @@ pub(crate) mod miner;
 pub(crate) mod prepare;
 pub(crate) mod prepare_report;
 pub(crate) mod remining;
-pub(crate) mod sample;
 
 use colbert_config::{Miner, NegativeOptions};
 use rayon::prelude::*;
@@ -15,14 +14,14 @@ use crate::error::DataError;
 use crate::negatives::bm25::Bm25Miner;
 use crate::negatives::miner::{MiningProgress, NegativeMiner, Ranked, mine, within};
 use crate::negatives::prepare_report::{PrepareReport, RankWindow};
-use crate::negatives::sample::{distinct_below, distinct_outside, rng_for};
 use crate::raw::Group;
 use crate::sets::training_set::TrainingSet;
 use crate::texts::Collection;
 use crate::texts::normalise::Twins;
 use crate::texts::pid_set::PidSet;
+use crate::texts::sample::{distinct_below, distinct_outside, rng_for};
 
-/// What was chosen for one query, with counts for the report.
+/// The negatives chosen for one query, with counts for the report.
 #[derive(Default)]
 struct Chosen {
     negatives: Vec<u32>,

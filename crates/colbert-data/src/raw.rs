@@ -42,7 +42,7 @@ pub struct RawData {
 /// Most queries have a positive or two: these need no memory of their own.
 pub(crate) type Pids = smallvec::SmallVec<[u32; 4]>;
 
-/// What is known of one query: pids in order of first sight, without repeats.
+/// The judgements of one query: pids in order of first sight, without repeats.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) positives: Pids,

@@ -5,6 +5,7 @@ mod columns;
 mod csv_records;
 mod documents;
 mod folder;
+mod in_memory;
 mod input;
 mod kind;
 mod lines;
@@ -12,6 +13,7 @@ mod list;
 pub(crate) mod parquet;
 mod pylate;
 mod records;
+mod reference;
 mod rows;
 mod values;
 
@@ -25,13 +27,14 @@ use crate::error::DataError;
 use crate::raw::RawData;
 use crate::raw::counts::BadRows;
 use crate::raw::labels::Labels;
-use crate::write::reference::{ReferenceFiles, import_reference};
+use crate::sets::reference_files::ReferenceFiles;
 
 pub use beir::{BeirFolder, read_evaluation_set};
 pub use documents::{TextRecord, read_documents, read_texts};
-pub(crate) use kind::RowKind;
-pub(crate) use lines::Lines;
-pub(crate) use values::{brief, parse_value};
+use kind::RowKind;
+use lines::Lines;
+pub use reference::import_reference;
+use values::{brief, parse_value};
 
 /// How training data is read.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,4 +1,4 @@
-//! What raw data is like and what is wrong with it, before any training costs time.
+//! The report on raw data: its figures and its faults, before any training costs time.
 
 mod false_negatives;
 mod findings;
@@ -58,15 +58,15 @@ pub struct Finding {
     pub name: String,
     /// How many times.
     pub count: u64,
-    /// What it is, in words.
+    /// The finding in words.
     pub message: String,
     /// A few cases.
     pub examples: Vec<String>,
-    /// The option or the step that mends it.
-    pub mend: String,
+    /// The option or the step that fixes it.
+    pub fix: String,
 }
 
-/// What a report is to look at besides the data itself.
+/// The things a report looks at besides the data itself.
 #[derive(Debug, Clone, Default)]
 pub struct ReportOptions<'a> {
     /// Queries and documents that must not be trained on, by the name of their split.
@@ -77,10 +77,10 @@ pub struct ReportOptions<'a> {
     pub analysis: TextAnalysis,
 }
 
-/// What raw data is like and what is wrong with it.
+/// A report on raw data: its figures and its faults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DataReport {
-    /// What was read, in one line.
+    /// The source that was read, in one line.
     pub source: String,
     /// Rows by kind.
     pub rows: RowCounts,
@@ -104,7 +104,7 @@ pub struct DataReport {
     pub teacher: Option<TeacherScores>,
     /// How lengths and counts are spread.
     pub histograms: Vec<Histogram>,
-    /// What stands out, the gravest first.
+    /// The findings, the gravest first.
     pub findings: Vec<Finding>,
 }
 

@@ -2,4 +2,5 @@
 
 pub(crate) mod evaluation_set;
 pub(crate) mod fingerprint;
+pub(crate) mod reference_files;
 pub(crate) mod training_set;

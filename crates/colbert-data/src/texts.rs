@@ -1,10 +1,12 @@
 //! Queries and documents: each distinct text once, with a dense id and, where the source has one, its own id.
 
+pub(crate) mod fingerprint;
 pub(crate) mod interner;
 pub(crate) mod judgements;
 pub(crate) mod language;
 pub(crate) mod normalise;
 pub(crate) mod pid_set;
+pub(crate) mod sample;
 
 use std::fmt;
 use std::marker::PhantomData;

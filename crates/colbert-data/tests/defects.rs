@@ -72,7 +72,7 @@ fn defect_03_the_rank_window_is_honoured() {
     assert_eq!(ranks, (20..50).collect());
     let window = report.window.unwrap();
     assert_eq!((window.start, window.end, window.clamped_from), (20, 50, None));
-    assert_eq!(report.short_of_asked, 300, "30 ranks cannot give 100 negatives, and that is said");
+    assert_eq!(report.short_of_asked, 300, "30 ranks cannot give 100 negatives, and that is reported");
 }
 
 /// Mining many queries at once never worked in the reference, and mining at all breaks with newer index libraries.
@@ -249,7 +249,7 @@ fn defect_12_a_candidate_scored_nearly_as_high_as_the_positive_is_never_a_negati
     assert_eq!(used(0.0, "d0", Some(1.05)).0, [1, 2, 3, 4]);
     // Below zero, 5 % less than the positive's -10 is -10.5: candidates of -9.6 and -10.4 go, -10.6 stays.
     assert_eq!(used(-20.0, "d0", Some(0.95)).0, [3, 4]);
-    // d5 is ranked nowhere: there is nothing to compare with, and that is said.
+    // d5 is ranked nowhere: there is nothing to compare with, and that is reported.
     let (pids, report) = used(0.0, "d5", Some(0.95));
     assert_eq!((pids, report.positive_unranked), (vec![0, 1, 2, 3, 4], 1));
     for share in [0.0, -1.0, f64::NAN] {
@@ -260,7 +260,7 @@ fn defect_12_a_candidate_scored_nearly_as_high_as_the_positive_is_never_a_negati
 
 /// The reference keeps the collection of an earlier call, and looks no deeper than a tenth of the collection.
 #[test]
-fn defect_13_each_preparation_starts_anew_and_the_window_is_cut_only_by_the_collection() {
+fn defect_13_each_preparation_starts_afresh_and_the_window_is_cut_only_by_the_collection() {
     let (first, _) = prepare(many(30), &PrepareOptions::default(), Some(&ByPid)).unwrap();
     let (second, report) = prepare(many(30), &PrepareOptions::default(), Some(&ByPid)).unwrap();
     assert_eq!(first, second);
@@ -287,7 +287,7 @@ fn defect_16_negatives_much_longer_than_positives_are_reported() {
     let report = DataReport::new(&raw, None);
     let finding = report.findings.iter().find(|finding| finding.name == "long_negatives").unwrap();
     assert_parts(&finding.message, &["102 words", "3"]);
-    assert_parts(&finding.mend, &["data.all_documents"]);
+    assert_parts(&finding.fix, &["data.all_documents"]);
 }
 
 /// The reference's own tests of its processor: the miner is asked once, and not at all where it is turned off.

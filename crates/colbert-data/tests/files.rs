@@ -84,7 +84,7 @@ fn gzip_is_unpacked_and_told_when_it_breaks_off() {
     let raw = read("a.jsonl.gz").unwrap();
     assert_eq!(raw.queries().len(), 20_000);
     assert_parts(raw.announcement(), &["JSONL (gzip), 20000 pairs"]);
-    assert_parts(&read("b.jsonl.gz").unwrap_err().to_string(), &["b.jsonl.gz", "gzip data breaks off", "anew"]);
+    assert_parts(&read("b.jsonl.gz").unwrap_err().to_string(), &["b.jsonl.gz", "gzip data breaks off", "again"]);
     assert_parts(&read("c.jsonl.gz").unwrap_err().to_string(), &["c.jsonl.gz", "gzip"]);
     assert_parts(read("d.csv.gz").unwrap().announcement(), &["CSV separated by `,` (gzip)", "positive = answer"]);
 }

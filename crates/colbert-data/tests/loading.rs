@@ -181,7 +181,7 @@ fn the_triple_policy_is_an_option_of_the_negatives_too() {
 }
 
 #[test]
-fn negatives_can_be_chosen_anew_for_a_later_epoch() {
+fn negatives_can_be_chosen_again_for_a_later_epoch() {
     use colbert_data::Remining;
 
     let options = PrepareOptions::default();

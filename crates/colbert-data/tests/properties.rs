@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use colbert_data::{
-    Example, PrepareOptions, RawData, ReadOptions, TrainingSet, export_reference, export_tables, normalised, prepare,
-    read_training_data,
+    DataError, Example, PrepareOptions, PrepareReport, RawData, ReadOptions, TrainingSet, export_reference,
+    export_tables, normalised, prepare, read_training_data,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -40,6 +40,15 @@ fn raw(rows: &Rows) -> RawData {
     RawData::from_triplets(rows.clone()).unwrap()
 }
 
+/// Prepares data. Data without a single example are drawn again, which fails the test if it happens too often; any other
+/// error fails it at once.
+fn prepared(raw: RawData, options: &PrepareOptions) -> Result<(TrainingSet, PrepareReport), TestCaseError> {
+    prepare(raw, options, None).map_err(|error| match error {
+        DataError::NoExamples { .. } => TestCaseError::reject("no examples"),
+        other => TestCaseError::fail(other.to_string()),
+    })
+}
+
 /// Everything that raw data says, in its order: query, positives, negatives.
 fn says(raw: &RawData) -> Rows {
     let text = |pid: &u32| raw.collection().text(*pid).to_owned();
@@ -66,7 +75,7 @@ proptest! {
 
     #[test]
     fn no_positive_is_a_negative_and_no_known_negative_is_lost(rows in rows(), options in options()) {
-        let Ok((set, report)) = prepare(raw(&rows), &options, None) else { return Ok(()) };
+        let (set, report) = prepared(raw(&rows), &options)?;
         let mut negatives = vec![HashSet::new(); set.queries.len()];
         for example in &set.examples {
             let positives: HashSet<u32> = set.positives.positives(example.query).collect();
@@ -152,7 +161,7 @@ proptest! {
 
     #[test]
     fn tables_come_back_to_the_last_byte(rows in rows(), options in options(), scores in any::<bool>()) {
-        let Ok((mut set, _)) = prepare(raw(&rows), &options, None) else { return Ok(()) };
+        let (mut set, _) = prepared(raw(&rows), &options)?;
         if scores {
             for (index, example) in set.examples.iter_mut().enumerate() {
                 example.scores = Some((0..example.documents.len()).map(|rank| index as f32 * 0.1 - rank as f32 / 3.0).collect());
@@ -168,11 +177,11 @@ proptest! {
 
     #[test]
     fn the_reference_files_come_back_but_for_white_space(rows in rows(), options in options()) {
-        let Ok((set, _)) = prepare(raw(&rows), &options, None) else { return Ok(()) };
+        let (set, _) = prepared(raw(&rows), &options)?;
         let folder = folder(&[]);
         export_reference(&set, folder.path()).unwrap();
         let raw = read_training_data(folder.path(), &ReadOptions::default()).unwrap();
-        let Ok((back, _)) = prepare(raw, &options, None) else { return Ok(()) };
+        let (back, _) = prepare(raw, &options, None).unwrap();
         assert_same(&back, &set, |text| text.replace(['\t', '\r', '\n'], " "));
     }
 }

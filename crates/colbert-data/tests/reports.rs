@@ -43,7 +43,7 @@ fn every_planted_defect_is_found_once() {
     ];
     assert_eq!(found, expected);
     assert_eq!(report.findings[0].severity, Severity::Error, "the gravest comes first");
-    assert!(report.findings.iter().all(|finding| !finding.mend.is_empty()));
+    assert!(report.findings.iter().all(|finding| !finding.fix.is_empty()));
     let text = report.to_string();
     assert_parts(
         &text,
@@ -96,7 +96,7 @@ fn what_the_teacher_says_against_the_data_is_noticed() {
     let steep = RawData::from_scored([("q", vec!["a", "b"], vec![90.0, -10.0])]).unwrap();
     let report = DataReport::new(&steep, None);
     assert_eq!(names(&report), [("teacher_scale", 1)]);
-    assert_parts(&report.findings[0].mend, &["train.distillation_alpha = 0.05"]);
+    assert_parts(&report.findings[0].fix, &["train.distillation_alpha = 0.05"]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn tokens_that_are_cut_off_or_unknown_are_counted() {
     assert!((documents.cost_of_99_percent - 580.0 / 530.0).abs() < 1e-9);
     let finding = |name: &str| report.findings.iter().find(|finding| finding.name == name).unwrap();
     assert_parts(&finding("truncated_documents").message, &["5.0 %", "cut at 30 tokens", "8.6 %"]);
-    assert_parts(&finding("truncated_documents").mend, &["train.doc_maxlen = 40", "1.09 times"]);
+    assert_parts(&finding("truncated_documents").fix, &["train.doc_maxlen = 40", "1.09 times"]);
     assert_parts(&finding("unknown_tokens_queries").message, &["25.0 %"]);
     assert_parts(&report.to_string(), &["tokens", "kept at", "5.0%"]);
     assert_parts(&report.to_html(), &["cut at 30", "texts cut"]);

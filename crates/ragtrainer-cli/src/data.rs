@@ -26,7 +26,7 @@ pub(crate) fn load(options: &Options) -> anyhow::Result<LoadedData> {
 /// A line for each finding, and the cases of those that are errors.
 pub(crate) fn print_findings(report: &DataReport) {
     for finding in &report.findings {
-        println!("{}: {}; {}", finding.severity, finding.message, finding.mend);
+        println!("{}: {}; {}", finding.severity, finding.message, finding.fix);
         if finding.severity == Severity::Error {
             finding.examples.iter().for_each(|example| println!("  {example}"));
         }

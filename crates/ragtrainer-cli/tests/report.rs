@@ -74,7 +74,7 @@ fn dev_queries_are_split_off_and_the_choice_is_explained() {
     );
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
     for expected in [
-        "dev: 4 queries split off, 8 left to train on; none shares a positive with a training query",
+        "dev: 4 queries held out, 8 left to train on; none shares a positive with a training query",
         "dev: 4 queries against 12 documents",
         "moving average of the weights: dev loss",
         "the start: dev loss",

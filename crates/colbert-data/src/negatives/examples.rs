@@ -2,8 +2,8 @@
 
 use rand::Rng;
 
-use crate::negatives::sample::{distinct_below, rng_for};
 use crate::sets::training_set::Example;
+use crate::texts::sample::{distinct_below, rng_for};
 
 /// Triples that the reference makes of a query with several positives, at least.
 const REFERENCE_TRIPLES: usize = 20;

@@ -46,7 +46,7 @@ pub trait NegativeMiner: Debug + Send + Sync {
 /// Called with the phase, what is done and what there is to do; from several threads, and not always in order.
 pub type MiningProgress<'a> = dyn Fn(MiningPhase, usize, usize) + Sync + 'a;
 
-/// What a miner is doing.
+/// The phase of a miner's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MiningPhase {

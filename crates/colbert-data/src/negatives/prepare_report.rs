@@ -1,4 +1,4 @@
-//! What preparation did, in numbers and in words.
+//! The outcome of preparation, in numbers and in words.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct RankWindow {
     pub clamped_from: Option<usize>,
 }
 
-/// What preparation did. Every query and every candidate that was left out is counted here.
+/// The outcome of preparation. Every query and every candidate that was left out is counted here.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PrepareReport {
     /// Distinct queries.
@@ -80,7 +80,7 @@ pub struct PrepareReport {
 }
 
 impl PrepareReport {
-    /// What is known before anything is added.
+    /// Counts what is known before anything is added.
     pub(crate) fn of(queries: &Queries, collection: &Collection, groups: &[Group], nway: usize) -> Self {
         Self {
             queries: queries.len(),

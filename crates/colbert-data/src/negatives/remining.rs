@@ -5,11 +5,11 @@ use crate::negatives::add_negatives;
 use crate::negatives::miner::{MiningProgress, NegativeMiner};
 use crate::negatives::prepare::{PrepareOptions, check, make_examples, no_examples};
 use crate::negatives::prepare_report::PrepareReport;
-use crate::negatives::sample::{distinct_below, rng_for};
 use crate::raw::{Group, RawData};
 use crate::sets::training_set::{Example, TrainingSet};
+use crate::texts::sample::{distinct_below, rng_for};
 
-/// What negatives are chosen anew from: the judgements that raw data came with, and the options.
+/// The judgements that raw data came with, and the options: negatives of later epochs are chosen from these.
 #[derive(Debug, Clone)]
 pub struct Remining {
     groups: Vec<Group>,

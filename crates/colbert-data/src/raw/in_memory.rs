@@ -1,12 +1,9 @@
 //! Raw data from values in memory.
 
-use serde_json::Value;
-
 use super::{RawData, unknown_label};
 use crate::error::{DataError, Place};
 use crate::raw::labels::Labels;
 use crate::raw::row::Row;
-use crate::read::{ReadOptions, RowKind, parse_value};
 
 impl RawData {
     /// (query, positive) rows.
@@ -97,29 +94,11 @@ impl RawData {
         }))
     }
 
-    /// Rows as JSON values, in every shape that a JSONL file may have; the first row decides which.
-    ///
-    /// # Errors
-    /// [`DataError::Malformed`], [`DataError::MixedRows`] and the others of a file, with the row.
-    pub fn from_values<'a>(values: impl IntoIterator<Item = &'a Value>, labels: &Labels) -> Result<Self, DataError> {
-        let mut kind: Option<RowKind> = None;
-        let options = ReadOptions { labels: labels.clone(), ..ReadOptions::default() };
-        let rows = values.into_iter().zip(1..).map(|(value, row)| {
-            let place = Place::Row { row };
-            let kind = match &kind {
-                Some(kind) => kind,
-                None => kind.insert(RowKind::detect(value, None, &options, &place)?),
-            };
-            parse_value(value, kind, labels, &place)
-        });
-        Self::collect(rows)
-    }
-
     fn from_rows(rows: impl IntoIterator<Item = Row>) -> Result<Self, DataError> {
         Self::collect(rows.into_iter().map(Ok))
     }
 
-    fn collect(rows: impl IntoIterator<Item = Result<Row, DataError>>) -> Result<Self, DataError> {
+    pub(crate) fn collect(rows: impl IntoIterator<Item = Result<Row, DataError>>) -> Result<Self, DataError> {
         let mut raw = Self::default();
         let mut count = 0;
         for row in rows {

@@ -2,7 +2,7 @@
 
 use crate::error::{DataError, Place};
 
-/// What one row says.
+/// The content of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Row {
     Pair {

@@ -1,4 +1,4 @@
-//! Splitting queries off as dev data.
+//! Holding out queries as dev data.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -8,27 +8,26 @@ use rand::Rng;
 
 use super::{Group, RawData};
 use crate::error::DataError;
-use crate::negatives::sample::rng_for;
 use crate::sets::evaluation_set::{EvaluationSet, copy};
 use crate::texts::Queries;
 use crate::texts::judgements::Judgements;
 use crate::texts::normalise::normalised;
+use crate::texts::sample::rng_for;
 
-/// What became of a split.
+/// The outcome of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevSplit {
-    /// Queries that were split off.
+    /// Queries that were held out.
     pub queries: usize,
     /// Queries that are left to train on.
     pub left: usize,
-    /// Queries that were split off although a training query has one of their positives, or is the same up to white space
-    /// and case: there were not enough others.
+    /// Dev queries that share a positive with a training query, or equal one: there were not enough others.
     pub shared: usize,
 }
 
 impl fmt::Display for DevSplit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "dev: {} queries split off, {} left to train on; ", self.queries, self.left)?;
+        write!(f, "dev: {} queries held out, {} left to train on; ", self.queries, self.left)?;
         match self.shared {
             0 => f.write_str("none shares a positive with a training query"),
             shared => write!(

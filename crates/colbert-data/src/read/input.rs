@@ -52,7 +52,7 @@ impl Input {
         Ok(input)
     }
 
-    /// What comes next, without taking it; empty at the end.
+    /// Returns the bytes that come next without taking them; empty at the end.
     pub(crate) fn peek(&mut self) -> Result<&[u8], DataError> {
         match self.reader.fill_buf() {
             // The borrow of the error arm would otherwise reach to the end of the function.
@@ -74,7 +74,7 @@ impl Input {
         extension(&self.path)
     }
 
-    /// What a failure to read means.
+    /// Turns a failure to read into an error with its meaning.
     pub(crate) fn failure(&self, source: io::Error) -> DataError {
         failure(&self.path, self.is_gzip, source)
     }

@@ -1,4 +1,4 @@
-//! What the rows of a source are, decided by the first one.
+//! The kind of a source's rows, decided by the first one.
 
 use colbert_config::DataFormat;
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use super::values::{brief, malformed};
 use crate::error::{DataError, Place};
 use crate::raw::labels::Labels;
 
-/// What the rows of one source are; the first row decides, and every other row must agree.
+/// The kind of one source's rows; the first row decides, and every other row must agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowKind {
     pub(super) meaning: Meaning,
@@ -75,7 +75,7 @@ impl RowKind {
         Err(malformed(place, &format!("{expected} (data.format)"), kind.describe(labels)))
     }
 
-    /// What a row is and which column plays which role.
+    /// Says in words what a row is and which column plays which role.
     pub(crate) fn describe(&self, labels: &Labels) -> String {
         let what = match self.meaning {
             Meaning::Pairs => "pairs",

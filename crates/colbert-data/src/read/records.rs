@@ -18,7 +18,7 @@ use super::values::DOCUMENT_COLUMNS;
 use super::{Lines, ReadOptions, parse_json, reason};
 use crate::error::{DataError, Place};
 
-/// What kind of records a file is searched for.
+/// The kind of records that a file is searched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Training rows. A list at the start of a line is one row.

@@ -1,4 +1,4 @@
-//! The checks. Each looks for one thing and says how it is mended.
+//! The checks. Each looks for one thing and says how it is fixed.
 
 use std::collections::HashSet;
 
@@ -46,7 +46,7 @@ impl Cases {
     }
 
     /// A finding, if there was a case. `message` follows the count.
-    pub(super) fn report(self, severity: Severity, name: &str, message: &str, mend: &str, findings: &mut Vec<Finding>) {
+    pub(super) fn report(self, severity: Severity, name: &str, message: &str, fix: &str, findings: &mut Vec<Finding>) {
         if self.count > 0 {
             findings.push(Finding {
                 severity,
@@ -54,7 +54,7 @@ impl Cases {
                 count: self.count,
                 message: format!("{} {message}", self.count),
                 examples: self.examples,
-                mend: mend.to_owned(),
+                fix: fix.to_owned(),
             });
         }
     }
@@ -83,7 +83,7 @@ fn bad_rows(raw: &RawData, findings: &mut Vec<Finding>) {
             count: bad.total(),
             message: bad.to_string(),
             examples: bad.first.iter().map(|row| row.message.clone()).collect(),
-            mend: "mend the rows named here; data.columns says which column plays which role".to_owned(),
+            fix: "fix the rows named here; data.columns says which column plays which role".to_owned(),
         });
     }
 }
@@ -154,8 +154,8 @@ fn counts(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
     for group in twins.groups() {
         equal.add(|| shown(raw.collection.text(group[0])));
     }
-    let says = |cases: Cases, severity, name, message, mend, findings: &mut Vec<Finding>| {
-        cases.report(severity, name, message, mend, findings);
+    let says = |cases: Cases, severity, name, message, fix, findings: &mut Vec<Finding>| {
+        cases.report(severity, name, message, fix, findings);
     };
     says(
         without_positives,

@@ -10,7 +10,7 @@ const BARS: usize = 24;
 pub struct Histogram {
     /// Short name that never changes.
     pub name: String,
-    /// What is counted, in words.
+    /// The counted thing, in words.
     pub title: String,
     /// Lower end of the first bar.
     pub start: f64,

@@ -103,7 +103,7 @@ fn finding(finding: &Finding) -> String {
         finding.examples.iter().for_each(|example| out += &format!("<li>{}</li>", escaped(example)));
         out += "</ul>";
     }
-    out + &format!("<p class=\"soft\">&rarr; {}</p></div>", escaped(&finding.mend))
+    out + &format!("<p class=\"soft\">&rarr; {}</p></div>", escaped(&finding.fix))
 }
 
 fn lengths(report: &DataReport) -> String {

@@ -1,4 +1,4 @@
-//! What the teacher's scores are like: their spread, and where they contradict the order of the documents.
+//! The teacher's scores: their spread, and where they contradict the order of the documents.
 
 use serde::Serialize;
 
@@ -82,7 +82,7 @@ pub(super) fn examine(raw: &RawData, findings: &mut Vec<Finding>) -> (Option<Tea
                 scores.mean_spread
             ),
             examples: Vec::new(),
-            mend: format!(
+            fix: format!(
                 "train.distillation_alpha = {:.3}, which brings the spread to about 5",
                 5.0 / scores.mean_spread
             ),

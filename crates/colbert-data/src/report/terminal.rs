@@ -69,7 +69,7 @@ impl fmt::Display for DataReport {
             for example in &finding.examples {
                 writeln!(f, "           e.g. {example}")?;
             }
-            writeln!(f, "         -> {}", finding.mend)?;
+            writeln!(f, "         -> {}", finding.fix)?;
         }
         Ok(())
     }

@@ -127,7 +127,7 @@ pub(super) fn examine(
         if tokens.cut_share > 0.0 {
             let severity = if tokens.cut_share > CUT { Severity::Warning } else { Severity::Note };
             let count = (tokens.cut_share * tokens.examined as f64).round() as u64;
-            let mend = format!(
+            let fix = format!(
                 "{option} = {} would keep 99 % of them whole, with {:.2} times the tokens to encode",
                 tokens.keeps_99_percent, tokens.cost_of_99_percent
             );
@@ -142,8 +142,8 @@ pub(super) fn examine(
                     100.0 * tokens.lost_share
                 ),
                 examples: Vec::new(),
-                mend: if tokens.keeps_99_percent > tokens.maxlen {
-                    mend
+                fix: if tokens.keeps_99_percent > tokens.maxlen {
+                    fix
                 } else {
                     format!("nothing to do, or cut the longest {name} into parts")
                 },
@@ -159,7 +159,7 @@ pub(super) fn examine(
                     100.0 * tokens.unknown_share
                 ),
                 examples: Vec::new(),
-                mend: "choose a model of the data's language (pretrained_model_name)".to_owned(),
+                fix: "choose a model of the data's language (pretrained_model_name)".to_owned(),
             });
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rand::Rng;
 
 use crate::error::DataError;
-use crate::negatives::sample::rng_for;
 use crate::texts::judgements::Judgements;
+use crate::texts::sample::rng_for;
 use crate::texts::{Collection, Queries, Texts};
 
 /// Queries, the documents they are ranked against, and which of those are relevant. Every query has a relevant document.

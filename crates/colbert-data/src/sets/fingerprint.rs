@@ -3,82 +3,59 @@
 use crate::sets::evaluation_set::EvaluationSet;
 use crate::sets::training_set::TrainingSet;
 use crate::texts::Texts;
+use crate::texts::fingerprint::Fingerprint;
 use crate::texts::judgements::Judgements;
 
-/// 64-bit FNV-1a, which unlike the standard library's hash never changes between releases.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Fnv1a(u64);
-
-impl Fnv1a {
-    pub(crate) fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
+fn add_texts<Kind>(hash: &mut Fingerprint, texts: &Texts<Kind>) {
+    hash.add_number(texts.len() as u64);
+    for text in texts.iter() {
+        hash.add_number(text.len() as u64);
+        hash.add(text.as_bytes());
     }
+}
 
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    }
-
-    pub(crate) fn of(bytes: &[u8]) -> u64 {
-        let mut hash = Self::new();
-        hash.add(bytes);
-        hash.0
-    }
-
-    fn number(&mut self, number: u64) {
-        self.add(&number.to_le_bytes());
-    }
-
-    fn texts<Kind>(&mut self, texts: &Texts<Kind>) {
-        self.number(texts.len() as u64);
-        for text in texts.iter() {
-            self.number(text.len() as u64);
-            self.add(text.as_bytes());
-        }
-    }
-
-    fn judgements(&mut self, judgements: &Judgements, queries: usize) {
-        for qid in 0..queries as u32 {
-            let judged = judgements.of(qid);
-            self.number(judged.len() as u64);
-            for (pid, grade) in judged {
-                self.number((*pid).into());
-                self.add(&grade.to_le_bytes());
-            }
+fn add_judgements(hash: &mut Fingerprint, judgements: &Judgements, queries: usize) {
+    for qid in 0..queries as u32 {
+        let judged = judgements.of(qid);
+        hash.add_number(judged.len() as u64);
+        for (pid, grade) in judged {
+            hash.add_number((*pid).into());
+            hash.add(&grade.to_le_bytes());
         }
     }
 }
 
 impl TrainingSet {
-    /// A number for what is trained on: texts, examples with their scores, known positives, in their order. Where the
+    /// Returns a number for what is trained on: texts, examples with their scores, known positives, in their order. Where the
     /// texts came from and what their source called them does not count.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = Fnv1a::new();
-        hash.texts(&self.queries);
-        hash.texts(&self.collection);
-        hash.number(self.examples.len() as u64);
+        let mut hash = Fingerprint::new();
+        add_texts(&mut hash, &self.queries);
+        add_texts(&mut hash, &self.collection);
+        hash.add_number(self.examples.len() as u64);
         for example in &self.examples {
-            hash.number(example.query.into());
-            hash.number(example.documents.len() as u64);
-            example.documents.iter().for_each(|pid| hash.number((*pid).into()));
+            hash.add_number(example.query.into());
+            hash.add_number(example.documents.len() as u64);
+            example.documents.iter().for_each(|pid| hash.add_number((*pid).into()));
             let scores = example.scores.as_deref();
-            hash.number(scores.map_or(0, |scores| 1 + scores.len() as u64));
+            hash.add_number(scores.map_or(0, |scores| 1 + scores.len() as u64));
             scores.unwrap_or_default().iter().for_each(|score| hash.add(&score.to_bits().to_le_bytes()));
         }
-        hash.judgements(&self.positives, self.queries.len());
-        hash.0
+        add_judgements(&mut hash, &self.positives, self.queries.len());
+        hash.finish()
     }
 }
 
 impl EvaluationSet {
-    /// A number for what is measured on: texts and judgements in their order.
+    /// Returns a number for what is measured on: texts and judgements in their order.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = Fnv1a::new();
-        hash.texts(&self.queries);
-        hash.texts(&self.collection);
-        hash.judgements(&self.judgements, self.queries.len());
-        hash.0
+        let mut hash = Fingerprint::new();
+        add_texts(&mut hash, &self.queries);
+        add_texts(&mut hash, &self.collection);
+        add_judgements(&mut hash, &self.judgements, self.queries.len());
+        hash.finish()
     }
 }
 
@@ -86,13 +63,6 @@ impl EvaluationSet {
 mod tests {
     use super::*;
     use crate::{PrepareOptions, RawData, prepare};
-
-    #[test]
-    fn fnv1a_matches_its_published_vectors() {
-        assert_eq!(Fnv1a::of(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(Fnv1a::of(b"a"), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(Fnv1a::of(b"foobar"), 0x8594_4171_f739_67e8);
-    }
 
     #[test]
     fn a_training_set_has_one_number_and_every_change_another() {

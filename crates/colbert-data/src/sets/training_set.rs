@@ -1,4 +1,4 @@
-//! What the trainer is given.
+//! The training set: texts, examples and known positives.
 
 use crate::texts::judgements::Judgements;
 use crate::texts::{Collection, Queries};

@@ -13,7 +13,7 @@ use hashbrown::hash_table::Entry;
 pub(crate) struct Interner {
     buffer: String,
     ends: Vec<usize>,
-    /// Numbers only: hashes are computed anew when the table grows, which is cheaper than to keep them.
+    /// Numbers only: hashes are computed again when the table grows, which is cheaper than to keep them.
     numbers: HashTable<u32>,
 }
 

@@ -8,7 +8,7 @@ use crate::texts::pid_set::FEW;
 #[derive(Debug, Clone, Default)]
 pub struct Judgements {
     of_query: Vec<Vec<(u32, i32)>>,
-    /// Place of each pid in the list of a query, for queries with so many that searching the list would be slow.
+    /// Place of each pid in the list of a query, for queries with a list too long to search.
     places: HashMap<u32, HashMap<u32, usize>>,
 }
 

@@ -1,52 +1,16 @@
-//! The reference's three training files, in and out.
-//!
-//! | file | line |
-//! |---|---|
-//! | `queries.train.colbert.tsv` | `qid`, tab, query |
-//! | `corpus.train.colbert.tsv` | `pid`, tab, document; a third column is a title |
-//! | `triples.train.colbert.jsonl` | `[qid,pid,pid,...]`, or with teacher scores `[qid,[pid,score],...]`, the positive first |
+//! Writing the reference's three training files. Their form: [`crate::sets::reference_files`].
 //!
 //! The TSV is not quoted, so a tab, line feed or carriage return inside a text cannot be written; each becomes a space.
 //! (The reference leaves carriage returns, which break its own files.)
-//!
-//! Source: RAGatouille 0.0.9 `data/training_data_processor.py`; colbert-ai 0.2.22 `evaluation/loaders.py`,
-//! `data/examples.py`.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-
-use serde_json::Value;
+use std::path::Path;
 
 use crate::error::{DataError, Place};
-use crate::raw::RawData;
-use crate::raw::row::check_scores;
-use crate::read::{Lines, ReadOptions, brief, keep_going, parse_json};
+use crate::sets::reference_files::ReferenceFiles;
 use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::Texts;
 use crate::write::stage;
-
-/// Where the three files are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReferenceFiles {
-    /// `qid`, tab, query.
-    pub queries: PathBuf,
-    /// `pid`, tab, document.
-    pub collection: PathBuf,
-    /// One example a line.
-    pub triples: PathBuf,
-}
-
-impl ReferenceFiles {
-    /// The three files under the names that the reference gives them.
-    #[must_use]
-    pub fn in_folder(folder: &Path) -> Self {
-        Self {
-            queries: folder.join("queries.train.colbert.tsv"),
-            collection: folder.join("corpus.train.colbert.tsv"),
-            triples: folder.join("triples.train.colbert.jsonl"),
-        }
-    }
-}
 
 /// Writes the three files into a folder, which is made if need be. All three are complete on disk before the first one
 /// gets its name. The same training set gives the same bytes.
@@ -94,144 +58,4 @@ fn write_example(example: &Example, out: &mut impl Write) -> std::io::Result<()>
         }
     }
     writeln!(out, "]")
-}
-
-/// Reads the three files; the examples are ready-made, in the order of the file.
-///
-/// A first line whose first column is `id` is a header. A document's third column is its title, and the text becomes
-/// title, space, vertical bar, space, document. Ids may be any, in any order; they are kept as external ids.
-///
-/// # Errors
-/// [`DataError::UnknownId`], [`DataError::DuplicateId`], [`DataError::Malformed`], [`DataError::MixedRows`] and the
-/// others of a bad line, with file and line; [`DataError::Missing`].
-pub fn import_reference(files: &ReferenceFiles, options: &ReadOptions) -> Result<RawData, DataError> {
-    let mut raw = RawData::default();
-    read_texts(&files.queries, "query", options, &mut raw, |raw| &mut raw.queries)?;
-    read_texts(&files.collection, "document", options, &mut raw, |raw| &mut raw.collection)?;
-    let mut lines = Lines::open(&files.triples, "one example a line")?;
-    let mut scored: Option<bool> = None;
-    while lines.advance()? {
-        let outcome = read_example(&lines, files, &raw, &mut scored).map(|example| raw.push_ready(example));
-        keep_going(outcome, (), options, &mut raw.bad_rows)?;
-    }
-    raw.counts.blank_lines += lines.blank();
-    if raw.ready.is_empty() && raw.bad_rows.total() == 0 {
-        return Err(DataError::NoRows {
-            origin: files.triples.display().to_string(),
-            expected: "[qid,pid,pid] on every line".to_owned(),
-        });
-    }
-    raw.announcement = format!(
-        "{}: the reference's training files, {} ready-made examples{}, {} queries, {} documents",
-        files.triples.display(),
-        raw.ready.len(),
-        if scored == Some(true) { " with teacher scores" } else { "" },
-        raw.queries.len(),
-        raw.collection.len()
-    );
-    Ok(raw)
-}
-
-fn read_texts<Kind>(
-    path: &Path,
-    field: &str,
-    options: &ReadOptions,
-    raw: &mut RawData,
-    texts: impl Fn(&mut RawData) -> &mut Texts<Kind>,
-) -> Result<(), DataError> {
-    let mut lines = Lines::open(path, "an id, a tab and a text on every line")?;
-    while lines.advance()? {
-        let mut read = || {
-            let mut columns = lines.text()?.split('\t');
-            let id = columns.next().unwrap_or_default().trim();
-            if lines.number() == 1 && matches!(id, "id" | "qid" | "pid") {
-                return Ok(());
-            }
-            let text = columns.next().ok_or_else(|| DataError::Malformed {
-                place: lines.place(),
-                expected: format!("an id, a tab and a {field}"),
-                found: "no tab".to_owned(),
-            })?;
-            if text.trim().is_empty() {
-                return Err(DataError::EmptyText { place: lines.place(), field: field.to_owned() });
-            }
-            let added = match columns.next().filter(|title| field == "document" && !title.is_empty()) {
-                Some(title) => texts(raw).add_with_id(id, &format!("{title} | {text}"))?,
-                None => texts(raw).add_with_id(id, text)?,
-            };
-            if added.is_none() {
-                let (place, field) = (lines.place(), field.to_owned());
-                return Err(DataError::DuplicateId { place, field, id: id.to_owned() });
-            }
-            Ok(())
-        };
-        let outcome = read();
-        keep_going(outcome, (), options, &mut raw.bad_rows)?;
-    }
-    Ok(())
-}
-
-fn read_example(
-    lines: &Lines,
-    files: &ReferenceFiles,
-    raw: &RawData,
-    scored: &mut Option<bool>,
-) -> Result<Example, DataError> {
-    let malformed = |found: &str| DataError::Malformed {
-        place: lines.place(),
-        expected: "[qid,pid,pid,...] or [qid,[pid,score],...]".to_owned(),
-        found: found.to_owned(),
-    };
-    let value = parse_json(lines)?;
-    let Some([query, documents @ ..]) = value.as_array().map(Vec::as_slice) else {
-        return Err(malformed(&brief(&value)));
-    };
-    if documents.is_empty() {
-        return Err(malformed("no documents"));
-    }
-    let unknown = |field: &str, id: String, path: &Path| DataError::UnknownId {
-        place: lines.place(),
-        field: field.to_owned(),
-        id,
-        searched: path.display().to_string(),
-    };
-    let qid = id_of(query).ok_or_else(|| malformed(&brief(query)))?;
-    let query = raw.queries.find_id(&qid).ok_or_else(|| unknown("qid", qid, &files.queries))?;
-    let has_scores = documents[0].is_array();
-    if *scored.get_or_insert(has_scores) != has_scores {
-        let name = |scores| if scores { "[qid,[pid,score],...]" } else { "[qid,pid,...]" }.to_owned();
-        return Err(DataError::MixedRows {
-            place: lines.place(),
-            expected: name(!has_scores),
-            found: name(has_scores),
-        });
-    }
-    let mut example = Example { query, documents: Vec::with_capacity(documents.len()), scores: None };
-    let mut scores = Vec::new();
-    for document in documents {
-        let id = match document.as_array().map(Vec::as_slice) {
-            Some([id, score]) if has_scores => {
-                // A number too large for f32 becomes infinite here and is refused below.
-                scores.push(score.as_f64().ok_or_else(|| malformed(&brief(document)))? as f32);
-                id_of(id)
-            }
-            None if !has_scores => id_of(document),
-            _ => None,
-        };
-        let id = id.ok_or_else(|| malformed(&brief(document)))?;
-        example.documents.push(raw.collection.find_id(&id).ok_or_else(|| unknown("pid", id, &files.collection))?);
-    }
-    if has_scores {
-        check_scores(&scores, example.documents.len(), &lines.place())?;
-        example.scores = Some(scores);
-    }
-    Ok(example)
-}
-
-fn id_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(id) => Some(id.clone()),
-        Value::Number(id) if id.is_u64() || id.is_i64() => Some(id.to_string()),
-        _ => None,
-    }
 }

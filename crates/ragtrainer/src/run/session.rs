@@ -352,7 +352,7 @@ fn write_reports(data: RunData<'_>, folder: &RunFolder) -> Result<(), Error> {
         report.write_json(&folder.path().join("data_report.json"))?;
         report.write_html(&folder.path().join("data_report.html"))?;
         for finding in &report.findings {
-            words += &format!("{}: {}; {}\n", finding.severity, finding.message, finding.mend);
+            words += &format!("{}: {}; {}\n", finding.severity, finding.message, finding.fix);
         }
     }
     folder.write("data.txt", words.as_bytes())?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use colbert_config::Precision;
+use colbert_data::Fingerprint;
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts};
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder,
@@ -360,15 +361,12 @@ impl Job for Load<'_> {
         let head: Vec<f32> = named_parameters(&model.head).into_iter().flat_map(|(_, tensor)| tensor.values).collect();
         // Training moves every number of the head, so it and the settings tell two models apart.
         let settings = serde_json::to_string(self.settings).expect("settings have a JSON form");
-        let bytes = settings.into_bytes().into_iter().chain(head.iter().flat_map(|value| value.to_le_bytes()));
+        let mut fingerprint = Fingerprint::new();
+        fingerprint.add(settings.as_bytes());
+        head.iter().for_each(|value| fingerprint.add(&value.to_le_bytes()));
         let loaded = Loaded { model, device: device.clone() };
-        Ok((Box::new(loaded), report, fnv1a(bytes)))
+        Ok((Box::new(loaded), report, fingerprint.finish()))
     }
-}
-
-/// FNV-1a, which does not change between releases of Rust.
-fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

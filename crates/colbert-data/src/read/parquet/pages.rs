@@ -154,7 +154,7 @@ fn check(page: &Page, levels: Levels) -> Result<()> {
     }
 }
 
-/// What follows the levels in a page of version 1.
+/// Checks the bytes that follow the levels in a page of version 1.
 #[expect(deprecated, reason = "BIT_PACKED is only read")]
 fn after_levels(bytes: &[u8], level: i16, encoding: Encoding, values: usize) -> Result<&[u8]> {
     let length = match encoding {
@@ -175,7 +175,7 @@ fn check_values(bytes: &[u8], encoding: Encoding, values: usize) -> Result<()> {
     }
 }
 
-/// What follows numbers in the encoding DELTA_BINARY_PACKED.
+/// Returns the bytes that follow numbers in the encoding DELTA_BINARY_PACKED.
 fn after_deltas(bytes: &[u8], values: usize) -> Result<&[u8]> {
     let mut rest = bytes;
     let block = number(&mut rest)?;

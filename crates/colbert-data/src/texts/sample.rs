@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::sets::fingerprint::Fnv1a;
+use crate::texts::fingerprint::Fingerprint;
 
 /// Generator for one purpose and one text. The same three arguments give the same numbers on every machine.
 pub(crate) fn rng_for(seed: u64, purpose: &str, text: &str) -> ChaCha8Rng {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&Fnv1a::of(purpose.as_bytes()).to_le_bytes());
-    key[16..24].copy_from_slice(&Fnv1a::of(text.as_bytes()).to_le_bytes());
+    key[8..16].copy_from_slice(&Fingerprint::of(purpose.as_bytes()).to_le_bytes());
+    key[16..24].copy_from_slice(&Fingerprint::of(text.as_bytes()).to_le_bytes());
     key[24..].copy_from_slice(&(text.len() as u64).to_le_bytes());
     ChaCha8Rng::from_seed(key)
 }
