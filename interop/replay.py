@@ -2,8 +2,8 @@
 
     python replay.py STACK MODEL_DIR      STACK: colbert-ai, ragatouille, pylate, sentence-transformers
 
-Prints one line: the largest difference of a number of a token vector, of the token ids (0 or not), and of the scores where
-the stack computes them. Exit code 1 if a vector is off by more than 1e-5.
+Prints one line: whether token ids are identical, the largest difference of a number of a token vector, and the largest
+difference of a score where the stack computes them. Exit code 1 if a vector is off by more than 1e-5.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ def score_difference(queries, documents, check):
 
 
 def colbert_checkpoint(directory):
-    # Without a GPU colbert-ai compiles a C++ extension for index search when a model is made; encoding has no use for it.
+    # Without a GPU colbert-ai compiles a C++ extension for index search when it makes a model; encoding needs none.
     from colbert.modeling.colbert import ColBERT
 
     ColBERT.try_load_torch_extensions = classmethod(lambda cls, use_gpu: None)

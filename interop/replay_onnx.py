@@ -2,9 +2,9 @@
 
     python replay_onnx.py MODEL_DIR
 
-Texts become inputs as next-plaid-onnx 1.6.1 makes them (`src/lib.rs`) of tokenizer.json and onnx_config.json: a marker behind
-the first token, a query filled up with [MASK] that the mask calls attended, documents padded to the longest. Prints one line;
-exit code 1 if the file is not valid, ids differ, or a vector is off by more than 1e-5.
+Inputs are built from texts as next-plaid-onnx 1.6.1 (`src/lib.rs`) builds them, by tokenizer.json and onnx_config.json:
+a marker after the first token, queries filled up with [MASK] that the mask marks as attended, documents padded to the
+longest. Prints one line; exit code 1 if the file is not valid, ids differ, or a vector is off by more than 1e-5.
 """
 
 import json
@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 
 
 def encode(session, tokenizer, config, texts, is_query):
-    """Ids that belong to each text, and all vectors of its row."""
+    """Returns the ids of each text, and all vectors of its row."""
     side = "query" if is_query else "document"
     length, marker = config[f"{side}_length"], config[f"{side}_prefix_id"]
     expand = is_query and config["do_query_expansion"]

@@ -1,7 +1,6 @@
-//! Loads a model directory in a late-interaction stack that is written in Rust, and compares with the directory's
-//! selfcheck.json.
+//! Loads a model directory in a late-interaction stack written in Rust, and compares with its selfcheck.json.
 //!
-//!     replay STACK MODEL_DIR      STACK: pylate-rs, next-plaid (which wants ORT_DYLIB_PATH=libonnxruntime.so)
+//!     replay STACK MODEL_DIR      STACK: pylate-rs, next-plaid (which needs ORT_DYLIB_PATH=libonnxruntime.so)
 //!
 //! Prints one line: the largest difference of a number of a token vector. Exit code 1 if it is more than 1e-5.
 
