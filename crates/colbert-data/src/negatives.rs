@@ -7,6 +7,8 @@ pub(crate) mod prepare;
 pub(crate) mod prepare_report;
 pub(crate) mod remining;
 
+use std::collections::HashSet;
+
 use colbert_config::{Miner, NegativeOptions};
 use rayon::prelude::*;
 
@@ -17,9 +19,10 @@ use crate::negatives::prepare_report::{PrepareReport, RankWindow};
 use crate::raw::Group;
 use crate::sets::training_set::TrainingSet;
 use crate::texts::Collection;
-use crate::texts::normalise::Twins;
+use crate::texts::judgements::Judgements;
 use crate::texts::pid_set::PidSet;
 use crate::texts::sample::{distinct_below, distinct_outside, rng_for};
+use crate::texts::twins::Twins;
 
 /// The negatives chosen for one query, with counts for the report.
 #[derive(Default)]
@@ -38,16 +41,20 @@ struct Chosen {
 pub(crate) fn add_negatives(
     mut groups: Vec<Group>,
     set: &TrainingSet,
+    twins: &Twins,
     options: &NegativeOptions,
     miner: Option<&dyn NegativeMiner>,
     progress: &MiningProgress<'_>,
     report: &mut PrepareReport,
 ) -> Result<Vec<Group>, DataError> {
-    for group in &mut groups {
+    for (group, qid) in groups.iter_mut().zip(0..) {
         let given = group.negatives.len();
         let positives = PidSet::of(&group.positives);
         group.negatives.retain(|pid| !positives.contains(*pid));
-        report.contradictions += given - group.negatives.len();
+        let different = group.negatives.len();
+        report.contradictions += given - different;
+        group.negatives.retain(|pid| !set.positives.is_positive(qid, *pid));
+        report.contradictions_equal += different - group.negatives.len();
     }
     let asked = options.num_new_negatives;
     report.asked = asked;
@@ -55,8 +62,7 @@ pub(crate) fn add_negatives(
         return Ok(groups);
     }
     let rankings = rankings(set, options, miner, progress, report)?;
-    let twins = Twins::find(&set.collection);
-    let chooser = Chooser { collection: &set.collection, twins: &twins, options };
+    let chooser = Chooser { collection: &set.collection, known: &set.positives, twins, options };
     let chosen: Vec<Chosen> = groups
         .par_iter()
         .enumerate()
@@ -64,10 +70,10 @@ pub(crate) fn add_negatives(
             if group.positives.is_empty() {
                 return Chosen::default();
             }
-            let text = set.queries.text(qid as u32);
+            let query = Query { qid: qid as u32, text: set.queries.text(qid as u32), group };
             match &rankings {
-                Some(rankings) => chooser.mined(group, &rankings[qid], text),
-                None => chooser.random(group, text),
+                Some(rankings) => chooser.mined(query, &rankings[qid]),
+                None => chooser.random(query),
             }
         })
         .collect();
@@ -128,37 +134,50 @@ fn rankings(
 
 struct Chooser<'a> {
     collection: &'a Collection,
+    /// Positives of every query, twins included.
+    known: &'a Judgements,
     twins: &'a Twins,
     options: &'a NegativeOptions,
 }
 
+/// One query and what is given for it.
+#[derive(Clone, Copy)]
+struct Query<'a> {
+    qid: u32,
+    text: &'a str,
+    group: &'a Group,
+}
+
 impl Chooser<'_> {
-    fn mined(&self, group: &Group, ranking: &[Ranked], query: &str) -> Chosen {
+    fn mined(&self, query: Query<'_>, ranking: &[Ranked]) -> Chosen {
         let options = self.options;
-        let (positives, negatives) = (PidSet::of(&group.positives), PidSet::of(&group.negatives));
+        let positives = PidSet::of(&query.group.positives);
+        let given: HashSet<u32> = query.group.negatives.iter().map(|&pid| self.twins.first(pid)).collect();
         let window = options.hard_negative_minimum_rank..options.hard_negative_maximum_rank;
-        let highest = options.positive_score_share.map(|share| highest_score(&positives, ranking, share));
+        let highest = options.positive_score_share.map(|share| self.highest_score(query.qid, ranking, share));
         let mut chosen = Chosen { positive_unranked: highest == Some(None), ..Chosen::default() };
         let highest = highest.flatten().unwrap_or(f64::INFINITY);
-        let mut left = Vec::new();
+        let (mut left, mut taken) = (Vec::new(), HashSet::new());
         for &Ranked { pid, score } in within(ranking, window) {
             if positives.contains(pid) {
                 chosen.dropped_positives += 1;
-            } else if self.twins.of(pid).iter().any(|twin| positives.contains(*twin)) {
+            } else if self.known.is_positive(query.qid, pid) {
                 chosen.dropped_equal += 1;
-            } else if negatives.contains(pid) {
+            } else if given.contains(&self.twins.first(pid)) {
                 chosen.dropped_given += 1;
             } else if f64::from(score) > highest {
                 chosen.dropped_close += 1;
+            } else if !taken.insert(self.twins.first(pid)) {
+                chosen.dropped_equal += 1;
             } else {
                 left.push(pid);
             }
         }
         if left.is_empty() {
-            let random = self.random(group, query);
+            let random = self.random(query);
             return Chosen { negatives: random.negatives, random: true, fallback: true, ..chosen };
         }
-        let mut rng = rng_for(self.options.seed, "mined negatives", query);
+        let mut rng = rng_for(self.options.seed, "mined negatives", query.text);
         chosen.negatives = distinct_below(&mut rng, left.len(), self.options.num_new_negatives)
             .into_iter()
             .map(|index| left[index])
@@ -166,21 +185,23 @@ impl Chooser<'_> {
         chosen
     }
 
-    fn random(&self, group: &Group, query: &str) -> Chosen {
-        let mut excluded: Vec<u32> = group.positives.iter().chain(&group.negatives).copied().collect();
-        group.positives.iter().for_each(|&pid| excluded.extend(self.twins.of(pid)));
+    fn random(&self, query: Query<'_>) -> Chosen {
+        let negatives = &query.group.negatives;
+        let twins = negatives.iter().flat_map(|&pid| self.twins.of(pid));
+        let mut excluded: Vec<u32> = negatives.iter().chain(twins).copied().collect();
+        excluded.extend(self.known.positives(query.qid));
         excluded.sort_unstable();
         excluded.dedup();
-        let mut rng = rng_for(self.options.seed, "random negatives", query);
+        let mut rng = rng_for(self.options.seed, "random negatives", query.text);
         let negatives = distinct_outside(&mut rng, self.collection.len(), &excluded, self.options.num_new_negatives);
         Chosen { negatives, random: true, ..Chosen::default() }
     }
-}
 
-/// Highest score that a candidate may have: this share of the best-scored positive's, on a scale that may be negative.
-/// `None` where the miner does not find a positive at all; such a miner says nothing of what else is relevant.
-fn highest_score(positives: &PidSet<'_>, ranking: &[Ranked], share: f64) -> Option<f64> {
-    let positive = ranking.iter().find(|ranked| positives.contains(ranked.pid))?;
-    let score = f64::from(positive.score);
-    Some(score - (1.0 - share) * score.abs())
+    /// Highest score that a candidate may have: this share of the best-scored positive's, on a scale that may be negative.
+    /// `None` where the miner does not find a positive at all; such a miner says nothing of what else is relevant.
+    fn highest_score(&self, qid: u32, ranking: &[Ranked], share: f64) -> Option<f64> {
+        let positive = ranking.iter().find(|ranked| self.known.is_positive(qid, ranked.pid))?;
+        let score = f64::from(positive.score);
+        Some(score - (1.0 - share) * score.abs())
+    }
 }

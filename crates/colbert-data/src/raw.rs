@@ -3,6 +3,7 @@
 
 pub(crate) mod counts;
 mod in_memory;
+mod known_positives;
 pub(crate) mod labels;
 pub(crate) mod row;
 mod scored_pairs;

@@ -7,6 +7,7 @@ pub(crate) mod language;
 pub(crate) mod normalise;
 pub(crate) mod pid_set;
 pub(crate) mod sample;
+pub(crate) mod twins;
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -15,7 +15,7 @@ use crate::error::DataError;
 pub(crate) fn stage(
     path: &Path,
     content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> Result<Staged, DataError> {
+) -> Result<Staged<'_>, DataError> {
     match durable::stage(path, content) {
         Ok(file) => Ok(Staged { file, path }),
         Err(source) => Err(DataError::Write { path: path.to_owned(), source }),

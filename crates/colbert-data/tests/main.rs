@@ -11,3 +11,4 @@ mod parquet;
 mod properties;
 mod reports;
 mod support;
+mod twins;

@@ -195,7 +195,7 @@ fn each_evaluation_set_is_searched_for_texts_that_are_trained_on() {
     assert_eq!(
         leaks,
         [
-            "1 dev queries are trained on, up to white space and case",
+            "1 dev queries are trained on, but for case, white space and Unicode form",
             "1 documents relevant to test queries are positives in training"
         ]
     );

@@ -10,13 +10,13 @@ use tantivy::collector::TopDocs;
 use tantivy::directory::{Directory, MmapDirectory, RamDirectory};
 use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
-use tantivy::tokenizer::{PreTokenizedString, TextAnalyzer, Token};
+use tantivy::tokenizer::PreTokenizedString;
 use tantivy::{Index, ReloadPolicy, Searcher, TantivyDocument, TantivyError, Term};
 use tempfile::TempDir;
 
 use crate::error::DataError;
 use crate::negatives::miner::{MiningPhase, MiningProgress, NegativeMiner, Ranked};
-use crate::texts::language::TextAnalysis;
+use crate::texts::language::{Analyzer, TextAnalysis};
 use crate::texts::{Collection, Queries};
 
 /// Size of tantivy's term table while indexing, bytes; it grows past it when the collection needs more.
@@ -33,7 +33,7 @@ const PROGRESS_EVERY: usize = 100;
 pub struct Bm25Index {
     searcher: Searcher,
     text: Field,
-    analyzer: TextAnalyzer,
+    analyzer: Analyzer,
     /// Where the index is, if not in memory; removed with it. The last field, as the searcher reads from it.
     folder: Option<TempDir>,
 }
@@ -83,7 +83,7 @@ impl Bm25Index {
         for block in (0..collection.len() as u32).collect::<Vec<_>>().chunks(4096) {
             let analyzed: Vec<_> = block
                 .par_iter()
-                .map_init(|| analyzer.clone(), |analyzer, &pid| tokens(analyzer, collection.text(pid)))
+                .map_init(|| analyzer.clone(), |analyzer, &pid| analyzer.tokens(collection.text(pid)))
                 .collect();
             for tokens in analyzed {
                 let mut document = TantivyDocument::default();
@@ -129,12 +129,13 @@ impl Bm25Index {
             .map_err(failed)
     }
 
-    fn search(&self, analyzer: &mut TextAnalyzer, query: &str, depth: usize) -> Result<Vec<Ranked>, TantivyError> {
+    fn search(&self, analyzer: &mut Analyzer, query: &str, depth: usize) -> Result<Vec<Ranked>, TantivyError> {
         let depth = depth.min(self.searcher.num_docs() as usize);
         if depth == 0 {
             return Ok(Vec::new());
         }
-        let terms: Vec<(Occur, Box<dyn Query>)> = tokens(analyzer, query)
+        let terms: Vec<(Occur, Box<dyn Query>)> = analyzer
+            .tokens(query)
             .into_iter()
             .map(|token| {
                 let term = Term::from_field_text(self.text, &token.text);
@@ -198,12 +199,6 @@ impl NegativeMiner for Bm25Miner {
     }
 }
 
-fn tokens(analyzer: &mut TextAnalyzer, text: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    analyzer.token_stream(text).process(&mut |token| tokens.push(token.clone()));
-    tokens
-}
-
 fn failed(source: TantivyError) -> DataError {
     DataError::Miner { miner: "bm25".to_owned(), source: Box::new(source) }
 }
@@ -234,8 +229,7 @@ mod tests {
     /// is why the tests' documents are short enough to be stored exactly.
     fn naive(documents: &[&str], query: &str, k1: f64, b: f64) -> Vec<f64> {
         let mut analyzer = TextAnalysis::for_language("en").analyzer().unwrap();
-        let mut terms =
-            |text: &str| tokens(&mut analyzer, text).into_iter().map(|token| token.text).collect::<Vec<_>>();
+        let mut terms = |text: &str| analyzer.tokens(text).into_iter().map(|token| token.text).collect::<Vec<_>>();
         let documents: Vec<Vec<String>> = documents.iter().map(|text| terms(text)).collect();
         let mean = documents.iter().map(Vec::len).sum::<usize>() as f64 / documents.len() as f64;
         let mut scores = vec![0.0; documents.len()];

@@ -10,7 +10,7 @@ use crate::negatives::prepare_report::PrepareReport;
 use crate::raw::{Group, RawData};
 use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::Queries;
-use crate::texts::judgements::Judgements;
+use crate::texts::twins::Twins;
 
 /// How a training set is made of raw data.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,13 +69,11 @@ pub fn prepare_with_progress(
 ) -> Result<(TrainingSet, PrepareReport), DataError> {
     check(options)?;
     let mut report = PrepareReport::of(&raw.queries, &raw.collection, &raw.groups, options.nway);
-    let mut positives = Judgements::new();
-    for (qid, group) in raw.groups.iter().enumerate() {
-        group.positives.iter().for_each(|&pid| positives.insert(qid as u32, pid, 1));
-    }
+    let twins = Twins::find(&raw.collection);
+    let positives = raw.known_positives(&twins);
     let mut set = TrainingSet { queries: raw.queries, collection: raw.collection, examples: Vec::new(), positives };
     if raw.ready.is_empty() {
-        let groups = add_negatives(raw.groups, &set, &options.negatives, miner, progress, &mut report)?;
+        let groups = add_negatives(raw.groups, &set, &twins, &options.negatives, miner, progress, &mut report)?;
         set.examples = make_examples(&groups, &set.queries, options, &mut report);
     } else {
         let judged = raw.counts.pairs + raw.counts.labelled_pairs + raw.counts.triplets + raw.counts.judgements;

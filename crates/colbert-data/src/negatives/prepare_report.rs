@@ -47,7 +47,11 @@ pub struct PrepareReport {
     pub window: Option<RankWindow>,
     /// Candidates left out as known positives of their query.
     pub dropped_positives: usize,
-    /// Candidates left out because their text equals a positive's up to white space and case.
+    /// Given negatives left out because their text is a positive's of the same query but for case, white space and Unicode
+    /// form.
+    pub contradictions_equal: usize,
+    /// Candidates left out because their text is a positive's, or another candidate's, but for case, white space and
+    /// Unicode form.
     pub dropped_equal: usize,
     /// Candidates left out as negatives that were given already.
     pub dropped_given: usize,
@@ -125,7 +129,10 @@ impl fmt::Display for PrepareReport {
             (self.random_fallback, "queries had nothing left in those ranks: their negatives were drawn at random"),
             (self.short_of_asked, "queries got fewer new negatives than asked: there were no more candidates"),
             (self.dropped_positives, "candidates left out: known positives of their query"),
-            (self.dropped_equal, "candidates left out: same text as a positive up to white space and case"),
+            (
+                self.dropped_equal,
+                "candidates left out: same text as a positive or an earlier candidate but for case, white space and Unicode form",
+            ),
             (
                 self.dropped_close,
                 "candidates left out: scored above negatives.positive_score_share of the positive's score, so likely relevant",
@@ -136,6 +143,10 @@ impl fmt::Display for PrepareReport {
             ),
             (self.dropped_given, "candidates left out: given as negatives already"),
             (self.contradictions, "given negatives left out: the same text is a positive of the same query"),
+            (
+                self.contradictions_equal,
+                "given negatives left out: same text as a positive of the same query but for case, white space and Unicode form",
+            ),
             (self.without_positives, "queries without a positive: no example"),
             (self.without_negatives, "queries without a negative: no example; raise negatives.num_new_negatives"),
             (

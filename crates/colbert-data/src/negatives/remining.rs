@@ -8,6 +8,7 @@ use crate::negatives::prepare_report::PrepareReport;
 use crate::raw::{Group, RawData};
 use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::sample::{distinct_below, rng_for};
+use crate::texts::twins::Twins;
 
 /// The judgements that raw data came with, and the options: negatives of later epochs are chosen from these.
 #[derive(Debug, Clone)]
@@ -41,7 +42,15 @@ impl Remining {
         options.negatives.seed = options.negatives.seed.wrapping_add(epoch as u64);
         check(&options)?;
         let mut report = PrepareReport::of(&set.queries, &set.collection, &self.groups, options.nway);
-        let groups = add_negatives(self.groups.clone(), set, &options.negatives, miner, progress, &mut report)?;
+        let groups = add_negatives(
+            self.groups.clone(),
+            set,
+            &Twins::find(&set.collection),
+            &options.negatives,
+            miner,
+            progress,
+            &mut report,
+        )?;
         let made = make_examples(&groups, &set.queries, &options, &mut report);
         if made.is_empty() {
             return Err(no_examples(&report, &options));

@@ -11,8 +11,8 @@ use crate::error::DataError;
 use crate::sets::evaluation_set::{EvaluationSet, copy};
 use crate::texts::Queries;
 use crate::texts::judgements::Judgements;
-use crate::texts::normalise::normalised;
 use crate::texts::sample::rng_for;
+use crate::texts::twins::Twins;
 
 /// The outcome of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,9 @@ impl fmt::Display for DevSplit {
 impl RawData {
     /// Takes `count` queries with all their rows out of the data, as dev queries against the whole collection.
     ///
-    /// Queries that share a positive, or are the same up to white space and case, stay together, as long as there are enough
-    /// others; the report counts those that had to be parted. Which queries are taken depends on the seed and the texts, not
+    /// Queries that share a positive, or are the same, stay together, as long as there are enough others; the report counts
+    /// those that had to be parted. Texts are the same here, as everywhere, if they are but for case, white space and
+    /// Unicode form: a twin of a positive is relevant too. Which queries are taken depends on the seed and the texts, not
     /// on the order of rows. The documents all stay in the collection, where negatives are drawn from.
     ///
     /// # Errors
@@ -54,8 +55,10 @@ impl RawData {
             let expected = format!("1 to {}, as there are {} queries", judged.len().saturating_sub(1), judged.len());
             return Err(DataError::OptionRange { option: "data.dev_split", expected, found: count.to_string() });
         }
+        let documents = Twins::find(&self.collection);
+        let known = self.known_positives(&documents);
         let drawn = |qid: u32| rng_for(seed, "dev split", self.queries.text(qid)).random::<u64>();
-        let mut families: Vec<Vec<(u64, u32)>> = self.families(&judged);
+        let mut families: Vec<Vec<(u64, u32)>> = self.families(&judged, &documents);
         for family in &mut families {
             family.iter_mut().for_each(|(key, qid)| *key = drawn(*qid));
             family.sort_unstable();
@@ -73,7 +76,7 @@ impl RawData {
         let (mut queries, mut judgements) = (Queries::new(), Judgements::new());
         for &old in &taken {
             let qid = copy(&mut queries, &self.queries, old)?;
-            self.positives(old).iter().for_each(|&pid| judgements.insert(qid, pid, 1));
+            known.positives(old).for_each(|pid| judgements.insert(qid, pid, 1));
         }
         let dev = EvaluationSet { queries, collection: Arc::new(self.collection.clone()), judgements };
         self.remove(&taken.into_iter().collect())?;
@@ -82,7 +85,7 @@ impl RawData {
     }
 
     /// Queries that belong together, in groups.
-    fn families(&self, qids: &[u32]) -> Vec<Vec<(u64, u32)>> {
+    fn families(&self, qids: &[u32], documents: &Twins) -> Vec<Vec<(u64, u32)>> {
         let mut parent: HashMap<u32, u32> = qids.iter().map(|&qid| (qid, qid)).collect();
         fn root(parent: &mut HashMap<u32, u32>, mut qid: u32) -> u32 {
             while parent[&qid] != qid {
@@ -92,10 +95,12 @@ impl RawData {
             }
             qid
         }
+        let queries = Twins::find(&self.queries);
         let (mut of_positive, mut of_text) = (HashMap::new(), HashMap::new());
         for &qid in qids {
-            let twin = *of_text.entry(normalised(self.queries.text(qid))).or_insert(qid);
-            let relatives = self.positives(qid).iter().map(|&pid| *of_positive.entry(pid).or_insert(qid));
+            let twin = *of_text.entry(queries.first(qid)).or_insert(qid);
+            let positives = self.positives(qid).iter().map(|&pid| documents.first(pid));
+            let relatives = positives.map(|pid| *of_positive.entry(pid).or_insert(qid));
             for relative in relatives.chain([twin]).collect::<Vec<_>>() {
                 let (one, other) = (root(&mut parent, qid), root(&mut parent, relative));
                 parent.insert(one.max(other), one.min(other));

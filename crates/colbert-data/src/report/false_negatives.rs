@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::findings::{Cases, shown};
 use super::{Finding, Severity};
 use crate::raw::{Group, RawData};
-use crate::texts::language::TextAnalysis;
+use crate::texts::language::{Analyzer, TextAnalysis};
 use crate::texts::normalise::normalised;
 
 /// Shared words from which on two texts are near duplicates (Jaccard index of their word sets).
@@ -123,7 +123,7 @@ fn better_matches(raw: &RawData, analysis: &TextAnalysis, findings: &mut Vec<Fin
 
 /// Document frequencies of terms, for BM25 with k1 = 1.2 and b = 0.75.
 struct Statistics {
-    analyzer: tantivy::tokenizer::TextAnalyzer,
+    analyzer: Analyzer,
     containing: HashMap<String, u32>,
     documents: f64,
     mean_length: f64,
@@ -149,9 +149,7 @@ impl Statistics {
     }
 
     fn terms(&self, text: &str) -> Vec<String> {
-        let mut terms = Vec::new();
-        self.analyzer.clone().token_stream(text).process(&mut |token| terms.push(token.text.clone()));
-        terms
+        self.analyzer.clone().tokens(text).into_iter().map(|token| token.text).collect()
     }
 
     fn score(&self, query: &[String], document: &str) -> f64 {

@@ -6,8 +6,10 @@ use super::words::{WordLengths, words};
 use super::{Finding, Severity};
 use crate::raw::{Group, RawData};
 use crate::sets::evaluation_set::EvaluationSet;
-use crate::texts::normalise::{Twins, normalised, normalised_hash};
+use crate::texts::judgements::Judgements;
+use crate::texts::normalise::is_same;
 use crate::texts::pid_set::PidSet;
+use crate::texts::twins::{Twins, normalised_hash};
 
 /// Cases shown with a finding.
 const EXAMPLES: usize = 3;
@@ -18,9 +20,10 @@ const LONGER: usize = 3;
 
 pub(super) fn find(raw: &RawData, evaluations: &[(&str, &EvaluationSet)]) -> Vec<Finding> {
     let twins = Twins::find(&raw.collection);
+    let known = raw.known_positives(&twins);
     let mut findings = Vec::new();
     bad_rows(raw, &mut findings);
-    contradictions(raw, &twins, &mut findings);
+    contradictions(raw, &known, &mut findings);
     echoes(raw, &mut findings);
     counts(raw, &twins, &mut findings);
     long_documents(raw, &mut findings);
@@ -88,7 +91,7 @@ fn bad_rows(raw: &RawData, findings: &mut Vec<Finding>) {
     }
 }
 
-fn contradictions(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
+fn contradictions(raw: &RawData, known: &Judgements, findings: &mut Vec<Finding>) {
     let (mut same, mut nearly) = (Cases::default(), Cases::default());
     for (qid, group) in groups(raw) {
         let positives = PidSet::of(&group.positives);
@@ -96,7 +99,7 @@ fn contradictions(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
             let case = || format!("{} | {}", shown(raw.queries.text(qid)), shown(raw.collection.text(pid)));
             if positives.contains(pid) {
                 same.add(case);
-            } else if twins.of(pid).iter().any(|twin| positives.contains(*twin)) {
+            } else if known.is_positive(qid, pid) {
                 nearly.add(case);
             }
         }
@@ -111,8 +114,8 @@ fn contradictions(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
     nearly.report(
         Severity::Warning,
         "nearly_positive_and_negative",
-        "negatives equal a positive of their query up to white space and case",
-        "remove those negatives: the model is taught both that they match and that they do not",
+        "negatives equal a positive of their query but for case, white space and Unicode form",
+        "remove those negatives; as it is, they are left out",
         findings,
     );
 }
@@ -120,15 +123,15 @@ fn contradictions(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
 fn echoes(raw: &RawData, findings: &mut Vec<Finding>) {
     let mut cases = Cases::default();
     for (qid, group) in groups(raw) {
-        let query = normalised(raw.queries.text(qid));
-        if group.positives.iter().any(|&pid| normalised(raw.collection.text(pid)) == query) {
+        let query = raw.queries.text(qid);
+        if group.positives.iter().any(|&pid| is_same(raw.collection.text(pid), query)) {
             cases.add(|| shown(raw.queries.text(qid)));
         }
     }
     cases.report(
         Severity::Warning,
         "query_equals_positive",
-        "queries are their own positive, up to white space and case",
+        "queries are their own positive, but for case, white space and Unicode form",
         "check which column is the query; remove such rows, which teach nothing",
         findings,
     );
@@ -154,6 +157,10 @@ fn counts(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
     for group in twins.groups() {
         equal.add(|| shown(raw.collection.text(group[0])));
     }
+    let mut equal_queries = Cases::default();
+    for group in Twins::find(&raw.queries).groups() {
+        equal_queries.add(|| shown(raw.queries.text(group[0])));
+    }
     let says = |cases: Cases, severity, name, message, fix, findings: &mut Vec<Finding>| {
         cases.report(severity, name, message, fix, findings);
     };
@@ -177,8 +184,16 @@ fn counts(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
         equal,
         Severity::Note,
         "equal_documents",
-        "groups of documents differ in white space and case only",
+        "groups of documents differ in case, white space and Unicode form only",
         "nothing to do: none becomes a negative where another is a positive",
+        findings,
+    );
+    says(
+        equal_queries,
+        Severity::Note,
+        "equal_queries",
+        "groups of queries differ in case, white space and Unicode form only",
+        "nothing to do: the positives of one are never negatives of another",
         findings,
     );
     says(
@@ -292,7 +307,7 @@ fn leakage(raw: &RawData, evaluations: &[(&str, &EvaluationSet)], findings: &mut
         queries.report(
             Severity::Warning,
             "leaked_queries",
-            &format!("{name} queries are trained on, up to white space and case"),
+            &format!("{name} queries are trained on, but for case, white space and Unicode form"),
             "remove them from one side; the measured quality is better than the true one",
             findings,
         );

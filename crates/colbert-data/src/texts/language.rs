@@ -2,9 +2,12 @@
 
 use tantivy::tokenizer::{
     Language, LowerCaser, NgramTokenizer, RemoveLongFilter, SimpleTokenizer, Stemmer, StopWordFilter, TextAnalyzer,
+    Token,
 };
 
-/// Splitting, stop words and stemming for BM25, chosen by language code.
+use crate::texts::normalise::searchable;
+
+/// The rules by which a text becomes search terms: splitting, stop words and stemming for BM25, chosen by language code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextAnalysis {
     code: String,
@@ -65,20 +68,33 @@ impl TextAnalysis {
         matches!(self.scheme, Scheme::Stemmed(_))
     }
 
-    pub(crate) fn analyzer(&self) -> Result<TextAnalyzer, tantivy::TantivyError> {
+    pub(crate) fn analyzer(&self) -> Result<Analyzer, tantivy::TantivyError> {
         let words = || {
             TextAnalyzer::builder(SimpleTokenizer::default())
                 .filter(RemoveLongFilter::limit(LONGEST_TERM))
                 .filter(LowerCaser)
         };
-        Ok(match self.scheme {
+        Ok(Analyzer(match self.scheme {
             Scheme::Plain => words().build(),
             Scheme::Stemmed(language) => match StopWordFilter::new(language) {
                 Some(stop_words) => words().filter(stop_words).filter(Stemmer::new(language)).build(),
                 None => words().filter(Stemmer::new(language)).build(),
             },
             Scheme::Characters => TextAnalyzer::builder(NgramTokenizer::all_ngrams(1, 2)?).filter(LowerCaser).build(),
-        })
+        }))
+    }
+}
+
+/// Splits texts into search terms; [`searchable`] is the form that they are split in.
+#[derive(Clone)]
+pub(crate) struct Analyzer(TextAnalyzer);
+
+impl Analyzer {
+    /// Returns the terms of a text in their order.
+    pub(crate) fn tokens(&mut self, text: &str) -> Vec<Token> {
+        let mut tokens = Vec::new();
+        self.0.token_stream(&searchable(text)).process(&mut |token| tokens.push(token.clone()));
+        tokens
     }
 }
 
@@ -95,10 +111,7 @@ mod tests {
 
     fn terms(code: &str, text: &str) -> Vec<String> {
         let mut analyzer = TextAnalysis::for_language(code).analyzer().unwrap();
-        let mut stream = analyzer.token_stream(text);
-        let mut terms = Vec::new();
-        stream.process(&mut |token| terms.push(token.text.clone()));
-        terms
+        analyzer.tokens(text).into_iter().map(|token| token.text).collect()
     }
 
     #[test]

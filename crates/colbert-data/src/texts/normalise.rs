@@ -1,96 +1,80 @@
-//! When two texts say the same: equal up to white space and case.
+//! The Unicode forms in which texts are compared: one for equality, one for search terms.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hasher};
+use std::borrow::Cow;
 
-use rayon::prelude::*;
+use caseless::Caseless;
+use unicode_normalization::UnicodeNormalization;
 
-use crate::texts::Texts;
-
-/// A text in lower case with every run of white space as one space and none at the ends.
+/// A text in the form that decides whether two texts are the same: case folded, in Unicode form NFC, with every run of
+/// white space as one space and none at the ends.
+///
+/// NFC makes one of letters that differ only in how they are put together (`é` as one character or as two). It keeps
+/// apart what is written differently on purpose (`x²` and `x2`), which NFKC would not.
 #[must_use]
 pub fn normalised(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    let fold = |word: &str, out: &mut String| {
+        if word.is_ascii() {
+            out.extend(word.chars().map(|letter| letter.to_ascii_lowercase()));
+        } else {
+            // Folding after composing, and composing once more: folding may take a letter apart.
+            out.extend(word.nfc().default_case_fold().nfc());
+        }
+    };
     for word in text.split_whitespace() {
         if !out.is_empty() {
             out.push(' ');
         }
-        out.extend(word.chars().flat_map(char::to_lowercase));
+        fold(word, &mut out);
     }
     out
 }
 
-/// Texts that differ only in white space and case, found without keeping the normalised texts.
-#[derive(Debug)]
-pub(crate) struct Twins {
-    group_of: HashMap<u32, usize>,
-    groups: Vec<Vec<u32>>,
+/// A text in the form that search terms are made from: Unicode form NFKC, case folded.
+///
+/// ASCII stays as it is, for the analysis of each language folds case as well. NFKC is wider than the form for equality: full-width letters, ligatures and half-width kana are searched for under
+/// their ordinary spelling.
+pub(crate) fn searchable(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.nfkc().default_case_fold().nfkc().collect())
 }
 
-impl Twins {
-    pub(crate) fn find<Kind: Sync>(texts: &Texts<Kind>) -> Self {
-        let hashes: Vec<u64> =
-            (0..texts.len() as u32).into_par_iter().map(|id| normalised_hash(texts.text(id))).collect();
-        let mut by_hash: HashMap<u64, u32> = HashMap::with_capacity(hashes.len());
-        let mut twins = Self { group_of: HashMap::new(), groups: Vec::new() };
-        for (id, &hash) in hashes.iter().enumerate() {
-            let id = id as u32;
-            let first = *by_hash.entry(hash).or_insert(id);
-            // Equal hashes are nearly always equal texts; the comparison keeps "nearly" out of the result.
-            if first != id && normalised(texts.text(first)) == normalised(texts.text(id)) {
-                twins.join(first, id);
-            }
-        }
-        twins
-    }
-
-    fn join(&mut self, first: u32, id: u32) {
-        let group = *self.group_of.entry(first).or_insert_with(|| {
-            self.groups.push(vec![first]);
-            self.groups.len() - 1
-        });
-        self.groups[group].push(id);
-        self.group_of.insert(id, group);
-    }
-
-    /// Every text that says the same as `id`, itself included if there are others; empty if there are none.
-    pub(crate) fn of(&self, id: u32) -> &[u32] {
-        self.group_of.get(&id).map_or(&[], |&group| &self.groups[group])
-    }
-
-    /// Groups of two or more, each in order of first sight.
-    pub(crate) fn groups(&self) -> &[Vec<u32>] {
-        &self.groups
-    }
-}
-
-/// Hash of the normalised text.
-pub(crate) fn normalised_hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(normalised(text).as_bytes());
-    hasher.finish()
+/// Whether two texts are the same but for case, white space and Unicode form.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    one == other || normalised(one) == normalised(other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::texts::Collection;
 
     #[test]
-    fn white_space_and_case_do_not_count() {
+    fn white_space_case_and_unicode_form_do_not_count() {
         assert_eq!(normalised("  Ärzte\tund\r\nPFLEGER "), "ärzte und pfleger");
         assert_eq!(normalised(" \n"), "");
+        for (one, other) in [
+            ("Cafe\u{301}", "CAFÉ"),
+            ("STRASSE", "Straße"),
+            ("ΣΟΦΟΣ", "σοφος"),
+            ("ΣΟΦΟΣ", "σοφο\u{3c2}"),
+            ("a\u{a0}b", "A  b"),
+            ("\u{1100}\u{1161}", "가"),
+        ] {
+            assert!(is_same(one, other), "{one} | {other}");
+        }
+        for (one, other) in [("x²", "x2"), ("ﬁsh", "fish2"), ("résumé", "resume"), ("ａ", "a")] {
+            assert!(!is_same(one, other), "{one} | {other}");
+        }
     }
 
     #[test]
-    fn twins_are_grouped_in_order() {
-        let mut collection = Collection::new();
-        for text in ["One two", "three", "one  TWO", "one two"] {
-            collection.add(text).unwrap();
+    fn search_terms_have_one_spelling() {
+        for (one, other) in [("ﬁsh", "Fish"), ("ＡＢＣ", "abc"), ("ｶﾞ", "ガ"), ("cafe\u{301}", "CAFÉ"), ("x²", "X2")]
+        {
+            assert_eq!(searchable(one).to_lowercase(), searchable(other).to_lowercase(), "{one} | {other}");
         }
-        let twins = Twins::find(&collection);
-        assert_eq!(twins.of(3), [0, 2, 3]);
-        assert!(twins.of(1).is_empty());
-        assert_eq!(twins.groups().len(), 1);
+        assert!(matches!(searchable("plain"), Cow::Borrowed(_)));
     }
 }

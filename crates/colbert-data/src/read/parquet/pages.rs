@@ -272,6 +272,67 @@ mod tests {
         check_values(&two, Encoding::DELTA_BYTE_ARRAY, 300).unwrap();
     }
 
+    /// Why pages are walked at all: the crate `parquet` reserves memory for the values that a page claims before it looks at
+    /// the page's bytes. If this fails after an update of that crate, `check_values` and its tests can go.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_decoder_still_reserves_memory_for_claims() {
+        use std::sync::Arc;
+
+        use parquet::column::reader::{get_column_reader, get_typed_column_reader};
+        use parquet::data_type::ByteArrayType;
+        use parquet::schema::parser::parse_message_type;
+        use parquet::schema::types::SchemaDescriptor;
+
+        struct OnePage(Option<Page>);
+        impl Iterator for OnePage {
+            type Item = Result<Page>;
+
+            fn next(&mut self) -> Option<Self::Item> {
+                self.0.take().map(Ok)
+            }
+        }
+        impl PageReader for OnePage {
+            fn get_next_page(&mut self) -> Result<Option<Page>> {
+                Ok(self.0.take())
+            }
+
+            fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
+                Ok(None)
+            }
+
+            fn skip_next_page(&mut self) -> Result<()> {
+                Ok(())
+            }
+        }
+        let peak = || -> u64 {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmPeak:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        // 2^26 lengths of four bytes, in ten bytes.
+        let vast = vec![0x80, 0x80, 0x80, 0x20, 1, 0x80, 0x80, 0x80, 0x20, 0];
+        assert!(check_values(&vast, Encoding::DELTA_LENGTH_BYTE_ARRAY, 1 << 26).is_err(), "our walk refuses it");
+        let page = Page::DataPage {
+            buf: vast.into(),
+            num_values: 1 << 26,
+            encoding: Encoding::DELTA_LENGTH_BYTE_ARRAY,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        let schema = parse_message_type("message m { required binary text; }").unwrap();
+        let descriptor = SchemaDescriptor::new(Arc::new(schema));
+        let reader = get_column_reader(descriptor.column(0), Box::new(OnePage(Some(page))));
+        let before = peak();
+        let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            get_typed_column_reader::<ByteArrayType>(reader).read_records(1, None, None, &mut Vec::new())
+        }));
+        assert!(!matches!(decoded, Ok(Ok(_))), "the page is damaged");
+        // Less than the 256 MiB, as some of them may be free already.
+        assert!(peak() - before >= 100 << 10, "the decoder grew by {} KiB", peak() - before);
+    }
+
     #[test]
     fn levels_are_passed_over() {
         let rle = [2, 0, 0, 0, 9, 9, 7];
