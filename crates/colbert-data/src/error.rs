@@ -127,6 +127,12 @@ pub enum DataError {
         #[source]
         source: io::Error,
     },
+    /// An earlier export that would be replaced.
+    #[error("{}: an earlier export is there; name another folder, or pass --overwrite (overwrite = true) to replace it", path.display())]
+    EarlierExport {
+        /// One of its files.
+        path: PathBuf,
+    },
     /// A file or raw data without a single row.
     #[error("{origin}: expected {expected}, found no rows at all")]
     NoRows {
@@ -311,6 +317,7 @@ impl DataError {
             Self::Unsupported { .. } => "unsupported file",
             Self::Columns { .. } => "unclear columns",
             Self::Write { .. } => "unwritable file",
+            Self::EarlierExport { .. } => "earlier export",
             Self::NoRows { .. } => "no rows",
             Self::InvalidUtf8 { .. } => "invalid UTF-8",
             Self::Malformed { .. } => "malformed row",

@@ -22,6 +22,20 @@ pub(crate) fn stage(
     }
 }
 
+/// Gives several files their names, the last one last. An earlier file under that name is removed first, so that the folder
+/// reads as data only while all of them are of one making: a process that is killed in between leaves no mixture.
+pub(crate) fn publish_together<const COUNT: usize>(staged: [Staged<'_>; COUNT]) -> Result<(), DataError> {
+    if let Some(last) = staged.last() {
+        let failed = |source| DataError::Write { path: last.path.to_owned(), source };
+        match std::fs::remove_file(last.path) {
+            Ok(()) => durable::sync_folder(last.path.parent().unwrap_or(last.path)).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    staged.into_iter().try_for_each(Staged::publish)
+}
+
 /// A file that is complete on the disk and not yet under its final name. Dropped, it is gone.
 pub(crate) struct Staged<'a> {
     file: durable::Staged,

@@ -165,6 +165,29 @@ fn nothing_is_written_where_writing_fails() {
     assert_eq!(listing(&folder.path().join("out")).len(), 1);
 }
 
+/// As when the process is killed between two of the files: the rename of the second fails.
+#[test]
+fn an_export_that_ends_in_between_leaves_nothing_that_reads_as_data() {
+    let (old, _) = prepare(many(10), &PrepareOptions::default(), None).unwrap();
+    let (new, _) = prepare(many(20), &PrepareOptions::default(), None).unwrap();
+    let folder = folder(&[]);
+    let files = export_reference(&old, folder.path()).unwrap();
+    assert_parts(&ReferenceFiles::refuse_earlier(folder.path()).unwrap_err().to_string(), &["triples", "--overwrite"]);
+    let corpus = std::fs::read(&files.collection).unwrap();
+    std::fs::remove_file(&files.collection).unwrap();
+    std::fs::create_dir_all(files.collection.join("in the way")).unwrap();
+    export_reference(&new, folder.path()).unwrap_err();
+    // New queries stand beside the old corpus.
+    std::fs::remove_dir_all(&files.collection).unwrap();
+    std::fs::write(&files.collection, corpus).unwrap();
+    assert_eq!(std::fs::read_to_string(&files.queries).unwrap().lines().count(), 20);
+    let error = read_training_data(folder.path(), &ReadOptions::default()).unwrap_err().to_string();
+    assert_parts(&error, &["a folder with neither"]);
+    export_reference(&new, folder.path()).unwrap();
+    read_training_data(folder.path(), &ReadOptions::default()).unwrap();
+    ReferenceFiles::refuse_earlier(&folder.path().join("free")).unwrap();
+}
+
 #[test]
 fn rows_of_one_scored_document_become_an_example_for_each_query() {
     let named = "{\"query\":\"q\",\"document\":\"a\",\"score\":0.5}\n{\"query\":\"r\",\"document\":\"b\",\"score\":1}\n\

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use ragtrainer::data::export_reference;
+use ragtrainer::data::{ReferenceFiles, export_reference};
 
 use crate::data::{load, print_findings};
 use crate::flags::OptionFlags;
@@ -12,7 +12,7 @@ use crate::flags::OptionFlags;
 /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
 ///
 /// Writes queries.train.colbert.tsv, corpus.train.colbert.tsv and triples.train.colbert.jsonl. The same data, options and
-/// seed give the same bytes. Tabs and line breaks inside texts become spaces, as the format cannot hold them.
+/// seed give the same bytes. An earlier export in the folder is replaced only with --overwrite. Tabs and line breaks inside texts become spaces, as the format cannot hold them.
 #[derive(Debug, Args)]
 pub(crate) struct PrepareCommand {
     /// Folder the files are written to.
@@ -24,7 +24,11 @@ pub(crate) struct PrepareCommand {
 
 impl PrepareCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let data = load(&self.flags.options()?)?;
+        let options = self.flags.options()?;
+        if !options.overwrite {
+            ReferenceFiles::refuse_earlier(&self.data_out_path)?;
+        }
+        let data = load(&options)?;
         print_findings(&data.report);
         let files = export_reference(&data.set, &self.data_out_path)?;
         for path in [&files.queries, &files.collection, &files.triples] {

@@ -11,6 +11,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::DataError;
+
 /// Paths of the three files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferenceFiles {
@@ -23,6 +25,18 @@ pub struct ReferenceFiles {
 }
 
 impl ReferenceFiles {
+    /// Refuses a folder in which one of the three files is already.
+    ///
+    /// # Errors
+    /// [`DataError::EarlierExport`].
+    pub fn refuse_earlier(folder: &Path) -> Result<(), DataError> {
+        let Self { queries, collection, triples } = Self::in_folder(folder);
+        match [triples, queries, collection].into_iter().find(|path| path.exists()) {
+            Some(path) => Err(DataError::EarlierExport { path }),
+            None => Ok(()),
+        }
+    }
+
     /// Names the three files as they are found under the names that the reference gives them.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {

@@ -10,10 +10,11 @@ use crate::error::{DataError, Place};
 use crate::sets::reference_files::ReferenceFiles;
 use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::Texts;
-use crate::write::stage;
+use crate::write::{publish_together, stage};
 
 /// Writes the three files into a folder, which is made if need be. All three are complete on disk before the first one
-/// gets its name. The same training set gives the same bytes.
+/// gets its name, and the examples get theirs last: a process that is killed in between leaves nothing that reads as data. An
+/// earlier export is replaced; [`ReferenceFiles::refuse_earlier`] asks first. The same training set gives the same bytes.
 ///
 /// # Errors
 /// [`DataError::EmptyText`] for a text with nothing to write (the reference's readers fail on such a line), and
@@ -28,7 +29,7 @@ pub fn export_reference(set: &TrainingSet, folder: &Path) -> Result<ReferenceFil
         stage(&files.collection, |out| write_texts(&set.collection, out))?,
         stage(&files.triples, |out| set.examples.iter().try_for_each(|example| write_example(example, out)))?,
     ];
-    staged.into_iter().try_for_each(|file| file.publish())?;
+    publish_together(staged)?;
     Ok(files)
 }
 

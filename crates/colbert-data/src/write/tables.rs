@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::error::DataError;
 use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::Texts;
-use crate::write::stage;
+use crate::write::{publish_together, stage};
 
 /// Where the three tables are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,8 @@ struct ExampleRow<'a> {
 }
 
 /// Writes the three tables into a folder, which is made if need be. All three are complete on disk before the first one
-/// gets its name. The same training set gives the same bytes.
+/// gets its name, and the examples get theirs last: a process that is killed in between leaves nothing that reads as data. The
+/// same training set gives the same bytes.
 ///
 /// # Errors
 /// [`DataError::Write`].
@@ -46,7 +47,7 @@ pub fn export_tables(set: &TrainingSet, folder: &Path) -> Result<Tables, DataErr
         stage(&documents, |out| write_texts(&set.collection, "document_id", out))?,
         stage(&train, |out| set.examples.iter().try_for_each(|example| write_example(example, out)))?,
     ];
-    staged.into_iter().try_for_each(|file| file.publish())?;
+    publish_together(staged)?;
     Ok(Tables { queries, documents, train })
 }
 
