@@ -13,7 +13,7 @@ use ragtrainer::config::{Plan, TrainOptions, resolve};
 use ragtrainer::data::TrainingSet;
 use ragtrainer::model::kernels::KernelAutodiffBackend;
 use ragtrainer::model::{ColbertSettings, Pretrained};
-use ragtrainer::train::{Begin, ColbertObjective, Event, Flow, StepRecord, Training};
+use ragtrainer::train::{Begin, Event, Flow, StepRecord, Training};
 use ragtrainer::{Backend, Job};
 use ragtrainer_examples::{MODEL, triples};
 
@@ -41,20 +41,9 @@ impl Job for ShortRun<'_> {
             }
             Flow::Continue
         };
-        let training = Training {
-            set,
-            dev: None,
-            tokenizer: &pretrained.tokenizer(&settings)?,
-            options,
-            further_options: Default::default(),
-            plan,
-            objective: &ColbertObjective::from(options),
-            folder: None,
-            write_model: &|_, _| Ok(()),
-            observers: vec![&mut keep],
-            device,
-        };
-        training.run(model, Begin::Anew)?;
+        Training::new(set, &pretrained.tokenizer(&settings)?, options, plan, device)
+            .with_observer(&mut keep)
+            .run(model, Begin::Anew)?;
         Ok(records)
     }
 }

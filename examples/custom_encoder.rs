@@ -17,7 +17,7 @@ use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{TrainOptions, resolve};
 use ragtrainer::model::kernels::KernelBackend;
 use ragtrainer::model::{Colbert, ColbertSettings, Encoder, EncoderInput, Head, Linear as Projection, Pretrained};
-use ragtrainer::train::{Begin, ColbertObjective, Event, Flow, Training};
+use ragtrainer::train::{Begin, Event, Flow, Training};
 use ragtrainer_examples::{MODEL, triples};
 
 /// `own + tanh(W [own, mean of left and right])`
@@ -100,19 +100,7 @@ fn main() -> anyhow::Result<()> {
         }
         Flow::Continue
     };
-    let training = Training {
-        set: &set,
-        dev: None,
-        tokenizer: &tokenizer,
-        options: &options,
-        further_options: Default::default(),
-        plan: &plan,
-        objective: &ColbertObjective::from(&options),
-        folder: None,
-        write_model: &|_, _| Ok(()),
-        observers: vec![&mut keep],
-        device: &device,
-    };
+    let training = Training::new(&set, &tokenizer, &options, &plan, &device).with_observer(&mut keep);
     let trained = training.run(model, Begin::Anew)?;
     for (place, losses) in losses.chunks(10).enumerate() {
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;

@@ -24,8 +24,8 @@ struct InBatchSoftmax {
     temperature: f64,
 }
 
-impl<B: KernelBackend> Objective<B> for InBatchSoftmax {
-    fn loss(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
+impl Objective for InBatchSoftmax {
+    fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
         let scores = maxsim(queries, documents); // [queries, docs]
         let (device, [count, docs]) = (scores.device(), scores.dims());
         let column = |place: usize| {
@@ -82,20 +82,11 @@ fn main() -> anyhow::Result<()> {
         }
         Flow::Continue
     };
-    let training = Training {
-        set: &set,
-        dev: Some(Dev { set: &dev, options: &EvaluationOptions::default() }),
-        tokenizer: &tokenizer,
-        options: &options,
-        further_options: Default::default(),
-        plan: &plan,
-        objective: &InBatchSoftmax { temperature: 0.5 },
-        folder: None,
-        write_model: &|_, _| Ok(()),
-        observers: vec![&mut show],
-        device: &device,
-    };
-    let trained = training.run(model, Begin::Anew)?;
+    let trained = Training::new(&set, &tokenizer, &options, &plan, &device)
+        .with_objective(InBatchSoftmax { temperature: 0.5 })
+        .with_dev(Some(Dev { set: &dev, options: &EvaluationOptions::default() }))
+        .with_observer(&mut show)
+        .run(model, Begin::Anew)?;
     if let (Some(before), Some(best)) = (trained.baseline, trained.best) {
         let value = |measured: &Measured| measured.evaluation.value(Metric::default()).unwrap_or(f64::NAN);
         let (step, best) = (best.step, value(&best.measured));

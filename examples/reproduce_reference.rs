@@ -18,7 +18,7 @@ use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{AutoSteps, Metric, TrainOptions, Warmup, resolve};
 use ragtrainer::data::{Collection, EvaluationSet, Example, Judgements, Queries, TrainingSet, read_evaluation_set};
 use ragtrainer::model::{ColbertSettings, Pretrained};
-use ragtrainer::train::{Begin, ColbertObjective, Event, Flow, Training, evaluate};
+use ragtrainer::train::{Begin, Event, Flow, Training, evaluate};
 
 const STEPS: usize = 40;
 
@@ -56,19 +56,7 @@ fn main() -> anyhow::Result<()> {
         }
         Flow::Continue
     };
-    let training = Training {
-        set: &set,
-        dev: None,
-        tokenizer: &tokenizer,
-        options: &options,
-        further_options: Default::default(),
-        plan: &plan,
-        objective: &ColbertObjective::from(&options),
-        folder: None,
-        write_model: &|_, _| Ok(()),
-        observers: vec![&mut print_steps],
-        device: &device,
-    };
+    let training = Training::new(&set, &tokenizer, &options, &plan, &device).with_observer(&mut print_steps);
     let trained = training.run(model, Begin::Anew)?;
     let after = evaluate(&trained.model.valid(), &tokenizer, &pool, metric, &device, &mut |_| Flow::Continue)?;
     for (when, measured) in [("before", before), ("after", after)] {

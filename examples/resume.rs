@@ -13,7 +13,7 @@ use burn_flex::{Flex, FlexDevice};
 use ragtrainer::config::{AutoSteps, Plan, TrainOptions, resolve};
 use ragtrainer::data::TrainingSet;
 use ragtrainer::model::{Colbert, ColbertSettings, HostTensor, Pretrained, PretrainedEncoder, named_parameters};
-use ragtrainer::train::{Begin, ColbertObjective, Event, Flow, RunFolder, Trained, Training};
+use ragtrainer::train::{Begin, Event, Flow, RunFolder, Trained, Training};
 use ragtrainer_examples::{MODEL, triples};
 
 type B = Autodiff<Flex>;
@@ -48,20 +48,12 @@ impl Run {
             }
             _ => Flow::Continue,
         };
-        let training = Training {
-            set: &self.set,
-            dev: None,
-            tokenizer: &self.pretrained.tokenizer(&settings)?,
-            options: &self.options,
-            further_options: Default::default(),
-            plan: &self.plan,
-            objective: &ColbertObjective::from(&self.options),
-            folder,
-            write_model: &|_, _| Ok(()), // checkpoints are enough here
-            observers: vec![&mut observer],
-            device: &device,
-        };
-        Ok(training.run(model, begin)?)
+        let tokenizer = self.pretrained.tokenizer(&settings)?;
+        // Without a model writer nothing but checkpoints is written, which are enough here.
+        Ok(Training::new(&self.set, &tokenizer, &self.options, &self.plan, &device)
+            .with_folder(folder)
+            .with_observer(&mut observer)
+            .run(model, begin)?)
     }
 }
 

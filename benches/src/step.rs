@@ -1,11 +1,9 @@
 //! A whole optimizer step, as train_step and backends measure it.
 
-use ragtrainer::config::{TrainOptions, resolve};
+use ragtrainer::config::{self, TrainOptions, resolve};
 use ragtrainer::model::kernels::{KernelAutodiffBackend, Precision};
 use ragtrainer::model::{Bert, Colbert, ColbertSettings, TokenSequence};
-use ragtrainer::train::{
-    AdamW, Batch, Batcher, ColbertObjective, GradientPlan, batch_gradients, clip_factor, gradient_norm,
-};
+use ragtrainer::train::{Batch, ColbertObjective, Step, Update};
 
 use crate::model::{Size, tokenizer, untrained};
 use crate::texts::{DOCUMENT_WORDS, WordCount, training_set};
@@ -35,10 +33,9 @@ impl StepBatch {
     fn of(size: Size, batch_size: usize, doc_maxlen: usize, of_documents: WordCount) -> Self {
         let options = TrainOptions { batch_size, doc_maxlen, ..TrainOptions::default() };
         let set = training_set(batch_size, of_documents, 3);
-        let plan = resolve(&options, set.examples.len()).expect("one batch of examples");
         let tokenizer = tokenizer(&ColbertSettings::from(&options));
-        let batch = Batcher::new(&set, &tokenizer, &plan, &options, false).expect("triples").batch(0);
-        Self { size, batch: batch.expect("texts of known words"), options }
+        let batch = Batch::whole(&set, &tokenizer, &options, 0).expect("triples of known words");
+        Self { size, batch, options }
     }
 
     /// Real tokens of its texts.
@@ -75,37 +72,35 @@ impl StepBatch {
 /// A model on its way, and its optimizer.
 #[derive(Debug)]
 pub struct Stepper<'a, B: KernelAutodiffBackend> {
-    batch: &'a StepBatch,
-    objective: ColbertObjective,
-    plan: GradientPlan,
+    batch: &'a Batch,
+    step: Step<'a, B, ColbertObjective>,
     model: Option<Colbert<B, Bert<B>>>,
-    optimizer: AdamW<B::InnerBackend>,
     device: &'a B::Device,
 }
 
 impl<'a, B: KernelAutodiffBackend> Stepper<'a, B> {
     /// A model with random weights.
     pub fn new(batch: &'a StepBatch, dropout: bool, precision: Precision, device: &'a B::Device) -> Self {
-        let options = &batch.options;
-        // Any that leaves gradients finite: that they are divided again is part of a step in float16.
-        let loss_scale = if precision == Precision::F16 { 1024.0 } else { 1.0 };
-        Self {
-            batch,
-            objective: ColbertObjective::from(options),
-            plan: GradientPlan { accumsteps: 1, cached: false, seed: options.seed, precision, loss_scale },
-            model: Some(untrained::<B>(batch.size, options.dim, dropout, device)),
-            optimizer: AdamW::new(options.weight_decay),
-            device,
-        }
+        let precision = match precision {
+            Precision::F32 => config::Precision::F32,
+            Precision::Tf32 => config::Precision::Tf32,
+            Precision::Bf16 => config::Precision::Bf16,
+            Precision::F16 => config::Precision::F16,
+        };
+        let options = TrainOptions { precision, ..batch.options.clone() };
+        let plan = resolve(&options, options.batch_size).expect("one batch of examples");
+        // Any scale that leaves gradients finite: dividing them again is part of a step in float16.
+        let step = Step::new(&options, &plan, ColbertObjective::from(&options), device).with_loss_scale(1024.0);
+        let model = Some(untrained::<B>(batch.size, options.dim, dropout, device));
+        Self { batch: &batch.batch, step, model, device }
     }
 
     /// Encode, MaxSim, loss, backward, clipping, AdamW; and waits for the device.
     pub fn step(&mut self) {
-        let options = &self.batch.options;
         let before = self.model.take().expect("the last step gave it back");
-        let (_, gradients) = batch_gradients(&before, &self.batch.batch, &self.objective, self.plan, self.device);
-        let factor = clip_factor(gradient_norm(&before, &gradients), options.clip_norm);
-        self.model = Some(self.optimizer.step(before, gradients, options.learning_rate, factor));
+        let (after, outcome) = self.step.run(before, self.batch).expect("the device does its work");
+        assert_eq!(outcome.update, Update::Applied, "a step that is left out takes less time");
+        self.model = Some(after);
         B::sync(self.device).expect("the device answers");
     }
 }

@@ -3,11 +3,13 @@
 use std::cell::OnceCell;
 
 use burn::backend::Autodiff;
-use burn::module::AutodiffModule;
 use burn_flex::{Flex, FlexDevice};
-use colbert_model::{Colbert, ColbertSettings, Pretrained, PretrainedEncoder, named_parameters, safetensors_bytes};
-use colbert_train::{AdamW, RunState, newest_checkpoint, read_checkpoint, write_checkpoint};
+use colbert_config::{TrainOptions, resolve};
+use colbert_data::{Collection, Example, Judgements, Queries, TrainingSet};
+use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder};
+use colbert_train::{Begin, RunFolder, TrainError, Training};
 use ragtrainer::{DocumentFolder, EncodedSource, RunRecord, differing_options, runs_in, summary, write_report};
+use serde_json::{Value, json};
 
 use super::scratch::{Scratch, choice, parts, with_scratch};
 use super::tiny_model::write_tiny_model;
@@ -17,51 +19,71 @@ type Model = Colbert<B, PretrainedEncoder<B>>;
 
 const CHECKPOINT: [&str; 5] =
     ["manifest.json", "state.json", "model.safetensors", "optimizer.safetensors", "best-000001.safetensors"];
+const CHECKPOINT_FOLDER: &str = "trained/checkpoints/step-000002";
 const RUN: [&str; 5] = ["options.json", "plan.json", "metrics.jsonl", "outcome.json", "queries.json"];
 const DOCUMENTS: [&str; 3] = ["state.json", "documents-0.jsonl", "vectors-0.f32"];
 
 thread_local! {
-    static MODEL: OnceCell<Model> = const { OnceCell::new() };
+    static MODEL: OnceCell<(Model, ColbertTokenizer)> = const { OnceCell::new() };
 }
 
-fn model(scratch: &Scratch) -> Model {
-    MODEL.with(|kept| {
-        let model = kept.get_or_init(|| {
+/// A run of two steps on one example, or what is left of it.
+fn train(scratch: &Scratch, begin: Begin) -> Result<(), TrainError> {
+    let (mut queries, mut collection) = (Queries::new(), Collection::new());
+    let query = queries.add("tor ?").expect("a text");
+    let documents = ["a tor", "tors ."].map(|text| collection.add(text).expect("a text")).to_vec();
+    let examples = vec![Example { query, documents, scores: None }];
+    let set = TrainingSet { queries, collection, examples, positives: Judgements::new() };
+    let options =
+        TrainOptions { dim: 2, batch_size: 1, epochs: 2, query_maxlen: 8, doc_maxlen: 8, ..Default::default() };
+    let plan = resolve(&options, 1)?;
+    let (model, tokenizer) = MODEL.with(|kept| {
+        let kept = kept.get_or_init(|| {
             let pretrained = Pretrained::read(&scratch.path().join("model")).expect("it is whole");
-            let settings = ColbertSettings { dim: 2, ..ColbertSettings::default() };
-            pretrained.model::<B>(&settings, None, 0, &FlexDevice).expect("it is whole").0
+            let settings = ColbertSettings::from(&options);
+            let model = pretrained.model::<B>(&settings, None, 0, &FlexDevice).expect("it is whole").0;
+            (model, pretrained.tokenizer(&settings).expect("it is whole"))
         });
-        model.clone()
-    })
+        kept.clone()
+    });
+    let path = scratch.path().join("trained");
+    let folder = match begin {
+        Begin::Resume { .. } => RunFolder::open(&path)?,
+        Begin::Anew => {
+            let folder = RunFolder::create(&path, false)?;
+            folder.write_plan(&plan)?;
+            folder
+        }
+    };
+    let training = Training::new(&set, &tokenizer, &options, &plan, &FlexDevice);
+    training.with_folder(Some(&folder)).run(model, begin).map(|_| ())
 }
 
 fn prepare(scratch: &Scratch) {
     write_tiny_model(scratch, "model");
-    let state = RunState { step: 2, ..RunState::default() };
-    let optimizer = AdamW::<Flex>::new(0.01);
-    let model = model(scratch);
-    write_checkpoint::<B, _>(&scratch.path().join("checkpoints"), &model, &optimizer, &state).expect("room for it");
-    let tensors = named_parameters::<B, _>(&model);
-    scratch.write("checkpoints/step-000002/best-000001.safetensors", &safetensors_bytes(&tensors).expect("whole"));
-    let moments: Vec<_> = tensors
-        .into_iter()
-        .flat_map(|(name, mut tensor)| {
-            tensor.shape = vec![tensor.values.len()];
-            [(format!("exp_avg.{name}"), tensor.clone()), (format!("exp_avg_sq.{name}"), tensor)]
-        })
-        .collect();
-    scratch.write("checkpoints/step-000002/optimizer.safetensors", &safetensors_bytes(&moments).expect("whole"));
+    train(scratch, Begin::Anew).expect("a short run");
+    let weights = std::fs::read(scratch.path().join(CHECKPOINT_FOLDER).join("model.safetensors")).expect("it is there");
+    scratch.write(&format!("{CHECKPOINT_FOLDER}/best-000001.safetensors"), &weights);
 }
 
-fn read_the_checkpoint(scratch: &Scratch) {
-    drop(newest_checkpoint(&scratch.path().join("checkpoints")));
-    let folder = scratch.path().join("checkpoints/step-000002");
-    // As if the checksums agreed: they guard against accidents, and these bytes are none.
-    if let Ok((model, optimizer, state)) = read_checkpoint::<B, _>(&folder, model(scratch), 0.01, &FlexDevice) {
-        let again = scratch.path().join("again");
-        drop(write_checkpoint::<B, Model>(&again, &model, &optimizer, &state));
-        drop(model.valid());
-        drop(std::fs::remove_dir_all(&again));
+/// Resumes the run with a file of its checkpoint replaced, as if its checksum agreed: checksums guard against accidents, and
+/// these bytes are none.
+fn resume_with(scratch: &Scratch, name: &str, content: &[u8]) {
+    let file = |name: &str| format!("{CHECKPOINT_FOLDER}/{name}");
+    let kept: Vec<_> = CHECKPOINT.iter().map(|name| std::fs::read(scratch.path().join(file(name)))).collect();
+    scratch.write(&file(name), content);
+    if name != "manifest.json" {
+        let path = scratch.path().join(file("manifest.json"));
+        let mut manifest: Value =
+            serde_json::from_slice(&std::fs::read(path).expect("it is there")).expect("it is whole");
+        let crc32 = format!("{:08x}", crc32fast::hash(content));
+        manifest["files"][name] = json!({ "bytes": content.len(), "crc32": crc32 });
+        scratch.write(&file("manifest.json"), manifest.to_string().as_bytes());
+    }
+    drop(train(scratch, Begin::Resume { accept_changes: true }));
+    drop(std::fs::remove_dir_all(scratch.path().join("trained/checkpoints")));
+    for (name, bytes) in CHECKPOINT.iter().zip(kept) {
+        scratch.write(&file(name), &bytes.expect("it was there"));
     }
 }
 
@@ -70,11 +92,7 @@ pub fn run(bytes: &[u8]) {
     let Some((kind, content)) = choice(bytes, CHECKPOINT.len() + 2) else { return };
     with_scratch("run_files", prepare, |scratch| {
         if let Some(name) = CHECKPOINT.get(kind) {
-            let name = format!("checkpoints/step-000002/{name}");
-            let kept = std::fs::read(scratch.path().join(&name)).expect("it is there");
-            scratch.write(&name, content);
-            read_the_checkpoint(scratch);
-            scratch.write(&name, &kept);
+            resume_with(scratch, name, content);
             return;
         }
         let contents = parts(content, b"\n==\n");

@@ -1,12 +1,10 @@
 //! What can go wrong while training.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use colbert_config::ConfigError;
 use colbert_data::DataError;
 use colbert_model::ModelError;
-
-use crate::device::fault::DeviceFault;
 
 /// An error of this crate. Every message says what was found and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -223,15 +221,10 @@ pub enum TrainError {
     NothingToEvaluate,
 }
 
-impl TrainError {
-    /// Of a failure in a step of so many queries, of which so many are computed at once.
-    pub(crate) fn of_step(fault: DeviceFault, step: usize, [batch_size, micro_batch]: [usize; 2]) -> Self {
-        let DeviceFault { out_of_memory, said } = fault;
-        match out_of_memory {
-            true => Self::OutOfMemory { step, batch_size, micro_batch, said },
-            false => Self::Device { during: format!("step {step}"), said },
-        }
-    }
+/// Makes an error of a failed read or write.
+pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TrainError + use<> {
+    let path = path.to_owned();
+    move |source| TrainError::Io { action, path, source }
 }
 
 fn in_a_row(skipped: usize) -> String {

@@ -8,6 +8,7 @@
 mod best;
 mod device;
 mod error;
+mod flow;
 mod mining;
 mod record;
 mod refresh;
@@ -22,24 +23,20 @@ pub use best::selection::Candidate;
 pub use device::fault::on_device;
 pub use device::memory::{available_memory, forget_peak_memory, peak_memory, resident_memory};
 pub use error::TrainError;
+pub use flow::Flow;
 pub use mining::{DenseMiner, LateInteractionMiner};
-pub use record::checkpoint::{
-    Contender, NamedTensors, RunState, Skipped, checkpoints, newest_checkpoint, prune_checkpoints, read_checkpoint,
-    write_checkpoint,
-};
-pub use record::faulty_batch::{FaultyBatch, FaultyExample, LossWatch};
+pub use record::checkpoint::{Skipped, checkpoints, newest_checkpoint};
+pub use record::faulty_batch::{FaultyBatch, FaultyExample};
 pub use record::identity::{Change, Identity};
-pub use record::observer::{Event, Flow, Observer, StepRecord};
+pub use record::observer::{Event, Observer, StepRecord};
 pub use record::run_folder::{MetricsLog, RunFolder};
 pub use record::tensorboard::TensorboardLog;
 pub use refresh::RefreshExamples;
-pub use step::adamw::{AdamW, clip_factor, gradient_norm};
-pub use step::batch::{Batch, BatchPart, Batcher};
-pub use step::gradients::{BatchLoss, GradientPlan, batch_gradients};
-pub use step::loss_scale::LossScale;
+pub use run::{Best, Dev, WriteModel};
+pub use step::batch::{Batch, BatchPart};
+pub use step::gradients::BatchLoss;
 pub use step::objective::{ColbertObjective, Loss, Objective, Targets};
-pub use step::order::ExampleOrder;
+pub use step::optimizer_step::{Gradient, Step, StepOutcome, Update};
 pub use step::rehearsal::Rehearsal;
-pub use step::schedule::Schedule;
 pub use step::trainable::TrainableEncoder;
-pub use trainer::{Begin, Best, Dev, Trained, Training, WriteModel};
+pub use trainer::{Begin, Trained, Training};

@@ -5,4 +5,5 @@ pub(crate) mod faulty_batch;
 pub(crate) mod identity;
 pub(crate) mod observer;
 pub(crate) mod run_folder;
+pub(crate) mod state;
 pub(crate) mod tensorboard;

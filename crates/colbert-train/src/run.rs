@@ -1,43 +1,193 @@
 //! What a run does between its steps: evaluation, choice of the best, checkpoints, negatives, faults.
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
-use colbert_config::{OnNonFinite, Precision};
-use colbert_data::Example;
+use colbert_config::{EvaluationOptions, OnNonFinite, Plan, TrainOptions};
+use colbert_data::{EvaluationSet, Example, TrainingSet};
 use colbert_kernels::{KernelAutodiffBackend, release_idle_memory};
-use colbert_model::{Colbert, Weights, named_parameters, replace_parameters};
+use colbert_model::{Colbert, ColbertTokenizer, HostTensor, Weights, named_parameters, replace_parameters};
 
+use crate::best::averaging::{NamedTensors, move_average};
 use crate::best::evaluate::{Measured, evaluate};
 use crate::best::selection::Candidate;
-use crate::device::fault::{DeviceFault, guarded, on_device};
+use crate::device::fault::{guarded, on_device};
+use crate::device::memory::resident_memory;
 use crate::error::TrainError;
-use crate::record::checkpoint::{NamedTensors, RunState, prune_checkpoints, write_checkpoint};
+use crate::flow::Flow;
+use crate::record::checkpoint::{prune_checkpoints, write_checkpoint};
 use crate::record::faulty_batch::{FaultyBatch, MOST_DUMPED, MOST_SKIPPED_IN_A_ROW};
-use crate::record::observer::{Event, Flow};
+use crate::record::observer::{Event, Observer, StepRecord};
 use crate::record::run_folder::RunFolder;
+use crate::record::state::RunState;
 use crate::refresh::{RefreshExamples, read_examples, write_examples};
-use crate::step::adamw::AdamW;
 use crate::step::batch::Batch;
-use crate::step::loss_scale::LossScale;
+use crate::step::optimizer_step::{Step, StepOutcome, Update};
 use crate::step::trainable::TrainableEncoder;
-use crate::trainer::{Best, Dev, Training};
+
+/// Held-out queries and how they choose the best model.
+#[derive(Debug, Clone, Copy)]
+pub struct Dev<'a> {
+    /// Queries and documents.
+    pub set: &'a EvaluationSet,
+    /// Metric, patience, averages. Which queries and documents are used is decided by the set alone.
+    pub options: &'a EvaluationOptions,
+}
+
+/// Writes a model directory: tensors by their names in a weight file, and where to.
+pub type WriteModel<'a> = dyn Fn(&[(String, HostTensor)], &Path) -> Result<(), TrainError> + 'a;
+
+/// The best model of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Best {
+    /// Steps after which it was measured, or the best of those that it is made of; 0 is the start.
+    pub step: usize,
+    /// The models it was made of, if it is not the model after a single step.
+    pub made_of: Option<String>,
+    /// Its evaluation.
+    pub measured: Measured,
+}
+
+/// The surroundings of a run: data, plan, and who is told and written to.
+pub(crate) struct Surroundings<'a, B: KernelAutodiffBackend> {
+    pub(crate) set: &'a TrainingSet,
+    pub(crate) dev: Option<Dev<'a>>,
+    pub(crate) tokenizer: &'a ColbertTokenizer,
+    pub(crate) options: &'a TrainOptions,
+    pub(crate) plan: &'a Plan,
+    pub(crate) folder: Option<&'a RunFolder>,
+    pub(crate) write_model: &'a WriteModel<'a>,
+    pub(crate) observers: Vec<&'a mut dyn Observer>,
+    pub(crate) device: &'a B::Device,
+}
+
+impl<B: KernelAutodiffBackend> Surroundings<'_, B> {
+    /// Tells the observers; returns the strongest of their answers.
+    pub(crate) fn tell(&mut self, event: &Event) -> Flow {
+        let flows = self.observers.iter_mut().map(|observer| observer.observe(event)).collect::<Vec<_>>();
+        let strongest = [Flow::Abort, Flow::Stop].into_iter().find(|flow| flows.contains(flow));
+        strongest.unwrap_or(Flow::Continue)
+    }
+
+    /// Writes weights as a model directory; nothing without a folder.
+    pub(crate) fn write_as<E: TrainableEncoder<B>>(
+        &self,
+        model: &Colbert<B, E>,
+        tensors: NamedTensors,
+        path: impl Fn(&RunFolder) -> PathBuf,
+    ) -> Result<Option<PathBuf>, TrainError> {
+        let Some(folder) = self.folder else { return Ok(None) };
+        let path = path(folder);
+        let tensors: Vec<_> = tensors.into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
+        (self.write_model)(&tensors, &path)?;
+        Ok(Some(path))
+    }
+}
 
 /// A run on its way.
 pub(crate) struct Run<'a, B: KernelAutodiffBackend> {
-    pub(crate) training: Training<'a, B>,
+    pub(crate) around: Surroundings<'a, B>,
     pub(crate) state: RunState,
-    /// Whether an observer wants the run to end, and whether at once.
+    /// Whether an observer wants the run to end.
     pub(crate) stop: bool,
+    /// Whether it wants that at once, with nothing more written.
     pub(crate) abort: bool,
-    /// Whether an evaluation at the end was.
+    /// Whether an evaluation at the end was interrupted.
     pub(crate) interrupted: bool,
-    pub(crate) skipped_in_a_row: usize,
+    skipped_in_a_row: usize,
+    /// Steps after which there is nothing new to save: those of the newest checkpoint of this process, or the first.
+    saved_at: usize,
 }
 
-impl<B: KernelAutodiffBackend> Run<'_, B> {
+impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
+    pub(crate) fn new(around: Surroundings<'a, B>, state: RunState) -> Self {
+        let (stop, abort, interrupted, saved_at) = (false, false, false, state.step);
+        Self { around, state, stop, abort, interrupted, skipped_in_a_row: 0, saved_at }
+    }
+
+    /// Takes the place of an earlier part of the run.
+    pub(crate) fn go_on_from(&mut self, state: RunState) {
+        self.saved_at = state.step;
+        self.state = state;
+    }
+
+    /// Whether there is a further step.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.state.step < self.around.plan.steps && !self.stop && !self.out_of_patience()
+    }
+
+    /// Takes in the outcome of a step; observers are told its numbers, or why it was left out.
+    pub(crate) fn record<E: TrainableEncoder<B>>(
+        &mut self,
+        model: &Colbert<B, E>,
+        batch: &Batch,
+        outcome: StepOutcome,
+        start: Instant,
+    ) -> Result<(), TrainError> {
+        let step = batch.step + 1;
+        self.state.step = step;
+        match outcome.update {
+            Update::Applied => self.skipped_in_a_row = 0,
+            Update::Overflowed { loss_scale, count } => self.tell(&Event::Overflowed { step, loss_scale, count }),
+            Update::NotFinite { what, value } => self.fault(model, batch, what, value)?,
+        }
+        if let Some(decay) = self.around.options.ema_decay {
+            move_average(&mut self.state.average, named_parameters::<B, _>(model), decay);
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        self.state.training_seconds += seconds;
+        if outcome.update == Update::Applied {
+            self.tell_numbers(batch, outcome, seconds);
+        }
+        Ok(())
+    }
+
+    fn tell_numbers(&mut self, batch: &Batch, outcome: StepOutcome, seconds: f64) {
+        let step = self.state.step;
+        let StepOutcome { loss, gradient_norm, learning_rate, loss_scale, .. } = outcome;
+        if let Some(mean) = self.state.losses.jump(loss.total) {
+            self.tell(&Event::Spike { step, loss: loss.total, mean });
+        }
+        let (examples, tokens) = (batch.examples.len(), batch.tokens());
+        self.tell(&Event::Step(StepRecord {
+            step,
+            loss: loss.total,
+            parts: loss.parts,
+            micro_losses: if loss.part_losses.len() > 1 { loss.part_losses } else { Vec::new() },
+            learning_rate,
+            gradient_norm,
+            loss_scale,
+            positive_score: loss.positive_score,
+            negative_score: loss.negative_score,
+            examples,
+            tokens,
+            seconds,
+            examples_per_second: examples as f64 / seconds,
+            tokens_per_second: tokens as f64 / seconds,
+            memory: resident_memory(),
+        }));
+    }
+
+    /// Evaluates and writes a checkpoint, where they are due after the steps that are done.
+    pub(crate) fn judge_and_save<E: TrainableEncoder<B>, O>(
+        &mut self,
+        model: &Colbert<B, E>,
+        step: &Step<'_, B, O>,
+    ) -> Result<(), TrainError> {
+        let due = self.is_due();
+        if due {
+            self.judge(model)?;
+            if self.out_of_patience() {
+                let evaluations = self.state.selection.since_best;
+                self.tell(&Event::OutOfPatience { step: self.state.step, evaluations });
+            }
+        }
+        if due || self.stop { self.save(model, step) } else { Ok(()) }
+    }
+
     pub(crate) fn tell(&mut self, event: &Event) {
-        let flow = self.training.tell(event);
+        let flow = self.around.tell(event);
         self.stop |= flow != Flow::Continue;
         self.abort |= flow == Flow::Abort;
     }
@@ -50,7 +200,7 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         epoch: usize,
     ) -> Result<Vec<Example>, TrainError> {
         let start = Instant::now();
-        let kept = match self.training.folder.map(|folder| read_examples(folder, epoch)).transpose() {
+        let kept = match self.around.folder.map(|folder| read_examples(folder, epoch)).transpose() {
             // The weights that chose them are those of this moment, so that they can be chosen again.
             Err(TrainError::NegativesDamaged { .. }) => None,
             kept => kept?.flatten(),
@@ -60,7 +210,7 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
             Some(examples) => examples,
             None => {
                 let examples = refresh.examples(model.valid(), epoch)?;
-                if let Some(folder) = self.training.folder {
+                if let Some(folder) = self.around.folder {
                     write_examples(folder, epoch, &examples)?;
                 }
                 examples
@@ -72,38 +222,17 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         Ok(examples)
     }
 
-    /// The error that a failure of the device is.
-    pub(crate) fn of_step(&self, fault: DeviceFault, step: usize) -> TrainError {
-        let plan = self.training.plan;
-        TrainError::of_step(fault, step, [plan.batch_size, plan.micro_batch_size])
-    }
-
     /// Waits for the device, so that what failed on it is known before its numbers are kept.
     fn settle(&self) -> Result<(), TrainError> {
         let step = self.state.step;
-        match guarded::<B, _>(|| B::sync(self.training.device)) {
+        match guarded::<B, _>(|| B::sync(self.around.device)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(TrainError::Device { during: format!("step {step}"), said: error.to_string() }),
-            Err(fault) => Err(self.of_step(fault, step)),
+            Err(fault) => {
+                let Plan { batch_size, micro_batch_size, .. } = *self.around.plan;
+                Err(fault.in_step(step, batch_size, micro_batch_size))
+            }
         }
-    }
-
-    /// How the loss is scaled; none unless the run is in float16.
-    pub(crate) fn loss_scale(&mut self) -> Option<&mut LossScale> {
-        let scales = self.training.plan.precision == Precision::F16;
-        scales.then(|| self.state.loss_scale.get_or_insert_default())
-    }
-
-    /// A gradient that is not finite while the loss is: lowers the scale and tells so. False if there is nothing to lower.
-    pub(crate) fn overflowed(&mut self) -> bool {
-        let step = self.state.step;
-        let Some(loss_scale) = self.loss_scale() else { return false };
-        if !loss_scale.back_off() {
-            return false;
-        }
-        let LossScale { scale, overflows, .. } = *loss_scale;
-        self.tell(&Event::Overflowed { step, loss_scale: scale, count: overflows });
-        true
     }
 
     /// A loss or gradient that is not finite: writes it down, and ends the run unless such batches are skipped.
@@ -114,15 +243,15 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         what: &'static str,
         value: f64,
     ) -> Result<(), TrainError> {
-        let faulty = FaultyBatch::new(self.training.set, batch, self.training.options.seed, what, value);
+        let faulty = FaultyBatch::new(self.around.set, batch, self.around.options.seed, what, value);
         let (step, queries) = (faulty.step, faulty.queries());
-        let dump = match self.training.folder {
+        let dump = match self.around.folder {
             Some(folder) if self.state.skipped < MOST_DUMPED => {
                 Some(faulty.write(folder, &named_parameters::<B, _>(model))?)
             }
             _ => None,
         };
-        let skips = self.training.options.on_nonfinite == OnNonFinite::Skip;
+        let skips = self.around.options.on_nonfinite == OnNonFinite::Skip;
         if !skips || self.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW {
             let skipped = self.skipped_in_a_row;
             return Err(TrainError::NonFinite { what, step, value, queries, skipped, dump });
@@ -135,22 +264,22 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
 
     /// Whether a checkpoint and an evaluation belong after the steps that are done; the start has an evaluation.
     pub(crate) fn is_due(&self) -> bool {
-        let (step, plan) = (self.state.step, self.training.plan);
+        let (step, plan) = (self.state.step, self.around.plan);
         step.is_multiple_of(plan.save_every) || step == plan.steps
     }
 
     pub(crate) fn owes_evaluation(&self) -> bool {
-        self.training.dev.is_some() && self.is_due() && self.state.evaluated != Some(self.state.step)
+        self.around.dev.is_some() && self.is_due() && self.state.selection.evaluated != Some(self.state.step)
     }
 
     pub(crate) fn out_of_patience(&self) -> bool {
-        let patience = self.training.dev.and_then(|dev| dev.options.patience);
-        patience.is_some_and(|patience| self.state.since_best >= patience)
+        let patience = self.around.dev.and_then(|dev| dev.options.patience);
+        patience.is_some_and(|patience| self.state.selection.since_best >= patience)
     }
 
     fn measure<E: TrainableEncoder<B>>(&mut self, model: &Colbert<B, E>, dev: Dev<'_>) -> Result<Measured, TrainError> {
         let total = dev.set.collection.len();
-        let (tokenizer, device) = (self.training.tokenizer, self.training.device);
+        let (tokenizer, device) = (self.around.tokenizer, self.around.device);
         let mut progress = |done| {
             self.tell(&Event::Evaluating { done, total });
             if self.stop { Flow::Stop } else { Flow::Continue }
@@ -163,7 +292,7 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
     /// Measures the model on dev data, if there is any, and writes it if it is the best so far. If the run is to end
     /// meanwhile, the evaluation is left to the run that takes this one up.
     pub(crate) fn judge<E: TrainableEncoder<B>>(&mut self, model: &Colbert<B, E>) -> Result<(), TrainError> {
-        let Some(dev) = self.training.dev else { return Ok(()) };
+        let Some(dev) = self.around.dev else { return Ok(()) };
         self.settle()?;
         let start = Instant::now();
         let measured = match self.measure(model, dev) {
@@ -171,14 +300,14 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
             measured => measured?,
         };
         let (step, metric) = (self.state.step, dev.options.metric);
-        self.state.evaluated = Some(step);
+        self.state.selection.evaluated = Some(step);
         if step == 0 {
-            self.state.baseline = Some(measured.clone());
+            self.state.selection.baseline = Some(measured.clone());
         }
         let keep = dev.options.average_best.max(1);
-        let best = self.state.consider(metric, keep, &measured, || named_parameters::<B, _>(model));
+        let best = self.state.selection.consider(step, metric, keep, &measured, || named_parameters::<B, _>(model));
         if best {
-            self.training.write_as(model, named_parameters::<B, _>(model), RunFolder::best)?;
+            self.around.write_as(model, named_parameters::<B, _>(model), RunFolder::best)?;
         }
         let seconds = start.elapsed().as_secs_f64();
         self.tell(&Event::Evaluated { step, metric, evaluation: measured.evaluation, best, seconds });
@@ -187,7 +316,7 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
 
     /// The best of the models that a run went through.
     pub(crate) fn best(&self) -> Option<Best> {
-        let best = self.state.best.first()?;
+        let best = self.state.selection.best.first()?;
         Some(Best { step: best.step, made_of: None, measured: best.measured.clone() })
     }
 
@@ -197,10 +326,11 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         model: &Colbert<B, E>,
         start: Option<&NamedTensors>,
     ) -> Result<(Vec<Candidate>, Option<Best>), TrainError> {
-        let (Some(dev), Some(mut best)) = (self.training.dev, self.best()) else { return Ok((Vec::new(), None)) };
+        let (Some(dev), Some(mut best)) = (self.around.dev, self.best()) else { return Ok((Vec::new(), None)) };
         let metric = dev.options.metric;
         let mut tried = Vec::new();
-        for (name, tensors) in self.state.candidates(dev.options.average_best, start) {
+        let average = std::mem::take(&mut self.state.average);
+        for (name, tensors) in self.state.selection.candidates(average, dev.options.average_best, start) {
             let mut weights = Weights::new(&name, tensors.clone());
             let candidate = replace_parameters::<B, _>(model.clone(), &mut weights)?;
             let measured = match self.measure(&candidate, dev) {
@@ -214,7 +344,7 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
             let adopted = metric.is_better(value(&best.measured), value(&measured));
             let tried_now = Candidate { name: name.clone(), evaluation: measured.evaluation.clone(), adopted };
             if adopted {
-                self.training.write_as(model, tensors, RunFolder::best)?;
+                self.around.write_as(model, tensors, RunFolder::best)?;
                 best = Best { made_of: Some(name), measured, ..best };
             }
             self.tell(&Event::Tried(tried_now.clone()));
@@ -223,23 +353,35 @@ impl<B: KernelAutodiffBackend> Run<'_, B> {
         Ok((tried, Some(best)))
     }
 
-    pub(crate) fn save<E: TrainableEncoder<B>>(
+    /// Writes a checkpoint unless the newest one is of this step.
+    pub(crate) fn save_unless_saved<E: TrainableEncoder<B>, O>(
         &mut self,
         model: &Colbert<B, E>,
-        optimizer: &AdamW<B::InnerBackend>,
+        step: &Step<'_, B, O>,
     ) -> Result<(), TrainError> {
+        if self.saved_at == self.state.step { Ok(()) } else { self.save(model, step) }
+    }
+
+    fn save<E: TrainableEncoder<B>, O>(
+        &mut self,
+        model: &Colbert<B, E>,
+        step: &Step<'_, B, O>,
+    ) -> Result<(), TrainError> {
+        self.state.loss_scale = step.loss_scale();
+        let optimizer = step.optimizer();
         let step = self.state.step;
         if self.abort {
             return Err(TrainError::Aborted { step });
         }
         self.settle()?;
-        let Some(folder) = self.training.folder else { return Ok(()) };
+        self.saved_at = step;
+        let Some(folder) = self.around.folder else { return Ok(()) };
         // A checkpoint is put together beside what the step left.
         release_idle_memory();
         let path = write_checkpoint(&folder.checkpoints(), model, optimizer, &self.state)?;
-        let options = self.training.options;
-        let best = match self.training.dev {
-            Some(dev) => self.state.best_steps(dev.options.metric, options.keep_best_checkpoints),
+        let options = self.around.options;
+        let best = match self.around.dev {
+            Some(dev) => self.state.selection.best_steps(dev.options.metric, options.keep_best_checkpoints),
             None => Vec::new(),
         };
         prune_checkpoints(&folder.checkpoints(), step, options.keep_checkpoints, &best)?;

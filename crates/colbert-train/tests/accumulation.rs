@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use burn::tensor::Tensor;
-use colbert_config::{IbScope, TrainOptions, resolve};
-use colbert_kernels::{Kernels, Precision};
+use colbert_config::{IbScope, Precision, TrainOptions, resolve};
+use colbert_kernels::Kernels;
 use colbert_model::{named_parameters, replace_parameters};
-use colbert_train::{BatchLoss, Batcher, ColbertObjective, GradientPlan, batch_gradients};
+use colbert_train::{BatchLoss, ColbertObjective, Gradient, Step};
 
 use crate::losses::gradients_by_name;
 use crate::support::{B, Inner, Model, device, lines, sum_and_l2, tiny, training_set};
@@ -22,6 +22,7 @@ pub(crate) fn options(accumsteps: usize, ib_scope: IbScope) -> TrainOptions {
         dim: 16,
         doc_maxlen: 64,
         shuffle: false,
+        seed: 5,
         ..TrainOptions::default()
     }
 }
@@ -34,14 +35,14 @@ fn gradients(model: &Model, options: &TrainOptions) -> Found {
 
 pub(crate) fn gradients_in(model: &Model, options: &TrainOptions, precision: Precision, loss_scale: f64) -> Found {
     let set = training_set(&lines("triples.jsonl")[..8]);
-    let plan = resolve(options, 8).unwrap();
-    let (_, tokenizer) = tiny(options, None);
-    let objective = ColbertObjective::from(options);
-    let cached = options.ib_scope == IbScope::Batch && options.accumsteps > 1 && options.use_ib_negatives;
-    let batch = Batcher::new(&set, &tokenizer, &plan, options, cached).unwrap().batch(0).unwrap();
-    let plan = GradientPlan { accumsteps: options.accumsteps, cached, seed: 5, precision, loss_scale };
-    let (loss, gradients) = batch_gradients(model, &batch, &objective, plan, &device());
-    (loss, gradients_by_name(model, &gradients))
+    let options = TrainOptions { precision, ..options.clone() };
+    let plan = resolve(&options, 8).unwrap();
+    let (_, tokenizer) = tiny(&options, None);
+    let device = device();
+    let step =
+        Step::<B, _>::new(&options, &plan, ColbertObjective::from(&options), &device).with_loss_scale(loss_scale);
+    let Gradient { loss, parameters, .. } = step.gradient(model, &step.batch(&set, &tokenizer, 0).unwrap());
+    (loss, gradients_by_name(model, &parameters))
 }
 
 fn assert_same((loss, gradients): &Found, (expected_loss, expected): &Found) {
@@ -128,12 +129,7 @@ fn cached_gradients_with_dropout_are_the_slope_of_the_loss() {
     let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
     assert!((slope - length).abs() < 0.02 * length, "slope {slope}, gradient {length}");
     assert_eq!(gradients(&model, &options).0, gradients(&model, &options).0, "the same seed drops out the same");
-    let other = GradientPlan { accumsteps: 4, cached: true, seed: 6, precision: Precision::F32, loss_scale: 1.0 };
-    let set = training_set(&lines("triples.jsonl")[..8]);
-    let (_, tokenizer) = tiny(&options, None);
-    let batch =
-        Batcher::new(&set, &tokenizer, &resolve(&options, 8).unwrap(), &options, true).unwrap().batch(0).unwrap();
-    let (loss, _) = batch_gradients(&model, &batch, &ColbertObjective::from(&options), other, &device());
+    let (loss, _) = gradients(&model, &TrainOptions { seed: 6, ..options.clone() });
     assert_ne!(loss.total, gradients(&model, &options).0.total, "another seed drops out something else");
 }
 
@@ -146,18 +142,18 @@ fn defect_36_known_positives_of_a_query_are_not_its_negatives() {
         let options = TrainOptions { batch_size: 4, ib_skip_known_positives, ..options(1, IbScope::Batch) };
         let plan = resolve(&options, 4).unwrap();
         let (model, tokenizer) = tiny(&options, None);
-        let batch = Batcher::new(&set, &tokenizer, &plan, &options, true).unwrap().batch(0).unwrap();
+        let device = device();
+        let step = Step::<B, _>::new(&options, &plan, ColbertObjective::from(&options), &device);
+        let batch = step.batch(&set, &tokenizer, 0).unwrap();
         assert_eq!(batch.parts[0].documents.len(), 6, "documents that occur twice are encoded once");
-        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0, precision: Precision::F32, loss_scale: 1.0 };
         let targets = batch.parts[0].targets.clone();
         let scores = {
-            let queries = model.encode(&batch.parts[0].queries, &device());
-            let documents = model.encode(&batch.parts[0].documents, &device());
+            let queries = model.encode(&batch.parts[0].queries, &device);
+            let documents = model.encode(&batch.parts[0].documents, &device);
             let scores: Tensor<B, 2> = colbert_model::maxsim(&queries, &documents);
             scores.into_data().to_vec::<f32>().unwrap()
         };
-        let objective = ColbertObjective::from(&options);
-        (batch_gradients(&model, &batch, &objective, plan, &device()).0.parts[1].1, targets, scores)
+        (step.gradient(&model, &batch).loss.parts[1].1, targets, scores)
     };
     // In f64, by the definition: query i against its positive and every document of the others.
     let by_hand = |skip: bool, targets: &colbert_train::Targets, scores: &[f32]| {

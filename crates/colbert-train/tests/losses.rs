@@ -6,9 +6,8 @@ use burn::module::{ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use colbert_config::{TrainOptions, resolve};
-use colbert_kernels::Precision;
 use colbert_model::{Weights, maxsim, parameter_names};
-use colbert_train::{Batcher, ColbertObjective, GradientPlan, batch_gradients, gradient_norm};
+use colbert_train::{ColbertObjective, Step};
 use serde_json::Value;
 
 use crate::support::{B, Inner, Model, device, json, lines, parity, sum_and_l2, tiny, training_set};
@@ -71,10 +70,12 @@ fn every_variant() {
         };
         let plan = resolve(&options, set.examples.len()).unwrap();
         let (model, tokenizer) = tiny(&options, None);
-        let batch = Batcher::new(&set, &tokenizer, &plan, &options, true).unwrap().batch(0).unwrap();
+        let device = device();
+        let step = Step::<B, _>::new(&options, &plan, ColbertObjective::from(&options), &device);
+        let batch = step.batch(&set, &tokenizer, 0).unwrap();
 
         let part = &batch.parts[0];
-        let (queries, documents) = (model.encode(&part.queries, &device()), model.encode(&part.documents, &device()));
+        let (queries, documents) = (model.encode(&part.queries, &device), model.encode(&part.documents, &device));
         let scores = maxsim(&queries, &documents).into_data().to_vec::<f32>().unwrap();
         let recorded_scores = floats(&case["all_pairs_scores"]);
         let slots = part.targets.documents.concat();
@@ -86,8 +87,8 @@ fn every_variant() {
             }
         }
 
-        let plan = GradientPlan { accumsteps: 1, cached: false, seed: 0, precision: Precision::F32, loss_scale: 1.0 };
-        let (loss, gradients) = batch_gradients(&model, &batch, &ColbertObjective::from(&options), plan, &device());
+        let gradient = step.gradient(&model, &batch);
+        let loss = gradient.loss;
         let close = |what: &str, found: f64, expected: f64, tolerance: f64| {
             assert!((found - expected).abs() <= tolerance, "{name}, {what}: {found} instead of {expected}");
         };
@@ -98,9 +99,9 @@ fn every_variant() {
             None => assert_eq!(loss.parts.len(), 1, "{name}"),
         }
         let norm = case["grad_norm"].as_f64().unwrap();
-        close("gradient norm", gradient_norm(&model, &gradients), norm, GRADIENT * norm);
+        close("gradient norm", gradient.norm, norm, GRADIENT * norm);
 
-        let found = gradients_by_name(&model, &gradients);
+        let found = gradients_by_name(&model, &gradient.parameters);
         let mut compared = 0;
         for (tensor, numbers) in case["grad"].as_object().unwrap() {
             if tensor.ends_with("attention.self.key.bias") {

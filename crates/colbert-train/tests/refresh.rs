@@ -1,15 +1,13 @@
 //! Negatives chosen anew for every epoch: by the weights of that moment, the same on every run, and on one taken up again.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use colbert_config::{AutoSteps, TrainOptions, Warmup, resolve};
 use colbert_data::{Bm25Miner, Example, PrepareOptions, RawData, Remining, TrainingSet, prepare};
-use colbert_model::{Colbert, ColbertTokenizer, HostTensor, PretrainedEncoder};
+use colbert_model::{Colbert, ColbertTokenizer, PretrainedEncoder};
 use colbert_train::{
-    Begin, ColbertObjective, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained,
-    Training, checkpoints,
+    Begin, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained, Training, checkpoints,
 };
 use tempfile::TempDir;
 
@@ -74,10 +72,6 @@ impl RefreshExamples<B, PretrainedEncoder<B>> for ByItself<'_> {
     }
 }
 
-fn write_model(_: &[(String, HostTensor)], _: &Path) -> Result<(), TrainError> {
-    Ok(())
-}
-
 struct Ran {
     trained: Result<Trained<Model>, TrainError>,
     asked: Vec<usize>,
@@ -101,22 +95,13 @@ fn run(folder: Option<&RunFolder>, refreshes: bool, stop_after: usize, begin: Be
         }
     };
     let mut by_itself = ByItself { set: &set, remining: &remining, tokenizer: &tokenizer, asked: Vec::new() };
-    let training = Training {
-        set: &set,
-        dev: None,
-        tokenizer: &tokenizer,
-        options: &options,
-        further_options: Default::default(),
-        plan: &plan,
-        objective: &ColbertObjective::from(&options),
-        folder,
-        write_model: &write_model,
-        observers: vec![&mut observer],
-        device: &device(),
-    };
     let refresh =
         if refreshes { Some(&mut by_itself as &mut dyn RefreshExamples<B, PretrainedEncoder<B>>) } else { None };
-    let trained = training.run_refreshed(model, begin, refresh);
+    let trained = Training::new(&set, &tokenizer, &options, &plan, &device())
+        .with_folder(folder)
+        .with_observer(&mut observer)
+        .with_refresh(refresh)
+        .run(model, begin);
     Ran { trained, asked: by_itself.asked, refreshed }
 }
 
@@ -203,19 +188,9 @@ fn a_refresh_that_breaks_its_contract_ends_the_run() {
     let (options, (set, _)) = (options(), data());
     let plan = resolve(&options, set.examples.len()).unwrap();
     let (model, tokenizer) = tiny(&options, options.dropout);
-    let training = Training {
-        set: &set,
-        dev: None,
-        tokenizer: &tokenizer,
-        options: &options,
-        further_options: Default::default(),
-        plan: &plan,
-        objective: &ColbertObjective::from(&options),
-        folder: None,
-        write_model: &write_model,
-        observers: Vec::new(),
-        device: &device(),
-    };
-    let error = training.run_refreshed(model, Begin::Anew, Some(&mut TooFew)).unwrap_err().to_string();
+    let device = device();
+    let mut too_few = TooFew;
+    let training = Training::new(&set, &tokenizer, &options, &plan, &device).with_refresh(Some(&mut too_few));
+    let error = training.run(model, Begin::Anew).unwrap_err().to_string();
     assert!(error.contains("epoch 2 give 0 examples"), "{error}");
 }

@@ -1,11 +1,10 @@
 //! A step that is computed for what it takes in memory alone.
 
-use colbert_config::{IbScope, TrainOptions};
+use colbert_config::{IbScope, Precision, TrainOptions};
 use colbert_train::{ColbertObjective, Rehearsal};
 
 use crate::accumulation::{gradients_in, options};
 use crate::support::{device, parameters, tiny};
-use colbert_kernels::Precision;
 
 /// Weights, and loss and gradient with dropout, are the same bits after as before.
 #[test]

@@ -1,16 +1,14 @@
 //! Whole runs: what is written, what is chosen, what stops them, and that nothing but the seed matters.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use colbert_config::{AutoSteps, EvaluationOptions, Metric, OnNonFinite, TrainOptions, Warmup, resolve};
 use colbert_data::{Collection, EvaluationSet, Example, Judgements, Queries, TrainingSet};
-use colbert_kernels::Precision;
 use colbert_model::{HostTensor, Weights, replace_parameters, safetensors_bytes};
 use colbert_train::{
-    Batcher, Begin, ColbertObjective, Dev, Event, FaultyBatch, Flow, GradientPlan, Objective, Observer, RunFolder,
-    TrainError, Trained, Training, batch_gradients, checkpoints, gradient_norm,
+    Begin, ColbertObjective, Dev, Event, FaultyBatch, Flow, Objective, Observer, RunFolder, Step, TrainError, Trained,
+    Training, checkpoints,
 };
 use tempfile::TempDir;
 
@@ -66,27 +64,20 @@ impl Setup {
 
     pub(crate) fn run_with(
         &self,
-        objective: &dyn Objective<B>,
+        objective: &impl Objective,
         folder: Option<&RunFolder>,
         observer: &mut dyn Observer,
         begin: Begin,
     ) -> Result<Trained<Model>, TrainError> {
         let plan = resolve(&self.options, self.set.examples.len()).unwrap();
         let (model, tokenizer) = tiny(&self.options, self.options.dropout);
-        let training = Training {
-            set: &self.set,
-            dev: self.dev.as_ref().map(|set| Dev { set, options: &self.evaluation }),
-            tokenizer: &tokenizer,
-            options: &self.options,
-            further_options: BTreeMap::new(),
-            plan: &plan,
-            objective,
-            folder,
-            write_model: &write_model,
-            observers: vec![observer],
-            device: &device(),
-        };
-        training.run(model, begin)
+        Training::new(&self.set, &tokenizer, &self.options, &plan, &device())
+            .with_objective(objective)
+            .with_dev(self.dev.as_ref().map(|set| Dev { set, options: &self.evaluation }))
+            .with_folder(folder)
+            .with_model_writer(&write_model)
+            .with_observer(observer)
+            .run(model, begin)
     }
 }
 
@@ -280,13 +271,12 @@ fn a_loss_that_is_not_finite_stops_the_run_and_is_written_so_that_it_can_be_repl
     let (model, tokenizer) = tiny(&again, None);
     let mut weights = Weights::read(&dump.join("model.safetensors")).unwrap();
     let model = replace_parameters::<B, Model>(model, &mut weights).unwrap();
-    let mut batch = Batcher::new(&set, &tokenizer, &plan, &again, false).unwrap().batch(0).unwrap();
+    let device = device();
+    let step = Step::<B, _>::new(&again, &plan, ColbertObjective::from(&again), &device);
+    let mut batch = step.batch(&set, &tokenizer, 0).unwrap();
     batch.step = faulty.step - 1;
-    let precision = Precision::F32;
-    let gradients = GradientPlan { accumsteps: 1, cached: false, seed: faulty.seed, precision, loss_scale: 1.0 };
-    let objective = ColbertObjective::from(&again);
-    let (loss, gradients) = batch_gradients(&model, &batch, &objective, gradients, &device());
-    let found = if what == "loss" { loss.total } else { gradient_norm(&model, &gradients) };
+    let gradient = step.gradient(&model, &batch);
+    let found = if what == "loss" { gradient.loss.total } else { gradient.norm };
     assert_eq!(found.to_string(), faulty.value);
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use colbert_config::{AutoSteps, IbScope, TrainOptions, Warmup};
 use colbert_data::{Collection, Example, Judgements, Queries, TrainingSet};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder, named_parameters};
-use serde_json::Value;
+use colbert_train::{RunFolder, newest_checkpoint};
+use serde_json::{Value, json};
 pub(crate) use test_backend::device;
 use test_backend::{TestAutodiff, TestBackend, crate_folder};
 
@@ -103,4 +104,26 @@ pub(crate) fn sum_and_l2(values: &[f32]) -> (f64, f64) {
     let sum = values.iter().map(|v| f64::from(*v)).sum();
     let squares: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
     (sum, squares.sqrt())
+}
+
+/// The state that the newest checkpoint of a run keeps.
+pub(crate) fn state_of(run: &RunFolder) -> Value {
+    let path = newest_checkpoint(&run.checkpoints()).unwrap().0.unwrap();
+    serde_json::from_slice(&fs::read(path.join("state.json")).unwrap()).unwrap()
+}
+
+/// Changes the state in the newest checkpoint of a run, and its length and checksum in the manifest.
+pub(crate) fn edit_state(run: &RunFolder, edit: impl FnOnce(&mut Value)) {
+    let path = newest_checkpoint(&run.checkpoints()).unwrap().0.unwrap();
+    let mut state = state_of(run);
+    edit(&mut state);
+    replace_in_checkpoint(&path, "state.json", &serde_json::to_vec(&state).unwrap());
+}
+
+/// Replaces a file of a checkpoint, so that its manifest agrees.
+pub(crate) fn replace_in_checkpoint(path: &Path, name: &str, bytes: &[u8]) {
+    fs::write(path.join(name), bytes).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&fs::read(path.join("manifest.json")).unwrap()).unwrap();
+    manifest["files"][name] = json!({ "bytes": bytes.len(), "crc32": format!("{:08x}", crc32fast::hash(bytes)) });
+    fs::write(path.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
 }

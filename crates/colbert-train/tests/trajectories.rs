@@ -3,11 +3,8 @@
 //! Tolerances are those of `parity/README.md`, measured there as the spread of correct arithmetic.
 
 use colbert_config::resolve;
-use colbert_kernels::Precision;
 use colbert_model::Weights;
-use colbert_train::{
-    AdamW, Batcher, ColbertObjective, GradientPlan, Schedule, batch_gradients, clip_factor, gradient_norm,
-};
+use colbert_train::{ColbertObjective, Step, Update};
 use serde_json::Value;
 
 use crate::support::{device, json, lines, parameters, parity, reference_options, sum_and_l2, tiny, training_set};
@@ -39,24 +36,16 @@ fn replay(name: &str, tolerance: &Tolerance) {
     assert_eq!((plan.steps, steps.len()), (20, 20), "{name}");
 
     let (mut model, tokenizer) = tiny(&options, None);
-    let objective = ColbertObjective::from(&options);
-    let mut batcher = Batcher::new(&set, &tokenizer, &plan, &options, false).unwrap();
-    let schedule = Schedule::new(&plan, &options);
-    let mut optimizer = AdamW::new(options.weight_decay);
-    let gradient_plan = GradientPlan {
-        accumsteps: options.accumsteps,
-        cached: false,
-        seed: options.seed,
-        precision: Precision::F32,
-        loss_scale: 1.0,
-    };
+    let device = device();
+    let mut optimizer_step = Step::new(&options, &plan, ColbertObjective::from(&options), &device);
     for (step, expected) in steps.iter().enumerate() {
         let at = |what: &str| format!("{name}, step {step}, {what}");
-        let batch = batcher.batch(step).unwrap();
-        let (loss, gradients) = batch_gradients(&model, &batch, &objective, gradient_plan, &device());
-        let norm = gradient_norm(&model, &gradients);
-        let learning_rate = schedule.at(step);
-        close(&at("learning rate"), learning_rate, expected["lr"].as_f64().unwrap(), 1e-12);
+        let batch = optimizer_step.batch(&set, &tokenizer, step).unwrap();
+        let (next, outcome) = optimizer_step.run(model, &batch).unwrap();
+        model = next;
+        assert_eq!(outcome.update, Update::Applied, "{}", at("update"));
+        let loss = outcome.loss;
+        close(&at("learning rate"), outcome.learning_rate, expected["lr"].as_f64().unwrap(), 1e-12);
         let loss_tolerance = if step == 0 { tolerance.first_loss } else { tolerance.loss };
         close(&at("loss"), loss.total, expected["loss"].as_f64().unwrap(), loss_tolerance);
         let micro = expected["micro_losses"].as_array().unwrap();
@@ -74,8 +63,7 @@ fn replay(name: &str, tolerance: &Tolerance) {
             }
         }
         let recorded_norm = expected["grad_norm"].as_f64().unwrap();
-        close(&at("gradient norm"), norm, recorded_norm, tolerance.norm * recorded_norm);
-        model = optimizer.step(model, gradients, learning_rate, clip_factor(norm, options.clip_norm));
+        close(&at("gradient norm"), outcome.gradient_norm, recorded_norm, tolerance.norm * recorded_norm);
         compare_parameters(&at("parameters"), &model, &expected["params"], tolerance);
     }
     compare_parameters(&format!("{name}, final"), &model, &recorded["final_params"], tolerance);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::best::metrics::{cross_entropy, metric_value};
 use crate::error::TrainError;
-use crate::record::observer::Flow;
+use crate::flow::Flow;
 
 /// Documents encoded and scored between two looks at the host.
 const DOCUMENT_BLOCK: usize = 64;

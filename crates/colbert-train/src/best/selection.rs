@@ -3,9 +3,8 @@
 use colbert_config::Metric;
 use serde::{Deserialize, Serialize};
 
-use crate::best::averaging::blend;
+use crate::best::averaging::{NamedTensors, blend};
 use crate::best::evaluate::{Evaluation, Measured};
-use crate::record::checkpoint::{Contender, NamedTensors, RunState};
 
 /// Shares of the best model in the mixtures with the start.
 const MIXTURES: [f64; 3] = [0.25, 0.5, 0.75];
@@ -21,22 +20,51 @@ pub struct Candidate {
     pub adopted: bool,
 }
 
-impl RunState {
+/// A model that was measured, with its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contender {
+    /// Steps after which it was measured; 0 is the start.
+    pub(crate) step: usize,
+    /// Its evaluation.
+    pub(crate) measured: Measured,
+    /// Its parameters, by their names in the module; in a checkpoint in a file of their own.
+    #[serde(skip)]
+    pub(crate) tensors: NamedTensors,
+}
+
+/// The evaluations of a run and the models that may still be chosen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(crate) struct Selection {
+    /// The evaluation of the start. None without dev data.
+    pub(crate) baseline: Option<Measured>,
+    /// Step and value of every evaluation; no value where it is not finite.
+    pub(crate) values: Vec<(usize, Option<f64>)>,
+    /// Models that may still be chosen, the best first. Empty without dev data.
+    pub(crate) best: Vec<Contender>,
+    /// Step of the last evaluation; a run that is resumed where one was due and interrupted makes up for it.
+    pub(crate) evaluated: Option<usize>,
+    /// Evaluations since the best of them.
+    pub(crate) since_best: usize,
+}
+
+impl Selection {
     /// Takes a measured model in if it is one of the `keep` best so far, and says whether it is the best of all. Of equals the
     /// older one stays before the newer; a value that is not finite is worse than any other.
     pub(crate) fn consider(
         &mut self,
+        step: usize,
         metric: Metric,
         keep: usize,
         measured: &Measured,
         tensors: impl FnOnce() -> NamedTensors,
     ) -> bool {
         let value = |measured: &Measured| measured.evaluation.value(metric);
-        self.values.push((self.step, value(measured)));
+        self.values.push((step, value(measured)));
         let better_than = |other: &Contender| metric.is_better(value(&other.measured), value(measured));
         let place = self.best.iter().position(better_than).unwrap_or(self.best.len());
         if place < keep {
-            let contender = Contender { step: self.step, measured: measured.clone(), tensors: tensors() };
+            let contender = Contender { step, measured: measured.clone(), tensors: tensors() };
             self.best.insert(place, contender);
             self.best.truncate(keep);
         }
@@ -55,15 +83,17 @@ impl RunState {
         best.into_iter().map(|(step, _)| step).collect()
     }
 
-    /// The models to be tried at the end, with what they are made of. `start` is there if mixtures with it are asked for.
+    /// The models to be tried at the end, with what they are made of. `average` is the moving average of
+    /// the weights, empty without one; `start` is there if mixtures with it are asked for.
     pub(crate) fn candidates(
-        &mut self,
+        &self,
+        average: NamedTensors,
         average_best: usize,
         start: Option<&NamedTensors>,
     ) -> Vec<(String, NamedTensors)> {
         let mut candidates = Vec::new();
-        if !self.average.is_empty() {
-            candidates.push(("moving average of the weights".to_owned(), std::mem::take(&mut self.average)));
+        if !average.is_empty() {
+            candidates.push(("moving average of the weights".to_owned(), average));
         }
         if average_best > 1 && self.best.len() > 1 {
             let share = 1.0 / self.best.len() as f64;
@@ -92,11 +122,10 @@ mod tests {
 
     #[test]
     fn the_best_are_kept_in_order_and_equals_stay_behind_the_older() {
-        let mut state = RunState::default();
+        let mut state = Selection::default();
         let mut best = Vec::new();
         for (step, value) in [0.5, 0.7, 0.7, f64::NAN, 0.6, 0.8].into_iter().enumerate() {
-            state.step = step;
-            best.push(state.consider(Metric::default(), 3, &measured(value), Vec::new));
+            best.push(state.consider(step, Metric::default(), 3, &measured(value), Vec::new));
         }
         assert_eq!(best, [true, true, false, false, false, true]);
         assert_eq!(state.best.iter().map(|contender| contender.step).collect::<Vec<_>>(), [5, 1, 2]);
@@ -104,15 +133,15 @@ mod tests {
         assert_eq!(state.best_steps(Metric::default(), 3), [5, 1, 2]);
         assert_eq!(state.best_steps(Metric::default(), 9), [5, 1, 2, 4, 3], "not the start; what has no value is last");
         assert!(state.best_steps(Metric::default(), 0).is_empty());
-        state.consider(Metric::default(), 3, &measured(0.1), Vec::new);
+        state.consider(6, Metric::default(), 3, &measured(0.1), Vec::new);
         assert_eq!(state.since_best, 1);
     }
 
     #[test]
     fn a_start_that_has_no_value_is_beaten_by_any_that_has() {
-        let mut state = RunState::default();
-        assert!(state.consider(Metric::default(), 1, &measured(f64::NAN), Vec::new));
-        assert!(!state.consider(Metric::default(), 1, &measured(f64::NAN), Vec::new));
-        assert!(state.consider(Metric::default(), 1, &measured(0.0), Vec::new));
+        let mut state = Selection::default();
+        assert!(state.consider(0, Metric::default(), 1, &measured(f64::NAN), Vec::new));
+        assert!(!state.consider(0, Metric::default(), 1, &measured(f64::NAN), Vec::new));
+        assert!(state.consider(0, Metric::default(), 1, &measured(0.0), Vec::new));
     }
 }

@@ -4,6 +4,7 @@
 //! goes on: what follows is computed with memory that nothing was written to, and nobody is told. So both kinds are
 //! watched, by a panic hook that is set when a device of such a backend is first used and hands everything else on.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -11,7 +12,6 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use colbert_kernels::{DevicePanics, KernelAutodiffBackend, Kernels};
 
 use crate::error::TrainError;
-use crate::record::faulty_batch::panic_message;
 
 /// What a device said when it failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,24 @@ pub(crate) struct DeviceFault {
     pub(crate) said: String,
 }
 
-/// What is watched for on the threads of devices, and what the first panic there said.
+impl DeviceFault {
+    /// The error of a fault in a step, from 1, of `batch_size` queries with `micro_batch` of them computed at once.
+    pub(crate) fn in_step(self, step: usize, batch_size: usize, micro_batch: usize) -> TrainError {
+        let Self { out_of_memory, said } = self;
+        match out_of_memory {
+            true => TrainError::OutOfMemory { step, batch_size, micro_batch, said },
+            false => TrainError::Device { during: format!("step {step}"), said },
+        }
+    }
+}
+
+/// The message of a panic.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it did not say why".to_owned())
+}
+
+/// The watch over the threads of devices: what to look for, and the message of the first panic there.
 static WATCHED: Mutex<(Option<DevicePanics>, Option<String>)> = Mutex::new((None, None));
 
 thread_local! {
@@ -105,6 +122,14 @@ mod tests {
     use super::*;
 
     const PANICS: DevicePanics = DevicePanics { out_of_memory: &["no memory"], threads: &["a device of the tests"] };
+
+    #[test]
+    fn a_dead_thread_is_quoted() {
+        let said = |work: fn()| panic_message(&*std::thread::spawn(work).join().unwrap_err());
+        assert_eq!(said(|| panic!("the file is gone")), "the file is gone");
+        assert_eq!(said(|| panic!("{} is gone", 3)), "3 is gone");
+        assert_eq!(said(|| std::panic::panic_any(3)), "it did not say why");
+    }
 
     /// One test, as the threads of devices are those of the process.
     #[test]

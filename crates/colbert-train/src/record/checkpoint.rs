@@ -13,17 +13,13 @@ use std::path::{Path, PathBuf};
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
 use colbert_config::durable::{beside, remove_leftovers, replace_folder, write_synced};
-use colbert_model::{
-    HostTensor, ModelError, Weights, named_parameters, parameter_names, replace_parameters, safetensors_bytes,
-};
+use colbert_model::{ModelError, Weights, named_parameters, parameter_names, replace_parameters, safetensors_bytes};
 use serde::{Deserialize, Serialize};
 
-use crate::best::evaluate::Measured;
-use crate::error::TrainError;
-use crate::record::faulty_batch::LossWatch;
-use crate::record::identity::Identity;
+use crate::best::averaging::NamedTensors;
+use crate::error::{TrainError, io};
+use crate::record::state::RunState;
 use crate::step::adamw::AdamW;
-use crate::step::loss_scale::LossScale;
 
 /// Version of the layout. 1 had no manifest.
 const FORMAT: u32 = 2;
@@ -33,55 +29,6 @@ const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const AVERAGE: &str = "average.safetensors";
 const STATE: &str = "state.json";
-
-/// Tensors by name, on the host.
-pub type NamedTensors = Vec<(String, HostTensor)>;
-
-/// Everything about a run besides the weights that are trained and the optimizer's moments.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunState {
-    /// Optimizer steps done; data order, schedule and dropout follow from it and the seed.
-    pub step: usize,
-    /// What the run is made of.
-    pub identity: Identity,
-    /// How the start was measured. None without dev data.
-    pub baseline: Option<Measured>,
-    /// Step and value of every evaluation; no value where it is not finite.
-    #[serde(default)]
-    pub values: Vec<(usize, Option<f64>)>,
-    /// Models that may still be chosen, the best first. Empty without dev data.
-    pub best: Vec<Contender>,
-    /// Step of the last evaluation; a run that is taken up where one was due and interrupted makes up for it.
-    pub evaluated: Option<usize>,
-    /// Evaluations since the best of them.
-    pub since_best: usize,
-    /// Steps that were left out, as their loss or gradient was not finite.
-    pub skipped: usize,
-    /// How the loss is scaled, in a run in float16; none in others, and in checkpoints of before there was float16.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss_scale: Option<LossScale>,
-    /// How the loss has gone.
-    pub losses: LossWatch,
-    /// Exponential average of the weights, if there is one; in a file of its own.
-    #[serde(skip)]
-    pub average: NamedTensors,
-    /// Time spent in steps so far, in seconds.
-    pub training_seconds: f64,
-}
-
-/// A model that was measured, with its weights.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Contender {
-    /// Steps after which it was measured; 0 is the start.
-    pub step: usize,
-    /// What was measured.
-    pub measured: Measured,
-    /// Its parameters, by their names in the module; in a file of their own.
-    #[serde(skip)]
-    pub tensors: NamedTensors,
-}
 
 /// Length and checksum of a file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +49,7 @@ struct Manifest {
 ///
 /// # Errors
 /// The disk refuses; then no folder is left under the final name, and an older one of the same step is still there.
-pub fn write_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
+pub(crate) fn write_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
     folder: &Path,
     model: &M,
     optimizer: &AdamW<B::InnerBackend>,
@@ -140,7 +87,7 @@ fn write_partial<B: AutodiffBackend, M: AutodiffModule<B>>(
     };
     write(MODEL, safetensors_bytes(&named_parameters::<B, M>(model))?)?;
     write(OPTIMIZER, safetensors_bytes(&optimizer.state(&parameter_names::<B, M>(model)))?)?;
-    for contender in state.best.iter().filter(|contender| contender.step != state.step) {
+    for contender in state.selection.best.iter().filter(|contender| contender.step != state.step) {
         write(&contender_file(contender.step), safetensors_bytes(&contender.tensors)?)?;
     }
     if !state.average.is_empty() {
@@ -163,7 +110,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 ///
 /// # Errors
 /// A file that is missing or damaged, or a parameter that does not fit the model.
-pub fn read_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
+pub(crate) fn read_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
     path: &Path,
     model: M,
     weight_decay: f64,
@@ -178,7 +125,7 @@ pub fn read_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
     let updates = state.step.saturating_sub(state.skipped).saturating_sub(overflows);
     let updates = u32::try_from(updates).unwrap_or(u32::MAX);
     let optimizer = AdamW::restore(weight_decay, updates, &shapes, &mut moments, device)?;
-    for contender in &mut state.best {
+    for contender in &mut state.selection.best {
         let own = contender.step == state.step;
         let file = if own { MODEL.to_owned() } else { contender_file(contender.step) };
         contender.tensors = tensors(&path.join(file), &shapes)?;
@@ -296,7 +243,7 @@ fn step_of(path: &Path) -> Option<usize> {
 ///
 /// # Errors
 /// A folder cannot be removed.
-pub fn prune_checkpoints(folder: &Path, newest: usize, keep: usize, best: &[usize]) -> Result<(), TrainError> {
+pub(crate) fn prune_checkpoints(folder: &Path, newest: usize, keep: usize, best: &[usize]) -> Result<(), TrainError> {
     let (current, later): (Vec<_>, Vec<_>) =
         checkpoints(folder)?.into_iter().partition(|path| step_of(path).is_some_and(|step| step <= newest));
     let old = &current[..current.len().saturating_sub(keep)];
@@ -307,9 +254,4 @@ pub fn prune_checkpoints(folder: &Path, newest: usize, keep: usize, best: &[usiz
 
 fn remove(path: &Path) -> Result<(), TrainError> {
     fs::remove_dir_all(path).map_err(io("remove", path))
-}
-
-pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TrainError + use<> {
-    let path = path.to_owned();
-    move |source| TrainError::Io { action, path, source }
 }

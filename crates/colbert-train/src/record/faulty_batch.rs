@@ -1,6 +1,5 @@
-//! What goes wrong inside a run: numbers that are not finite, losses that jump, threads that die.
+//! Batches whose loss or gradient is not finite, written down so that they can be computed again.
 
-use std::any::Any;
 use std::fs;
 use std::path::PathBuf;
 
@@ -9,8 +8,8 @@ use colbert_data::TrainingSet;
 use colbert_model::safetensors_bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::TrainError;
-use crate::record::checkpoint::{NamedTensors, io};
+use crate::best::averaging::NamedTensors;
+use crate::error::{TrainError, io};
 use crate::record::run_folder::RunFolder;
 use crate::step::batch::Batch;
 
@@ -19,15 +18,6 @@ pub(crate) const MOST_SKIPPED_IN_A_ROW: usize = 10;
 
 /// Batches that are written down; more would fill the disk and say nothing new.
 pub(crate) const MOST_DUMPED: usize = 3;
-
-/// Losses seen before a jump is called one.
-const SETTLED: usize = 20;
-
-/// Weight of the newest loss in the running mean.
-const NEWEST: f64 = 0.05;
-
-/// A jump is this many standard deviations above the running mean, and at least half as high again as it.
-const DEVIATIONS: f64 = 6.0;
 
 /// A batch whose loss or gradient was not finite: enough to compute it again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,59 +90,5 @@ impl FaultyBatch {
         }
         replace_folder(&partial, &path).map_err(io("rename", &path))?;
         Ok(path)
-    }
-}
-
-/// Running mean and variance of the loss, to tell a jump.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LossWatch {
-    seen: usize,
-    mean: f64,
-    variance: f64,
-}
-
-impl LossWatch {
-    /// Takes a loss in; the running mean before it if it jumped.
-    pub(crate) fn jump(&mut self, loss: f64) -> Option<f64> {
-        let before = self.mean;
-        let jumped = self.seen >= SETTLED && loss > before + DEVIATIONS * self.variance.sqrt() && loss > 1.5 * before;
-        let weight = NEWEST.max(1.0 / (self.seen + 1) as f64);
-        let off = loss - self.mean;
-        self.mean += weight * off;
-        self.variance = (1.0 - weight) * (self.variance + weight * off * off);
-        self.seen += 1;
-        jumped.then_some(before)
-    }
-}
-
-/// What a thread said when it died.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it did not say why".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_jump_of_the_loss_is_seen_and_noise_is_not() {
-        let mut watch = LossWatch::default();
-        for step in 0..200 {
-            let noise = f64::from(step * 7919 % 13) / 13.0 - 0.5;
-            assert_eq!(watch.jump(2.0 - 0.005 * f64::from(step) + 0.3 * noise), None, "step {step}");
-        }
-        let mean = watch.jump(4.0).unwrap();
-        assert!((1.0..1.3).contains(&mean), "{mean}");
-        assert_eq!(LossWatch::default().jump(1e9), None, "nothing to compare with yet");
-    }
-
-    #[test]
-    fn a_dead_thread_is_quoted() {
-        let said = |work: fn()| panic_message(&*std::thread::spawn(work).join().unwrap_err());
-        assert_eq!(said(|| panic!("the file is gone")), "the file is gone");
-        assert_eq!(said(|| panic!("{} is gone", 3)), "3 is gone");
-        assert_eq!(said(|| std::panic::panic_any(3)), "it did not say why");
     }
 }

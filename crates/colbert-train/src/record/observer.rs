@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::best::evaluate::Evaluation;
 use crate::best::selection::Candidate;
+use crate::flow::Flow;
 use crate::record::checkpoint::Skipped;
 use crate::record::identity::Change;
 
@@ -157,17 +158,6 @@ pub struct StepRecord {
     pub tokens_per_second: f64,
     /// Bytes of memory that the process has after it; none where the system does not say.
     pub memory: Option<u64>,
-}
-
-/// Whether to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
-    /// Go on.
-    Continue,
-    /// End the run after this step, with a checkpoint.
-    Stop,
-    /// End the run now and write nothing more: what is on the disk is all that can be relied on.
-    Abort,
 }
 
 /// Sees every event. Must not fail: an observer that cannot write keeps its error to itself until it is asked.

@@ -9,9 +9,9 @@ use colbert_config::Plan;
 use colbert_config::durable::{remove_leftovers, replace_file};
 use serde_json::Value;
 
-use crate::error::TrainError;
-use crate::record::checkpoint::io;
-use crate::record::observer::{Event, Flow, Observer};
+use crate::error::{TrainError, io};
+use crate::flow::Flow;
+use crate::record::observer::{Event, Observer};
 
 /// Locked by the process that is at work in the folder; the lock goes with the process, however that ends.
 const LOCK: &str = ".lock";

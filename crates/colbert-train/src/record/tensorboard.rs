@@ -9,9 +9,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::error::TrainError;
-use crate::record::checkpoint::io;
-use crate::record::observer::{Event, Flow, Observer};
+use crate::error::{TrainError, io};
+use crate::flow::Flow;
+use crate::record::observer::{Event, Observer};
 
 /// Writes losses, learning rate, gradient norm, scores, speed and dev metrics to a folder that TensorBoard reads.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ struct Moments<B: Backend> {
 /// The optimizer: betas 0.9 and 0.999, eps 1e-8, decay on every parameter that gets a gradient (torch defaults, which
 /// colbert-ai uses). A parameter without a gradient is neither moved nor decayed.
 #[derive(Debug, Clone)]
-pub struct AdamW<B: Backend> {
+pub(crate) struct AdamW<B: Backend> {
     weight_decay: f64,
     updates: u32,
     moments: Vec<Option<Moments<B>>>,
@@ -32,12 +32,12 @@ pub struct AdamW<B: Backend> {
 
 impl<B: Backend> AdamW<B> {
     /// A fresh optimizer.
-    pub fn new(weight_decay: f64) -> Self {
+    pub(crate) fn new(weight_decay: f64) -> Self {
         Self { weight_decay, updates: 0, moments: Vec::new() }
     }
 
     /// One update. Every gradient is multiplied by `scale` first (clipping).
-    pub fn step<AB, M>(&mut self, model: M, gradients: GradientsParams, learning_rate: f64, scale: f64) -> M
+    pub(crate) fn step<AB, M>(&mut self, model: M, gradients: GradientsParams, learning_rate: f64, scale: f64) -> M
     where
         AB: KernelAutodiffBackend<InnerBackend = B>,
         M: AutodiffModule<AB>,
@@ -57,7 +57,7 @@ impl<B: Backend> AdamW<B> {
 
     /// The moments as named tensors: `exp_avg.NAME` and `exp_avg_sq.NAME`, flattened, for the parameters that have them.
     /// `names` are the module's parameters in its own order.
-    pub fn state(&self, names: &[String]) -> Vec<(String, HostTensor)> {
+    pub(crate) fn state(&self, names: &[String]) -> Vec<(String, HostTensor)> {
         let mut state = Vec::new();
         for (name, moments) in names.iter().zip(&self.moments) {
             let Some(moments) = moments else { continue };
@@ -76,7 +76,7 @@ impl<B: Backend> AdamW<B> {
     ///
     /// # Errors
     /// One moment of a parameter is there and the other is not, or one is not of the parameter's size.
-    pub fn restore(
+    pub(crate) fn restore(
         weight_decay: f64,
         updates: u32,
         parameters: &[(String, Vec<usize>)],
@@ -151,7 +151,7 @@ impl<AB: AutodiffBackend> ModuleVisitor<AB> for SquaredNorm<'_, AB::InnerBackend
 }
 
 /// L2 norm of all gradients together; 0 if there are none.
-pub fn gradient_norm<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &M, gradients: &GradientsParams) -> f64 {
+pub(crate) fn gradient_norm<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &M, gradients: &GradientsParams) -> f64 {
     let mut visitor = SquaredNorm::<AB::InnerBackend> { gradients, sum: None };
     model.visit(&mut visitor);
     visitor.sum.map_or(0.0, |sum| sum.sqrt().into_scalar().elem::<f64>())
@@ -159,6 +159,6 @@ pub fn gradient_norm<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &M, grad
 
 /// Factor that brings a gradient of this norm down to `limit`; 1 if it is below, or if `limit` is 0 (no clipping).
 /// Formula: torch `clip_grad_norm_`.
-pub fn clip_factor(norm: f64, limit: f64) -> f64 {
+pub(crate) fn clip_factor(norm: f64, limit: f64) -> f64 {
     if limit == 0.0 { 1.0 } else { (limit / (norm + 1e-6)).min(1.0) }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use colbert_config::{Plan, TrainOptions};
+use colbert_config::TrainOptions;
 use colbert_data::{Example, TrainingSet};
 use colbert_model::{ColbertTokenizer, TokenSequence};
 
@@ -35,6 +35,19 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Makes batch `number`, counted from 0, of the order that the options give, in one part.
+    ///
+    /// # Errors
+    /// Examples that do not fit together, or a text that the tokenizer refuses.
+    pub fn whole(
+        set: &TrainingSet,
+        tokenizer: &ColbertTokenizer,
+        options: &TrainOptions,
+        number: usize,
+    ) -> Result<Self, TrainError> {
+        Batcher::new(set, tokenizer, BatchShape::whole(options))?.batch(number)
+    }
+
     /// Real tokens in the batch, markers and `[MASK]` expansion included, padding not.
     pub fn tokens(&self) -> usize {
         let sequences = self.parts.iter().flat_map(|part| part.queries.iter().chain(&part.documents));
@@ -42,41 +55,64 @@ impl Batch {
     }
 }
 
+/// How examples are put into batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchShape {
+    /// Documents of an example.
+    pub(crate) nway: usize,
+    /// Examples of a batch.
+    pub(crate) batch_size: usize,
+    /// Examples of a part: all of the batch where the loss reaches across micro-batches.
+    pub(crate) part_size: usize,
+    /// Seed of the order.
+    pub(crate) seed: u64,
+    /// Whether the order is shuffled.
+    pub(crate) shuffle: bool,
+    /// Whether teacher scores are left out.
+    pub(crate) ignore_scores: bool,
+}
+
+impl BatchShape {
+    /// Batches of one part.
+    pub(crate) fn whole(options: &TrainOptions) -> Self {
+        Self {
+            nway: options.nway,
+            batch_size: options.batch_size,
+            part_size: options.batch_size,
+            seed: options.seed,
+            shuffle: options.shuffle,
+            ignore_scores: options.ignore_scores,
+        }
+    }
+}
+
 /// Makes the batch of any step. Checks the examples once, when it is made.
 #[derive(Debug)]
-pub struct Batcher<'a> {
+pub(crate) struct Batcher<'a> {
     set: &'a TrainingSet,
     /// Examples that took the place of the training set's, each from an epoch on.
     refreshed: Vec<(usize, Vec<Example>)>,
     tokenizer: &'a ColbertTokenizer,
     order: ExampleOrder,
-    nway: usize,
-    batch_size: usize,
-    part_size: usize,
+    shape: BatchShape,
     with_scores: bool,
 }
 
 impl<'a> Batcher<'a> {
-    /// `whole` puts a batch into one part, whatever `accumsteps` is.
-    ///
     /// # Errors
     /// An example that names an unknown text, is not `nway` wide, or has no scores where others have.
-    pub fn new(
+    pub(crate) fn new(
         set: &'a TrainingSet,
         tokenizer: &'a ColbertTokenizer,
-        plan: &Plan,
-        options: &TrainOptions,
-        whole: bool,
+        shape: BatchShape,
     ) -> Result<Self, TrainError> {
-        let with_scores = !options.ignore_scores && set.examples.iter().any(|example| example.scores.is_some());
+        let with_scores = !shape.ignore_scores && set.examples.iter().any(|example| example.scores.is_some());
         let batcher = Self {
             set,
             refreshed: Vec::new(),
             tokenizer,
-            order: ExampleOrder::new(set.examples.len(), options.seed, options.shuffle),
-            nway: plan.nway,
-            batch_size: plan.batch_size,
-            part_size: if whole { plan.batch_size } else { plan.micro_batch_size },
+            order: ExampleOrder::new(set.examples.len(), shape.seed, shape.shuffle),
+            shape,
             with_scores,
         };
         batcher.check(&set.examples)?;
@@ -93,9 +129,9 @@ impl<'a> Batcher<'a> {
             if let Some(&id) = example.documents.iter().find(|id| **id as usize >= set.collection.len()) {
                 return Err(unknown("document", id, set.collection.len()));
             }
-            if example.documents.len() != self.nway {
+            if example.documents.len() != self.shape.nway {
                 let found = example.documents.len();
-                return Err(TrainError::WrongWidth { example: place, found, expected: self.nway });
+                return Err(TrainError::WrongWidth { example: place, found, expected: self.shape.nway });
             }
             let scores = example.scores.as_ref().map_or(0, Vec::len);
             if self.with_scores && scores != example.documents.len() {
@@ -106,18 +142,27 @@ impl<'a> Batcher<'a> {
         Ok(())
     }
 
+    pub(crate) fn batch_size(&self) -> usize {
+        self.shape.batch_size
+    }
+
+    /// Examples of an epoch.
+    pub(crate) fn examples(&self) -> usize {
+        self.set.examples.len()
+    }
+
     /// Uses other examples from an epoch on. There must be as many as the training set has.
     ///
     /// # Errors
     /// As [`Batcher::new`], and another number of examples.
-    pub fn replace(&mut self, epoch: usize, examples: Vec<Example>) -> Result<(), TrainError> {
+    pub(crate) fn replace(&mut self, epoch: usize, examples: Vec<Example>) -> Result<(), TrainError> {
         let expected = self.set.examples.len();
         if examples.len() != expected {
             return Err(TrainError::RefreshedCount { epoch: epoch + 1, found: examples.len(), expected });
         }
         self.check(&examples)?;
         // A batch reaches back into the epoch before at most; small epochs may all lie in one batch.
-        let reach = 1 + self.batch_size.div_ceil(expected);
+        let reach = 1 + self.shape.batch_size.div_ceil(expected);
         self.refreshed.retain(|(known, _)| *known + reach >= epoch);
         self.refreshed.push((epoch, examples));
         Ok(())
@@ -132,13 +177,13 @@ impl<'a> Batcher<'a> {
     ///
     /// # Errors
     /// A text that the tokenizer refuses.
-    pub fn batch(&mut self, step: usize) -> Result<Batch, TrainError> {
-        let first = step * self.batch_size;
-        let positions = first..first + self.batch_size;
+    pub(crate) fn batch(&mut self, step: usize) -> Result<Batch, TrainError> {
+        let first = step * self.shape.batch_size;
+        let positions = first..first + self.shape.batch_size;
         let places: Vec<usize> = positions.clone().map(|at| self.order.example_at(at)).collect();
         let epochs = positions.map(|at| at / self.set.examples.len());
         let examples: Vec<&Example> = epochs.zip(&places).map(|(epoch, &place)| self.example(epoch, place)).collect();
-        let parts = examples.chunks(self.part_size).map(|chunk| self.part(chunk)).collect::<Result<_, _>>()?;
+        let parts = examples.chunks(self.shape.part_size).map(|chunk| self.part(chunk)).collect::<Result<_, _>>()?;
         let rows = examples.into_iter().cloned().collect();
         Ok(Batch { step, examples: places, rows, parts })
     }

@@ -67,24 +67,24 @@ fn scalar<B: Backend>(tensor: &Tensor<B, 1>) -> f64 {
 
 /// How the gradient of a batch is computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GradientPlan {
+pub(crate) struct GradientPlan {
     /// Pieces that are encoded one after the other to save memory.
-    pub accumsteps: usize,
+    pub(crate) accumsteps: usize,
     /// Cache embeddings so that one loss spans all pieces (Gao et al. 2021, "GradCache").
-    pub cached: bool,
+    pub(crate) cached: bool,
     /// Seed of the run, for dropout.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Format of the factors of the encoder's matrix products.
-    pub precision: Precision,
+    pub(crate) precision: Precision,
     /// The loss is multiplied by it before the backward pass, and the gradients are divided by it after; 1 without float16.
-    pub loss_scale: f64,
+    pub(crate) loss_scale: f64,
 }
 
 /// Loss and gradient of a batch. Dropout depends only on the seed, the step and the piece.
-pub fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
+pub(crate) fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     model: &Colbert<B, E>,
     batch: &Batch,
-    objective: &dyn Objective<B>,
+    objective: &impl Objective,
     plan: GradientPlan,
     device: &B::Device,
 ) -> (BatchLoss, GradientsParams) {
@@ -122,7 +122,7 @@ fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     model: &Colbert<B, E>,
     part: &BatchPart,
     options: EncodeOptions,
-    objective: &dyn Objective<B>,
+    objective: &impl Objective,
     plan: GradientPlan,
     device: &B::Device,
 ) -> (BatchLoss, GradientsParams) {

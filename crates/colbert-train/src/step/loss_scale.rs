@@ -25,13 +25,13 @@ const FLOOR: f64 = 1.0;
 /// The factor on the loss. It is a power of two, so that to multiply by it and to divide by it rounds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LossScale {
+pub(crate) struct LossScale {
     /// The factor.
-    pub scale: f64,
+    pub(crate) scale: f64,
     /// Updates since it last changed.
-    pub steady: u32,
+    pub(crate) steady: u32,
     /// Steps that were left out, as their gradient overflowed.
-    pub overflows: usize,
+    pub(crate) overflows: usize,
 }
 
 impl Default for LossScale {

@@ -37,9 +37,12 @@ pub struct Loss<B: Backend> {
 /// A loss over the embeddings of a batch.
 ///
 /// It must be a mean over queries, so that micro-batches can be averaged.
-pub trait Objective<B: KernelBackend>: Send {
-    /// The loss of a batch.
-    fn loss(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B>;
+pub trait Objective: Send + Sync {
+    /// Computes the loss of a batch. The method is generic, so that one objective serves every backend.
+    ///
+    /// # Shapes
+    /// `queries`: one text per row of `targets`; `documents`: the texts that `targets.documents` counts.
+    fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B>;
 
     /// Whether a query's loss depends on other queries' documents. If so, and the batch is cut into micro-batches,
     /// embeddings and their gradients are cached so that the loss still sees the whole batch.
@@ -77,8 +80,18 @@ impl From<&TrainOptions> for ColbertObjective {
     }
 }
 
-impl<B: KernelBackend> Objective<B> for ColbertObjective {
-    fn loss(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
+impl<O: Objective> Objective for &O {
+    fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
+        (**self).loss(queries, documents, targets)
+    }
+
+    fn couples_queries(&self) -> bool {
+        (**self).couples_queries()
+    }
+}
+
+impl Objective for ColbertObjective {
+    fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
         let scores = maxsim(queries, documents);
         let device = scores.device();
         let (count, nway) = (targets.documents.len(), targets.documents[0].len());

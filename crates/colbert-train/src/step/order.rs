@@ -1,12 +1,14 @@
 //! Which example comes when: a function of (seed, position), so that a run can be taken up anywhere.
 
+use std::ops::Range;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 /// The order of examples over all epochs.
 #[derive(Debug, Clone)]
-pub struct ExampleOrder {
+pub(crate) struct ExampleOrder {
     examples: usize,
     seed: u64,
     shuffle: bool,
@@ -15,12 +17,12 @@ pub struct ExampleOrder {
 
 impl ExampleOrder {
     /// An order of `examples` examples (not 0), shuffled anew for every epoch unless `shuffle` is false.
-    pub fn new(examples: usize, seed: u64, shuffle: bool) -> Self {
+    pub(crate) fn new(examples: usize, seed: u64, shuffle: bool) -> Self {
         Self { examples, seed, shuffle, epoch: None }
     }
 
     /// The example at a position counted over all epochs.
-    pub fn example_at(&mut self, position: usize) -> usize {
+    pub(crate) fn example_at(&mut self, position: usize) -> usize {
         let (epoch, place) = (position / self.examples, position % self.examples);
         if !self.shuffle {
             return place;
@@ -37,6 +39,19 @@ impl ExampleOrder {
         };
         order[place] as usize
     }
+}
+
+/// Epochs but the first whose first example is in the batch of `step`.
+pub(crate) fn epochs_begun(step: usize, batch_size: usize, examples: usize) -> Range<usize> {
+    let first = |position: usize| position.div_ceil(examples).max(1);
+    first(step * batch_size)..first((step + 1) * batch_size)
+}
+
+/// The epoch that the batch before `step` ended in, if that is not the first one and goes on.
+pub(crate) fn epoch_going_on(step: usize, batch_size: usize, examples: usize) -> Option<usize> {
+    let position = step * batch_size;
+    let epoch = position / examples;
+    (epoch > 0 && !position.is_multiple_of(examples)).then_some(epoch)
 }
 
 #[cfg(test)]
@@ -70,5 +85,28 @@ mod tests {
     fn unshuffled_is_the_given_order() {
         let mut order = ExampleOrder::new(3, 1, false);
         assert_eq!((0..7).map(|p| order.example_at(p)).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn every_epoch_begins_in_the_batch_that_has_its_first_example() {
+        for (batch_size, examples, steps) in [(4usize, 10usize, 12usize), (5, 10, 9), (3, 3, 5), (7, 3, 4), (1, 1, 3)] {
+            let mut next = 1;
+            for step in 0..steps {
+                let positions = step * batch_size..(step + 1) * batch_size;
+                let begun: Vec<usize> = positions
+                    .filter(|position| position.is_multiple_of(examples) && *position > 0)
+                    .map(|p| p / examples)
+                    .collect();
+                assert_eq!(epochs_begun(step, batch_size, examples).collect::<Vec<_>>(), begun);
+                for epoch in begun {
+                    assert_eq!(epoch, next);
+                    next += 1;
+                }
+                let position = (step + 1) * batch_size;
+                let expected =
+                    (!position.is_multiple_of(examples) && position > examples).then_some(position / examples);
+                assert_eq!(epoch_going_on(step + 1, batch_size, examples), expected);
+            }
+        }
     }
 }

@@ -1,15 +1,14 @@
 //! A step that is computed for what it takes in memory alone.
 
-use colbert_config::{IbScope, TrainOptions};
+use colbert_config::TrainOptions;
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{Colbert, EncodeOptions, TokenSequence};
+use colbert_model::{Colbert, TokenSequence};
 
 use crate::device::fault::guarded;
 use crate::error::TrainError;
-use crate::step::adamw::{AdamW, clip_factor, gradient_norm};
 use crate::step::batch::{Batch, BatchPart};
-use crate::step::gradients::{GradientPlan, batch_gradients};
 use crate::step::objective::{Objective, Targets};
+use crate::step::optimizer_step::Step;
 use crate::step::trainable::TrainableEncoder;
 
 /// An optimizer step on texts as long as they can be. It leaves nothing behind: the model it is given stays as it is, the
@@ -32,32 +31,22 @@ impl Rehearsal<'_> {
     pub fn run<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
         self,
         model: &Colbert<B, E>,
-        objective: &dyn Objective<B>,
+        objective: &impl Objective,
         device: &B::Device,
     ) -> Result<(), TrainError> {
         let Self { options, queries, accumsteps } = self;
-        let cached = accumsteps > 1 && objective.couples_queries() && options.ib_scope == IbScope::Batch;
-        let plan = GradientPlan {
-            accumsteps,
-            cached,
-            seed: options.seed,
-            precision: EncodeOptions::in_precision(options.precision).precision,
-            loss_scale: 1.0,
-        };
-        let batch = self.batch(cached);
-        let step = || {
-            let (_, gradients) = batch_gradients(model, &batch, objective, plan, device);
-            let norm = gradient_norm(model, &gradients);
-            let mut optimizer = AdamW::new(options.weight_decay);
-            let next =
-                optimizer.step(model.clone(), gradients, options.learning_rate, clip_factor(norm, options.clip_norm));
+        let mut step = Step::of_options(options, options.precision, accumsteps, objective, device);
+        let batch = self.batch(step.is_cached());
+        let work = || {
+            let gradient = step.gradient(model, &batch);
+            let next = step.apply(model.clone(), gradient, options.learning_rate);
             // What a next step begins with is there, and what failed has failed.
             B::sync(device).map(|()| drop(next)).map_err(|error| error.to_string())
         };
-        match guarded::<B, _>(step) {
+        match guarded::<B, _>(work) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(said)) => Err(TrainError::Device { during: "a step before the first".to_owned(), said }),
-            Err(fault) => Err(TrainError::of_step(fault, 0, [queries, queries / accumsteps])),
+            Err(fault) => Err(fault.in_step(0, queries, queries / accumsteps)),
         }
     }
 

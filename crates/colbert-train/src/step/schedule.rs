@@ -4,7 +4,7 @@ use colbert_config::{Plan, TrainOptions};
 
 /// Linear rise, then linear fall; or constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     peak: f64,
     warmup: Option<usize>,
     horizon: usize,
@@ -13,7 +13,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// The schedule of a plan.
-    pub fn new(plan: &Plan, options: &TrainOptions) -> Self {
+    pub(crate) fn new(plan: &Plan, options: &TrainOptions) -> Self {
         Self {
             peak: plan.learning_rate,
             warmup: plan.warmup_steps,
@@ -22,12 +22,17 @@ impl Schedule {
         }
     }
 
+    /// A learning rate that stays as it is.
+    pub(crate) fn constant(learning_rate: f64) -> Self {
+        Self { peak: learning_rate, warmup: None, horizon: 0, from_zero: false }
+    }
+
     /// Learning rate of the update after `done` updates.
     ///
     /// With w warm-up steps and horizon T: `peak * (done + 1) / w` while done < w (`done / w` from zero, as in the
     /// reference), then `peak * (T - done) / (T - w)`, never below 0. Source: transformers
     /// `get_linear_schedule_with_warmup`, which colbert-ai uses.
-    pub fn at(&self, done: usize) -> f64 {
+    pub(crate) fn at(&self, done: usize) -> f64 {
         let Some(warmup) = self.warmup else { return self.peak };
         if done < warmup {
             let risen = if self.from_zero { done } else { done + 1 };

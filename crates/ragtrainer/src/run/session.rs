@@ -9,8 +9,8 @@ use colbert_data::{DataReport, EvaluationSet, PrepareReport, Remining, TrainingS
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HeadConfig, LoadReport, Pretrained, PretrainedEncoder};
 use colbert_train::{
-    Begin, ColbertObjective, Comparison, Dev, Measured, Observer, RefreshExamples, RunFolder, TensorboardLog,
-    TrainError, Training, on_device, peak_memory,
+    Begin, Comparison, Dev, Measured, Observer, RefreshExamples, RunFolder, TensorboardLog, TrainError, Training,
+    on_device, peak_memory,
 };
 use serde_json::Value;
 
@@ -244,26 +244,23 @@ impl Job for TrainJob<'_> {
         let mut log = folder.metrics_log()?;
         let mut tensorboard = TensorboardLog::create(&folder.tensorboard())?;
         let mut report = ReportWriter::new(folder.path());
-        let training = Training {
-            set: data.set,
-            dev: data.dev.map(|set| Dev { set, options: &options.evaluation }),
-            tokenizer: &start.tokenizer,
-            options: &options.train,
-            further_options: tied(options),
-            plan,
-            objective: &ColbertObjective::from(&options.train),
-            folder: Some(&folder),
-            write_model: &|tensors, path| writer.write::<B::InnerBackend>(tensors, path, device),
-            observers: vec![&mut log, &mut tensorboard, &mut report, &mut *observer],
-            device,
-        };
         let mut refresher = match data.remining {
             Some(remining) => Some(Refresher::<B>::new(options, remining, data.set, &start.tokenizer, device)?),
             None => None,
         };
         let refresh =
             refresher.as_mut().map(|refresher| refresher as &mut dyn RefreshExamples<B, PretrainedEncoder<B>>);
-        let trained = training.run_refreshed(model, begin, refresh);
+        let trained = Training::new(data.set, &start.tokenizer, &options.train, plan, device)
+            .with_further_options(tied(options))
+            .with_dev(data.dev.map(|set| Dev { set, options: &options.evaluation }))
+            .with_folder(Some(&folder))
+            .with_model_writer(&|tensors, path| writer.write::<B::InnerBackend>(tensors, path, device))
+            .with_observer(&mut log)
+            .with_observer(&mut tensorboard)
+            .with_observer(&mut report)
+            .with_observer(&mut *observer)
+            .with_refresh(refresh)
+            .run(model, begin);
         // If the record could not be written, that is the reason to tell.
         log.finish()?;
         tensorboard.finish()?;

@@ -1,0 +1,252 @@
+//! The owner of a step: how its gradient is computed and how it is applied.
+
+use std::fmt;
+
+use burn::optim::GradientsParams;
+use colbert_config::{IbScope, Plan, Precision, TrainOptions};
+use colbert_data::TrainingSet;
+use colbert_kernels::KernelAutodiffBackend;
+use colbert_model::{Colbert, ColbertTokenizer, EncodeOptions};
+
+use crate::device::fault::{DeviceFault, guarded};
+use crate::error::TrainError;
+use crate::step::adamw::{AdamW, clip_factor, gradient_norm};
+use crate::step::batch::{Batch, BatchShape, Batcher};
+use crate::step::gradients::{BatchLoss, GradientPlan, batch_gradients};
+use crate::step::loss_scale::LossScale;
+use crate::step::objective::Objective;
+use crate::step::schedule::Schedule;
+use crate::step::trainable::TrainableEncoder;
+
+/// The optimizer step of a run: objective, micro-batches, clipping, loss scaling, schedule and AdamW with its moments. The
+/// training loop, rehearsals, benchmarks and tests all take their steps here.
+pub struct Step<'a, B: KernelAutodiffBackend, O> {
+    objective: O,
+    shape: BatchShape,
+    gradients: GradientPlan,
+    schedule: Schedule,
+    clip_norm: f64,
+    optimizer: AdamW<B::InnerBackend>,
+    /// Whether the loss is scaled: in float16.
+    scales: bool,
+    /// Kept where a resumed run no longer scales, as it counts steps that AdamW has not seen.
+    loss_scale: Option<LossScale>,
+    device: &'a B::Device,
+}
+
+/// The loss of a batch and its gradient, before an update.
+#[derive(Debug)]
+pub struct Gradient {
+    /// The loss.
+    pub loss: BatchLoss,
+    /// The gradient of every parameter that has one, by the parameter's id.
+    pub parameters: GradientsParams,
+    /// L2 norm of all gradients together, before clipping.
+    pub norm: f64,
+}
+
+/// The numbers of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepOutcome {
+    /// The loss of the batch.
+    pub loss: BatchLoss,
+    /// L2 norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// Factor on the loss in the backward pass, in float16.
+    pub loss_scale: Option<f64>,
+    /// Whether the weights were updated.
+    pub update: Update,
+}
+
+/// The fate of an update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Update {
+    /// The weights have moved.
+    Applied,
+    /// The gradient overflowed float16: the weights stay, and the loss is scaled by less from here on.
+    Overflowed {
+        /// The scale from here on.
+        loss_scale: f64,
+        /// Steps left out for this so far.
+        count: usize,
+    },
+    /// A number is not finite: the weights stay.
+    NotFinite {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+}
+
+impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
+    /// The steps of a plan, with a fresh optimizer.
+    pub fn new(options: &TrainOptions, plan: &Plan, objective: O, device: &'a B::Device) -> Self {
+        let step = Self::of_options(options, plan.precision, plan.accumsteps, objective, device);
+        let shape = BatchShape {
+            nway: plan.nway,
+            batch_size: plan.batch_size,
+            part_size: if step.gradients.cached { plan.batch_size } else { plan.micro_batch_size },
+            ..step.shape
+        };
+        Self { shape, schedule: Schedule::new(plan, options), ..step }
+    }
+
+    /// Steps in a given precision and number of micro-batches, at a constant learning rate.
+    pub(crate) fn of_options(
+        options: &TrainOptions,
+        precision: Precision,
+        accumsteps: usize,
+        objective: O,
+        device: &'a B::Device,
+    ) -> Self {
+        let reaches_across = objective.couples_queries() && options.ib_scope == IbScope::Batch;
+        let cached = reaches_across && accumsteps > 1;
+        let micro_batch_size = options.batch_size / accumsteps;
+        Self {
+            objective,
+            shape: BatchShape {
+                part_size: if cached { options.batch_size } else { micro_batch_size },
+                ..BatchShape::whole(options)
+            },
+            gradients: GradientPlan {
+                accumsteps,
+                cached,
+                seed: options.seed,
+                precision: EncodeOptions::in_precision(precision).precision,
+                loss_scale: 1.0,
+            },
+            schedule: Schedule::constant(options.learning_rate),
+            clip_norm: options.clip_norm,
+            optimizer: AdamW::new(options.weight_decay),
+            scales: precision == Precision::F16,
+            loss_scale: None,
+            device,
+        }
+    }
+
+    /// Multiplies the loss by `scale` in the backward pass, where the loss is scaled at all (in float16).
+    #[must_use]
+    pub fn with_loss_scale(mut self, scale: f64) -> Self {
+        self.loss_scale = Some(LossScale { scale, ..LossScale::default() });
+        self
+    }
+
+    /// Makes batch `number`, counted from 0, of the order that the options give.
+    ///
+    /// # Errors
+    /// Examples that do not fit together, or a text that the tokenizer refuses.
+    pub fn batch(&self, set: &TrainingSet, tokenizer: &ColbertTokenizer, number: usize) -> Result<Batch, TrainError> {
+        Batcher::new(set, tokenizer, self.shape)?.batch(number)
+    }
+
+    /// Computes loss and gradient of a batch. The model stays as it is; dropout depends only on the seed and the batch's
+    /// number.
+    pub fn gradient<E: TrainableEncoder<B>>(&self, model: &Colbert<B, E>, batch: &Batch) -> Gradient {
+        let plan = GradientPlan { loss_scale: self.scale().unwrap_or(1.0), ..self.gradients };
+        let (loss, parameters) = batch_gradients(model, batch, &self.objective, plan, self.device);
+        let norm = gradient_norm(model, &parameters);
+        Gradient { loss, parameters, norm }
+    }
+
+    /// Updates a model by a gradient, clipped.
+    pub fn apply<E: TrainableEncoder<B>>(
+        &mut self,
+        model: Colbert<B, E>,
+        gradient: Gradient,
+        learning_rate: f64,
+    ) -> Colbert<B, E> {
+        let clip = clip_factor(gradient.norm, self.clip_norm);
+        self.optimizer.step(model, gradient.parameters, learning_rate, clip)
+    }
+
+    /// Takes a step: gradient, update, and the numbers of both. A loss or gradient that is not finite leaves the weights as
+    /// they are.
+    ///
+    /// # Errors
+    /// The device failed, or its memory does not suffice.
+    pub fn run<E: TrainableEncoder<B>>(
+        &mut self,
+        model: Colbert<B, E>,
+        batch: &Batch,
+    ) -> Result<(Colbert<B, E>, StepOutcome), TrainError> {
+        let computed = guarded::<B, _>(|| self.gradient(&model, batch));
+        let gradient = computed.map_err(|fault| self.failed(fault, batch))?;
+        let mut outcome = StepOutcome {
+            loss: gradient.loss.clone(),
+            gradient_norm: gradient.norm,
+            learning_rate: self.schedule.at(batch.step),
+            loss_scale: self.scale(),
+            update: Update::Applied,
+        };
+        let numbers = [("loss", outcome.loss.total), ("gradient norm", gradient.norm)];
+        if let Some((what, value)) = numbers.into_iter().find(|(_, value)| !value.is_finite()) {
+            // A finite loss with another gradient is too large a scale, until the least is reached.
+            let overflowed = if outcome.loss.total.is_finite() { self.back_off() } else { None };
+            outcome.update = overflowed.unwrap_or(Update::NotFinite { what, value });
+            return Ok((model, outcome));
+        }
+        // On a device that works by itself, what fails here shows when a number is read next.
+        let applied = guarded::<B, _>(|| self.apply(model, gradient, outcome.learning_rate));
+        let model = applied.map_err(|fault| self.failed(fault, batch))?;
+        if self.scales {
+            self.loss_scale.get_or_insert_default().held();
+        }
+        Ok((model, outcome))
+    }
+
+    fn failed(&self, fault: DeviceFault, batch: &Batch) -> TrainError {
+        let BatchShape { batch_size, .. } = self.shape;
+        fault.in_step(batch.step + 1, batch_size, batch_size / self.gradients.accumsteps)
+    }
+}
+
+impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
+    /// Goes on with the optimizer and the loss scale of a checkpoint.
+    pub(crate) fn restore(&mut self, optimizer: AdamW<B::InnerBackend>, loss_scale: Option<LossScale>) {
+        self.optimizer = optimizer;
+        self.loss_scale = loss_scale;
+    }
+
+    pub(crate) fn optimizer(&self) -> &AdamW<B::InnerBackend> {
+        &self.optimizer
+    }
+
+    /// Whether the loss spans all micro-batches, so that a batch is one part.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.gradients.cached
+    }
+
+    pub(crate) fn shape(&self) -> BatchShape {
+        self.shape
+    }
+
+    /// The scale and its history; none unless a step was computed in float16.
+    pub(crate) fn loss_scale(&self) -> Option<LossScale> {
+        self.loss_scale.or_else(|| self.scales.then(LossScale::default))
+    }
+
+    /// The factor on the loss; none unless the run is in float16.
+    fn scale(&self) -> Option<f64> {
+        self.loss_scale().filter(|_| self.scales).map(|loss_scale| loss_scale.scale)
+    }
+
+    /// Lowers the scale after an overflow; none if there is nothing to lower.
+    fn back_off(&mut self) -> Option<Update> {
+        let mut lowered = self.loss_scale().filter(|_| self.scales)?;
+        if !lowered.back_off() {
+            return None;
+        }
+        self.loss_scale = Some(lowered);
+        Some(Update::Overflowed { loss_scale: lowered.scale, count: lowered.overflows })
+    }
+}
+
+impl<B: KernelAutodiffBackend, O> fmt::Debug for Step<'_, B, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shape, gradients, schedule, .. } = self;
+        f.debug_struct("Step").field("shape", shape).field("gradients", gradients).field("schedule", schedule).finish()
+    }
+}
