@@ -1,6 +1,6 @@
 //! Option files in three syntaxes, environment variables, and artifact.metadata.
 
-use colbert_config::{ArtifactMetadata, Layers, resolve};
+use colbert_config::{ArtifactMetadata, OptionSources, resolve};
 
 use super::scratch::{choice, with_scratch};
 
@@ -14,14 +14,14 @@ pub fn run(bytes: &[u8]) {
             let options = match kind {
                 0..3 => {
                     let path = scratch.write(["options.toml", "options.yaml", "options.json"][kind], content);
-                    Layers::new().file(path).and_then(Layers::build)
+                    OptionSources::new().file(path).and_then(OptionSources::build)
                 }
                 3 => {
                     let text = String::from_utf8_lossy(content);
                     let pairs = text.lines().filter_map(|line| line.split_once('='));
                     let pairs: Vec<_> =
                         pairs.map(|(name, value)| (format!("RAGTRAINER_{name}"), value.to_owned())).collect();
-                    Layers::new().environment(pairs).build()
+                    OptionSources::new().environment(pairs).build()
                 }
                 _ => {
                     let path = scratch.write("artifact.metadata", content);
@@ -42,7 +42,7 @@ pub fn run(bytes: &[u8]) {
                 }
                 let json = serde_json::to_string(&options).expect("options have a JSON form");
                 let again = scratch.write("again.json", json.as_bytes());
-                assert_eq!(Layers::new().file(again).and_then(Layers::build).expect("our own"), options);
+                assert_eq!(OptionSources::new().file(again).and_then(OptionSources::build).expect("our own"), options);
             }
         },
     );

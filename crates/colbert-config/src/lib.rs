@@ -1,17 +1,17 @@
 //! Options for training a ColBERT model: their names, defaults, places, ranges, and the plan that follows from them.
 //!
 //! [`Options`] is everything a person can set, under the names and with the defaults of RAGatouille's `RAGTrainer`.
-//! [`Layers`] collects options from files, the environment and the command line. [`resolve()`] turns them and the number
+//! [`OptionSources`] collects options from files, the environment and the command line. [`resolve()`] turns them and the number
 //! of training examples into a [`Plan`], in which nothing is "auto" any more and which says in words what will happen.
 //! [`ArtifactMetadata`] is the file colbert-ai puts beside a model to say how it was made.
 //!
 //! This crate knows no tensors and no texts.
 //!
 //! ```
-//! use colbert_config::{Layers, resolve};
+//! use colbert_config::{OptionSources, resolve};
 //! use serde_json::json;
 //!
-//! let options = Layers::new().overrides([("train.learning_rate".to_owned(), json!(1e-5))]).build()?;
+//! let options = OptionSources::new().overrides([("train.learning_rate".to_owned(), json!(1e-5))]).build()?;
 //! options.validate()?;
 //!
 //! let plan = resolve(&options.train, 9_984)?;
@@ -47,4 +47,5 @@ pub use options::{
 };
 pub use plan::Plan;
 pub use resolve::resolve;
-pub use sources::Layers;
+pub use sources::OptionSources;
+pub use table::{Kind, OPTIONS, OptionRow, Readers, Section};

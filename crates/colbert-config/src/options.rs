@@ -2,7 +2,7 @@
 //! `train_options.rs`.
 //!
 //! Owns names, types and defaults. Does not own derivation ("auto" becomes a number in [`crate::resolve()`]) nor reading
-//! files and environment ([`crate::Layers`]).
+//! files and environment ([`crate::OptionSources`]).
 
 pub(crate) mod auto;
 pub(crate) mod columns;
@@ -27,29 +27,29 @@ pub struct Options {
     /// Label of the trained model. It names the model card and nothing else: it never chooses an architecture
     /// (in the reference it does; docs/parity.md, defect 17). Empty means the name of the output folder.
     pub model_name: String,
-    /// Licence of the trained model, as the Hugging Face hub names it (`apache-2.0`), for its card. Default: none is stated.
+    /// Licence of the trained model, as the Hugging Face hub names it (`apache-2.0`), for its card.
     pub license: String,
-    /// Language of the texts (`en`, `de`, ...): stemming and stop words of the BM25 miner. Default `en`.
+    /// Language of the texts (`en`, `de`, ...): stemming and stop words of the BM25 miner.
     pub language_code: String,
     /// The encoder or ColBERT to start from: a directory in Hugging Face layout, or a name on the Hugging Face hub (`org/name`,
     /// `org/name@revision`) if there is no directory of that name.
     pub pretrained_model_name: String,
-    /// Take over the lengths, masks and sizes of a ColBERT to start from, where their options are not set. Default true. (The
+    /// Take over the lengths, masks and sizes of a ColBERT to start from, where their options are not set. (The
     /// reference says that it does, and does not: defect 26.)
     pub inherit_settings: bool,
     /// Folder of the run: plan, metrics, checkpoints and the best model directory.
     pub output: PathBuf,
     /// Replace a run that is already in `output`.
     pub overwrite: bool,
-    /// Backend and device: `flex`; with the feature `cuda` also `cuda` and `cuda:1`; with the feature `tch` also `libtorch`,
-    /// `libtorch:cuda` and `libtorch:cuda:1`; `auto` is the first of `cuda`, `libtorch:cuda` and `flex` that can be used. Default
-    /// `auto`.
+    /// Backend and device: `flex`; with the feature `cuda` also `cuda` and `cuda:1`; with the feature `tch` also
+    /// `libtorch`, `libtorch:cuda` and `libtorch:cuda:1`; `auto` is the first of `cuda`, `libtorch:cuda` and `flex`
+    /// that can be used.
     pub backend: String,
     /// Type of the numbers in the model directories that are written: `f32`, `f16` or `bf16`. Training, checkpoints
-    /// and dev metrics are not touched by it. Default `f32`.
+    /// and dev metrics are not touched by it.
     pub export_dtype: ExportDtype,
     /// Write `model.onnx` and `onnx_config.json` into the model directories, for next-plaid; weights are stored as
-    /// `export_dtype` says. Default false.
+    /// `export_dtype` says.
     pub export_onnx: bool,
     /// Where the texts are.
     pub data: DataOptions,
@@ -91,7 +91,7 @@ pub struct DataOptions {
     pub train: Option<PathBuf>,
     /// Layout of `train`; `auto` decides by content and says what it found.
     pub format: DataFormat,
-    /// Roles of columns whose names do not say it, such as `question=query, context=document`. Default: none.
+    /// Roles of columns whose names do not say it, such as `question=query, context=document`.
     pub columns: ColumnRoles,
     /// Further documents to draw negatives from: JSONL, a JSON list, TSV, CSV or Parquet, each also as gzip.
     pub all_documents: Option<PathBuf>,
@@ -101,16 +101,18 @@ pub struct DataOptions {
     /// BEIR folder measured once before and once after training, never used to choose. Empty: the `test` judgements
     /// beside `train`, if it is a BEIR folder that has them.
     pub test: Option<PathBuf>,
-    /// Training queries that are split off as dev queries where there are none, a seeded choice; 0 splits none. Default 0, as
-    /// in the reference, which trains on everything.
+    /// Training queries held out as the dev set if none is given, a seeded choice; 0 holds out none, as in the
+    /// reference, which trains on everything.
     pub dev_split: usize,
-    /// Value that marks a positive in labelled pairs, a word or a number. Default 1 (`RAGTrainer.prepare_training_data`).
+    /// Value that marks a positive in labelled pairs, a word or a number. Source of the default:
+    /// `RAGTrainer.prepare_training_data`.
     #[serde(deserialize_with = "label")]
     pub positive_label: String,
-    /// Value that marks a negative in labelled pairs, a word or a number. Default 0 (`RAGTrainer.prepare_training_data`).
+    /// Value that marks a negative in labelled pairs, a word or a number. Source of the default:
+    /// `RAGTrainer.prepare_training_data`.
     #[serde(deserialize_with = "label")]
     pub negative_label: String,
-    /// Leave wrong rows out and count them, in place of stopping at the first. Default false.
+    /// Leave out and count malformed rows instead of stopping at the first.
     pub skip_bad_rows: bool,
 }
 
@@ -156,40 +158,41 @@ pub enum DataFormat {
     Reference,
 }
 
-/// Which negatives are added to the given ones. Names and numbers: `RAGTrainer.prepare_training_data`.
+/// Negatives added to the given ones. Names and numbers: `RAGTrainer.prepare_training_data`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NegativeOptions {
-    /// New negatives for each distinct query; 0 adds none. Default 10.
+    /// New negatives for each distinct query; 0 adds none.
     pub num_new_negatives: usize,
-    /// Mined candidates ranked better than this (0-based) are never used, as they are often relevant. Default 10.
+    /// Mined candidates ranked better than this (0-based) are never used, as they are often relevant.
     pub hard_negative_minimum_rank: usize,
-    /// Mined candidates ranked at or beyond this (0-based) are never used. Default 110, the reference's own depth.
+    /// Mined candidates ranked at or beyond this (0-based) are never used. Source of the default: the reference's own
+    /// depth.
     pub hard_negative_maximum_rank: usize,
-    /// Mine by rank (true) or draw at random (false), whatever `miner` is. Default true.
+    /// Mine by rank (true) or draw at random (false), whatever `miner` is.
     pub mine_hard_negatives: bool,
-    /// Who ranks the documents. Default `bm25`.
+    /// Ranker of the documents.
     pub miner: Miner,
     /// Directory, or name on the hub, of the sentence encoder that `miner = "dense"` ranks by, and that
     /// `miner = "late_interaction"` takes its candidates from in place of BM25.
     pub miner_model: Option<PathBuf>,
-    /// Size of the sentence encoder that the reference would take for the language: `small`, `base` or `large`. It names
-    /// the model to get where `miner_model` is not given. Default `small`.
+    /// Size of the sentence encoder that the reference would take for the language: `small`, `base` or `large`. It
+    /// names the model to get where `miner_model` is not given.
     pub hard_negative_model_size: MinerModelSize,
-    /// Text before every query, for the sentence encoder. Default: what its directory says, else what its family was
-    /// trained with.
+    /// Text before every query, for the sentence encoder. Without one: the text that its directory declares, else the
+    /// one that its family was trained with.
     pub miner_query_prefix: Option<String>,
-    /// Text before every document, for the sentence encoder. Default as for queries.
+    /// Text before every document, for the sentence encoder. Without one: as for queries.
     pub miner_document_prefix: Option<String>,
-    /// When negatives are chosen anew. Default `never`.
+    /// When negatives are chosen again.
     pub refresh: Refresh,
     /// A mined candidate that its miner scores above this share of the positive's score is never used: it is likely a
-    /// positive that nobody marked. Above 1 lets candidates pass that score better than the positive; nothing turns the
-    /// filter off. Default 0.95 (NV-Retriever, arXiv 2407.15831, `TopK-PercPos`).
+    /// positive that nobody marked. Values above 1 also keep candidates that outscore the positive;
+    /// `None` disables the filter. Source of the default: NV-Retriever, arXiv 2407.15831, `TopK-PercPos`.
     pub positive_score_share: Option<f64>,
-    /// Which pairings of positives and negatives become examples. Default `all`.
+    /// Pairings of positives and negatives that become examples.
     pub triples: TriplePolicy,
-    /// Seed of the sampling. Default 42, the reference's.
+    /// Seed of the sampling. Source of the default: the reference.
     pub seed: u64,
 }
 
@@ -221,7 +224,7 @@ impl NegativeOptions {
     }
 }
 
-/// Who ranks documents for queries, to find negatives that are hard.
+/// Ranker of documents for queries, to find hard negatives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Miner {
@@ -230,9 +233,9 @@ pub enum Miner {
     Bm25,
     /// By a sentence encoder, one vector a text, exactly.
     Dense,
-    /// By the model that is trained: candidates of BM25 or of a sentence encoder, rescored by MaxSim.
+    /// By the model being trained: candidates of BM25 or of a sentence encoder, rescored by MaxSim.
     LateInteraction,
-    /// Nobody: drawn at random, as with `mine_hard_negatives = false`.
+    /// None: candidates are drawn at random, as with `mine_hard_negatives = false`.
     Random,
 }
 
@@ -249,7 +252,7 @@ pub enum MinerModelSize {
     Large,
 }
 
-/// When negatives are chosen anew.
+/// When negatives are chosen again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refresh {
@@ -261,7 +264,7 @@ pub enum Refresh {
     Epoch,
 }
 
-/// Which pairings of positives and negatives become examples.
+/// Pairings of positives and negatives that become examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TriplePolicy {
@@ -272,7 +275,7 @@ pub enum TriplePolicy {
     /// min(20, P x N) triples while P <= 20, P triples beyond. For `nway` 2 only.
     ///
     /// Source: RAGatouille 0.0.9, `data/training_data_processor.py`, `_make_individual_triplets`. Which pairings are
-    /// taken is drawn anew for each query here; there, from one fixed state.
+    /// taken is drawn for each query by itself here; there, from one fixed state.
     Reference,
 }
 
@@ -304,21 +307,22 @@ impl ExportDtype {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationOptions {
-    /// Metric that chooses the best model. Default `ndcg@10`.
+    /// Metric that chooses the best model.
     pub metric: Metric,
     /// Documents that dev queries are ranked against: all the relevant ones and random others up to this number.
     /// Empty: the whole corpus.
     pub pool_size: Option<usize>,
     /// Dev queries used, a seeded choice. Empty: all of them.
     pub max_queries: Option<usize>,
-    /// Seed of those two choices and of `data.dev_split`. Default 5.
+    /// Seed of those two choices and of `data.dev_split`.
     pub seed: u64,
-    /// End the run after so many evaluations in a row that did not beat the best. Empty: never.
+    /// Evaluations in a row without a new best after which the run ends. `None`: never.
     pub patience: Option<usize>,
-    /// At the end, measure the mean weights of so many of the best models too, and take it if it is better. Default 0: no.
+    /// At the end, also measure the mean weights of this many of the best models, and keep them if they are better; 0
+    /// does not.
     pub average_best: usize,
-    /// At the end, measure the best model moved a quarter, half and three quarters of the way back to the start too, and take
-    /// it if it is better. Default false.
+    /// At the end, measure the best model moved a quarter, half and three quarters of the way back to the start too,
+    /// and take it if it is better.
     pub interpolate: bool,
 }
 

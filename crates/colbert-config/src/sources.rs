@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::error::ConfigError;
 use crate::options::Options;
-use crate::table;
+use crate::table::{self, OptionRow};
 
 /// What the name of an environment variable that sets an option starts with.
 const PREFIX: &str = "RAGTRAINER_";
@@ -36,9 +36,9 @@ const NOT_OPTIONS: [&str; 1] = ["RAGTRAINER_LOG"];
 /// # Examples
 ///
 /// ```
-/// use colbert_config::Layers;
+/// use colbert_config::OptionSources;
 ///
-/// let options = Layers::new()
+/// let options = OptionSources::new()
 ///     .environment([("RAGTRAINER_TRAIN__BATCH_SIZE".to_owned(), "16".to_owned())])
 ///     .overrides([("train.learning_rate".to_owned(), serde_json::json!(2e-5))])
 ///     .build()?;
@@ -48,13 +48,13 @@ const NOT_OPTIONS: [&str; 1] = ["RAGTRAINER_LOG"];
 /// # Ok::<(), colbert_config::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Layers {
+pub struct OptionSources {
     files: Vec<Vec<Entry>>,
     environment: Vec<(String, String)>,
     overrides: Vec<(String, Value)>,
 }
 
-impl Layers {
+impl OptionSources {
     /// The defaults alone.
     pub fn new() -> Self {
         Self::default()
@@ -116,7 +116,7 @@ impl Layers {
     ///
     /// # Errors
     ///
-    /// As [`Layers::build`].
+    /// As [`OptionSources::build`].
     pub fn build_named(self) -> Result<(Options, BTreeSet<String>), ConfigError> {
         let mut environment = Vec::new();
         for (name, value) in &self.environment {
@@ -231,15 +231,15 @@ fn entry(origin: &Origin<'_>, key: &str, value: &Value) -> Result<Entry, ConfigE
     if table::SECTIONS.contains(&key) {
         return Err(wrong_type("a section with options in it"));
     }
-    let Some((known, expected)) = table::FIELDS.iter().find(|(known, _)| *known == key) else {
+    let Some(row) = OptionRow::of(key) else {
         return Err(ConfigError::UnknownOption {
             origin: origin.to_string(),
             key: key.to_owned(),
             nearest: table::nearest(key).map(|known| origin.spell(known)),
         });
     };
-    let value = table::interpret(key, value).ok_or_else(|| wrong_type(expected))?;
-    Ok((known, value))
+    let value = table::interpret(row, value).ok_or_else(|| wrong_type(&row.kind.expected()))?;
+    Ok((row.key, value))
 }
 
 /// `RAGTRAINER_TRAIN__BATCH_SIZE` to `train.batch_size`.
@@ -296,24 +296,24 @@ mod tests {
 
     fn error_of_file(name: &str, text: &str) -> String {
         let folder = TempDir::new().unwrap();
-        let error = Layers::new().file(write(&folder, name, text)).unwrap_err();
+        let error = OptionSources::new().file(write(&folder, name, text)).unwrap_err();
         error.to_string().replace(&folder.path().display().to_string(), "DIR")
     }
 
     fn error_of_variable(name: &str, value: &str) -> String {
-        Layers::new().environment(variables(&[(name, value)])).build().unwrap_err().to_string()
+        OptionSources::new().environment(variables(&[(name, value)])).build().unwrap_err().to_string()
     }
 
     #[test]
-    fn without_layers_there_are_the_defaults() {
-        assert_eq!(Layers::new().build().unwrap(), Options::default());
+    fn without_sources_there_are_the_defaults() {
+        assert_eq!(OptionSources::new().build().unwrap(), Options::default());
     }
 
     #[test]
     fn each_place_beats_the_ones_before_it_in_every_format() {
         let folder = TempDir::new().unwrap();
         for (name, text) in [("a.toml", TOML), ("a.yaml", YAML), ("a.YML", YAML), ("a.json", JSON)] {
-            let file = Layers::new().file(write(&folder, name, text)).unwrap();
+            let file = OptionSources::new().file(write(&folder, name, text)).unwrap();
 
             let options = file.clone().build().unwrap();
             let mut expected = Options { output: "from-file".into(), ..Options::default() };
@@ -352,8 +352,8 @@ mod tests {
     fn what_a_person_named_is_told_from_defaults_even_where_it_is_the_same() {
         let folder = TempDir::new().unwrap();
         let file = write(&folder, "a.toml", "[train]\nepochs = 1\n");
-        let layers = Layers::new().file(file).unwrap().overrides([("train.doc_maxlen".to_owned(), json!(256))]);
-        let (options, named) = layers.environment(variables(&[("RAGTRAINER_OUTPUT", "x")])).build_named().unwrap();
+        let sources = OptionSources::new().file(file).unwrap().overrides([("train.doc_maxlen".to_owned(), json!(256))]);
+        let (options, named) = sources.environment(variables(&[("RAGTRAINER_OUTPUT", "x")])).build_named().unwrap();
         assert_eq!(named.into_iter().collect::<Vec<_>>(), ["output", "train.doc_maxlen", "train.epochs"]);
         assert_eq!(options, Options { output: "x".into(), ..Options::default() });
     }
@@ -363,8 +363,8 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let first = write(&folder, "first.toml", "[train]\nepochs = 2\nnway = 3\n");
         let second = write(&folder, "second.json", r#"{"train": {"epochs": 5}}"#);
-        let layers = Layers::new().file(first).unwrap().file(second).unwrap();
-        let options = layers
+        let sources = OptionSources::new().file(first).unwrap().file(second).unwrap();
+        let options = sources
             .overrides([("train.dim".to_owned(), json!(64)), ("train.dim".to_owned(), json!(96))])
             .build()
             .unwrap();
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_option_can_come_from_the_environment() {
-        let options = Layers::new()
+        let options = OptionSources::new()
             .environment(variables(&[
                 ("RAGTRAINER_MODEL_NAME", "2024"),
                 ("RAGTRAINER_OVERWRITE", "true"),
@@ -416,13 +416,13 @@ mod tests {
     #[test]
     fn options_written_as_json_are_a_file_that_reads_the_same() {
         let folder = TempDir::new().unwrap();
-        let mut options = Layers::new()
+        let mut options = OptionSources::new()
             .overrides([("train.warmup_steps".to_owned(), json!(7)), ("data.dev".to_owned(), json!("x"))])
             .build()
             .unwrap();
         options.train.learning_rate = 0.1 + 0.2;
         let path = write(&folder, "options.json", &serde_json::to_string(&options).unwrap());
-        assert_eq!(Layers::new().file(path).unwrap().build().unwrap(), options);
+        assert_eq!(OptionSources::new().file(path).unwrap().build().unwrap(), options);
     }
 
     #[test]
@@ -432,9 +432,9 @@ mod tests {
         let second = write(&folder, "second.yaml", "train:\n  dropout:\n");
         let third = write(&folder, "third.yaml", "train:\n# epochs: 9\n");
         let fourth = write(&folder, "fourth.yaml", "# nothing yet\n");
-        let layers =
-            Layers::new().file(first).unwrap().file(second).unwrap().file(third).unwrap().file(fourth).unwrap();
-        let train = layers.build().unwrap().train;
+        let sources =
+            OptionSources::new().file(first).unwrap().file(second).unwrap().file(third).unwrap().file(fourth).unwrap();
+        let train = sources.build().unwrap().train;
         assert_eq!((train.dropout, train.epochs), (None, 4));
     }
 
@@ -457,7 +457,7 @@ mod tests {
             "environment variable RAGTRAINER_TRAIN_BATCH_SIZE: unknown option \"train_batch_size\", did you mean \
              \"RAGTRAINER_TRAIN__BATCH_SIZE\"?"
         );
-        let error = Layers::new().overrides([("zzz".to_owned(), json!(1))]).build().unwrap_err();
+        let error = OptionSources::new().overrides([("zzz".to_owned(), json!(1))]).build().unwrap_err();
         assert_eq!(error.to_string(), "command line: unknown option \"zzz\"");
     }
 
@@ -478,7 +478,7 @@ mod tests {
         );
         assert_eq!(
             error_of_file("a.toml", "[train]\ndropout = nan\n"),
-            "DIR/a.toml: train.dropout is \"NaN\", expected a number, or nothing"
+            "DIR/a.toml: train.dropout is \"NaN\", expected a number, or \"encoder\""
         );
         assert_eq!(
             error_of_file("a.toml", "train = 3\n"),
@@ -506,7 +506,7 @@ mod tests {
 
     #[test]
     fn unreadable_files_say_why() {
-        let error = Layers::new().file("no/such/file.toml").unwrap_err();
+        let error = OptionSources::new().file("no/such/file.toml").unwrap_err();
         assert_eq!(error.to_string(), "cannot read no/such/file.toml");
         assert!(std::error::Error::source(&error).is_some());
         assert_eq!(
@@ -522,7 +522,7 @@ mod tests {
             assert_eq!(error_of_file(name, text), format!("DIR/{name} is not valid {format}"));
         }
         let folder = TempDir::new().unwrap();
-        let error = Layers::new().file(write(&folder, "a.toml", "output = 'x'\n[train\n")).unwrap_err();
+        let error = OptionSources::new().file(write(&folder, "a.toml", "output = 'x'\n[train\n")).unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("line 2"), "{cause}");
     }

@@ -1,114 +1,319 @@
-//! The names of all options and what each takes, for reading layers and for words in errors.
+//! The table of all options: what each is called, takes and is for, and which command reads it.
 //!
-//! Does not own types or defaults ([`crate::options`]); a test holds the two together.
+//! From it follow the names and types that [`crate::OptionSources`] accepts, the flags of the program, and
+//! `docs/options.md`. Defaults come from `Options::default()` alone; a test holds table and structs together.
+
+use std::sync::LazyLock;
 
 use serde_json::{Map, Number, Value};
 
 use crate::options::Options;
 
-const FLAG: &str = "true or false";
-const WHOLE: &str = "a whole number, 0 or more";
-const OPTIONAL_WHOLE: &str = "a whole number, 0 or more, or nothing";
-const NUMBER: &str = "a number";
-const OPTIONAL_NUMBER: &str = "a number, or nothing";
-const TEXT: &str = "a text";
-const OPTIONAL_TEXT: &str = "a text, or nothing";
-const PATH: &str = "a path";
-const OPTIONAL_PATH: &str = "a path, or nothing";
-const LABEL: &str = "a word or a number";
-const OPTIONAL_SIZE: &str = "a size such as \"6GB\" or \"512MiB\", or \"auto\", or nothing";
-const STEPS: &str = "a number of steps or \"auto\"";
+/// One option.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionRow {
+    /// Name with its section, such as `train.batch_size`.
+    pub key: &'static str,
+    /// Values that it takes.
+    pub kind: Kind,
+    /// Heading that it stands under in help and documentation.
+    pub section: Section,
+    /// Commands that read it.
+    pub readers: Readers,
+    /// Help text, without the default.
+    pub help: &'static str,
+}
 
-/// Every option, sections separated by dots, with what it takes; in the order of the structs.
-pub(crate) const FIELDS: &[(&str, &str)] = &[
-    ("model_name", TEXT),
-    ("license", TEXT),
-    ("language_code", TEXT),
-    ("pretrained_model_name", TEXT),
-    ("inherit_settings", FLAG),
-    ("output", PATH),
-    ("overwrite", FLAG),
-    ("backend", TEXT),
-    ("export_dtype", "f32, f16 or bf16"),
-    ("export_onnx", FLAG),
-    ("data.train", OPTIONAL_PATH),
-    ("data.format", "auto, pairs, labeled_pairs, triplets, scored, tevatron, pylate, beir or reference"),
-    ("data.columns", "columns and their roles, such as \"question=query, answer=positive\" or \"context=document\""),
-    ("data.all_documents", OPTIONAL_PATH),
-    ("data.dev", OPTIONAL_PATH),
-    ("data.test", OPTIONAL_PATH),
-    ("data.dev_split", WHOLE),
-    ("data.positive_label", LABEL),
-    ("data.negative_label", LABEL),
-    ("data.skip_bad_rows", FLAG),
-    ("negatives.num_new_negatives", WHOLE),
-    ("negatives.hard_negative_minimum_rank", WHOLE),
-    ("negatives.hard_negative_maximum_rank", WHOLE),
-    ("negatives.mine_hard_negatives", FLAG),
-    ("negatives.miner", "bm25, dense, late_interaction or random"),
-    ("negatives.miner_model", OPTIONAL_PATH),
-    ("negatives.hard_negative_model_size", "small, base or large"),
-    ("negatives.miner_query_prefix", OPTIONAL_TEXT),
-    ("negatives.miner_document_prefix", OPTIONAL_TEXT),
-    ("negatives.refresh", "never or epoch"),
-    ("negatives.positive_score_share", OPTIONAL_NUMBER),
-    ("negatives.triples", "all or reference"),
-    ("negatives.seed", WHOLE),
-    ("train.batch_size", WHOLE),
-    ("train.nbits", WHOLE),
-    ("train.maxsteps", WHOLE),
-    ("train.use_ib_negatives", FLAG),
-    ("train.learning_rate", NUMBER),
-    ("train.dim", WHOLE),
-    ("train.doc_maxlen", WHOLE),
-    ("train.use_relu", FLAG),
-    ("train.warmup_steps", "a number of steps, \"auto\" or \"constant\""),
-    ("train.accumsteps", WHOLE),
-    ("train.query_maxlen", WHOLE),
-    ("train.nway", WHOLE),
-    ("train.epochs", WHOLE),
-    ("train.seed", WHOLE),
-    ("train.shuffle", FLAG),
-    ("train.weight_decay", NUMBER),
-    ("train.clip_norm", NUMBER),
-    ("train.dropout", OPTIONAL_NUMBER),
-    ("train.attend_to_mask_tokens", FLAG),
-    ("train.query_expansion", FLAG),
-    ("train.mask_punctuation", FLAG),
-    ("train.schedule_horizon", STEPS),
-    ("train.warmup_from_zero", FLAG),
-    ("train.save_every", STEPS),
-    ("train.keep_checkpoints", WHOLE),
-    ("train.keep_best_checkpoints", WHOLE),
-    ("train.ib_scope", "batch or micro_batch"),
-    ("train.ib_skip_known_positives", FLAG),
-    ("train.distillation_alpha", NUMBER),
-    ("train.ignore_scores", FLAG),
-    ("train.precision", "f32, tf32, bf16, f16 or auto"),
-    ("train.memory_limit", OPTIONAL_SIZE),
-    ("train.ema_decay", OPTIONAL_NUMBER),
-    ("train.on_nonfinite", "stop or skip"),
-    ("evaluation.metric", "ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10, or loss"),
-    ("evaluation.pool_size", OPTIONAL_WHOLE),
-    ("evaluation.max_queries", OPTIONAL_WHOLE),
-    ("evaluation.seed", WHOLE),
-    ("evaluation.patience", OPTIONAL_WHOLE),
-    ("evaluation.average_best", WHOLE),
-    ("evaluation.interpolate", FLAG),
+/// Values that an option takes. The word of an optional kind stands for "no value".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// True or false.
+    Flag,
+    /// A whole number, 0 or more.
+    Whole,
+    /// A whole number or the word.
+    OptionalWhole(&'static str),
+    /// A number.
+    Number,
+    /// A number or the word.
+    OptionalNumber(&'static str),
+    /// A text.
+    Text,
+    /// A text, or nothing.
+    OptionalText,
+    /// A path.
+    Path,
+    /// A path, or nothing.
+    OptionalPath,
+    /// A word or a number.
+    Label,
+    /// A size in bytes, `auto`, or the word.
+    Size(&'static str),
+    /// A number of steps or `auto`.
+    Steps,
+    /// A number of steps, `auto` or `constant`.
+    Warmup,
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// Column names and their roles.
+    Columns,
+    /// A metric and its cut-off.
+    Metric,
+}
+
+/// Headings of help and documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// The run as a whole.
+    Run,
+    /// Input files.
+    Data,
+    /// Negatives that are added.
+    Negatives,
+    /// The arguments of `RAGTrainer.train`.
+    Train,
+    /// The rest of training.
+    Further,
+    /// The choice of the best model.
+    Evaluation,
+}
+
+/// Commands that read an option, and so have a flag for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readers {
+    /// `ragtrainer check`
+    pub check: bool,
+    /// `ragtrainer prepare`
+    pub prepare: bool,
+    /// `ragtrainer train`
+    pub train: bool,
+}
+
+impl Readers {
+    const ALL: Self = Self { check: true, prepare: true, train: true };
+    const CHECK: Self = Self { check: true, prepare: false, train: true };
+    const PREPARE: Self = Self { check: false, prepare: true, train: true };
+    const TRAIN: Self = Self { check: false, prepare: false, train: true };
+    /// No flag: an argument of the reference that files and the library accept, and that another option says better.
+    const FILES: Self = Self { check: false, prepare: false, train: false };
+}
+
+const fn row(key: &'static str, kind: Kind, section: Section, readers: Readers, help: &'static str) -> OptionRow {
+    OptionRow { key, kind, section, readers, help }
+}
+
+/// Every option, in the order of the structs.
+#[rustfmt::skip]
+pub const OPTIONS: &[OptionRow] = &[
+    // Run
+    row("model_name", Kind::Text, Section::Run, Readers::TRAIN, "Label of the trained model, for its card"),
+    row("license", Kind::Text, Section::Run, Readers::TRAIN, "Licence of the model, for its card: apache-2.0, mit, ..."),
+    row("language_code", Kind::Text, Section::Run, Readers::ALL, "Language of the texts (ISO 639-1), for stemming and stop words of BM25"),
+    row("pretrained_model_name", Kind::Text, Section::Run, Readers::ALL, "Encoder or ColBERT to start from: a directory, or org/name or org/name@revision on the Hugging Face hub"),
+    row("inherit_settings", Kind::Flag, Section::Run, Readers::ALL, "Take lengths, masks and sizes that are not set from the ColBERT that training starts from"),
+    row("output", Kind::Path, Section::Run, Readers::TRAIN, "Directory of the run; the best model is written to its best/"),
+    row("overwrite", Kind::Flag, Section::Run, Readers::TRAIN, "Replace an earlier run in the output directory"),
+    row("backend", Kind::Text, Section::Run, Readers::PREPARE, "Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N"),
+    row("export_dtype", Kind::Words(&["f32", "f16", "bf16"]), Section::Run, Readers::TRAIN, "Number format of the weights in exported model directories"),
+    row("export_onnx", Kind::Flag, Section::Run, Readers::TRAIN, "Also write model.onnx, for next-plaid"),
+    // Data
+    row("data.train", Kind::OptionalPath, Section::Data, Readers::ALL, "Training data: JSONL, JSON, CSV, TSV or Parquet file; directory with one file per split; BEIR directory; the reference's three files; PyLate's three tables"),
+    row("data.format", Kind::Words(&["auto", "pairs", "labeled_pairs", "triplets", "scored", "tevatron", "pylate", "beir", "reference"]), Section::Data, Readers::ALL, "Layout of the training data; auto decides by content"),
+    row("data.columns", Kind::Columns, Section::Data, Readers::ALL, "Roles of columns, such as \"question=query, answer=positive\" (query, positive, negative, document, label, scores, ignore)"),
+    row("data.all_documents", Kind::OptionalPath, Section::Data, Readers::ALL, "Further documents to draw negatives from"),
+    row("data.dev", Kind::OptionalPath, Section::Data, Readers::ALL, "BEIR directory whose dev queries choose the best model; without it, the dev split of the training data's own BEIR directory"),
+    row("data.test", Kind::OptionalPath, Section::Data, Readers::ALL, "BEIR directory whose test queries are measured before and after training and never choose; without it, as for dev"),
+    row("data.dev_split", Kind::Whole, Section::Data, Readers::ALL, "Hold out N training queries as the dev set if none is given"),
+    row("data.positive_label", Kind::Label, Section::Data, Readers::ALL, "Label of a positive in labelled pairs"),
+    row("data.negative_label", Kind::Label, Section::Data, Readers::ALL, "Label of a negative in labelled pairs"),
+    row("data.skip_bad_rows", Kind::Flag, Section::Data, Readers::ALL, "Leave out and count malformed rows instead of stopping at the first"),
+    // Negatives
+    row("negatives.num_new_negatives", Kind::Whole, Section::Negatives, Readers::ALL, "New negatives per distinct query; 0 adds none"),
+    row("negatives.hard_negative_minimum_rank", Kind::Whole, Section::Negatives, Readers::PREPARE, "Skip mined candidates ranked better than this, counted from 0"),
+    row("negatives.hard_negative_maximum_rank", Kind::Whole, Section::Negatives, Readers::PREPARE, "Skip mined candidates ranked at this or worse, counted from 0"),
+    row("negatives.mine_hard_negatives", Kind::Flag, Section::Negatives, Readers::FILES, "The reference's argument: false is the same as miner = \"random\""),
+    row("negatives.miner", Kind::Words(&["bm25", "dense", "late_interaction", "random"]), Section::Negatives, Readers::PREPARE, "Ranks candidates: BM25, a sentence encoder (dense), the model being trained (late_interaction), or none (random)"),
+    row("negatives.miner_model", Kind::OptionalPath, Section::Negatives, Readers::PREPARE, "Sentence encoder of the dense miner, or of the candidates of late_interaction: directory or name on the hub"),
+    row("negatives.hard_negative_model_size", Kind::Words(&["small", "base", "large"]), Section::Negatives, Readers::FILES, "The reference's argument: which of its sentence encoders an error suggests if miner_model is missing"),
+    row("negatives.miner_query_prefix", Kind::OptionalText, Section::Negatives, Readers::PREPARE, "Text before every query for the sentence encoder; without it, the encoder's own"),
+    row("negatives.miner_document_prefix", Kind::OptionalText, Section::Negatives, Readers::PREPARE, "Text before every document for the sentence encoder; without it, the encoder's own"),
+    row("negatives.refresh", Kind::Words(&["never", "epoch"]), Section::Negatives, Readers::TRAIN, "Choose negatives once (never), or again at the start of every later epoch"),
+    row("negatives.positive_score_share", Kind::OptionalNumber("off"), Section::Negatives, Readers::PREPARE, "Drop mined candidates that score above this share of the positive's score, as likely positives (NV-Retriever, arXiv 2407.15831)"),
+    row("negatives.triples", Kind::Words(&["all", "reference"]), Section::Negatives, Readers::ALL, "Pair every positive with every negative (all), or make the reference's number of triples"),
+    row("negatives.seed", Kind::Whole, Section::Negatives, Readers::PREPARE, "Seed of the sampling of negatives"),
+    // Training: RAGTrainer.train
+    row("train.batch_size", Kind::Whole, Section::Train, Readers::CHECK, "Queries per optimizer step"),
+    row("train.nbits", Kind::Whole, Section::Train, Readers::TRAIN, "Bits per residual of a later index; written to artifact.metadata, not used in training"),
+    row("train.maxsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Upper bound on optimizer steps"),
+    row("train.use_ib_negatives", Kind::Flag, Section::Train, Readers::TRAIN, "In-batch negatives: every other query's documents are negatives too"),
+    row("train.learning_rate", Kind::Number, Section::Train, Readers::TRAIN, "Peak learning rate"),
+    row("train.dim", Kind::Whole, Section::Train, Readers::PREPARE, "Size of a token embedding"),
+    row("train.doc_maxlen", Kind::Whole, Section::Train, Readers::ALL, "Maximum document length in tokens, markers included"),
+    row("train.use_relu", Kind::Flag, Section::Train, Readers::TRAIN, "ReLU after the projection"),
+    row("train.warmup_steps", Kind::Warmup, Section::Train, Readers::TRAIN, "Steps of rising learning rate: a number, auto (a tenth of the run), or constant (no schedule)"),
+    row("train.accumsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Micro-batches per batch, to save memory"),
+    // Training: further
+    row("train.query_maxlen", Kind::Whole, Section::Further, Readers::ALL, "Query length in tokens, markers and [MASK] expansion included"),
+    row("train.nway", Kind::Whole, Section::Further, Readers::ALL, "Documents per query in a training example, the positive included"),
+    row("train.epochs", Kind::Whole, Section::Further, Readers::CHECK, "Passes over the examples"),
+    row("train.seed", Kind::Whole, Section::Further, Readers::TRAIN, "Seed of the order of examples, of dropout, and of new weights"),
+    row("train.shuffle", Kind::Flag, Section::Further, Readers::TRAIN, "Shuffle the examples in every epoch; false keeps their order, as the reference does"),
+    row("train.weight_decay", Kind::Number, Section::Further, Readers::TRAIN, "Decoupled weight decay of AdamW, on every parameter"),
+    row("train.clip_norm", Kind::Number, Section::Further, Readers::TRAIN, "Maximum global gradient norm; 0 disables clipping"),
+    row("train.dropout", Kind::OptionalNumber("encoder"), Section::Further, Readers::TRAIN, "Dropout probability; encoder keeps those in its config.json"),
+    row("train.attend_to_mask_tokens", Kind::Flag, Section::Further, Readers::TRAIN, "Let [MASK] expansion tokens be attended to"),
+    row("train.query_expansion", Kind::Flag, Section::Further, Readers::TRAIN, "Pad queries with [MASK] tokens to query_maxlen"),
+    row("train.mask_punctuation", Kind::Flag, Section::Further, Readers::TRAIN, "Leave punctuation out of document scoring"),
+    row("train.schedule_horizon", Kind::Steps, Section::Further, Readers::TRAIN, "Step at which the learning rate reaches 0: a number, or auto (the last step)"),
+    row("train.warmup_from_zero", Kind::Flag, Section::Further, Readers::TRAIN, "Give the first step a learning rate of 0, as the reference does"),
+    row("train.save_every", Kind::Steps, Section::Further, Readers::TRAIN, "Steps between checkpoints and evaluations: a number, or auto (a tenth of the run)"),
+    row("train.keep_checkpoints", Kind::Whole, Section::Further, Readers::TRAIN, "Newest checkpoints to keep"),
+    row("train.keep_best_checkpoints", Kind::Whole, Section::Further, Readers::TRAIN, "Checkpoints to keep besides: the best by the dev metric"),
+    row("train.ib_scope", Kind::Words(&["batch", "micro_batch"]), Section::Further, Readers::TRAIN, "Take in-batch negatives from the whole batch, or from the micro-batch as the reference does"),
+    row("train.ib_skip_known_positives", Kind::Flag, Section::Further, Readers::TRAIN, "Leave a query's other known positives out of its in-batch negatives"),
+    row("train.distillation_alpha", Kind::Number, Section::Further, Readers::TRAIN, "Factor on teacher scores before their softmax"),
+    row("train.ignore_scores", Kind::Flag, Section::Further, Readers::TRAIN, "Train on labels even where teacher scores are given"),
+    row("train.precision", Kind::Words(&["f32", "tf32", "bf16", "f16", "auto"]), Section::Further, Readers::TRAIN, "Matmul precision: f32, tf32 (NVIDIA GPUs from Ampere on), bf16, f16 (with loss scaling; not on flex), or auto (the fastest that the device supports)"),
+    row("train.memory_limit", Kind::Size("off"), Section::Further, Readers::TRAIN, "Memory that a run may use, such as 6GB, or auto (most of what is free); larger batches are cut into micro-batches with the same gradient"),
+    row("train.ema_decay", Kind::OptionalNumber("off"), Section::Further, Readers::TRAIN, "Keep an exponential moving average of the weights with this decay per step, and measure it at the end"),
+    row("train.on_nonfinite", Kind::Words(&["stop", "skip"]), Section::Further, Readers::TRAIN, "If a loss or gradient is not finite: stop the run, or skip the step"),
+    // Evaluation
+    row("evaluation.metric", Kind::Metric, Section::Evaluation, Readers::TRAIN, "Metric that chooses the best model: ndcg@K, mrr@K, recall@K, success@K or loss"),
+    row("evaluation.pool_size", Kind::OptionalWhole("all"), Section::Evaluation, Readers::ALL, "Rank dev queries against N documents: all the relevant ones and random others"),
+    row("evaluation.max_queries", Kind::OptionalWhole("all"), Section::Evaluation, Readers::ALL, "Use at most N dev queries, a seeded choice"),
+    row("evaluation.seed", Kind::Whole, Section::Evaluation, Readers::ALL, "Seed of those two choices and of data.dev_split"),
+    row("evaluation.patience", Kind::OptionalWhole("off"), Section::Evaluation, Readers::TRAIN, "Stop after N evaluations in a row without a new best"),
+    row("evaluation.average_best", Kind::Whole, Section::Evaluation, Readers::TRAIN, "At the end, also measure the mean weights of the N best models; 0 does not"),
+    row("evaluation.interpolate", Kind::Flag, Section::Evaluation, Readers::TRAIN, "At the end, also measure mixtures of the best model and the start"),
 ];
 
-/// The sections, which are no options themselves.
+/// The sections of an option file, which are no options themselves.
 pub(crate) const SECTIONS: &[&str] = &["data", "negatives", "train", "evaluation"];
+
+impl Section {
+    /// The heading in words.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Run => "Run",
+            Self::Data => "Data",
+            Self::Negatives => "Negatives",
+            Self::Train => "Training (names and defaults of RAGTrainer.train)",
+            Self::Further => "Training, further",
+            Self::Evaluation => "Evaluation",
+        }
+    }
+}
+
+impl Kind {
+    /// The values in words, for errors.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Flag => "true or false".to_owned(),
+            Self::Whole => "a whole number, 0 or more".to_owned(),
+            Self::OptionalWhole(word) => format!("a whole number, 0 or more, or \"{word}\""),
+            Self::Number => "a number".to_owned(),
+            Self::OptionalNumber(word) => format!("a number, or \"{word}\""),
+            Self::Text => "a text".to_owned(),
+            Self::OptionalText => "a text, or nothing".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::OptionalPath => "a path, or nothing".to_owned(),
+            Self::Label => "a word or a number".to_owned(),
+            Self::Size(word) => format!("a size such as \"6GB\" or \"512MiB\", \"auto\", or \"{word}\""),
+            Self::Steps => "a number of steps or \"auto\"".to_owned(),
+            Self::Warmup => "a number of steps, \"auto\" or \"constant\"".to_owned(),
+            Self::Words([rest @ .., last]) => format!("{} or {last}", rest.join(", ")),
+            Self::Words([]) => unreachable!("a kind of words has words"),
+            Self::Columns => {
+                "columns and their roles, such as \"question=query, answer=positive\" or \"context=document\""
+                    .to_owned()
+            }
+            Self::Metric => {
+                "ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10, or loss".to_owned()
+            }
+        }
+    }
+
+    /// Stands for the value in a command's help.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Self::Flag => "BOOL",
+            Self::Whole | Self::OptionalWhole(_) => "N",
+            Self::Number | Self::OptionalNumber(_) => "X",
+            Self::Text | Self::OptionalText => "TEXT",
+            Self::Path | Self::OptionalPath => "PATH",
+            Self::Label => "LABEL",
+            Self::Size(_) => "SIZE",
+            Self::Steps => "N|auto",
+            Self::Warmup => "N|auto|constant",
+            Self::Words(_) | Self::Metric => "NAME",
+            Self::Columns => "ROLES",
+        }
+    }
+
+    /// The word for "no value", if there is one.
+    fn absent(self) -> Option<&'static str> {
+        match self {
+            Self::OptionalWhole(word) | Self::OptionalNumber(word) | Self::Size(word) => Some(word),
+            _ => None,
+        }
+    }
+}
+
+impl OptionRow {
+    /// The row of an option.
+    pub fn of(key: &str) -> Option<&'static Self> {
+        OPTIONS.iter().find(|row| row.key == key)
+    }
+
+    /// The flag of the command line, without its dashes.
+    pub fn flag(&self) -> String {
+        match self.key {
+            "data.train" | "data.dev" | "data.test" => format!("{}-data", self.name()),
+            "negatives.seed" | "evaluation.seed" => self.key.replace('.', "-"),
+            _ => self.name().replace('_', "-"),
+        }
+    }
+
+    /// The name without the section.
+    pub fn name(&self) -> &'static str {
+        self.key.rsplit_once('.').map_or(self.key, |(_, name)| name)
+    }
+
+    /// The default as a person would write it. None where there is nothing to write.
+    pub fn default_text(&self) -> Option<String> {
+        static DEFAULTS: LazyLock<Vec<(&str, Value)>> = LazyLock::new(|| Options::default().entries());
+        let (_, value) = DEFAULTS.iter().find(|(key, _)| *key == self.key).expect("every row is an option");
+        match value {
+            Value::Null => self.kind.absent().map(str::to_owned),
+            Value::String(text) if text.is_empty() => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+impl Options {
+    /// Every option by its name with the section, in the order of the table.
+    pub fn entries(&self) -> Vec<(&'static str, Value)> {
+        let json = serde_json::to_value(self).expect("options have a JSON form");
+        let value = |key: &str| key.split('.').fold(&json, |inner, part| &inner[part]).clone();
+        OPTIONS.iter().map(|row| (row.key, value(row.key))).collect()
+    }
+}
 
 /// The value an option really takes, or none if the option cannot take it.
 ///
-/// A text is taken as it is where the option is a text, and otherwise read as a number or as true, yes, on, 1 or false,
-/// no, off, 0: environment and command line know only texts.
-pub(crate) fn interpret(key: &str, value: &Value) -> Option<Value> {
+/// A text is taken as it is where the option is a text, as no value where it is the word for that, and otherwise read
+/// as a number or as true, yes, on, 1 or false, no, off, 0: environment and command line know only texts.
+pub(crate) fn interpret(row: &OptionRow, value: &Value) -> Option<Value> {
+    let key = row.key;
     let Value::String(text) = value else {
         return takes(key, value).then(|| value.clone());
     };
     let text = text.trim();
+    if row.kind.absent().is_some_and(|word| text.eq_ignore_ascii_case(word)) {
+        return Some(Value::Null);
+    }
     let flag = match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Some(true),
         "false" | "no" | "off" | "0" => Some(false),
@@ -129,7 +334,7 @@ pub(crate) fn nearest(unknown: &str) -> Option<&'static str> {
     let (section, name) = split(unknown);
     let name = name.to_lowercase();
     let tolerance = name.chars().count() / 3;
-    let known = FIELDS.iter().map(|(key, _)| *key).chain(SECTIONS.iter().copied());
+    let known = OPTIONS.iter().map(|row| row.key).chain(SECTIONS.iter().copied());
     let close = known.filter_map(|key| {
         let (known_section, known_name) = split(key);
         let whole = strsim::damerau_levenshtein(&flat, &key.replace('.', "_"));
@@ -160,6 +365,7 @@ fn split(key: &str) -> (&str, &str) {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fmt::Write;
 
     fn leaves(prefix: &str, value: &Value, into: &mut Vec<String>) {
         match value {
@@ -177,29 +383,95 @@ mod tests {
     fn the_table_names_exactly_the_options_there_are() {
         let mut real = Vec::new();
         leaves("", &serde_json::to_value(Options::default()).unwrap(), &mut real);
-        let mut listed: Vec<_> = FIELDS.iter().map(|(key, _)| (*key).to_owned()).collect();
+        let mut listed: Vec<_> = OPTIONS.iter().map(|row| row.key.to_owned()).collect();
         real.sort();
         listed.sort();
         assert_eq!(real, listed);
     }
 
     #[test]
-    fn what_an_option_is_said_to_take_it_takes() {
-        for (key, expected) in FIELDS {
-            let sample = match *expected {
-                FLAG => json!(true),
-                NUMBER | OPTIONAL_NUMBER => json!(0.5),
-                TEXT | OPTIONAL_TEXT | PATH | OPTIONAL_PATH => json!("x"),
-                LABEL | WHOLE | OPTIONAL_WHOLE => json!(3),
-                _ if key.ends_with("metric") => json!("mrr@10"),
-                STEPS | OPTIONAL_SIZE => json!("auto"),
-                words => json!(words.rsplit(" or ").next().unwrap().trim_matches('"')),
+    fn every_flag_is_one_options() {
+        let mut flags: Vec<_> = OPTIONS.iter().map(OptionRow::flag).collect();
+        flags.sort();
+        let count = flags.len();
+        flags.dedup();
+        assert_eq!(flags.len(), count);
+    }
+
+    #[test]
+    fn an_option_takes_its_kind_and_nothing_else() {
+        for row in OPTIONS {
+            let key = row.key;
+            let sample = match row.kind {
+                Kind::Flag => json!(true),
+                Kind::Number | Kind::OptionalNumber(_) => json!(0.5),
+                Kind::Text | Kind::OptionalText | Kind::Path | Kind::OptionalPath => json!("x"),
+                Kind::Label | Kind::Whole | Kind::OptionalWhole(_) => json!(3),
+                Kind::Metric => json!("mrr@10"),
+                Kind::Steps | Kind::Size(_) | Kind::Warmup => json!("auto"),
+                Kind::Words(words) => json!(words[words.len() - 1]),
+                Kind::Columns => json!("context=document"),
             };
-            assert_eq!(interpret(key, &sample), Some(sample.clone()), "{key}");
-            let refused = if matches!(*expected, FLAG) { json!("maybe") } else { json!(true) };
-            assert_eq!(interpret(key, &refused), None, "{key}");
-            assert_eq!(interpret(key, &Value::Null).is_some(), expected.ends_with("or nothing"), "{key}");
+            assert_eq!(interpret(row, &sample), Some(sample.clone()), "{key}");
+            let refused = if row.kind == Kind::Flag { json!("maybe") } else { json!(true) };
+            assert_eq!(interpret(row, &refused), None, "{key}");
+            let optional = row.kind.absent().is_some() || matches!(row.kind, Kind::OptionalText | Kind::OptionalPath);
+            assert_eq!(interpret(row, &Value::Null).is_some(), optional, "{key}");
+            if let Some(word) = row.kind.absent() {
+                assert_eq!(interpret(row, &json!(word)), Some(Value::Null), "{key} = {word}");
+            }
+            if let Kind::Words(words) = row.kind {
+                words.iter().for_each(|word| assert!(interpret(row, &json!(word)).is_some(), "{key} = {word}"));
+            }
+            if let Some(default) = row.default_text() {
+                assert!(interpret(row, &json!(default)).is_some(), "{key}: the default that is shown can be written");
+            }
         }
+    }
+
+    #[test]
+    fn entries_are_the_options_in_the_order_of_the_table() {
+        let mut options = Options::default();
+        options.train.batch_size = 7;
+        let entries = options.entries();
+        assert!(entries.iter().map(|(key, _)| *key).eq(OPTIONS.iter().map(|row| row.key)));
+        assert!(entries.contains(&("train.batch_size", json!(7))) && entries.contains(&("backend", json!("auto"))));
+    }
+
+    /// `docs/options.md` as the table has it.
+    fn page() -> String {
+        let mut page = "# Options\n\nGenerated from the table of options in `colbert-config` by its tests: change that, \
+                        then run\n`UPDATE_DOCS=1 cargo test -p colbert-config`. How files, environment and command line go \
+                        together: [guide](guide.md).\n"
+            .to_owned();
+        let mut section = None;
+        for row in OPTIONS {
+            if section != Some(row.section) {
+                section = Some(row.section);
+                let _ = write!(
+                    page,
+                    "\n## {}\n\n| option | flag | default | meaning |\n|---|---|---|---|\n",
+                    row.section.title()
+                );
+            }
+            let flag = if row.readers == Readers::FILES { String::new() } else { format!("`--{}`", row.flag()) };
+            let default = row.default_text().map_or_else(String::new, |default| format!("`{default}`"));
+            let _ = writeln!(page, "| `{}` | {flag} | {default} | {} |", row.key, row.help.replace('|', "\\|"));
+        }
+        page
+    }
+
+    #[test]
+    fn the_page_of_options_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/options.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == page(),
+            "docs/options.md is out of date: UPDATE_DOCS=1 cargo test -p colbert-config writes it"
+        );
     }
 
     #[test]
@@ -217,7 +489,7 @@ mod tests {
             ("data.positive_label", "1", json!("1")),
             ("train.warmup_steps", "7", json!("7")),
         ] {
-            assert_eq!(interpret(key, &json!(text)), Some(value), "{key} = {text}");
+            assert_eq!(interpret(OptionRow::of(key).unwrap(), &json!(text)), Some(value), "{key} = {text}");
         }
         for (key, text) in [
             ("train.batch_size", "16.5"),
@@ -229,7 +501,7 @@ mod tests {
             ("evaluation.metric", "ndcg"),
             ("train.save_every", "constant"),
         ] {
-            assert_eq!(interpret(key, &json!(text)), None, "{key} = {text}");
+            assert_eq!(interpret(OptionRow::of(key).unwrap(), &json!(text)), None, "{key} = {text}");
         }
     }
 

@@ -213,12 +213,12 @@ fn largest_divisor(number: usize, limit: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::Layers;
+    use crate::sources::OptionSources;
     use serde_json::{Value, json};
 
     fn with(changes: &[(&str, Value)]) -> Result<(), ConfigError> {
         let overrides = changes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        Layers::new().overrides(overrides).build().unwrap().validate()
+        OptionSources::new().overrides(overrides).build().unwrap().validate()
     }
 
     #[test]

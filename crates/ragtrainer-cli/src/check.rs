@@ -7,7 +7,7 @@ use clap::Args;
 use ragtrainer::data::Severity;
 use ragtrainer::read_input;
 
-use crate::flags::OptionFlags;
+use crate::flags::{Check, OptionFlags};
 
 /// Say what is wrong with training data, before it costs time.
 ///
@@ -24,7 +24,7 @@ pub(crate) struct CheckCommand {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     #[command(flatten)]
-    flags: OptionFlags,
+    flags: OptionFlags<Check>,
 }
 
 impl CheckCommand {

@@ -7,7 +7,7 @@ use clap::Args;
 use ragtrainer::data::{ReferenceFiles, export_reference};
 
 use crate::data::{load, print_findings};
-use crate::flags::OptionFlags;
+use crate::flags::{OptionFlags, Prepare};
 
 /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
 ///
@@ -19,7 +19,7 @@ pub(crate) struct PrepareCommand {
     #[arg(long, value_name = "DIR", default_value = "./data/")]
     data_out_path: PathBuf,
     #[command(flatten)]
-    flags: OptionFlags,
+    flags: OptionFlags<Prepare>,
 }
 
 impl PrepareCommand {

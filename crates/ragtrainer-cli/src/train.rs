@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ragtrainer::config::{Bytes, Layers, Options};
+use ragtrainer::config::{Bytes, OptionSources, Options};
 use ragtrainer::train::Begin;
 use ragtrainer::{Backend, Inheritance, Outcome, RunData, keep_micro_batches, options_of_run, preview, train_with};
 
 use crate::data::{load, print_findings};
-use crate::flags::OptionFlags;
+use crate::flags::{OptionFlags, Train};
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::progress::{Progress, clock};
 use crate::tables::evaluation_table;
@@ -34,7 +34,7 @@ pub(crate) struct TrainCommand {
     #[arg(long, requires = "resume")]
     accept_changes: bool,
     #[command(flatten)]
-    flags: OptionFlags,
+    flags: OptionFlags<Train>,
 }
 
 impl TrainCommand {
@@ -77,7 +77,7 @@ impl TrainCommand {
             let (options, inheritance) = self.flags.inherited_options()?;
             return Ok((options, inheritance, Begin::Anew));
         };
-        let layers = Layers::new().file(options_of_run(folder)?)?;
+        let layers = OptionSources::new().file(options_of_run(folder)?)?;
         let (mut options, inheritance) = self.flags.inherited_options_above(layers)?;
         // The folder may have been moved since.
         options.output = folder.clone();

@@ -11,81 +11,83 @@ use crate::options::memory::MemoryLimit;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainOptions {
-    /// Queries per optimizer step. Default 32.
+    /// Queries per optimizer step.
     pub batch_size: usize,
-    /// Bits per residual of a later index; written to `artifact.metadata`, not used in training. Default 2.
+    /// Bits per residual of a later index; written to `artifact.metadata`, not used in training.
     pub nbits: u32,
-    /// Upper bound on optimizer steps. Default 500,000.
+    /// Upper bound on optimizer steps.
     pub maxsteps: usize,
-    /// Add the in-batch loss: every other query's documents are negatives. Default true.
+    /// Add the in-batch loss: every other query's documents are negatives.
     pub use_ib_negatives: bool,
-    /// Peak learning rate. Default 5e-6.
+    /// Peak learning rate.
     pub learning_rate: f64,
-    /// Size of a token embedding. Default 128.
+    /// Size of a token embedding.
     pub dim: usize,
-    /// Tokens of a document, markers included. Default 256.
+    /// Tokens of a document, markers included.
     pub doc_maxlen: usize,
-    /// ReLU after the projection. Default false. (The reference accepts it and does nothing: defect 27.)
+    /// ReLU after the projection. (The reference accepts it and does nothing: defect 27.)
     pub use_relu: bool,
     /// Steps of rising learning rate: `"auto"` is a tenth of the steps, a number, or `"constant"` for no schedule at
-    /// all, the reference's `None`. Default `"auto"`.
+    /// all, the reference's `None`.
     pub warmup_steps: Warmup,
-    /// Micro-batches a batch is cut into, to save memory. Default 1.
+    /// Micro-batches a batch is cut into, to save memory.
     pub accumsteps: usize,
 
-    /// Tokens of a query, markers and \[MASK\] expansion included. Default 32 (colbert-ai `ColBERTConfig`).
+    /// Tokens of a query, markers and \[MASK\] expansion included. Source of the default: colbert-ai `ColBERTConfig`.
     pub query_maxlen: usize,
-    /// Documents per query in an example, the positive included. Default 2 (one negative, as in the reference).
+    /// Documents per query in an example, the positive included. Source of the default: one negative, as in the
+    /// reference.
     pub nway: usize,
-    /// Passes over the examples; `maxsteps` still bounds the run. Default 1.
+    /// Passes over the examples; `maxsteps` still bounds the run.
     pub epochs: usize,
-    /// Order of examples and dropout. Default 12345 (colbert-ai `Launcher`).
+    /// Seed of the order of examples, of dropout, and of new weights. Source of the default: colbert-ai `Launcher`.
     pub seed: u64,
-    /// Shuffle the examples anew for every epoch. Default true; false keeps the given order, as the reference does.
+    /// Shuffle the examples in every epoch; false keeps the given order, as the reference does.
     pub shuffle: bool,
-    /// Decoupled weight decay on every parameter. Default 0.01 (torch `AdamW`, which the reference uses as it is).
+    /// Decoupled weight decay on every parameter. Source of the default: torch `AdamW`, which the reference uses as
+    /// it is.
     pub weight_decay: f64,
-    /// Gradients are scaled down to this global L2 norm; 0 turns clipping off. Default 2.0 (colbert-ai).
+    /// Gradients are scaled down to this global L2 norm; 0 turns clipping off. Source of the default: colbert-ai.
     pub clip_norm: f64,
     /// Dropout probability in place of the ones in the encoder's `config.json`.
     pub dropout: Option<f64>,
-    /// Let \[MASK\] expansion tokens of a query be attended to. Default false (colbert-ai).
+    /// Let \[MASK\] expansion tokens of a query be attended to. Source of the default: colbert-ai.
     pub attend_to_mask_tokens: bool,
-    /// Fill queries up with \[MASK\] tokens to `query_maxlen`. Default true (colbert-ai, which always does).
+    /// Fill queries up with \[MASK\] tokens to `query_maxlen`. Source of the default: colbert-ai, which always does.
     pub query_expansion: bool,
-    /// Leave punctuation out of document scoring. Default true (colbert-ai).
+    /// Leave punctuation out of document scoring. Source of the default: colbert-ai.
     pub mask_punctuation: bool,
     /// Step at which the learning rate reaches 0: `"auto"` is the last step of this run; a number lays the decay over
-    /// that many steps (500000 is the reference's behaviour, defect 23). Default `"auto"`.
+    /// that many steps (500000 is the reference's behaviour, defect 23).
     pub schedule_horizon: AutoSteps,
-    /// Give the first step learning rate 0, as the reference does (defect 24). Default false.
+    /// Give the first step learning rate 0, as the reference does (defect 24).
     pub warmup_from_zero: bool,
-    /// Steps between checkpoints and evaluations: `"auto"` is a tenth of the run. Default `"auto"`.
+    /// Steps between checkpoints and evaluations: `"auto"` is a tenth of the run.
     pub save_every: AutoSteps,
-    /// Checkpoints that are kept, the newest; an older one goes once the newest is safe. Default 2, so that one is left where
-    /// the newest is damaged later.
+    /// Newest checkpoints to keep; an older one goes once the newest is safe. With 2, one is left if the newest is
+    /// damaged later.
     pub keep_checkpoints: usize,
-    /// Checkpoints that are kept besides: those whose evaluation on dev queries was best so far. Default 0.
+    /// Checkpoints that are kept besides: those whose evaluation on dev queries was best so far.
     pub keep_best_checkpoints: usize,
-    /// Which documents a query meets as in-batch negatives. Default `batch`.
+    /// Scope of in-batch negatives.
     pub ib_scope: IbScope,
-    /// Leave a query's other known positives out of its in-batch negatives (defect 36). Default true.
+    /// Leave a query's other known positives out of its in-batch negatives (defect 36).
     pub ib_skip_known_positives: bool,
-    /// Factor on teacher scores before their softmax. Default 1.0 (colbert-ai).
+    /// Factor on teacher scores before their softmax. Source of the default: colbert-ai.
     pub distillation_alpha: f64,
-    /// Train on labels alone even where teacher scores are given. Default false (colbert-ai).
+    /// Train on labels alone even where teacher scores are given. Source of the default: colbert-ai.
     pub ignore_scores: bool,
-    /// Format of the factors of the encoder's matrix products; weights, sums and everything else are float32 in any case.
-    /// `auto` is bfloat16 where the device has faster products for it, else float16 on a GPU that has those; `f16` scales the
-    /// loss, and is refused where there are no such products; `tf32` lets an NVIDIA GPU round float32 factors, and is refused
-    /// elsewhere. Default `f32`: the reference's on a CPU.
+    /// Matmul precision of the encoder; weights, sums and everything else are float32 in any case. `auto` is bfloat16
+    /// where the device multiplies it faster, else float16 on a GPU that has it. `f16` scales the loss; a device
+    /// without float16 matmul refuses it. `tf32` lets an NVIDIA GPU round float32 factors; other devices refuse it.
+    /// Source of the default: the reference on a CPU.
     pub precision: Precision,
     /// Memory that training may take. If a batch takes more, it is cut into the fewest micro-batches that fit, with the
     /// gradient of the whole batch. Empty: `accumsteps` alone decides.
     pub memory_limit: Option<MemoryLimit>,
-    /// Keep an exponential average of the weights with this decay per step, and measure it at the end. Default: none.
+    /// Keep an exponential average of the weights with this decay per step, and measure it at the end.
     pub ema_decay: Option<f64>,
-    /// What to do about a batch whose loss or gradient is not finite. Default `stop`.
+    /// Reaction to a batch whose loss or gradient is not finite.
     pub on_nonfinite: OnNonFinite,
 }
 
@@ -130,7 +132,7 @@ impl Default for TrainOptions {
     }
 }
 
-/// Format of the factors of matrix products.
+/// Number format of the factors of matmuls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -159,7 +161,7 @@ impl fmt::Display for Precision {
     }
 }
 
-/// What to do about a batch whose loss or gradient is not finite; it is written to the run's folder either way.
+/// Reaction to a batch whose loss or gradient is not finite; it is written to the run's folder either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnNonFinite {

@@ -419,19 +419,8 @@ fn changed_options(options: &Options) -> Vec<(String, String)> {
 }
 
 fn flat(options: &Options) -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    let words = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    if let Value::Object(sections) = serde_json::to_value(options).expect("options have a JSON form") {
-        for (name, value) in &sections {
-            match value {
-                Value::Object(own) => {
-                    all.extend(own.iter().map(|(own, value)| (format!("{name}.{own}"), words(value))))
-                }
-                value => all.push((name.clone(), words(value))),
-            }
-        }
-    }
-    all
+    let words = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    options.entries().into_iter().map(|(key, value)| (key.to_owned(), words(value))).collect()
 }
 
 fn name(run: &RunRecord) -> String {

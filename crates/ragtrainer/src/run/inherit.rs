@@ -73,10 +73,9 @@ pub fn inherit(options: &mut Options, named: &BTreeSet<String>) -> Result<Inheri
 
 /// The options of `train` that are not at their defaults, by dotted names: what a caller of the library set.
 pub(crate) fn set_by_caller(train: &TrainOptions) -> BTreeSet<String> {
-    let value = |options: &TrainOptions| serde_json::to_value(options).expect("options have a JSON form");
-    let (own, defaults) = (value(train), value(&TrainOptions::default()));
-    let all = own.as_object().into_iter().flatten();
-    all.filter(|(name, value)| defaults[name.as_str()] != **value).map(|(name, _)| format!("train.{name}")).collect()
+    let own = Options { train: train.clone(), ..Options::default() }.entries();
+    let changed = own.into_iter().zip(Options::default().entries()).filter(|(own, default)| own != default);
+    changed.map(|((key, _), _)| key.to_owned()).collect()
 }
 
 fn take_over(train: &mut TrainOptions, declared: &Declared, named: &BTreeSet<String>) -> Inheritance {

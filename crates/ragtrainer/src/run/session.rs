@@ -151,7 +151,7 @@ pub fn train(
     Err(Error::OutOfMemory { backend, step, batch_size, micro_batch, fits, said })
 }
 
-/// The options that a run in a folder was started with, to be put below others; see [`colbert_config::Layers::file`].
+/// The options that a run in a folder was started with, to be put below others; see [`colbert_config::OptionSources::file`].
 ///
 /// # Errors
 /// The folder holds no run.
@@ -185,19 +185,11 @@ pub fn keep_micro_batches(options: &mut Options) -> Result<(), Error> {
 /// Options that a checkpoint is tied to, besides those of training: names and files do not matter, what is in the files
 /// is compared by itself.
 fn tied(options: &Options) -> BTreeMap<String, Value> {
-    let mut tied = BTreeMap::new();
-    if let Value::Object(sections) = serde_json::to_value(options).expect("options have a JSON form") {
-        for (name, value) in sections {
-            match value {
-                Value::Object(own) if name == "negatives" || name == "evaluation" => {
-                    tied.extend(own.into_iter().map(|(own, value)| (format!("{name}.{own}"), value)));
-                }
-                value if name == "backend" || name == "language_code" => drop(tied.insert(name, value)),
-                _ => {}
-            }
-        }
-    }
-    tied
+    let is_tied = |key: &str| {
+        ["backend", "language_code"].contains(&key) || key.starts_with("negatives.") || key.starts_with("evaluation.")
+    };
+    let entries = options.entries().into_iter().filter(|(key, _)| is_tied(key));
+    entries.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 struct TrainJob<'a> {
