@@ -162,11 +162,12 @@ fn miners_without_a_model_or_with_a_wrong_one() {
     let empty = here.path().join("empty");
     fs::create_dir(&empty).unwrap();
     let empty = empty.to_str().unwrap();
+    write(here.path(), "size.toml", "[negatives]\nhard_negative_model_size = \"large\"\n");
     let nway = ["--num-new-negatives", "0", "--refresh", "epoch"];
     let cases: [(&[&str], &[&str]); 8] = [
         (&["--miner", "dense"], &["negatives.miner_model", "--miner-model", "BAAI/bge-small-en-v1.5"]),
         (
-            &["--miner", "dense", "--language-code", "de", "--hard-negative-model-size", "large"],
+            &["--miner", "dense", "--language-code", "de", "--config", "size.toml"],
             &["intfloat/multilingual-e5-large", "language de"],
         ),
         (
