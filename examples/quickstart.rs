@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
 
     let mut trainer = RagTrainer::new("quickstart-example", MODEL)
         .with_output("runs/quickstart-example", true)
-        .with_dev(&folder.evaluation("dev")?, choice)?;
+        .with_dev(folder.evaluation("dev")?, choice);
     // Hard negatives by BM25, as in RAGatouille.
     let report = trainer.prepare_training_data(folder.into_raw("train")?, &PrepareOptions::default())?;
     println!("{report}");

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ragtrainer::data::Severity;
-use ragtrainer::read_input;
 
 use crate::flags::{Check, OptionFlags};
 
@@ -29,18 +28,20 @@ pub(crate) struct CheckCommand {
 
 impl CheckCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let input = read_input(&self.flags.inherited_options()?.0)?;
+        let mut trainer = self.flags.trainer()?;
+        // The report itself says what is trained on.
+        let announcements = trainer.read_data()?[1..].to_vec();
+        let report = trainer.data_report().expect("data that was read was examined");
         if let Some(path) = &self.html {
-            input.report.write_html(path)?;
+            report.write_html(path)?;
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&input.report)?);
+            println!("{}", serde_json::to_string_pretty(report)?);
         } else {
-            // The report itself says what is trained on.
-            input.announcements.iter().skip(1).for_each(|line| println!("{line}"));
-            println!("{}", input.report);
+            announcements.iter().for_each(|line| println!("{line}"));
+            println!("{report}");
         }
-        Ok(ExitCode::from(match input.report.worst() {
+        Ok(ExitCode::from(match report.worst() {
             Some(Severity::Error) => 1,
             Some(Severity::Warning) => 3,
             _ => 0,

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+use ragtrainer::RagTrainer;
 use ragtrainer::config::{Kind, Miner, OPTIONS, OptionRow, OptionSources, Options};
-use ragtrainer::{Inheritance, inherit};
 use serde_json::Value;
 
 use crate::progress::fetched;
@@ -56,29 +56,23 @@ pub(crate) struct OptionFlags<R> {
 }
 
 impl<R: Reader> OptionFlags<R> {
-    /// Defaults, then the config files, then the environment, then the flags. Models that they name on the hub are fetched.
-    pub(crate) fn options(&self) -> anyhow::Result<Options> {
-        Ok(self.named_options(OptionSources::new())?.0)
+    /// A trainer with the defaults, then the config files, then the environment, then the flags. Models that they name
+    /// on the hub are downloaded.
+    pub(crate) fn trainer(&self) -> anyhow::Result<RagTrainer> {
+        self.trainer_above(OptionSources::new())
     }
 
-    /// The same, with the settings of the model that they start from where no place names them.
-    pub(crate) fn inherited_options(&self) -> anyhow::Result<(Options, Inheritance)> {
-        self.inherited_options_above(OptionSources::new())
+    /// The same on top of other sources.
+    pub(crate) fn trainer_above(&self, sources: OptionSources) -> anyhow::Result<RagTrainer> {
+        let (options, named) = self.named_options(sources)?;
+        Ok(RagTrainer::from_options(options).with_named_options(named))
     }
 
-    /// The same on top of other options.
-    pub(crate) fn inherited_options_above(&self, layers: OptionSources) -> anyhow::Result<(Options, Inheritance)> {
-        let (mut options, named) = self.named_options(layers)?;
-        let inheritance = inherit(&mut options, &named)?;
-        options.validate()?;
-        Ok((options, inheritance))
-    }
-
-    fn named_options(&self, mut layers: OptionSources) -> anyhow::Result<(Options, BTreeSet<String>)> {
+    fn named_options(&self, mut sources: OptionSources) -> anyhow::Result<(Options, BTreeSet<String>)> {
         for path in &self.config {
-            layers = layers.file(path)?;
+            sources = sources.file(path)?;
         }
-        let (options, named) = layers.from_env()?.overrides(self.overrides.iter().cloned()).build_named()?;
+        let (options, named) = sources.from_env()?.overrides(self.overrides.iter().cloned()).build_named()?;
         options.validate()?;
         if !options.pretrained_model_name.is_empty() {
             fetched(Path::new(&options.pretrained_model_name))?;
@@ -146,14 +140,14 @@ mod tests {
     #[test]
     fn flags_override_and_booleans_need_no_value() {
         let flags = flags::<Train>(&["--batch-size", "16", "--use-relu", "--shuffle=false"]).unwrap();
-        let options = flags.options().unwrap();
+        let (options, _) = flags.named_options(OptionSources::new()).unwrap();
         assert_eq!((options.train.batch_size, options.train.use_relu, options.train.shuffle), (16, true, false));
     }
 
     #[test]
     fn a_word_switches_an_optional_value_off() {
         let flags = flags::<Train>(&["--positive-score-share", "off", "--pool-size", "all"]).unwrap();
-        let options = flags.options().unwrap();
+        let (options, _) = flags.named_options(OptionSources::new()).unwrap();
         assert_eq!((options.negatives.positive_score_share, options.evaluation.pool_size), (None, None));
     }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use ragtrainer::data::{ReferenceFiles, export_reference};
+use ragtrainer::data::ReferenceFiles;
 
-use crate::data::{load, print_findings};
+use crate::data::prepare;
 use crate::flags::{OptionFlags, Prepare};
 
 /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
@@ -24,13 +24,12 @@ pub(crate) struct PrepareCommand {
 
 impl PrepareCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let options = self.flags.options()?;
-        if !options.overwrite {
+        let mut trainer = self.flags.trainer()?;
+        if !trainer.options().overwrite {
             ReferenceFiles::refuse_earlier(&self.data_out_path)?;
         }
-        let data = load(&options)?;
-        print_findings(&data.report);
-        let files = export_reference(&data.set, &self.data_out_path)?;
+        prepare(&mut trainer)?;
+        let files = trainer.export_training_data(&self.data_out_path)?;
         for path in [&files.queries, &files.collection, &files.triples] {
             println!("wrote {}", path.display());
         }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ragtrainer::config::{Bytes, OptionSources, Options};
 use ragtrainer::train::Begin;
-use ragtrainer::{Backend, Inheritance, Outcome, RunData, keep_micro_batches, options_of_run, preview, train_with};
+use ragtrainer::{Backend, Outcome, RagTrainer};
 
-use crate::data::{load, print_findings};
+use crate::data::prepare;
 use crate::flags::{OptionFlags, Train};
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::progress::{Progress, clock};
@@ -39,50 +39,37 @@ pub(crate) struct TrainCommand {
 
 impl TrainCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let (options, inheritance, begin) = self.options()?;
-        // Reading and mining may take hours; a backend or a precision that is not there is known at once.
+        let mut trainer = self.trainer()?;
+        // Reading and mining may take hours; a backend or a precision that is not available is known at once.
+        let options = trainer.options();
         Backend::from_name(&options.backend)?.precision(options.train.precision)?;
         let start = Instant::now();
-        let data = load(&options)?;
-        print_findings(&data.report);
+        prepare(&mut trainer)?;
         println!("[data ready after {}]\n", clock(start.elapsed()));
+        let inheritance = trainer.inheritance()?;
         if !inheritance.settings.is_empty() {
             println!("{inheritance}\n");
         }
-        let preview = preview(&options, &data.set)?;
+        let train = trainer.options().train.clone();
+        let preview = trainer.plan(&train)?;
         println!("{preview}\n");
         if self.dry_run {
             println!("dry run: nothing was written");
             return Ok(ExitCode::SUCCESS);
         }
-        let interrupt = Interrupt::install()?;
-        let mut progress = Progress::new(interrupt);
-        let run = RunData {
-            set: &data.set,
-            dev: data.dev.as_ref(),
-            test: data.test.as_ref(),
-            language_code: &options.language_code,
-            report: Some(&data.report),
-            prepared: Some(&data.prepared),
-            remining: data.remining.as_ref(),
-            plan: Some(&preview.plan),
-        };
-        let outcome = train_with(&options, run, begin, &mut progress)?;
-        print_outcome(&outcome, &options);
+        let mut progress = Progress::new(Interrupt::install()?);
+        let trainer = trainer.with_plan(preview.plan);
+        let outcome = trainer.train_observed(&train, &mut progress)?;
+        print_outcome(&outcome, trainer.options());
         Ok(if outcome.stopped { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
     }
 
-    fn options(&self) -> anyhow::Result<(Options, Inheritance, Begin)> {
-        let Some(folder) = &self.resume else {
-            let (options, inheritance) = self.flags.inherited_options()?;
-            return Ok((options, inheritance, Begin::Anew));
-        };
-        let layers = OptionSources::new().file(options_of_run(folder)?)?;
-        let (mut options, inheritance) = self.flags.inherited_options_above(layers)?;
+    fn trainer(&self) -> anyhow::Result<RagTrainer> {
+        let Some(folder) = &self.resume else { return self.flags.trainer() };
+        let run = OptionSources::new().file(RagTrainer::options_file(folder)?)?;
+        let begin = Begin::Resume { accept_changes: self.accept_changes };
         // The folder may have been moved since.
-        options.output = folder.clone();
-        keep_micro_batches(&mut options)?;
-        Ok((options, inheritance, Begin::Resume { accept_changes: self.accept_changes }))
+        Ok(self.flags.trainer_above(run)?.with_output(folder, false).with_begin(begin))
     }
 }
 

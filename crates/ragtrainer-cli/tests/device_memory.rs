@@ -28,8 +28,7 @@ fn long_pairs(folder: &Path) -> std::path::PathBuf {
 }
 
 /// Two steps of 16 queries with two documents of 512 tokens each.
-const SIZES: [&str; 8] =
-    ["--batch-size", "16", "--doc-maxlen", "512", "--maxsteps", "2", "--miner", "random"];
+const SIZES: [&str; 8] = ["--batch-size", "16", "--doc-maxlen", "512", "--maxsteps", "2", "--miner", "random"];
 
 /// A run in `run`, and what it left.
 fn run(folder: &Path, data: &Path, further: &[&str]) -> (Outcome, Plan, Vec<f64>) {

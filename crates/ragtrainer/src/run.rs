@@ -6,5 +6,6 @@ pub(crate) mod evaluation;
 pub(crate) mod fit;
 pub(crate) mod inherit;
 pub(crate) mod miner;
+pub(crate) mod objective;
 pub(crate) mod outcome;
 pub(crate) mod session;

@@ -1,133 +1,233 @@
 //! The facade: the reference's `RAGTrainer`, in Rust.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use colbert_config::{EvaluationOptions, NegativeOptions, Options, Refresh, TrainOptions};
+use colbert_config::{EvaluationOptions, Options, Plan, TrainOptions};
 use colbert_data::{
-    DataReport, EvaluationSet, PrepareOptions, PrepareReport, RawData, ReadOptions, ReferenceFiles, Remining,
-    ReportOptions, TextAnalysis, TrainingSet, export_reference, import_reference, prepare,
+    DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions, PrepareReport, RawData, ReadOptions,
+    ReferenceFiles, TrainingSet, export_reference, import_reference,
 };
-use colbert_train::{Begin, Event, Flow, Observer};
+use colbert_train::{Begin, ColbertObjective, Event, Flow, Objective, Observer, RunFolder, TrainError};
 
 use crate::error::Error;
-use crate::run::data::evaluations;
-use crate::run::inherit::{inherit, set_by_caller};
-use crate::run::miner::miner;
+use crate::run::data::{Input, Prepared};
+use crate::run::inherit::{Inheritance, inherit, set_by_caller};
+use crate::run::objective::RunObjective;
 use crate::run::outcome::Outcome;
 use crate::run::session::{self, Preview, RunData};
 
 /// Prepares data and trains a ColBERT from it. See the crate's example.
-#[derive(Debug, Clone)]
-pub struct RagTrainer {
-    model_name: String,
-    pretrained_model_name: String,
-    language_code: String,
-    backend: String,
-    output: PathBuf,
-    overwrite: bool,
-    inherit_settings: bool,
-    evaluation: EvaluationOptions,
-    dev_split: usize,
+///
+/// The reference's calls: [`RagTrainer::new`], [`RagTrainer::add_documents`], [`RagTrainer::prepare_training_data`],
+/// [`RagTrainer::train`]. The same run from options alone: [`RagTrainer::from_options`], [`RagTrainer::read_data`],
+/// [`RagTrainer::add_negatives`], [`RagTrainer::train`]. A loss or a miner of another crate goes in by
+/// [`RagTrainer::with_objective`] and [`RagTrainer::with_miner`]; the run keeps its folder, report and card.
+#[derive(Clone)]
+pub struct RagTrainer<O = ColbertObjective> {
+    options: Options,
+    named: BTreeSet<String>,
     documents: Vec<String>,
-    prepared: Option<Prepared>,
     dev: Option<EvaluationSet>,
     test: Option<EvaluationSet>,
+    input: Option<Input>,
+    prepared: Option<Prepared>,
+    objective: Option<O>,
+    miner: Option<Arc<dyn NegativeMiner>>,
+    begin: Begin,
+    plan: Option<Plan>,
 }
 
-/// Examples, and what is known of them.
-#[derive(Debug, Clone)]
-struct Prepared {
-    set: TrainingSet,
-    data: DataReport,
-    report: PrepareReport,
-    /// How negatives were chosen, for later epochs.
-    negatives: NegativeOptions,
-    remining: Option<Remining>,
+impl<O> fmt::Debug for RagTrainer<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RagTrainer").field("options", &self.options).field("begin", &self.begin).finish_non_exhaustive()
+    }
 }
 
 impl RagTrainer {
-    /// A trainer that starts from the model directory `pretrained_model_name`. `model_name` is a label.
+    /// A trainer that starts from `pretrained_model_name`, a directory or a name on the hub. `model_name` is a label.
     ///
     /// The run is written to `runs/<model_name>`; see [`RagTrainer::with_output`].
     pub fn new(model_name: impl Into<String>, pretrained_model_name: impl Into<String>) -> Self {
         let model_name = model_name.into();
-        Self {
+        Self::from_options(Options {
             output: Path::new("runs").join(&model_name),
             model_name,
             pretrained_model_name: pretrained_model_name.into(),
-            language_code: "en".to_owned(),
-            backend: "auto".to_owned(),
-            overwrite: false,
-            inherit_settings: true,
-            evaluation: EvaluationOptions::default(),
-            dev_split: 0,
+            ..Options::default()
+        })
+    }
+
+    /// A trainer with these options, as files, environment and command line give them
+    /// ([`OptionSources`](colbert_config::OptionSources)).
+    pub fn from_options(options: Options) -> Self {
+        Self {
+            options,
+            named: BTreeSet::new(),
             documents: Vec::new(),
-            prepared: None,
             dev: None,
             test: None,
+            input: None,
+            prepared: None,
+            objective: None,
+            miner: None,
+            begin: Begin::Anew,
+            plan: None,
         }
     }
 
-    /// Language of the texts (`en`, `de`, ...): stemming and stop words of the BM25 miner. Default `en`.
-    #[must_use]
-    pub fn with_language_code(mut self, language_code: impl Into<String>) -> Self {
-        self.language_code = language_code.into();
-        self
-    }
-
-    /// Backend and device by name. Default `auto`.
-    #[must_use]
-    pub fn with_device(mut self, backend: impl Into<String>) -> Self {
-        self.backend = backend.into();
-        self
-    }
-
-    /// Take over the lengths, masks and sizes of a ColBERT to start from, where the options of a run have their defaults.
-    /// Default true.
-    #[must_use]
-    pub fn with_inherited_settings(mut self, inherit: bool) -> Self {
-        self.inherit_settings = inherit;
-        self
-    }
-
-    /// Folder of the run. An earlier run in it is refused, or replaced if `overwrite` is set.
-    #[must_use]
-    pub fn with_output(mut self, folder: impl Into<PathBuf>, overwrite: bool) -> Self {
-        self.output = folder.into();
-        self.overwrite = overwrite;
-        self
-    }
-
-    /// Held-out queries that choose the best model, and how many of them and of their documents are used. Without them the
-    /// best model is the last.
+    /// The options file of a run, for [`OptionSources::file`](colbert_config::OptionSources::file).
     ///
     /// # Errors
-    /// A pool or a number of queries of 0.
-    pub fn with_dev(mut self, set: &EvaluationSet, options: EvaluationOptions) -> Result<Self, Error> {
-        self.dev = Some(set.with_pool(options.pool_size, options.max_queries, options.seed)?);
-        self.evaluation = options;
-        Ok(self)
+    /// The folder holds no run.
+    pub fn options_file(run: &Path) -> Result<PathBuf, Error> {
+        let path = RunFolder::options(run);
+        if path.is_file() { Ok(path) } else { Err(TrainError::NoRun { path: run.to_owned() }.into()) }
     }
+}
 
-    /// Splits so many queries off the data that is prepared next, as dev queries; see [`RawData::split_dev`]. The size of the
-    /// pool and the seed come from `options`.
+impl<O: Objective> RagTrainer<O> {
+    /// Names options, such as `train.dim`, that were set on purpose: they are not inherited from the model that
+    /// training starts from, even where they have their defaults.
     #[must_use]
-    pub fn with_dev_split(mut self, queries: usize, options: EvaluationOptions) -> Self {
-        self.dev_split = queries;
-        self.evaluation = options;
+    pub fn with_named_options(mut self, named: BTreeSet<String>) -> Self {
+        self.named = named;
         self
     }
 
-    /// Queries that are measured before and after training and never choose.
+    /// Sets the language of the texts (`en`, `de`, ...), for stemming and stop words of BM25.
+    #[must_use]
+    pub fn with_language_code(mut self, language_code: impl Into<String>) -> Self {
+        self.options.language_code = language_code.into();
+        self
+    }
+
+    /// Sets backend and device by name, such as `flex` or `cuda:1`.
+    #[must_use]
+    pub fn with_backend(mut self, backend: impl Into<String>) -> Self {
+        self.options.backend = backend.into();
+        self
+    }
+
+    /// Sets whether lengths, masks and sizes of a ColBERT to start from are inherited where the options of a run have
+    /// their defaults.
+    #[must_use]
+    pub fn with_inherited_settings(mut self, inherit: bool) -> Self {
+        self.options.inherit_settings = inherit;
+        self
+    }
+
+    /// Sets the folder of the run. An earlier run in it is refused, or replaced if `overwrite` is set.
+    #[must_use]
+    pub fn with_output(mut self, folder: impl Into<PathBuf>, overwrite: bool) -> Self {
+        self.options.output = folder.into();
+        self.options.overwrite = overwrite;
+        self
+    }
+
+    /// Sets the held-out queries that choose the best model, and how many of them and of their documents are used.
+    /// Without dev queries the best model is the last. Counts for data that is prepared afterwards.
+    #[must_use]
+    pub fn with_dev(mut self, set: EvaluationSet, options: EvaluationOptions) -> Self {
+        self.dev = Some(set);
+        self.options.evaluation = options;
+        self
+    }
+
+    /// Holds out N queries of the data that is prepared next as dev queries; see [`RawData::split_dev`]. Size of the
+    /// pool and seed come from `options`.
+    #[must_use]
+    pub fn with_dev_split(mut self, queries: usize, options: EvaluationOptions) -> Self {
+        self.options.data.dev_split = queries;
+        self.options.evaluation = options;
+        self
+    }
+
+    /// Sets the queries that are measured before and after training and never choose. Counts for data that is prepared
+    /// afterwards.
     #[must_use]
     pub fn with_test(mut self, set: EvaluationSet) -> Self {
         self.test = Some(set);
         self
     }
 
+    /// Minimises another loss than colbert-ai's.
+    #[must_use]
+    pub fn with_objective<P: Objective>(self, objective: P) -> RagTrainer<P> {
+        let Self { options, named, documents, dev, test, input, prepared, miner, begin, plan, .. } = self;
+        let objective = Some(objective);
+        RagTrainer { options, named, documents, dev, test, input, prepared, objective, miner, begin, plan }
+    }
+
+    /// Ranks candidates for negatives with `miner` in place of the one that the options name, in later epochs too.
+    #[must_use]
+    pub fn with_miner(mut self, miner: Arc<dyn NegativeMiner>) -> Self {
+        self.miner = Some(miner);
+        self
+    }
+
+    /// Starts a new run, which is the default, or resumes the one in the output folder: from its newest whole
+    /// checkpoint, with the same data and options. The result then equals that of a run that was never interrupted, to
+    /// the last bit (same backend and machine).
+    #[must_use]
+    pub fn with_begin(mut self, begin: Begin) -> Self {
+        self.begin = begin;
+        self
+    }
+
+    /// Uses a plan that [`RagTrainer::plan`] made of the same options and data. Without it, the plan is made again,
+    /// which on a device with a memory limit computes some steps.
+    #[must_use]
+    pub fn with_plan(mut self, plan: Plan) -> Self {
+        self.plan = Some(plan);
+        self
+    }
+
+    /// The options as they were given.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The settings that are inherited from the model that training starts from.
+    ///
+    /// # Errors
+    /// The model cannot be read.
+    pub fn inheritance(&self) -> Result<Inheritance, Error> {
+        Ok(self.inherited(&self.options.train)?.1)
+    }
+
     /// Adds documents that negatives may be drawn from in the next [`RagTrainer::prepare_training_data`].
     pub fn add_documents<D: Into<String>>(&mut self, documents: impl IntoIterator<Item = D>) {
         self.documents.extend(documents.into_iter().map(Into::into));
+    }
+
+    /// Reads the data that the options name, and examines it. Returns a line for each thing that was found.
+    ///
+    /// # Errors
+    /// `data.train` is not set, or whatever is wrong with the files.
+    pub fn read_data(&mut self) -> Result<&[String], Error> {
+        let options = self.inherited(&self.options.train)?.0;
+        let input = Input::read(&options, self.dev.clone(), self.test.clone())?;
+        Ok(&self.input.insert(input).announcements)
+    }
+
+    /// Adds negatives to the data that was read, and makes training examples of it. `progress` is told how far mining
+    /// is.
+    ///
+    /// # Errors
+    /// No data was read, no example comes of it, or what the miner reports.
+    pub fn add_negatives(&mut self, progress: &MiningProgress<'_>) -> Result<&PrepareReport, Error> {
+        let options = self.inherited(&self.options.train)?.0;
+        let prepare = PrepareOptions {
+            negatives: options.negatives.clone(),
+            nway: options.train.nway,
+            ..PrepareOptions::default()
+        };
+        let input = self.input.take().ok_or(Error::NotPrepared)?;
+        let prepared = input.prepare(&options, &prepare, self.miner.as_ref(), progress)?;
+        Ok(&self.prepared.insert(prepared).report)
     }
 
     /// Adds negatives to raw data and makes training examples of it. Documents that were added count for this call
@@ -142,29 +242,12 @@ impl RagTrainer {
         options: &PrepareOptions,
     ) -> Result<PrepareReport, Error> {
         raw_data.add_documents(self.documents.drain(..))?;
-        if self.dev_split > 0 {
-            let (left, dev, _) = raw_data.split_dev(self.dev_split, self.evaluation.seed)?;
-            raw_data = left;
-            let choice = &self.evaluation;
-            self.dev = Some(dev.with_pool(choice.pool_size, choice.max_queries, choice.seed)?);
-        }
-        let report_options = ReportOptions {
-            evaluations: evaluations(self.dev.as_ref(), self.test.as_ref()),
-            analysis: TextAnalysis::for_language(&self.language_code),
-            ..ReportOptions::default()
-        };
-        let data = DataReport::with_options(&raw_data, &report_options)?;
-        let mut mining = self.named_options(&TrainOptions { nway: options.nway, ..TrainOptions::default() });
-        mining.negatives = options.negatives.clone();
-        let miner = if raw_data.ready_made().is_empty() { miner(&mining)? } else { None };
-        let remining = match options.negatives.refresh {
-            Refresh::Epoch => Remining::of(&raw_data, options),
-            Refresh::Never => None,
-        };
-        let (set, report) = prepare(raw_data, options, miner.as_deref())?;
-        self.prepared =
-            Some(Prepared { set, data, report: report.clone(), negatives: options.negatives.clone(), remining });
-        Ok(report)
+        self.options.negatives = options.negatives.clone();
+        let train = TrainOptions { nway: options.nway, ..TrainOptions::default() };
+        let all = self.inherited(&train)?.0;
+        let input = Input::new(&all, raw_data, self.dev.clone(), self.test.clone(), Vec::new())?;
+        let prepared = input.prepare(&all, options, self.miner.as_ref(), &|_, _, _| ())?;
+        Ok(self.prepared.insert(prepared).report.clone())
     }
 
     /// Writes the reference's three files: queries, corpus and triples.
@@ -175,7 +258,7 @@ impl RagTrainer {
         Ok(export_reference(&self.known()?.set, folder)?)
     }
 
-    /// Takes up data that was exported before, by this program or by RAGatouille.
+    /// Reads data that was exported before, by this program or by RAGatouille.
     ///
     /// # Errors
     /// Files that are missing or do not fit together.
@@ -184,107 +267,68 @@ impl RagTrainer {
         self.prepare_training_data(raw, options)
     }
 
-    /// What was prepared, if anything.
+    /// The examples, once data is prepared.
     pub fn training_set(&self) -> Option<&TrainingSet> {
         self.prepared.as_ref().map(|prepared| &prepared.set)
     }
 
-    /// What is wrong with the data that was prepared, if any was; also written into the run folder.
+    /// The findings about the data that was read or prepared last; also written into the run folder.
     pub fn data_report(&self) -> Option<&DataReport> {
-        self.prepared.as_ref().map(|prepared| &prepared.data)
+        let prepared = self.prepared.as_ref().map(|prepared| &prepared.data);
+        self.input.as_ref().map(|input| &input.report).or(prepared)
+    }
+
+    /// Makes the plan that [`RagTrainer::train`] would follow; writes nothing.
+    ///
+    /// # Errors
+    /// Whatever would make training fail at its start.
+    pub fn plan(&self, options: &TrainOptions) -> Result<Preview, Error> {
+        session::preview(&self.of_run(options)?, &self.known()?.set, &self.objective(options))
+    }
+
+    /// Trains, and returns the directory of the best model and what happened.
+    ///
+    /// # Errors
+    /// No data is prepared, options or model cannot be used, or training stopped; everything written before stays.
+    pub fn train(&self, options: &TrainOptions) -> Result<Outcome, Error> {
+        self.train_observed(options, &mut |_: &Event| Flow::Continue)
+    }
+
+    /// As [`RagTrainer::train`], telling an observer every event; it may stop the run.
+    ///
+    /// # Errors
+    /// As [`RagTrainer::train`].
+    pub fn train_observed(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        let prepared = self.known()?;
+        let data = RunData { prepared, miner: self.miner.as_ref(), plan: self.plan.as_ref() };
+        session::train(&self.of_run(options)?, data, &self.objective(options), self.begin, observer)
     }
 
     fn known(&self) -> Result<&Prepared, Error> {
         self.prepared.as_ref().ok_or(Error::NotPrepared)
     }
 
-    /// What [`RagTrainer::train`] would do; writes nothing.
-    ///
-    /// # Errors
-    /// Whatever would make training fail at its start.
-    pub fn plan(&self, options: &TrainOptions) -> Result<Preview, Error> {
-        session::preview(&self.options(options)?, &self.known()?.set)
+    fn objective(&self, train: &TrainOptions) -> RunObjective<'_, O> {
+        match &self.objective {
+            Some(own) => RunObjective::Own(own),
+            None => RunObjective::Configured(ColbertObjective::from(train)),
+        }
     }
 
-    /// Trains, and returns the directory of the best model and what happened.
-    ///
-    /// # Errors
-    /// No data is prepared, options or model cannot be used, or training stopped; what was written before stays.
-    pub fn train(&self, options: &TrainOptions) -> Result<Outcome, Error> {
-        self.run(options, Begin::Anew, &mut |_: &Event| Flow::Continue)
-    }
-
-    /// Goes on with the run in the folder from its newest whole checkpoint, or from the start if it has none. Data and
-    /// options must be those the run was started with, unless `accept_changes` is set. The result equals that of a run
-    /// that was never interrupted, to the last bit (same backend and machine).
-    ///
-    /// # Errors
-    /// As [`RagTrainer::train`]; there is no run in the folder, or it was made with something else, which is named.
-    pub fn resume(&self, options: &TrainOptions, accept_changes: bool) -> Result<Outcome, Error> {
-        self.run(options, Begin::Resume { accept_changes }, &mut |_: &Event| Flow::Continue)
-    }
-
-    /// [`RagTrainer::train`], telling an observer every event; it may stop the run.
-    ///
-    /// # Errors
-    /// As [`RagTrainer::train`].
-    pub fn train_observed(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Outcome, Error> {
-        self.run(options, Begin::Anew, observer)
-    }
-
-    /// [`RagTrainer::resume`], telling an observer every event; it may stop the run.
-    ///
-    /// # Errors
-    /// As [`RagTrainer::resume`].
-    pub fn resume_observed(
-        &self,
-        options: &TrainOptions,
-        accept_changes: bool,
-        observer: &mut dyn Observer,
-    ) -> Result<Outcome, Error> {
-        self.run(options, Begin::Resume { accept_changes }, observer)
-    }
-
-    fn run(&self, options: &TrainOptions, begin: Begin, observer: &mut dyn Observer) -> Result<Outcome, Error> {
-        let prepared = self.known()?;
-        let data = RunData {
-            set: &prepared.set,
-            dev: self.dev.as_ref(),
-            test: self.test.as_ref(),
-            language_code: &self.language_code,
-            report: Some(&prepared.data),
-            prepared: Some(&prepared.report),
-            remining: prepared.remining.as_ref(),
-            plan: None,
-        };
-        let mut options = self.options(options)?;
-        if begin != Begin::Anew {
+    /// The options of a run with these of training.
+    fn of_run(&self, train: &TrainOptions) -> Result<Options, Error> {
+        let mut options = self.inherited(train)?.0;
+        if self.begin != Begin::Anew {
             session::keep_micro_batches(&mut options)?;
         }
-        session::train(&options, data, begin, observer)
-    }
-
-    /// The options of a run, with the settings of the model it starts from where `train` has the defaults.
-    fn options(&self, train: &TrainOptions) -> Result<Options, Error> {
-        let mut options = self.named_options(train);
-        inherit(&mut options, &set_by_caller(train))?;
         Ok(options)
     }
 
-    /// The options as they were given.
-    fn named_options(&self, train: &TrainOptions) -> Options {
-        Options {
-            model_name: self.model_name.clone(),
-            pretrained_model_name: self.pretrained_model_name.clone(),
-            language_code: self.language_code.clone(),
-            output: self.output.clone(),
-            overwrite: self.overwrite,
-            backend: self.backend.clone(),
-            train: train.clone(),
-            evaluation: self.evaluation.clone(),
-            negatives: self.prepared.as_ref().map(|prepared| prepared.negatives.clone()).unwrap_or_default(),
-            inherit_settings: self.inherit_settings,
-            ..Options::default()
-        }
+    /// The options with the settings of the model that training starts from, where `train` has the defaults.
+    fn inherited(&self, train: &TrainOptions) -> Result<(Options, Inheritance), Error> {
+        let mut options = Options { train: train.clone(), ..self.options.clone() };
+        let named = set_by_caller(train).union(&self.named).cloned().collect();
+        let inheritance = inherit(&mut options, &named)?;
+        Ok((options, inheritance))
     }
 }

@@ -2,7 +2,7 @@
 
 use ragtrainer::config::{EvaluationOptions, TrainOptions};
 use ragtrainer::data::{BeirFolder, PrepareOptions, RawData};
-use ragtrainer::train::{Event, Flow};
+use ragtrainer::train::{Begin, Event, Flow};
 use ragtrainer::{Error, RagTrainer};
 
 use crate::support::{backend, beir_folder, folder, pairs, pretrained, tiny_model};
@@ -12,7 +12,11 @@ fn options() -> TrainOptions {
 }
 
 fn trainer(output: &std::path::Path) -> RagTrainer {
-    RagTrainer::new("towns", tiny_model().to_str().unwrap()).with_device(backend()).with_output(output, false)
+    RagTrainer::new("towns", tiny_model().to_str().unwrap()).with_backend(backend()).with_output(output, false)
+}
+
+fn resumed(trainer: &RagTrainer) -> RagTrainer {
+    trainer.clone().with_begin(Begin::Resume { accept_changes: false })
 }
 
 /// Defects 19, 20 and 23 of the list in `docs/parity.md`: training starts from exported data, the folder is the caller's.
@@ -57,7 +61,7 @@ fn the_outcome_has_the_measurements() {
     let beir = BeirFolder::open(&beir_folder(here.path())).unwrap();
     let (dev, test) = (beir.evaluation("dev").unwrap(), beir.evaluation("test").unwrap());
     let choice = EvaluationOptions { max_queries: Some(5), ..EvaluationOptions::default() };
-    let mut trainer = trainer(&here.path().join("run")).with_dev(&dev, choice).unwrap().with_test(test);
+    let mut trainer = trainer(&here.path().join("run")).with_dev(dev, choice).with_test(test);
     trainer.prepare_training_data(beir.into_raw("train").unwrap(), &PrepareOptions::default()).unwrap();
     let preview = trainer.plan(&options()).unwrap();
     assert_eq!(preview.plan.steps, 2);
@@ -99,9 +103,9 @@ fn a_stopped_run_is_taken_up_by_the_facade() {
     let error = stopped.train(&options).unwrap_err().to_string();
     assert!(error.contains("--resume"), "{error}");
     let other = TrainOptions { seed: 1, ..options.clone() };
-    let error = stopped.resume(&other, false).unwrap_err().to_string();
+    let error = resumed(&stopped).train(&other).unwrap_err().to_string();
     assert!(error.contains("train.seed was 12345, is 1"), "{error}");
-    let whole = stopped.resume(&options, false).unwrap();
+    let whole = resumed(&stopped).train(&options).unwrap();
     assert_eq!((whole.stopped, whole.steps), (false, 6));
 
     let mut straight = trainer(&here.path().join("b"));
@@ -118,7 +122,7 @@ fn a_head_of_several_layers_is_trained_resumed_and_used() {
     let source = tiny_model().join("../../families/stacked");
     let run = |name: &str| {
         let mut trainer = RagTrainer::new("towns", source.to_str().unwrap())
-            .with_device(backend())
+            .with_backend(backend())
             .with_output(here.path().join(name), false);
         trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
         trainer
@@ -135,7 +139,7 @@ fn a_head_of_several_layers_is_trained_resumed_and_used() {
         _ => Flow::Continue,
     };
     assert!(trainer.train_observed(&options, &mut stop).unwrap().stopped);
-    let resumed = trainer.resume(&options, false).unwrap();
+    let resumed = resumed(&trainer).train(&options).unwrap();
     let straight = run("b").train(&options).unwrap();
     for file in ["model.safetensors", "1_Dense/model.safetensors", "5_Dense/model.safetensors"] {
         let bytes = |folder: &std::path::Path| std::fs::read(folder.join(file)).unwrap();

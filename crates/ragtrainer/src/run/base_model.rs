@@ -9,13 +9,14 @@ use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, Export, HeadConfig, HostTensor, LoadReport, Pretrained,
     PretrainedEncoder, TrainingMemory, check_onnx, export,
 };
-use colbert_train::TrainError;
+use colbert_train::{Objective, TrainError};
 
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::record::card::{ModelCard, Standing};
 use crate::run::fit::computed::within_limit;
 use crate::run::fit::tried::Fit;
+use crate::run::objective::RunObjective;
 use crate::source::read_model;
 
 /// The directory that training starts from.
@@ -44,7 +45,13 @@ impl Start {
     }
 
     /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
-    pub(crate) fn plan(&self, options: &Options, backend: Backend, set: &TrainingSet) -> Result<Plan, Error> {
+    pub(crate) fn plan<O: Objective>(
+        &self,
+        options: &Options,
+        backend: Backend,
+        set: &TrainingSet,
+        objective: &RunObjective<'_, O>,
+    ) -> Result<Plan, Error> {
         let train = TrainOptions { precision: backend.precision(options.train.precision)?, ..options.train.clone() };
         let examples = set.examples.len();
         // What is wrong with the options is told before anything is tried out.
@@ -53,7 +60,7 @@ impl Start {
             within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head))?
         } else {
             let Some(limit) = train.memory_limit else { return Ok(asked) };
-            backend.run(Fit { start: self, options, train, limit, keeps: backend.keeps_memory() })?
+            backend.run(Fit { start: self, options, train, objective, limit, keeps: backend.keeps_memory() })?
         };
         Ok(Plan { memory: Some(bytes), ..resolve(&train, examples)? })
     }

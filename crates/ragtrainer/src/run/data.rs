@@ -1,96 +1,124 @@
-//! From options to texts: training data, its report, and the sets that models are measured on.
+//! From options to examples: training data, its report, negatives, and the sets that models are measured on.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use colbert_config::{Options, Refresh};
 use colbert_data::{
-    BeirFolder, DataReport, EvaluationSet, MiningProgress, PrepareOptions, PrepareReport, RawData, ReadOptions,
-    Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet, prepare_with_progress,
-    read_documents, read_training_data,
+    BeirFolder, DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions, PrepareReport, RawData,
+    ReadOptions, Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet,
+    prepare_with_progress, read_documents, read_training_data,
 };
 
 use crate::error::Error;
 use crate::run::miner::miner;
 use crate::source::read_model;
 
-/// What a run is fed with.
-#[derive(Debug)]
-pub struct LoadedData {
-    /// What was found, a line each.
-    pub announcements: Vec<String>,
-    /// What is wrong with it.
-    pub report: DataReport,
-    /// What became of it.
-    pub prepared: PrepareReport,
-    /// Examples.
-    pub set: TrainingSet,
-    /// What negatives are chosen anew from, if `negatives.refresh` asks for it.
-    pub remining: Option<Remining>,
-    /// Queries that choose the best model.
-    pub dev: Option<EvaluationSet>,
-    /// Queries that are measured before and after, and never choose.
-    pub test: Option<EvaluationSet>,
+/// Raw data and the sets that models are measured on, before negatives are added.
+#[derive(Debug, Clone)]
+pub(crate) struct Input {
+    /// A line for each thing that was found.
+    pub(crate) announcements: Vec<String>,
+    raw: RawData,
+    pub(crate) report: DataReport,
+    dev: Option<EvaluationSet>,
+    test: Option<EvaluationSet>,
 }
 
-/// Raw data and what it will be measured on, before negatives are added.
-#[derive(Debug)]
-pub struct RawInput {
-    /// What was found, a line each.
-    pub announcements: Vec<String>,
-    /// Texts and judgements.
-    pub raw: RawData,
-    /// What is wrong with it.
-    pub report: DataReport,
-    /// Queries that choose the best model, a seeded choice of them.
-    pub dev: Option<EvaluationSet>,
-    /// Queries that are measured before and after.
-    pub test: Option<EvaluationSet>,
+/// Training examples, and the sets that models are measured on.
+#[derive(Debug, Clone)]
+pub(crate) struct Prepared {
+    pub(crate) set: TrainingSet,
+    /// Findings about the raw data.
+    pub(crate) data: DataReport,
+    /// Where the negatives came from.
+    pub(crate) report: PrepareReport,
+    /// Material for new negatives in later epochs, if `negatives.refresh` asks for them.
+    pub(crate) remining: Option<Remining>,
+    pub(crate) dev: Option<EvaluationSet>,
+    pub(crate) test: Option<EvaluationSet>,
 }
 
-/// Reads everything that `options.data` names.
-///
-/// # Errors
-/// `data.train` is not set, or whatever is wrong with the files.
-pub fn read_input(options: &Options) -> Result<RawInput, Error> {
-    let Some(train) = &options.data.train else {
-        let hint = "name the training data with --train-data, or train = \"...\" under [data] in the config file";
-        return Err(Error::NotSet { option: "data.train", hint });
-    };
-    let read_options = ReadOptions::from(&options.data);
-    let mut raw = read_training_data(train, &read_options)?;
-    let mut announcements = vec![raw.announcement().to_owned()];
-    if let Some(path) = &options.data.all_documents {
-        announcements.push(read_documents(path, &read_options, &mut raw)?);
-    }
-    let evaluation = &options.evaluation;
-    let mut folders = EvaluationFolders { train, options: &read_options, opened: None };
-    let mut dev = folders.set(options.data.dev.as_deref(), "dev", &mut announcements)?;
-    match (options.data.dev_split, dev.is_some()) {
-        (0, _) => {}
-        (_, true) => announcements.push("there are dev queries, so data.dev_split is not used".to_owned()),
-        (count, false) => {
-            let (left, split_off, split) = raw.split_dev(count, evaluation.seed)?;
-            announcements.push(split.to_string());
-            (raw, dev) = (left, Some(split_off));
+impl Input {
+    /// Reads everything that `options.data` names; `dev` and `test` go before what the options name.
+    pub(crate) fn read(
+        options: &Options,
+        dev: Option<EvaluationSet>,
+        test: Option<EvaluationSet>,
+    ) -> Result<Self, Error> {
+        let Some(train) = &options.data.train else {
+            let hint = "name the training data with --train-data, or train = \"...\" under [data] in the config file";
+            return Err(Error::NotSet { option: "data.train", hint });
+        };
+        let read_options = ReadOptions::from(&options.data);
+        let mut raw = read_training_data(train, &read_options)?;
+        let mut announcements = vec![raw.announcement().to_owned()];
+        if let Some(path) = &options.data.all_documents {
+            announcements.push(read_documents(path, &read_options, &mut raw)?);
         }
+        let mut folders = EvaluationFolders { train, options: &read_options, opened: None };
+        let mut set = |given: Option<EvaluationSet>, named: Option<&Path>, split| match given {
+            Some(set) => Ok(Some(set)),
+            None => folders.set(named, split, &mut announcements),
+        };
+        let dev = set(dev, options.data.dev.as_deref(), "dev")?;
+        let test = set(test, options.data.test.as_deref(), "test")?;
+        Self::new(options, raw, dev, test, announcements)
     }
-    let dev =
-        dev.map(|set| set.with_pool(evaluation.pool_size, evaluation.max_queries, evaluation.seed)).transpose()?;
-    let test = folders.set(options.data.test.as_deref(), "test", &mut announcements)?;
-    for (name, set) in [("dev", &dev), ("test", &test)] {
-        if let Some(set) = set {
-            announcements.push(format!(
-                "{name}: {} queries against {} documents",
-                set.queries.len(),
-                set.collection.len()
-            ));
+
+    /// Holds out dev queries if there are none and the options ask for it, chooses the pool, and examines the data.
+    pub(crate) fn new(
+        options: &Options,
+        mut raw: RawData,
+        mut dev: Option<EvaluationSet>,
+        test: Option<EvaluationSet>,
+        mut announcements: Vec<String>,
+    ) -> Result<Self, Error> {
+        let evaluation = &options.evaluation;
+        match (options.data.dev_split, dev.is_some()) {
+            (0, _) => {}
+            (_, true) => announcements.push("there are dev queries, so data.dev_split is not used".to_owned()),
+            (count, false) => {
+                let (left, held_out, split) = raw.split_dev(count, evaluation.seed)?;
+                announcements.push(split.to_string());
+                (raw, dev) = (left, Some(held_out));
+            }
         }
+        let dev =
+            dev.map(|set| set.with_pool(evaluation.pool_size, evaluation.max_queries, evaluation.seed)).transpose()?;
+        for (name, set) in evaluations(dev.as_ref(), test.as_ref()) {
+            let (queries, documents) = (set.queries.len(), set.collection.len());
+            announcements.push(format!("{name}: {queries} queries against {documents} documents"));
+        }
+        let report = report(options, &raw, dev.as_ref(), test.as_ref())?;
+        Ok(Self { announcements, raw, report, dev, test })
     }
-    let report = report(options, &raw, dev.as_ref(), test.as_ref())?;
-    Ok(RawInput { announcements, raw, report, dev, test })
+
+    /// Adds negatives, by `own` if it is given and else by the miner that the options ask for.
+    pub(crate) fn prepare(
+        self,
+        options: &Options,
+        prepare: &PrepareOptions,
+        own: Option<&Arc<dyn NegativeMiner>>,
+        progress: &MiningProgress<'_>,
+    ) -> Result<Prepared, Error> {
+        let Self { raw, report: data, dev, test, .. } = self;
+        // Examples that came ready-made get no negatives: no model is read for them.
+        let miner = match own {
+            _ if !raw.ready_made().is_empty() => None,
+            Some(own) => options.negatives.mines().then(|| Arc::clone(own)),
+            None => miner(options)?,
+        };
+        let remining = match options.negatives.refresh {
+            Refresh::Epoch => Remining::of(&raw, prepare),
+            Refresh::Never => None,
+        };
+        let (set, report) = prepare_with_progress(raw, prepare, miner.as_deref(), progress)?;
+        Ok(Prepared { set, data, report, remining, dev, test })
+    }
 }
 
-/// What is wrong with the data; with the model's own tokenizer if the options name a model.
+/// The findings about the data; with token counts if the options name a model.
 fn report(
     options: &Options,
     raw: &RawData,
@@ -114,44 +142,12 @@ fn report(
     Ok(DataReport::with_options(raw, &ReportOptions { tokens, ..plain })?)
 }
 
-/// Evaluation sets with the names of their splits, for the data report.
-pub(crate) fn evaluations<'a>(
+/// The evaluation sets there are, with the names of their splits.
+fn evaluations<'a>(
     dev: Option<&'a EvaluationSet>,
     test: Option<&'a EvaluationSet>,
 ) -> Vec<(&'static str, &'a EvaluationSet)> {
     [("dev", dev), ("test", test)].into_iter().filter_map(|(name, set)| Some((name, set?))).collect()
-}
-
-/// Reads everything and adds negatives.
-///
-/// # Errors
-/// As [`read_input`], and when there are no examples in the end.
-pub fn load(options: &Options) -> Result<LoadedData, Error> {
-    read_input(options)?.prepare(options, &|_, _, _| ())
-}
-
-impl RawInput {
-    /// Adds negatives, with word of how far mining is.
-    ///
-    /// # Errors
-    /// No examples in the end, and what the miner reports.
-    pub fn prepare(self, options: &Options, progress: &MiningProgress<'_>) -> Result<LoadedData, Error> {
-        let Self { announcements, raw, report, dev, test } = self;
-        let prepare_options = prepare_options(options);
-        // Examples that came ready-made get no negatives: no model is read for them.
-        let miner = if raw.ready_made().is_empty() { miner(options)? } else { None };
-        let remining = match options.negatives.refresh {
-            Refresh::Epoch => Remining::of(&raw, &prepare_options),
-            Refresh::Never => None,
-        };
-        let (set, prepared) = prepare_with_progress(raw, &prepare_options, miner.as_deref(), progress)?;
-        Ok(LoadedData { announcements, report, prepared, set, remining, dev, test })
-    }
-}
-
-/// The part of the options that adds negatives.
-pub fn prepare_options(options: &Options) -> PrepareOptions {
-    PrepareOptions { negatives: options.negatives.clone(), nway: options.train.nway, ..PrepareOptions::default() }
 }
 
 /// Where dev and test queries come from; the folder that is trained on is opened once.

@@ -58,7 +58,7 @@ impl fmt::Display for Inheritance {
 ///
 /// # Errors
 /// The model cannot be read.
-pub fn inherit(options: &mut Options, named: &BTreeSet<String>) -> Result<Inheritance, Error> {
+pub(crate) fn inherit(options: &mut Options, named: &BTreeSet<String>) -> Result<Inheritance, Error> {
     if options.pretrained_model_name.is_empty() || !options.inherit_settings {
         return Ok(Inheritance::default());
     }

@@ -18,7 +18,7 @@ use crate::source::{model_folder, read_model};
 ///
 /// # Errors
 /// A model that is not given or cannot be read.
-pub fn miner(options: &Options) -> Result<Option<Arc<dyn NegativeMiner>>, Error> {
+pub(crate) fn miner(options: &Options) -> Result<Option<Arc<dyn NegativeMiner>>, Error> {
     Ok(match options.negatives.miner {
         _ if !options.negatives.mines() => None,
         Miner::LateInteraction => {
@@ -86,11 +86,11 @@ impl Job for ByStart<'_> {
     }
 }
 
-/// Chooses negatives anew at the start of an epoch.
+/// A choice of negatives at the start of every epoch but the first.
 pub(crate) struct Refresher<'a, B: KernelAutodiffBackend> {
     remining: &'a Remining,
     set: &'a TrainingSet,
-    /// Nothing: drawn at random.
+    /// None draws at random.
     candidates: Option<Arc<dyn NegativeMiner>>,
     by_late_interaction: bool,
     tokenizer: &'a ColbertTokenizer,
@@ -98,20 +98,26 @@ pub(crate) struct Refresher<'a, B: KernelAutodiffBackend> {
 }
 
 impl<'a, B: KernelAutodiffBackend> Refresher<'a, B> {
-    /// As the options say.
+    /// Ranks with `own` if it is given, else with the miner that the options name.
     pub(crate) fn new(
         options: &Options,
         remining: &'a Remining,
         set: &'a TrainingSet,
+        own: Option<&Arc<dyn NegativeMiner>>,
         tokenizer: &'a ColbertTokenizer,
         device: &'a B::Device,
     ) -> Result<Self, Error> {
         let mines = options.negatives.mines();
+        let candidates = match own {
+            _ if !mines => None,
+            Some(own) => Some(Arc::clone(own)),
+            None => Some(candidates(options)?),
+        };
         Ok(Self {
             remining,
             set,
-            candidates: if mines { Some(candidates(options)?) } else { None },
-            by_late_interaction: mines && options.negatives.miner == Miner::LateInteraction,
+            candidates,
+            by_late_interaction: mines && own.is_none() && options.negatives.miner == Miner::LateInteraction,
             tokenizer,
             device,
         })

@@ -1,16 +1,16 @@
-//! A run from options and texts to a model directory: what the facade and the command line share.
+//! A run, from options and examples to a model directory.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fmt, fs};
 
 use colbert_config::{Options, Plan, Precision, TrainOptions};
-use colbert_data::{DataReport, EvaluationSet, PrepareReport, Remining, TrainingSet};
+use colbert_data::{EvaluationSet, NegativeMiner, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HeadConfig, LoadReport, Pretrained, PretrainedEncoder};
 use colbert_train::{
-    Begin, Comparison, Dev, Measured, Observer, RefreshExamples, RunFolder, TensorboardLog, TrainError, Training,
-    on_device, peak_memory,
+    Begin, Comparison, Dev, Measured, Objective, Observer, RefreshExamples, RunFolder, TensorboardLog, TrainError,
+    Training, on_device, peak_memory,
 };
 use serde_json::Value;
 
@@ -21,35 +21,25 @@ use crate::record::compatibility::not_honoured;
 use crate::record::report::{ReportWriter, write_report};
 use crate::record::run_record::QueryChanges;
 use crate::run::base_model::{ModelWriter, Start};
+use crate::run::data::Prepared;
 use crate::run::evaluation::{bm25, evaluate_with};
 use crate::run::fit::tried::MostThatFit;
 use crate::run::miner::Refresher;
+use crate::run::objective::RunObjective;
 use crate::run::outcome::{Outcome, TestResult};
 use crate::source::public_name;
 
-/// What a run is made of besides its options.
-#[derive(Debug, Clone, Copy)]
-pub struct RunData<'a> {
-    /// Examples.
-    pub set: &'a TrainingSet,
-    /// Queries that choose the best model.
-    pub dev: Option<&'a EvaluationSet>,
-    /// Queries that are measured before and after.
-    pub test: Option<&'a EvaluationSet>,
-    /// Language of the texts, for the BM25 comparison.
-    pub language_code: &'a str,
-    /// What is wrong with the data; written into the run folder before the first step.
-    pub report: Option<&'a DataReport>,
-    /// Where the negatives came from; written beside it.
-    pub prepared: Option<&'a PrepareReport>,
-    /// What negatives are chosen anew from at the start of every epoch but the first.
-    pub remining: Option<&'a Remining>,
-    /// What a [`preview`] of the same options and data planned; without it the plan is made anew, which on a device with a memory
-    /// limit takes some steps.
-    pub plan: Option<&'a Plan>,
+/// The inputs of a run besides its options.
+#[derive(Clone, Copy)]
+pub(crate) struct RunData<'a> {
+    pub(crate) prepared: &'a Prepared,
+    /// Ranks candidates in later epochs, in place of the miner that the options name.
+    pub(crate) miner: Option<&'a Arc<dyn NegativeMiner>>,
+    /// The plan, if it was made before; making it again takes some steps on a device with a memory limit.
+    pub(crate) plan: Option<&'a Plan>,
 }
 
-/// What is known before the first step.
+/// Everything known about a run before its first step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preview {
     /// The plan.
@@ -81,11 +71,9 @@ impl fmt::Display for Preview {
         }
         match self.falls_back {
             Some(Precision::Tf32) => {
-                write!(f, "\nTF32 was asked for, but this GPU is older than it (before Ampere): float32 it is")?;
+                write!(f, "\nTF32 requested, but this GPU predates Ampere; using float32")?;
             }
-            Some(_) => {
-                write!(f, "\nbfloat16 was asked for, but this device has no faster products for it: float32 it is")?
-            }
+            Some(_) => write!(f, "\nbfloat16 requested, but this device does not multiply it faster; using float32")?,
             None => {}
         }
         write!(f, "\n{}", self.plan)
@@ -96,11 +84,15 @@ impl fmt::Display for Preview {
 ///
 /// # Errors
 /// Whatever would make the run fail at its start.
-pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
+pub(crate) fn preview<O: Objective>(
+    options: &Options,
+    set: &TrainingSet,
+    objective: &RunObjective<'_, O>,
+) -> Result<Preview, Error> {
     options.validate()?;
     let backend = Backend::from_name(&options.backend)?;
     let start = Start::read(options)?;
-    let plan = start.plan(options, backend, set)?;
+    let plan = start.plan(options, backend, set, objective)?;
     struct Load<'a> {
         start: &'a Start,
         options: &'a Options,
@@ -124,9 +116,10 @@ pub fn preview(options: &Options, set: &TrainingSet) -> Result<Preview, Error> {
 ///
 /// # Errors
 /// Whatever the crates below report; what was written before stays.
-pub fn train(
+pub(crate) fn train<O: Objective>(
     options: &Options,
     data: RunData<'_>,
+    objective: &RunObjective<'_, O>,
     begin: Begin,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, Error> {
@@ -139,25 +132,16 @@ pub fn train(
     let start = Start::read(options)?;
     let plan = match data.plan {
         Some(plan) => plan.clone(),
-        None => start.plan(options, backend, data.set)?,
+        None => start.plan(options, backend, &data.prepared.set, objective)?,
     };
     if begin == Begin::Anew {
         RunFolder::check(&options.output, options.overwrite)?;
     }
-    let ran = backend.run(TrainJob { options, data, plan: &plan, start: &start, begin, observer });
+    let ran = backend.run(TrainJob { options, data, plan: &plan, start: &start, objective, begin, observer });
     let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
     let train = TrainOptions { precision: plan.precision, accumsteps: plan.accumsteps, ..options.train.clone() };
-    let fits = backend.run(MostThatFit { start: &start, options, train })?;
+    let fits = backend.run(MostThatFit { start: &start, options, train, objective })?;
     Err(Error::OutOfMemory { backend, step, batch_size, micro_batch, fits, said })
-}
-
-/// The options that a run in a folder was started with, to be put below others; see [`colbert_config::OptionSources::file`].
-///
-/// # Errors
-/// The folder holds no run.
-pub fn options_of_run(folder: &Path) -> Result<PathBuf, Error> {
-    let path = RunFolder::options(folder);
-    if path.is_file() { Ok(path) } else { Err(TrainError::NoRun { path: folder.to_owned() }.into()) }
 }
 
 /// Where memory chose the micro-batches of the run in `options.output`, asks for as many again, so that another reading of memory
@@ -165,7 +149,7 @@ pub fn options_of_run(folder: &Path) -> Result<PathBuf, Error> {
 ///
 /// # Errors
 /// The run's plan cannot be read.
-pub fn keep_micro_batches(options: &mut Options) -> Result<(), Error> {
+pub(crate) fn keep_micro_batches(options: &mut Options) -> Result<(), Error> {
     let path = options.output.join("plan.json");
     if options.train.memory_limit.is_none() || !path.exists() {
         return Ok(());
@@ -192,20 +176,22 @@ fn tied(options: &Options) -> BTreeMap<String, Value> {
     entries.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-struct TrainJob<'a> {
+struct TrainJob<'a, O> {
     options: &'a Options,
     data: RunData<'a>,
     plan: &'a Plan,
     start: &'a Start,
+    objective: &'a RunObjective<'a, O>,
     begin: Begin,
     observer: &'a mut dyn Observer,
 }
 
-impl Job for TrainJob<'_> {
+impl<O: Objective> Job for TrainJob<'_, O> {
     type Output = Result<Outcome, Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { options, data, plan, start, begin, observer } = self;
+        let Self { options, data, plan, start, objective, begin, observer } = self;
+        let prepared = data.prepared;
         let metric = options.evaluation.metric;
         // An old run is only replaced once the new one can start.
         let (model, _) = on_device::<B, _>("loading the model", || start.model::<B>(options, device))??;
@@ -219,7 +205,7 @@ impl Job for TrainJob<'_> {
             folder.write("options.json", json.as_bytes())?;
             folder.write_plan(plan)?;
         }
-        write_reports(data, &folder)?;
+        write_reports(prepared, &folder)?;
 
         let base = public_name(&options.pretrained_model_name);
         let card = ModelCard {
@@ -229,22 +215,25 @@ impl Job for TrainJob<'_> {
             encoder: &start.pretrained.config,
             base: &base,
             base_directory: start.pretrained.directory(),
-            set: data.set,
-            prepared: data.prepared,
+            set: &prepared.set,
+            prepared: Some(&prepared.report),
         };
         let writer = ModelWriter { options, start, plan, card };
         let mut log = folder.metrics_log()?;
         let mut tensorboard = TensorboardLog::create(&folder.tensorboard())?;
         let mut report = ReportWriter::new(folder.path());
-        let mut refresher = match data.remining {
-            Some(remining) => Some(Refresher::<B>::new(options, remining, data.set, &start.tokenizer, device)?),
+        let mut refresher = match &prepared.remining {
+            Some(remining) => {
+                Some(Refresher::<B>::new(options, remining, &prepared.set, data.miner, &start.tokenizer, device)?)
+            }
             None => None,
         };
         let refresh =
             refresher.as_mut().map(|refresher| refresher as &mut dyn RefreshExamples<B, PretrainedEncoder<B>>);
-        let trained = Training::new(data.set, &start.tokenizer, &options.train, plan, device)
+        let trained = Training::new(&prepared.set, &start.tokenizer, &options.train, plan, device)
+            .with_objective(objective)
             .with_further_options(tied(options))
-            .with_dev(data.dev.map(|set| Dev { set, options: &options.evaluation }))
+            .with_dev(prepared.dev.as_ref().map(|set| Dev { set, options: &options.evaluation }))
             .with_folder(Some(&folder))
             .with_model_writer(&|tensors, path| writer.write::<B::InnerBackend>(tensors, path, device))
             .with_observer(&mut log)
@@ -270,13 +259,13 @@ impl Job for TrainJob<'_> {
             let best = measure(&Pretrained::read(&folder.best())?)?;
             let start = measure(&start.pretrained)?;
             Ok(TestResult {
-                bm25: bm25(set, metric, data.language_code)?,
+                bm25: bm25(set, metric, &options.language_code)?,
                 comparison: compare(&start, &best, options),
                 start: start.evaluation,
                 best: best.evaluation,
             })
         };
-        let (test, stopped) = match data.test {
+        let (test, stopped) = match &prepared.test {
             Some(set) if !trained.stopped => match on_test(set) {
                 Err(Error::Train(TrainError::Interrupted)) => (None, true),
                 measured => (Some(measured?), false),
@@ -285,8 +274,11 @@ impl Job for TrainJob<'_> {
         };
         let (best_step, best_made_of) = trained.best.as_ref().map(|best| (best.step, best.made_of.clone())).unzip();
         let dev = trained.baseline.zip(trained.best).map(|(before, best)| [before, best.measured]);
-        let changes =
-            data.dev.zip(dev.as_ref()).map(|(set, [before, after])| QueryChanges::between(set, before, after, metric));
+        let changes = prepared
+            .dev
+            .as_ref()
+            .zip(dev.as_ref())
+            .map(|(set, [before, after])| QueryChanges::between(set, before, after, metric));
         let outcome = Outcome {
             best: folder.best(),
             last: folder.last(),
@@ -329,20 +321,15 @@ fn compare(before: &Measured, after: &Measured, options: &Options) -> Option<Com
     Comparison::of_gains(&after.gains(before, options.evaluation.metric), options.evaluation.seed)
 }
 
-/// `data_report.json` and `data_report.html`, `prepared.json`, and the gist of them in words as `data.txt`.
-fn write_reports(data: RunData<'_>, folder: &RunFolder) -> Result<(), Error> {
-    let mut words = String::new();
-    if let Some(prepared) = data.prepared {
-        let json = serde_json::to_string_pretty(prepared).expect("numbers and names have a JSON form");
-        folder.write("prepared.json", json.as_bytes())?;
-        words = format!("{}\n", prepared.to_string().trim_end());
-    }
-    if let Some(report) = data.report {
-        report.write_json(&folder.path().join("data_report.json"))?;
-        report.write_html(&folder.path().join("data_report.html"))?;
-        for finding in &report.findings {
-            words += &format!("{}: {}; {}\n", finding.severity, finding.message, finding.fix);
-        }
+/// Writes `data_report.json` and `data_report.html`, `prepared.json`, and the gist of them in words as `data.txt`.
+fn write_reports(prepared: &Prepared, folder: &RunFolder) -> Result<(), Error> {
+    let json = serde_json::to_string_pretty(&prepared.report).expect("numbers and names have a JSON form");
+    folder.write("prepared.json", json.as_bytes())?;
+    let mut words = format!("{}\n", prepared.report.to_string().trim_end());
+    prepared.data.write_json(&folder.path().join("data_report.json"))?;
+    prepared.data.write_html(&folder.path().join("data_report.html"))?;
+    for finding in &prepared.data.findings {
+        words += &format!("{}: {}; {}\n", finding.severity, finding.message, finding.fix);
     }
     folder.write("data.txt", words.as_bytes())?;
     Ok(())

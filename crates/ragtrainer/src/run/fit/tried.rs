@@ -4,14 +4,14 @@ use colbert_config::{MemoryLimit, Options, TrainOptions};
 use colbert_kernels::{KernelAutodiffBackend, Kernels};
 use colbert_model::{Colbert, PretrainedEncoder, TrainingMemory};
 use colbert_train::{
-    ColbertObjective, Rehearsal, TrainError, available_memory, forget_peak_memory, on_device, peak_memory,
-    resident_memory,
+    Objective, Rehearsal, TrainError, available_memory, forget_peak_memory, on_device, peak_memory, resident_memory,
 };
 
 use crate::backend::Job;
 use crate::error::Error;
 use crate::run::base_model::Start;
 use crate::run::fit::computed::{SHARE, divided, keeps_loss};
+use crate::run::objective::RunObjective;
 
 /// What a run takes may be this much more than a step that was tried, as batches differ and blocks leave gaps: found to be a tenth
 /// with MiniLM-L6 on libtorch's CPU device, and what the operators of flex are given.
@@ -21,21 +21,22 @@ const SLACK: f64 = 1.1;
 const ALONE: [usize; 3] = [1, 2, 4];
 
 /// The options with the fewest micro-batches of which a step was seen to stay below the limit, and the bytes that it took.
-pub(crate) struct Fit<'a> {
+pub(crate) struct Fit<'a, O> {
     pub(crate) start: &'a Start,
     pub(crate) options: &'a Options,
     /// The options of training, in a precision that the device has.
     pub(crate) train: TrainOptions,
+    pub(crate) objective: &'a RunObjective<'a, O>,
     pub(crate) limit: MemoryLimit,
     /// Whether what was once taken on the device is not given back, and counts from then on.
     pub(crate) keeps: bool,
 }
 
-impl Job for Fit<'_> {
+impl<O: Objective> Job for Fit<'_, O> {
     type Output = Result<(TrainOptions, u64), Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { start, options, train, limit, keeps } = self;
+        let Self { start, options, train, objective, limit, keeps } = self;
         let meter = Meter::<B>::new(device);
         let limit = meter.limit(limit)?;
         B::InnerBackend::return_freed_memory(device);
@@ -43,7 +44,7 @@ impl Job for Fit<'_> {
         let saving = meter.saving(TrainingMemory::of(&start.pretrained.config, &start.head));
         let measure = |queries, accumsteps| {
             meter.begin();
-            rehearse(&model, &train, queries, accumsteps, device)?;
+            rehearse(&model, &train, objective, [queries, accumsteps], device)?;
             let step = meter.taken()?.saturating_sub(meter.base) as f64 * SLACK;
             Ok((meter.base + step as u64).max(saving))
         };
@@ -53,22 +54,23 @@ impl Job for Fit<'_> {
 }
 
 /// After a step that did not fit: the most queries at a time with which one does; none if not even one.
-pub(crate) struct MostThatFit<'a> {
+pub(crate) struct MostThatFit<'a, O> {
     pub(crate) start: &'a Start,
     pub(crate) options: &'a Options,
     /// The options of training, with the precision and the micro-batches of the plan.
     pub(crate) train: TrainOptions,
+    pub(crate) objective: &'a RunObjective<'a, O>,
 }
 
-impl Job for MostThatFit<'_> {
+impl<O: Objective> Job for MostThatFit<'_, O> {
     type Output = Result<Option<usize>, Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { start, options, train } = self;
+        let Self { start, options, train, objective } = self;
         B::memory_cleanup(device);
         let model = on_device::<B, _>("loading the model", || start.model::<B>(options, device))??.0;
         for accumsteps in divided(&train).filter(|accumsteps| *accumsteps > train.accumsteps) {
-            match rehearse::<B>(&model, &train, train.batch_size, accumsteps, device) {
+            match rehearse::<B, O>(&model, &train, objective, [train.batch_size, accumsteps], device) {
                 Ok(()) => return Ok(Some(train.batch_size / accumsteps)),
                 Err(Error::Train(TrainError::OutOfMemory { .. })) => B::memory_cleanup(device),
                 Err(error) => return Err(error),
@@ -78,15 +80,15 @@ impl Job for MostThatFit<'_> {
     }
 }
 
-fn rehearse<B: KernelAutodiffBackend>(
+fn rehearse<B: KernelAutodiffBackend, O: Objective>(
     model: &Colbert<B, PretrainedEncoder<B>>,
     options: &TrainOptions,
-    queries: usize,
-    accumsteps: usize,
+    objective: &RunObjective<'_, O>,
+    [queries, accumsteps]: [usize; 2],
     device: &B::Device,
 ) -> Result<(), Error> {
     let rehearsal = Rehearsal { options, queries, accumsteps };
-    Ok(rehearsal.run(model, &ColbertObjective::from(options), device)?)
+    Ok(rehearsal.run(model, objective, device)?)
 }
 
 /// What a run takes on a device: of the GPU's memory as its driver counts it, or of the machine's as the system does.

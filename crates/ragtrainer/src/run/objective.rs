@@ -1,0 +1,30 @@
+//! The loss of a run: the one that the options describe, or another crate's.
+
+use colbert_kernels::KernelBackend;
+use colbert_model::Embeddings;
+use colbert_train::{ColbertObjective, Loss, Objective, Targets};
+
+/// The loss of a run.
+#[derive(Debug)]
+pub(crate) enum RunObjective<'a, O> {
+    /// colbert-ai's, as the options of training describe it.
+    Configured(ColbertObjective),
+    /// Another, by [`RagTrainer::with_objective`](crate::RagTrainer::with_objective).
+    Own(&'a O),
+}
+
+impl<O: Objective> Objective for RunObjective<'_, O> {
+    fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
+        match self {
+            RunObjective::Configured(objective) => objective.loss(queries, documents, targets),
+            RunObjective::Own(objective) => objective.loss(queries, documents, targets),
+        }
+    }
+
+    fn couples_queries(&self) -> bool {
+        match self {
+            RunObjective::Configured(objective) => objective.couples_queries(),
+            RunObjective::Own(objective) => objective.couples_queries(),
+        }
+    }
+}
