@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use ragtrainer::config::TrainOptions;
 use ragtrainer::model::{
-    Bert, BertConfig, Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Head, Linear, Pretrained, Weights,
+    Bert, BertConfig, Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Head, Linear, Pretrained,
 };
 
 /// Tokenizer and vocabulary come from here; the weights are used by the dense miner alone.
@@ -56,7 +56,7 @@ impl Size {
 /// A ColBERT of a size with random weights. `dropout` means 0.1, as BERT was trained.
 pub fn untrained<B: Backend>(size: Size, dim: usize, dropout: bool, device: &B::Device) -> Colbert<B, Bert<B>> {
     let config = size.config(dropout);
-    let encoder = Bert::from_weights(&config, &mut Weights::random(&config, 1), device);
+    let encoder = Bert::from_weights(&config, &mut config.random_weights(1), device);
     let encoder = encoder.expect("random weights have every tensor");
     B::seed(device, 2);
     let deviation = Distribution::Normal(0.0, config.initializer_range);

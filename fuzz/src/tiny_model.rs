@@ -1,6 +1,6 @@
 //! A model directory that loads, a few hundred bytes of weights.
 
-use colbert_model::{BertConfig, HostTensor, Weights, safetensors_bytes};
+use colbert_model::{BertConfig, HostTensor, safetensors_bytes};
 use serde_json::{Value, json};
 
 use super::scratch::Scratch;
@@ -40,7 +40,7 @@ pub(super) fn tiny_tokenizer() -> Value {
 /// Its tensors, and a projection to 2.
 pub(super) fn tiny_tensors() -> Vec<(String, HostTensor)> {
     let config: BertConfig = serde_json::from_value(tiny_config()).expect("a BERT");
-    let mut weights = Weights::random(&config, 1);
+    let mut weights = config.random_weights(1);
     let names: Vec<(String, Vec<usize>)> =
         weights.names().map(|name| (name.to_owned(), weights.shape(name).unwrap_or_default().to_vec())).collect();
     let mut tensors: Vec<(String, HostTensor)> = names

@@ -17,7 +17,7 @@ const MIN_SQUARED_NORM: f64 = 1e-24;
 pub struct Colbert<B: Backend, E: Module<B>> {
     /// The token encoder.
     pub encoder: E,
-    /// What turns hidden vectors into vectors of `dim` numbers.
+    /// The head, which turns hidden vectors into vectors of `dim` numbers.
     pub head: Head<B>,
 }
 

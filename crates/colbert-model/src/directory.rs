@@ -1,7 +1,6 @@
 //! Model directories: loading, declared settings, export, and the self-check written beside the weights.
 
 pub(crate) mod declared;
-pub(crate) mod export;
 pub(crate) mod hub_cache;
 pub(crate) mod load;
 pub(crate) mod selfcheck;

@@ -56,8 +56,8 @@ impl<B: AutodiffBackend> Embeddings<B> {
     }
 }
 
-/// Score of every query against every document, `[queries, docs]`: for every query token its best document token, summed
-/// (MaxSim: Khattab and Zaharia 2020, section 3.3).
+/// Score of every query against every document, `[queries, docs]`: for every query token its best document token,
+/// summed (MaxSim: Khattab and Zaharia 2020, section 3.3).
 pub fn maxsim<B: KernelBackend>(queries: &Embeddings<B>, documents: &Embeddings<B>) -> Tensor<B, 2> {
     let (query_vectors, document_vectors) = (queries.vectors.clone(), documents.vectors.clone());
     colbert_kernels::maxsim(query_vectors, &queries.texts, document_vectors, &documents.texts)

@@ -4,13 +4,15 @@ pub(crate) mod bert;
 pub(crate) mod distilbert;
 pub(crate) mod dropout;
 pub(crate) mod electra;
+pub(crate) mod families;
 pub(crate) mod family;
 pub(crate) mod layers;
 pub(crate) mod modernbert;
+pub(crate) mod modernbert_nodes;
 pub(crate) mod roberta;
 pub(crate) mod token_embeddings;
-pub(crate) mod training_memory;
 pub(crate) mod transformer;
+pub(crate) mod transformer_nodes;
 pub(crate) mod window_attention;
 
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use crate::tokenizer::sequence::TokenSequence;
 pub struct EncodeOptions {
     /// Seed of dropout; none means no dropout.
     pub dropout: Option<DropoutSeed>,
-    /// Format of the factors of matrix products.
+    /// Format of the factors of matmuls.
     pub precision: Precision,
 }
 
@@ -73,9 +75,8 @@ impl EncoderInput {
 
 /// Turns token ids into one hidden vector a token.
 ///
-/// Implement it to put a ColBERT head on an encoder of your own; [`crate::PretrainedEncoder`] has those that come along. A
-/// sequence's
-/// hidden vectors must not depend on what else is in the batch.
+/// Implement it to put a ColBERT head on an encoder of your own; [`crate::PretrainedEncoder`] has those that come
+/// along. A sequence's hidden vectors must not depend on what else is in the batch.
 pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay {
     /// Hidden states of every token, `[tokens, hidden_size]`, in the order of the ids.
     fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2>;

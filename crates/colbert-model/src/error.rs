@@ -1,4 +1,4 @@
-//! What can go wrong with a model: files, tensors, tokenizers.
+//! Errors of models: files, tensors, tokenizers.
 
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ pub enum ModelError {
     Json {
         /// The file.
         path: PathBuf,
-        /// What should have been there.
+        /// Content that was expected.
         expected: &'static str,
         /// Where parsing stopped.
         #[source]
@@ -52,8 +52,8 @@ pub enum ModelError {
         path: PathBuf,
         /// Its `model_type`.
         found: String,
-        /// What would have been accepted.
-        supported: &'static str,
+        /// Accepted values.
+        supported: String,
     },
     /// A field of `config.json` asks for something this encoder does not do.
     #[error("{}: {field} = {found} is not supported; expected {expected}", path.display())]
@@ -64,7 +64,7 @@ pub enum ModelError {
         field: &'static str,
         /// Its value.
         found: String,
-        /// What would have been accepted.
+        /// Accepted values.
         expected: String,
     },
     /// A weight file cannot be read: cut short, or its header lies.
@@ -72,7 +72,7 @@ pub enum ModelError {
     BrokenSafetensors {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
+        /// The parser's message.
         #[source]
         source: safetensors::SafeTensorError,
     },
@@ -81,7 +81,7 @@ pub enum ModelError {
     BrokenPickle {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         problem: String,
     },
     /// A tensor is not in the weight file.
@@ -103,7 +103,7 @@ pub enum ModelError {
         found: Box<[usize]>,
         /// Shape that config.json or the options ask for.
         expected: Box<[usize]>,
-        /// What to do, starting with a semicolon, or nothing.
+        /// Advice, starting with a semicolon, or nothing.
         hint: Box<str>,
     },
     /// A tensor has an element type that is not a float.
@@ -131,7 +131,7 @@ pub enum ModelError {
     Tokenizer {
         /// Tokenizer file or folder.
         path: PathBuf,
-        /// What the tokenizers library says.
+        /// The tokenizers library's message.
         message: String,
     },
     /// A token that ColBERT needs is not in the vocabulary.
@@ -144,7 +144,7 @@ pub enum ModelError {
         path: PathBuf,
         /// The token.
         token: String,
-        /// What it would be used for.
+        /// The use that it is needed for.
         role: &'static str,
     },
     /// Tokenizer and embedding matrix do not fit.
@@ -166,7 +166,7 @@ pub enum ModelError {
     LengthOutOfRange {
         /// `query_maxlen` or `doc_maxlen`.
         option: &'static str,
-        /// What was asked for, in tokens.
+        /// The length asked for, in tokens.
         found: usize,
         /// Smallest length that has room for the markers.
         minimum: usize,

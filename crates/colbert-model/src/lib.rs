@@ -5,8 +5,8 @@
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
 //! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`SentenceEncoder`] gives one vector a text, for mining negatives.
-//! - [`Pretrained`] reads a Hugging Face directory, [`export()`] writes one in the layout that other stacks read, with a
-//!   [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
+//! - [`Pretrained`] reads a Hugging Face directory, [`export()`] writes one in the layout that other stacks read, with
+//! a   [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
 //!
 //! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
 //! Texts are packed: `[tokens, ...]`, one after the other, no padding.
@@ -16,18 +16,19 @@ mod directory;
 mod embeddings;
 mod encoder;
 mod error;
+mod export;
 mod head;
 mod onnx;
 mod sentence;
 mod settings;
 mod tokenizer;
+mod training_memory;
 mod weights;
 
 pub use colbert_kernels as kernels;
 
 pub use colbert::Colbert;
 pub use directory::declared::Declared;
-pub use directory::export::{Export, export};
 pub use directory::hub_cache::hub_name;
 pub use directory::load::{LoadReport, Pretrained, SourceFiles};
 pub use directory::selfcheck::{CheckedText, SelfCheck};
@@ -36,23 +37,23 @@ pub use encoder::bert::{Bert, BertConfig};
 pub use encoder::distilbert::{DistilBert, DistilBertConfig};
 pub use encoder::dropout::DropoutSeed;
 pub use encoder::electra::{Electra, ElectraConfig};
-pub use encoder::family::{EncoderConfig, PretrainedEncoder};
+pub use encoder::families::{EncoderConfig, PretrainedEncoder};
+pub use encoder::family::Loaders;
 pub use encoder::layers::Linear;
 pub use encoder::modernbert::{ModernBert, ModernBertConfig};
 pub use encoder::roberta::{Roberta, RobertaConfig};
-pub use encoder::training_memory::TrainingMemory;
 pub use encoder::{EncodeOptions, Encoder, EncoderInput};
 pub use error::ModelError;
+pub use export::onnx::{check_onnx, write_onnx};
+pub use export::{Export, export};
 pub use head::activation::Activation;
 pub use head::config::{DenseConfig, HeadConfig};
 pub use head::{Dense, Head};
-pub use onnx::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, check_onnx, write_onnx,
-};
-pub use sentence::encoder::{Pooling, SentenceEncoder, SentenceSettings};
+pub use sentence::encoder::{SentenceEncoder, SentenceSettings};
+pub use sentence::family::Pooling;
 pub use settings::ColbertSettings;
 pub use tokenizer::ColbertTokenizer;
 pub use tokenizer::sequence::TokenSequence;
+pub use training_memory::TrainingMemory;
 pub use weights::parameters::{named_parameters, parameter_names, replace_parameters};
 pub use weights::{HostTensor, Weights, safetensors_bytes, write_vectors};

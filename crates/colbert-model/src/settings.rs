@@ -1,4 +1,4 @@
-//! What makes an encoder a ColBERT: sizes, lengths, markers, masks.
+//! Settings that make an encoder a ColBERT: sizes, lengths, markers, masks.
 
 use colbert_config::TrainOptions;
 use serde::{Deserialize, Serialize};

@@ -102,7 +102,7 @@ impl ColbertTokenizer {
     /// Tokenizes queries.
     ///
     /// # Errors
-    /// Whatever the tokenizers library refuses.
+    /// The tokenizers library refuses a text.
     pub fn queries<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<TokenSequence>, ModelError> {
         let encodings = self.encode(&self.for_queries, texts)?;
         Ok(encodings.iter().map(|encoding| self.query(encoding.get_ids())).collect())
@@ -111,7 +111,7 @@ impl ColbertTokenizer {
     /// Tokenizes documents.
     ///
     /// # Errors
-    /// Whatever the tokenizers library refuses.
+    /// The tokenizers library refuses a text.
     pub fn documents<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<TokenSequence>, ModelError> {
         let encodings = self.encode(&self.for_documents, texts)?;
         Ok(encodings.iter().map(|encoding| self.document(encoding.get_ids())).collect())
@@ -120,7 +120,7 @@ impl ColbertTokenizer {
     /// How long texts are if nothing is cut off, markers included, and how many of those tokens the vocabulary lacks.
     ///
     /// # Errors
-    /// Whatever the tokenizers library refuses.
+    /// The tokenizers library refuses a text.
     pub fn lengths<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<(usize, usize)>, ModelError> {
         let count = |encoding: &Encoding| {
             let ids = encoding.get_ids();

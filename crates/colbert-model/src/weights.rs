@@ -1,6 +1,7 @@
 //! Tensors on the host: read from safetensors, names normalised, ready to be taken by a module.
 
 pub(crate) mod files;
+pub(crate) mod json;
 pub(crate) mod parameters;
 pub(crate) mod pickle;
 pub(crate) mod torch_archive;
@@ -13,13 +14,10 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use colbert_config::ExportDtype;
 use half::{bf16, f16};
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::encoder::bert::BertConfig;
-use crate::encoder::layers::{Embedding, LayerNorm, Linear};
 use crate::error::ModelError;
 
 /// A float32 tensor on the host, row-major.
@@ -64,44 +62,6 @@ impl Weights {
             }
         }
         Ok(Self { path: path.to_owned(), tensors })
-    }
-
-    /// A model nobody trained: normal weights of `config.initializer_range`, zero biases, unit layer norms.
-    /// For benches and tests.
-    pub fn random(config: &BertConfig, seed: u64) -> Self {
-        let mut tensors = BTreeMap::new();
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut normal = |name: String, shape: &[usize]| {
-            tensors.insert(name, normal_tensor(shape, config.initializer_range, &mut rng));
-        };
-        let hidden = config.hidden_size;
-        normal("embeddings.word_embeddings.weight".into(), &[config.vocab_size, hidden]);
-        normal("embeddings.position_embeddings.weight".into(), &[config.max_position_embeddings, hidden]);
-        normal("embeddings.token_type_embeddings.weight".into(), &[config.type_vocab_size, hidden]);
-        let mut constant = vec![("embeddings.LayerNorm".to_owned(), hidden, true)];
-        for i in 0..config.num_hidden_layers {
-            for (part, output, input) in [
-                ("attention.self.query", hidden, hidden),
-                ("attention.self.key", hidden, hidden),
-                ("attention.self.value", hidden, hidden),
-                ("attention.output.dense", hidden, hidden),
-                ("intermediate.dense", config.intermediate_size, hidden),
-                ("output.dense", hidden, config.intermediate_size),
-            ] {
-                normal(format!("encoder.layer.{i}.{part}.weight"), &[output, input]);
-                constant.push((format!("encoder.layer.{i}.{part}"), output, false));
-            }
-            for part in ["attention.output.LayerNorm", "output.LayerNorm"] {
-                constant.push((format!("encoder.layer.{i}.{part}"), hidden, true));
-            }
-        }
-        for (name, size, is_norm) in constant {
-            if is_norm {
-                tensors.insert(format!("{name}.weight"), HostTensor { shape: vec![size], values: vec![1.0; size] });
-            }
-            tensors.insert(format!("{name}.bias"), HostTensor { shape: vec![size], values: vec![0.0; size] });
-        }
-        Self { path: PathBuf::from("random weights"), tensors }
     }
 
     /// The same tensors under names without an encoder prefix (such as `bert.`) and with today's layer norm names
@@ -188,42 +148,6 @@ impl Weights {
         device: &B::Device,
     ) -> Result<Param<Tensor<B, D>>, ModelError> {
         Ok(to_param(self.take(name, &shape)?, device))
-    }
-
-    /// `name.weight` `[out, in]` and `name.bias` `[out]`.
-    pub(crate) fn linear<B: Backend>(
-        &mut self,
-        name: &str,
-        shape: [usize; 2],
-        device: &B::Device,
-    ) -> Result<Linear<B>, ModelError> {
-        Ok(Linear {
-            weight: self.param(&format!("{name}.weight"), shape, device)?,
-            bias: Some(self.param(&format!("{name}.bias"), [shape[0]], device)?),
-        })
-    }
-
-    pub(crate) fn embedding<B: Backend>(
-        &mut self,
-        name: &str,
-        shape: [usize; 2],
-        device: &B::Device,
-    ) -> Result<Embedding<B>, ModelError> {
-        Ok(Embedding { weight: self.param(&format!("{name}.weight"), shape, device)? })
-    }
-
-    pub(crate) fn layer_norm<B: Backend>(
-        &mut self,
-        name: &str,
-        size: usize,
-        eps: f64,
-        device: &B::Device,
-    ) -> Result<LayerNorm<B>, ModelError> {
-        Ok(LayerNorm {
-            weight: self.param(&format!("{name}.weight"), [size], device)?,
-            bias: self.param(&format!("{name}.bias"), [size], device)?,
-            eps,
-        })
     }
 }
 
@@ -317,8 +241,8 @@ fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
-/// Writes token vectors of texts as a safetensors file: `vectors` F32 `[tokens, dim]`, and `offsets` I64 `[texts + 1]`, the
-/// row of each text's first vector and at the end their number.
+/// Writes token vectors of texts as a safetensors file: `vectors` F32 `[tokens, dim]`, and `offsets` I64 `[texts +
+/// 1]`, the row of each text's first vector and at the end their number.
 ///
 /// # Errors
 /// The disk refuses.

@@ -1,5 +1,5 @@
-//! Every encoder family against what transformers gives for a tiny random model of it, and directories that PyLate and torch
-//! wrote. The fixtures and the script that made them are in `tests/families`.
+//! Every encoder family against what transformers gives for a tiny random model of it, and directories that PyLate and
+//! torch wrote. The fixtures and the script that made them are in `tests/families`.
 
 use std::fs;
 use std::path::Path;
@@ -94,7 +94,8 @@ fn tokens_are_those_of_transformers_with_a_marker_behind_the_first() {
     }
 }
 
-/// Defect 30 of the list in `docs/parity.md`: a symbol is skipped at the start of a text, within a word and behind a space.
+/// Defect 30 of the list in `docs/parity.md`: a symbol is skipped at the start of a text, within a word and behind a
+/// space.
 #[test]
 fn defect_30_punctuation_is_skipped_wherever_it_stands() {
     for family in FAMILIES {
@@ -201,8 +202,8 @@ fn defect_29_markers_that_a_vocabulary_lacks_are_added() {
     assert!((0.01..0.04).contains(&deviation), "{deviation}");
 }
 
-/// A ModernBERT query whose expansion reaches beyond the window: what is far behind the text is defined, finite, and the
-/// same whether the expansion is longer or not.
+/// A ModernBERT query whose expansion reaches beyond the window: what is far behind the text is defined, finite, and
+/// the same whether the expansion is longer or not.
 #[test]
 fn masks_beyond_the_window_are_defined() {
     let pretrained = Pretrained::read(&fixture("modernbert")).unwrap();

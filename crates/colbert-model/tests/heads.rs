@@ -1,5 +1,5 @@
-//! Heads of several layers: against PyLate's, written and read again, trained, and refused where they are damaged. The fixture
-//! is `tests/families/stacked`.
+//! Heads of several layers: against PyLate's, written and read again, trained, and refused where they are damaged. The
+//! fixture is `tests/families/stacked`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,10 @@
-//! `model.onnx`, decoded and computed by an interpreter of its own, against the vectors that a directory records of itself.
+//! `model.onnx`, decoded and computed by an interpreter of its own, against the vectors that a directory records of
+//! itself.
 
 mod interpreter;
+// The messages are private to the crate; a test decodes what it wrote with the same definitions.
+#[path = "../src/onnx/proto.rs"]
+mod proto;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
 use colbert_model::{
-    CheckedText, ColbertSettings, Export, HeadConfig, ModelError, ModelProto, Pretrained, SelfCheck, check_onnx,
-    export, named_parameters, write_onnx,
+    CheckedText, ColbertSettings, Export, HeadConfig, ModelError, Pretrained, SelfCheck, check_onnx, export,
+    named_parameters, write_onnx,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -17,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::support::{B, copied, device, fixture, parity};
 use interpreter::{Array, run};
+use proto::ModelProto;
 
 /// float32 here against f64 there, over two to four layers, with a margin.
 const TOLERANCE: f64 = 1e-5;
@@ -46,8 +51,8 @@ fn read(path: &Path) -> (ModelProto, Value) {
     (model, serde_json::from_str(&fs::read_to_string(path.join("onnx_config.json")).unwrap()).unwrap())
 }
 
-/// Largest difference of a number of the texts' vectors, computed at once as next-plaid does: filled up to the longest with
-/// padding that is masked. `attended` says how many tokens of a text the mask says can be attended to.
+/// Largest difference of a number of the texts' vectors, computed at once as next-plaid does: filled up to the longest
+/// with padding that is masked. `attended` says how many tokens of a text the mask says can be attended to.
 fn difference(path: &Path, texts: &[CheckedText], attended: fn(&CheckedText) -> usize) -> f64 {
     let (model, config) = read(path);
     let graph = model.graph.unwrap();

@@ -1,4 +1,5 @@
-//! Tests of the model against numbers recorded from colbert-ai 0.2.22 (`parity/README.md`), and of what it must not change.
+//! Tests of the model against numbers recorded from colbert-ai 0.2.22 (`parity/README.md`), and of what it must not
+//! change.
 
 mod directory;
 mod encoding;

@@ -1,4 +1,4 @@
-//! What a directory says about how it is to be used: `artifact.metadata` of colbert-ai, `config_sentence_transformers.json` of
+//! Settings that a directory declares: `artifact.metadata` of colbert-ai, `config_sentence_transformers.json` of
 //! PyLate and sentence-transformers, `1_Dense/config.json`, and the size of its head.
 
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use colbert_config::ArtifactMetadata;
 use serde_json::Value;
 
-use crate::directory::load::read_json;
 use crate::error::ModelError;
 use crate::head::config::HeadConfig;
 use crate::settings::{ColbertSettings, punctuation};
+use crate::weights::json::read_json;
 
 /// Settings that a directory declares; none where it says nothing. Lengths are in tokens, markers included.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -11,7 +11,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::colbert::Colbert;
 use crate::directory::declared::Declared;
-use crate::encoder::family::{EncoderConfig, PretrainedEncoder};
+use crate::encoder::families::{EncoderConfig, PretrainedEncoder};
 use crate::error::ModelError;
 use crate::head::Head;
 use crate::head::config::{HeadConfig, tensor_name};
@@ -20,10 +20,11 @@ use crate::settings::ColbertSettings;
 use crate::tokenizer::ColbertTokenizer;
 use crate::tokenizer::panics::guarded;
 use crate::weights::files::read_weights;
+use crate::weights::json::{read_json, read_text};
 use crate::weights::{HostTensor, Weights, normal_tensor};
 
-/// Longest query or document in tokens, whatever positions `config.json` claims: the encoders in use have 8,192 at most, and
-/// every query is filled up to its length.
+/// Longest query or document in tokens, whatever positions `config.json` claims: the encoders in use have 8,192 at
+/// most, and every query is filled up to its length.
 const MAX_LENGTH: usize = 1 << 17;
 
 /// Files of the source directory that an export needs again.
@@ -47,9 +48,9 @@ pub struct Pretrained {
     directory: PathBuf,
     /// The encoder's family and sizes.
     pub config: EncoderConfig,
-    /// What an export needs again.
+    /// Files that an export needs again.
     pub files: SourceFiles,
-    /// What the directory says about how it is to be used.
+    /// Settings that the directory declares.
     pub declared: Declared,
     pub(crate) weights: Weights,
     head: Option<HeadFiles>,
@@ -59,7 +60,7 @@ pub struct Pretrained {
     added_rows: usize,
 }
 
-/// What became of the tensors of a directory.
+/// The use that was made of a directory's tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadReport {
     /// Tensors that were used.
@@ -72,8 +73,8 @@ pub struct LoadReport {
 
 impl Pretrained {
     /// Reads a directory: `config.json`; `model.safetensors`, the several files of `model.safetensors.index.json`, or
-    /// `pytorch_model.bin`; `tokenizer.json`; the head from its Dense modules, else `linear.weight` of the root file; what `artifact.metadata` and
-    /// `config_sentence_transformers.json` declare.
+    /// `pytorch_model.bin`; `tokenizer.json`; the head from its Dense modules, else `linear.weight` of the root file;
+    /// what `artifact.metadata` and `config_sentence_transformers.json` declare.
     ///
     /// A vocabulary without the markers `[unused0]` and `[unused1]` gets them as new tokens.
     ///
@@ -158,7 +159,8 @@ impl Pretrained {
         ColbertTokenizer::new(self.tokenizer.clone(), settings, &self.directory.join("tokenizer.json"))
     }
 
-    /// The head that a model with these settings has: the directory's, with or without ReLU at its end, else one matrix.
+    /// The head that a model with these settings has: the directory's, with or without ReLU at its end, else one
+    /// matrix.
     ///
     /// # Errors
     /// A `dim` that is not the head's, or a ReLU that it has no place for.
@@ -306,20 +308,6 @@ fn read_metadata(directory: &Path) -> Result<Option<ArtifactMetadata>, ModelErro
         }
     }
     Ok(Some(read))
-}
-
-pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, ModelError> {
-    let text = read_text(path)?;
-    serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_owned(), expected, source })
-}
-
-fn read_text(path: &Path) -> Result<String, ModelError> {
-    std::fs::read_to_string(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => {
-            ModelError::MissingFile { path: path.to_owned(), hint: "a model directory in Hugging Face layout has it" }
-        }
-        _ => ModelError::Io { action: "read", path: path.to_owned(), source },
-    })
 }
 
 fn read_tokenizer(directory: &Path, config: Value) -> Result<(Tokenizer, SourceFiles), ModelError> {

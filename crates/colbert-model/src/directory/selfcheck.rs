@@ -6,10 +6,11 @@ use std::path::Path;
 use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
-use crate::directory::load::{Pretrained, read_json};
+use crate::directory::load::Pretrained;
 use crate::embeddings::{Embeddings, maxsim};
 use crate::error::ModelError;
 use crate::tokenizer::sequence::TokenSequence;
+use crate::weights::json::read_json;
 
 /// Version of the file's layout.
 const FORMAT: u32 = 1;
@@ -33,7 +34,7 @@ const DOCUMENTS: [&str; 4] = [
     "...",
 ];
 
-/// What a model directory makes of a few texts.
+/// Token ids and vectors that a model directory gives for a few texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SelfCheck {
     /// Version of this layout: 1.
@@ -101,8 +102,13 @@ impl SelfCheck {
             return Err(ModelError::SelfCheckTokens { path, text });
         }
         let numbers = |texts: Vec<CheckedText>| texts.into_iter().flat_map(|text| text.vectors).flatten();
-        Ok(numbers(recorded).zip(numbers(found)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
+        Ok(numbers(recorded).zip(numbers(found)).map(|(a, b)| (a - b).abs()).fold(0.0, larger))
     }
+}
+
+/// The larger of two differences. `f32::max` would pass over NaN, so that a model of NaN agreed with everything.
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
 }
 
 fn checked<B: KernelBackend>(texts: &[&str], tokens: Vec<TokenSequence>, encoded: &Embeddings<B>) -> Vec<CheckedText> {

@@ -1,17 +1,27 @@
 //! The BERT encoder (Devlin et al. 2018), with Hugging Face's tensor names (transformers 4.55, `modeling_bert.py`).
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use colbert_kernels::KernelBackend;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::encoder::family::{
+    ExportFacts, Family, Loaders, Sizes, Unsupported, check_dropout, check_eps, check_initializer, check_sizes,
+};
 use crate::encoder::layers::Linear;
 use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
 use crate::encoder::transformer::{BERT_NAMES, LayerSizes, Transformer};
+use crate::encoder::transformer_nodes::TransformerNodes;
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
-use crate::weights::Weights;
+use crate::onnx::graph::Value;
+use crate::onnx::nodes::{Inputs, Nodes, Tokens};
+use crate::weights::{HostTensor, Weights, normal_tensor};
 
 /// The part of `config.json` that the encoder reads. Defaults are transformers' `BertConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,23 +85,52 @@ fn init_range() -> f64 {
 }
 
 impl BertConfig {
-    /// Names the first field that asks for something this encoder does not do: (field, found, expected).
-    pub(crate) fn unsupported(&self) -> Option<(&'static str, String, String)> {
-        if self.hidden_act != "gelu" {
-            return Some(("hidden_act", self.hidden_act.clone(), "\"gelu\"".to_owned()));
+    /// Draws the weights of an untrained model: normal weights of `initializer_range`, zero biases, unit layer norms.
+    pub fn random_weights(&self, seed: u64) -> Weights {
+        let mut tensors = BTreeMap::new();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut normal = |name: String, shape: &[usize]| {
+            tensors.insert(name, normal_tensor(shape, self.initializer_range, &mut rng));
+        };
+        let hidden = self.hidden_size;
+        normal("embeddings.word_embeddings.weight".into(), &[self.vocab_size, hidden]);
+        normal("embeddings.position_embeddings.weight".into(), &[self.max_position_embeddings, hidden]);
+        normal("embeddings.token_type_embeddings.weight".into(), &[self.type_vocab_size, hidden]);
+        let mut constant = vec![("embeddings.LayerNorm".to_owned(), hidden, true)];
+        for i in 0..self.num_hidden_layers {
+            for (part, output, input) in [
+                ("attention.self.query", hidden, hidden),
+                ("attention.self.key", hidden, hidden),
+                ("attention.self.value", hidden, hidden),
+                ("attention.output.dense", hidden, hidden),
+                ("intermediate.dense", self.intermediate_size, hidden),
+                ("output.dense", hidden, self.intermediate_size),
+            ] {
+                normal(format!("encoder.layer.{i}.{part}.weight"), &[output, input]);
+                constant.push((format!("encoder.layer.{i}.{part}"), output, false));
+            }
+            for part in ["attention.output.LayerNorm", "output.LayerNorm"] {
+                constant.push((format!("encoder.layer.{i}.{part}"), hidden, true));
+            }
         }
-        if self.position_embedding_type != "absolute" {
-            return Some(("position_embedding_type", self.position_embedding_type.clone(), "\"absolute\"".to_owned()));
+        for (name, size, is_norm) in constant {
+            if is_norm {
+                tensors.insert(format!("{name}.weight"), HostTensor { shape: vec![size], values: vec![1.0; size] });
+            }
+            tensors.insert(format!("{name}.bias"), HostTensor { shape: vec![size], values: vec![0.0; size] });
         }
-        if self.hidden_size == 0 || self.type_vocab_size == 0 {
-            let field = if self.hidden_size == 0 { "hidden_size" } else { "type_vocab_size" };
-            return Some((field, "0".to_owned(), "1 or more".to_owned()));
+        Weights::new("random weights", tensors)
+    }
+
+    /// The encoder as nodes of an ONNX graph; families of the same layers change what is other for them.
+    pub(crate) fn transformer_nodes(&self) -> TransformerNodes {
+        TransformerNodes {
+            layers: self.layers(),
+            names: BERT_NAMES,
+            tables: self.tables(),
+            heads: self.num_attention_heads,
+            padding: None,
         }
-        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let expected = format!("a divisor of hidden_size = {}", self.hidden_size);
-            return Some(("num_attention_heads", self.num_attention_heads.to_string(), expected));
-        }
-        None
     }
 
     pub(crate) fn layers(&self) -> LayerSizes {
@@ -118,6 +157,83 @@ impl BertConfig {
     }
 }
 
+impl Family for BertConfig {
+    const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("bert", "BertModel")];
+    const PREFIX: &'static str = "bert.";
+    const LOADERS: Loaders = Loaders { colbert_ai: true, pylate_rs: true, colbert_ai_punctuation: true };
+    const EXPORT: ExportFacts =
+        ExportFacts { tokenizer_class: Some("BertTokenizer"), token_types: true, older_key: None };
+
+    fn unsupported(&self) -> Option<Unsupported> {
+        if self.hidden_act != "gelu" {
+            return Some(("hidden_act", self.hidden_act.clone(), "\"gelu\"".to_owned()));
+        }
+        if self.position_embedding_type != "absolute" {
+            return Some(("position_embedding_type", self.position_embedding_type.clone(), "\"absolute\"".to_owned()));
+        }
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ];
+        if let Some(wrong) = check_sizes(sizes) {
+            return Some(wrong);
+        }
+        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let expected = format!("a divisor of hidden_size = {}", self.hidden_size);
+            return Some(("num_attention_heads", self.num_attention_heads.to_string(), expected));
+        }
+        check_dropout("hidden_dropout_prob", self.hidden_dropout_prob)
+            .or_else(|| check_dropout("attention_probs_dropout_prob", self.attention_probs_dropout_prob))
+            .or_else(|| check_eps("layer_norm_eps", self.layer_norm_eps))
+            .or_else(|| check_initializer(self.initializer_range))
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn set_vocab_size(&mut self, rows: usize) {
+        self.vocab_size = rows;
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.hidden_size,
+            wide: self.intermediate_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            rows: self
+                .vocab_size
+                .saturating_add(self.max_position_embeddings)
+                .saturating_add(self.type_vocab_size),
+        }
+    }
+
+    fn max_length(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_range
+    }
+
+    fn set_dropout(&mut self, probability: f64) {
+        self.hidden_dropout_prob = probability;
+        self.attention_probs_dropout_prob = probability;
+    }
+
+    fn takes_token_types(&self) -> bool {
+        true
+    }
+
+    fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
+        self.transformer_nodes().build(on, inputs, tokens)
+    }
+}
+
 /// The pooler of a checkpoint: carried along so that an exported directory has it, never used.
 #[derive(Module, Debug)]
 pub(crate) struct Pooler<B: Backend> {
@@ -130,7 +246,7 @@ impl<B: Backend> Pooler<B> {
         if !weights.contains("pooler.dense.weight") {
             return Ok(None);
         }
-        Ok(Some(Self { dense: weights.linear("pooler.dense", [hidden, hidden], device)? }))
+        Ok(Some(Self { dense: Linear::take("pooler.dense", [hidden, hidden], weights, device)? }))
     }
 }
 

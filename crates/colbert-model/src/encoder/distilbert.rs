@@ -7,17 +7,23 @@ use burn::tensor::backend::Backend;
 use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
+use crate::encoder::family::{
+    ExportFacts, Family, Loaders, Sizes, Unsupported, check_dropout, check_initializer, check_sizes,
+};
 use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
 use crate::encoder::transformer::{BERT_NAMES, LayerNames, LayerSizes, Transformer};
+use crate::encoder::transformer_nodes::TransformerNodes;
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
+use crate::onnx::graph::Value;
+use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
 
 /// Epsilon of layer normalisation, which `config.json` does not name.
 const EPS: f64 = 1e-12;
 
 /// The family's names of the layers' tensors.
-pub(crate) const NAMES: LayerNames = LayerNames {
+const NAMES: LayerNames = LayerNames {
     layers: "transformer.layer",
     parts: [
         "attention.q_lin",
@@ -75,15 +81,6 @@ fn init_range() -> f64 {
 }
 
 impl DistilBertConfig {
-    /// Names the first field that asks for something this encoder does not do: (field, found, expected).
-    pub(crate) fn unsupported(&self) -> Option<(&'static str, String, String)> {
-        if self.activation != "gelu" {
-            return Some(("activation", self.activation.clone(), "\"gelu\"".to_owned()));
-        }
-        let fits = self.n_heads > 0 && self.dim > 0 && self.dim.is_multiple_of(self.n_heads);
-        (!fits).then(|| ("n_heads", self.n_heads.to_string(), format!("a divisor of dim = {}", self.dim)))
-    }
-
     pub(crate) fn tables(&self) -> TableSizes {
         TableSizes {
             words: self.vocab_size,
@@ -106,6 +103,74 @@ impl DistilBertConfig {
             projection_dropout: 0.0,
             output_dropout: self.dropout,
         }
+    }
+}
+
+impl Family for DistilBertConfig {
+    const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("distilbert", "DistilBertModel")];
+    const PREFIX: &'static str = "distilbert.";
+    const LOADERS: Loaders = Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: true };
+    const EXPORT: ExportFacts = ExportFacts { tokenizer_class: None, token_types: false, older_key: None };
+
+    fn unsupported(&self) -> Option<Unsupported> {
+        if self.activation != "gelu" {
+            return Some(("activation", self.activation.clone(), "\"gelu\"".to_owned()));
+        }
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("dim", self.dim),
+            ("hidden_dim", self.hidden_dim),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        if let Some(wrong) = check_sizes(sizes) {
+            return Some(wrong);
+        }
+        if self.n_heads == 0 || !self.dim.is_multiple_of(self.n_heads) {
+            return Some(("n_heads", self.n_heads.to_string(), format!("a divisor of dim = {}", self.dim)));
+        }
+        check_dropout("dropout", self.dropout)
+            .or_else(|| check_dropout("attention_dropout", self.attention_dropout))
+            .or_else(|| check_initializer(self.initializer_range))
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn set_vocab_size(&mut self, rows: usize) {
+        self.vocab_size = rows;
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.dim,
+            wide: self.hidden_dim,
+            layers: self.n_layers,
+            heads: self.n_heads,
+            rows: self.vocab_size.saturating_add(self.max_position_embeddings),
+        }
+    }
+
+    fn max_length(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_range
+    }
+
+    fn set_dropout(&mut self, probability: f64) {
+        self.dropout = probability;
+        self.attention_dropout = probability;
+    }
+
+    fn takes_token_types(&self) -> bool {
+        false
+    }
+
+    fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
+        let (layers, tables, heads) = (self.layers(), self.tables(), self.n_heads);
+        TransformerNodes { layers, names: NAMES, tables, heads, padding: None }.build(on, inputs, tokens)
     }
 }
 

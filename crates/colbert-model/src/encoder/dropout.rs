@@ -18,7 +18,7 @@ impl DropoutSeed {
         Self(mix(self.0.wrapping_add(place)))
     }
 
-    /// What an operator drops with this probability; nothing without a seed.
+    /// Makes the argument of an operator that drops with this probability; nothing is dropped without a seed.
     pub fn dropout(seed: Option<Self>, probability: f64) -> Dropout {
         seed.map_or(Dropout::NONE, |Self(seed)| Dropout { probability: probability as f32, seed })
     }

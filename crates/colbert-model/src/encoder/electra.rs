@@ -1,5 +1,5 @@
-//! ELECTRA (Clark et al. 2020): BERT's layers; its embeddings may be narrower than its layers, with a projection between
-//! (transformers 4.55, `modeling_electra.py`).
+//! ELECTRA (Clark et al. 2020): BERT's layers; its embeddings may be narrower than its layers, with a projection
+//! between (transformers 4.55, `modeling_electra.py`).
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -8,17 +8,21 @@ use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::bert::BertConfig;
+use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Unsupported, check_sizes};
 use crate::encoder::layers::Linear;
 use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
 use crate::encoder::transformer::{BERT_NAMES, Transformer};
+use crate::encoder::transformer_nodes::TransformerNodes;
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
+use crate::onnx::graph::Value;
+use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
 
 /// The part of `config.json` that the encoder reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ElectraConfig {
-    /// What ELECTRA shares with BERT.
+    /// Fields that ELECTRA shares with BERT.
     #[serde(flatten)]
     pub bert: BertConfig,
     /// Size of a row of the embedding tables. Default 128.
@@ -28,6 +32,51 @@ pub struct ElectraConfig {
 
 fn narrow() -> usize {
     128
+}
+
+impl Family for ElectraConfig {
+    const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("electra", "ElectraModel")];
+    const PREFIX: &'static str = "electra.";
+    const LOADERS: Loaders = Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: true };
+    const EXPORT: ExportFacts = ExportFacts { tokenizer_class: None, token_types: true, older_key: None };
+
+    fn unsupported(&self) -> Option<Unsupported> {
+        self.bert.unsupported().or_else(|| check_sizes([("embedding_size", self.embedding_size)]))
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.bert.vocab_size
+    }
+
+    fn set_vocab_size(&mut self, rows: usize) {
+        self.bert.vocab_size = rows;
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.bert.sizes()
+    }
+
+    fn max_length(&self) -> usize {
+        self.bert.max_position_embeddings
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.bert.initializer_range
+    }
+
+    fn set_dropout(&mut self, probability: f64) {
+        self.bert.set_dropout(probability);
+    }
+
+    fn takes_token_types(&self) -> bool {
+        true
+    }
+
+    fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
+        let nodes = self.bert.transformer_nodes();
+        let tables = TableSizes { size: self.embedding_size, ..nodes.tables };
+        TransformerNodes { tables, ..nodes }.build(on, inputs, tokens)
+    }
 }
 
 /// ELECTRA: embeddings, a projection where they are narrower, and a stack of transformer layers.
@@ -52,7 +101,7 @@ impl<B: Backend> Electra<B> {
             embeddings_project: if size == bert.hidden_size {
                 None
             } else {
-                Some(weights.linear("embeddings_project", [bert.hidden_size, size], device)?)
+                Some(Linear::take("embeddings_project", [bert.hidden_size, size], weights, device)?)
             },
             encoder: Transformer::take(bert.layers(), BERT_NAMES, weights, device)?,
             heads: bert.num_attention_heads,

@@ -7,6 +7,9 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use colbert_kernels::{AttentionPlan, Dropout, KernelBackend, Map, Precision, layer_norm, linear, residual_layer_norm};
 
+use crate::error::ModelError;
+use crate::weights::Weights;
+
 /// `x W^T + b`.
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
@@ -16,7 +19,24 @@ pub struct Linear<B: Backend> {
     pub bias: Option<Param<Tensor<B, 1>>>,
 }
 
+impl<B: Backend> Linear<B> {
+    /// Takes `name.weight` `[out, in]` and `name.bias` `[out]` out of `weights`.
+    pub(crate) fn take(
+        name: &str,
+        shape: [usize; 2],
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            weight: weights.param(&format!("{name}.weight"), shape, device)?,
+            bias: Some(weights.param(&format!("{name}.bias"), [shape[0]], device)?),
+        })
+    }
+}
+
 impl<B: KernelBackend> Linear<B> {
+    /// Applies the map.
+    ///
     /// # Shapes
     /// - input: `[tokens, in]`
     /// - output: `[tokens, out]`
@@ -57,12 +77,41 @@ pub(crate) struct Embedding<B: Backend> {
     pub(crate) weight: Param<Tensor<B, 2>>,
 }
 
+impl<B: Backend> Embedding<B> {
+    /// Takes `name.weight` `[rows, size]` out of `weights`.
+    pub(crate) fn take(
+        name: &str,
+        shape: [usize; 2],
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self { weight: weights.param(&format!("{name}.weight"), shape, device)? })
+    }
+}
+
 /// Layer normalisation over the numbers of a token.
 #[derive(Module, Debug)]
 pub(crate) struct LayerNorm<B: Backend> {
     pub(crate) weight: Param<Tensor<B, 1>>,
     pub(crate) bias: Param<Tensor<B, 1>>,
     pub(crate) eps: f64,
+}
+
+impl<B: Backend> LayerNorm<B> {
+    /// Takes `name.weight` and `name.bias`, `[size]` each, out of `weights`.
+    pub(crate) fn take(
+        name: &str,
+        size: usize,
+        eps: f64,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            weight: weights.param(&format!("{name}.weight"), [size], device)?,
+            bias: weights.param(&format!("{name}.bias"), [size], device)?,
+            eps,
+        })
+    }
 }
 
 impl<B: KernelBackend> LayerNorm<B> {

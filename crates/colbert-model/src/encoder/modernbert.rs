@@ -1,5 +1,5 @@
-//! ModernBERT (Warner et al. 2024): rotary positions, attention in a window in most layers, GeGLU, normalisation before each
-//! part, no biases (transformers 4.55, `modeling_modernbert.py`).
+//! ModernBERT (Warner et al. 2024): rotary positions, attention in a window in most layers, GeGLU, normalisation
+//! before each part, no biases (transformers 4.55, `modeling_modernbert.py`).
 //!
 //! Field names spell the checkpoint's: `w_qkv` stands for `Wqkv`, `w_o` for `Wo`, `w_i` for `Wi`.
 
@@ -10,10 +10,16 @@ use colbert_kernels::{AttentionPlan, KernelBackend, Segments, attention, dropout
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::dropout::DropoutSeed;
+use crate::encoder::family::{
+    ExportFacts, Family, Loaders, Sizes, Unsupported, check_dropout, check_eps, check_initializer, check_sizes,
+};
 use crate::encoder::layers::{Embedding, Linear};
+use crate::encoder::modernbert_nodes;
 use crate::encoder::window_attention::{Window, window_attention};
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
+use crate::onnx::graph::Value;
+use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
 
 /// The part of `config.json` that the encoder reads. Defaults are transformers' `ModernBertConfig`.
@@ -50,7 +56,7 @@ pub struct ModernBertConfig {
     /// The same two where transformers 5 writes them; they go before.
     #[serde(default)]
     pub rope_parameters: Option<serde_json::Value>,
-    /// Every so many layers, from the first, one is global.
+    /// One layer in N is global, the first included.
     #[serde(default = "three")]
     pub global_attn_every_n_layers: usize,
     /// Tokens of a window, half of them to each side.
@@ -103,8 +109,27 @@ fn init_range() -> f64 {
 }
 
 impl ModernBertConfig {
-    /// Names the first field that asks for something this encoder does not do: (field, found, expected).
-    pub(crate) fn unsupported(&self) -> Option<(&'static str, String, String)> {
+    /// Bases of the rotary angles: of global layers, of local ones.
+    pub(crate) fn thetas(&self) -> [f64; 2] {
+        let newer = |kind: &str| self.rope_parameters.as_ref()?.get(kind)?.get("rope_theta")?.as_f64();
+        let global = newer("full_attention").unwrap_or(self.global_rope_theta);
+        [global, newer("sliding_attention").or(self.local_rope_theta).unwrap_or(global)]
+    }
+}
+
+impl Family for ModernBertConfig {
+    const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("modernbert", "ModernBertModel")];
+    const PREFIX: &'static str = "model.";
+    const WORD_TABLE: &'static str = "embeddings.tok_embeddings.weight";
+    const LOADERS: Loaders = Loaders { colbert_ai: false, pylate_rs: true, colbert_ai_punctuation: false };
+    const EXPORT: ExportFacts = ExportFacts {
+        tokenizer_class: None,
+        token_types: false,
+        // pylate-rs wants the older key too.
+        older_key: Some(("norm_eps", "layer_norm_eps", 1e-5)),
+    };
+
+    fn unsupported(&self) -> Option<Unsupported> {
         if self.hidden_activation != "gelu" {
             return Some(("hidden_activation", self.hidden_activation.clone(), "\"gelu\"".to_owned()));
         }
@@ -115,20 +140,71 @@ impl ModernBertConfig {
                 return Some((field, "true".to_owned(), "false".to_owned()));
             }
         }
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("global_attn_every_n_layers", self.global_attn_every_n_layers),
+        ];
+        if let Some(wrong) = check_sizes(sizes) {
+            return Some(wrong);
+        }
         let heads = self.num_attention_heads;
-        if heads == 0 || self.hidden_size == 0 || !self.hidden_size.is_multiple_of(2 * heads) {
+        if heads == 0 || !self.hidden_size.is_multiple_of(2 * heads) {
             let expected = format!("heads of an even size: a divisor of half of hidden_size = {}", self.hidden_size);
             return Some(("num_attention_heads", heads.to_string(), expected));
         }
-        (self.global_attn_every_n_layers == 0)
-            .then(|| ("global_attn_every_n_layers", "0".to_owned(), "1 or more".to_owned()))
+        // The angles are computed in float32.
+        let theta = self.thetas().into_iter().find(|theta| !(1.0..=1e30).contains(theta));
+        theta
+            .map(|theta| ("rope_theta", format!("{theta:e}"), "a number from 1 to 1e30".to_owned()))
+            .or_else(|| check_dropout("attention_dropout", self.attention_dropout))
+            .or_else(|| check_dropout("mlp_dropout", self.mlp_dropout))
+            .or_else(|| check_dropout("embedding_dropout", self.embedding_dropout))
+            .or_else(|| check_eps("norm_eps", self.norm_eps))
+            .or_else(|| check_initializer(self.initializer_range))
     }
 
-    /// Bases of the rotary angles: of global layers, of local ones.
-    pub(crate) fn thetas(&self) -> [f64; 2] {
-        let newer = |kind: &str| self.rope_parameters.as_ref()?.get(kind)?.get("rope_theta")?.as_f64();
-        let global = newer("full_attention").unwrap_or(self.global_rope_theta);
-        [global, newer("sliding_attention").or(self.local_rope_theta).unwrap_or(global)]
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn set_vocab_size(&mut self, rows: usize) {
+        self.vocab_size = rows;
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.hidden_size,
+            // Two halves, one of them a gate.
+            wide: self.intermediate_size.saturating_mul(2),
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            rows: self.vocab_size,
+        }
+    }
+
+    fn max_length(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_range
+    }
+
+    fn set_dropout(&mut self, probability: f64) {
+        self.attention_dropout = probability;
+        self.mlp_dropout = probability;
+        self.embedding_dropout = probability;
+    }
+
+    fn takes_token_types(&self) -> bool {
+        false
+    }
+
+    fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
+        modernbert_nodes::build(self, on, &inputs.ids, tokens)
     }
 }
 
@@ -235,7 +311,7 @@ impl<B: Backend> ModernBert<B> {
         let rows = [config.vocab_size, hidden];
         Ok(Self {
             embeddings: Embeddings {
-                tok_embeddings: weights.embedding("embeddings.tok_embeddings", rows, device)?,
+                tok_embeddings: Embedding::take("embeddings.tok_embeddings", rows, weights, device)?,
                 norm: Norm::take("embeddings.norm", config, weights, device)?,
             },
             layers,

@@ -1,5 +1,5 @@
-//! RoBERTa (Liu et al. 2019), XLM-RoBERTa and CamemBERT: BERT's layers, positions that begin behind the padding id, and one
-//! token type (transformers 4.55, `modeling_roberta.py`).
+//! RoBERTa (Liu et al. 2019), XLM-RoBERTa and CamemBERT: BERT's layers, positions that begin behind the padding id,
+//! and one token type (transformers 4.55, `modeling_roberta.py`).
 
 use std::sync::Arc;
 
@@ -10,16 +10,20 @@ use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::bert::{BertConfig, Pooler};
+use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Unsupported};
 use crate::encoder::token_embeddings::TokenEmbeddings;
 use crate::encoder::transformer::{BERT_NAMES, Transformer};
+use crate::encoder::transformer_nodes::TransformerNodes;
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
+use crate::onnx::graph::Value;
+use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
 
 /// The part of `config.json` that the encoder reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RobertaConfig {
-    /// What RoBERTa shares with BERT.
+    /// Fields that RoBERTa shares with BERT.
     #[serde(flatten)]
     pub bert: BertConfig,
     /// Id of the padding token; the first token of a text has the position behind it. Default 1.
@@ -31,10 +35,52 @@ fn one() -> u32 {
     1
 }
 
-impl RobertaConfig {
-    /// Longest sequence, in tokens: the table's rows up to the padding id are not used.
-    pub fn max_length(&self) -> usize {
+impl Family for RobertaConfig {
+    const ARCHITECTURES: &'static [(&'static str, &'static str)] =
+        &[("roberta", "RobertaModel"), ("xlm-roberta", "XLMRobertaModel"), ("camembert", "CamembertModel")];
+    const PREFIX: &'static str = "roberta.";
+    const LOADERS: Loaders = Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: false };
+    const EXPORT: ExportFacts = ExportFacts { tokenizer_class: None, token_types: false, older_key: None };
+
+    fn unsupported(&self) -> Option<Unsupported> {
+        let padding = self.pad_token_id as usize;
+        let fits = padding < self.bert.vocab_size;
+        let wrong = || ("pad_token_id", padding.to_string(), format!("below vocab_size = {}", self.bert.vocab_size));
+        self.bert.unsupported().or_else(|| (!fits).then(wrong))
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.bert.vocab_size
+    }
+
+    fn set_vocab_size(&mut self, rows: usize) {
+        self.bert.vocab_size = rows;
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.bert.sizes()
+    }
+
+    /// The table's rows up to the padding id are not used.
+    fn max_length(&self) -> usize {
         self.bert.max_position_embeddings.saturating_sub(self.pad_token_id as usize + 1)
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.bert.initializer_range
+    }
+
+    fn set_dropout(&mut self, probability: f64) {
+        self.bert.set_dropout(probability);
+    }
+
+    fn takes_token_types(&self) -> bool {
+        false
+    }
+
+    fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
+        let nodes = self.bert.transformer_nodes();
+        TransformerNodes { padding: Some(self.pad_token_id), ..nodes }.build(on, inputs, tokens)
     }
 }
 

@@ -37,8 +37,9 @@ pub(crate) struct TokenEmbeddings<B: Backend> {
 impl<B: Backend> TokenEmbeddings<B> {
     /// Takes the tables out of `weights`, under `embeddings.`
     pub(crate) fn take(sizes: TableSizes, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
-        let mut table =
-            |name: &str, rows: usize| weights.embedding(&format!("embeddings.{name}"), [rows, sizes.size], device);
+        let mut table = |name: &str, rows: usize| {
+            Embedding::take(&format!("embeddings.{name}"), [rows, sizes.size], weights, device)
+        };
         Ok(Self {
             word_embeddings: table("word_embeddings", sizes.words)?,
             position_embeddings: table("position_embeddings", sizes.positions)?,
@@ -46,7 +47,7 @@ impl<B: Backend> TokenEmbeddings<B> {
                 Some(rows) => Some(table("token_type_embeddings", rows)?),
                 None => None,
             },
-            layer_norm: weights.layer_norm("embeddings.LayerNorm", sizes.size, sizes.eps, device)?,
+            layer_norm: LayerNorm::take("embeddings.LayerNorm", sizes.size, sizes.eps, weights, device)?,
             dropout: sizes.dropout,
         })
     }

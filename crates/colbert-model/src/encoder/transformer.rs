@@ -1,5 +1,5 @@
-//! The layers that BERT, RoBERTa, ELECTRA and DistilBERT share: attention and feed-forward, each followed by the normalised
-//! sum with its input (Devlin et al. 2018, after Vaswani et al. 2017).
+//! The layers that BERT, RoBERTa, ELECTRA and DistilBERT share: attention and feed-forward, each followed by the
+//! normalised sum with its input (Devlin et al. 2018, after Vaswani et al. 2017).
 //!
 //! Field names spell BERT's tensor names: `self_` stands for `self`, `layer_norm` for `LayerNorm`.
 
@@ -130,21 +130,21 @@ impl<B: Backend> Transformer<B> {
             layer.push(TransformerLayer {
                 attention: Attention {
                     self_: SelfAttention {
-                        query: weights.linear(&at(0), [hidden, hidden], device)?,
-                        key: weights.linear(&at(1), [hidden, hidden], device)?,
-                        value: weights.linear(&at(2), [hidden, hidden], device)?,
+                        query: Linear::take(&at(0), [hidden, hidden], weights, device)?,
+                        key: Linear::take(&at(1), [hidden, hidden], weights, device)?,
+                        value: Linear::take(&at(2), [hidden, hidden], weights, device)?,
                         dropout: sizes.attention_dropout,
                     },
                     output: ResidualOutput {
-                        dense: weights.linear(&at(3), [hidden, hidden], device)?,
-                        layer_norm: weights.layer_norm(&at(4), hidden, eps, device)?,
+                        dense: Linear::take(&at(3), [hidden, hidden], weights, device)?,
+                        layer_norm: LayerNorm::take(&at(4), hidden, eps, weights, device)?,
                         dropout: sizes.projection_dropout,
                     },
                 },
-                intermediate: Intermediate { dense: weights.linear(&at(5), [wide, hidden], device)? },
+                intermediate: Intermediate { dense: Linear::take(&at(5), [wide, hidden], weights, device)? },
                 output: ResidualOutput {
-                    dense: weights.linear(&at(6), [hidden, wide], device)?,
-                    layer_norm: weights.layer_norm(&at(7), hidden, eps, device)?,
+                    dense: Linear::take(&at(6), [hidden, wide], weights, device)?,
+                    layer_norm: LayerNorm::take(&at(7), hidden, eps, weights, device)?,
                     dropout: sizes.output_dropout,
                 },
             });

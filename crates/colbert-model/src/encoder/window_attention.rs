@@ -8,7 +8,7 @@ use colbert_kernels::{Dropout, KernelBackend, Segments, dropout};
 /// Stands for a product that does not count. Less would overflow where a row has no other.
 const NEVER: f32 = -1e30;
 
-/// What attention in a window is computed over, besides its three tensors.
+/// Arguments of attention in a window, besides its three tensors.
 #[derive(Debug)]
 pub(crate) struct Window<'a> {
     pub(crate) segments: &'a Segments,
@@ -21,9 +21,9 @@ pub(crate) struct Window<'a> {
 
 /// Attention of every token to those in its window, products scaled by 1 / sqrt(head_size).
 ///
-/// A token that has none in its window gets a vector of zeros: nothing is mixed into it. That is a query's `[MASK]` expansion
-/// that may not be attended to, further than `reach` behind the last real token. (What transformers gives there depends on
-/// its attention backend.)
+/// A token that has none in its window gets a vector of zeros: nothing is mixed into it. That is a query's `[MASK]`
+/// expansion that may not be attended to, further than `reach` behind the last real token. (What transformers gives
+/// there depends on its attention backend.)
 ///
 /// # Shapes
 /// - query, key, value: `[tokens, heads * head_size]`, the sequences one after the other

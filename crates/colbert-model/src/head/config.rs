@@ -1,4 +1,4 @@
-//! What the head of a ColBERT is made of: the layers between the encoder's hidden vectors and those that are scored.
+//! The configuration of a ColBERT's head: the layers between the encoder's hidden vectors and those that are scored.
 
 use std::fmt;
 use std::path::Path;
@@ -112,7 +112,7 @@ impl HeadConfig {
         self.layers.iter().all(|layer| !layer.bias && layer.activation == Activation::Identity)
     }
 
-    /// What it ends with is a ReLU.
+    /// Whether it ends with a ReLU.
     pub fn ends_with_relu(&self) -> bool {
         self.last().activation == Activation::Relu && !self.last().use_residual
     }
@@ -148,8 +148,8 @@ impl fmt::Display for HeadConfig {
     }
 }
 
-/// Name among a model's tensors of a tensor of the layer at this place: bare for the first, as the one matrix of a simple
-/// head always was; behind the module folder's name for the others.
+/// Name among a model's tensors of a tensor of the layer at this place: bare for the first, as the one matrix of a
+/// simple head always was; behind the module folder's name for the others.
 pub(crate) fn tensor_name(layer: usize, name: &str) -> String {
     match layer {
         0 => name.to_owned(),

@@ -1,15 +1,15 @@
-//! The head of a directory: the Dense modules of PyLate and sentence-transformers, each in a folder of its own, read and
-//! written; and the one matrix that colbert-ai reads.
+//! The head of a directory: the Dense modules of PyLate and sentence-transformers, each in a folder of its own, read
+//! and written; and the one matrix that colbert-ai reads.
 
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::directory::load::read_json;
 use crate::error::ModelError;
 use crate::head::activation::Activation;
 use crate::head::config::{DenseConfig, HeadConfig, module_folder, tensor_name};
 use crate::weights::files::read_weights;
+use crate::weights::json::read_json;
 use crate::weights::{HostTensor, Weights};
 
 /// Layers of a head, at most: published ones have one or two.
@@ -32,8 +32,9 @@ impl HeadFiles {
         Self { config, tensors: vec![("linear.weight".to_owned(), matrix)], ignored: Vec::new() }
     }
 
-    /// The Dense modules of a directory: those that `modules.json` lists, without it the folders `1_Dense`, `2_Dense` and so
-    /// on. None if there are none, and where they follow a pooling: then they are a sentence encoder's, of one vector a text.
+    /// The Dense modules of a directory: those that `modules.json` lists, without it the folders `1_Dense`, `2_Dense`
+    /// and so on. None if there are none, and where they follow a pooling: then they are a sentence encoder's, of one
+    /// vector a text.
     ///
     /// # Errors
     /// A folder, file or tensor that is missing or damaged; an activation that is not done here; layers that do not fit
@@ -164,8 +165,8 @@ pub(crate) fn module_tensors(
     head.layers.iter().enumerate().map(of_layer).collect()
 }
 
-/// The head as one matrix `[dim, hidden_size]`: the product of its matrices, residuals added, biases and activations left
-/// out. That of a simple head is its own.
+/// The head as one matrix `[dim, hidden_size]`: the product of its matrices, residuals added, biases and activations
+/// left out. That of a simple head is its own.
 pub(crate) fn one_matrix(head: &HeadConfig, modules: &[Vec<(String, HostTensor)>]) -> HostTensor {
     let mut product: Option<Vec<f64>> = None;
     let columns = head.layers[0].in_features;
@@ -219,7 +220,8 @@ mod tests {
             ],
             vec![named("linear.weight", [1, 3], &[1.0, 10.0, 100.0])],
         ];
-        // [[2, 2], [3, 5]]; times [[1, 1], [0, 1], [1, 1]]: [[5, 7], [3, 5], [5, 7]]; then 5 + 30 + 500 and 7 + 50 + 700.
+        // [[2, 2], [3, 5]]; times [[1, 1], [0, 1], [1, 1]]: [[5, 7], [3, 5], [5, 7]]; then 5 + 30 + 500 and 7 + 50 +
+        // 700.
         assert_eq!(one_matrix(&head, &modules), HostTensor { shape: vec![1, 2], values: vec![535.0, 757.0] });
     }
 }

@@ -4,33 +4,33 @@ use std::collections::BTreeSet;
 
 use colbert_config::ExportDtype;
 
-use super::proto::{
+use crate::error::ModelError;
+use crate::onnx::proto::{
     AttributeProto, DimensionProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
     ValueInfoProto,
 };
-use crate::error::ModelError;
 use crate::weights::{HostTensor, narrow};
 
 /// Types of numbers, as ONNX counts them.
 const FLOAT: i32 = 1;
-pub(super) const INT64: i32 = 7;
-pub(super) const BOOL: i32 = 9;
+pub(crate) const INT64: i32 = 7;
+pub(crate) const BOOL: i32 = 9;
 const FLOAT16: i32 = 10;
 const BFLOAT16: i32 = 16;
 
 /// The result of a node, a constant or an input, by its name.
 #[derive(Debug, Clone)]
-pub(super) struct Value(String);
+pub(crate) struct Value(String);
 
 /// A setting of an operator.
-pub(super) enum Setting {
+pub(crate) enum Setting {
     Int(i64),
     Ints(Vec<i64>),
     Float(f32),
 }
 
 /// A graph that is not finished.
-pub(super) struct Graph {
+pub(crate) struct Graph {
     graph: GraphProto,
     dtype: ExportDtype,
     constants: BTreeSet<String>,
@@ -38,27 +38,27 @@ pub(super) struct Graph {
 
 impl Graph {
     /// Weights are stored in `dtype`, and computed with in float32.
-    pub(super) fn new(dtype: ExportDtype) -> Self {
+    pub(crate) fn new(dtype: ExportDtype) -> Self {
         let graph = GraphProto { name: "colbert".to_owned(), ..GraphProto::default() };
         Self { graph, dtype, constants: BTreeSet::new() }
     }
 
     /// int64 `[batch, length]`.
-    pub(super) fn input(&mut self, name: &str) -> Value {
+    pub(crate) fn input(&mut self, name: &str) -> Value {
         self.graph.input.push(described(name, INT64, None));
         Value(name.to_owned())
     }
 
-    pub(super) fn op(&mut self, operator: &str, inputs: &[&Value]) -> Value {
+    pub(crate) fn op(&mut self, operator: &str, inputs: &[&Value]) -> Value {
         self.op_with(operator, inputs, &[])
     }
 
-    pub(super) fn op_with(&mut self, operator: &str, inputs: &[&Value], settings: &[(&str, Setting)]) -> Value {
+    pub(crate) fn op_with(&mut self, operator: &str, inputs: &[&Value], settings: &[(&str, Setting)]) -> Value {
         self.ops(operator, inputs, settings, 1).remove(0)
     }
 
     /// A node of several outputs.
-    pub(super) fn ops(
+    pub(crate) fn ops(
         &mut self,
         operator: &str,
         inputs: &[&Value],
@@ -80,11 +80,11 @@ impl Graph {
         output.into_iter().map(Value).collect()
     }
 
-    pub(super) fn cast(&mut self, input: &Value, to: i32) -> Value {
+    pub(crate) fn cast(&mut self, input: &Value, to: i32) -> Value {
         self.op_with("Cast", &[input], &[("to", Setting::Int(i64::from(to)))])
     }
 
-    pub(super) fn float32(&mut self, input: &Value) -> Value {
+    pub(crate) fn float32(&mut self, input: &Value) -> Value {
         self.cast(input, FLOAT)
     }
 
@@ -92,7 +92,7 @@ impl Graph {
     ///
     /// # Errors
     /// A number that the type cannot hold.
-    pub(super) fn weight(&mut self, name: &str, tensor: &HostTensor) -> Result<Value, ModelError> {
+    pub(crate) fn weight(&mut self, name: &str, tensor: &HostTensor) -> Result<Value, ModelError> {
         let raw_data = narrow(&tensor.values, self.dtype).map_err(|value| ModelError::OutOfRange {
             name: name.to_owned(),
             value,
@@ -110,23 +110,23 @@ impl Graph {
     }
 
     /// A number.
-    pub(super) fn float(&mut self, value: f32) -> Value {
+    pub(crate) fn float(&mut self, value: f32) -> Value {
         self.constant(format!("float {value:e}"), vec![], FLOAT, value.to_le_bytes().to_vec())
     }
 
     /// An integer.
-    pub(super) fn int(&mut self, value: i64) -> Value {
+    pub(crate) fn int(&mut self, value: i64) -> Value {
         self.constant(format!("int {value}"), vec![], INT64, value.to_le_bytes().to_vec())
     }
 
     /// A list of integers.
-    pub(super) fn ints(&mut self, values: &[i64]) -> Value {
+    pub(crate) fn ints(&mut self, values: &[i64]) -> Value {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constant(format!("ints {values:?}"), vec![values.len() as i64], INT64, bytes)
     }
 
     /// float32 `[1, values]`, whatever the type of the weights.
-    pub(super) fn row(&mut self, name: &str, values: &[f32]) -> Value {
+    pub(crate) fn row(&mut self, name: &str, values: &[f32]) -> Value {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constant(name.to_owned(), vec![1, values.len() as i64], FLOAT, bytes)
     }
@@ -139,7 +139,7 @@ impl Graph {
     }
 
     /// The graph, whose output is `value`, float32 `[batch, length, size]`.
-    pub(super) fn finish(mut self, value: &Value, name: &str, size: usize) -> GraphProto {
+    pub(crate) fn finish(mut self, value: &Value, name: &str, size: usize) -> GraphProto {
         let last = self.graph.node.iter_mut().find(|node| node.output == [value.0.clone()]);
         last.expect("a node gives the output").output = vec![name.to_owned()];
         self.graph.output.push(described(name, FLOAT, Some(size)));

@@ -12,28 +12,20 @@ use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::directory::hub_cache::hub_name;
-use crate::directory::load::{Pretrained, read_json};
-use crate::encoder::family::PretrainedEncoder;
+use crate::directory::load::Pretrained;
+use crate::encoder::families::PretrainedEncoder;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
-use crate::sentence::family::Family;
+use crate::sentence::family::{Family, Pooling};
 use crate::tokenizer::panics::guarded;
 use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::HostTensor;
+use crate::weights::json::read_json;
 
 /// Tokens encoded at once, at most, unless one text has more.
 const TOKENS_AT_ONCE: usize = 8192;
 
-/// How the vectors of a text's tokens become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooling {
-    /// Their mean.
-    Mean,
-    /// That of the first token.
-    Cls,
-}
-
-/// What a directory says of itself.
+/// Settings that a directory declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentenceSettings {
     /// From the vectors of tokens to one.
@@ -56,7 +48,7 @@ pub struct SentenceEncoder<B: Backend> {
     encoder: PretrainedEncoder<B>,
     tokenizer: Tokenizer,
     directory: PathBuf,
-    /// What the directory says of itself; prefixes may be replaced.
+    /// Settings that the directory declares; prefixes may be replaced.
     pub settings: SentenceSettings,
 }
 
@@ -68,7 +60,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
     /// follows from the family that the directory's name tells, and else is mean pooling, cosine and no prefix.
     ///
     /// # Errors
-    /// What [`Pretrained::read`] refuses, and a module, a pooling or a similarity that is not known here.
+    /// A directory that [`Pretrained::read`] refuses, and a module, a pooling or a similarity that is not known here.
     pub fn read(directory: &Path, device: &B::Device) -> Result<Self, ModelError> {
         let modules = Modules::read(directory)?;
         let pretrained = Pretrained::read(&modules.transformer)?;
@@ -98,7 +90,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
     /// Vectors of queries, `[texts, dim]`.
     ///
     /// # Errors
-    /// Whatever the tokenizers library refuses.
+    /// The tokenizers library refuses a text.
     pub fn queries(&self, texts: &[&str], device: &B::Device) -> Result<HostTensor, ModelError> {
         self.encode(texts, &self.settings.query_prefix, device)
     }
@@ -106,7 +98,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
     /// Vectors of documents, `[texts, dim]`.
     ///
     /// # Errors
-    /// Whatever the tokenizers library refuses.
+    /// The tokenizers library refuses a text.
     pub fn documents(&self, texts: &[&str], device: &B::Device) -> Result<HostTensor, ModelError> {
         self.encode(texts, &self.settings.document_prefix, device)
     }

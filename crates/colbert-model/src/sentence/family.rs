@@ -1,10 +1,17 @@
-//! What families of sentence encoders were trained with, where a directory does not say it itself.
+//! Prefixes and pooling that families of sentence encoders were trained with, for directories that do not declare them.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::sentence::encoder::Pooling;
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// That of the first token.
+    Cls,
+}
 
 /// Habits of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,12 @@
-//! Calls into the tokenizers library. A `tokenizer.json` can ask for what it panics on, and that is an error of the file.
+//! Calls into the tokenizers library. A `tokenizer.json` can ask for what it panics on, and that is an error of the
+//! file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::error::ModelError;
 
-/// What `call` gives; its error, or what it panicked with, names the file at `path`.
+/// Runs `call`; its error, or the message of its panic, names the file at `path`.
 pub(crate) fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, ModelError> {
     let message = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => return Ok(value),

@@ -37,8 +37,8 @@ impl SpecialTokens {
 /// Ids of the tokens that are punctuation.
 ///
 /// In a WordPiece vocabulary every symbol is a token of its own wherever it stands: the first id of its encoding, as
-/// colbert-ai takes it. In the others a symbol may be another token after a space, and several may be one: every token that
-/// consists of ASCII punctuation, with or without the sign for a space before it.
+/// colbert-ai takes it. In the others a symbol may be another token after a space, and several may be one: every token
+/// that consists of ASCII punctuation, with or without the sign for a space before it.
 pub(crate) fn punctuation_ids(tokenizer: &Tokenizer) -> Result<BTreeSet<u32>, tokenizers::Error> {
     let mut ids = BTreeSet::new();
     if matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_)) {
@@ -61,11 +61,11 @@ pub(crate) fn listed_ids(tokenizer: &Tokenizer, words: &[String]) -> BTreeSet<u3
     words.iter().filter_map(|word| tokenizer.token_to_id(word)).collect()
 }
 
-/// The vocabulary entries that are punctuation, as PyLate lists them: the symbols of a WordPiece vocabulary, and the entries
-/// of another.
+/// The vocabulary entries that are punctuation, as PyLate lists them: the symbols of a WordPiece vocabulary, and the
+/// entries of another.
 ///
 /// # Errors
-/// Whatever the tokenizers library refuses.
+/// The tokenizers library refuses a text.
 pub(crate) fn skiplist_words(tokenizer: &Tokenizer, path: &Path) -> Result<Vec<String>, ModelError> {
     if matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_)) {
         return Ok(punctuation().collect());

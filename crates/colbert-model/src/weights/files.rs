@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::directory::load::read_json;
 use crate::error::ModelError;
 use crate::weights::Weights;
+use crate::weights::json::read_json;
 use crate::weights::pickle;
 
 /// `model.safetensors.index.json`: which tensor is in which file.
@@ -16,8 +16,8 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Reads the weights of a directory: `model.safetensors`, else the files that `model.safetensors.index.json` names, else
-/// `pytorch_model.bin`. None if it has none of these.
+/// Reads the weights of a directory: `model.safetensors`, else the files that `model.safetensors.index.json` names,
+/// else `pytorch_model.bin`. None if it has none of these.
 ///
 /// # Errors
 /// A file that is damaged, or a tensor that the index promises and its file lacks.

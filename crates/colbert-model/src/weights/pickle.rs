@@ -1,5 +1,5 @@
-//! Reading `pytorch_model.bin` without running it: the zip archive that `torch.save` writes, and of its pickle program only
-//! the instructions that a dictionary of tensors is made of. Whatever else a pickle asks for is refused by name.
+//! Reading `pytorch_model.bin` without running it: the zip archive that `torch.save` writes, and of its pickle program
+//! only the instructions that a dictionary of tensors is made of. Whatever else a pickle asks for is refused by name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -21,11 +21,11 @@ const MAX_VALUES: usize = 1 << 22;
 /// Deepest nesting of values. A dictionary of tensors needs four; values are dropped by recursion.
 const MAX_DEPTH: usize = 32;
 
-/// What may be copied from and to the memory of kept values, in bytes for each byte of the program: one that copies copies
+/// Bytes that may be copied from and to the memory of kept values, for each byte of the program: one that copies copies
 /// would grow without end.
 const COPIES_PER_BYTE: usize = 128;
 
-/// What a value counts when it is copied, besides its texts, in bytes.
+/// Bytes that a value counts when it is copied, besides its texts.
 const VALUE_BYTES: usize = 64;
 
 /// Most axes of a tensor.
@@ -142,7 +142,7 @@ enum Value {
 }
 
 impl Value {
-    /// What a copy of it takes, in bytes.
+    /// Returns the bytes that a copy of it takes.
     fn size(&self) -> usize {
         let inner = match self {
             Self::Text(text) | Self::Global(text) => text.len(),
@@ -423,7 +423,7 @@ fn storage(value: Value) -> Step<Storage> {
     }
 }
 
-/// What one of the allowed functions gives.
+/// Calls one of the allowed functions.
 fn made(function: Value, arguments: Value) -> Step<Value> {
     let wrong = || "the pickle makes a tensor of what is none".to_owned();
     let (Value::Global(name), Value::Tuple(arguments)) = (function, arguments) else { return Err(wrong()) };

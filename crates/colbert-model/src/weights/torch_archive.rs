@@ -1,5 +1,5 @@
-//! The zip archive that `torch.save` writes: entries that are not compressed, with a directory at the end (PKWARE APPNOTE 6.3,
-//! sections 4.3.7, 4.3.12 and 4.3.16). Nothing else of the format is read.
+//! The zip archive that `torch.save` writes: entries that are not compressed, with a directory at the end (PKWARE
+//! APPNOTE 6.3, sections 4.3.7, 4.3.12 and 4.3.16). Nothing else of the format is read.
 
 use std::collections::BTreeMap;
 use std::fs::File;

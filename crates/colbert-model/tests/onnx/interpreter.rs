@@ -1,8 +1,9 @@
-//! ONNX operators as the specification words them, one value at a time, in f64. Integers and truth values are numbers too.
+//! ONNX operators as the specification words them, one value at a time, in f64. Integers and truth values are numbers
+//! too.
 
 use std::collections::BTreeMap;
 
-use colbert_model::{AttributeProto, GraphProto, NodeProto, TensorProto};
+use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use half::{bf16, f16};
 
 /// A tensor, the last axis fastest.

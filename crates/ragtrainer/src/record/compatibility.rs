@@ -1,14 +1,14 @@
-//! What other programs do otherwise than this one with a directory that is written here. docs/interop.md has the table.
+//! Differences between this program and the others that load a directory written here. docs/interop.md has the table.
 
 use colbert_config::{Options, TrainOptions};
-use colbert_model::{EncoderConfig, HeadConfig};
+use colbert_model::{EncoderConfig, HeadConfig, Loaders};
 
-/// What a program does not honour of what was chosen.
+/// A choice that a program does not honour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotHonoured {
     /// The program, or several that do the same.
     pub stack: &'static str,
-    /// What it does instead, and what is other for it.
+    /// The behaviour it has instead, and what differs because of it.
     pub instead: &'static str,
     /// It is so with the default options too.
     pub by_default: bool,
@@ -20,24 +20,19 @@ impl std::fmt::Display for NotHonoured {
     }
 }
 
-/// What programs that load an exported directory do not honour of these options, of the model's head and of its encoder, a
-/// stack after the other; of one that refuses the directory nothing else. PyLate and sentence-transformers honour all of them,
-/// and so does next-plaid with `export_onnx`.
+/// Lists what programs that load an exported directory do not honour of these options, of the model's head and of its
+/// encoder. Programs that refuse the directory come first and have that line alone. PyLate and sentence-transformers honour
+/// all of them, and so does next-plaid with `export_onnx`.
 pub fn not_honoured(options: &Options, head: &HeadConfig, encoder: &EncoderConfig) -> Vec<NotHonoured> {
     const COLBERT_AI: &str = "colbert-ai and RAGatouille";
     const PYLATE_RS: &str = "pylate-rs";
     const NEXT_PLAID: &str = "next-plaid, by way of PyLate's ONNX export";
     const FIRST_LAYER: &str =
         "takes the first matrix of the head alone, without bias, activation and residual: other vectors";
-    const REFUSE_NAMES: &str = "refuse ModernBERT under the names that the other programs read";
-    const REFUSES_FAMILY: &str = "refuses encoders other than BERT and ModernBERT";
-    let is_modern = matches!(encoder, EncoderConfig::ModernBert(_));
-    let is_unknown = !is_modern && !matches!(encoder, EncoderConfig::Bert(_));
-    let is_word_piece = !is_modern && !matches!(encoder, EncoderConfig::Roberta(_));
+    let Loaders { colbert_ai, pylate_rs, colbert_ai_punctuation } = encoder.loaders();
     let TrainOptions { query_expansion, mask_punctuation, attend_to_mask_tokens, .. } = options.train;
     let (relu, stacked) = (head.is_simple() && head.ends_with_relu(), !head.is_simple());
-    [
-        (is_modern, COLBERT_AI, REFUSE_NAMES, false),
+    let differences = [
         (relu, COLBERT_AI, "leave the ReLU after the projection out: other vectors", false),
         (
             stacked && !head.is_linear(),
@@ -47,12 +42,11 @@ pub fn not_honoured(options: &Options, head: &HeadConfig, encoder: &EncoderConfi
         ),
         (!query_expansion, COLBERT_AI, "fill queries up with [MASK] all the same: other vectors", false),
         (
-            mask_punctuation && !is_word_piece,
+            mask_punctuation && !colbert_ai_punctuation,
             COLBERT_AI,
             "take other tokens for punctuation: other scores of documents",
             true,
         ),
-        (is_unknown, PYLATE_RS, REFUSES_FAMILY, false),
         (relu, PYLATE_RS, "leaves the ReLU after the projection out: other vectors", false),
         (stacked, PYLATE_RS, FIRST_LAYER, false),
         (!query_expansion, PYLATE_RS, "fills queries up with [MASK] all the same: other vectors", false),
@@ -71,17 +65,20 @@ pub fn not_honoured(options: &Options, head: &HeadConfig, encoder: &EncoderConfi
             "does without [MASK] expansion: other vectors of queries",
             false,
         ),
-    ]
-    .into_iter()
-    .filter(|(_, stack, instead, _)| match *stack {
-        COLBERT_AI => !is_modern || *instead == REFUSE_NAMES,
-        PYLATE_RS => !is_unknown || *instead == REFUSES_FAMILY,
-        _ => true,
-    })
-    // With a graph of ours it needs none of PyLate's.
-    .filter(|(chosen, stack, ..)| *chosen && !(options.export_onnx && *stack == NEXT_PLAID))
-    .map(|(_, stack, instead, by_default)| NotHonoured { stack, instead, by_default })
-    .collect()
+    ];
+    let refused = [
+        (!colbert_ai, COLBERT_AI, "refuse this encoder under the tensor names that the other programs read"),
+        (!pylate_rs, PYLATE_RS, "refuses encoders other than BERT and ModernBERT"),
+    ];
+    let refused: Vec<_> = refused.into_iter().filter(|(refuses, ..)| *refuses).collect();
+    // With a graph of ours next-plaid needs none of PyLate's.
+    let counts = |stack: &str| {
+        !refused.iter().any(|(_, refusing, _)| *refusing == stack) && !(options.export_onnx && stack == NEXT_PLAID)
+    };
+    let differences = differences.into_iter().filter(|(chosen, stack, ..)| *chosen && counts(stack));
+    let differences = differences.map(|(_, stack, instead, by_default)| NotHonoured { stack, instead, by_default });
+    let refused = refused.iter().map(|(_, stack, instead)| NotHonoured { stack, instead, by_default: false });
+    refused.chain(differences).collect()
 }
 
 #[cfg(test)]
@@ -111,14 +108,14 @@ mod tests {
         };
         let modern = lines("modernbert");
         assert!(
-            modern[0].contains("refuse ModernBERT") && modern[1].contains("pylate-rs: leaves the ReLU"),
+            modern[0].contains("refuse this encoder") && modern[1].contains("pylate-rs: leaves the ReLU"),
             "{modern:?}"
         );
         assert!(modern[1..].iter().all(|line| line.starts_with("pylate-rs")), "{modern:?}");
         let electra = lines("electra");
-        assert!(electra.len() == 2 && electra[1] == "pylate-rs: refuses encoders other than BERT and ModernBERT");
+        assert!(electra.len() == 2 && electra[0] == "pylate-rs: refuses encoders other than BERT and ModernBERT");
         let roberta = lines("roberta");
-        assert!(roberta.len() == 3 && roberta[1].contains("other tokens for punctuation"), "{roberta:?}");
+        assert!(roberta.len() == 3 && roberta[2].contains("other tokens for punctuation"), "{roberta:?}");
     }
 
     fn simple(activation: Activation) -> HeadConfig {

@@ -1,6 +1,7 @@
-//! What training takes in memory, known before the first step.
+//! Memory that training takes, known before the first step.
 
-use crate::encoder::family::EncoderConfig;
+use crate::encoder::families::EncoderConfig;
+use crate::encoder::family::Sizes;
 use crate::head::config::{DenseConfig, HeadConfig};
 
 /// Numbers for each parameter during a step: itself, its gradient, both moments of AdamW, and its next value.
@@ -33,7 +34,8 @@ impl TrainingMemory {
     /// Of a ColBERT of this encoder and head. The constants were found with BERT; another family is taken for a BERT of
     /// its sizes, ModernBERT for one whose feed-forward layer is twice as wide.
     pub fn of(config: &EncoderConfig, head: &HeadConfig) -> Self {
-        let [hidden, wide, layers, heads, rows] = config.sizes().map(|size| size as u64);
+        let Sizes { hidden, wide, layers, heads, rows } = config.sizes();
+        let [hidden, wide, layers, heads, rows] = [hidden, wide, layers, heads, rows].map(|size| size as u64);
         let dim = head.dim() as u64;
         let of_head: usize =
             head.layers.iter().flat_map(DenseConfig::shapes).map(|(_, shape)| shape.iter().product::<usize>()).sum();
@@ -57,8 +59,8 @@ impl TrainingMemory {
         TO_SAVE * self.parameters
     }
 
-    /// Bytes for a batch of `tokens` tokens, of which at most `at_once`, a micro-batch or all, are held until a backward
-    /// pass.
+    /// Bytes for a batch of `tokens` tokens, of which at most `at_once`, a micro-batch or all, are held until a
+    /// backward pass.
     pub fn bytes(&self, tokens: usize, at_once: usize) -> u64 {
         let copies = if at_once < tokens { IN_A_STEP + TO_ACCUMULATE } else { IN_A_STEP };
         let step = copies * self.parameters + self.per_token * at_once as u64 + self.per_embedding * tokens as u64;

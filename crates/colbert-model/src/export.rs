@@ -2,6 +2,8 @@
 //!
 //! Which file serves whom is in docs/interop.md. The directory is written beside its final name and renamed.
 
+pub(crate) mod onnx;
+
 use std::fs;
 use std::path::Path;
 
@@ -12,11 +14,12 @@ use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::directory::load::SourceFiles;
 use crate::directory::selfcheck::{self, SelfCheck};
-use crate::encoder::family::EncoderConfig;
+use crate::encoder::families::EncoderConfig;
+use crate::encoder::family::ExportFacts;
 use crate::error::ModelError;
+use crate::export::onnx::write_onnx;
 use crate::head::config::{HeadConfig, module_folder, names};
 use crate::head::files::{module_tensors, one_matrix};
-use crate::onnx::write_onnx;
 use crate::settings::ColbertSettings;
 use crate::tokenizer::special_tokens::{SpecialTokens, skiplist_words};
 use crate::weights::{HostTensor, safetensors_bytes_as};
@@ -31,7 +34,7 @@ pub struct Export<'a> {
     pub tensors: &'a [(String, HostTensor)],
     /// Lengths, markers, masks.
     pub settings: &'a ColbertSettings,
-    /// What the source directory said about encoder and tokenizer.
+    /// Files of the source directory about encoder and tokenizer.
     pub files: &'a SourceFiles,
     /// `artifact.metadata`.
     pub metadata: &'a ArtifactMetadata,
@@ -43,13 +46,12 @@ pub struct Export<'a> {
     pub extra: &'a [(&'a str, String)],
 }
 
-/// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name, and what it makes
-/// of a few texts goes into `selfcheck.json`.
+/// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name, and what it
+/// makes of a few texts goes into `selfcheck.json`.
 ///
 /// # Errors
-/// The folder exists and `overwrite` is false, a number that the type cannot hold, the disk refuses, or what was written
-/// does not load; then nothing is left
-/// under `path` that was not there.
+/// The folder exists and `overwrite` is false, a number that the type cannot hold, the disk refuses, or what was
+/// written does not load; then nothing is left under `path` that was not there.
 pub fn export<B: KernelBackend>(
     export: &Export<'_>,
     path: &Path,
@@ -80,10 +82,11 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
         fs::create_dir_all(path).map_err(|source| ModelError::Io { action: "create", path: path.to_owned(), source })
     };
     let head = head_of(export, folder)?;
+    let encoder = EncoderConfig::from_json(&export.files.config, &folder.join("config.json"))?.export_facts();
     let modules = module_tensors(&head, export.tensors, folder)?;
     let of_head: Vec<String> = names(&head).collect();
-    let encoder = export.tensors.iter().filter(|(name, _)| !of_head.contains(name)).cloned();
-    let root: Vec<_> = encoder.chain([("linear.weight".to_owned(), one_matrix(&head, &modules))]).collect();
+    let of_encoder = export.tensors.iter().filter(|(name, _)| !of_head.contains(name)).cloned();
+    let root: Vec<_> = of_encoder.chain([("linear.weight".to_owned(), one_matrix(&head, &modules))]).collect();
     let mut files = vec![("model.safetensors".to_owned(), safetensors_bytes_as(&root, export.dtype)?)];
     for (place, (layer, tensors)) in head.layers.iter().zip(&modules).enumerate() {
         let module = module_folder(place);
@@ -101,7 +104,7 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
         None => skiplist_words(&read, &tokenizer_path)?,
     };
     files.push(("tokenizer.json".to_owned(), pretty(&tokenizer)));
-    for (name, value) in json_files(export, &head, SpecialTokens::of(&read), &skiplist) {
+    for (name, value) in json_files(export, encoder, &head, SpecialTokens::of(&read), &skiplist) {
         files.push((name.to_owned(), pretty(&value)));
     }
     let metadata = export.metadata.to_json_string();
@@ -142,6 +145,7 @@ fn head_of(export: &Export<'_>, folder: &Path) -> Result<HeadConfig, ModelError>
 /// The JSON files of the directory, by name.
 fn json_files(
     export: &Export<'_>,
+    encoder: ExportFacts,
     head: &HeadConfig,
     special: SpecialTokens,
     skiplist: &[String],
@@ -149,9 +153,8 @@ fn json_files(
     let settings = export.settings;
     let mut config = export.files.config.clone();
     config["architectures"] = json!([EncoderConfig::architecture(&config)]);
-    if config["model_type"] == "modernbert" {
-        // pylate-rs wants this older key too.
-        config["layer_norm_eps"] = config.get("norm_eps").cloned().unwrap_or(json!(1e-5));
+    if let Some((newer, older, default)) = encoder.older_key {
+        config[older] = config.get(newer).cloned().unwrap_or(json!(default));
     }
     // transformers 4 reads the first, 5 the second: the type of the file, not of the one that training started from.
     config["torch_dtype"] = json!(export.dtype.torch_name());
@@ -165,7 +168,7 @@ fn json_files(
     }
     vec![
         ("config.json", config),
-        ("tokenizer_config.json", tokenizer_config(export, special)),
+        ("tokenizer_config.json", tokenizer_config(export, encoder, special)),
         ("special_tokens_map.json", special_tokens(special)),
         ("modules.json", modules_json(head)),
         ("sentence_bert_config.json", json!({"max_seq_length": settings.doc_maxlen - 1, "do_lower_case": false})),
@@ -228,7 +231,7 @@ fn tokenizer_json(export: &Export<'_>) -> Value {
 }
 
 /// The source's settings, with the names and the padding token that every stack agrees on.
-fn tokenizer_config(export: &Export<'_>, special: SpecialTokens) -> Value {
+fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: SpecialTokens) -> Value {
     let mut config = if export.files.tokenizer_config.is_object() {
         export.files.tokenizer_config.clone()
     } else {
@@ -240,14 +243,13 @@ fn tokenizer_config(export: &Export<'_>, special: SpecialTokens) -> Value {
     config["cls_token"] = json!(special.cls);
     config["sep_token"] = json!(special.sep);
     config["unk_token"] = json!(special.unk);
-    if export.files.config["model_type"] == "bert" {
-        config["tokenizer_class"] = json!("BertTokenizer");
+    if let Some(class) = encoder.tokenizer_class {
+        config["tokenizer_class"] = json!(class);
     } else if !config["tokenizer_class"].is_string() {
         config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
     }
     // A general tokenizer class gives token types, which these encoders refuse.
-    let has_token_types = matches!(export.files.config["model_type"].as_str(), Some("bert" | "electra"));
-    if !has_token_types && !config["model_input_names"].is_array() {
+    if !encoder.token_types && !config["model_input_names"].is_array() {
         config["model_input_names"] = json!(["input_ids", "attention_mask"]);
     }
     config["model_max_length"] = json!(export.settings.doc_maxlen.max(512));

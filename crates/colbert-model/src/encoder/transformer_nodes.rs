@@ -1,68 +1,25 @@
-//! BERT, DistilBERT, RoBERTa and ELECTRA as graphs: what `transformer.rs` and `token_embeddings.rs` compute.
+//! The shared layers of BERT, DistilBERT, RoBERTa and ELECTRA as nodes of an ONNX graph: what `transformer.rs` and
+//! `token_embeddings.rs` compute.
 
-use super::graph::{INT64, Setting, Value};
-use super::layers::{Layers, Mix};
-use super::{Inputs, Tokens};
-use crate::encoder::bert::BertConfig;
-use crate::encoder::distilbert::{self, DistilBertConfig};
-use crate::encoder::electra::ElectraConfig;
-use crate::encoder::roberta::RobertaConfig;
 use crate::encoder::token_embeddings::TableSizes;
-use crate::encoder::transformer::{BERT_NAMES, LayerNames, LayerSizes};
+use crate::encoder::transformer::{LayerNames, LayerSizes};
 use crate::error::ModelError;
-use crate::head::activation::Activation;
+use crate::onnx::graph::{INT64, Setting, Value};
+use crate::onnx::nodes::{Inputs, Mix, Nodes, Tokens};
 
 /// An encoder of BERT's layers.
-pub(super) struct BertLike {
-    layers: LayerSizes,
-    names: LayerNames,
-    tables: TableSizes,
-    heads: usize,
+pub(crate) struct TransformerNodes {
+    pub(crate) layers: LayerSizes,
+    pub(crate) names: LayerNames,
+    pub(crate) tables: TableSizes,
+    pub(crate) heads: usize,
     /// The id of padding, behind which positions begin; none where the first position is 0.
-    padding: Option<u32>,
-    /// Token types are given; else they are 0.
-    token_types: bool,
+    pub(crate) padding: Option<u32>,
 }
 
-impl BertLike {
-    pub(super) fn bert(config: &BertConfig) -> Self {
-        Self {
-            layers: config.layers(),
-            names: BERT_NAMES,
-            tables: config.tables(),
-            heads: config.num_attention_heads,
-            padding: None,
-            token_types: true,
-        }
-    }
-
-    pub(super) fn electra(config: &ElectraConfig) -> Self {
-        let bert = Self::bert(&config.bert);
-        Self { tables: TableSizes { size: config.embedding_size, ..bert.tables }, ..bert }
-    }
-
-    pub(super) fn roberta(config: &RobertaConfig) -> Self {
-        Self { padding: Some(config.pad_token_id), token_types: false, ..Self::bert(&config.bert) }
-    }
-
-    pub(super) fn distilbert(config: &DistilBertConfig) -> Self {
-        Self {
-            layers: config.layers(),
-            names: distilbert::NAMES,
-            tables: config.tables(),
-            heads: config.n_heads,
-            padding: None,
-            token_types: false,
-        }
-    }
-
-    /// Whether `token_type_ids` are among the graph's inputs.
-    pub(super) fn takes_token_types(&self) -> bool {
-        self.token_types
-    }
-
+impl TransformerNodes {
     /// Hidden states, `[batch, length, hidden]`.
-    pub(super) fn build(&self, on: &mut Layers<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
+    pub(crate) fn build(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let mut hidden = self.embeddings(on, inputs, tokens)?;
         let LayerSizes { hidden: size, wide, eps, .. } = self.layers;
         for i in 0..self.layers.layers {
@@ -78,7 +35,7 @@ impl BertLike {
             let sum = on.graph.op("Add", &[&projected, &hidden]);
             let attended = on.layer_norm(&at(4), size, eps, &sum)?;
             let up = on.linear(&at(5), [wide, size], &attended)?;
-            let up = on.activate(Activation::Gelu, &up);
+            let up = on.gelu(&up);
             let down = on.linear(&at(6), [size, wide], &up)?;
             let sum = on.graph.op("Add", &[&down, &attended]);
             hidden = on.layer_norm(&at(7), size, eps, &sum)?;
@@ -86,7 +43,7 @@ impl BertLike {
         Ok(hidden)
     }
 
-    fn embeddings(&self, on: &mut Layers<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
+    fn embeddings(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let tables = self.tables;
         let words = on.rows("embeddings.word_embeddings.weight", [tables.words, tables.size], &inputs.ids)?;
         let places = match self.padding {
@@ -112,7 +69,7 @@ impl BertLike {
 }
 
 /// Position of every token: padding has the padding id, the others are counted from the one behind it.
-fn behind(on: &mut Layers<'_>, ids: &Value, padding: i64) -> Value {
+fn behind(on: &mut Nodes<'_>, ids: &Value, padding: i64) -> Value {
     let (padding, one) = (on.graph.int(padding), on.graph.int(1));
     let is_padding = on.graph.op("Equal", &[ids, &padding]);
     let counts = on.graph.op("Not", &[&is_padding]);

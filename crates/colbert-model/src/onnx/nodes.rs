@@ -1,34 +1,47 @@
 //! The layers that the families share, as nodes of a graph on `[batch, length, size]`.
 
-use super::graph::{Graph, Setting, Value};
 use crate::error::ModelError;
-use crate::head::activation::Activation;
+use crate::onnx::graph::{Graph, Setting, Value};
 use crate::weights::{HostTensor, Weights};
 
 /// Stands for a product that does not count, as in `window_attention.rs`.
 const NEVER: f32 = -1e30;
 
-/// A graph and the tensors that it takes up.
-pub(super) struct Layers<'a> {
-    pub(super) graph: Graph,
-    pub(super) weights: &'a mut Weights,
+/// Inputs of a graph, int64 `[batch, length]`.
+pub(crate) struct Inputs {
+    pub(crate) ids: Value,
+    pub(crate) token_types: Option<Value>,
 }
 
-/// What attention is computed over.
-pub(super) struct Mix<'a> {
+/// Values that follow from the inputs alone.
+pub(crate) struct Tokens {
+    /// 0, 1, 2 and so on, int64 `[length]`.
+    pub(crate) places: Value,
+    /// Tokens that can be attended to, bool `[batch, 1, 1, length]`.
+    pub(crate) attended: Value,
+}
+
+/// A graph and the tensors that its nodes take.
+pub(crate) struct Nodes<'a> {
+    pub(crate) graph: Graph,
+    pub(crate) weights: &'a mut Weights,
+}
+
+/// Arguments of attention.
+pub(crate) struct Mix<'a> {
     /// Query, key and value, `[batch, heads, length, head_size]`.
-    pub(super) parts: [Value; 3],
+    pub(crate) parts: [Value; 3],
     /// Which columns a row may look at, bool; to be spread over `[batch, heads, length, length]`.
-    pub(super) allowed: &'a Value,
+    pub(crate) allowed: &'a Value,
     /// A row may have no column; it then gets zeros.
-    pub(super) may_be_empty: bool,
-    pub(super) heads: usize,
-    pub(super) hidden: usize,
+    pub(crate) may_be_empty: bool,
+    pub(crate) heads: usize,
+    pub(crate) hidden: usize,
 }
 
-impl Layers<'_> {
+impl Nodes<'_> {
     /// `x W^T`, plus a bias where there is one.
-    pub(super) fn linear(&mut self, name: &str, [out, input]: [usize; 2], x: &Value) -> Result<Value, ModelError> {
+    pub(crate) fn linear(&mut self, name: &str, [out, input]: [usize; 2], x: &Value) -> Result<Value, ModelError> {
         let weight = self.weights.take(&format!("{name}.weight"), &[out, input])?;
         let bias = format!("{name}.bias");
         let bias = if self.weights.contains(&bias) { Some(self.weights.take(&bias, &[out])?) } else { None };
@@ -36,7 +49,7 @@ impl Layers<'_> {
     }
 
     /// The same with tensors of the caller's. `name` is what they are called in the graph.
-    pub(super) fn map(
+    pub(crate) fn map(
         &mut self,
         name: &str,
         weight: &HostTensor,
@@ -51,7 +64,7 @@ impl Layers<'_> {
     }
 
     /// With a bias where there is one.
-    pub(super) fn layer_norm(&mut self, name: &str, size: usize, eps: f64, x: &Value) -> Result<Value, ModelError> {
+    pub(crate) fn layer_norm(&mut self, name: &str, size: usize, eps: f64, x: &Value) -> Result<Value, ModelError> {
         let mut inputs = vec![x.clone()];
         for part in ["weight", "bias"] {
             let name = format!("{name}.{part}");
@@ -65,36 +78,25 @@ impl Layers<'_> {
     }
 
     /// Rows of a table.
-    pub(super) fn rows(&mut self, name: &str, shape: [usize; 2], places: &Value) -> Result<Value, ModelError> {
+    pub(crate) fn rows(&mut self, name: &str, shape: [usize; 2], places: &Value) -> Result<Value, ModelError> {
         let table = self.weights.take(name, &shape)?;
         let table = self.graph.weight(name, &table)?;
         Ok(self.graph.op("Gather", &[&table, places]))
     }
 
-    pub(super) fn activate(&mut self, activation: Activation, x: &Value) -> Value {
-        match activation {
-            Activation::Identity => x.clone(),
-            Activation::Relu => self.graph.op("Relu", &[x]),
-            Activation::Tanh => self.graph.op("Tanh", &[x]),
-            Activation::Sigmoid => self.graph.op("Sigmoid", &[x]),
-            Activation::Silu => {
-                let gate = self.graph.op("Sigmoid", &[x]);
-                self.graph.op("Mul", &[x, &gate])
-            }
-            Activation::Gelu => {
-                let (root, half, one) =
-                    (self.graph.float(std::f32::consts::FRAC_1_SQRT_2), self.graph.float(0.5), self.graph.float(1.0));
-                let scaled = self.graph.op("Mul", &[x, &root]);
-                let error = self.graph.op("Erf", &[&scaled]);
-                let sum = self.graph.op("Add", &[&error, &one]);
-                let halved = self.graph.op("Mul", &[x, &half]);
-                self.graph.op("Mul", &[&halved, &sum])
-            }
-        }
+    /// GELU by the error function.
+    pub(crate) fn gelu(&mut self, x: &Value) -> Value {
+        let (root, half, one) =
+            (self.graph.float(std::f32::consts::FRAC_1_SQRT_2), self.graph.float(0.5), self.graph.float(1.0));
+        let scaled = self.graph.op("Mul", &[x, &root]);
+        let error = self.graph.op("Erf", &[&scaled]);
+        let sum = self.graph.op("Add", &[&error, &one]);
+        let halved = self.graph.op("Mul", &[x, &half]);
+        self.graph.op("Mul", &[&halved, &sum])
     }
 
     /// 0, 1, 2 and so on, as many as the texts have tokens: int64 `[length]`.
-    pub(super) fn places(&mut self, ids: &Value) -> Value {
+    pub(crate) fn places(&mut self, ids: &Value) -> Value {
         let (zero, one) = (self.graph.int(0), self.graph.int(1));
         let shape = self.graph.op("Shape", &[ids]);
         let length = self.graph.op_with("Gather", &[&shape, &one], &[("axis", Setting::Int(0))]);
@@ -102,14 +104,14 @@ impl Layers<'_> {
     }
 
     /// `[batch, length, hidden]` to `[batch, heads, length, head_size]`.
-    pub(super) fn split_heads(&mut self, x: &Value, heads: usize, hidden: usize) -> Value {
+    pub(crate) fn split_heads(&mut self, x: &Value, heads: usize, hidden: usize) -> Value {
         let shape = self.graph.ints(&[0, 0, heads as i64, (hidden / heads) as i64]);
         let split = self.graph.op("Reshape", &[x, &shape]);
         self.graph.op_with("Transpose", &[&split], &[("perm", Setting::Ints(vec![0, 2, 1, 3]))])
     }
 
     /// `softmax(Q K^T / sqrt(head_size)) V`, the heads joined again: `[batch, length, hidden]`.
-    pub(super) fn attention(&mut self, mix: &Mix<'_>) -> Value {
+    pub(crate) fn attention(&mut self, mix: &Mix<'_>) -> Value {
         let [query, key, value] = &mix.parts;
         let scale = self.graph.float(1.0 / ((mix.hidden / mix.heads) as f32).sqrt());
         let never = self.graph.float(NEVER);

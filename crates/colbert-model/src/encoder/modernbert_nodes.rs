@@ -1,11 +1,9 @@
 //! ModernBERT as a graph: what `modernbert.rs` and `window_attention.rs` compute.
 
-use super::Tokens;
-use super::graph::{Setting, Value};
-use super::layers::{Layers, Mix};
 use crate::encoder::modernbert::ModernBertConfig;
 use crate::error::ModelError;
-use crate::head::activation::Activation;
+use crate::onnx::graph::{Setting, Value};
+use crate::onnx::nodes::{Mix, Nodes, Tokens};
 
 /// Cosines and sines of rotary positions, `[length, head_size]`.
 struct Rotation {
@@ -14,7 +12,7 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn new(on: &mut Layers<'_>, theta: f64, half: usize, tokens: &Tokens) -> Self {
+    fn new(on: &mut Nodes<'_>, theta: f64, half: usize, tokens: &Tokens) -> Self {
         // In float32 and in this order, as the encoder has it.
         let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / (2 * half) as f32);
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
@@ -30,7 +28,7 @@ impl Rotation {
     }
 
     /// `[batch, heads, length, head_size]` in and out.
-    fn turn(&self, on: &mut Layers<'_>, x: &Value) -> Value {
+    fn turn(&self, on: &mut Nodes<'_>, x: &Value) -> Value {
         let halves = on.graph.ops("Split", &[x], &[("axis", Setting::Int(-1))], 2);
         let second = on.graph.op("Neg", &[&halves[1]]);
         let turned = on.graph.op_with("Concat", &[&second, &halves[0]], &[("axis", Setting::Int(-1))]);
@@ -40,7 +38,7 @@ impl Rotation {
 }
 
 /// Which tokens are in one another's window, of the attended ones: bool `[batch, 1, length, length]`.
-fn near(on: &mut Layers<'_>, reach: usize, tokens: &Tokens) -> Value {
+fn near(on: &mut Nodes<'_>, reach: usize, tokens: &Tokens) -> Value {
     let (first, last, reach) = (on.graph.ints(&[0]), on.graph.ints(&[1]), on.graph.int(reach as i64));
     let rows = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
     let columns = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
@@ -51,14 +49,14 @@ fn near(on: &mut Layers<'_>, reach: usize, tokens: &Tokens) -> Value {
 }
 
 /// Hidden states, `[batch, length, hidden]`.
-pub(super) fn build(
+pub(crate) fn build(
     config: &ModernBertConfig,
-    on: &mut Layers<'_>,
+    on: &mut Nodes<'_>,
     ids: &Value,
     tokens: &Tokens,
 ) -> Result<Value, ModelError> {
     let (size, wide, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
-    let norm = |on: &mut Layers<'_>, name: &str, x: &Value| on.layer_norm(name, size, config.norm_eps, x);
+    let norm = |on: &mut Nodes<'_>, name: &str, x: &Value| on.layer_norm(name, size, config.norm_eps, x);
     let rotations = config.thetas().map(|theta| Rotation::new(on, theta, size / heads / 2, tokens));
     let near = near(on, config.local_attention / 2, tokens);
     let words = on.rows("embeddings.tok_embeddings.weight", [config.vocab_size, size], ids)?;
@@ -79,7 +77,7 @@ pub(super) fn build(
         let normed = norm(on, &at("mlp_norm"), &attended)?;
         let both = on.linear(&at("mlp.Wi"), [2 * wide, size], &normed)?;
         let halves = on.graph.ops("Split", &[&both], &[("axis", Setting::Int(-1))], 2);
-        let gate = on.activate(Activation::Gelu, &halves[0]);
+        let gate = on.gelu(&halves[0]);
         let gated = on.graph.op("Mul", &[&gate, &halves[1]]);
         let narrow = on.linear(&at("mlp.Wo"), [size, wide], &gated)?;
         hidden = on.graph.op("Add", &[&attended, &narrow]);

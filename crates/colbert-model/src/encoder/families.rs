@@ -1,0 +1,224 @@
+//! The one list of encoder families. `model_type` in `config.json` decides which one a directory holds.
+
+#![expect(missing_debug_implementations, reason = "the record that burn derives has none")]
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use colbert_kernels::KernelBackend;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::encoder::bert::{Bert, BertConfig};
+use crate::encoder::distilbert::{DistilBert, DistilBertConfig};
+use crate::encoder::electra::{Electra, ElectraConfig};
+use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes};
+use crate::encoder::modernbert::{ModernBert, ModernBertConfig};
+use crate::encoder::roberta::{Roberta, RobertaConfig};
+use crate::encoder::{Encoder, EncoderInput};
+use crate::error::ModelError;
+use crate::onnx::graph::Value as Node;
+use crate::onnx::nodes::{Inputs, Nodes, Tokens};
+use crate::weights::Weights;
+
+fn fields<T: DeserializeOwned>(json: &Value, path: &Path) -> Result<T, ModelError> {
+    serde_json::from_value(json.clone()).map_err(|source| ModelError::Json {
+        path: path.to_owned(),
+        expected: "the fields of this model_type's configuration",
+        source,
+    })
+}
+
+/// Finds a family's architecture by its `model_type`.
+fn architecture<F: Family>(model_type: &str) -> Option<&'static str> {
+    F::ARCHITECTURES.iter().find(|(own, _)| *own == model_type).map(|(_, class)| *class)
+}
+
+/// Makes the enums of all families out of the list.
+macro_rules! families {
+    ($($(#[$doc:meta])* $name:ident($config:ident)),+ $(,)?) => {
+        /// The configuration of an encoder of any family.
+        #[derive(Debug, Clone, PartialEq)]
+        #[non_exhaustive]
+        pub enum EncoderConfig {
+            $($(#[$doc])* $name($config),)+
+        }
+
+        /// An encoder of any family that can be loaded.
+        #[derive(Module, Debug)]
+        pub enum PretrainedEncoder<B: Backend> {
+            $($(#[$doc])* $name($name<B>),)+
+        }
+
+        /// Evaluates an expression on the configuration of whichever family it is.
+        macro_rules! each_config {
+            ($own:expr, $inner:ident => $result:expr) => {
+                match $own { $(EncoderConfig::$name($inner) => $result,)+ }
+            };
+        }
+
+        /// Evaluates an expression on whichever encoder it is.
+        macro_rules! each_encoder {
+            ($own:expr, $inner:ident => $result:expr) => {
+                match $own { $(PretrainedEncoder::$name($inner) => $result,)+ }
+            };
+        }
+
+        impl EncoderConfig {
+            /// All values of `model_type` that can be loaded, each with its class in transformers.
+            fn architectures() -> impl Iterator<Item = (&'static str, &'static str)> {
+                [$($config::ARCHITECTURES),+].into_iter().flatten().copied()
+            }
+
+            fn of_type(model_type: &str, json: &Value, path: &Path) -> Result<Option<Self>, ModelError> {
+                $(if architecture::<$config>(model_type).is_some() {
+                    return fields(json, path).map(Self::$name).map(Some);
+                })+
+                Ok(None)
+            }
+
+            /// Builds the encoder on a device, taking its tensors out of `weights`.
+            ///
+            /// # Errors
+            /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
+            pub(crate) fn build<B: Backend>(
+                &self,
+                weights: &mut Weights,
+                device: &B::Device,
+            ) -> Result<PretrainedEncoder<B>, ModelError> {
+                Ok(match self {
+                    $(Self::$name(config) => PretrainedEncoder::$name($name::from_weights(config, weights, device)?),)+
+                })
+            }
+
+            /// Prefix that tensor names of this family may have in a weight file.
+            pub(crate) fn prefix(&self) -> &'static str {
+                match self { $(Self::$name(_) => $config::PREFIX,)+ }
+            }
+
+            /// Name of the word embedding matrix, without the prefix.
+            pub(crate) fn word_table(&self) -> &'static str {
+                match self { $(Self::$name(_) => $config::WORD_TABLE,)+ }
+            }
+
+            /// Programs that load an exported directory of this family.
+            pub fn loaders(&self) -> Loaders {
+                match self { $(Self::$name(_) => $config::LOADERS,)+ }
+            }
+
+            /// Differences of an export's files.
+            pub(crate) fn export_facts(&self) -> ExportFacts {
+                match self { $(Self::$name(_) => $config::EXPORT,)+ }
+            }
+        }
+    };
+}
+
+families! {
+    /// BERT: `bert`.
+    Bert(BertConfig),
+    /// DistilBERT: `distilbert`.
+    DistilBert(DistilBertConfig),
+    /// RoBERTa and its kin: `roberta`, `xlm-roberta`, `camembert`.
+    Roberta(RobertaConfig),
+    /// ELECTRA: `electra`.
+    Electra(ElectraConfig),
+    /// ModernBERT: `modernbert`.
+    ModernBert(ModernBertConfig),
+}
+
+impl EncoderConfig {
+    /// Reads the configuration; `path` appears in messages.
+    ///
+    /// # Errors
+    /// A `model_type` that is not supported, a field that is missing or out of range, or one that asks for something
+    /// the encoder does not do.
+    pub(crate) fn from_json(json: &Value, path: &Path) -> Result<Self, ModelError> {
+        let model_type = json["model_type"].as_str().unwrap_or("(none)");
+        let Some(config) = Self::of_type(model_type, json, path)? else {
+            let supported: Vec<&str> = Self::architectures().map(|(model_type, _)| model_type).collect();
+            return Err(ModelError::UnknownArchitecture {
+                path: path.to_owned(),
+                found: model_type.to_owned(),
+                supported: supported.join(", "),
+            });
+        };
+        match each_config!(&config, config => config.unsupported()) {
+            None => Ok(config),
+            Some((field, found, expected)) => {
+                Err(ModelError::UnsupportedConfig { path: path.to_owned(), field, found, expected })
+            }
+        }
+    }
+
+    /// Returns the rows of the word embedding matrix.
+    pub fn vocab_size(&self) -> usize {
+        each_config!(self, config => config.vocab_size())
+    }
+
+    pub(crate) fn set_vocab_size(&mut self, rows: usize) {
+        each_config!(self, config => config.set_vocab_size(rows));
+    }
+
+    /// Returns the size of a hidden vector.
+    pub fn hidden_size(&self) -> usize {
+        self.sizes().hidden
+    }
+
+    pub(crate) fn sizes(&self) -> Sizes {
+        each_config!(self, config => config.sizes())
+    }
+
+    /// Returns the longest sequence, in tokens.
+    pub fn max_length(&self) -> usize {
+        each_config!(self, config => config.max_length())
+    }
+
+    /// Returns the standard deviation that new weights are drawn with.
+    pub fn initializer_range(&self) -> f64 {
+        each_config!(self, config => config.initializer_range())
+    }
+
+    /// Returns the configuration with every dropout set to one probability.
+    pub(crate) fn with_dropout(mut self, probability: f64) -> Self {
+        each_config!(&mut self, config => config.set_dropout(probability));
+        self
+    }
+
+    /// Whether the ONNX graph has `token_type_ids` among its inputs.
+    pub(crate) fn takes_token_types(&self) -> bool {
+        each_config!(self, config => config.takes_token_types())
+    }
+
+    /// Adds the nodes that compute hidden states to an ONNX graph.
+    pub(crate) fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Node, ModelError> {
+        each_config!(self, config => config.nodes(on, inputs, tokens))
+    }
+
+    /// Name of the bare encoder's class in transformers.
+    pub(crate) fn architecture(json: &Value) -> &'static str {
+        let model_type = json["model_type"].as_str().unwrap_or_default();
+        let found = Self::architectures().find(|(own, _)| *own == model_type);
+        found.expect("a configuration that was read has a known model_type").1
+    }
+}
+
+impl<B: KernelBackend> Encoder<B> for PretrainedEncoder<B> {
+    fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2> {
+        each_encoder!(self, encoder => encoder.forward(input, device))
+    }
+
+    fn hidden_size(&self) -> usize {
+        each_encoder!(self, encoder => Encoder::<B>::hidden_size(encoder))
+    }
+
+    fn tensor_prefix(&self) -> &'static str {
+        each_encoder!(self, encoder => Encoder::<B>::tensor_prefix(encoder))
+    }
+
+    fn tensor_name(&self, path: &str) -> String {
+        each_encoder!(self, encoder => Encoder::<B>::tensor_name(encoder, path))
+    }
+}
