@@ -87,6 +87,15 @@ pub enum ConfigError {
         advice: String,
     },
 
+    /// A path that the files of a run could not name.
+    #[error("{field} is {}, which is not Unicode: rename it, or use a link with a Unicode name", path.display())]
+    PathNotUnicode {
+        /// The option, sections separated by dots.
+        field: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
+
     /// A batch that cannot be cut into equal micro-batches.
     #[error(
         "train.batch_size is {batch_size}, which train.accumsteps = {accumsteps} does not divide: micro-batches must be \

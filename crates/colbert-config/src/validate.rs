@@ -13,6 +13,12 @@ const MAX_DIM: usize = 4096;
 /// \[CLS\], the marker, one token and \[SEP\].
 const MIN_LENGTH: usize = 4;
 
+/// Largest count that is not taken for a typing error: nothing longer can be run or kept.
+const MOST: usize = 1_000_000_000;
+
+/// Largest number of queries of a batch, documents of an example and tokens of a text: more cannot be kept in memory.
+const MOST_AT_ONCE: usize = 1 << 24;
+
 impl Options {
     /// Checks every section.
     ///
@@ -27,6 +33,18 @@ impl Options {
             "letters, digits and -_.+",
             "such as apache-2.0; leave it out to state none",
         )?;
+        for (field, path) in [
+            ("output", Some(&self.output)),
+            ("data.train", self.data.train.as_ref()),
+            ("data.all_documents", self.data.all_documents.as_ref()),
+            ("data.dev", self.data.dev.as_ref()),
+            ("data.test", self.data.test.as_ref()),
+            ("negatives.miner_model", self.negatives.miner_model.as_ref()),
+        ] {
+            if let Some(path) = path.filter(|path| path.to_str().is_none()) {
+                return Err(ConfigError::PathNotUnicode { field, path: path.clone() });
+            }
+        }
         self.data.validate()?;
         self.negatives.validate()?;
         self.train.validate()?;
@@ -87,7 +105,7 @@ impl NegativeOptions {
                 found: "\"epoch\"".to_owned(),
                 other_field: "negatives.num_new_negatives",
                 other_found: "0".to_owned(),
-                advice: "there is nothing to choose anew; ask for new negatives, or leave refresh out",
+                advice: "there are no new negatives to choose again; ask for some, or leave refresh out",
             });
         }
         if let Some(share) = self.positive_score_share {
@@ -113,8 +131,17 @@ impl TrainOptions {
                 nearest: largest_divisor(self.batch_size, self.accumsteps),
             });
         }
+        for (field, found, most) in [
+            ("train.batch_size", self.batch_size, MOST_AT_ONCE),
+            ("train.nway", self.nway, MOST_AT_ONCE),
+            ("train.query_maxlen", self.query_maxlen, MOST_AT_ONCE),
+            ("train.doc_maxlen", self.doc_maxlen, MOST_AT_ONCE),
+            ("train.epochs", self.epochs, MOST),
+        ] {
+            check(field, found, found <= most, &format!("{most} or less"), "no machine can run more")?;
+        }
         at_least("train.maxsteps", self.maxsteps, 1, "to see the plan without training, ask for a dry run")?;
-        at_least("train.keep_checkpoints", self.keep_checkpoints, 1, "a run without one cannot be taken up again")?;
+        at_least("train.keep_checkpoints", self.keep_checkpoints, 1, "a run without one cannot be resumed")?;
         at_least("train.epochs", self.epochs, 1, "1 passes over the examples once")?;
         at_least("train.nway", self.nway, 2, "an example is a positive and at least one negative")?;
         check("train.nbits", self.nbits, [1, 2, 4, 8].contains(&self.nbits), "1, 2, 4 or 8", "2 is the default")?;
@@ -231,6 +258,10 @@ mod tests {
         for (key, inside, outside) in [
             ("train.batch_size", json!(1), json!(0)),
             ("train.accumsteps", json!(1), json!(0)),
+            ("train.batch_size", json!(1 << 24), json!((1 << 24) + 1)),
+            ("train.epochs", json!(1_000_000_000), json!(u64::MAX)),
+            ("train.nway", json!(1 << 24), json!(u64::MAX)),
+            ("train.doc_maxlen", json!(1 << 24), json!(u64::MAX)),
             ("train.maxsteps", json!(1), json!(0)),
             ("train.epochs", json!(1), json!(0)),
             ("train.nway", json!(2), json!(1)),

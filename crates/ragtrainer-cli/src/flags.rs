@@ -100,7 +100,8 @@ impl<R: Reader> Args for OptionFlags<R> {
             let arg = arg.overrides_with(row.key);
             command.arg(match row.kind {
                 Kind::Flag => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-                _ => arg.num_args(1).allow_hyphen_values(true),
+                // A value may be a negative number, which the range of its option then refuses, but never the next flag.
+                _ => arg.num_args(1).allow_negative_numbers(true),
             })
         })
     }
@@ -142,6 +143,14 @@ mod tests {
         let flags = flags::<Train>(&["--batch-size", "16", "--use-relu", "--shuffle=false"]).unwrap();
         let (options, _) = flags.named_options(OptionSources::new()).unwrap();
         assert_eq!((options.train.batch_size, options.train.use_relu, options.train.shuffle), (16, true, false));
+    }
+
+    #[test]
+    fn a_flag_is_no_value_of_the_flag_before_it() {
+        for arguments in [["--output", "--overwrite"], ["--model-name", "--use-relu"], ["--batch-size", "--dim"]] {
+            assert!(flags::<Train>(&arguments).is_err(), "{arguments:?}");
+        }
+        assert!(flags::<Train>(&["--learning-rate", "-1"]).is_ok(), "the range is checked with the others");
     }
 
     #[test]

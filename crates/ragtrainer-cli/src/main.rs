@@ -1,34 +1,28 @@
 //! The command line of ragtrainer.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the program that talks to people")]
-
-mod check;
+mod commands;
 mod data;
-mod encode;
-mod evaluate;
 mod flags;
 mod interrupt;
+mod logging;
 mod mining;
 mod model;
-mod onnx;
-mod prepare;
+mod output;
 mod progress;
-mod rerank;
-mod runs;
-mod search;
 mod tables;
-mod train;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::output::complain;
+
 /// Train late-interaction (ColBERT) retrieval models and search with them, without Python.
 ///
-/// Start with `ragtrainer check` to see what is wrong with your data, then `ragtrainer train --dry-run` to see what would
+/// Start with `ragtrainer check` to find what is wrong with your data, then `ragtrainer train --dry-run` to see what would
 /// happen, then `ragtrainer train`; `encode`, `rerank` and `search` use what was trained.
 ///
 /// Every option can stand in a config file (TOML, YAML or JSON), in the environment (RAGTRAINER_TRAIN__BATCH_SIZE=16) or
-/// on the command line; the later of these wins.
+/// on the command line; later ones win. RAGTRAINER_LOG=debug prints the records of the libraries to standard error.
 #[derive(Debug, Parser)]
 #[command(name = "ragtrainer", version, max_term_width = 110)]
 struct Cli {
@@ -42,28 +36,29 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Read data, add negatives, and train a model.
-    Train(train::TrainCommand),
+    Train(commands::train::TrainCommand),
     /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
-    Prepare(prepare::PrepareCommand),
+    Prepare(commands::prepare::PrepareCommand),
     /// Measure a model directory on the judged queries of a BEIR folder, beside BM25.
-    Evaluate(evaluate::EvaluateCommand),
+    Evaluate(commands::evaluate::EvaluateCommand),
     /// List the runs in a folder.
-    Runs(runs::RunsCommand),
-    /// Write the page of a run anew, or compare runs.
-    Report(runs::ReportCommand),
-    /// Say what is wrong with training data, before it costs time.
-    Check(check::CheckCommand),
+    Runs(commands::runs::RunsCommand),
+    /// Regenerate a run's HTML report, or compare runs.
+    Report(commands::runs::ReportCommand),
+    /// Find what is wrong with training data, before it costs time.
+    Check(commands::check::CheckCommand),
     /// Encode texts with a trained model, into a folder to search or a file of vectors.
-    Encode(encode::EncodeCommand),
+    Encode(commands::encode::EncodeCommand),
     /// Rank the documents of a file for a query.
-    Rerank(rerank::RerankCommand),
+    Rerank(commands::rerank::RerankCommand),
     /// Search a folder of encoded documents.
-    Search(search::SearchCommand),
+    Search(commands::search::SearchCommand),
     /// Write an ONNX graph into a model directory, for next-plaid.
-    Onnx(onnx::OnnxCommand),
+    Onnx(commands::onnx::OnnxCommand),
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    logging::install()?;
     if let Some(threads) = cli.threads {
         ragtrainer::set_threads(threads)?;
     }
@@ -86,7 +81,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

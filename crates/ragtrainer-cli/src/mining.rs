@@ -1,4 +1,4 @@
-//! What mining shows while it goes: a bar on a terminal, plain lines elsewhere; at the end, how fast it was.
+//! The progress of mining: a bar on a terminal, plain lines elsewhere; at the end, its speed.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -7,6 +7,7 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use ragtrainer::data::MiningPhase;
 
+use crate::output::say;
 use crate::progress::{QUIET, style};
 
 /// One after the other: documents are read, queries are ranked.
@@ -19,7 +20,7 @@ pub(crate) struct MiningBar {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Phase>,
-    /// What was done in the phases that are over: what, how many, seconds.
+    /// Finished phases: kind, count, seconds.
     over: Vec<(&'static str, usize, f64)>,
 }
 
@@ -75,11 +76,11 @@ impl MiningBar {
         } else if current.last_line.elapsed() >= QUIET {
             current.last_line = Instant::now();
             let rate = current.done as f64 / current.start.elapsed().as_secs_f64();
-            println!("mining: {}/{total} {}, {rate:.0} a second", current.done, what(phase));
+            say!("mining: {}/{total} {}, {rate:.0} a second", current.done, what(phase));
         }
     }
 
-    /// Takes the bar away and says how fast it was, if there was anything to mine.
+    /// Removes the bar and returns the speed, if there was anything to mine.
     pub(crate) fn finish(self) -> Option<String> {
         let mut state = self.state.into_inner().ok()?;
         state.end();

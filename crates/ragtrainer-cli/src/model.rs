@@ -6,6 +6,7 @@ use clap::Args;
 use ragtrainer::RagPretrainedModel;
 use ragtrainer::config::Precision;
 
+use crate::output::complain;
 use crate::progress::fetched;
 
 /// A trained model, where it runs and how precisely.
@@ -17,8 +18,8 @@ pub(crate) struct ModelArgs {
     /// Backend and device.
     #[arg(long, value_name = "NAME", default_value = "auto", display_order = 100)]
     backend: String,
-    /// Matrix products in f32, in bf16 where that is faster (auto takes it there), in f16 where there is any (auto takes it on a GPU
-    /// without bf16), or in tf32 on a GPU that has it. Vectors move by some thousandths.
+    /// Matmul precision: f32, tf32, bf16, f16 or auto (the fastest that the device supports). Lower precision changes
+    /// vectors by about 1e-3.
     #[arg(long, value_name = "NAME", default_value = "f32", value_parser = precision, display_order = 101)]
     precision: Precision,
 }
@@ -30,7 +31,7 @@ impl ModelArgs {
         let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?.with_precision(self.precision);
         let (asked, had) = (self.precision, model.precision());
         if asked != Precision::Auto && asked != had {
-            eprintln!("warning: this device has no faster products in {asked}; the matrix products are in {had}");
+            complain!("warning: this device does not multiply {asked} faster; using {had}");
         }
         Ok(model)
     }

@@ -1,4 +1,4 @@
-//! What a run shows while it goes: bars on a terminal, plain lines elsewhere.
+//! The progress of a run: bars on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -10,6 +10,7 @@ use ragtrainer::HubEvent;
 use ragtrainer::train::{Event, Flow, Observer, StepRecord};
 
 use crate::interrupt::Interrupt;
+use crate::output::{complain, say, shown};
 
 /// Without a terminal a line at most this often.
 pub(crate) const QUIET: Duration = Duration::from_secs(5);
@@ -45,8 +46,8 @@ impl Progress {
 
     fn line(&self, text: &str) {
         match &self.steps {
-            Some(bar) if self.terminal => bar.println(text),
-            _ => println!("{text}"),
+            Some(bar) if self.terminal => bar.println(shown(text)),
+            _ => say!("{text}"),
         }
     }
 
@@ -78,7 +79,7 @@ impl Progress {
             bar.set_message(numbers);
         } else if self.last_line.is_none_or(|last| last.elapsed() >= QUIET) || record.step == self.total {
             self.last_line = Some(Instant::now());
-            println!("step {}/{}  {numbers}", record.step, self.total);
+            say!("step {}/{}  {numbers}", record.step, self.total);
         }
     }
 }
@@ -94,8 +95,8 @@ impl Observer for Progress {
                     self.line(&format!("accepted: {change}"));
                 }
                 match checkpoint {
-                    Some(path) => self.line(&format!("going on after step {step}, from {}\n", path.display())),
-                    None => self.line("no whole checkpoint: the run begins anew\n"),
+                    Some(path) => self.line(&format!("resuming after step {step}, from {}\n", path.display())),
+                    None => self.line("no whole checkpoint: starting again from the first step\n"),
                 }
             }
             Event::Started { plan, done } => {
@@ -127,7 +128,7 @@ impl Observer for Progress {
                 self.line(&format!("{when}: dev {metric} {value:.4}{mark}  [{seconds:.1} s]"));
             }
             Event::Refreshed { epoch, read, seconds, .. } => {
-                let how = if *read { "read back" } else { "chosen anew" };
+                let how = if *read { "read back" } else { "chosen again" };
                 self.line(&format!("epoch {epoch}: negatives {how}  [{seconds:.1} s]"));
             }
             Event::Skipped { step, what, queries, dump, .. } => {
@@ -186,11 +187,11 @@ pub(crate) fn fetched(name: &Path) -> anyhow::Result<()> {
             HubEvent::Downloading { file, done, total } => {
                 if current.as_ref().is_none_or(|(shown, _)| shown != file) {
                     if !terminal {
-                        eprintln!("downloading {file} of {}", name.display());
+                        complain!("downloading {file} of {}", name.display());
                     }
                     let bar = if terminal { ProgressBar::new(total.unwrap_or(0)) } else { ProgressBar::hidden() };
                     bar.set_style(style("{bar:30} {bytes}/{total_bytes} {msg}, {eta} left"));
-                    bar.set_message(file.to_owned());
+                    bar.set_message(shown(file));
                     // The bar of the file before goes when it is dropped.
                     current = Some((file.to_owned(), bar));
                 }
@@ -199,7 +200,7 @@ pub(crate) fn fetched(name: &Path) -> anyhow::Result<()> {
                 }
             }
             HubEvent::UsingCache { problem, folder } => {
-                eprintln!("warning: {problem}\nwarning: using what was downloaded before: {}", folder.display());
+                complain!("warning: {problem}\nwarning: using what was downloaded before: {}", folder.display());
             }
             _ => {}
         })?;

@@ -4,6 +4,8 @@ use ragtrainer::Hit;
 use ragtrainer::train::Evaluation;
 use serde_json::json;
 
+use crate::output::{json_line, say};
+
 /// Characters of a text that a line shows.
 const SHOWN: usize = 100;
 
@@ -30,11 +32,11 @@ pub(crate) fn evaluation_table(title: &str, rows: &[(&str, &Evaluation)]) -> Str
 pub(crate) fn print_hits(found: &[(String, Vec<Hit>)], as_json: bool) -> anyhow::Result<()> {
     for (query, hits) in found {
         if as_json {
-            println!("{}", serde_json::to_string(&json!({"query": query, "hits": hits}))?);
+            json_line(&serde_json::to_string(&json!({"query": query, "hits": hits}))?);
             continue;
         }
         if found.len() > 1 {
-            println!("{query}");
+            say!("{query}");
         }
         for hit in hits {
             let id = hit.id.clone().unwrap_or_else(|| hit.index.to_string());
@@ -43,7 +45,7 @@ pub(crate) fn print_hits(found: &[(String, Vec<Hit>)], as_json: bool) -> anyhow:
                 text.truncate(end);
                 text.push_str("...");
             }
-            println!("{:>4}  {:>9.4}  {id}  {text}", hit.rank, hit.score);
+            say!("{:>4}  {:>9.4}  {id}  {text}", hit.rank, hit.score);
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ mod device_memory;
 mod hub;
 mod program;
 mod report;
+mod streams;
 #[path = "../../ragtrainer/tests/support.rs"]
 mod support;
 mod survival;

@@ -7,6 +7,8 @@ use clap::Args;
 use ragtrainer::config::ExportDtype;
 use ragtrainer::model::write_onnx;
 
+use crate::output::say;
+
 /// Write model.onnx and onnx_config.json into a model directory, in float32: what next-plaid loads beside tokenizer.json.
 ///
 /// `ragtrainer train --export-onnx` does it for the directories that it writes.
@@ -21,7 +23,7 @@ impl OnnxCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         write_onnx(&self.directory, ExportDtype::F32)?;
         for file in ["model.onnx", "onnx_config.json"] {
-            println!("{}", self.directory.join(file).display());
+            say!("{}", self.directory.join(file).display());
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -22,13 +22,13 @@ pub(crate) struct RerankCommand {
     /// File of documents, as `ragtrainer encode` reads them.
     #[arg(long, value_name = "FILE")]
     documents: PathBuf,
-    /// Show at most so many.
+    /// Show at most N documents.
     #[arg(long, value_name = "N", default_value_t = 10)]
     k: usize,
     /// Score as RAGatouille does: no query token counts less than 0 in a document that is shorter than the longest.
     #[arg(long)]
     zero_floor: bool,
-    /// Print a JSON list for each query.
+    /// Print a JSON object for each query, one a line.
     #[arg(long)]
     json: bool,
 }

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use ragtrainer::{RunRecord, differing_options, runs_in, summary, write_comparison, write_report};
 
+use crate::output::say;
+
 const HEADINGS: [&str; 9] =
     ["run", "state", "steps", "metric", "start", "best", "at step", "test before", "test after"];
 
@@ -21,9 +23,9 @@ impl RunsCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let runs = runs_in(&self.folder)?;
         if runs.is_empty() {
-            println!("no runs in {}", self.folder.display());
+            say!("no runs in {}", self.folder.display());
         } else {
-            println!(
+            say!(
                 "{}",
                 columns(
                     &HEADINGS.map(str::to_owned),
@@ -35,10 +37,10 @@ impl RunsCommand {
     }
 }
 
-/// Write the page of a run anew, or compare several runs.
+/// Regenerate a run's HTML report, or compare several runs.
 ///
-/// Of one run, RUN/report.html is written from what is in the folder. Several are printed side by side, with the options in
-/// which they differ; --html writes that as a page with curves.
+/// For one run, RUN/report.html is written from the files in the folder. Several runs are printed side by side, with the
+/// options that differ; --html writes that as a page with curves.
 #[derive(Debug, Args)]
 pub(crate) struct ReportCommand {
     /// Folders of runs.
@@ -55,21 +57,21 @@ impl ReportCommand {
         for path in &self.runs {
             runs.push(RunRecord::read(path)?);
         }
-        println!(
+        say!(
             "{}",
             columns(&HEADINGS.map(str::to_owned), &runs.iter().map(|run| summary(run).to_vec()).collect::<Vec<_>>())
         );
         if let [only] = self.runs.as_slice() {
-            println!("report: {}", write_report(only)?.display());
+            say!("report: {}", write_report(only)?.display());
         } else {
             let rows: Vec<Vec<String>> =
                 differing_options(&runs).into_iter().map(|(name, values)| [vec![name], values].concat()).collect();
             let headings = std::iter::once("option".to_owned()).chain(runs.iter().map(|run| summary(run)[0].clone()));
-            println!("\n{}", columns(&headings.collect::<Vec<_>>(), &rows));
+            say!("\n{}", columns(&headings.collect::<Vec<_>>(), &rows));
         }
         if let Some(path) = &self.html {
             write_comparison(&runs, path)?;
-            println!("report: {}", path.display());
+            say!("report: {}", path.display());
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,6 +8,7 @@ use ragtrainer::data::ReferenceFiles;
 
 use crate::data::prepare;
 use crate::flags::{OptionFlags, Prepare};
+use crate::output::say;
 
 /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
 ///
@@ -31,7 +32,7 @@ impl PrepareCommand {
         prepare(&mut trainer)?;
         let files = trainer.export_training_data(&self.data_out_path)?;
         for path in [&files.queries, &files.collection, &files.triples] {
-            println!("wrote {}", path.display());
+            say!("wrote {}", path.display());
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,6 +8,7 @@ use ragtrainer::DocumentFolder;
 use ragtrainer::data::{TextRecord, read_texts};
 
 use crate::model::ModelArgs;
+use crate::output::say;
 use crate::progress::counted;
 
 /// Encode texts with a trained model: into a folder that `ragtrainer search` searches, or into a file for other programs.
@@ -19,13 +20,13 @@ use crate::progress::counted;
 pub(crate) struct EncodeCommand {
     #[command(flatten)]
     model: ModelArgs,
-    /// File of texts; may be given several times.
+    /// File of texts; repeatable.
     #[arg(long, value_name = "FILE", required_unless_present = "delete")]
     input: Vec<PathBuf>,
-    /// Folder of encoded documents: made if it is not there, added to if it is.
+    /// Directory of encoded documents; created if missing, appended to otherwise.
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
-    /// Delete the document with this id from the folder, before anything is added; may be given several times.
+    /// Delete the document with this id from the folder before anything is added; repeatable.
     #[arg(long, value_name = "ID", requires = "folder")]
     delete: Vec<String>,
     /// File of vectors: FILE.npy (and FILE.offsets.npy beside it) or FILE.safetensors.
@@ -53,12 +54,12 @@ impl EncodeCommand {
             let mut folder = DocumentFolder::open_or_create(path, &model)?;
             if !self.delete.is_empty() {
                 folder.delete(&self.delete)?;
-                println!("{}: {} documents deleted", path.display(), self.delete.len());
+                say!("{}: {} documents deleted", path.display(), self.delete.len());
             }
             let total = records.len();
             let documents: Vec<_> = std::mem::take(&mut records).into_iter().map(|r| (r.id, r.text)).collect();
             counted(total, "documents encoded", |progress| Ok(folder.add(&model, &documents, progress)?))?;
-            println!("{}: {total} documents added, {} in all", path.display(), folder.len());
+            say!("{}: {total} documents added, {} in all", path.display(), folder.len());
         }
         if let Some(path) = &self.output {
             let texts: Vec<String> = records.into_iter().map(|record| record.text).collect();
@@ -75,7 +76,7 @@ impl EncodeCommand {
                 vectors.write_safetensors(path)?;
                 path.display().to_string()
             };
-            println!("{files}: {} texts, {} vectors of {}", vectors.len(), vectors.tokens(), vectors.dim());
+            say!("{files}: {} texts, {} vectors of {}", vectors.len(), vectors.tokens(), vectors.dim());
         }
         Ok(ExitCode::SUCCESS)
     }

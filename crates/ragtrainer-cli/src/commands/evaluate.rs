@@ -9,6 +9,7 @@ use ragtrainer::data::read_evaluation_set;
 use ragtrainer::evaluate_directory;
 
 use crate::interrupt::Interrupt;
+use crate::output::{complain, json_line, say};
 use crate::progress::{Progress, fetched};
 use crate::tables::evaluation_table;
 
@@ -23,16 +24,16 @@ pub(crate) struct EvaluateCommand {
     /// BEIR folder: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Which judgements.
+    /// Split of the judgements.
     #[arg(long, value_name = "NAME", default_value = "test")]
     split: String,
     /// A further metric, put first: ndcg@K, mrr@K, recall@K, success@K.
     #[arg(long, value_name = "NAME", default_value = "ndcg@10")]
     metric: Metric,
-    /// Rank against all relevant documents and random others up to this number.
+    /// Rank against N documents: all the relevant ones and random others.
     #[arg(long, value_name = "N")]
     pool_size: Option<usize>,
-    /// Use so many queries, a seeded choice.
+    /// Use at most N queries, a seeded choice.
     #[arg(long, value_name = "N")]
     max_queries: Option<usize>,
     /// Backend and device.
@@ -57,17 +58,17 @@ impl EvaluateCommand {
         let mut progress = Progress::new(Interrupt::default());
         let (loaded, [bm25, own]) = evaluate_directory(&self.model, &set, &options, &self.backend, &mut progress)?;
         if !loaded.initialised.is_empty() {
-            eprintln!(
+            complain!(
                 "warning: {} is not in {} and was drawn at random",
                 loaded.initialised.join(", "),
                 self.model.display()
             );
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&serde_json::json!({"bm25": bm25, "model": own}))?);
+            json_line(&serde_json::to_string_pretty(&serde_json::json!({"bm25": bm25, "model": own}))?);
         } else {
             let name = self.model.display().to_string();
-            println!("{}", evaluation_table(&self.split, &[("BM25", &bm25), (&name, &own)]));
+            say!("{}", evaluation_table(&self.split, &[("BM25", &bm25), (&name, &own)]));
         }
         Ok(ExitCode::SUCCESS)
     }

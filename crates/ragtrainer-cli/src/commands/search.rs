@@ -19,19 +19,19 @@ pub(crate) struct SearchCommand {
     /// Folder of encoded documents.
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
-    /// A query; may be given several times.
+    /// Query; repeatable.
     #[arg(long, value_name = "TEXT")]
     query: Vec<String>,
     /// File of queries, as `ragtrainer encode` reads texts.
     #[arg(long, value_name = "FILE")]
     queries: Option<PathBuf>,
-    /// Show at most so many documents of each query.
+    /// Show at most N documents of each query.
     #[arg(long, value_name = "N", default_value_t = 10)]
     k: usize,
     /// Score as RAGatouille does: no query token counts less than 0 in a document shorter than the model's doc_maxlen.
     #[arg(long)]
     zero_floor: bool,
-    /// Print a JSON list for each query.
+    /// Print a JSON object for each query, one a line.
     #[arg(long)]
     json: bool,
 }

@@ -12,25 +12,26 @@ use ragtrainer::{Backend, Outcome, RagTrainer};
 use crate::data::prepare;
 use crate::flags::{OptionFlags, Train};
 use crate::interrupt::{INTERRUPTED, Interrupt};
+use crate::output::{outlive_reader, say};
 use crate::progress::{Progress, clock};
 use crate::tables::evaluation_table;
 
 /// Read data, add negatives, and train a model.
 ///
-/// Prints what the data is like and what is going to happen, then trains. The best model by the dev metric is written to
-/// OUTPUT/best, the last one to OUTPUT/last. Ctrl-C and SIGTERM end the run after the current step, with a checkpoint and
-/// both models written and exit code 130; a second one ends it at once. --resume goes on with such a run, or with one that
-/// was killed; the result is the same to the last bit.
+/// Prints a summary of the data and the plan, then trains. The best model by the dev metric is written to
+/// OUTPUT/best, the last one to OUTPUT/last. Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a
+/// checkpoint and both models written and exit code 130; a second one ends it at once. --resume continues such a run, or
+/// one that was killed; the result is the same to the last bit.
 #[derive(Debug, Args)]
 pub(crate) struct TrainCommand {
     /// Print the data summary and the plan, and stop before anything is written.
     #[arg(long)]
     dry_run: bool,
-    /// Go on with the run in this folder from its newest whole checkpoint, with the options it was started with. Options
-    /// given besides count too, but a change that matters is refused without --accept-changes.
+    /// Continue the run in this folder from its newest whole checkpoint, with the options it was started with. Further
+    /// options count too, but a change that matters is refused without --accept-changes.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["output", "overwrite"])]
     resume: Option<PathBuf>,
-    /// With --resume: go on though options or data are others than before; what is different is said.
+    /// With --resume: continue even if options or data have changed, and list the differences.
     #[arg(long, requires = "resume")]
     accept_changes: bool,
     #[command(flatten)]
@@ -39,22 +40,23 @@ pub(crate) struct TrainCommand {
 
 impl TrainCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        outlive_reader();
         let mut trainer = self.trainer()?;
         // Reading and mining may take hours; a backend or a precision that is not available is known at once.
         let options = trainer.options();
         Backend::from_name(&options.backend)?.precision(options.train.precision)?;
         let start = Instant::now();
         prepare(&mut trainer)?;
-        println!("[data ready after {}]\n", clock(start.elapsed()));
+        say!("[data ready after {}]\n", clock(start.elapsed()));
         let inheritance = trainer.inheritance()?;
         if !inheritance.settings.is_empty() {
-            println!("{inheritance}\n");
+            say!("{inheritance}\n");
         }
         let train = trainer.options().train.clone();
         let preview = trainer.plan(&train)?;
-        println!("{preview}\n");
+        say!("{preview}\n");
         if self.dry_run {
-            println!("dry run: nothing was written");
+            say!("dry run: nothing was written");
             return Ok(ExitCode::SUCCESS);
         }
         let mut progress = Progress::new(Interrupt::install()?);
@@ -74,19 +76,19 @@ impl TrainCommand {
 }
 
 fn print_outcome(outcome: &Outcome, options: &Options) {
-    println!();
+    say!();
     if outcome.stopped {
-        println!(
-            "stopped after {} steps; go on with: ragtrainer train --resume {}",
+        say!(
+            "stopped after {} steps; resume with: ragtrainer train --resume {}",
             outcome.steps,
             options.output.display()
         );
     }
     if outcome.skipped > 0 {
-        println!("{} steps were skipped: their loss or gradient was not finite", outcome.skipped);
+        say!("{} steps were skipped: their loss or gradient was not finite", outcome.skipped);
     }
     if outcome.overflowed > 0 {
-        println!("{} steps were skipped: their gradient overflowed float16", outcome.overflowed);
+        say!("{} steps were skipped: their gradient overflowed float16", outcome.overflowed);
     }
     if let Some([before, after]) = &outcome.dev {
         let best = match outcome.best_step {
@@ -94,38 +96,39 @@ fn print_outcome(outcome: &Outcome, options: &Options) {
             Some(step) if step > 0 => format!("best model (step {step})"),
             _ => "best model (the start)".to_owned(),
         };
-        println!("{}\n", evaluation_table("dev", &[("before training", before), (&best, after)]));
+        say!("{}\n", evaluation_table("dev", &[("before training", before), (&best, after)]));
     }
     if let Some(test) = &outcome.test {
         let rows = [("BM25", &test.bm25), ("before training", &test.start), ("best model", &test.best)];
-        println!("{}\n", evaluation_table("test", &rows));
+        say!("{}\n", evaluation_table("test", &rows));
     }
     match outcome.best_step {
-        Some(0) if outcome.best_made_of.is_none() => println!(
+        Some(0) if outcome.best_made_of.is_none() => say!(
             "No checkpoint beat the start on dev {}: the best model is the one that training started from. \
              Try another learning_rate than {:e}, more steps, or harder negatives.",
-            outcome.metric, options.train.learning_rate
+            outcome.metric,
+            options.train.learning_rate
         ),
         Some(_) => {
             if let Some(parts) = &outcome.best_made_of {
-                println!("The best model is the {parts}.");
+                say!("The best model is the {parts}.");
             }
             if let Some(comparison) = &outcome.dev_comparison {
-                println!("{}", comparison.verdict("dev", outcome.metric));
+                say!("{}", comparison.verdict("dev", outcome.metric));
             }
         }
         None if outcome.stopped => {}
-        None => println!("There were no dev queries, so the best model is simply the last one."),
+        None => say!("There were no dev queries, so the best model is simply the last one."),
     }
     let memory = outcome.peak_memory.map_or_else(String::new, |bytes| format!("; peak memory {}", Bytes(bytes)));
     if let Some(comparison) = outcome.test.as_ref().and_then(|test| test.comparison.as_ref()) {
-        println!("{}", comparison.verdict("test", outcome.metric));
+        say!("{}", comparison.verdict("test", outcome.metric));
     }
-    println!("training took {}{memory}", clock(Duration::from_secs_f64(outcome.training_seconds)));
+    say!("training took {}{memory}", clock(Duration::from_secs_f64(outcome.training_seconds)));
     // What is so by default is in the model card.
     for difference in &outcome.not_honoured {
-        println!("note: {difference}");
+        say!("note: {difference}");
     }
-    println!("report: {}", options.output.join("report.html").display());
-    println!("best model: {}", outcome.best.display());
+    say!("report: {}", options.output.join("report.html").display());
+    say!("best model: {}", outcome.best.display());
 }

@@ -7,11 +7,12 @@ use clap::Args;
 use ragtrainer::data::Severity;
 
 use crate::flags::{Check, OptionFlags};
+use crate::output::{json_line, say};
 
-/// Say what is wrong with training data, before it costs time.
+/// Find what is wrong with training data, before it costs time.
 ///
-/// With --pretrained-model-name (or a config file that names one) texts are measured with that model's tokenizer: what is
-/// cut off at --doc-maxlen, and what its vocabulary lacks.
+/// With --pretrained-model-name (or a config file that names one) texts are measured with that model's tokenizer:
+/// how many exceed --doc-maxlen, and which words its vocabulary lacks.
 ///
 /// Exit code: 0 if nothing is worse than a note, 1 for errors, 3 for warnings.
 #[derive(Debug, Args)]
@@ -36,10 +37,10 @@ impl CheckCommand {
             report.write_html(path)?;
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(report)?);
+            json_line(&serde_json::to_string_pretty(report)?);
         } else {
-            announcements.iter().for_each(|line| println!("{line}"));
-            println!("{report}");
+            announcements.iter().for_each(|line| say!("{line}"));
+            say!("{report}");
         }
         Ok(ExitCode::from(match report.worst() {
             Some(Severity::Error) => 1,
