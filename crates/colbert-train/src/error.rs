@@ -40,6 +40,17 @@ pub enum TrainError {
         /// Folder with the batch and the weights.
         dump: Option<PathBuf>,
     },
+    /// An update left weights that are not finite.
+    #[error(
+        "weights are not finite (NaN or infinite) after the update of step {step}, at a learning rate of {learning_rate:e}; \
+         training stopped, and what was written before it stays. Lower learning_rate, and resume or train again"
+    )]
+    NonFiniteWeights {
+        /// Optimizer step, from 1.
+        step: usize,
+        /// Learning rate of the update.
+        learning_rate: f64,
+    },
     /// An example names a text that does not exist.
     #[error("example {example} names {what} {id}, but there are only {count}")]
     UnknownId {
@@ -215,6 +226,17 @@ pub enum TrainError {
         during: String,
         /// The device's words.
         said: String,
+    },
+    /// A model gives a text vectors that are not finite, so that no score means anything.
+    #[error(
+        "the model gives vectors that are not finite (NaN or infinite) for {what} {id}, so nothing can be ranked by it; \
+         its weights or config.json are damaged, or training diverged: lower learning_rate, or use an earlier model"
+    )]
+    NonFiniteVectors {
+        /// `query` or `document`.
+        what: &'static str,
+        /// The text's id in its source, or its number.
+        id: String,
     },
     /// Evaluation has nothing to measure.
     #[error("the evaluation set has no query with a relevant document; check that the qrels name ids of the corpus")]

@@ -10,7 +10,7 @@ use colbert_kernels::{KernelAutodiffBackend, release_idle_memory};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, Weights, named_parameters, replace_parameters};
 
 use crate::best::averaging::{NamedTensors, move_average};
-use crate::best::evaluate::{Measured, evaluate};
+use crate::best::evaluate::{Measured, evaluate_within};
 use crate::best::selection::Candidate;
 use crate::device::fault::{guarded, on_device};
 use crate::device::memory::resident_memory;
@@ -280,13 +280,22 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
     fn measure<E: TrainableEncoder<B>>(&mut self, model: &Colbert<B, E>, dev: Dev<'_>) -> Result<Measured, TrainError> {
         let total = dev.set.collection.len();
         let (tokenizer, device) = (self.around.tokenizer, self.around.device);
+        let TrainOptions { query_maxlen, doc_maxlen, nway, on_nonfinite, .. } = *self.around.options;
+        let skips = on_nonfinite == OnNonFinite::Skip && self.state.step > 0;
+        // As many as a step holds at once: what training fits into, an evaluation does too.
+        let tokens_at_once = self.around.plan.micro_batch_size * (query_maxlen + nway * doc_maxlen);
         let mut progress = |done| {
             self.tell(&Event::Evaluating { done, total });
             if self.stop { Flow::Stop } else { Flow::Continue }
         };
         let plain = model.valid();
-        let measure = || evaluate(&plain, tokenizer, dev.set, dev.options.metric, device, &mut progress);
-        on_device::<B, _>("an evaluation", measure)?
+        let metric = dev.options.metric;
+        let measure = || evaluate_within(&plain, tokenizer, dev.set, metric, tokens_at_once, device, &mut progress);
+        match on_device::<B, _>("an evaluation", measure)? {
+            // Without a value it is worse than any other. A start that has none is no model to train.
+            Err(TrainError::NonFiniteVectors { .. }) if skips => Measured::without_value(dev.set, metric),
+            measured => measured,
+        }
     }
 
     /// Measures the model on dev data, if there is any, and writes it if it is the best so far. If the run is to end

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use burn::module::AutodiffModule;
+use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
 use colbert_config::{Metric, TrainOptions};
 use colbert_data::{Collection, EvaluationSet, Judgements, Queries};
-use colbert_train::{Flow, TrainError, evaluate, metric_value};
+use colbert_train::{Flow, TrainError, evaluate};
 
-use crate::support::{device, lines, tiny, training_set};
+use crate::support::{B, Model, device, lines, tiny, training_set};
 
 fn options() -> TrainOptions {
     TrainOptions { dim: 16, doc_maxlen: 32, ..TrainOptions::default() }
@@ -55,8 +56,8 @@ fn ranks_as_plain_loops_do() {
             scored.push((query.values.chunks(16).map(best).sum(), pid as u32));
         }
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let ranking: Vec<u32> = scored.iter().map(|(_, pid)| *pid).collect();
-        expected += metric_value(Metric::Mrr(5), &ranking, set.judgements.of(qid as u32)) / 12.0;
+        let place = scored.iter().position(|(_, pid)| set.judgements.is_positive(qid as u32, *pid)).unwrap();
+        expected += if place < 5 { 1.0 / (place + 1) as f64 / 12.0 } else { 0.0 };
     }
     assert!((found.value(Metric::Mrr(5)).unwrap() - expected).abs() < 1e-9);
     assert!(found.value(Metric::Ndcg(10)).is_some(), "the usual metrics are reported too");
@@ -74,4 +75,53 @@ fn a_set_without_relevant_documents_is_an_error() {
     assert!(matches!(run(&set), Err(TrainError::NothingToEvaluate)));
     set.collection = Arc::new(Collection::new());
     assert!(matches!(run(&set), Err(TrainError::NothingToEvaluate)));
+}
+
+/// The model with every parameter filled with a number.
+pub(crate) fn filled(model: Model, value: f32) -> Model {
+    struct Fill(f32);
+    impl ModuleMapper<B> for Fill {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+            let (id, tensor, mapper) = param.consume();
+            let filled =
+                Tensor::full(tensor.shape(), self.0, &tensor.device()).set_require_grad(tensor.is_require_grad());
+            Param::from_mapped_value(id, filled, mapper)
+        }
+    }
+    model.map(&mut Fill(value))
+}
+
+/// Every query is judged on the first document of the collection, which sorting by id puts first.
+fn first_document_is_relevant() -> EvaluationSet {
+    let mut set = dev_set(8);
+    set.judgements = Judgements::new();
+    (0..8).for_each(|qid| {
+        set.judgements.insert(qid, 0, 1);
+    });
+    set
+}
+
+#[test]
+fn a_model_that_gives_every_text_the_same_vectors_gains_nothing_by_equal_scores() {
+    let set = first_document_is_relevant();
+    let (model, tokenizer) = tiny(&options(), None);
+    let model = filled(model, 0.0).valid();
+    let measured = evaluate(&model, &tokenizer, &set, Metric::Ndcg(10), &device(), &mut |_| Flow::Continue).unwrap();
+    for metric in [Metric::Ndcg(10), Metric::Mrr(10), Metric::Recall(10)] {
+        assert_eq!(measured.evaluation.value(metric), Some(0.0), "{metric}");
+    }
+    assert!(measured.queries.iter().all(|query| query.rank == Some(set.collection.len()) && !query.first.contains(&0)));
+}
+
+#[test]
+fn vectors_that_are_not_finite_end_an_evaluation_and_name_the_query() {
+    let set = first_document_is_relevant();
+    let (model, tokenizer) = tiny(&options(), None);
+    for value in [f32::NAN, f32::INFINITY] {
+        let model = filled(model.clone(), value).valid();
+        for metric in [Metric::Ndcg(10), Metric::Loss] {
+            let error = evaluate(&model, &tokenizer, &set, metric, &device(), &mut |_| Flow::Continue).unwrap_err();
+            assert!(matches!(&error, TrainError::NonFiniteVectors { what: "query", id } if id == "0"), "{error}");
+        }
+    }
 }

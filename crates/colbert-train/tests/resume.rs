@@ -169,6 +169,26 @@ fn moments_and_best_models_of_another_size_are_refused() {
     }
 }
 
+/// A checkpoint of before weights were looked at after every update: damage like any other.
+#[test]
+fn a_checkpoint_that_is_not_finite_is_passed_over() {
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let folder = TempDir::new().unwrap();
+        let (setup, run) = stopped(&folder);
+        let newest = run.checkpoints().join("step-000006");
+        let before = newest_checkpoint(&run.checkpoints()).unwrap().0.unwrap();
+        assert_eq!(before, newest);
+        let mut bytes = fs::read(newest.join(file)).unwrap();
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        replace_in_checkpoint(&newest, file, &bytes);
+        let (sound, skipped) = newest_checkpoint(&run.checkpoints()).unwrap();
+        assert_eq!(sound.unwrap(), run.checkpoints().join("step-000003"));
+        assert!(skipped[0].path == newest && skipped[0].reason.contains("not finite"), "{skipped:?}");
+        assert!(setup.run(Some(&run), &mut ignore, RESUME).is_ok());
+    }
+}
+
 /// A folder that refuses to be written to ends the run with the reason; what was there is as it was, and the run goes on from it.
 #[test]
 fn a_folder_that_refuses_writing_costs_nothing_that_was_written() {

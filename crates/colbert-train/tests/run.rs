@@ -12,7 +12,7 @@ use colbert_train::{
 };
 use tempfile::TempDir;
 
-use crate::evaluation::dev_set;
+use crate::evaluation::{dev_set, filled};
 use crate::support::{B, Model, device, json, lines, parameters, reference_options, tiny, training_set};
 
 /// Stands in for the facade's export: the tensors alone.
@@ -60,6 +60,20 @@ impl Setup {
         begin: Begin,
     ) -> Result<Trained<Model>, TrainError> {
         self.run_with(&ColbertObjective::from(&self.options), folder, observer, begin)
+    }
+
+    /// A run without a folder from another model than the fixture's.
+    fn run_from(
+        &self,
+        change: impl FnOnce(Model) -> Model,
+        observer: &mut dyn Observer,
+    ) -> Result<Trained<Model>, TrainError> {
+        let plan = resolve(&self.options, self.set.examples.len()).unwrap();
+        let (model, tokenizer) = tiny(&self.options, self.options.dropout);
+        Training::new(&self.set, &tokenizer, &self.options, &plan, &device())
+            .with_dev(self.dev.as_ref().map(|set| Dev { set, options: &self.evaluation }))
+            .with_observer(observer)
+            .run(change(model), Begin::Anew)
     }
 
     pub(crate) fn run_with(
@@ -424,4 +438,78 @@ fn averages_and_mixtures_are_adopted_only_if_they_are_better() {
         assert_eq!((again.candidates, fs::read(&file).unwrap()), (trained.candidates, bytes));
     }
     assert!(adopted > 0, "none of the averages was better in any of three runs");
+}
+
+/// The update that breaks the weights is the last: nothing of it is saved, measured or written.
+#[test]
+fn weights_that_are_not_finite_end_the_run_and_are_kept_nowhere() {
+    for on_nonfinite in [OnNonFinite::Stop, OnNonFinite::Skip] {
+        let folder = TempDir::new().unwrap();
+        let broken = TrainOptions { learning_rate: 1e300, on_nonfinite, save_every: AutoSteps::Steps(1), ..options() };
+        let warmup_steps = Warmup::Steps(2);
+        let mut setup = Setup::new(TrainOptions { warmup_steps, warmup_from_zero: true, ..broken });
+        setup.dev = Some(dev_set(8));
+        let run = run_folder(&folder, "run");
+        let mut best = Vec::new();
+        let mut observer = |event: &Event| {
+            if let Event::Evaluated { step, best: true, .. } = event {
+                best.push(*step);
+            }
+            Flow::Continue
+        };
+        let error = setup.run(Some(&run), &mut observer, Begin::Anew).unwrap_err();
+        assert!(matches!(error, TrainError::NonFiniteWeights { step: 2, .. }), "{error}");
+        assert_eq!(best, [0], "the first step moves nothing, at a learning rate of 0");
+        let kept = checkpoints(&run.checkpoints()).unwrap();
+        assert_eq!(kept, [run.checkpoints().join("step-000001")]);
+        // The sound checkpoint is resumed with options that learn.
+        setup.options.learning_rate = 1e-4;
+        let resumed = setup.run(Some(&run), &mut ignore, Begin::Resume { accept_changes: true }).unwrap();
+        assert_eq!((resumed.steps, resumed.skipped), (8, 0));
+    }
+}
+
+/// Weights so large that vectors overflow, though the loss and the weights are finite.
+#[test]
+fn a_model_whose_vectors_are_not_finite_is_never_the_best() {
+    for (on_nonfinite, ends) in [(OnNonFinite::Stop, true), (OnNonFinite::Skip, false)] {
+        let mut setup = Setup::new(TrainOptions {
+            learning_rate: 1e20,
+            on_nonfinite,
+            maxsteps: 2,
+            warmup_steps: Warmup::Constant,
+            save_every: AutoSteps::Steps(1),
+            ..options()
+        });
+        setup.dev = Some(dev_set(8));
+        let folder = TempDir::new().unwrap();
+        let run = run_folder(&folder, "run");
+        let mut values = Vec::new();
+        let mut observer = |event: &Event| {
+            if let Event::Evaluated { step, metric, evaluation, best, .. } = event {
+                values.push((*step, evaluation.value(*metric).is_some(), *best));
+            }
+            Flow::Continue
+        };
+        let ran = setup.run(Some(&run), &mut observer, Begin::Anew);
+        assert_eq!(values[0], (0, true, true));
+        assert!(values[1..].iter().all(|(_, has_value, best)| !has_value && !best), "{values:?}");
+        match ran {
+            Err(TrainError::NonFiniteVectors { what: "query", .. }) => assert!(ends),
+            Err(error) => panic!("{error}"),
+            Ok(trained) => {
+                assert!(!ends && trained.skipped == 1, "{}", trained.skipped);
+                assert_eq!(trained.best.unwrap().step, 0);
+            }
+        }
+    }
+}
+
+/// Nothing is trained that cannot be measured, whatever is skipped.
+#[test]
+fn a_start_whose_vectors_are_not_finite_is_refused() {
+    let mut setup = Setup::new(TrainOptions { on_nonfinite: OnNonFinite::Skip, ..options() });
+    setup.dev = Some(dev_set(8));
+    let error = setup.run_from(|model| filled(model, f32::NAN), &mut ignore).unwrap_err();
+    assert!(matches!(error, TrainError::NonFiniteVectors { what: "query", .. }), "{error}");
 }

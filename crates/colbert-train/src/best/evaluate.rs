@@ -3,18 +3,14 @@
 use colbert_config::Metric;
 use colbert_data::EvaluationSet;
 use colbert_kernels::KernelBackend;
-use colbert_model::{Colbert, ColbertTokenizer, Encoder, maxsim};
+use colbert_model::{Colbert, ColbertTokenizer, Encoder};
 use serde::{Deserialize, Serialize};
 
-use crate::best::metrics::{cross_entropy, metric_value};
+use crate::best::metrics::metric_value;
+use crate::best::scoring::{QUERIES_HELD, SCORES_HELD, Scorer};
+use crate::best::standing::{REMEMBERED, Standing};
 use crate::error::TrainError;
 use crate::flow::Flow;
-
-/// Documents encoded and scored between two looks at the host.
-const DOCUMENT_BLOCK: usize = 64;
-
-/// Documents remembered of each query's ranking.
-const REMEMBERED: usize = 3;
 
 /// What is always reported, besides the metric that was chosen.
 const REPORTED: [Metric; 4] = [Metric::Ndcg(10), Metric::Mrr(10), Metric::Recall(10), Metric::Recall(100)];
@@ -77,13 +73,27 @@ impl Measured {
     /// # Errors
     /// No query has a relevant document.
     pub fn of_rankings(set: &EvaluationSet, rankings: &[Vec<u32>], chosen: Metric) -> Result<Self, TrainError> {
-        Self::of(set, rankings, None, chosen)
+        let ranks = |qid: u32| {
+            let (ranking, judgements) = (&rankings[qid as usize], set.judgements.of(qid));
+            let grade = |pid: &u32| judgements.iter().find(|(judged, _)| judged == pid).map_or(0, |(_, grade)| *grade);
+            let ranks = (1..).zip(ranking.iter().map(grade)).filter(|(_, grade)| *grade > 0).collect();
+            QueryRanks { qid, ranks, first: ranking.iter().take(REMEMBERED).copied().collect(), loss: None }
+        };
+        Self::of(set, judged(set).into_iter().map(ranks), chosen)
+    }
+
+    /// An evaluation that has no value, of a model whose vectors are not finite: no query has one.
+    pub(crate) fn without_value(set: &EvaluationSet, chosen: Metric) -> Result<Self, TrainError> {
+        let nothing = |qid| QueryRanks { qid, ranks: Vec::new(), first: Vec::new(), loss: None };
+        let mut measured = Self::of(set, judged(set).into_iter().map(nothing), chosen)?;
+        measured.evaluation.metrics.clear();
+        measured.queries.iter_mut().for_each(|query| query.value = None);
+        Ok(measured)
     }
 
     fn of(
         set: &EvaluationSet,
-        rankings: &[Vec<u32>],
-        losses: Option<&[f64]>,
+        ranked: impl IntoIterator<Item = QueryRanks>,
         chosen: Metric,
     ) -> Result<Self, TrainError> {
         let mut metrics: Vec<(Metric, f64)> = Vec::new();
@@ -93,23 +103,15 @@ impl Measured {
             }
         }
         let mut queries = Vec::new();
-        for (qid, ranking) in rankings.iter().enumerate() {
-            let judgements = set.judgements.of(qid as u32);
-            let relevant = |pid: &u32| judgements.iter().any(|(judged, grade)| judged == pid && *grade > 0);
-            if judgements.iter().all(|(_, grade)| *grade <= 0) {
-                continue;
-            }
+        for QueryRanks { qid, ranks, first, loss } in ranked {
+            let judgements = set.judgements.of(qid);
             let value = |metric: Metric| match metric {
-                Metric::Loss => losses.map_or(f64::NAN, |losses| losses[qid]),
-                metric => metric_value(metric, ranking, judgements),
+                Metric::Loss => loss.unwrap_or(f64::NAN),
+                metric => metric_value(metric, &ranks, judgements),
             };
             metrics.iter_mut().for_each(|(metric, sum)| *sum += value(*metric));
-            queries.push(QueryResult {
-                qid: qid as u32,
-                value: Some(value(chosen)).filter(|value| value.is_finite()),
-                rank: ranking.iter().position(relevant).map(|place| place + 1),
-                first: ranking.iter().take(REMEMBERED).copied().collect(),
-            });
+            let chosen = Some(value(chosen)).filter(|value| value.is_finite());
+            queries.push(QueryResult { qid, value: chosen, rank: ranks.first().map(|(rank, _)| *rank), first });
         }
         if queries.is_empty() {
             return Err(TrainError::NothingToEvaluate);
@@ -121,10 +123,26 @@ impl Measured {
     }
 }
 
-/// Measures a model on a set. `progress` is told how many documents are done, and may end it.
+/// The ranking of one query, as far as metrics ask for it.
+struct QueryRanks {
+    qid: u32,
+    /// Ranks, from 1, and grades of the relevant documents, best first.
+    ranks: Vec<(usize, i32)>,
+    first: Vec<u32>,
+    loss: Option<f64>,
+}
+
+/// The queries that have a relevant document.
+fn judged(set: &EvaluationSet) -> Vec<u32> {
+    (0..set.queries.len() as u32).filter(|qid| set.judgements.positives(*qid).next().is_some()).collect()
+}
+
+/// Measures a model on a set, in memory that does not grow with the corpus. `progress` is told how many documents are done,
+/// and may end it.
 ///
 /// # Errors
-/// A text that the tokenizer refuses, a set without relevant documents, or [`TrainError::Interrupted`].
+/// A text that the tokenizer refuses, a set without relevant documents, [`TrainError::NonFiniteVectors`], or
+/// [`TrainError::Interrupted`].
 pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     model: &Colbert<B, E>,
     tokenizer: &ColbertTokenizer,
@@ -133,63 +151,44 @@ pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     device: &B::Device,
     progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Measured, TrainError> {
-    let scores = score(model, tokenizer, set, device, progress)?;
-    let rankings: Vec<Vec<u32>> = scores.iter().map(|row| ranked(row)).collect();
-    let losses: Option<Vec<f64>> = (chosen == Metric::Loss).then(|| {
-        let loss = |(qid, row): (usize, &Vec<f32>)| cross_entropy(row, set.judgements.of(qid as u32));
-        scores.iter().enumerate().map(loss).collect()
-    });
-    Measured::of(set, &rankings, losses.as_deref(), chosen)
+    evaluate_within(model, tokenizer, set, chosen, usize::MAX, device, progress)
 }
 
-/// Scores every document of a set for each of its queries.
-fn score<B: KernelBackend, E: Encoder<B>>(
+/// As [`evaluate`], with at most `tokens_at_once` tokens encoded at once.
+pub(crate) fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
     model: &Colbert<B, E>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
+    chosen: Metric,
+    tokens_at_once: usize,
     device: &B::Device,
     progress: &mut dyn FnMut(usize) -> Flow,
-) -> Result<Vec<Vec<f32>>, TrainError> {
-    let texts: Vec<&str> = set.queries.iter().collect();
-    if texts.is_empty() || set.collection.is_empty() {
+) -> Result<Measured, TrainError> {
+    let qids = judged(set);
+    if qids.is_empty() || set.collection.is_empty() {
         return Err(TrainError::NothingToEvaluate);
     }
-    let queries = model.encode(&tokenizer.queries(&texts)?, device);
-    let documents: Vec<&str> = set.collection.iter().collect();
-    let sequences = tokenizer.documents(&documents)?;
-    let mut scores = vec![vec![0f32; documents.len()]; texts.len()];
-    let mut done = 0;
-    for block in sequences.chunks(DOCUMENT_BLOCK) {
-        let block_scores = maxsim(&queries, &model.encode(block, device)).into_data().convert::<f32>();
-        let block_scores = block_scores.into_vec::<f32>().expect("the data was converted to f32");
-        for (query, row) in block_scores.chunks(block.len()).enumerate() {
-            scores[query][done..done + block.len()].copy_from_slice(row);
-        }
-        done += block.len();
-        if progress(done) != Flow::Continue {
-            return Err(TrainError::Interrupted);
-        }
-    }
-    Ok(scores)
-}
-
-/// Pids by falling score; a NaN never comes first.
-fn ranked(scores: &[f32]) -> Vec<u32> {
-    let key = |pid: &u32| {
-        let score = scores[*pid as usize];
-        if score.is_nan() { f32::NEG_INFINITY } else { score }
+    let scorer = Scorer {
+        model,
+        tokenizer,
+        set,
+        device,
+        tokens_at_once,
+        scores_held: SCORES_HELD,
+        with_loss: chosen == Metric::Loss,
     };
-    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-    order.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.cmp(b)));
-    order
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ranked;
-
-    #[test]
-    fn ranks_by_score_then_id_and_puts_nan_last() {
-        assert_eq!(ranked(&[1.0, 3.0, f32::NAN, 3.0, -0.5]), [1, 3, 0, 4, 2]);
+    let parts = qids.chunks(QUERIES_HELD);
+    let (count, total) = (parts.len(), set.collection.len());
+    let mut ranked = Vec::with_capacity(qids.len());
+    for (part, qids) in parts.enumerate() {
+        let standings = scorer.standings(qids, &mut |done| progress((part * total + done) / count))?;
+        let ranks = |(&qid, standing): (&u32, &Standing)| QueryRanks {
+            qid,
+            ranks: standing.ranks(),
+            first: standing.first(),
+            loss: standing.loss(),
+        };
+        ranked.extend(qids.iter().zip(&standings).map(ranks));
     }
+    Measured::of(set, ranked, chosen)
 }

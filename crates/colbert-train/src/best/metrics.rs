@@ -2,54 +2,44 @@
 
 use colbert_config::Metric;
 
-/// Value of a metric for one query.
+/// Computes a metric of one query.
 ///
-/// `ranking` is what was retrieved, best first; `judgements` are (document, grade) with grade > 0 meaning relevant.
-/// A query without relevant documents scores 0; leave it out of averages. The loss needs scores and is NaN here.
-pub fn metric_value(metric: Metric, ranking: &[u32], judgements: &[(u32, i32)]) -> f64 {
-    let grade = |document: &u32| {
-        let judged = judgements.iter().find(|(judged, _)| judged == document);
-        judged.map_or(0, |(_, grade)| (*grade).max(0))
-    };
-    let first = |k: usize| ranking.iter().take(k);
+/// `ranks` are the ranks, from 1, of the relevant documents that were retrieved, with their grades, best first;
+/// `judgements` are (document, grade) with grade > 0 meaning relevant. A query without relevant documents scores 0; leave
+/// it out of averages. The loss needs scores and is NaN here.
+pub(crate) fn metric_value(metric: Metric, ranks: &[(usize, i32)], judgements: &[(u32, i32)]) -> f64 {
+    let within = |k: usize| ranks.iter().take_while(move |(rank, _)| *rank <= k);
     match metric {
         Metric::Ndcg(k) => {
-            let discounted = |grades: &mut dyn Iterator<Item = i32>| -> f64 {
-                grades.enumerate().map(|(rank, grade)| f64::from(grade) / ((rank + 2) as f64).log2()).sum()
-            };
+            let gain = |rank: usize, grade: i32| f64::from(grade) / ((rank + 1) as f64).log2();
             let mut best: Vec<i32> = judgements.iter().map(|(_, grade)| (*grade).max(0)).collect();
             best.sort_unstable_by(|a, b| b.cmp(a));
-            let ideal = discounted(&mut best.into_iter().take(k));
-            if ideal == 0.0 { 0.0 } else { discounted(&mut first(k).map(grade)) / ideal }
+            let ideal: f64 = (1..).zip(best.into_iter().take(k)).map(|(rank, grade)| gain(rank, grade)).sum();
+            let found: f64 = within(k).map(|(rank, grade)| gain(*rank, *grade)).sum();
+            if ideal == 0.0 { 0.0 } else { found / ideal }
         }
-        Metric::Mrr(k) => first(k).position(|d| grade(d) > 0).map_or(0.0, |rank| 1.0 / (rank + 1) as f64),
+        Metric::Mrr(k) => within(k).next().map_or(0.0, |(rank, _)| 1.0 / *rank as f64),
         Metric::Recall(k) => {
             let relevant = judgements.iter().filter(|(_, grade)| *grade > 0).count();
-            let found = first(k).filter(|d| grade(d) > 0).count();
-            if relevant == 0 { 0.0 } else { found as f64 / relevant as f64 }
+            if relevant == 0 { 0.0 } else { within(k).count() as f64 / relevant as f64 }
         }
-        Metric::Success(k) => f64::from(u8::from(first(k).any(|d| grade(d) > 0))),
+        Metric::Success(k) => f64::from(u8::from(within(k).next().is_some())),
         Metric::Loss => f64::NAN,
     }
 }
 
-/// Mean over the relevant documents of `-log(e^s / (e^s + sum of e^t over the documents that are not relevant))`: the
-/// n-way cross-entropy of training, against every other document there is.
-pub(crate) fn cross_entropy(scores: &[f32], judgements: &[(u32, i32)]) -> f64 {
-    let relevant: Vec<usize> =
-        judgements.iter().filter(|(_, grade)| *grade > 0).map(|(pid, _)| *pid as usize).collect();
-    let highest = scores.iter().copied().map(f64::from).fold(f64::NEG_INFINITY, f64::max);
-    let weight = |pid: usize| (f64::from(scores[pid]) - highest).exp();
-    let others: f64 = (0..scores.len()).filter(|pid| !relevant.contains(pid)).map(weight).sum();
-    let loss = |pid: &usize| (weight(*pid) + others).ln() - (f64::from(scores[*pid]) - highest);
-    relevant.iter().map(loss).sum::<f64>() / relevant.len() as f64
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use colbert_config::Metric;
 
     const JUDGED: [(u32, i32); 3] = [(10, 2), (20, 1), (30, 0)];
+
+    /// The metric of a ranking of documents.
+    fn metric_value(metric: Metric, ranking: &[u32], judgements: &[(u32, i32)]) -> f64 {
+        let grade = |pid: &u32| judgements.iter().find(|(judged, _)| judged == pid).map_or(0, |(_, grade)| *grade);
+        let ranks: Vec<_> = (1..).zip(ranking.iter().map(grade)).filter(|(_, grade)| *grade > 0).collect();
+        super::metric_value(metric, &ranks, judgements)
+    }
 
     /// Worked by hand: gains 0, 2, 1 at ranks 1-3 against the ideal 2, 1.
     #[test]
@@ -72,17 +62,6 @@ mod tests {
         assert_eq!(metric_value(Metric::Recall(4), &ranking, &JUDGED), 1.0);
         assert_eq!(metric_value(Metric::Success(2), &ranking, &JUDGED), 0.0);
         assert_eq!(metric_value(Metric::Success(3), &ranking, &JUDGED), 1.0);
-    }
-
-    #[test]
-    fn the_loss_by_hand() {
-        let scores = [1.0f32, 2.0, 0.5, 3.0];
-        let e = f64::exp;
-        let others = e(0.5) + e(3.0);
-        let expected = -((e(1.0) / (e(1.0) + others)).ln() + (e(2.0) / (e(2.0) + others)).ln()) / 2.0;
-        assert!((cross_entropy(&scores, &[(0, 1), (1, 2), (2, 0)]) - expected).abs() < 1e-12);
-        // Scores far beyond what exp can hold.
-        assert!((cross_entropy(&[1000.0, 999.0], &[(0, 1)]) - (1.0 + e(-1.0)).ln()).abs() < 1e-12);
     }
 
     #[test]

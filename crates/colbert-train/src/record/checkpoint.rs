@@ -191,7 +191,21 @@ fn damage(path: &Path) -> Option<String> {
             Ok(_) => {}
         }
     }
-    read_json::<RunState>(&path.join(STATE), "a state").err().map(|_| format!("{STATE} is of another version"))
+    if read_json::<RunState>(&path.join(STATE), "a state").is_err() {
+        return Some(format!("{STATE} is of another version"));
+    }
+    manifest.files.keys().filter(|name| name.ends_with(".safetensors")).find_map(|name| unsound(&path.join(name)))
+}
+
+/// What is wrong with the tensors of a file: one cannot be read, or is not finite.
+fn unsound(path: &Path) -> Option<String> {
+    let check = || {
+        let mut weights = Weights::read(path)?;
+        let shapes: Vec<(String, Vec<usize>)> =
+            weights.names().filter_map(|name| Some((name.to_owned(), weights.shape(name)?.to_vec()))).collect();
+        shapes.iter().try_for_each(|(name, shape)| weights.take(name, shape).map(drop))
+    };
+    check().err().map(|error: ModelError| error.to_string())
 }
 
 fn file_sum(path: &Path) -> std::io::Result<FileSum> {

@@ -9,9 +9,60 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use prost::{Message, Oneof};
+
 use crate::error::{TrainError, io};
 use crate::flow::Flow;
 use crate::record::observer::{Event, Observer};
+
+/// `tensorflow.Event`, the fields that scalars need. The step is written even where it is 0, as it always was.
+#[derive(Clone, PartialEq, Message)]
+struct EventProto {
+    /// Seconds since 1970.
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, optional, tag = "2")]
+    step: Option<i64>,
+    #[prost(oneof = "Content", tags = "3, 5, 7")]
+    content: Option<Content>,
+}
+
+/// The content of an event.
+#[derive(Clone, PartialEq, Oneof)]
+enum Content {
+    #[prost(string, tag = "3")]
+    FileVersion(String),
+    #[prost(message, tag = "5")]
+    Summary(Summary),
+    #[prost(message, tag = "7")]
+    SessionLog(SessionLog),
+}
+
+/// `tensorflow.Summary`.
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<SummaryValue>,
+}
+
+/// `tensorflow.Summary.Value`. The number is written even where it is 0.
+#[derive(Clone, PartialEq, Message)]
+struct SummaryValue {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+}
+
+/// `tensorflow.SessionLog`.
+#[derive(Clone, PartialEq, Message)]
+struct SessionLog {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// `tensorflow.SessionLog.SessionStatus.START`.
+const SESSION_START: i32 = 1;
 
 /// Writes losses, learning rate, gradient norm, scores, speed and dev metrics to a folder that TensorBoard reads.
 #[derive(Debug)]
@@ -34,7 +85,7 @@ impl TensorboardLog {
         let path = folder.join(name);
         let file = File::create(&path).map_err(io("create", &path))?;
         let mut log = Self { file, path, error: None };
-        log.record(0, |event| bytes_field(event, 3, b"brain.Event:2"));
+        log.record(0, Content::FileVersion("brain.Event:2".to_owned()));
         Ok(log)
     }
 
@@ -50,25 +101,14 @@ impl TensorboardLog {
     }
 
     fn scalars(&mut self, step: usize, scalars: &[(String, f64)]) {
-        let mut summary = Vec::new();
-        for (tag, value) in scalars {
-            let mut field = Vec::new();
-            bytes_field(&mut field, 1, tag.as_bytes());
-            field.push(2 << 3 | 5);
-            field.extend((*value as f32).to_le_bytes());
-            bytes_field(&mut summary, 1, &field);
-        }
-        self.record(step, |event| bytes_field(event, 5, &summary));
+        let value = |(tag, value): &(String, f64)| SummaryValue { tag: tag.clone(), simple_value: Some(*value as f32) };
+        self.record(step, Content::Summary(Summary { value: scalars.iter().map(value).collect() }));
     }
 
-    fn record(&mut self, step: usize, what: impl FnOnce(&mut Vec<u8>)) {
-        let mut event = vec![1 << 3 | 1];
+    fn record(&mut self, step: usize, content: Content) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        event.extend(now.as_secs_f64().to_le_bytes());
-        event.push(2 << 3);
-        varint(&mut event, step as u64);
-        what(&mut event);
-        let written = self.file.write_all(&framed(&event));
+        let event = EventProto { wall_time: now.as_secs_f64(), step: Some(step as i64), content: Some(content) };
+        let written = self.file.write_all(&framed(&event.encode_to_vec()));
         self.error = self.error.take().or(written.err());
     }
 }
@@ -79,7 +119,7 @@ impl Observer for TensorboardLog {
             Event::Resumed { step, .. } => {
                 // A session that starts after this step: TensorBoard forgets what it has of later ones.
                 let from = if *step == 0 { 0 } else { step + 1 };
-                self.record(from, |event| bytes_field(event, 7, &[1 << 3, 1]));
+                self.record(from, Content::SessionLog(SessionLog { status: SESSION_START }));
             }
             Event::Step(record) => {
                 let mut scalars = vec![
@@ -117,34 +157,8 @@ fn framed(message: &[u8]) -> Vec<u8> {
     record
 }
 
-fn bytes_field(message: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    message.push(number << 3 | 2);
-    varint(message, bytes.len() as u64);
-    message.extend(bytes);
-}
-
-fn varint(message: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        message.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    message.push(number as u8);
-}
-
 fn masked_crc(bytes: &[u8]) -> u32 {
-    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-/// CRC-32C (Castagnoli), a bit at a time: a record has some hundred bytes.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = !0u32;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (0x82f6_3b78 & 0u32.wrapping_sub(crc & 1));
-        }
-    }
-    !crc
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
@@ -154,9 +168,9 @@ mod tests {
     /// RFC 3720, B.4, and the value everybody tests with.
     #[test]
     fn checksums_are_the_published_ones() {
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
-        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c::crc32c(&[0xff; 32]), 0x62a8_ab43);
         // tensorflow, core/lib/hash/crc32c.h: ((crc >> 15) | (crc << 17)) + 0xa282ead8; here by hand.
         assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
     }

@@ -157,6 +157,25 @@ pub(crate) fn gradient_norm<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &
     visitor.sum.map_or(0.0, |sum| sum.sqrt().into_scalar().elem::<f64>())
 }
 
+struct Sum<B: Backend>(Option<Tensor<B, 1>>);
+
+impl<AB: AutodiffBackend> ModuleVisitor<AB> for Sum<AB::InnerBackend> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
+        let own = param.val().inner().sum();
+        self.0 = Some(match self.0.take() {
+            Some(sum) => sum + own,
+            None => own,
+        });
+    }
+}
+
+/// Sum of all parameters: not finite if one of them is not. It reads them once and keeps nothing.
+pub(crate) fn sum_of_weights<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &M) -> f64 {
+    let mut visitor = Sum::<AB::InnerBackend>(None);
+    model.visit(&mut visitor);
+    visitor.0.map_or(0.0, |sum| sum.into_scalar().elem::<f64>())
+}
+
 /// Factor that brings a gradient of this norm down to `limit`; 1 if it is below, or if `limit` is 0 (no clipping).
 /// Formula: torch `clip_grad_norm_`.
 pub(crate) fn clip_factor(norm: f64, limit: f64) -> f64 {

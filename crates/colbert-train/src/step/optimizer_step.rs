@@ -10,7 +10,7 @@ use colbert_model::{Colbert, ColbertTokenizer, EncodeOptions};
 
 use crate::device::fault::{DeviceFault, guarded};
 use crate::error::TrainError;
-use crate::step::adamw::{AdamW, clip_factor, gradient_norm};
+use crate::step::adamw::{AdamW, clip_factor, gradient_norm, sum_of_weights};
 use crate::step::batch::{Batch, BatchShape, Batcher};
 use crate::step::gradients::{BatchLoss, GradientPlan, batch_gradients};
 use crate::step::loss_scale::LossScale;
@@ -166,7 +166,7 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
     /// they are.
     ///
     /// # Errors
-    /// The device failed, or its memory does not suffice.
+    /// The device failed, its memory does not suffice, or the weights are not finite after the update.
     pub fn run<E: TrainableEncoder<B>>(
         &mut self,
         model: Colbert<B, E>,
@@ -189,8 +189,16 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
             return Ok((model, outcome));
         }
         // On a device that works by itself, what fails here shows when a number is read next.
-        let applied = guarded::<B, _>(|| self.apply(model, gradient, outcome.learning_rate));
-        let model = applied.map_err(|fault| self.failed(fault, batch))?;
+        let applied = guarded::<B, _>(|| {
+            let model = self.apply(model, gradient, outcome.learning_rate);
+            let sum = sum_of_weights(&model);
+            (model, sum)
+        });
+        let (model, sum) = applied.map_err(|fault| self.failed(fault, batch))?;
+        if !sum.is_finite() {
+            // Nothing computed from here on means anything, and no batch will mend it.
+            return Err(TrainError::NonFiniteWeights { step: batch.step + 1, learning_rate: outcome.learning_rate });
+        }
         if self.scales {
             self.loss_scale.get_or_insert_default().held();
         }

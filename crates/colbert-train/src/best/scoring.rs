@@ -1,0 +1,310 @@
+//! MaxSim of every judged query with every document, in blocks: what is held at once does not grow with the corpus.
+
+use burn::tensor::{ElementConversion, Tensor};
+use colbert_data::EvaluationSet;
+use colbert_kernels::KernelBackend;
+use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence, maxsim};
+
+use crate::best::standing::Standing;
+use crate::error::TrainError;
+use crate::flow::Flow;
+
+/// Queries whose vectors are held at once: 16 KiB each with 32 tokens of 128 numbers. With more judged queries, documents
+/// are encoded once for each such part.
+pub(crate) const QUERIES_HELD: usize = 16_384;
+
+/// Queries of one MaxSim. The composed operator makes a matrix `[queries, query tokens]`, which grows with the square.
+const QUERY_BLOCK: usize = 64;
+
+/// Documents encoded at once, if their tokens are not too many.
+pub(crate) const DOCUMENT_BLOCK: usize = 64;
+
+/// Scores of relevant documents that an evaluation keeps: 16 MiB.
+pub(crate) const SCORES_HELD: usize = 4 << 20;
+
+/// A model, and the texts that it ranks.
+pub(crate) struct Scorer<'a, B: KernelBackend, E: Encoder<B>> {
+    pub(crate) model: &'a Colbert<B, E>,
+    pub(crate) tokenizer: &'a ColbertTokenizer,
+    pub(crate) set: &'a EvaluationSet,
+    pub(crate) device: &'a B::Device,
+    /// Tokens encoded at once; a longer text is encoded alone.
+    pub(crate) tokens_at_once: usize,
+    /// Scores of relevant documents that are kept until all of these are encoded; with more of them, these documents are
+    /// encoded a second time.
+    pub(crate) scores_held: usize,
+    pub(crate) with_loss: bool,
+}
+
+/// The documents in the order in which they are scored.
+struct Order {
+    /// Documents that are relevant to a query, with the queries of each (places in the list of queries), by the first of these.
+    relevant: Vec<(u32, Vec<usize>)>,
+    /// All others.
+    others: Vec<u32>,
+}
+
+impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
+    /// The standing of each of these queries, of which there are at most [`QUERIES_HELD`]. `progress` is told how many
+    /// documents are done, and may end it.
+    pub(crate) fn standings(
+        &self,
+        qids: &[u32],
+        progress: &mut dyn FnMut(usize) -> Flow,
+    ) -> Result<Vec<Standing>, TrainError> {
+        let queries = self.queries(qids)?;
+        let order = self.order(qids);
+        let count = order.relevant.len();
+        let keeps = count.saturating_mul(qids.len()) <= self.scores_held;
+        let mut held = vec![0f32; if keeps { count * qids.len() } else { 0 }];
+        let mut own: Vec<Vec<(u32, i32, f32)>> = vec![Vec::new(); qids.len()];
+        let mut done = 0;
+        let grade = |qid: u32, pid: u32| {
+            let judged = self.set.judgements.of(qid).iter().find(|(judged, _)| *judged == pid);
+            judged.map_or(0, |(_, grade)| *grade)
+        };
+        // First the relevant documents: only their scores tell what counts as before them.
+        let pids: Vec<u32> = order.relevant.iter().map(|(pid, _)| *pid).collect();
+        let mut first = 0;
+        self.each_block(&pids, &mut |block, documents| {
+            let concerned = |query: usize| {
+                keeps
+                    || order.relevant[first..first + block.len()]
+                        .iter()
+                        .any(|(_, queries)| queries.binary_search(&query).is_ok())
+            };
+            self.scores(&queries, documents, &concerned, &mut |query, row| {
+                for ((pid, relevant_to), (place, &score)) in order.relevant[first..].iter().zip(row.iter().enumerate())
+                {
+                    if relevant_to.binary_search(&query).is_ok() {
+                        own[query].push((*pid, grade(qids[query], *pid), score));
+                    }
+                    if keeps {
+                        held[query * count + first + place] = score;
+                    }
+                }
+            })?;
+            first += block.len();
+            done += if keeps { block.len() } else { 0 };
+            go_on(progress(done))
+        })?;
+        let mut standings: Vec<Standing> = own.into_iter().map(|own| Standing::new(own, self.with_loss)).collect();
+        let mut pass = |query: usize, pid: u32, score: f32| {
+            if !standings[query].is_relevant(pid) {
+                standings[query].pass(pid, score);
+            }
+        };
+        if keeps {
+            for (query, row) in held.chunks(count.max(1)).enumerate() {
+                pids.iter().zip(row).for_each(|(&pid, &score)| pass(query, pid, score));
+            }
+        }
+        let rest: Vec<u32> = if keeps { order.others } else { [pids, order.others].concat() };
+        self.each_block(&rest, &mut |block, documents| {
+            self.scores(&queries, documents, &|_| true, &mut |query, row| {
+                block.iter().zip(row).for_each(|(&pid, &score)| pass(query, pid, score));
+            })?;
+            done += block.len();
+            go_on(progress(done))
+        })?;
+        Ok(standings)
+    }
+
+    fn order(&self, qids: &[u32]) -> Order {
+        let mut place = vec![usize::MAX; self.set.collection.len()];
+        let mut relevant: Vec<(u32, Vec<usize>)> = Vec::new();
+        for (query, &qid) in qids.iter().enumerate() {
+            for pid in self.set.judgements.positives(qid) {
+                // A document that is not in the corpus cannot be found; metrics count it as missed.
+                let Some(place) = place.get_mut(pid as usize) else { continue };
+                if *place == usize::MAX {
+                    *place = relevant.len();
+                    relevant.push((pid, Vec::new()));
+                }
+                relevant[*place].1.push(query);
+            }
+        }
+        let others = (0..place.len() as u32).filter(|pid| place[*pid as usize] == usize::MAX).collect();
+        Order { relevant, others }
+    }
+
+    /// The queries, encoded in blocks of [`QUERY_BLOCK`] (fewer where they have many tokens).
+    fn queries(&self, qids: &[u32]) -> Result<Vec<Embeddings<B>>, TrainError> {
+        let mut encoded = Vec::new();
+        for block in qids.chunks(QUERY_BLOCK) {
+            let texts: Vec<&str> = block.iter().map(|&qid| self.set.queries.text(qid)).collect();
+            let sequences = self.tokenizer.queries(&texts)?;
+            let mut pieces = Vec::new();
+            for piece in within(&sequences, self.tokens_at_once) {
+                pieces.push(self.model.encode(&sequences[piece], self.device));
+            }
+            let queries = Embeddings::concatenated(&pieces);
+            if let Some(place) = not_finite(&queries) {
+                let qid = block[place];
+                let id = self.set.queries.id(qid).map_or_else(|| qid.to_string(), str::to_owned);
+                return Err(TrainError::NonFiniteVectors { what: "query", id });
+            }
+            encoded.push(queries);
+        }
+        Ok(encoded)
+    }
+
+    /// Encodes documents block by block.
+    fn each_block(
+        &self,
+        pids: &[u32],
+        take: &mut dyn FnMut(&[u32], &Embeddings<B>) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        for block in pids.chunks(DOCUMENT_BLOCK) {
+            let texts: Vec<&str> = block.iter().map(|&pid| self.set.collection.text(pid)).collect();
+            let sequences = self.tokenizer.documents(&texts)?;
+            for piece in within(&sequences, self.tokens_at_once) {
+                let documents = self.model.encode(&sequences[piece.clone()], self.device);
+                let pids = &block[piece];
+                if let Some(place) = not_finite(&documents) {
+                    let pid = pids[place];
+                    let id = self.set.collection.id(pid).map_or_else(|| pid.to_string(), str::to_owned);
+                    return Err(TrainError::NonFiniteVectors { what: "document", id });
+                }
+                take(pids, &documents)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Scores a block of documents for the blocks of queries that have a query which is `concerned`; a row a query.
+    fn scores(
+        &self,
+        queries: &[Embeddings<B>],
+        documents: &Embeddings<B>,
+        concerned: &dyn Fn(usize) -> bool,
+        take: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), TrainError> {
+        let mut places = Vec::new();
+        let mut scores = Vec::new();
+        for (block, queries) in queries.iter().enumerate() {
+            let own = block * QUERY_BLOCK..block * QUERY_BLOCK + queries.len();
+            if own.clone().any(concerned) {
+                places.extend(own);
+                scores.push(maxsim(queries, documents));
+            }
+        }
+        if scores.is_empty() {
+            return Ok(());
+        }
+        // Read at once: on a GPU every reading waits for it.
+        let scores = Tensor::cat(scores, 0).into_data().convert::<f32>();
+        let scores = scores.into_vec::<f32>().expect("the data was converted to f32");
+        for (place, row) in places.into_iter().zip(scores.chunks(documents.len())) {
+            take(place, row);
+        }
+        Ok(())
+    }
+}
+
+fn go_on(flow: Flow) -> Result<(), TrainError> {
+    if flow == Flow::Continue { Ok(()) } else { Err(TrainError::Interrupted) }
+}
+
+/// Cuts texts into ranges of at most `tokens` tokens; a longer text has a range of its own.
+fn within(sequences: &[TokenSequence], tokens: usize) -> Vec<std::ops::Range<usize>> {
+    let (mut ranges, mut start, mut sum) = (Vec::new(), 0, 0);
+    for (place, sequence) in sequences.iter().enumerate() {
+        if place > start && sum + sequence.len() > tokens {
+            ranges.push(start..place);
+            (start, sum) = (place, 0);
+        }
+        sum += sequence.len();
+    }
+    if start < sequences.len() {
+        ranges.push(start..sequences.len());
+    }
+    ranges
+}
+
+/// The first text with a vector that is not finite. MaxSim cannot tell: it passes over NaN in looking for the largest product.
+fn not_finite<B: KernelBackend>(embeddings: &Embeddings<B>) -> Option<usize> {
+    // The sum of unit vectors is finite if they are, and is one number to read.
+    if embeddings.vectors.clone().sum().into_scalar().elem::<f64>().is_finite() {
+        return None;
+    }
+    let dim = embeddings.vectors.dims()[1];
+    let values = embeddings.vectors.to_data().convert::<f32>().into_vec::<f32>().expect("converted to f32");
+    let of_text = |text: &usize| {
+        let rows = embeddings.texts.rows(*text);
+        values[rows.start * dim..rows.end * dim].iter().any(|value| !value.is_finite())
+    };
+    Some((0..embeddings.len()).find(of_text).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use colbert_data::{Collection, Judgements, Queries};
+    use colbert_model::{ColbertSettings, Pretrained};
+    use test_backend::{TestBackend, device};
+
+    use super::*;
+
+    /// 70 queries, so that there are two blocks, each judged on up to two of 150 documents.
+    fn set() -> EvaluationSet {
+        let (mut queries, mut collection, mut judgements) = (Queries::new(), Collection::new(), Judgements::new());
+        let words = ["tor", "bog", "moor", "river", "dam", "weir", "ford", "hill"];
+        let text = |seed: usize, count: usize| {
+            let words: Vec<&str> = (0..count).map(|i| words[(seed * 31 + i * i * 7 + seed / 8) % 8]).collect();
+            format!("{} {seed}", words.join(" "))
+        };
+        for i in 0..150 {
+            collection.add(&text(i, 1 + i % 17)).unwrap();
+        }
+        for i in 0..70 {
+            let qid = queries.add(&text(i * 3, 4)).unwrap();
+            judgements.insert(qid, (i * 2) as u32, 1);
+            judgements.insert(qid, (i % 5) as u32, 2);
+        }
+        EvaluationSet { queries, collection: Arc::new(collection), judgements }
+    }
+
+    /// Blocks, what is kept and what is encoded again change no rank, no score and no loss.
+    #[test]
+    fn standings_do_not_depend_on_blocks() {
+        let settings = ColbertSettings { dim: 16, ..ColbertSettings::default() };
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/parity/tiny");
+        let pretrained = Pretrained::read(&tiny).unwrap();
+        let device = device();
+        let (model, _) = pretrained.model::<TestBackend>(&settings, None, 0, &device).unwrap();
+        let (tokenizer, set) = (pretrained.tokenizer(&settings).unwrap(), set());
+        let qids: Vec<u32> = (0..set.queries.len() as u32).collect();
+        let standings = |tokens_at_once, scores_held| {
+            let (model, tokenizer, set, device) = (&model, &tokenizer, &set, &device);
+            let scorer = Scorer { model, tokenizer, set, device, tokens_at_once, scores_held, with_loss: true };
+            let mut told = Vec::new();
+            let found = scorer.standings(&qids, &mut |done| {
+                told.push(done);
+                Flow::Continue
+            });
+            assert!(told.is_sorted() && told.last() == Some(&150), "{told:?}");
+            found.unwrap().iter().map(|own| (own.ranks(), own.first(), own.loss().unwrap())).collect::<Vec<_>>()
+        };
+        let expected = standings(usize::MAX, usize::MAX);
+        assert!(expected.iter().any(|(ranks, ..)| ranks.len() == 2 && ranks[0].0 > 1), "not all is trivial");
+        for (tokens_at_once, scores_held) in [(usize::MAX, 0), (100, usize::MAX), (1, 0)] {
+            for (found, expected) in standings(tokens_at_once, scores_held).iter().zip(&expected) {
+                assert_eq!((&found.0, &found.1), (&expected.0, &expected.1), "{tokens_at_once} {scores_held}");
+                assert!((found.2 - expected.2).abs() < 1e-9, "{} {}", found.2, expected.2);
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_by_their_tokens_and_none_is_lost() {
+        let text = |length| TokenSequence { ids: vec![0; length], attended: length, scored: vec![true; length] };
+        let texts: Vec<_> = [3, 4, 9, 1, 1, 1, 8].map(text).to_vec();
+        assert_eq!(within(&texts, 8), [0..2, 2..3, 3..6, 6..7]);
+        assert_eq!(within(&texts, 1000), [0..7]);
+        assert_eq!(within(&texts, 0), (0..7).map(|i| i..i + 1).collect::<Vec<_>>());
+        assert!(within(&[], 8).is_empty());
+    }
+}
