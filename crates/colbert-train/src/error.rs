@@ -1,4 +1,4 @@
-//! What can go wrong while training.
+//! Errors of training.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,8 @@ pub enum TrainError {
     /// The loss became NaN or infinite.
     #[error(
         "the {what} at step {step} is {value}{}; training stopped, and what was written before it stays. A lower \
-         learning_rate usually helps; on_nonfinite = \"skip\" leaves such batches out. Queries of that batch: {queries}{}",
+         learning_rate usually helps; on_nonfinite = \"skip\" leaves such batches out. Queries of that batch: \
+         {queries}{}",
         in_a_row(*skipped),
         dump.as_ref().map_or_else(String::new, |path| format!(". Written to {}", path.display()))
     )]
@@ -42,8 +43,9 @@ pub enum TrainError {
     },
     /// An update left weights that are not finite.
     #[error(
-        "weights are not finite (NaN or infinite) after the update of step {step}, at a learning rate of {learning_rate:e}; \
-         training stopped, and what was written before it stays. Lower learning_rate, and resume or train again"
+        "weights are not finite (NaN or infinite) after the update of step {step}, at a learning rate of \
+         {learning_rate:e}; training stopped, and what was written before it stays. Lower learning_rate, and \
+         resume or train again"
     )]
     NonFiniteWeights {
         /// Optimizer step, from 1.
@@ -73,7 +75,7 @@ pub enum TrainError {
         /// The option.
         expected: usize,
     },
-    /// Negatives chosen anew gave another number of examples.
+    /// Refreshed negatives gave another number of examples.
     #[error("the negatives chosen for epoch {epoch} give {found} examples, where every epoch must have {expected}")]
     RefreshedCount {
         /// Epoch, from 1.
@@ -83,10 +85,10 @@ pub enum TrainError {
         /// Examples of the first epoch.
         expected: usize,
     },
-    /// A run that is taken up in the middle of an epoch whose negatives are gone.
+    /// A run that is resumed in the middle of an epoch whose negatives are gone.
     #[error(
-        "the negatives of epoch {epoch} are not in the folder of the run (negatives/), so it cannot go on with the same ones; \
-         train anew, or without negatives.refresh"
+        "the negatives of epoch {epoch} are not in the folder of the run (negatives/), so it cannot continue with the same \
+         ones; start a new run, or train without negatives.refresh"
     )]
     NegativesGone {
         /// Epoch, from 1.
@@ -94,8 +96,8 @@ pub enum TrainError {
     },
     /// The negatives that a run used are not as they were written.
     #[error(
-        "{path}: damaged, so the run cannot go on with the negatives of epoch {epoch}; remove the checkpoints of that epoch to go on \
-         from an older one, or train anew"
+        "{path}: damaged, so the run cannot go on with the negatives of epoch {epoch}; remove the checkpoints of \
+         that epoch to continue from an older one, or start a new run"
     )]
     NegativesDamaged {
         /// File in the folder of the run.
@@ -118,7 +120,7 @@ pub enum TrainError {
     },
     /// The output folder holds a run already.
     #[error(
-        "{} already holds a run; choose another output folder, pass --overwrite to replace it, or go on with it by \
+        "{} already holds a run; choose another output folder, pass --overwrite to replace it, or continue it with \
          --resume",
         path.display()
     )]
@@ -136,7 +138,7 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
-    /// There is nothing to take up.
+    /// There is nothing to resume.
     #[error("{} holds no run (no plan.json in it), so there is nothing to resume", path.display())]
     NoRun {
         /// The folder.
@@ -153,14 +155,14 @@ pub enum TrainError {
     },
     /// A checkpoint was made with other options or other data.
     #[error(
-        "{} was made with something else: {changes}. Go back to what it was made with, or pass --accept-changes to go on \
-         with what there is now (the result then equals that of no uninterrupted run)",
+        "{} was made with something else: {changes}. Go back to what it was made with, or pass --accept-changes to \
+         continue with what there is now (the result then equals that of no uninterrupted run)",
         path.display()
     )]
     Changed {
         /// The checkpoint.
         path: PathBuf,
-        /// What is different, in words.
+        /// The differences, in words.
         changes: String,
     },
     /// A checkpoint is further than the run is going to be.
@@ -188,7 +190,7 @@ pub enum TrainError {
     /// Reading or writing failed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -198,11 +200,11 @@ pub enum TrainError {
     },
     /// The thread that prepares batches died.
     #[error(
-        "the thread that prepares batches stopped before the run was over: {message}. This is a defect, please report it; \
-         the newest checkpoint can be resumed"
+        "the thread that prepares batches stopped before the run was over: {message}. This is a defect, please report \
+         it; the newest checkpoint can be resumed"
     )]
     BatchThread {
-        /// What it said.
+        /// Its message.
         message: String,
     },
     /// The device has too little memory for a step.
@@ -222,15 +224,15 @@ pub enum TrainError {
     /// The device failed, and what it computed since means nothing.
     #[error("the device failed in {during}: {said}; if there is a checkpoint, the run can be resumed")]
     Device {
-        /// What was done.
+        /// The work that failed.
         during: String,
         /// The device's words.
         said: String,
     },
     /// A model gives a text vectors that are not finite, so that no score means anything.
     #[error(
-        "the model gives vectors that are not finite (NaN or infinite) for {what} {id}, so nothing can be ranked by it; \
-         its weights or config.json are damaged, or training diverged: lower learning_rate, or use an earlier model"
+        "the model gives vectors that are not finite (NaN or infinite) for {what} {id}, so nothing can be ranked by \
+         it; its weights or config.json are damaged, or training diverged: lower learning_rate, or use an earlier model"
     )]
     NonFiniteVectors {
         /// `query` or `document`.

@@ -1,9 +1,9 @@
-//! Training of late-interaction (ColBERT) models: losses, schedule, accumulation, the loop, checkpoints, evaluation, the
-//! choice of the best model, and the miners that need a model ([`DenseMiner`], [`LateInteractionMiner`]).
+//! Training of late-interaction (ColBERT) models: losses, schedule, accumulation, the loop, checkpoints, evaluation,
+//! the choice of the best model, and the miners that need a model ([`DenseMiner`], [`LateInteractionMiner`]).
 //!
 //! [`Training::run`] is the loop. It reads only a [`Plan`](colbert_config::Plan) and options, tells every
-//! [`Event`] to its [`Observer`]s, and returns the directory of the best model. [`Objective`] is the seam for a loss of
-//! one's own.
+//! [`Event`] to its [`Observer`]s, and returns the directory of the best model. [`Objective`] is the seam for another
+//! loss.
 
 mod best;
 mod device;

@@ -1,6 +1,6 @@
-//! Examples of later epochs, with negatives chosen anew by the weights of that moment.
+//! Examples of later epochs, with negatives chosen again by the weights of that moment.
 //!
-//! They are written into the run's folder before they are used, so that a run that is taken up again trains on the same.
+//! They are written into the run's folder before they are used, so that a resumed run trains on the same.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub trait RefreshExamples<B: KernelAutodiffBackend, E: TrainableEncoder<B>> {
     /// Examples for `epoch`, counted from 0, as many as the first epoch has.
     ///
     /// # Errors
-    /// Whatever a miner reports.
+    /// An error of the miner.
     fn examples(
         &mut self,
         model: Colbert<B::InnerBackend, E::InnerModule>,

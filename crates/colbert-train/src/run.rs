@@ -1,4 +1,4 @@
-//! What a run does between its steps: evaluation, choice of the best, checkpoints, negatives, faults.
+//! The work of a run between its steps: evaluation, choice of the best, checkpoints, negatives, faults.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -192,7 +192,8 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         self.abort |= flow == Flow::Abort;
     }
 
-    /// Examples of an epoch that begins: those that an earlier part of the run used, or new ones, written down before they are used.
+    /// Examples of an epoch that begins: those that an earlier part of the run used, or new ones, written down before
+    /// they are used.
     pub(crate) fn refreshed<E: TrainableEncoder<B>>(
         &mut self,
         refresh: &mut dyn RefreshExamples<B, E>,

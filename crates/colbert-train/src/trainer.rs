@@ -214,7 +214,8 @@ fn identity<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     if let Value::Object(own) = serde_json::to_value(around.options).expect("options have a JSON form") {
         options.extend(own.into_iter().map(|(name, value)| (format!("train.{name}"), value)));
     }
-    // What precision and micro-batches became on this machine counts, not what was asked for; what is kept changes nothing.
+    // What precision and micro-batches became on this machine counts, not what was asked for; what is kept changes
+    // nothing.
     let free = ["precision", "memory_limit", "accumsteps", "keep_checkpoints", "keep_best_checkpoints"];
     options.retain(|name, _| !free.iter().any(|free| name.strip_prefix("train.") == Some(*free)));
     let precision = serde_json::to_value(around.plan.precision).expect("a name has a JSON form");

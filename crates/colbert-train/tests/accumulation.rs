@@ -1,4 +1,5 @@
-//! Micro-batches: the same gradient as without them, in-batch negatives included, unless the reference's way is asked for.
+//! Micro-batches: the same gradient as without them, in-batch negatives included, unless the reference's way is asked
+//! for.
 
 use std::collections::HashMap;
 
@@ -107,8 +108,8 @@ pub(crate) fn distance(found: &Found, exact: &Found) -> f64 {
     sum_and_l2(&difference).1 / sum_and_l2(&all).1
 }
 
-/// The slope of the loss along a direction, by differences, against the gradient. It only agrees if the second pass of the
-/// cached gradient drops out exactly what the first pass dropped out.
+/// The slope of the loss along a direction, by differences, against the gradient. It only agrees if the second pass of
+/// the cached gradient drops out exactly what the first pass dropped out.
 #[test]
 fn cached_gradients_with_dropout_are_the_slope_of_the_loss() {
     let options = options(4, IbScope::Batch);

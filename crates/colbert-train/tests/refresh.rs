@@ -1,4 +1,5 @@
-//! Negatives chosen anew for every epoch: by the weights of that moment, the same on every run, and on one taken up again.
+//! Negatives chosen anew for every epoch: by the weights of that moment, the same on every run, and on one taken up
+//! again.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use tempfile::TempDir;
 use crate::run::RESUME;
 use crate::support::{B, Inner, Model, device, lines, parameters, tiny, training_set};
 
-/// 30 queries, one triple each, and 4 a batch: epoch 2 begins in step 8 (its batch has 2 examples of epoch 1), epoch 3 in
-/// step 16, on the edge.
+/// 30 queries, one triple each, and 4 a batch: epoch 2 begins in step 8 (its batch has 2 examples of epoch 1), epoch 3
+/// in step 16, on the edge.
 fn options() -> TrainOptions {
     TrainOptions {
         batch_size: 4,

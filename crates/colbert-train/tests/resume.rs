@@ -12,8 +12,8 @@ use crate::evaluation::dev_set;
 use crate::run::{RESUME, Setup, ignore, options, run_folder};
 use crate::support::{parameters, replace_in_checkpoint};
 
-/// A run with dev queries that was stopped after 6 of 8 steps, with checkpoints after 3 and 6. The checkpoint after 6 has a
-/// best model of an earlier step.
+/// A run with dev queries that was stopped after 6 of 8 steps, with checkpoints after 3 and 6. The checkpoint after 6
+/// has a best model of an earlier step.
 fn stopped(folder: &TempDir) -> (Setup, RunFolder) {
     let mut setup = Setup::new(options());
     setup.dev = Some(dev_set(20));
@@ -189,7 +189,8 @@ fn a_checkpoint_that_is_not_finite_is_passed_over() {
     }
 }
 
-/// A folder that refuses to be written to ends the run with the reason; what was there is as it was, and the run goes on from it.
+/// A folder that refuses to be written to ends the run with the reason; what was there is as it was, and the run goes
+/// on from it.
 #[test]
 fn a_folder_that_refuses_writing_costs_nothing_that_was_written() {
     let folder = TempDir::new().unwrap();

@@ -395,8 +395,8 @@ fn a_run_out_of_patience_ends_early() {
     assert_eq!(setup.run(Some(&run), &mut ignore, RESUME).unwrap().steps, trained.steps);
 }
 
-/// Averages and mixtures are tried at the end; the best model is never worse than any of them, and one that is adopted is
-/// what is in `best/`.
+/// Averages and mixtures are tried at the end; the best model is never worse than any of them, and one that is adopted
+/// is what is in `best/`.
 #[test]
 fn averages_and_mixtures_are_adopted_only_if_they_are_better() {
     let folder = TempDir::new().unwrap();

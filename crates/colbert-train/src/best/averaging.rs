@@ -5,8 +5,8 @@ use colbert_model::HostTensor;
 /// Tensors by name, on the host.
 pub(crate) type NamedTensors = Vec<(String, HostTensor)>;
 
-/// Moves an exponential average towards weights: `decay * average + (1 - decay) * weights`. An empty average becomes the
-/// weights. (Polyak and Juditsky 1992; with a fixed decay as in Tarvainen and Valpola, arXiv 1703.01780.)
+/// Moves an exponential average towards weights: `decay * average + (1 - decay) * weights`. An empty average becomes
+/// the weights. (Polyak and Juditsky 1992; with a fixed decay as in Tarvainen and Valpola, arXiv 1703.01780.)
 ///
 /// # Panics
 /// The two are of different models.

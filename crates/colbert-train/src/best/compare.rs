@@ -61,8 +61,8 @@ impl Comparison {
         let words = if self.is_clear() { "beats" } else { "does not clearly beat" };
         let gain = if metric == Metric::Loss { format!("a loss lower by {gain:.4}") } else { format!("{gain:+.4}") };
         format!(
-            "On {split} {metric} the best model {words} the start: {gain}, 95 % interval {low:+.4} to {high:+.4} (paired \
-             bootstrap over {queries} queries)."
+            "On {split} {metric} the best model {words} the start: {gain}, 95 % interval {low:+.4} to {high:+.4} \
+             (paired bootstrap over {queries} queries)."
         )
     }
 }

@@ -12,7 +12,7 @@ use crate::best::standing::{REMEMBERED, Standing};
 use crate::error::TrainError;
 use crate::flow::Flow;
 
-/// What is always reported, besides the metric that was chosen.
+/// The metrics that are always reported, besides the one that was chosen.
 const REPORTED: [Metric; 4] = [Metric::Ndcg(10), Metric::Mrr(10), Metric::Recall(10), Metric::Recall(100)];
 
 /// Retrieval quality of one model on one set.
@@ -51,8 +51,8 @@ pub struct QueryResult {
 }
 
 impl Measured {
-    /// How much better each query is here than in `before`, in the metric that both were chosen by. Queries without a finite
-    /// value are left out.
+    /// How much better each query is here than in `before`, in the metric that both were chosen by. Queries without a
+    /// finite value are left out.
     pub fn gains(&self, before: &Self, metric: Metric) -> Vec<f64> {
         let pairs = before.queries.iter().zip(&self.queries);
         pairs.filter_map(|(old, new)| Some(metric.gain(old.value?, new.value?))).collect()
@@ -67,8 +67,8 @@ impl Evaluation {
 }
 
 impl Measured {
-    /// Evaluates rankings that were made elsewhere (BM25, say): one for each query of the set, best first. There is no loss
-    /// without scores.
+    /// Evaluates rankings that were made elsewhere (BM25, say): one for each query of the set, best first. There is no
+    /// loss without scores.
     ///
     /// # Errors
     /// No query has a relevant document.
@@ -137,8 +137,8 @@ fn judged(set: &EvaluationSet) -> Vec<u32> {
     (0..set.queries.len() as u32).filter(|qid| set.judgements.positives(*qid).next().is_some()).collect()
 }
 
-/// Measures a model on a set, in memory that does not grow with the corpus. `progress` is told how many documents are done,
-/// and may end it.
+/// Measures a model on a set, in memory that does not grow with the corpus. `progress` is told how many documents are
+/// done, and may end it.
 ///
 /// # Errors
 /// A text that the tokenizer refuses, a set without relevant documents, [`TrainError::NonFiniteVectors`], or

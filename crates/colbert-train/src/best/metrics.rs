@@ -5,8 +5,8 @@ use colbert_config::Metric;
 /// Computes a metric of one query.
 ///
 /// `ranks` are the ranks, from 1, of the relevant documents that were retrieved, with their grades, best first;
-/// `judgements` are (document, grade) with grade > 0 meaning relevant. A query without relevant documents scores 0; leave
-/// it out of averages. The loss needs scores and is NaN here.
+/// `judgements` are (document, grade) with grade > 0 meaning relevant. A query without relevant documents scores 0;
+/// leave it out of averages. The loss needs scores and is NaN here.
 pub(crate) fn metric_value(metric: Metric, ranks: &[(usize, i32)], judgements: &[(u32, i32)]) -> f64 {
     let within = |k: usize| ranks.iter().take_while(move |(rank, _)| *rank <= k);
     match metric {

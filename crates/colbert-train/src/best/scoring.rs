@@ -9,8 +9,8 @@ use crate::best::standing::Standing;
 use crate::error::TrainError;
 use crate::flow::Flow;
 
-/// Queries whose vectors are held at once: 16 KiB each with 32 tokens of 128 numbers. With more judged queries, documents
-/// are encoded once for each such part.
+/// Queries whose vectors are held at once: 16 KiB each with 32 tokens of 128 numbers. With more judged queries,
+/// documents are encoded once for each such part.
 pub(crate) const QUERIES_HELD: usize = 16_384;
 
 /// Queries of one MaxSim. The composed operator makes a matrix `[queries, query tokens]`, which grows with the square.
@@ -30,16 +30,25 @@ pub(crate) struct Scorer<'a, B: KernelBackend, E: Encoder<B>> {
     pub(crate) device: &'a B::Device,
     /// Tokens encoded at once; a longer text is encoded alone.
     pub(crate) tokens_at_once: usize,
-    /// Scores of relevant documents that are kept until all of these are encoded; with more of them, these documents are
-    /// encoded a second time.
+    /// Scores of relevant documents that are kept until all of these are encoded; with more of them, these documents
+    /// are encoded a second time.
     pub(crate) scores_held: usize,
     pub(crate) with_loss: bool,
 }
 
+/// The scores of relevant documents.
+struct RelevantScores {
+    /// Of each query: its relevant documents with grade and score.
+    own: Vec<Vec<(u32, i32, f32)>>,
+    /// Scores `[queries, documents]` of all documents that are relevant to a query; none if they are too many to keep.
+    held: Option<Vec<f32>>,
+}
+
 /// The documents in the order in which they are scored.
 struct Order {
-    /// Documents that are relevant to a query, with the queries of each (places in the list of queries), by the first of these.
-    relevant: Vec<(u32, Vec<usize>)>,
+    /// Documents that are relevant to a query, with the queries of each (places in the list of queries) and their grades,
+    /// by the first of these.
+    relevant: Vec<(u32, Vec<(usize, i32)>)>,
     /// All others.
     others: Vec<u32>,
 }
@@ -54,52 +63,24 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
     ) -> Result<Vec<Standing>, TrainError> {
         let queries = self.queries(qids)?;
         let order = self.order(qids);
-        let count = order.relevant.len();
-        let keeps = count.saturating_mul(qids.len()) <= self.scores_held;
-        let mut held = vec![0f32; if keeps { count * qids.len() } else { 0 }];
-        let mut own: Vec<Vec<(u32, i32, f32)>> = vec![Vec::new(); qids.len()];
-        let mut done = 0;
-        let grade = |qid: u32, pid: u32| {
-            let judged = self.set.judgements.of(qid).iter().find(|(judged, _)| *judged == pid);
-            judged.map_or(0, |(_, grade)| *grade)
-        };
-        // First the relevant documents: only their scores tell what counts as before them.
         let pids: Vec<u32> = order.relevant.iter().map(|(pid, _)| *pid).collect();
-        let mut first = 0;
-        self.each_block(&pids, &mut |block, documents| {
-            let concerned = |query: usize| {
-                keeps
-                    || order.relevant[first..first + block.len()]
-                        .iter()
-                        .any(|(_, queries)| queries.binary_search(&query).is_ok())
-            };
-            self.scores(&queries, documents, &concerned, &mut |query, row| {
-                for ((pid, relevant_to), (place, &score)) in order.relevant[first..].iter().zip(row.iter().enumerate())
-                {
-                    if relevant_to.binary_search(&query).is_ok() {
-                        own[query].push((*pid, grade(qids[query], *pid), score));
-                    }
-                    if keeps {
-                        held[query * count + first + place] = score;
-                    }
-                }
-            })?;
-            first += block.len();
-            done += if keeps { block.len() } else { 0 };
-            go_on(progress(done))
-        })?;
+        // First the relevant documents: only their scores tell what counts as before them.
+        let RelevantScores { own, held } = self.relevant_scores(&queries, &order.relevant, qids.len(), progress)?;
         let mut standings: Vec<Standing> = own.into_iter().map(|own| Standing::new(own, self.with_loss)).collect();
         let mut pass = |query: usize, pid: u32, score: f32| {
             if !standings[query].is_relevant(pid) {
                 standings[query].pass(pid, score);
             }
         };
-        if keeps {
-            for (query, row) in held.chunks(count.max(1)).enumerate() {
-                pids.iter().zip(row).for_each(|(&pid, &score)| pass(query, pid, score));
+        let (rest, mut done) = match held {
+            Some(held) => {
+                for (query, row) in held.chunks(pids.len().max(1)).enumerate() {
+                    pids.iter().zip(row).for_each(|(&pid, &score)| pass(query, pid, score));
+                }
+                (order.others, pids.len())
             }
-        }
-        let rest: Vec<u32> = if keeps { order.others } else { [pids, order.others].concat() };
+            None => ([pids, order.others].concat(), 0),
+        };
         self.each_block(&rest, &mut |block, documents| {
             self.scores(&queries, documents, &|_| true, &mut |query, row| {
                 block.iter().zip(row).for_each(|(&pid, &score)| pass(query, pid, score));
@@ -110,18 +91,53 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         Ok(standings)
     }
 
+    /// Encodes the relevant documents. Where their scores are not kept they are encoded again later, and not counted as
+    /// done.
+    fn relevant_scores(
+        &self,
+        queries: &[Embeddings<B>],
+        relevant: &[(u32, Vec<(usize, i32)>)],
+        query_count: usize,
+        progress: &mut dyn FnMut(usize) -> Flow,
+    ) -> Result<RelevantScores, TrainError> {
+        let count = relevant.len();
+        let keeps = count.saturating_mul(query_count) <= self.scores_held;
+        let mut held = vec![0f32; if keeps { count * query_count } else { 0 }];
+        let mut own = vec![Vec::new(); query_count];
+        let grade = |relevant_to: &[(usize, i32)], query: usize| {
+            relevant_to.binary_search_by_key(&query, |(query, _)| *query).ok().map(|place| relevant_to[place].1)
+        };
+        let pids: Vec<u32> = relevant.iter().map(|(pid, _)| *pid).collect();
+        let mut first = 0;
+        self.each_block(&pids, &mut |block, documents| {
+            let block = &relevant[first..first + block.len()];
+            let concerned = |query| keeps || block.iter().any(|(_, relevant_to)| grade(relevant_to, query).is_some());
+            self.scores(queries, documents, &concerned, &mut |query, row| {
+                for ((pid, relevant_to), &score) in block.iter().zip(row) {
+                    own[query].extend(grade(relevant_to, query).map(|grade| (*pid, grade, score)));
+                }
+                if keeps {
+                    held[query * count + first..][..row.len()].copy_from_slice(row);
+                }
+            })?;
+            first += block.len();
+            go_on(progress(if keeps { first } else { 0 }))
+        })?;
+        Ok(RelevantScores { own, held: keeps.then_some(held) })
+    }
+
     fn order(&self, qids: &[u32]) -> Order {
         let mut place = vec![usize::MAX; self.set.collection.len()];
-        let mut relevant: Vec<(u32, Vec<usize>)> = Vec::new();
+        let mut relevant: Vec<(u32, Vec<(usize, i32)>)> = Vec::new();
         for (query, &qid) in qids.iter().enumerate() {
-            for pid in self.set.judgements.positives(qid) {
+            for &(pid, grade) in self.set.judgements.of(qid).iter().filter(|(_, grade)| *grade > 0) {
                 // A document that is not in the corpus cannot be found; metrics count it as missed.
                 let Some(place) = place.get_mut(pid as usize) else { continue };
                 if *place == usize::MAX {
                     *place = relevant.len();
                     relevant.push((pid, Vec::new()));
                 }
-                relevant[*place].1.push(query);
+                relevant[*place].1.push((query, grade));
             }
         }
         let others = (0..place.len() as u32).filter(|pid| place[*pid as usize] == usize::MAX).collect();
@@ -222,7 +238,8 @@ fn within(sequences: &[TokenSequence], tokens: usize) -> Vec<std::ops::Range<usi
     ranges
 }
 
-/// The first text with a vector that is not finite. MaxSim cannot tell: it passes over NaN in looking for the largest product.
+/// The first text with a vector that is not finite. MaxSim cannot tell: it passes over NaN in looking for the largest
+/// product.
 fn not_finite<B: KernelBackend>(embeddings: &Embeddings<B>) -> Option<usize> {
     // The sum of unit vectors is finite if they are, and is one number to read.
     if embeddings.vectors.clone().sum().into_scalar().elem::<f64>().is_finite() {

@@ -12,9 +12,9 @@ const MIXTURES: [f64; 3] = [0.25, 0.5, 0.75];
 /// A model made of others at the end of a run, and how it did on dev queries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// What it is made of, in words.
+    /// The models it was made of, in words.
     pub name: String,
-    /// What was measured.
+    /// Its evaluation.
     pub evaluation: Evaluation,
     /// Whether it was better than all before it, so that it is the best model now.
     pub adopted: bool,
@@ -49,8 +49,8 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Takes a measured model in if it is one of the `keep` best so far, and says whether it is the best of all. Of equals the
-    /// older one stays before the newer; a value that is not finite is worse than any other.
+    /// Takes a measured model in if it is one of the `keep` best so far, and says whether it is the best of all. Of
+    /// equals the older one stays before the newer; a value that is not finite is worse than any other.
     pub(crate) fn consider(
         &mut self,
         step: usize,

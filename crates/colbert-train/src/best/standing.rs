@@ -14,8 +14,8 @@ struct Scored {
 }
 
 impl Scored {
-    /// By falling score. Of equal scores the less relevant document comes first, so that a model that cannot tell documents
-    /// apart gains nothing by their order in the collection.
+    /// By falling score. Of equal scores the less relevant document comes first, so that a model that cannot tell
+    /// documents apart gains nothing by their order in the collection.
     fn pessimistic(a: &Self, b: &Self) -> Ordering {
         b.score.total_cmp(&a.score).then(a.grade.cmp(&b.grade)).then(a.pid.cmp(&b.pid))
     }
@@ -79,8 +79,8 @@ impl Standing {
         self.first.iter().map(|own| own.pid).collect()
     }
 
-    /// Mean over the relevant documents of `-log(e^s / (e^s + sum of e^t over the documents that are not relevant))`: the
-    /// n-way cross-entropy of training, against every other document there is. None if the loss was not asked for.
+    /// Mean over the relevant documents of `-log(e^s / (e^s + sum of e^t over the documents that are not relevant))`:
+    /// the n-way cross-entropy of training, against every other document there is. None if the loss was not asked for.
     pub(crate) fn loss(&self) -> Option<f64> {
         let others = self.others?;
         let loss = |own: &Scored| {

@@ -1,8 +1,9 @@
 //! Failures of a device that arrive as panics, made errors.
 //!
-//! libtorch's bindings panic on the thread that calls them. CubeCL 0.10 panics on a thread of its own, catches that there and
-//! goes on: what follows is computed with memory that nothing was written to, and nobody is told. So both kinds are
-//! watched, by a panic hook that is set when a device of such a backend is first used and hands everything else on.
+//! libtorch's bindings panic on the thread that calls them. CubeCL 0.10 panics on a thread of its own, catches that
+//! there and goes on: what follows is computed with memory that nothing was written to, and nobody is told. So both
+//! kinds are watched, by a panic hook that is set when a device of such a backend is first used and hands everything
+//! else on.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -13,7 +14,7 @@ use colbert_kernels::{DevicePanics, KernelAutodiffBackend, Kernels};
 
 use crate::error::TrainError;
 
-/// What a device said when it failed.
+/// A failure of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeviceFault {
     /// Whether memory is what was missing.
@@ -43,7 +44,7 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
 static WATCHED: Mutex<(Option<DevicePanics>, Option<String>)> = Mutex::new((None, None));
 
 thread_local! {
-    /// What a panic of this thread is looked at for, while it does guarded work.
+    /// The messages to look for in a panic of this thread, while it does guarded work.
     static GUARDED: Cell<Option<DevicePanics>> = const { Cell::new(None) };
 }
 
@@ -51,8 +52,8 @@ fn watched() -> MutexGuard<'static, (Option<DevicePanics>, Option<String>)> {
     WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does work on a device; a failure of the device is an error, any other panic stays one. The work must end with a number that
-/// is read from the device, so that what failed has failed by then.
+/// Does work on a device; a failure of the device is an error, any other panic stays one. The work must end with a
+/// number that is read from the device, so that what failed has failed by then.
 pub(crate) fn guarded<B: KernelAutodiffBackend, T>(work: impl FnOnce() -> T) -> Result<T, DeviceFault> {
     match B::InnerBackend::device_panics() {
         Some(panics) => guarded_from(panics, work),
@@ -82,7 +83,7 @@ fn guarded_from<T>(panics: DevicePanics, work: impl FnOnce() -> T) -> Result<T, 
         watched().0 = Some(panics);
     }
     let outer = GUARDED.replace(Some(panics));
-    // What was under way when a device failed is given up by the caller: it ends the run, or tries smaller work anew.
+    // The caller gives up the work during which a device failed: it ends the run, or tries smaller work.
     let done = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
     let fault = |said: String| match panics.out_of_memory(&said) {
@@ -99,8 +100,8 @@ fn guarded_from<T>(panics: DevicePanics, work: impl FnOnce() -> T) -> Result<T, 
     }
 }
 
-/// Notes a panic of a device. True if nothing is to be printed, as an error will say it: memory that is missing, and what
-/// follows from that.
+/// Notes a panic of a device. True if nothing is to be printed, as an error will say it: memory that is missing, and
+/// what follows from that.
 fn is_told_as_an_error(panic: &PanicHookInfo<'_>) -> bool {
     let message = panic_message(panic.payload());
     let mut watched = watched();

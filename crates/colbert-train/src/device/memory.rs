@@ -1,17 +1,17 @@
 //! How much memory there is and this process has, in bytes; nothing where the system does not say (it does on Linux).
 
-/// What this process has now.
+/// Returns the memory of this process now.
 pub fn resident_memory() -> Option<u64> {
     read("/proc/self/status", "VmRSS:")
 }
 
-/// The most that this process had at once.
+/// Returns the most that this process had at once.
 pub fn peak_memory() -> Option<u64> {
     read("/proc/self/status", "VmHWM:")
 }
 
-/// Lets [`peak_memory`] count from what this process has now. Without effect where the system does not allow it: then the peak
-/// is that of the whole process, which is never less.
+/// Lets [`peak_memory`] count from what this process has now. Without effect where the system does not allow it: then
+/// the peak is that of the whole process, which is never less.
 pub fn forget_peak_memory() {
     // proc(5): "5" resets the peak of the resident set.
     if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
@@ -19,7 +19,7 @@ pub fn forget_peak_memory() {
     }
 }
 
-/// What the system could give to a new program.
+/// Returns what the system could give to a new program.
 pub fn available_memory() -> Option<u64> {
     read("/proc/meminfo", "MemAvailable:")
 }

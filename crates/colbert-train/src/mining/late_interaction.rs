@@ -14,17 +14,20 @@ use super::best::best_first;
 /// Candidates asked for, for each document that is wanted: MaxSim is to choose, not only to sort.
 const CANDIDATES: usize = 2;
 
-/// Queries whose embeddings are held at once: 16 KiB each with 32 tokens of 128 numbers. With more, documents are encoded
-/// once for each such part.
+/// Queries whose embeddings are held at once: 16 KiB each with 32 tokens of 128 numbers. With more, documents are
+/// encoded once for each such part.
 const QUERIES: usize = 16_384;
 
 /// Texts encoded at once.
 const TEXTS: usize = 64;
 
+/// Queries scored at once with one document, as their vectors are copied for it: a document may be a candidate of all.
+const COPIED: usize = 64;
+
 /// Ranks the candidates of another miner by MaxSim.
 ///
-/// Each document that is a candidate of any query is encoded once, and scored against the queries that it is a candidate
-/// of and no others.
+/// Each document that is a candidate of any query is encoded once, and scored against the queries that it is a
+/// candidate of and no others.
 #[derive(Debug)]
 pub struct LateInteractionMiner<B: KernelBackend, E: Encoder<B>> {
     /// A model may be sent between threads, but not shared.
@@ -78,7 +81,10 @@ impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
                 .into_par_iter()
                 .map(|place| {
                     let queries: Vec<usize> = block[place].iter().map(|(_, query)| *query).collect();
-                    score(&embedded, &queries, &documents, place, &sequences[place], &self.device)
+                    let parts = queries.chunks(COPIED);
+                    parts
+                        .flat_map(|part| score(&embedded, part, &documents, place, &sequences[place], &self.device))
+                        .collect()
                 })
                 .collect();
             for (pairs, scores) in block.iter().zip(scores) {

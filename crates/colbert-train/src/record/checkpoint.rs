@@ -1,9 +1,9 @@
-//! Checkpoints: what a run is taken up from. Not what others load; that is the model directory.
+//! Checkpoints, from which a run is resumed. Other programs load the model directory instead.
 //!
 //! A checkpoint is a folder `step-000123`: `model.safetensors`, `optimizer.safetensors`, `state.json`, a
-//! `best-000100.safetensors` for each model that may still be chosen, `average.safetensors` if weights are averaged, and
-//! `manifest.json` with the length and the CRC-32 of each. It is written beside its final name, synced and renamed, the manifest last: a folder under that name is whole, or
-//! its manifest says that it is not.
+//! `best-000100.safetensors` for each model that may still be chosen, `average.safetensors` if weights are averaged,
+//! and `manifest.json` with the length and the CRC-32 of each. It is written beside its final name, synced and renamed,
+//! the manifest last: a folder under that name is whole, or its manifest says that it is not.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -147,7 +147,7 @@ fn tensors(path: &Path, shapes: &[(String, Vec<usize>)]) -> Result<NamedTensors,
 pub struct Skipped {
     /// Its folder.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The damage.
     pub reason: String,
 }
 
@@ -166,7 +166,7 @@ pub fn newest_checkpoint(folder: &Path) -> Result<(Option<PathBuf>, Vec<Skipped>
     Ok((None, skipped))
 }
 
-/// What is wrong with a checkpoint; none if its files are those that were written.
+/// Finds the damage of a checkpoint; none if its files are those that were written.
 fn damage(path: &Path) -> Option<String> {
     let manifest: Manifest = match read_json(&path.join(MANIFEST), "a manifest") {
         Ok(manifest) => manifest,
@@ -197,7 +197,7 @@ fn damage(path: &Path) -> Option<String> {
     manifest.files.keys().filter(|name| name.ends_with(".safetensors")).find_map(|name| unsound(&path.join(name)))
 }
 
-/// What is wrong with the tensors of a file: one cannot be read, or is not finite.
+/// Finds the damage of a file of tensors: one cannot be read, or is not finite.
 fn unsound(path: &Path) -> Option<String> {
     let check = || {
         let mut weights = Weights::read(path)?;
@@ -251,9 +251,9 @@ fn step_of(path: &Path) -> Option<usize> {
     path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
 }
 
-/// Removes what is not needed once the checkpoint of `newest` is safe: all but the `keep` newest up to it and those of the steps
-/// `best`, those of later steps (they were found damaged when the run was taken up), and what killed processes left
-/// half-written.
+/// Removes what is not needed once the checkpoint of `newest` is safe: all but the `keep` newest up to it and those of
+/// the steps `best`, those of later steps (they were found damaged when the run was resumed), and what killed processes
+/// left half-written.
 ///
 /// # Errors
 /// A folder cannot be removed.

@@ -1,4 +1,4 @@
-//! What a run is made of: a checkpoint is taken up only by a run that is made of the same.
+//! The options and inputs of a run: a checkpoint is resumed only by a run with the same.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,9 +23,9 @@ pub struct Identity {
 pub struct Change {
     /// An option's dotted name, or `training data`, `dev data`, `start`, `program`.
     pub what: String,
-    /// What the checkpoint was made with; `nothing` where it was not there.
+    /// Its value in the checkpoint; `nothing` where it was not there.
     pub then: String,
-    /// What there is now.
+    /// Its value now.
     pub now: String,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Change {
 }
 
 impl Identity {
-    /// What is different in `now`, sorted by name.
+    /// Lists the differences of `now`, sorted by name.
     pub fn changes(&self, now: &Self) -> Vec<Change> {
         let mut changes = compare(&self.options, &now.options, Value::to_string);
         changes.extend(compare(&self.inputs, &now.inputs, String::clone));

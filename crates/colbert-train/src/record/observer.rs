@@ -1,4 +1,4 @@
-//! What a run tells while it goes, and who listens.
+//! The events of a run, and the observers that are told.
 
 use std::path::PathBuf;
 
@@ -16,27 +16,27 @@ use crate::record::identity::Change;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
-    /// A run is taken up again; before anything else.
+    /// A run is resumed; told before anything else.
     Resumed {
-        /// Steps already done; 0 where no checkpoint is whole, and the run begins anew.
+        /// Steps already done; 0 where no checkpoint is whole, and the run begins again.
         step: usize,
         /// The checkpoint it goes on from.
         checkpoint: Option<PathBuf>,
         /// Newer ones that are damaged.
         skipped: Vec<Skipped>,
-        /// What is different now and was accepted.
+        /// The differences that were accepted.
         changes: Vec<Change>,
     },
     /// Before the first step.
     Started {
-        /// What is going to happen.
+        /// The plan of the run.
         plan: Plan,
-        /// Steps already done, when a run is taken up again.
+        /// Steps already done, when a run is resumed.
         done: usize,
     },
     /// An optimizer step.
     Step(StepRecord),
-    /// Negatives were chosen anew, or those of an earlier part of the run read back.
+    /// Negatives were chosen again, or those of an earlier part of the run read back.
     Refreshed {
         /// Epoch that they are for, from 1.
         epoch: usize,
@@ -60,7 +60,7 @@ pub enum Event {
         step: usize,
         /// Metric that chooses.
         metric: Metric,
-        /// What was measured.
+        /// Its result.
         evaluation: Evaluation,
         /// Whether it is the best so far.
         best: bool,
@@ -139,7 +139,7 @@ pub struct StepRecord {
     pub learning_rate: f64,
     /// L2 norm of the gradient before clipping.
     pub gradient_norm: f64,
-    /// What the loss was multiplied by for the backward pass, in a run in float16.
+    /// Factor on the loss in the backward pass, in a run in float16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
     /// Mean score of the positives.

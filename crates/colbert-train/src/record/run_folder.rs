@@ -19,8 +19,9 @@ const LOCK: &str = ".lock";
 /// Any of these marks a folder as a run.
 const MARKS: [&str; 2] = ["options.json", "plan.json"];
 
-/// `options.json`, `plan.json`, `plan.txt`, `metrics.jsonl`, `outcome.json`, `checkpoints/`, `tensorboard/`, and the model directories
-/// `best/` and `last/`. While this value or a clone of it lives, no other process can have the folder.
+/// `options.json`, `plan.json`, `plan.txt`, `metrics.jsonl`, `outcome.json`, `checkpoints/`, `tensorboard/`, and the
+/// model directories `best/` and `last/`. While this value or a clone of it lives, no other process can have the
+/// folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
@@ -77,7 +78,7 @@ impl RunFolder {
         Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
     }
 
-    /// Opens the folder of a run to take it up again, and removes what a killed process left half-written.
+    /// Opens the folder of a run to resume it, and removes what a killed process left half-written.
     ///
     /// # Errors
     /// There is no run in it, another process is at work in it, or the disk refuses.
@@ -100,7 +101,8 @@ impl RunFolder {
         self.write("plan.txt", format!("{plan}\n").as_bytes())
     }
 
-    /// Puts a file into the folder, in place of an older one if there is one: at any moment the old or the new is there.
+    /// Puts a file into the folder, in place of an older one if there is one: at any moment the old or the new is
+    /// there.
     ///
     /// # Errors
     /// The disk refuses.
@@ -168,7 +170,7 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// Writes events to `metrics.jsonl`. When a run is taken up again, lines of later steps than its checkpoint go first.
+/// Writes events to `metrics.jsonl`. When a run is resumed, lines of later steps than its checkpoint go first.
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,
@@ -204,7 +206,7 @@ impl MetricsLog {
     }
 }
 
-/// The lines of whole events up to a step; nothing of a run that begins anew.
+/// The lines of whole events up to a step; nothing of a run that begins again.
 fn cut_back(text: &str, step: usize) -> String {
     let kept = text.lines().filter(|line| {
         let Ok(event) = serde_json::from_str::<Value>(line) else { return false };
@@ -222,8 +224,8 @@ impl Observer for MetricsLog {
         match self.write(event) {
             Ok(()) => Flow::Continue,
             Err(error) => {
-                // A full disk: better to end with the last checkpoint than to train on without a record, or to write one
-                // whose steps are not in the record.
+                // A full disk: better to end with the last checkpoint than to train on without a record, or to write
+                // one whose steps are not in the record.
                 self.error = Some(error);
                 Flow::Abort
             }

@@ -1,7 +1,7 @@
 //! TensorBoard event files: the numbers of a run as scalars.
 //!
-//! A file is a list of records: length (u64), its checksum, a protobuf message `tensorflow.Event`, its checksum; checksums are
-//! CRC-32C, rotated and shifted. Of the message only what scalars need is written. Sources: tensorflow
+//! A file is a list of records: length (u64), its checksum, a protobuf message `tensorflow.Event`, its checksum;
+//! checksums are CRC-32C, rotated and shifted. Of the message only what scalars need is written. Sources: tensorflow
 //! `core/lib/io/record_writer.cc`, `core/util/event.proto`, `core/framework/summary.proto`.
 
 use std::fs::{self, File};

@@ -55,8 +55,8 @@ impl<B: Backend> AdamW<B> {
         model.map(&mut Stepper { update, gradients, moments: &mut self.moments, next: 0 })
     }
 
-    /// The moments as named tensors: `exp_avg.NAME` and `exp_avg_sq.NAME`, flattened, for the parameters that have them.
-    /// `names` are the module's parameters in its own order.
+    /// The moments as named tensors: `exp_avg.NAME` and `exp_avg_sq.NAME`, flattened, for the parameters that have
+    /// them. `names` are the module's parameters in its own order.
     pub(crate) fn state(&self, names: &[String]) -> Vec<(String, HostTensor)> {
         let mut state = Vec::new();
         for (name, moments) in names.iter().zip(&self.moments) {
@@ -71,8 +71,8 @@ impl<B: Backend> AdamW<B> {
         state
     }
 
-    /// The optimizer after `updates` updates, with moments as [`AdamW::state`] gives them; `parameters` are the module's, with
-    /// their shapes and in its order.
+    /// The optimizer after `updates` updates, with moments as [`AdamW::state`] gives them; `parameters` are the
+    /// module's, with their shapes and in its order.
     ///
     /// # Errors
     /// One moment of a parameter is there and the other is not, or one is not of the parameter's size.

@@ -15,7 +15,7 @@ use crate::step::trainable::TrainableEncoder;
 /// Numbers of a batch, on the host. Averages over its queries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchLoss {
-    /// What was minimised.
+    /// The number that was minimised.
     pub total: f64,
     /// Its named parts.
     pub parts: Vec<(&'static str, f64)>,
@@ -74,9 +74,10 @@ pub(crate) struct GradientPlan {
     pub(crate) cached: bool,
     /// Seed of the run, for dropout.
     pub(crate) seed: u64,
-    /// Format of the factors of the encoder's matrix products.
+    /// Format of the factors of the encoder's matmuls.
     pub(crate) precision: Precision,
-    /// The loss is multiplied by it before the backward pass, and the gradients are divided by it after; 1 without float16.
+    /// The loss is multiplied by it before the backward pass, and the gradients are divided by it after; 1 without
+    /// float16.
     pub(crate) loss_scale: f64,
 }
 
@@ -116,8 +117,8 @@ pub(crate) fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     (sum.expect("a batch has a part"), unscaled(model, gradients.grads(), plan.loss_scale))
 }
 
-/// Encodes in pieces without keeping their history, takes the loss and its gradient on the embeddings of all, then encodes
-/// each piece again, with the same dropout, and carries that gradient on into the weights.
+/// Encodes in pieces without keeping their history, takes the loss and its gradient on the embeddings of all, then
+/// encodes each piece again, with the same dropout, and carries that gradient on into the weights.
 fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     model: &Colbert<B, E>,
     part: &BatchPart,

@@ -1,6 +1,6 @@
-//! Dynamic loss scaling for float16, which is 0 below 3e-8 and infinite from 65,520 on: the loss is multiplied before the
-//! backward pass so that gradients lie in between, and they are divided again in float32 (Micikevicius et al. 2018, "Mixed
-//! Precision Training", section 3.2).
+//! Dynamic loss scaling for float16, which is 0 below 3e-8 and infinite from 65,520 on: the loss is multiplied before
+//! the backward pass so that gradients lie in between, and they are divided again in float32 (Micikevicius et al. 2018,
+//! "Mixed Precision Training", section 3.2).
 
 use burn::module::{AutodiffModule, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -8,8 +8,8 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use serde::{Deserialize, Serialize};
 
-/// First scale. This and the next three are the defaults of PyTorch 2.9.0 (`torch/amp/grad_scaler.py`, `GradScaler`), which
-/// colbert-ai takes.
+/// First scale. This and the next three are the defaults of PyTorch 2.9.0 (`torch/amp/grad_scaler.py`, `GradScaler`),
+/// which colbert-ai takes.
 const FIRST: f64 = 65_536.0;
 
 const GROWTH: f64 = 2.0;
@@ -41,7 +41,8 @@ impl Default for LossScale {
 }
 
 impl LossScale {
-    /// After a gradient that is not finite: halves the scale and counts the step. False at the least scale, where nothing changes.
+    /// After a gradient that is not finite: halves the scale and counts the step. False at the least scale, where
+    /// nothing changes.
     pub(crate) fn back_off(&mut self) -> bool {
         if self.scale <= FLOOR {
             return false;
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!(scale, LossScale { scale: 131_072.0, steady: 0, overflows: 0 });
         (0..5).for_each(|_| scale.held());
         assert!(scale.back_off());
-        assert_eq!(scale, LossScale { scale: 65_536.0, steady: 0, overflows: 1 }, "counted anew from here");
+        assert_eq!(scale, LossScale { scale: 65_536.0, steady: 0, overflows: 1 }, "counted again from here");
         let halvings = (0..100).filter(|_| scale.back_off()).count();
         assert_eq!((halvings, scale.scale, scale.overflows), (16, 1.0, 17), "down to 1 and no further");
     }

@@ -1,6 +1,6 @@
 //! Losses over embeddings.
 //!
-//! [`Objective`] is the seam for a loss of one's own; [`ColbertObjective`] is colbert-ai's: n-way cross-entropy or
+//! [`Objective`] is the seam for another loss; [`ColbertObjective`] is colbert-ai's: n-way cross-entropy or
 //! distillation, plus in-batch negatives.
 
 use burn::tensor::activation::log_softmax;
@@ -24,7 +24,7 @@ pub struct Targets {
 /// A loss and what it is made of. Every tensor has one element.
 #[derive(Debug, Clone)]
 pub struct Loss<B: Backend> {
-    /// What is minimised, averaged over queries.
+    /// The number that is minimised, averaged over queries.
     pub total: Tensor<B, 1>,
     /// Named parts that add up to it.
     pub parts: Vec<(&'static str, Tensor<B, 1>)>,

@@ -18,8 +18,8 @@ use crate::step::objective::Objective;
 use crate::step::schedule::Schedule;
 use crate::step::trainable::TrainableEncoder;
 
-/// The optimizer step of a run: objective, micro-batches, clipping, loss scaling, schedule and AdamW with its moments. The
-/// training loop, rehearsals, benchmarks and tests all take their steps here.
+/// The optimizer step of a run: objective, micro-batches, clipping, loss scaling, schedule and AdamW with its moments.
+/// The training loop, rehearsals, benchmarks and tests all take their steps here.
 pub struct Step<'a, B: KernelAutodiffBackend, O> {
     objective: O,
     shape: BatchShape,
@@ -142,8 +142,8 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
         Batcher::new(set, tokenizer, self.shape)?.batch(number)
     }
 
-    /// Computes loss and gradient of a batch. The model stays as it is; dropout depends only on the seed and the batch's
-    /// number.
+    /// Computes loss and gradient of a batch. The model stays as it is; dropout depends only on the seed and the
+    /// batch's number.
     pub fn gradient<E: TrainableEncoder<B>>(&self, model: &Colbert<B, E>, batch: &Batch) -> Gradient {
         let plan = GradientPlan { loss_scale: self.scale().unwrap_or(1.0), ..self.gradients };
         let (loss, parameters) = batch_gradients(model, batch, &self.objective, plan, self.device);
@@ -162,8 +162,8 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
         self.optimizer.step(model, gradient.parameters, learning_rate, clip)
     }
 
-    /// Takes a step: gradient, update, and the numbers of both. A loss or gradient that is not finite leaves the weights as
-    /// they are.
+    /// Takes a step: gradient, update, and the numbers of both. A loss or gradient that is not finite leaves the
+    /// weights as they are.
     ///
     /// # Errors
     /// The device failed, its memory does not suffice, or the weights are not finite after the update.

@@ -1,4 +1,4 @@
-//! Which example comes when: a function of (seed, position), so that a run can be taken up anywhere.
+//! The order of examples: a function of (seed, position), so that a run can be resumed anywhere.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub(crate) struct ExampleOrder {
 }
 
 impl ExampleOrder {
-    /// An order of `examples` examples (not 0), shuffled anew for every epoch unless `shuffle` is false.
+    /// An order of `examples` examples (not 0), shuffled newly for every epoch unless `shuffle` is false.
     pub(crate) fn new(examples: usize, seed: u64, shuffle: bool) -> Self {
         Self { examples, seed, shuffle, epoch: None }
     }

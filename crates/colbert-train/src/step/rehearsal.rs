@@ -11,8 +11,8 @@ use crate::step::objective::{Objective, Targets};
 use crate::step::optimizer_step::Step;
 use crate::step::trainable::TrainableEncoder;
 
-/// An optimizer step on texts as long as they can be. It leaves nothing behind: the model it is given stays as it is, the
-/// optimizer is its own, and dropout follows from a seed and not from what was drawn before.
+/// An optimizer step on texts as long as they can be. It leaves nothing behind: the model it is given stays as it is,
+/// the optimizer is its own, and dropout follows from a seed and not from what was drawn before.
 #[derive(Debug, Clone, Copy)]
 pub struct Rehearsal<'a> {
     /// Lengths, documents per query, in-batch negatives; the precision is that of a plan.

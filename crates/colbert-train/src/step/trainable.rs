@@ -1,4 +1,4 @@
-//! What an encoder needs to be trained.
+//! The requirements of an encoder that is trained.
 
 use burn::module::AutodiffModule;
 use colbert_kernels::KernelAutodiffBackend;
