@@ -28,7 +28,7 @@ use crate::precision::Precision;
 #[cfg(feature = "cuda")]
 use crate::precision::in_parts;
 
-/// What a backend computes on its own tensors. Implement it with an empty block for a new backend, and override what
+/// The operators of a backend on its own tensors. Implement it with an empty block for a new backend, and override what
 /// it has better versions of.
 ///
 /// Shapes are those of the public functions; arguments are checked there.

@@ -16,7 +16,7 @@ use crate::operators::padded::{Padded, by_length, gradient_by_length};
 use crate::operators::primitive::{primitive, tensor};
 use crate::precision::Precision;
 
-/// What keeps libtorch from using a GPU.
+/// The reason why libtorch cannot use a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LibTorchMissing {
@@ -45,7 +45,7 @@ pub fn probe_libtorch_cuda(index: usize) -> Result<(), LibTorchMissing> {
     if index < count { Ok(()) } else { Err(LibTorchMissing::Device { asked: index, count }) }
 }
 
-/// Uses so many threads for an operator of libtorch on the CPU.
+/// Uses `threads` threads for an operator of libtorch on the CPU.
 pub fn set_libtorch_threads(threads: usize) {
     tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
 }
@@ -240,7 +240,7 @@ fn factor_kind(precision: Precision, device: &LibTorchDevice) -> Option<Kind> {
     }
 }
 
-/// What is added to the products, `[sequences, 1, 1, length]`.
+/// The mask that is added to the products, `[sequences, 1, 1, length]`.
 fn mask(padded: &Padded<Back>) -> tch::Tensor {
     let zeros = Tensor::<Back, 4>::zeros(padded.hidden.dims(), &padded.hidden.device());
     primitive(zeros.mask_fill(padded.hidden.clone(), f32::NEG_INFINITY)).tensor

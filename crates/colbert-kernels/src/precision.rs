@@ -1,26 +1,26 @@
-//! The number format of matrix products.
+//! The number format of matmuls.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{FloatDType, Tensor};
 
 use crate::backend::Kernels;
 
-/// How the factors of a matrix product are stored while they are multiplied. Sums, results and everything else
+/// The storage of the factors of a matmul while they are multiplied. Sums, results and everything else
 /// are float32 in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
     /// float32.
     #[default]
     F32,
-    /// float32 factors that the device may round to TF32 while it multiplies: 11 significant bits and float32's range. Where a
-    /// backend does not do so ([`Kernels::has_tf32`](crate::Kernels::has_tf32)), they stay as they are.
+    /// float32 factors that the device may round to TF32 while it multiplies: 11 significant bits and float32's range.
+    /// Where a backend does not do so ([`Kernels::has_tf32`](crate::Kernels::has_tf32)), they stay as they are.
     Tf32,
     /// bfloat16, rounded to nearest, ties to even: 8 significant bits. Where a backend has no faster products for it
     /// ([`Kernels::has_bf16`](crate::Kernels::has_bf16)), float32 is taken.
     Bf16,
-    /// float16, rounded to nearest, ties to even: 11 significant bits, infinite from 65,520 on, 0 below 3e-8. Where a backend
-    /// has no products for it ([`Kernels::has_f16`](crate::Kernels::has_f16)), float32 is taken. A product of two such factors
-    /// is itself rounded to float16 on the way, so a gradient is infinite where it leaves that range.
+    /// float16, rounded to nearest, ties to even: 11 significant bits, infinite from 65,520 on, 0 below 3e-8. Where a
+    /// backend has no products for it ([`Kernels::has_f16`](crate::Kernels::has_f16)), float32 is taken. A product of
+    /// two such factors is itself rounded to float16 on the way, so a gradient is infinite where it leaves that range.
     F16,
 }
 
@@ -43,13 +43,14 @@ pub(crate) fn composed_product<B: Kernels, const D: usize>(
     }
 }
 
-/// What a number is multiplied by to be cut into two of 12 significant bits (Dekker 1971, "A floating-point technique for extending
-/// the available precision", section 5): 2^12 + 1 for half of float32's 24 bits, and one bit more leaves 11 in the first.
+/// The factor that cuts a number into two of 12 significant bits (Dekker 1971, "A floating-point technique for
+/// extending the available precision", section 5): 2^12 + 1 for half of float32's 24 bits, and one bit more leaves 11
+/// in the first.
 const CUT: f32 = 8193.0;
 
-/// A float32 product by products that round their factors to TF32: each factor is cut into a first part, which TF32 holds, and the
-/// rest, of which it holds enough. Left out is the product of the rests, which is below what float32 keeps of the whole. The
-/// device multiplies three times. (Known as 3xTF32: NVIDIA CUTLASS, example 27.)
+/// A float32 product by products that round their factors to TF32: each factor is cut into a first part, which TF32
+/// holds, and the rest, of which it holds enough. Left out is the product of the rests, which is below what float32
+/// keeps of the whole. The device multiplies three times. (Known as 3xTF32: NVIDIA CUTLASS, example 27.)
 #[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "for CUDA alone"))]
 pub(crate) fn in_parts<B: Backend, const D: usize>(
     left: Tensor<B, D>,

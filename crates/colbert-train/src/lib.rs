@@ -18,6 +18,7 @@ mod trainer;
 
 pub use best::compare::Comparison;
 pub use best::evaluate::{Evaluation, Measured, QueryResult, evaluate};
+pub use best::scoring::query_memory;
 pub use best::selection::Candidate;
 pub use device::fault::on_device;
 pub use device::memory::{available_memory, forget_peak_memory, peak_memory, resident_memory};

@@ -10,6 +10,7 @@ use colbert_train::{DenseMiner, LateInteractionMiner};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::evaluation::filled;
 use crate::support::{Inner, device, parity, tiny};
 
 fn fixture() -> Value {
@@ -175,6 +176,20 @@ fn late_interaction_rescores_the_candidates_and_no_others() {
     assert_eq!(miner.rank(&queries, &collection, 10).unwrap(), rankings);
     assert_eq!(miner.rank(&queries, &collection, 500).unwrap()[5].len(), 35);
     assert_eq!(miner.rank(&Queries::new(), &collection, 10).unwrap(), Vec::<Vec<Ranked>>::new());
+}
+
+#[test]
+fn a_model_whose_vectors_are_not_finite_mines_nothing() {
+    let fixture = fixture();
+    let (queries, collection): (Queries, Collection) = (texts(&fixture["queries"]), texts(&fixture["documents"]));
+    let options = colbert_config::TrainOptions { dim: 16, ..Default::default() };
+    let (model, tokenizer) = tiny(&options, None);
+    let model = burn::module::AutodiffModule::valid(&filled(model, f32::NAN));
+    let miner = LateInteractionMiner::new(model, tokenizer, Arc::new(Window), &device());
+    let error = miner.rank(&queries, &collection, 10).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    let first = format!("not finite (NaN or infinite) for query \"{}\"", queries.text(0));
+    assert!(source.contains(&first), "{source}");
 }
 
 /// Any encoder, by what `make_sentence.py ENCODER OUT.json` wrote.

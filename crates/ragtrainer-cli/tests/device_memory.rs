@@ -42,11 +42,10 @@ fn run(folder: &Path, data: &Path, further: &[&str]) -> (Outcome, Plan, Vec<f64>
     (serde_json::from_str(&read("outcome.json")).unwrap(), serde_json::from_str(&read("plan.json")).unwrap(), losses)
 }
 
+#[cfg_attr(not(feature = "tch"), ignore = "flex computes its memory and tries nothing")]
 #[test]
 fn a_limit_is_met_by_micro_batches_that_change_nothing() {
-    if !on_libtorch() {
-        return;
-    }
+    assert!(on_libtorch(), "set TEST_BACKEND=libtorch");
     let here = folder();
     let data = long_pairs(here.path());
     let (all, _, expected) = run(here.path(), &data, &[]);
@@ -87,11 +86,10 @@ fn a_run_is_taken_up_with_the_micro_batches_that_it_had() {
     assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
 }
 
+#[cfg_attr(not(feature = "tch"), ignore = "flex computes its memory and tries nothing")]
 #[test]
 fn a_limit_that_cannot_be_met_names_the_least_that_can() {
-    if !on_libtorch() {
-        return;
-    }
+    assert!(on_libtorch(), "set TEST_BACKEND=libtorch");
     let here = folder();
     let ran = train(here.path(), &long_pairs(here.path()), &[&SIZES[..], &["--memory-limit", "10MB"]].concat());
     assert_eq!(ran.code, Some(1), "{}{}", ran.output, ran.errors);
@@ -115,11 +113,10 @@ fn bounded(folder: &Path, data: &Path, further: &[&str], bytes: u64) -> Ran {
 }
 
 /// Address space is bounded ever less, until the program starts and a step of the whole batch does not fit.
+#[cfg_attr(not(feature = "tch"), ignore = "memory that flex does not get ends the process")]
 #[test]
 fn a_step_that_does_not_fit_is_an_error_that_names_what_does() {
-    if !on_libtorch() {
-        return;
-    }
+    assert!(on_libtorch(), "set TEST_BACKEND=libtorch");
     let here = folder();
     let data = long_pairs(here.path());
     let ran = (10..60)
@@ -136,4 +133,41 @@ fn a_step_that_does_not_fit_is_an_error_that_names_what_does() {
     // Then what it advises is tried; where not even one query fits, something else is advised.
     let advised = ran.errors.split("train.accumsteps = ").nth(1).and_then(|rest| rest.split([',', ' ']).next());
     assert!(advised.is_some() || ran.errors.contains("not even one at once fits"), "{}", ran.errors);
+}
+
+/// A BEIR folder of many dev queries, each judged on one of a few documents.
+fn many_dev_queries(folder: &Path, queries: usize) -> std::path::PathBuf {
+    let beir = folder.join("dev");
+    fs::create_dir_all(beir.join("qrels")).unwrap();
+    let text = |i: usize, count: usize| {
+        let words = (0..count).map(|j| ["town", "rope", "sea", "old", "hill"][(i * j + i / 5 + j / 3) % 5]);
+        format!("{i} {}", words.collect::<Vec<_>>().join(" "))
+    };
+    let rows = |count: usize, prefix: &str, words: usize| {
+        let row = |i| serde_json::json!({ "_id": format!("{prefix}{i}"), "text": text(i, words) }).to_string() + "\n";
+        (0..count).map(row).collect::<String>()
+    };
+    fs::write(beir.join("queries.jsonl"), rows(queries, "q", 8)).unwrap();
+    fs::write(beir.join("corpus.jsonl"), rows(100, "d", 40)).unwrap();
+    let judged: String = (0..queries).map(|i| format!("q{i}\td{}\t1\n", i % 100)).collect();
+    fs::write(beir.join("qrels/dev.tsv"), format!("query-id\tcorpus-id\tscore\n{judged}")).unwrap();
+    beir
+}
+
+/// The quickstart's model, as the tiny one takes no memory that could be seen beside the program's.
+#[cfg_attr(feature = "tch", ignore = "the peak is that of flex, which plans it")]
+#[test]
+fn an_evaluation_of_many_queries_stays_within_the_plan() {
+    let here = folder();
+    let (dev, data) = (many_dev_queries(here.path(), 1_500), crate::program::pairs_file(here.path()));
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/quickstart/model");
+    let paths = ["train", "--pretrained-model-name", model, "--output", "run", "--train-data", data.to_str().unwrap()];
+    let sizes = ["--dev-data", dev.to_str().unwrap(), "--batch-size", "4", "--doc-maxlen", "64", "--maxsteps", "1"];
+    let ran = ragtrainer(here.path(), &[&paths[..], &sizes, &["--memory-limit", "700MB"]].concat());
+    assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
+    let read = |name: &str| fs::read_to_string(here.path().join("run").join(name)).unwrap();
+    let outcome: Outcome = serde_json::from_str(&read("outcome.json")).unwrap();
+    let plan: Plan = serde_json::from_str(&read("plan.json")).unwrap();
+    let (peak, planned) = (outcome.peak_memory.unwrap(), plan.memory.unwrap());
+    assert!(planned <= 700_000_000 && peak <= planned, "{peak}, planned {planned}");
 }

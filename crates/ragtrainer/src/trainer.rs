@@ -283,7 +283,7 @@ impl<O: Objective> RagTrainer<O> {
     /// # Errors
     /// Whatever would make training fail at its start.
     pub fn plan(&self, options: &TrainOptions) -> Result<Preview, Error> {
-        session::preview(&self.of_run(options)?, &self.known()?.set, &self.objective(options))
+        session::preview(&self.of_run(options)?, self.known()?, &self.objective(options))
     }
 
     /// Trains, and returns the directory of the best model and what happened.

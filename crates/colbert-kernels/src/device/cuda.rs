@@ -1,11 +1,11 @@
-//! Whether CUDA can be used. It is asked before anything of CUDA is touched: without a driver or a library, CubeCL would
-//! panic on a thread of its own.
+//! Whether CUDA can be used. It is asked before anything of CUDA is touched: without a driver or a library, CubeCL
+//! would panic on a thread of its own.
 
 use std::path::{Path, PathBuf};
 
 use cudarc::driver::CudaContext;
 
-/// What keeps CUDA from being used.
+/// The reason why CUDA cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CudaMissing {

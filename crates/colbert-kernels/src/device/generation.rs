@@ -1,4 +1,5 @@
-//! What the driver says of an NVIDIA GPU: its generation, and so which products it is fast at, and its memory.
+//! The properties of an NVIDIA GPU that its driver reports: its generation, which decides in what formats it multiplies
+//! fast, and its memory.
 
 use std::sync::OnceLock;
 
@@ -18,7 +19,8 @@ pub(crate) fn gpu_has_bf16(index: usize) -> bool {
     reaches(capability(index), BF16)
 }
 
-/// Whether the GPU of this index has products of float32 with factors rounded to TF32, which came with those of bfloat16.
+/// Whether the GPU of this index has products of float32 with factors rounded to TF32, which came with those of
+/// bfloat16.
 pub(crate) fn gpu_has_tf32(index: usize) -> bool {
     gpu_has_bf16(index)
 }
@@ -64,8 +66,8 @@ pub(crate) fn gpu_free_memory(index: usize) -> Option<u64> {
     result::init().ok()?;
     let device = result::device::get(index.try_into().ok()?).ok()?;
     let before = result::ctx::get_current().ok()?;
-    // SAFETY: the device is one that `get` gave. The context is the one that libtorch and CubeCL work in, and like them this keeps
-    // it until the program ends, so that its own memory counts from the first reading on.
+    // SAFETY: the device is one that `get` gave. The context is the one that libtorch and CubeCL work in, and like them
+    // this keeps it until the program ends, so that its own memory counts from the first reading on.
     let context = unsafe { result::primary_ctx::retain(device) }.ok()?;
     // SAFETY: the context was just retained.
     unsafe { result::ctx::set_current(context) }.ok()?;

@@ -1,17 +1,18 @@
-//! How a device says that it failed.
+//! Panics by which a device reports a failure.
 
-/// How a backend's failures arrive, where they are panics and not errors.
+/// The form of a backend's failures, where they are panics and not errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevicePanics {
-    /// With these words begins what is said of memory that cannot be had.
+    /// Words that begin a message about memory that is not available.
     pub out_of_memory: &'static [&'static str],
-    /// With these begin the names of the threads that work for a device. A panic there reaches nobody: what follows is computed
-    /// with memory that nothing was written to.
+    /// Beginnings of the names of the threads that work for a device. A panic there reaches nobody: later results are
+    /// computed from memory that nothing was written to.
     pub threads: &'static [&'static str],
 }
 
 impl DevicePanics {
-    /// What a message says of memory that cannot be had, without what it is wrapped in; none if it is about something else.
+    /// The part of a message that is about memory that is not available, without its wrapping; none if it is about
+    /// something else.
     pub fn out_of_memory<'a>(&self, message: &'a str) -> Option<&'a str> {
         let start = self.out_of_memory.iter().filter_map(|words| message.find(words)).min()?;
         let said = &message[start..];

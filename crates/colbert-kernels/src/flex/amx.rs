@@ -1,4 +1,5 @@
-//! Products of bfloat16 on Intel's AMX: registers of 16 rows of 64 bytes, and an instruction that multiplies two of them.
+//! Products of bfloat16 on Intel's AMX: registers of 16 rows of 64 bytes, and an instruction that multiplies two of
+//! them.
 //!
 //! Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18, and volume 2, TDPBF16PS.
 
@@ -16,13 +17,13 @@ pub(crate) const STEPS: usize = SIDE;
 /// Rows of a register, and numbers of 32 bits in a row.
 const SIDE: usize = 16;
 
-/// What multiplies.
+/// The unit that multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// The processor.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx,
-    /// What the manual says that it does, for tests of all else on a processor without it.
+    /// The instructions as the manual describes them, for tests of everything else on a processor without them.
     #[cfg(test)]
     Emulated,
 }
@@ -49,8 +50,8 @@ impl Unit {
     /// Adds the products of `blocks` blocks of depth, one after the other, to sums.
     ///
     /// # Safety
-    /// So many blocks of `ROWS` times `STEPS` and of `STEPS` times `COLUMNS` pairs must be readable, and the sums writable;
-    /// the processor must be [configured](hardware::Configured).
+    /// So many blocks of `ROWS` times `STEPS` and of `STEPS` times `COLUMNS` pairs must be readable, and the sums
+    /// writable; the processor must be [configured](hardware::Configured).
     unsafe fn add_products(self, blocks: usize, left: *const f32, right: *const f32, sums: Sums) {
         // SAFETY: the caller's promise.
         unsafe {
@@ -66,12 +67,12 @@ impl Unit {
 
 /// `result = from + left right`, on one thread.
 ///
-/// The left factor's element (i, k), a pair, is at `i / ROWS * group + k / STEPS * (ROWS * STEPS) + i % ROWS * STEPS + k % STEPS`; the
-/// right one's lie in panels of [`COLUMNS`].
+/// The left factor's element (i, k), a pair, is at `i / ROWS * group + k / STEPS * (ROWS * STEPS) + i % ROWS * STEPS +
+/// k % STEPS`; the right one's lie in panels of [`COLUMNS`].
 ///
 /// # Safety
-/// All elements of the factors must be readable, up to whole groups and panels; all elements of the result must be writable, and
-/// no one else may touch them. `size.depth`, in steps, must be a multiple of [`STEPS`].
+/// All elements of the factors must be readable, up to whole groups and panels; all elements of the result must be
+/// writable, and no one else may touch them. `size.depth`, in steps, must be a multiple of [`STEPS`].
 pub(crate) unsafe fn multiply(unit: Unit, size: Size, left: Left, right: Right, result: Product, from: Begin) {
     debug_assert!(size.depth.is_multiple_of(STEPS) && right.step == COLUMNS, "whole registers");
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -146,7 +147,8 @@ mod hardware {
         const SAVED: u32 = 1 << 17 | 1 << 18;
         let found = __cpuid_count(7, 0).edx;
         let saved: u32;
-        // SAFETY: a system that saves the state of AVX-512, as one does where that was detected, has enabled the instruction.
+        // SAFETY: a system that saves the state of AVX-512, as one does where that was detected, has enabled the
+        // instruction.
         unsafe {
             asm!("xgetbv", in("ecx") 0, out("eax") saved, out("edx") _, options(nomem, nostack, preserves_flags))
         };
@@ -162,7 +164,7 @@ mod hardware {
         unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, REGISTERS) == 0 }
     }
 
-    /// What LDTILECFG reads.
+    /// The configuration that LDTILECFG reads.
     #[repr(C, align(64))]
     struct Configuration {
         palette: u8,
@@ -230,9 +232,8 @@ mod hardware {
     /// As [`Unit::add_products`].
     pub(super) unsafe fn add_products(blocks: usize, left: *const f32, right: *const f32, sums: Sums) {
         assert!(blocks > 0, "the loop runs once at least");
-        // Registers 0 to 3 hold the sums: upper left, upper right, lower left, lower right; 4 and 5 the left factor's rows, 6
-        // and 7 the right one's columns.
-        // SAFETY: the caller's promise.
+        // Registers 0 to 3 hold the sums: upper left, upper right, lower left, lower right; 4 and 5 the left factor's
+        // rows, 6 and 7 the right one's columns. SAFETY: the caller's promise.
         unsafe {
             asm!(
                 "tileloadd tmm0, [{from} + {from_row}]",

@@ -1,8 +1,8 @@
 //! One stretch of addresses that large buffers are cut from and given back to.
 //!
-//! Batches differ in their number of tokens, so that a buffer is hardly ever asked for in a size that one had before. Here the
-//! next one takes part of what another left, and neighbours that are free become one again: the pages stay, and the system need
-//! not clear new ones.
+//! Batches differ in their number of tokens, so that a buffer is hardly ever asked for in a size that one had before.
+//! Here the next one takes part of what another left, and neighbours that are free become one again: the pages stay,
+//! and the system need not clear new ones.
 
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -28,8 +28,8 @@ impl Arena {
         Self { map: None, asked: false, free: Vec::new(), top: 0 }
     }
 
-    /// `bytes` bytes, all of them initialised. They begin at a multiple of 64 as long as all sizes are multiples of 64. Nothing if
-    /// the system reserves no addresses, or all are in use.
+    /// `bytes` bytes, all of them initialised. They begin at a multiple of 64 as long as all sizes are multiples of 64.
+    /// Nothing if the system reserves no addresses, or all are in use.
     pub(super) fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         self.reserve()?;
         let smallest =

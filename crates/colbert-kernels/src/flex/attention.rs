@@ -331,7 +331,7 @@ pub(crate) fn attention(level: Level, [query, key, value]: [&[f32]; 3], plan: &A
     [output, log_sum_exp]
 }
 
-/// What the forward pass computed, and what comes back.
+/// The results of the forward pass, and the gradient that comes back.
 #[derive(Clone, Copy)]
 pub(crate) struct Back<'a> {
     pub(crate) output: &'a [f32],

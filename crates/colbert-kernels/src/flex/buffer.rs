@@ -80,8 +80,8 @@ impl Drop for Block {
     }
 }
 
-/// Blocks that wait to be used again. Those outside the arena never make the process larger than it was when most blocks were in use: beyond
-/// that, the longest idle are given back to the system.
+/// Blocks that wait to be used again. Those outside the arena never make the process larger than it was when most
+/// blocks were in use: beyond that, the longest idle are given back to the system.
 struct Pool {
     /// Of what is large, if the system has the addresses.
     arena: Arena,
@@ -159,8 +159,8 @@ fn take(bytes: usize) -> Block {
     Block::new(bytes)
 }
 
-/// Gives the memory of tensors that were dropped back to the system. Worth it before something that needs much memory of
-/// another kind; the next tensors take new memory.
+/// Gives the memory of tensors that were dropped back to the system. Worth it before something that needs much memory
+/// of another kind; the next tensors take new memory.
 pub fn release_idle_memory() {
     let mut pool = Pool::lock();
     pool.arena.release();

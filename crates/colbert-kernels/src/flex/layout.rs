@@ -23,7 +23,7 @@ pub(crate) enum Multiplier {
     Tiles(Unit),
 }
 
-/// What factors look like, for who multiplies them and the level's instructions.
+/// The layout of factors, by the unit that multiplies them and the level's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) level: Level,
@@ -72,8 +72,9 @@ impl Layout {
         }
     }
 
-    /// Steps of a block of depth. In registers, a row group of the left factor stays in the first cache (of 32 KiB or more) and a
-    /// panel of the right in the second; for AMX, a panel of the right factor stays in the first (of 48 KiB).
+    /// Steps of a block of depth. In registers, a row group of the left factor stays in the first cache (of 32 KiB or
+    /// more) and a panel of the right in the second; for AMX, a panel of the right factor stays in the first (of 48
+    /// KiB).
     pub(crate) fn block(self) -> usize {
         match self.multiplier {
             Multiplier::Registers(_) => 384,
@@ -96,7 +97,7 @@ impl Layout {
     }
 }
 
-/// What a factor is read from.
+/// The source of a factor.
 enum Numbers<'a> {
     Given(&'a [f32]),
     Packed(Buffer),

@@ -9,7 +9,7 @@ pub(crate) enum Level {
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// What every processor has.
+    /// The instructions that every processor has.
     Portable,
 }
 

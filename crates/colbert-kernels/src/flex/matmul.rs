@@ -20,14 +20,14 @@ const PANELS: usize = 4;
 /// Blocks for each thread that a product is cut into at least, if it is large enough.
 const BLOCKS: usize = 4;
 
-/// What a result begins from.
+/// The start of a result.
 #[derive(Clone, Copy)]
 pub(crate) enum Start<'a> {
     /// Nothing.
     Zero,
     /// A row that every row begins from.
     Row(&'a [f32]),
-    /// What it holds.
+    /// From the numbers that it holds.
     Result,
 }
 
@@ -162,7 +162,7 @@ mod tests {
         Level::available().into_iter().flat_map(of_level).collect()
     }
 
-    /// What a factor becomes in a layout. A half has 8 significant bits; ties go to even.
+    /// Rounds a factor as a layout does. A half has 8 significant bits; ties go to even.
     fn rounded(layout: Layout, numbers: &[f32]) -> Vec<f32> {
         let half = |x: &f32| f32::from_bits((x.to_bits() + 0x7fff + (x.to_bits() >> 16 & 1)) & 0xffff_0000);
         match layout.multiplier {

@@ -48,8 +48,8 @@ impl Source<'_> {
         &self.data[row * self.stride..][..self.columns]
     }
 
-    /// Writes a step, `width` columns at a time, to places that are `distance` apart; fills up the last with zeros. Pairs
-    /// beyond the depth are zero.
+    /// Writes a step, `width` columns at a time, to places that are `distance` apart; fills up the last with zeros.
+    /// Pairs beyond the depth are zero.
     ///
     /// # Safety
     /// All places must be writable.
@@ -158,8 +158,8 @@ pub(crate) fn pairs_of_row(level: Level, row: &[f32], to: &mut [f32]) {
 /// Pairs that are written at once.
 pub(crate) const PAIRS: usize = 16;
 
-/// Neighbours in a row, two by two, as `steps` pairs, [`PAIRS`] at a time to places that are `distance` apart; fills up with
-/// zeros.
+/// Neighbours in a row, two by two, as `steps` pairs, [`PAIRS`] at a time to places that are `distance` apart; fills up
+/// with zeros.
 ///
 /// # Safety
 /// All places must be writable.
@@ -194,7 +194,8 @@ pub(crate) unsafe fn spread_pairs_of_row(level: Level, row: &[f32], steps: usize
     unreachable!("{row:?} {steps} {to:?} {distance}");
 }
 
-/// Writes `[count, depth]` as `[depth, width]`, `count` being at most `width`; fills up with zeros. Pairs are moved whole.
+/// Writes `[count, depth]` as `[depth, width]`, `count` being at most `width`; fills up with zeros. Pairs are moved
+/// whole.
 pub(crate) fn transpose(from: View<'_>, count: usize, depth: usize, to: &mut [f32], width: usize) {
     assert!(count <= width && to.len() >= width * depth, "a matrix that fits");
     from.check(count, depth);

@@ -1,4 +1,4 @@
-//! What the tests of the kernels share.
+//! Functions that the tests of the kernels share.
 
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;

@@ -183,12 +183,12 @@ impl Vector for [f32; 4] {
     }
 }
 
-/// What a tile begins from.
+/// The start of a tile.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Begin {
     /// Nothing.
     Zero,
-    /// What the result holds.
+    /// From the numbers that the result holds.
     Result,
     /// A row of numbers, one for each column, which every row begins from.
     Row(*const f32),
@@ -203,7 +203,8 @@ pub(crate) struct Left {
     pub(crate) step: usize,
 }
 
-/// The right factor, in panels of [`Level::columns`] columns: element (k, j) of panel p is at `p * panel + k * step + j`.
+/// The right factor, in panels of [`Level::columns`] columns: element (k, j) of panel p is at `p * panel + k * step +
+/// j`.
 #[derive(Clone, Copy)]
 pub(crate) struct Right {
     pub(crate) start: *const f32,
@@ -218,7 +219,7 @@ pub(crate) struct Product {
     pub(crate) row: usize,
 }
 
-/// What lies in 32 bits of a factor.
+/// The content of 32 bits of a factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A float32: a step of depth.
@@ -276,8 +277,8 @@ impl Level {
     /// `result = from + left right`, on one thread.
     ///
     /// # Safety
-    /// The factors must be of this format. All of their elements must be readable, those of the right one up to a whole number of panels of columns;
-    /// all elements of the result must be writable, and no one else may touch them.
+    /// The factors must be of this format. All of their elements must be readable, those of the right one up to a whole
+    /// number of panels of columns; all elements of the result must be writable, and no one else may touch them.
     #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "there is one format"))]
     pub(crate) unsafe fn multiply(
         self,

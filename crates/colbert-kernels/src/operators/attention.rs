@@ -20,7 +20,7 @@ use crate::operators::primitive::{primitive, tensor};
 use crate::precision::Precision;
 use crate::segments::Segments;
 
-/// What attention is computed over, besides its three tensors.
+/// The shape of attention, besides its three tensors.
 #[derive(Debug, Clone)]
 pub struct AttentionPlan {
     /// Where the sequences lie, and which of their tokens can be attended to.
@@ -33,7 +33,7 @@ pub struct AttentionPlan {
     pub precision: Precision,
 }
 
-/// What the forward pass of attention leaves.
+/// The results of the forward pass of attention.
 #[derive(Debug, Clone)]
 pub struct Attended<T> {
     /// `[tokens, heads * head_size]`
@@ -72,7 +72,7 @@ pub(crate) fn check([tokens, size]: [usize; 2], plan: &AttentionPlan) {
     );
 }
 
-/// What products of queries and keys are multiplied by.
+/// Returns the factor on products of queries and keys.
 pub(crate) fn scale(head_size: usize) -> f32 {
     1.0 / (head_size as f32).sqrt()
 }
@@ -110,7 +110,7 @@ pub(crate) fn composed_gradient<B: Kernels>(
 #[derive(Debug)]
 struct Node;
 
-/// What going back needs.
+/// The state that the backward pass needs.
 #[derive(Debug, Clone)]
 pub(crate) struct State<T> {
     pub(crate) qkv: [T; 3],

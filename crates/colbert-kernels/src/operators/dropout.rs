@@ -139,8 +139,8 @@ pub(crate) fn factors_from_host<B: Kernels>(
 
 /// The same factors made on the device, of which only two numbers a row are copied there.
 ///
-/// The hash is of 32 bits without sign; a device has 32 or 64 with one. Only the lower 32 bits are ever looked at, and shifts are
-/// masked, so both give the same.
+/// The hash is of 32 bits without sign; a device has 32 or 64 with one. Only the lower 32 bits are ever looked at, and
+/// shifts are masked, so both give the same.
 #[cfg_attr(not(any(test, feature = "cuda", feature = "tch")), expect(dead_code, reason = "flex has its own"))]
 pub(crate) fn factors_on_device<B: Kernels>(
     dropout: Dropout,

@@ -79,7 +79,7 @@ pub(crate) fn composed_gradient<B: Kernels>(gradient: FloatTensor<B>, of: &Arc<[
 #[derive(Debug)]
 struct Node;
 
-/// What going back needs: rows of each table, and what was looked up.
+/// The state that the backward pass needs: rows of each table, and the ids that were looked up.
 #[derive(Debug, Clone)]
 struct State {
     counts: [usize; 3],

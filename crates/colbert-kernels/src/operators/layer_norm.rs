@@ -25,12 +25,12 @@ pub struct Affine<T> {
     pub eps: f64,
 }
 
-/// What the forward pass of a normalisation leaves.
+/// The results of the forward pass of a normalisation.
 #[derive(Debug, Clone)]
 pub struct Normalised<T> {
     /// `[tokens, size]`
     pub output: T,
-    /// What was normalised, `[tokens, size]`.
+    /// The numbers that were normalised, `[tokens, size]`.
     pub sum: T,
     /// Mean and reciprocal standard deviation of every token, `[tokens, 2]`.
     pub statistics: T,
@@ -134,7 +134,7 @@ pub(crate) fn composed_gradient<B: Kernels>(
 #[derive(Debug)]
 struct Node;
 
-/// What going back needs.
+/// The state that the backward pass needs.
 #[derive(Debug, Clone)]
 struct State<T> {
     sum: T,

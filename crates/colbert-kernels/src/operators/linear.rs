@@ -46,7 +46,7 @@ pub struct Map<W, V> {
 /// `down(gelu(up(input)))`, GELU by the error function: the feed-forward network of a transformer layer (Vaswani et al.
 /// 2017, section 3.3; Devlin et al. 2018).
 ///
-/// Its wide inner activations are kept once, before GELU; going back computes them after GELU anew.
+/// Its wide inner activations are kept once, before GELU; the backward pass computes them after GELU again.
 ///
 /// # Shapes
 /// - input: `[tokens, in]`
@@ -109,7 +109,7 @@ pub(crate) fn composed_sum_rows<B: Kernels>(gradient: FloatTensor<B>) -> FloatTe
     primitive(tensor::<B, 2>(gradient).sum_dim(0).squeeze_dim::<1>(0))
 }
 
-/// What the way back of linear maps of one input needs.
+/// The state that the backward pass of linear maps of one input needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Saved<T, const N: usize> {
     pub(crate) input: T,
@@ -193,11 +193,11 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
 #[derive(Debug)]
 struct FeedForwardNode;
 
-/// What the way back of a feed-forward network needs.
+/// The state that the backward pass of a feed-forward network needs.
 #[derive(Debug, Clone)]
 struct SavedFeedForward<T> {
     up: Saved<T, 1>,
-    /// What GELU was applied to.
+    /// The input of GELU.
     sum: T,
     down_weight: T,
 }

@@ -74,8 +74,8 @@ impl ScoredTexts {
 }
 
 /// Score of every query against every document: for each scored query token the largest product with a scored document
-/// token, summed. Of equal products the first counts. A document without a scored token gets -9999 a query token, and no
-/// gradient.
+/// token, summed. Of equal products the first counts. A document without a scored token gets -9999 a query token, and
+/// no gradient.
 ///
 /// # Shapes
 /// - queries, documents: `[tokens, dim]`
@@ -211,7 +211,7 @@ pub(crate) fn composed_gradient<B: Kernels>(
 #[derive(Debug)]
 struct Node;
 
-/// What going back needs.
+/// The state that the backward pass needs.
 #[derive(Debug, Clone)]
 struct State<T, I> {
     queries: T,

@@ -127,7 +127,7 @@ impl<B: Kernels> Groups<B> {
         Self { groups, order: indices::<B>(order.into_iter(), device) }
     }
 
-    /// What the groups found, in the order of the packed rows.
+    /// Puts the results of the groups in the order of the packed rows.
     fn packed(&self, found: Vec<Tensor<B, 2>>) -> FloatTensor<B> {
         primitive(Tensor::cat(found, 0).select(0, self.order.clone()))
     }

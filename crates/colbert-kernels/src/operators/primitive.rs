@@ -9,7 +9,7 @@ pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> T
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
-/// What `tensor` is to its backend.
+/// Returns the tensor as its backend has it.
 pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
     tensor.into_primitive().tensor()
 }

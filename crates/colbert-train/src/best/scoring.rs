@@ -13,6 +13,11 @@ use crate::flow::Flow;
 /// documents are encoded once for each such part.
 pub(crate) const QUERIES_HELD: usize = 16_384;
 
+/// Bytes of the vectors of `queries` queries that an evaluation, or a miner by late interaction, holds at most.
+pub fn query_memory(queries: usize, query_maxlen: usize, dim: usize) -> u64 {
+    (queries.min(QUERIES_HELD) * query_maxlen * dim * size_of::<f32>()) as u64
+}
+
 /// Queries of one MaxSim. The composed operator makes a matrix `[queries, query tokens]`, which grows with the square.
 const QUERY_BLOCK: usize = 64;
 
@@ -240,7 +245,7 @@ fn within(sequences: &[TokenSequence], tokens: usize) -> Vec<std::ops::Range<usi
 
 /// The first text with a vector that is not finite. MaxSim cannot tell: it passes over NaN in looking for the largest
 /// product.
-fn not_finite<B: KernelBackend>(embeddings: &Embeddings<B>) -> Option<usize> {
+pub(crate) fn not_finite<B: KernelBackend>(embeddings: &Embeddings<B>) -> Option<usize> {
     // The sum of unit vectors is finite if they are, and is one number to read.
     if embeddings.vectors.clone().sum().into_scalar().elem::<f64>().is_finite() {
         return None;

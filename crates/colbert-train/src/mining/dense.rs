@@ -10,6 +10,7 @@ use colbert_model::{HostTensor, ModelError, Pooling, SentenceEncoder};
 use rayon::prelude::*;
 
 use super::best::Best;
+use crate::error::TrainError;
 
 /// Queries in one product with a block of documents.
 const QUERIES: usize = 256;
@@ -76,7 +77,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         collection: &Collection,
         depth: usize,
         progress: &MiningProgress<'_>,
-    ) -> Result<Vec<Vec<Ranked>>, ModelError> {
+    ) -> Result<Vec<Vec<Ranked>>, TrainError> {
         // A thread that died while it encoded left nothing half changed.
         let encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
         let total = queries.len() + collection.len();
@@ -84,7 +85,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         let mut done = 0;
         for qids in blocks(queries.len(), QUERIES) {
             let texts: Vec<&str> = qids.map(|qid| queries.text(qid)).collect();
-            query_vectors.push(self.on_device(encoder.queries(&texts, &self.device)?));
+            query_vectors.push(self.on_device("query", &texts, encoder.queries(&texts, &self.device)?)?);
             done += texts.len();
             progress(MiningPhase::Indexing, done, total);
         }
@@ -92,7 +93,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         for pids in blocks(collection.len(), DOCUMENTS) {
             let first = pids.start;
             let texts: Vec<&str> = pids.map(|pid| collection.text(pid)).collect();
-            let documents = self.on_device(encoder.documents(&texts, &self.device)?);
+            let documents = self.on_device("document", &texts, encoder.documents(&texts, &self.device)?)?;
             for (vectors, best) in query_vectors.iter().zip(best.chunks_mut(QUERIES)) {
                 let scores =
                     linear(vectors.clone(), documents.clone(), None, Precision::F32).into_data().convert::<f32>();
@@ -105,8 +106,14 @@ impl<B: KernelBackend> DenseMiner<B> {
         Ok(best.into_par_iter().map(Best::ranking).collect())
     }
 
-    fn on_device(&self, vectors: HostTensor) -> Tensor<B, 2> {
-        Tensor::from_data(TensorData::new(vectors.values, vectors.shape), &self.device)
+    /// Puts vectors of texts, `[texts, size]`, on the device, unless one is not finite: a ranking by it would be the order of
+    /// the collection.
+    fn on_device(&self, what: &'static str, texts: &[&str], vectors: HostTensor) -> Result<Tensor<B, 2>, TrainError> {
+        let size = vectors.shape[1];
+        if let Some(place) = vectors.values.iter().position(|value| !value.is_finite()) {
+            return Err(TrainError::NonFiniteVectors { what, id: format!("\"{}\"", texts[place / size]) });
+        }
+        Ok(Tensor::from_data(TensorData::new(vectors.values, vectors.shape), &self.device))
     }
 }
 

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Int, Tensor, TensorData};
 use colbert_data::{Collection, DataError, MiningPhase, MiningProgress, NegativeMiner, Queries, Ranked};
 use colbert_kernels::{KernelBackend, ScoredTexts, maxsim};
-use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, ModelError, TokenSequence};
+use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence};
 use rayon::prelude::*;
 
 use super::best::best_first;
+use crate::best::scoring::not_finite;
+use crate::error::TrainError;
 
 /// Candidates asked for, for each document that is wanted: MaxSim is to choose, not only to sort.
 const CANDIDATES: usize = 2;
@@ -55,12 +57,14 @@ impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
         candidates: &[Vec<Ranked>],
         collection: &Collection,
         done: &mut dyn FnMut(usize),
-    ) -> Result<Vec<Vec<Ranked>>, ModelError> {
+    ) -> Result<Vec<Vec<Ranked>>, TrainError> {
         // A thread that died while it encoded left nothing half changed.
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let mut embedded = Vec::new();
         for texts in queries.chunks(TEXTS) {
-            embedded.push(model.encode(&self.tokenizer.queries(texts)?, &self.device));
+            let part = model.encode(&self.tokenizer.queries(texts)?, &self.device);
+            all_finite("query", texts, &part)?;
+            embedded.push(part);
         }
         let embedded = Embeddings::concatenated(&embedded);
 
@@ -77,6 +81,7 @@ impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
             let texts: Vec<&str> = block.iter().map(|pairs| collection.text(pairs[0].0)).collect();
             let sequences = self.tokenizer.documents(&texts)?;
             let documents = model.encode(&sequences, &self.device);
+            all_finite("document", &texts, &documents)?;
             let scores: Vec<Vec<f32>> = (0..block.len())
                 .into_par_iter()
                 .map(|place| {
@@ -96,6 +101,18 @@ impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
         }
         rankings.par_iter_mut().for_each(|ranking| ranking.sort_unstable_by(best_first));
         Ok(rankings)
+    }
+}
+
+/// Refuses vectors that are not finite: a ranking by them would be the order of the collection.
+fn all_finite<B: KernelBackend>(
+    what: &'static str,
+    texts: &[&str],
+    embeddings: &Embeddings<B>,
+) -> Result<(), TrainError> {
+    match not_finite(embeddings) {
+        Some(place) => Err(TrainError::NonFiniteVectors { what, id: format!("\"{}\"", texts[place]) }),
+        None => Ok(()),
     }
 }
 

@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use colbert_config::{ArtifactMetadata, Options, Plan, TrainOptions, resolve};
-use colbert_data::TrainingSet;
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, Export, HeadConfig, HostTensor, LoadReport, Pretrained,
     PretrainedEncoder, TrainingMemory, check_onnx, export,
 };
-use colbert_train::{Objective, TrainError};
+use colbert_train::{Objective, TrainError, query_memory};
 
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::record::card::{ModelCard, Standing};
+use crate::run::data::Prepared;
 use crate::run::fit::computed::within_limit;
 use crate::run::fit::tried::Fit;
 use crate::run::objective::RunObjective;
@@ -49,18 +49,20 @@ impl Start {
         &self,
         options: &Options,
         backend: Backend,
-        set: &TrainingSet,
+        prepared: &Prepared,
         objective: &RunObjective<'_, O>,
     ) -> Result<Plan, Error> {
         let train = TrainOptions { precision: backend.precision(options.train.precision)?, ..options.train.clone() };
-        let examples = set.examples.len();
+        let examples = prepared.set.examples.len();
         // What is wrong with the options is told before anything is tried out.
         let asked = resolve(&train, examples)?;
+        let TrainOptions { query_maxlen, dim, .. } = train;
+        let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
         let (train, bytes) = if backend == Backend::Flex {
-            within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head))?
+            within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head), held)?
         } else {
             let Some(limit) = train.memory_limit else { return Ok(asked) };
-            backend.run(Fit { start: self, options, train, objective, limit, keeps: backend.keeps_memory() })?
+            backend.run(Fit { start: self, options, train, objective, limit, held, keeps: backend.keeps_memory() })?
         };
         Ok(Plan { memory: Some(bytes), ..resolve(&train, examples)? })
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use colbert_config::{Options, Refresh};
+use colbert_config::{Miner, Options, Refresh};
 use colbert_data::{
     BeirFolder, DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions, PrepareReport, RawData,
     ReadOptions, Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet,
@@ -37,6 +37,17 @@ pub(crate) struct Prepared {
     pub(crate) remining: Option<Remining>,
     pub(crate) dev: Option<EvaluationSet>,
     pub(crate) test: Option<EvaluationSet>,
+}
+
+impl Prepared {
+    /// Queries whose vectors are held at once outside of training steps: those of an evaluation, or of mining for a later
+    /// epoch, which has them twice for a moment.
+    pub(crate) fn queries_held(&self, options: &Options) -> usize {
+        let of = |set: &Option<EvaluationSet>| set.as_ref().map_or(0, |set| set.queries.len());
+        let mines = self.remining.is_some() && options.negatives.miner == Miner::LateInteraction;
+        let mined = if mines { 2 * self.set.queries.len() } else { 0 };
+        of(&self.dev).max(of(&self.test)).max(mined)
+    }
 }
 
 impl Input {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::{fmt, fs};
 
 use colbert_config::{Options, Plan, Precision, TrainOptions};
-use colbert_data::{EvaluationSet, NegativeMiner, TrainingSet};
+use colbert_data::{EvaluationSet, NegativeMiner};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HeadConfig, LoadReport, Pretrained, PretrainedEncoder};
 use colbert_train::{
@@ -86,13 +86,13 @@ impl fmt::Display for Preview {
 /// Whatever would make the run fail at its start.
 pub(crate) fn preview<O: Objective>(
     options: &Options,
-    set: &TrainingSet,
+    prepared: &Prepared,
     objective: &RunObjective<'_, O>,
 ) -> Result<Preview, Error> {
     options.validate()?;
     let backend = Backend::from_name(&options.backend)?;
     let start = Start::read(options)?;
-    let plan = start.plan(options, backend, set, objective)?;
+    let plan = start.plan(options, backend, prepared, objective)?;
     struct Load<'a> {
         start: &'a Start,
         options: &'a Options,
@@ -132,7 +132,7 @@ pub(crate) fn train<O: Objective>(
     let start = Start::read(options)?;
     let plan = match data.plan {
         Some(plan) => plan.clone(),
-        None => start.plan(options, backend, &data.prepared.set, objective)?,
+        None => start.plan(options, backend, data.prepared, objective)?,
     };
     if begin == Begin::Anew {
         RunFolder::check(&options.output, options.overwrite)?;

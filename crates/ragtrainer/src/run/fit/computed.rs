@@ -21,11 +21,15 @@ pub(crate) fn keeps_loss(options: &TrainOptions) -> bool {
 }
 
 /// The options with as many micro-batches as the limit asks for, and the bytes the run then takes at most: every text
-/// is counted at its longest.
+/// is counted at its longest. `held` are bytes for other things than training steps.
 ///
 /// # Errors
 /// A limit that no number of micro-batches meets, or one that micro-batches would meet at the price of another loss.
-pub(crate) fn within_limit(options: &TrainOptions, need: TrainingMemory) -> Result<(TrainOptions, u64), Error> {
+pub(crate) fn within_limit(
+    options: &TrainOptions,
+    need: TrainingMemory,
+    held: u64,
+) -> Result<(TrainOptions, u64), Error> {
     let with = |accumsteps: usize| TrainOptions { accumsteps, ..options.clone() };
     let bytes = |accumsteps: usize| {
         let (queries, documents) =
@@ -33,7 +37,7 @@ pub(crate) fn within_limit(options: &TrainOptions, need: TrainingMemory) -> Resu
         let cached = accumsteps > 1 && options.use_ib_negatives && options.ib_scope == IbScope::Batch;
         // Cached embeddings are made of queries and of documents in turn, micro-batches of both at once.
         let at_once = if cached { queries.max(documents) } else { queries + documents };
-        need.bytes(queries + documents, at_once.div_ceil(accumsteps))
+        held + need.bytes(queries + documents, at_once.div_ceil(accumsteps))
     };
     let asked = bytes(options.accumsteps);
     let limit = match options.memory_limit {
@@ -69,7 +73,7 @@ mod tests {
         for (limit, accumsteps, bytes) in
             [(1_701_800, 1, 1_701_800), (1_701_799, 2, 823_800), (500_000, 4, 423_800), (300_000, 8, 223_800)]
         {
-            let (chosen, needed) = within_limit(&options(PROGRAM + limit), NEED).unwrap();
+            let (chosen, needed) = within_limit(&options(PROGRAM + limit), NEED, 0).unwrap();
             assert_eq!((chosen.accumsteps, needed), (accumsteps, PROGRAM + bytes), "{limit}");
         }
     }
@@ -77,15 +81,15 @@ mod tests {
     #[test]
     fn more_micro_batches_than_asked_for_but_never_fewer() {
         let asked = TrainOptions { accumsteps: 4, ..options(PROGRAM + 5_000_000) };
-        assert_eq!(within_limit(&asked, NEED).unwrap().0.accumsteps, 4);
+        assert_eq!(within_limit(&asked, NEED, 0).unwrap().0.accumsteps, 4);
     }
 
     #[test]
     fn a_limit_that_cannot_be_met_names_the_nearest() {
-        let error = within_limit(&options(PROGRAM), NEED).unwrap_err().to_string();
+        let error = within_limit(&options(PROGRAM), NEED, 0).unwrap_err().to_string();
         assert!(error.contains("250 MB") && error.contains("lower train.batch_size"), "{error}");
         let micro = TrainOptions { ib_scope: IbScope::MicroBatch, ..options(PROGRAM + 500_000) };
-        let error = within_limit(&micro, NEED).unwrap_err().to_string();
+        let error = within_limit(&micro, NEED, 0).unwrap_err().to_string();
         assert!(error.contains("accumsteps = 4"), "{error}");
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Fit<'a, O> {
     pub(crate) train: TrainOptions,
     pub(crate) objective: &'a RunObjective<'a, O>,
     pub(crate) limit: MemoryLimit,
+    /// Bytes for other things than training steps.
+    pub(crate) held: u64,
     /// Whether what was once taken on the device is not given back, and counts from then on.
     pub(crate) keeps: bool,
 }
@@ -36,7 +38,7 @@ impl<O: Objective> Job for Fit<'_, O> {
     type Output = Result<(TrainOptions, u64), Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { start, options, train, objective, limit, keeps } = self;
+        let Self { start, options, train, objective, limit, held, keeps } = self;
         let meter = Meter::<B>::new(device);
         let limit = meter.limit(limit)?;
         B::InnerBackend::return_freed_memory(device);
@@ -46,7 +48,7 @@ impl<O: Objective> Job for Fit<'_, O> {
             meter.begin();
             rehearse(&model, &train, objective, [queries, accumsteps], device)?;
             let step = meter.taken()?.saturating_sub(meter.base) as f64 * SLACK;
-            Ok((meter.base + step as u64).max(saving))
+            Ok(held + (meter.base + step as u64).max(saving))
         };
         let (accumsteps, bytes) = search(&train, limit, keeps, measure)?;
         Ok((TrainOptions { accumsteps, ..train }, bytes))
