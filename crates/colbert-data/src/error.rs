@@ -105,8 +105,9 @@ pub enum DataError {
     },
     /// Columns whose roles are not clear.
     #[error(
-        "{place}: {problem}; the columns are {columns}; say which is which with data.columns, such as \"{suggestion}\" \
-         (roles: query, positive, negative, document, label, scores, ignore)"
+        "{place}: {problem}; the columns are {columns}; say which is which with data.columns{} \
+         (roles: query, positive, negative, document, label, scores, ignore)",
+        suggestion.as_ref().map(|roles| format!(", such as \"{roles}\"")).unwrap_or_default()
     )]
     Columns {
         /// Where the columns are named.
@@ -115,8 +116,20 @@ pub enum DataError {
         problem: String,
         /// All columns.
         columns: String,
-        /// Roles that may be meant.
-        suggestion: String,
+        /// Roles that may be meant, in the form of `data.columns`; they are read when they are followed.
+        suggestion: Option<String>,
+    },
+    /// Columns of which none, or more than one, could hold the texts.
+    #[error(
+        "{place}: {problem}; the columns are {columns}; call the one that is meant `text` (and an id `id`, a title `title`)"
+    )]
+    TextColumn {
+        /// Where the columns are named.
+        place: Place,
+        /// The unclear part.
+        problem: String,
+        /// All columns.
+        columns: String,
     },
     /// The operating system could not write; nothing was left under the final name.
     #[error("{}: writing failed: {source}; nothing was written under that name", path.display())]
@@ -316,6 +329,7 @@ impl DataError {
             Self::LongLine { .. } => "endless line",
             Self::Unsupported { .. } => "unsupported file",
             Self::Columns { .. } => "unclear columns",
+            Self::TextColumn { .. } => "unclear columns",
             Self::Write { .. } => "unwritable file",
             Self::EarlierExport { .. } => "earlier export",
             Self::NoRows { .. } => "no rows",

@@ -133,7 +133,7 @@ impl RawData {
                 self.counts.labelled_pairs += 1;
                 new |= self.add_judged(qid, std::slice::from_ref(document), *positive)?;
             }
-            Row::Triplet { positives, negatives, .. } => {
+            Row::Triplet { positives, negatives, .. } | Row::Judged { positives, negatives, .. } => {
                 self.counts.triplets += 1;
                 new |= self.add_judged(qid, positives, true)?;
                 new |= self.add_judged(qid, negatives, false)?;
@@ -142,6 +142,19 @@ impl RawData {
                 let pid = self.collection.add(document)?;
                 new = self.scored_pairs.add(qid, pid, *score, place)?;
                 self.counts.scored_pairs += 1;
+            }
+            Row::ReadyEach { positives, negatives, scores, .. } => {
+                let (of_positives, of_negatives) = scores.split_at(positives.len());
+                let rest = negatives.iter().map(|text| self.collection.add(text)).collect::<Result<Vec<_>, _>>()?;
+                for (positive, score) in positives.iter().zip(of_positives) {
+                    let pid = self.collection.add(positive)?;
+                    // Every positive is known before another's example is looked at.
+                    self.judge(qid, pid, true);
+                    let documents = std::iter::once(pid).chain(rest.iter().copied()).collect();
+                    let scores = std::iter::once(*score).chain(of_negatives.iter().copied()).collect();
+                    self.push_ready(Example { query: qid, documents, scores: Some(scores) });
+                }
+                new = true;
             }
             Row::Ready { documents, scores, .. } => {
                 let pids = documents.iter().map(|text| self.collection.add(text)).collect::<Result<Vec<_>, _>>()?;

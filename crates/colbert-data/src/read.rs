@@ -3,19 +3,27 @@
 mod beir;
 mod columns;
 mod csv_records;
+mod dialect;
 mod documents;
+mod facts;
 mod folder;
+mod header;
+mod id_files;
 mod in_memory;
 mod input;
+mod json_values;
 mod kind;
 mod lines;
-mod list;
 pub(crate) mod parquet;
 mod pylate;
+mod qrels;
 mod records;
 mod reference;
 mod rows;
+mod sampled;
+mod suggestion;
 mod values;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +38,7 @@ use crate::raw::labels::Labels;
 use crate::sets::reference_files::ReferenceFiles;
 
 pub use beir::{BeirFolder, read_evaluation_set};
-pub use documents::{TextRecord, read_documents, read_texts};
+pub use documents::{TextFile, TextRecord, TextSide, read_documents, read_texts};
 use kind::RowKind;
 use lines::Lines;
 pub use reference::import_reference;

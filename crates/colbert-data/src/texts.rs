@@ -1,6 +1,7 @@
 //! Queries and documents: each distinct text once, with a dense id and, where the source has one, its own id.
 
 pub(crate) mod fingerprint;
+pub(crate) mod ids;
 pub(crate) mod interner;
 pub(crate) mod judgements;
 pub(crate) mod language;

@@ -95,7 +95,7 @@ fn roles_are_given_or_clear_or_refused() {
     let message = with_roles("a.csv", csv, &[]).unwrap_err().to_string();
     assert_parts(
         &message,
-        &["a.csv, line 2", "`question` and `query` could each be the query", "`context`", "data.columns"],
+        &["a.csv, line 1", "`question` and `query` could each be the query", "`context`", "data.columns"],
     );
     let roles = [("question", ColumnRole::Query), ("context", ColumnRole::Document)];
     let raw = with_roles("a.csv", csv, &roles).unwrap();
@@ -109,7 +109,7 @@ fn roles_are_given_or_clear_or_refused() {
     assert_parts(&with_roles("b.csv", b"what is a tor,a hill\n", &[]).unwrap_err().to_string(), &["b.csv", "expected"]);
     assert_parts(
         &with_roles("b.csv", b"what is a tor,a hill\nwhat is wet,a bog\n", &[]).unwrap_err().to_string(),
-        &["b.csv, line 2", "none of the columns is the query", "`what is a tor`, `a hill`"],
+        &["b.csv, line 1", "none of the columns is the query", "`what is a tor`, `a hill`"],
     );
     let raw = with_roles(
         "c.tsv",
@@ -253,7 +253,7 @@ fn documents_come_from_lists_and_tables_too() {
         ("a.json", b"[\"one\", {\"content\": \"two\"}]"),
         ("b.csv", b"id,title,text\n1,T,three\n"),
         ("c.json", b"[\"one\", 5]"),
-        ("d.csv", b"id,body\n1,x\n"),
+        ("d.csv", b"id,stuff,remark\n1,x,y\n"),
         ("e.txt", b"plain line\nand another\n"),
     ]);
     let mut raw = RawData::from_pairs([("q", "p")]).unwrap();
@@ -262,7 +262,10 @@ fn documents_come_from_lists_and_tables_too() {
     assert_parts(&add("b.csv").unwrap(), &["CSV", "1 documents"]);
     assert_parts(&add("e.txt").unwrap(), &["2 documents"]);
     assert_parts(&add("c.json").unwrap_err().to_string(), &["c.json, record 2", "found 5"]);
-    assert_parts(&add("d.csv").unwrap_err().to_string(), &["d.csv, line 2", "an object with body, id"]);
+    assert_parts(
+        &add("d.csv").unwrap_err().to_string(),
+        &["d.csv, line 1", "`id`, `stuff`, `remark`", "call the one that is meant `text`"],
+    );
     assert_eq!(
         raw.collection().iter().collect::<Vec<_>>(),
         ["p", "one", "two", "T three", "plain line", "and another"]

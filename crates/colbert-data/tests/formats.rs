@@ -222,5 +222,5 @@ fn rows_of_one_scored_document_become_an_example_for_each_query() {
     assert_parts(&error, &["row 1, scores", "finite", "NaN"]);
     let lonely = RawData::from_scored_pairs([("q", "a", 1.0), ("r", "a", 2.0)]).unwrap();
     let error = prepare(lonely, &PrepareOptions::default(), None).unwrap_err().to_string();
-    assert_parts(&error, &["no query has the 2 scored documents", "lower train.nway"]);
+    assert_parts(&error, &["no query has the 2 scored documents", "give at least two scored documents of each query"]);
 }

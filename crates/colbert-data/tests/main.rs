@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod defects;
+mod field;
 mod files;
 mod formats;
 mod loading;

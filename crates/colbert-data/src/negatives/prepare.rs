@@ -192,11 +192,25 @@ fn take_ready_made(
     Ok(())
 }
 
+/// The reason and the advice where no document is left as a negative.
+pub(crate) fn all_positive(documents: usize) -> (String, &'static str) {
+    let reason = format!("all {documents} documents are positives, so that none is left as a negative");
+    (reason, "give more documents (data.all_documents)")
+}
+
 pub(crate) fn no_examples(report: &PrepareReport, options: &PrepareOptions) -> DataError {
+    let all_positive = all_positive(report.documents);
     let (reason, advice) = if report.positives == 0 {
         ("no query has a positive".to_owned(), "check which column or label marks the positives")
     } else if report.short_of_scored > 0 {
-        (format!("no query has the {} scored documents that train.nway asks for", options.nway), "lower train.nway")
+        let reason = format!("no query has the {} scored documents that train.nway asks for", options.nway);
+        // An example of one document teaches nothing, so that 2 is the least.
+        let advice = if options.nway > 2 {
+            "lower train.nway, or give more scored documents of each query"
+        } else {
+            "give at least two scored documents of each query; if the scores are labels, give their column the role label"
+        };
+        (reason, advice)
     } else if report.short_of_nway > 0 {
         let reason =
             format!("no query has the {} negatives that train.nway = {} needs", options.nway - 1, options.nway);
@@ -204,8 +218,7 @@ pub(crate) fn no_examples(report: &PrepareReport, options: &PrepareOptions) -> D
     } else if options.negatives.num_new_negatives == 0 {
         ("no query has a negative, and negatives.num_new_negatives is 0".to_owned(), "set it to 10, say")
     } else {
-        let reason = format!("all {} documents are positives, so that none is left as a negative", report.documents);
-        (reason, "give more documents (data.all_documents)")
+        all_positive
     };
     DataError::NoExamples { reason, advice: advice.to_owned() }
 }

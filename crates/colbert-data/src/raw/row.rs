@@ -25,6 +25,19 @@ pub(crate) enum Row {
         document: String,
         score: f32,
     },
+    /// Documents that say themselves whether they are relevant; none needs to be.
+    Judged {
+        query: String,
+        positives: Vec<String>,
+        negatives: Vec<String>,
+    },
+    /// An example for each positive, with all the negatives; scores of the positives, then of the negatives.
+    ReadyEach {
+        query: String,
+        positives: Vec<String>,
+        negatives: Vec<String>,
+        scores: Vec<f32>,
+    },
     /// An example as it is to be trained on, the positive first.
     Ready {
         query: String,
@@ -40,6 +53,8 @@ impl Row {
             | Self::Labelled { query, .. }
             | Self::Triplet { query, .. }
             | Self::Scored { query, .. }
+            | Self::Judged { query, .. }
+            | Self::ReadyEach { query, .. }
             | Self::Ready { query, .. } => query,
         }
     }
@@ -74,6 +89,16 @@ impl Row {
                 some(positives, "at least one positive")?;
                 positives.iter().try_for_each(|text| filled(text, "positive"))?;
                 negatives.iter().try_for_each(|text| filled(text, "negative"))
+            }
+            Self::Judged { positives, negatives, .. } => {
+                positives.iter().try_for_each(|text| filled(text, "positive"))?;
+                negatives.iter().try_for_each(|text| filled(text, "negative"))
+            }
+            Self::ReadyEach { positives, negatives, scores, .. } => {
+                some(positives, "at least one positive")?;
+                positives.iter().try_for_each(|text| filled(text, "positive"))?;
+                negatives.iter().try_for_each(|text| filled(text, "negative"))?;
+                check_scores(scores, positives.len() + negatives.len(), place)
             }
             Self::Ready { documents, scores, .. } => {
                 some(documents, "at least one document")?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::values::with_title;
-use super::{Lines, ReadOptions, keep_going, parse_json};
+use super::{Lines, ReadOptions, keep_going, parse_json, qrels};
 use crate::error::DataError;
 use crate::raw::RawData;
 use crate::raw::counts::BadRows;
@@ -102,20 +102,7 @@ impl BeirFolder {
     /// # Errors
     /// [`DataError::Read`] when the folder `qrels` cannot be listed.
     pub fn splits(&self) -> Result<Vec<String>, DataError> {
-        let folder = self.path.join("qrels");
-        if !folder.is_dir() {
-            return Ok(Vec::new());
-        }
-        let failed = |source| DataError::Read { path: folder.clone(), source };
-        let mut splits = Vec::new();
-        for entry in std::fs::read_dir(&folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == "tsv") {
-                splits.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-            }
-        }
-        splits.sort_unstable();
-        Ok(splits)
+        qrels::splits(&self.path)
     }
 
     /// All documents.
@@ -133,9 +120,10 @@ impl BeirFolder {
         let mut bad_rows = std::mem::take(&mut self.bad_rows);
         let judged = self.judged(split, &mut bad_rows)?;
         let announcement = format!(
-            "{}: BEIR folder, {} judgements of split {split}, {} documents (title and text as one){}{}",
+            "{}: BEIR folder, {} judgements of split {split}{}, {} documents (title and text as one){}{}",
             self.path.display(),
             judged.len(),
+            qrels::form(&self.path, split)?,
             self.collection.len(),
             merged(&self.collection),
             if self.empty.is_empty() { String::new() } else { format!(", {} without text left out", self.empty.len()) },
@@ -180,17 +168,16 @@ impl BeirFolder {
     }
 
     fn judged(&self, split: &str, bad_rows: &mut BadRows) -> Result<Vec<Judged>, DataError> {
-        let path = self.path.join("qrels").join(format!("{split}.tsv"));
-        if !path.is_file() {
+        let Some(path) = qrels::file(&self.path, split) else {
             let splits = self.splits()?;
             let found = if splits.is_empty() { "none".to_owned() } else { splits.join(", ") };
             let expected = format!("judgements of split `{split}` (there: {found})");
-            return Err(DataError::Missing { path, expected });
-        }
+            return Err(DataError::Missing { path: self.path.join("qrels").join(format!("{split}.tsv")), expected });
+        };
         let mut lines = Lines::open(&path, "query id, document id and grade on every line")?;
-        let mut judged = Vec::new();
+        let (mut judged, mut columns) = (Vec::new(), None);
         while lines.advance()? {
-            judged.extend(keep_going(self.judgement(&lines), None, &self.options, bad_rows)?);
+            judged.extend(keep_going(self.judgement(&lines, &mut columns), None, &self.options, bad_rows)?);
         }
         if judged.is_empty() && bad_rows.total() == 0 {
             let expected = "query id, document id and grade on every line".to_owned();
@@ -200,18 +187,8 @@ impl BeirFolder {
     }
 
     /// One line; nothing for a header.
-    fn judgement(&self, lines: &Lines) -> Result<Option<Judged>, DataError> {
-        let malformed = |found: String| DataError::Malformed {
-            place: lines.place(),
-            expected: "query id, document id and a whole-number grade, separated by tabs".to_owned(),
-            found,
-        };
-        let cells: Vec<&str> = lines.text()?.split('\t').map(str::trim).collect();
-        let [query, document, grade] = cells[..] else { return Err(malformed(format!("{} columns", cells.len()))) };
-        let Some(grade) = whole_number(grade) else {
-            let is_header = lines.number() == 1 && !grade.starts_with(|start: char| start.is_ascii_digit());
-            return if is_header { Ok(None) } else { Err(malformed(format!("grade `{grade}`"))) };
-        };
+    fn judgement(&self, lines: &Lines, columns: &mut Option<usize>) -> Result<Option<Judged>, DataError> {
+        let Some(line) = qrels::line(lines, columns)? else { return Ok(None) };
         let missing = |field: &str, id: &str, file: &str| {
             let place = lines.place();
             if self.empty.contains(id) {
@@ -220,11 +197,12 @@ impl BeirFolder {
             let searched = self.path.join(file).display().to_string();
             DataError::UnknownId { place, field: field.to_owned(), id: id.to_owned(), searched }
         };
+        let (query, document) = (line.query, line.document);
         Ok(Some(Judged {
             id: query.to_owned(),
             query: self.queries.find_id(query).ok_or_else(|| missing("query id", query, "queries.jsonl"))?,
             pid: self.collection.find_id(document).ok_or_else(|| missing("document id", document, "corpus.jsonl"))?,
-            grade,
+            grade: line.grade,
         }))
     }
 }
@@ -235,14 +213,6 @@ impl BeirFolder {
 /// As [`BeirFolder::open`] and [`BeirFolder::evaluation`].
 pub fn read_evaluation_set(path: &Path, split: &str) -> Result<EvaluationSet, DataError> {
     BeirFolder::open(path)?.evaluation(split)
-}
-
-/// `1` and `1.0` are whole numbers.
-fn whole_number(cell: &str) -> Option<i32> {
-    cell.parse().ok().or_else(|| {
-        let number = cell.parse::<f64>().ok()?;
-        (number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX)).then_some(number as i32)
-    })
 }
 
 fn merged(collection: &Collection) -> String {

@@ -1,10 +1,15 @@
-//! Which named column plays which role: as a person says, else as its name says, and refused where neither is clear.
+//! Which named column plays which role: as a person says, else as its name says, and refused where neither is clear or the
+//! content contradicts the name.
 
 use std::collections::BTreeMap;
 
 use colbert_config::ColumnRole;
+use serde_json::Value;
 
+use super::facts::Facts;
+use super::suggestion::suggestion;
 use crate::error::{DataError, Place};
+use crate::raw::labels::Labels;
 
 /// Column names of rows that have names, each with its role.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,25 +20,134 @@ pub(crate) struct Columns {
     pub(crate) negatives: Vec<String>,
     pub(crate) label: Option<String>,
     pub(crate) scores: Option<String>,
+    /// Scores of the positives and of the negatives, where they are apart (FlagEmbedding).
+    pub(crate) split_scores: Option<[String; 2]>,
     pub(crate) ignored: Vec<String>,
     /// Columns that a person gave a role that is not the one their name suggests.
     decided: Vec<String>,
 }
 
-/// Names that are understood. Sources: RAGatouille's examples, sentence-transformers (anchor), Tevatron (…_passages).
-fn role_of(name: &str) -> Option<ColumnRole> {
+/// The columns of a source, as far as they are known before roles are given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'a> {
+    /// Names, in their order where the syntax has one.
+    pub(super) names: &'a [&'a str],
+    /// The first rows.
+    pub(super) rows: &'a [&'a Value],
+    pub(super) labels: &'a Labels,
+    /// Roles that a person gave.
+    pub(super) roles: &'a BTreeMap<String, ColumnRole>,
+}
+
+impl Named<'_> {
+    pub(super) fn facts(&self, name: &str) -> Facts {
+        Facts::of(self.rows.iter().map(|row| row.get(name)), self.labels)
+    }
+}
+
+/// Names that are understood. Sources: RAGatouille's examples, sentence-transformers (anchor), Tevatron (..._passages), DPR
+/// (..._ctxs), FlagEmbedding (pos, neg), and names of label columns in MS MARCO, BEIR and GLUE.
+pub(super) fn role_of(name: &str) -> Option<ColumnRole> {
     match name.trim().to_ascii_lowercase().as_str() {
         "query" | "question" | "anchor" => Some(ColumnRole::Query),
-        "positive" | "positives" | "pos" | "positive_passages" | "answer" => Some(ColumnRole::Positive),
+        "positive" | "positives" | "pos" | "positive_passages" | "positive_ctxs" | "answer" => {
+            Some(ColumnRole::Positive)
+        }
         "document" | "documents" | "passage" | "passages" => Some(ColumnRole::Document),
-        "negative" | "negatives" | "neg" | "negative_passages" => Some(ColumnRole::Negative),
-        "label" => Some(ColumnRole::Label),
+        "negative" | "negatives" | "neg" | "negative_passages" | "negative_ctxs" | "hard_negative_ctxs"
+        | "hard_negatives" | "hard_negative" => Some(ColumnRole::Negative),
+        name if is_label_name(name) => Some(ColumnRole::Label),
         "scores" | "score" => Some(ColumnRole::Scores),
         other => other
             .strip_prefix("negative_")
             .filter(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
             .map(|_| ColumnRole::Negative),
     }
+}
+
+/// Names of columns that say whether a document is relevant.
+pub(super) fn is_label_name(name: &str) -> bool {
+    matches!(
+        name.trim().to_ascii_lowercase().as_str(),
+        "label"
+            | "labels"
+            | "relevance"
+            | "relevancy"
+            | "relevant"
+            | "is_relevant"
+            | "relevance_label"
+            | "is_selected"
+            | "is_positive"
+            | "is_duplicate"
+            | "is_match"
+            | "judgement"
+            | "judgment"
+    )
+}
+
+/// Names of columns that hold ids and never texts.
+pub(super) fn is_id_name(name: &str) -> bool {
+    let name = name.trim().to_ascii_lowercase().replace('-', "_");
+    matches!(
+        name.as_str(),
+        "id" | "ids" | "_id" | "qid" | "pid" | "did" | "uid" | "uuid" | "docid" | "docno" | "idx" | "index"
+    ) || name.ends_with("_id")
+        || name.ends_with("_ids")
+}
+
+/// Names of columns that may hold the text that answers, beside one called `answer`, which is often a few words of it.
+fn is_rival(name: &str) -> bool {
+    matches!(
+        name.trim().to_ascii_lowercase().as_str(),
+        "context"
+            | "contexts"
+            | "ground_truth"
+            | "ground_truths"
+            | "reference"
+            | "references"
+            | "text"
+            | "texts"
+            | "content"
+            | "contents"
+            | "body"
+            | "paragraph"
+            | "article"
+            | "chunk"
+            | "chunks"
+            | "snippet"
+            | "response"
+            | "output"
+            | "evidence"
+            | "reference_contexts"
+            | "retrieved_contexts"
+    )
+}
+
+/// Names of columns that describe a row and are not ranked.
+fn is_description(name: &str) -> bool {
+    is_id_name(name)
+        || matches!(
+            name.trim().to_ascii_lowercase().as_str(),
+            "title"
+                | "url"
+                | "link"
+                | "source"
+                | "category"
+                | "topic"
+                | "tags"
+                | "language"
+                | "lang"
+                | "date"
+                | "type"
+                | "split"
+                | "metadata"
+                | "prompt"
+                | "instruction"
+                | "dataset"
+                | "explanation"
+                | "comment"
+                | "notes"
+        )
 }
 
 /// Whether these cells name roles, so that they are a header and not a row.
@@ -44,21 +158,26 @@ pub(crate) fn is_header(cells: &[&str]) -> bool {
 }
 
 impl Columns {
-    /// Gives each name its role; `roles` go before what a name suggests.
-    pub(crate) fn of(names: &[&str], roles: &BTreeMap<String, ColumnRole>, place: &Place) -> Result<Self, DataError> {
+    /// Gives each name its role; roles that a person gave go before what a name suggests.
+    pub(super) fn of(named: Named<'_>, place: &Place) -> Result<Self, DataError> {
+        let Named { names, roles, .. } = named;
         let unclear = |problem: String| DataError::Columns {
             place: place.clone(),
             problem,
             columns: listed(names),
-            suggestion: suggestion(names),
+            suggestion: suggestion(named),
         };
         if let Some(name) = roles.keys().find(|name| !names.contains(&name.as_str())) {
             return Err(unclear(format!("data.columns names `{name}`, which is no column here")));
         }
-        let with_role = |role: ColumnRole| {
+        let is_given = |role: ColumnRole| names.iter().any(|name| roles.get(*name) == Some(&role));
+        // Who names the positive or the document has said which texts answer.
+        let answers = is_given(ColumnRole::Positive) || is_given(ColumnRole::Document);
+        let with_role = |role: ColumnRole| -> Vec<String> {
             let given = names.iter().filter(|name| roles.get(**name) == Some(&role));
             let given: Vec<String> = given.map(|name| (*name).to_owned()).collect();
-            if !given.is_empty() {
+            let is_answer = matches!(role, ColumnRole::Positive | ColumnRole::Document);
+            if !given.is_empty() || (is_answer && answers) {
                 return given;
             }
             let suggested = names.iter().filter(|name| !roles.contains_key(**name) && role_of(name) == Some(role));
@@ -80,23 +199,83 @@ impl Columns {
             scores: one(ColumnRole::Scores)?,
             ..Self::default()
         };
+        let split = ["pos_scores", "neg_scores"];
+        if columns.scores.is_none()
+            && split
+                .iter()
+                .all(|name| names.contains(name) && !roles.contains_key(*name) && !named.facts(name).is_empty())
+        {
+            columns.split_scores = Some(split.map(str::to_owned));
+        }
         columns.negatives.sort_by_key(|name| (number_of(name), name.clone()));
         columns.ignored = names.iter().filter(|name| !columns.uses(name)).map(|name| (*name).to_owned()).collect();
         columns.decided = columns.ignored.iter().filter(|name| role_of(name).is_some()).cloned().collect();
-        if columns.query.is_empty() {
-            return Err(unclear("none of the columns is the query (query, question, anchor)".to_owned()));
+        match columns.doubt(named, answers) {
+            Some(problem) => Err(unclear(problem)),
+            None => Ok(columns),
         }
-        if columns.positive.is_none() && columns.document.is_none() {
-            let wanted = "none of the columns is the positive (positive, answer) or the document (document, passage)";
-            return Err(unclear(wanted.to_owned()));
-        }
-        Ok(columns)
     }
 
-    /// Whether a name suggests a role.
-    #[cfg(feature = "parquet")]
-    pub(crate) fn knows(name: &str) -> bool {
-        role_of(name).is_some()
+    /// The reason why the roles are not clear, if they are not.
+    fn doubt(&self, named: Named<'_>, answers: bool) -> Option<String> {
+        let Named { names, roles, .. } = named;
+        if names.iter().filter(|name| is_id_name(name)).count() > 1
+            && (self.query.is_empty() || (self.positive.is_none() && self.document.is_none()))
+        {
+            let ids: Vec<String> =
+                names.iter().filter(|name| is_id_name(name)).map(|name| (*name).to_owned()).collect();
+            return Some(format!("{} are ids, not texts; {WHERE_TEXTS_ARE}", in_ticks(&ids)));
+        }
+        if self.query.is_empty() {
+            return Some("none of the columns is the query (query, question, anchor)".to_owned());
+        }
+        let is_free =
+            |name: &&&str| self.ignored.iter().any(|ignored| ignored == **name) && !roles.contains_key(**name);
+        match (&self.positive, &self.document) {
+            (None, None) => {
+                let rivals: Vec<String> =
+                    names.iter().filter(is_free).filter(|name| is_rival(name)).map(|name| (*name).to_owned()).collect();
+                return Some(if rivals.len() > 1 {
+                    format!("{} could each be the positive", in_ticks(&rivals))
+                } else {
+                    "none of the columns is the positive (positive, answer) or the document (document, passage)"
+                        .to_owned()
+                });
+            }
+            (Some(positive), Some(document)) if !answers => {
+                return Some(format!("`{positive}` and `{document}` could each be the positive"));
+            }
+            (Some(positive), None) if !answers && positive.eq_ignore_ascii_case("answer") => {
+                let own = named.facts(positive).mean_words();
+                let is_rival = |name: &&&str| {
+                    let facts = named.facts(name);
+                    let is_longer = facts.is_text() && facts.mean_words() > own.max(4.0) && !is_description(name);
+                    is_rival(name) || is_longer
+                };
+                let rivals = names.iter().filter(is_free).filter(is_rival);
+                let all: Vec<String> =
+                    [positive.as_str()].into_iter().chain(rivals.copied()).map(str::to_owned).collect();
+                if all.len() > 1 {
+                    return Some(format!("{} could each be the positive", in_ticks(&all)));
+                }
+            }
+            _ => {}
+        }
+        if self.label.is_none() && self.scores.is_none() && self.negatives.is_empty() {
+            let mut unused = names.iter().filter(is_free);
+            if let Some(name) = unused.find(|name| !is_id_name(name) && named.facts(name).is_labels()) {
+                return Some(format!(
+                    "`{name}` holds nothing but labels, so it may say which documents are positives ({name}=label, or \
+                     {name}=ignore)"
+                ));
+            }
+        }
+        let texts = [Some(&self.query), self.positive.as_ref(), self.document.as_ref()];
+        let open: Vec<&String> = texts.into_iter().flatten().filter(|name| !roles.contains_key(*name)).collect();
+        let is_pair_of_ids = open.len() > 1 && open.iter().all(|name| named.facts(name).may_be_ids());
+        open.into_iter()
+            .find(|name| is_pair_of_ids || named.facts(name).is_ids())
+            .map(|name| format!("the cells of `{name}` are ids or numbers, not texts; {WHERE_TEXTS_ARE}"))
     }
 
     fn uses(&self, name: &str) -> bool {
@@ -104,6 +283,12 @@ impl Columns {
         self.query == name
             || self.negatives.iter().any(|known| known == name)
             || single.iter().any(|known| known.as_deref() == Some(name))
+            || self.split_scores.iter().flatten().any(|known| known == name)
+    }
+
+    /// Whether rows are read from this column.
+    pub(crate) fn reads(&self, name: &str) -> bool {
+        self.uses(name)
     }
 
     /// Whether a name has a role that no column of the first row had.
@@ -126,12 +311,19 @@ impl Columns {
         if !self.negatives.is_empty() {
             parts.push(format!("negatives = {}", self.negatives.join(" + ")));
         }
+        if let Some(scores) = &self.split_scores {
+            parts.push(format!("teacher scores = {}", scores.join(" + ")));
+        }
         if !self.ignored.is_empty() {
             parts.push(format!("not used: {}", self.ignored.join(", ")));
         }
         parts.join(", ")
     }
 }
+
+/// Where texts are expected when ids are found.
+pub(super) const WHERE_TEXTS_ARE: &str = "texts are read from a BEIR folder (corpus.jsonl, queries.jsonl, qrels/), or from \
+     a folder with the reference's three files or PyLate's three tables: name that folder";
 
 /// `negative_10` comes after `negative_9`.
 fn number_of(name: &str) -> u64 {
@@ -155,26 +347,14 @@ fn listed(names: &[&str]) -> String {
     names.iter().take(12).map(short).collect::<Vec<_>>().join(", ") + &more
 }
 
-/// The first two columns as query and document, unless their names say otherwise.
-fn suggestion(names: &[&str]) -> String {
-    let query = names.iter().find(|name| role_of(name) == Some(ColumnRole::Query)).or(names.first());
-    let known = |name: &&&str| matches!(role_of(name), Some(ColumnRole::Positive | ColumnRole::Document));
-    let document = names.iter().find(known).or(names.iter().find(|name| Some(*name) != query));
-    match (query, document) {
-        (Some(query), Some(document)) if query.len() + document.len() < 80 => {
-            format!("{query}=query, {document}=document")
-        }
-        _ => "question=query, context=document".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn columns(names: &[&str], roles: &str) -> Result<Columns, DataError> {
         let roles: colbert_config::ColumnRoles = roles.parse().unwrap();
-        Columns::of(names, &roles.0, &Place::Row { row: 1 })
+        let named = Named { names, rows: &[], labels: &Labels::default(), roles: &roles.0 };
+        Columns::of(named, &Place::Row { row: 1 })
     }
 
     #[test]

@@ -1,100 +1,224 @@
-//! Files of texts: documents that negatives may be drawn from, and texts to encode.
+//! Files of texts: documents that negatives may be drawn from or that are ranked, and texts to encode or to search with.
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::records::{Content, Records};
-use super::values::document_text;
+use super::columns::{Named, is_id_name};
+use super::header::is_name;
+use super::records::Content;
+use super::sampled::Sampled;
+use super::values::{document_text, with_title};
 use super::{ReadOptions, keep_going};
 use crate::error::{DataError, Place};
 use crate::raw::RawData;
 
-const EXPECTED: &str = "one document a line, as JSON (a text, or an object with `content` or `text`) or as TSV (text; or id, text; or id, text, title)";
+const EXPECTED: &str = "one text a line, as JSON (a text, or an object with `text` or `content`) or as TSV \
+     (text; or id, text; or id, text, title; or with a header)";
 
-/// Adds the documents of a file to raw data, and returns one line that says what was found: JSONL, a JSON list, TSV
-/// without a header, CSV or Parquet with a column `text`, `content`, `document` or `passage` (and `title`).
-///
-/// # Errors
-/// [`DataError::Malformed`], [`DataError::EmptyText`] and the others of a bad line, with file and line.
-pub fn read_documents(path: &Path, options: &ReadOptions, raw: &mut RawData) -> Result<String, DataError> {
-    let no_rows = || DataError::NoRows { origin: path.display().to_string(), expected: EXPECTED.to_owned() };
-    let mut records = Records::open(path, EXPECTED, Content::Documents, options)?.ok_or_else(no_rows)?;
-    let (before, distinct_before) = (raw.counts.documents, raw.collection.len());
-    let bad_before = raw.bad_rows.total();
-    while {
-        let outcome = read_document(&mut records, raw);
-        keep_going(outcome, true, options, &mut raw.bad_rows)?
-    } {}
-    raw.counts.blank_lines += records.blank();
-    let (read, new) = (raw.counts.documents - before, raw.collection.len() - distinct_before);
-    if read == 0 && raw.bad_rows.total() == bad_before {
-        return Err(no_rows());
-    }
-    let syntax = records.syntax();
-    let announcement =
-        format!("{}: {syntax}, {read} documents to draw negatives from, {new} of them new", path.display());
-    tracing::info!("{announcement}");
-    Ok(announcement)
+/// Columns and fields that hold a document.
+const DOCUMENTS: [&str; 7] = ["text", "content", "contents", "document", "passage", "passage_text", "body"];
+/// Columns and fields that hold a query, which go before the names of documents.
+const QUERIES: [&str; 2] = ["query", "question"];
+/// Columns and fields that hold a text's id, the likeliest first.
+const IDS: [&str; 11] =
+    ["_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid", "docno", "query_id", "qid", "uid"];
+
+/// The side whose texts a file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextSide {
+    /// Documents: a column `query` or `question` is never taken.
+    Documents,
+    /// Queries: a column `query` or `question` goes before others.
+    Queries,
 }
 
 /// A text of a file, with the id that the file gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextRecord {
-    /// `_id`, `id`, `docid` or `query_id` of an object, or the first cell of several.
+    /// `_id`, `id`, `docid`, `query_id` or the like of an object or a column, or the first cell of several.
     pub id: Option<String>,
-    /// The text.
+    /// The text; a document's title and text as one.
     pub text: String,
 }
 
-/// The texts of a file as they stand, one by one and in order, repeated ones too: whatever [`read_documents`] reads, and
-/// objects with `query` or `question`.
+/// The texts of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextFile {
+    /// The file, its syntax, and the column that was taken, in one line.
+    pub announcement: String,
+    /// The texts as they stand, in order, repeated ones too.
+    pub records: Vec<TextRecord>,
+}
+
+/// Adds the documents of a file to raw data, and returns one line that says what was found: JSONL, a JSON list, TSV, CSV or
+/// Parquet. Of named columns the text is `text`, `content`, `document`, `passage` or the like, or the only one that holds
+/// texts, and `title` goes before it; where two could be meant, neither is taken.
+///
+/// # Errors
+/// [`DataError::TextColumn`], [`DataError::Malformed`], [`DataError::EmptyText`] and the others of a bad line, with file
+/// and line.
+pub fn read_documents(path: &Path, options: &ReadOptions, raw: &mut RawData) -> Result<String, DataError> {
+    let mut texts = Texts::open(path, TextSide::Documents, options)?;
+    let (before, distinct_before) = (raw.counts.documents, raw.collection.len());
+    let bad_before = raw.bad_rows.total();
+    while {
+        let outcome = texts.next().and_then(|record| match record {
+            Some(record) => raw.add_document(&record.text, &texts.records.place()).map(|_| true),
+            None => Ok(false),
+        });
+        keep_going(outcome, true, options, &mut raw.bad_rows)?
+    } {}
+    raw.counts.blank_lines += texts.records.records().blank();
+    let (read, new) = (raw.counts.documents - before, raw.collection.len() - distinct_before);
+    if read == 0 && raw.bad_rows.total() == bad_before {
+        return Err(no_rows(path));
+    }
+    let announcement =
+        format!("{}: {}, {read} documents to draw negatives from, {new} of them new", path.display(), texts.layout());
+    tracing::info!("{announcement}");
+    Ok(announcement)
+}
+
+/// The texts of a file, by the same rules as [`read_documents`].
 ///
 /// # Errors
 /// As [`read_documents`]; the first bad row ends reading.
-pub fn read_texts(path: &Path) -> Result<Vec<TextRecord>, DataError> {
-    let no_rows = || DataError::NoRows { origin: path.display().to_string(), expected: EXPECTED.to_owned() };
-    let options = ReadOptions::default();
-    let mut records = Records::open(path, EXPECTED, Content::Documents, &options)?.ok_or_else(no_rows)?;
-    let mut texts = Vec::new();
-    while let Some(value) = records.next()? {
-        let place = records.place();
-        let record = match &value {
-            Value::Object(fields) => {
-                let question = ["query", "question"].iter().find_map(|name| fields.get(*name)?.as_str());
-                let text =
-                    question.map_or_else(|| document_text(&value, "text", &place), |text| Ok(text.to_owned()))?;
-                let id = ["_id", "id", "docid", "query_id"].iter().find_map(|name| match fields.get(*name)? {
-                    Value::String(id) => Some(id.clone()),
-                    Value::Number(id) => Some(id.to_string()),
-                    _ => None,
-                });
-                TextRecord { id, text }
-            }
-            Value::Array(cells) if cells.len() > 1 => {
-                let id = cells[0].as_str().map(str::to_owned);
-                TextRecord { id, text: text_of(&value, &place)? }
-            }
-            other => TextRecord { id: None, text: text_of(other, &place)? },
-        };
+pub fn read_texts(path: &Path, side: TextSide) -> Result<TextFile, DataError> {
+    let mut texts = Texts::open(path, side, &ReadOptions::default())?;
+    let mut records = Vec::new();
+    while let Some(record) = texts.next()? {
         if record.text.trim().is_empty() {
-            return Err(DataError::EmptyText { place, field: "text".to_owned() });
+            return Err(DataError::EmptyText { place: texts.records.place(), field: "text".to_owned() });
         }
-        texts.push(record);
+        records.push(record);
     }
-    if texts.is_empty() { Err(no_rows()) } else { Ok(texts) }
+    if records.is_empty() {
+        return Err(no_rows(path));
+    }
+    let (syntax, column) = texts.layout();
+    let announcement = format!("{}: {syntax}, {} texts{column}", path.display(), records.len());
+    tracing::info!("{announcement}");
+    Ok(TextFile { announcement, records })
 }
 
-fn read_document(records: &mut Records, raw: &mut RawData) -> Result<bool, DataError> {
-    let Some(value) = records.next()? else { return Ok(false) };
-    let place = records.place();
-    raw.add_document(&text_of(&value, &place)?, &place)?;
-    Ok(true)
+fn no_rows(path: &Path) -> DataError {
+    DataError::NoRows { origin: path.display().to_string(), expected: EXPECTED.to_owned() }
 }
 
-/// A document as a text, an object, or the cells of a line.
-fn text_of(value: &Value, place: &Place) -> Result<String, DataError> {
-    let Value::Array(cells) = value else { return document_text(value, "document", place) };
+/// The one reader of such files.
+struct Texts {
+    records: Sampled,
+    side: TextSide,
+    /// The column of the text, if columns have names and this one was found.
+    column: Option<String>,
+}
+
+impl Texts {
+    fn open(path: &Path, side: TextSide, options: &ReadOptions) -> Result<Self, DataError> {
+        let records = Sampled::open(path, EXPECTED, Content::Documents, options)?.ok_or_else(|| no_rows(path))?;
+        let mut texts = Self { records, side, column: None };
+        texts.choose(options)?;
+        if let Some(column) = &texts.column {
+            let is_used = |name: &str| name == column || name == "title" || IDS.contains(&name);
+            texts.records.read_again(&is_used)?;
+        }
+        Ok(texts)
+    }
+
+    /// Finds the column of the texts, and refuses a file in which two could be meant.
+    fn choose(&mut self, options: &ReadOptions) -> Result<(), DataError> {
+        let header = self.records.records().header().map(<[String]>::to_vec);
+        let place = self.records.names_place();
+        let rows = self.records.sample();
+        let Some(first) = rows.first() else { return Ok(()) };
+        if let Value::Array(cells) = first
+            && cells.len() == 2
+            && rows.iter().filter(|row| has_spaces(row.get(0))).count() * 2 > rows.len()
+        {
+            let problem = "the first cell of most lines is no id but a text of several words".to_owned();
+            return Err(DataError::TextColumn { place, problem, columns: "without names".to_owned() });
+        }
+        let Value::Object(fields) = first else { return Ok(()) };
+        let names: Vec<&str> = match &header {
+            Some(header) => header.iter().map(String::as_str).collect(),
+            None => fields.keys().map(String::as_str).collect(),
+        };
+        let named = Named { names: &names, rows: &rows, labels: &options.labels, roles: &options.roles };
+        let unclear = |problem: String| DataError::TextColumn {
+            place: place.clone(),
+            problem,
+            columns: names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        };
+        let listed = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+        let among = |known: &[&str]| -> Vec<&str> {
+            names.iter().copied().filter(|name| known.contains(name) && !named.facts(name).is_empty()).collect()
+        };
+        let mut known = if self.side == TextSide::Queries { among(&QUERIES) } else { Vec::new() };
+        if known.is_empty() {
+            known = among(&DOCUMENTS);
+        }
+        if known.is_empty() {
+            let is_candidate = |name: &&str| {
+                let is_query = self.side == TextSide::Documents && QUERIES.contains(name) && names.len() > 2;
+                !is_query && !is_id_name(name) && *name != "title" && named.facts(name).is_text() && is_name(name)
+            };
+            known = names.iter().copied().filter(is_candidate).collect();
+        }
+        match known[..] {
+            [column] => {
+                let column = column.to_owned();
+                self.column = Some(column);
+                Ok(())
+            }
+            [] if header.is_none() => Ok(()),
+            [] => Err(unclear("none of the columns holds texts".to_owned())),
+            _ => Err(unclear(format!("{} could each be the text", listed(&known)))),
+        }
+    }
+
+    /// The syntax, and the column that was taken.
+    fn layout(&mut self) -> (String, String) {
+        let column = self.column.as_ref().map(|column| format!(", text = {column}")).unwrap_or_default();
+        (self.records.records().syntax(), column)
+    }
+
+    fn next(&mut self) -> Result<Option<TextRecord>, DataError> {
+        let Some(value) = self.records.next()? else { return Ok(None) };
+        let place = self.records.place();
+        let record = match &value {
+            Value::Object(fields) => TextRecord { id: id_of(fields), text: self.text_of(fields, &value, &place)? },
+            Value::Array(cells) if cells.len() > 1 => {
+                TextRecord { id: cells[0].as_str().map(str::to_owned), text: cells_text(cells, &place)? }
+            }
+            Value::Array(cells) => TextRecord { id: None, text: cells_text(cells, &place)? },
+            other => TextRecord { id: None, text: document_text(other, "document", &place)? },
+        };
+        Ok(Some(record))
+    }
+
+    fn text_of(&self, fields: &Map<String, Value>, value: &Value, place: &Place) -> Result<String, DataError> {
+        let Some(text) = self.column.as_ref().and_then(|column| fields.get(column)?.as_str()) else {
+            return document_text(value, "document", place);
+        };
+        Ok(with_title(fields.get("title").and_then(Value::as_str).unwrap_or_default(), text))
+    }
+}
+
+fn has_spaces(cell: Option<&Value>) -> bool {
+    cell.and_then(Value::as_str).is_some_and(|text| text.trim().contains(char::is_whitespace))
+}
+
+fn id_of(fields: &Map<String, Value>) -> Option<String> {
+    IDS.iter().find_map(|name| match fields.get(*name)? {
+        Value::String(id) => Some(id.clone()),
+        Value::Number(id) => Some(id.to_string()),
+        _ => None,
+    })
+}
+
+/// The text among the cells of a line without names.
+fn cells_text(cells: &[Value], place: &Place) -> Result<String, DataError> {
     match &cells.iter().filter_map(Value::as_str).collect::<Vec<_>>()[..] {
         [text] | [_, text] => Ok((*text).to_owned()),
         [_, text, title] => Ok(format!("{title} | {text}")),

@@ -1,9 +1,10 @@
-//! Bytes of a file: opened, decompressed if they are gzip, without a byte order mark.
+//! Bytes of a file: opened, decompressed if they are gzip, as UTF-8 if they are UTF-16, without a byte order mark.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_16BE, UTF_16LE};
 use flate2::bufread::MultiGzDecoder;
 
 use crate::error::DataError;
@@ -48,8 +49,16 @@ impl Input {
         let mut input = Self { reader: BufReader::with_capacity(BUFFER, content), path: path.to_owned(), is_gzip };
         if input.peek()?.starts_with(b"\xef\xbb\xbf") {
             input.reader.consume(3);
+        } else if let Some(encoding) = utf16(input.peek()?) {
+            let content: Box<dyn Read + Send> = Box::new(Utf16::new(input.reader, encoding));
+            input.reader = BufReader::with_capacity(BUFFER, content);
         }
         Ok(input)
+    }
+
+    /// Takes bytes that were looked at.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.reader.consume(bytes);
     }
 
     /// Returns the bytes that come next without taking them; empty at the end.
@@ -77,6 +86,56 @@ impl Input {
     /// Turns a failure to read into an error with its meaning.
     pub(crate) fn failure(&self, source: io::Error) -> DataError {
         failure(&self.path, self.is_gzip, source)
+    }
+}
+
+/// UTF-16 (Excel's "Unicode text"), by its byte order mark, or by the zero bytes between letters.
+fn utf16(start: &[u8]) -> Option<&'static Encoding> {
+    match *start {
+        [0xff, 0xfe, ..] => Some(UTF_16LE),
+        [0xfe, 0xff, ..] => Some(UTF_16BE),
+        [first, 0, second, 0, ..] if first > 0 && second > 0 => Some(UTF_16LE),
+        [0, first, 0, second, ..] if first > 0 && second > 0 => Some(UTF_16BE),
+        _ => None,
+    }
+}
+
+/// UTF-16 read as UTF-8, without its byte order mark.
+struct Utf16<R> {
+    inner: R,
+    decoder: Decoder,
+    decoded: Vec<u8>,
+    given: usize,
+    is_done: bool,
+}
+
+impl<R: BufRead> Utf16<R> {
+    fn new(inner: R, encoding: &'static Encoding) -> Self {
+        let decoder = encoding.new_decoder_with_bom_removal();
+        Self { inner, decoder, decoded: Vec::new(), given: 0, is_done: false }
+    }
+}
+
+impl<R: BufRead> Read for Utf16<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.given == self.decoded.len() && !self.is_done {
+            let chunk = self.inner.fill_buf()?;
+            self.is_done = chunk.is_empty();
+            let most = self.decoder.max_utf8_buffer_length_without_replacement(chunk.len()).unwrap_or(chunk.len() * 4);
+            self.decoded.resize(most, 0);
+            let (result, read, written) =
+                self.decoder.decode_to_utf8_without_replacement(chunk, &mut self.decoded, self.is_done);
+            if let DecoderResult::Malformed(..) = result {
+                return Err(io::Error::new(ErrorKind::InvalidData, "the UTF-16 text breaks off or is damaged"));
+            }
+            self.decoded.truncate(written);
+            self.given = 0;
+            self.inner.consume(read);
+        }
+        let length = into.len().min(self.decoded.len() - self.given);
+        into[..length].copy_from_slice(&self.decoded[self.given..self.given + length]);
+        self.given += length;
+        Ok(length)
     }
 }
 

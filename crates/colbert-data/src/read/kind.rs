@@ -1,10 +1,11 @@
 //! The kind of a source's rows, decided by the first one.
 
 use colbert_config::DataFormat;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::ReadOptions;
-use super::columns::Columns;
+use super::columns::{Columns, Named, WHERE_TEXTS_ARE};
+use super::facts::{Facts, is_number};
 use super::values::{brief, malformed};
 use crate::error::{DataError, Place};
 use crate::raw::labels::Labels;
@@ -30,29 +31,34 @@ pub(super) enum Meaning {
 }
 
 impl RowKind {
-    /// Decides by a first row, within what the options allow. `header` has the names in their order, if there is one.
+    /// Decides by the first rows, within what the options allow. `header` has the names in their order, if there is one;
+    /// `place` is where the names are.
     pub(crate) fn detect(
-        value: &Value,
+        rows: &[&Value],
         header: Option<&[String]>,
         options: &ReadOptions,
         place: &Place,
     ) -> Result<Self, DataError> {
         let (format, labels) = (options.format, &options.labels);
-        let kind = match value {
+        let Some(first) = rows.first() else { return Err(malformed(place, EITHER, "nothing".to_owned())) };
+        let kind = match first {
             Value::Array(_) if !options.roles.is_empty() => {
                 let expected = "rows with named columns, as data.columns gives roles to columns";
-                return Err(malformed(place, expected, brief(value)));
+                return Err(malformed(place, expected, brief(first)));
             }
             Value::Array(members) => {
-                Self { meaning: array_meaning(members, format, labels, place)?, columns: None, has_cells: false }
+                let meaning = array_meaning(members, rows, options, place)?;
+                Self { meaning, columns: None, has_cells: false }
             }
             Value::Object(fields) => {
                 let names: Vec<&str> = match header {
                     Some(header) => header.iter().map(String::as_str).collect(),
                     None => fields.keys().map(String::as_str).collect(),
                 };
-                let columns = Columns::of(&names, &options.roles, place)?;
-                Self { meaning: object_meaning(&columns, fields), columns: Some(columns), has_cells: false }
+                let named = Named { names: &names, rows, labels, roles: &options.roles };
+                let mut columns = Columns::of(named, place)?;
+                let meaning = object_meaning(&mut columns, named, format);
+                Self { meaning, columns: Some(columns), has_cells: false }
             }
             other => return Err(malformed(place, EITHER, brief(other))),
         };
@@ -73,6 +79,24 @@ impl RowKind {
         }
         let expected = Self { meaning: asked, columns: None, has_cells: false }.describe(labels);
         Err(malformed(place, &format!("{expected} (data.format)"), kind.describe(labels)))
+    }
+
+    /// The cells of the query and of the documents in some rows, unless a person has said that they are texts.
+    pub(super) fn text_cells<'a>(&self, rows: &[&'a Value], options: &ReadOptions) -> Vec<Vec<&'a Value>> {
+        match &self.columns {
+            None if options.format != DataFormat::Auto => Vec::new(),
+            None => (0..2).map(|index| rows.iter().filter_map(|row| row.get(index)).collect()).collect(),
+            Some(columns) => {
+                let names = [Some(&columns.query), columns.positive.as_ref(), columns.document.as_ref()];
+                let open = names.into_iter().flatten().filter(|name| !options.roles.contains_key(*name));
+                open.map(|name| rows.iter().filter_map(|row| row.get(name)).collect()).collect()
+            }
+        }
+    }
+
+    /// Whether rows are read from this column.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        self.columns.as_ref().is_none_or(|columns| columns.reads(name))
     }
 
     /// Says in words what a row is and which column plays which role.
@@ -120,7 +144,13 @@ impl RowKind {
 const EITHER: &str =
     "an array [query, positive], [query, document, label], [query, positive, negative], or an object with named fields";
 
-fn array_meaning(members: &[Value], format: DataFormat, labels: &Labels, place: &Place) -> Result<Meaning, DataError> {
+fn array_meaning(
+    members: &[Value],
+    rows: &[&Value],
+    options: &ReadOptions,
+    place: &Place,
+) -> Result<Meaning, DataError> {
+    let (format, labels) = (options.format, &options.labels);
     if members.len() > 1
         && members
             .iter()
@@ -128,6 +158,21 @@ fn array_meaning(members: &[Value], format: DataFormat, labels: &Labels, place: 
     {
         let expected = "texts; rows of ids are read with data.format = reference and the folder of all three files";
         return Err(malformed(place, expected, "numbers only".to_owned()));
+    }
+    let column = |index: usize| rows.iter().map(move |row| row.get(index));
+    // Who names the format has said that these are texts.
+    if format == DataFormat::Auto {
+        let facts = |index: usize| Facts::of(column(index), labels);
+        let is_pair_of_ids = members.len() > 1 && facts(0).may_be_ids() && facts(1).may_be_ids();
+        let is_ids = |index: usize| facts(index).is_ids() || (is_pair_of_ids && index < 2);
+        let names = ["first", "second", "third", "fourth"];
+        let ids: Vec<&str> =
+            (0..members.len().min(4)).filter(|&index| is_ids(index)).map(|index| names[index]).collect();
+        // The third column of pairs may be a label or a score.
+        if is_ids(0) || (members.len() > 1 && is_ids(1)) {
+            let expected = format!("texts; {WHERE_TEXTS_ARE}");
+            return Err(malformed(place, &expected, format!("ids or numbers in the {} column", ids.join(" and "))));
+        }
     }
     match members {
         [_, _] => Ok(Meaning::Pairs),
@@ -140,7 +185,7 @@ fn array_meaning(members: &[Value], format: DataFormat, labels: &Labels, place: 
             DataFormat::Scored if is_number(third) => Meaning::ScoredPairs,
             DataFormat::LabeledPairs => Meaning::Labelled,
             DataFormat::Triplets => Meaning::Triplets,
-            _ if is_label(third, labels) => Meaning::Labelled,
+            _ if column(2).flatten().all(|third| is_label(third, labels)) => Meaning::Labelled,
             _ => Meaning::Triplets,
         }),
         _ => Err(malformed(place, EITHER, format!("an array of {}", members.len()))),
@@ -156,16 +201,23 @@ fn is_label(value: &Value, labels: &Labels) -> bool {
     }
 }
 
-/// A number, also as the text of a cell.
-fn is_number(value: &Value) -> bool {
-    value.is_number() || value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok())
-}
-
-fn object_meaning(columns: &Columns, fields: &Map<String, Value>) -> Meaning {
+fn object_meaning(columns: &mut Columns, named: Named<'_>, format: DataFormat) -> Meaning {
     if let Some(scores) = &columns.scores {
-        if columns.negatives.is_empty() && fields.get(scores).is_some_and(is_number) {
+        let first = named.rows.first().and_then(|row| row.get(scores));
+        if columns.negatives.is_empty() && first.is_some_and(is_number) {
+            // Distillation from 1 and 0 would give targets of 0.73 and 0.27.
+            let is_label = format != DataFormat::Scored
+                && columns.label.is_none()
+                && !named.roles.contains_key(scores)
+                && named.facts(scores).is_zeros_and_ones();
+            if is_label {
+                columns.label = columns.scores.take();
+                return Meaning::Labelled;
+            }
             return Meaning::ScoredPairs;
         }
+        Meaning::Scored
+    } else if columns.split_scores.is_some() {
         Meaning::Scored
     } else if columns.label.is_some() {
         Meaning::Labelled

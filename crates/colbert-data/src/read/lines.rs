@@ -65,6 +65,15 @@ impl Lines {
         Place::Line { path: self.input.path().to_owned(), line: self.number }
     }
 
+    /// The first line of the file.
+    pub(crate) fn first_place(&self) -> Place {
+        Place::Line { path: self.input.path().to_owned(), line: 1 }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.input.path()
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.number
     }

@@ -1,22 +1,21 @@
 //! Records of a file, one at a time as JSON values, whatever the file's syntax. The content decides which it is; an
 //! extension `.tsv` or `.csv` is believed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-#[cfg(feature = "parquet")]
 use colbert_config::ColumnRole;
 use serde_json::{Map, Value};
 
-#[cfg(feature = "parquet")]
-use super::columns::Columns;
-use super::columns::is_header;
+use super::columns::{WHERE_TEXTS_ARE, role_of};
 use super::csv_records::CsvRecords;
+use super::dialect::Dialect;
+use super::header::is_header;
 use super::input::Input;
-use super::list::List;
-#[cfg(feature = "parquet")]
-use super::values::DOCUMENT_COLUMNS;
+use super::json_values::JsonValues;
+use super::whole::{self, Objects, Whole};
 use super::{Lines, ReadOptions, parse_json, reason};
 use crate::error::{DataError, Place};
+use crate::texts::ids::is_id_like;
 
 /// The kind of records that a file is searched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +31,15 @@ pub(crate) enum Content {
 #[derive(Debug)]
 enum Source {
     Lines(Lines),
-    List(List),
-    /// Cells separated by tabs, never quoted; with names if the first line has them.
+    Values(JsonValues),
+    /// Rows of a file that is one object.
+    Whole {
+        layout: &'static str,
+        path: PathBuf,
+        rows: std::vec::IntoIter<Value>,
+        number: u64,
+    },
+    /// Cells separated by tabs, not quoted; with names if the first line has them.
     Tabs {
         lines: Lines,
         header: Option<Vec<String>>,
@@ -48,6 +54,8 @@ enum Source {
 pub(crate) struct Records {
     source: Source,
     is_gzip: bool,
+    /// Documents that are in no row.
+    documents: Vec<String>,
 }
 
 impl Records {
@@ -60,46 +68,80 @@ impl Records {
     ) -> Result<Option<Self>, DataError> {
         let mut input = Input::open(path, expected)?;
         let is_gzip = input.is_gzip();
+        let mut documents = Vec::new();
         let source = if input.peek()?.starts_with(b"PAR1") {
             parquet(path, is_gzip, content, options)?
         } else if input.extension() == "csv" {
-            match CsvRecords::of(input)? {
+            match CsvRecords::csv(input)? {
                 Some(records) => Source::Csv(Box::new(records)),
                 None => return Ok(None),
             }
         } else if input.extension() != "tsv" && is_list(input.peek()?, content) {
-            Source::List(List::of(input))
+            Source::Values(JsonValues::list(input))
+        } else if input.extension() != "tsv" && begins_with(input.peek()?, b'{') {
+            match whole::look(path, expected)? {
+                Objects::Whole(Whole { layout, rows, documents: others }) => {
+                    documents = others;
+                    Source::Whole { layout, path: path.to_owned(), rows: rows.into_iter(), number: 0 }
+                }
+                Objects::Stream => Source::Values(JsonValues::stream(input)),
+                Objects::Lines => Source::Lines(Lines::of(input)),
+            }
         } else {
+            let sample = input.peek()?.to_vec();
             let mut lines = Lines::of(input);
             if !lines.advance()? {
                 return Ok(None);
             }
             lines.stay();
-            by_line(lines, expected, content, options)?
+            by_line(lines, &sample, expected, content, options)?
         };
-        Ok(Some(Self { source, is_gzip }))
+        Ok(Some(Self { source, is_gzip, documents }))
+    }
+
+    /// Documents of the file that are in no row of it.
+    pub(crate) fn take_documents(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.documents)
+    }
+
+    /// Reads only the columns that are used from here on, and begins again. Does nothing for files whose cells are read
+    /// anyway.
+    #[cfg(feature = "parquet")]
+    pub(crate) fn read_again(&mut self, is_used: &dyn Fn(&str) -> bool) -> Result<bool, DataError> {
+        let Source::Parquet(records) = &mut self.source else { return Ok(false) };
+        *records = super::parquet::records::ParquetRecords::open(records.path(), is_used)?;
+        Ok(true)
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    pub(crate) fn read_again(&mut self, _: &dyn Fn(&str) -> bool) -> Result<bool, DataError> {
+        Ok(false)
     }
 
     /// The next record. An error that [is a bad row](DataError::is_bad_row) leaves the records after it readable.
     pub(crate) fn next(&mut self) -> Result<Option<Value>, DataError> {
         match &mut self.source {
             Source::Lines(lines) => Ok(if lines.advance()? { Some(parse_json(lines)?) } else { None }),
-            Source::List(list) => {
-                if !list.advance()? {
+            Source::Values(values) => {
+                if !values.advance()? {
                     return Ok(None);
                 }
-                let parsed = serde_json::from_str(list.text()?);
+                let parsed = serde_json::from_str(values.text()?);
                 parsed.map(Some).map_err(|error| DataError::Malformed {
-                    place: list.place(),
+                    place: values.place(),
                     expected: "a JSON value".to_owned(),
                     found: reason(&error),
                 })
+            }
+            Source::Whole { rows, number, .. } => {
+                *number += 1;
+                Ok(rows.next())
             }
             Source::Tabs { lines, header } => {
                 if !lines.advance()? {
                     return Ok(None);
                 }
-                let cells = lines.text()?.split('\t').map(str::to_owned).collect();
+                let cells = lines.text()?.split('\t').map(unquoted).collect();
                 named(header.as_deref(), cells, lines.place()).map(Some)
             }
             Source::Csv(records) => records.next(),
@@ -112,10 +154,20 @@ impl Records {
     pub(crate) fn place(&self) -> Place {
         match &self.source {
             Source::Lines(lines) | Source::Tabs { lines, .. } => lines.place(),
-            Source::List(list) => list.place(),
+            Source::Values(values) => values.place(),
+            Source::Whole { path, number, .. } => Place::Record { path: path.clone(), record: *number },
             Source::Csv(records) => records.place(),
             #[cfg(feature = "parquet")]
             Source::Parquet(records) => records.place(),
+        }
+    }
+
+    /// Where the names of the columns are; where the latest record is, if they are in every record.
+    pub(crate) fn names_place(&self) -> Place {
+        match &self.source {
+            Source::Csv(records) if records.header().is_some() => records.header_place(),
+            Source::Tabs { lines, header: Some(_) } => lines.first_place(),
+            _ => self.place(),
         }
     }
 
@@ -123,10 +175,12 @@ impl Records {
     pub(crate) fn syntax(&self) -> String {
         let name = match &self.source {
             Source::Lines(_) => "JSONL".to_owned(),
-            Source::List(_) => "JSON list".to_owned(),
+            Source::Values(values) if values.is_list() => "JSON list".to_owned(),
+            Source::Values(_) => "JSON objects".to_owned(),
+            Source::Whole { layout, .. } => (*layout).to_owned(),
             Source::Tabs { header: Some(_), .. } => "TSV with a header".to_owned(),
             Source::Tabs { header: None, .. } => "TSV".to_owned(),
-            Source::Csv(records) => format!("CSV separated by `{}`", records.delimiter()),
+            Source::Csv(records) => records.syntax(),
             #[cfg(feature = "parquet")]
             Source::Parquet(_) => "Parquet".to_owned(),
         };
@@ -135,17 +189,17 @@ impl Records {
 
     /// Whether an empty cell is the only way to leave a column out.
     pub(crate) fn has_cells(&self) -> bool {
-        matches!(self.source, Source::Tabs { header: Some(_), .. } | Source::Csv(_))
+        self.header().is_some() && matches!(self.source, Source::Tabs { .. } | Source::Csv(_))
     }
 
     /// Names of the columns in their order, where the syntax has an order.
     pub(crate) fn header(&self) -> Option<&[String]> {
         match &self.source {
             Source::Tabs { header, .. } => header.as_deref(),
-            Source::Csv(records) => Some(records.header()),
+            Source::Csv(records) => records.header(),
             #[cfg(feature = "parquet")]
             Source::Parquet(records) => Some(records.header()),
-            Source::Lines(_) | Source::List(_) => None,
+            Source::Lines(_) | Source::Values(_) | Source::Whole { .. } => None,
         }
     }
 
@@ -164,13 +218,17 @@ fn parquet(path: &Path, is_gzip: bool, content: Content, options: &ReadOptions) 
         let what = "Parquet within gzip".to_owned();
         return Err(DataError::Unsupported { path: path.to_owned(), what, advice: "unpack the file".to_owned() });
     }
-    let is_used = |name: &str| match (content, options.roles.get(name)) {
-        (Content::Rows, Some(role)) => *role != ColumnRole::Ignore,
-        (Content::Rows, None) => Columns::knows(name),
-        (Content::Table, _) => true,
-        (Content::Documents, _) => name == "title" || DOCUMENT_COLUMNS.contains(&name),
-    };
+    let is_used = |name: &str| may_be_used(name, content, options);
     super::parquet::records::ParquetRecords::open(path, &is_used).map(Source::Parquet)
+}
+
+/// Whether a column is read before it is known which roles there are.
+pub(crate) fn may_be_used(name: &str, content: Content, options: &ReadOptions) -> bool {
+    match (content, options.roles.get(name)) {
+        (Content::Rows, Some(role)) => *role != ColumnRole::Ignore,
+        (Content::Rows, None) => role_of(name).is_some() || matches!(name, "pos_scores" | "neg_scores"),
+        (Content::Table | Content::Documents, _) => true,
+    }
 }
 
 #[cfg(not(feature = "parquet"))]
@@ -179,11 +237,14 @@ fn parquet(path: &Path, _: bool, _: Content, _: &ReadOptions) -> Result<Source, 
     Err(DataError::Unsupported { path: path.to_owned(), what: "Parquet".to_owned(), advice })
 }
 
+fn begins_with(start: &[u8], byte: u8) -> bool {
+    start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&byte)
+}
+
 /// Whether a file is one JSON list. A row never starts with a list or an object, so that `[[` and `[{` open a list of
 /// rows; a line `[` alone does too.
 fn is_list(start: &[u8], content: Content) -> bool {
-    let mut bytes = start.iter().copied().skip_while(u8::is_ascii_whitespace);
-    if bytes.next() != Some(b'[') {
+    if !begins_with(start, b'[') {
         return false;
     }
     if content == Content::Documents {
@@ -196,35 +257,77 @@ fn is_list(start: &[u8], content: Content) -> bool {
     }
 }
 
-/// JSON or cells separated by tabs, by the first line.
-fn by_line(mut lines: Lines, expected: &str, content: Content, options: &ReadOptions) -> Result<Source, DataError> {
+/// JSON or cells separated by tabs, by the first line and the sample of the file that it begins.
+fn by_line(
+    mut lines: Lines,
+    sample: &[u8],
+    expected: &str,
+    content: Content,
+    options: &ReadOptions,
+) -> Result<Source, DataError> {
     let Ok(first) = lines.text() else { return Ok(Source::Lines(lines)) };
     let is_tsv = lines.is_tsv();
-    if !is_tsv && first.trim_start().starts_with(['[', '{', '"']) {
+    if !is_tsv && first.trim_start().starts_with(['[', '{']) {
         return Ok(Source::Lines(lines));
     }
-    if content == Content::Documents {
-        return Ok(Source::Tabs { lines, header: None });
+    // A JSON text may be a document of its own.
+    let is_text = serde_json::from_str::<String>(first.trim()).is_ok();
+    if !is_tsv && (is_text || (first.trim_start().starts_with('"') && !first.contains('\t'))) {
+        return Ok(Source::Lines(lines));
     }
-    if !first.contains('\t') {
-        return Err(DataError::Malformed {
-            place: lines.place(),
-            expected: expected.to_owned(),
-            found: "a line that is neither".to_owned(),
-        });
+    if content != Content::Documents && !first.contains('\t') {
+        let found = if is_trec(first) {
+            format!("ids and grades as in TREC's qrels; {WHERE_TEXTS_ARE}")
+        } else {
+            "a line that is neither".to_owned()
+        };
+        return Err(DataError::Malformed { place: lines.place(), expected: expected.to_owned(), found });
     }
-    let cells: Vec<&str> = first.split('\t').collect();
-    let named = |cell: &&str| options.roles.contains_key(cell.trim());
-    let is_header = match content {
-        Content::Rows => is_header(&cells) || cells.iter().any(named),
-        Content::Table => true,
-        Content::Documents => false,
-    };
-    let header = is_header.then(|| cells.iter().map(|cell| cell.trim().to_owned()).collect());
-    if is_header {
+    let dialect = Dialect::of_tsv(sample);
+    if dialect.quotes && lines.number() == 1 {
+        let path = lines.path().to_owned();
+        let input = || Input::open(&path, expected);
+        let Some(mut records) = CsvRecords::of(input()?, dialect, true, 0)? else { return Ok(Source::Lines(lines)) };
+        let names = records.header().unwrap_or_default().to_vec();
+        let rows: Vec<Vec<String>> =
+            std::iter::from_fn(|| records.next_cells().ok().flatten()).take(HEADER_ROWS).collect();
+        let has_header = is_header(&names, &rows, content, options);
+        let records = CsvRecords::of(input()?, dialect, has_header, 0)?;
+        return Ok(records.map_or(Source::Lines(lines), |records| Source::Csv(Box::new(records))));
+    }
+    let cells = |line: &str| -> Vec<String> { line.split('\t').map(|cell| cell.trim().to_owned()).collect() };
+    let names = cells(first);
+    // The last line of a sample may be a part of one.
+    let text = String::from_utf8_lossy(sample);
+    let whole = if text.ends_with('\n') { &text[..] } else { text.rsplit_once('\n').map_or("", |(whole, _)| whole) };
+    let rest = if whole.is_empty() { &text[..] } else { whole };
+    let rows: Vec<Vec<String>> =
+        rest.lines().filter(|line| !line.trim().is_empty()).skip(1).take(HEADER_ROWS).map(cells).collect();
+    let header = is_header(&names, &rows, content, options).then_some(names);
+    if header.is_some() {
         lines.pass();
     }
     Ok(Source::Tabs { lines, header })
+}
+
+/// Rows that a header is compared with.
+const HEADER_ROWS: usize = 50;
+
+/// `qid 0 docid grade`.
+fn is_trec(line: &str) -> bool {
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    matches!(cells[..], [_, iteration, _, grade] if iteration.parse::<i64>().is_ok() && grade.parse::<f64>().is_ok())
+        || matches!(cells[..], [query, document, grade]
+            if is_id_like(query) && is_id_like(document) && grade.parse::<f64>().is_ok())
+}
+
+/// A cell without its quotation marks, if it stands in such as CSV has them and holds further ones, doubled.
+fn unquoted(cell: &str) -> String {
+    let inner = cell.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match inner.filter(|inner| inner.contains("\"\"") && !inner.replace("\"\"", "").contains('"')) {
+        Some(inner) => inner.replace("\"\"", "\""),
+        None => cell.to_owned(),
+    }
 }
 
 /// Cells as an object under the header's names, or as a list.

@@ -1,8 +1,12 @@
-//! Files of rows, of any syntax; the first row decides what all of them are.
+//! Files of rows, of any syntax; the first rows decide what all of them are.
 
 use std::path::Path;
 
-use super::records::{Content, Records};
+use serde_json::Value;
+
+use super::id_files::id_file;
+use super::records::Content;
+use super::sampled::Sampled;
 use super::{ReadOptions, RowKind, keep_going, parse_value};
 use crate::error::DataError;
 use crate::raw::RawData;
@@ -15,11 +19,18 @@ pub(super) fn read_rows(paths: &[&Path], options: &ReadOptions) -> Result<RawDat
     let mut kind: Option<RowKind> = None;
     let mut syntax = None;
     for path in paths {
-        let Some(mut records) = Records::open(path, EXPECTED, Content::Rows, options)? else { continue };
-        // A header may come to light only with the first record, so the syntax is named at the end.
-        while read_row(&mut records, &mut kind, options, &mut raw)? {}
-        raw.counts.blank_lines += records.blank();
-        syntax = Some(records.syntax());
+        let Some(mut records) = Sampled::open(path, EXPECTED, Content::Rows, options)? else { continue };
+        if let Some(kind) = &kind {
+            records.read_again(&|name| kind.reads(name))?;
+        }
+        while read_row(&mut records, path, &mut kind, options, &mut raw)? {}
+        for document in records.records().take_documents() {
+            if !document.trim().is_empty() {
+                raw.collection.add(&document)?;
+            }
+        }
+        raw.counts.blank_lines += records.records().blank();
+        syntax = Some(records.records().syntax());
     }
     raw.group_scored_pairs();
     let first = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
@@ -39,7 +50,8 @@ pub(super) fn read_rows(paths: &[&Path], options: &ReadOptions) -> Result<RawDat
 
 /// Reads one row; `false` at the end of the file.
 fn read_row(
-    records: &mut Records,
+    records: &mut Sampled,
+    path: &Path,
     kind: &mut Option<RowKind>,
     options: &ReadOptions,
     raw: &mut RawData,
@@ -50,8 +62,12 @@ fn read_row(
         let kind = match kind {
             Some(kind) => kind,
             None => {
-                let detected = RowKind::detect(&value, records.header(), options, &place)?;
-                kind.insert(RowKind { has_cells: records.has_cells(), ..detected })
+                let detected = detect(&value, records, path, options)?;
+                let kind = kind.insert(detected);
+                if records.read_again(&|name| kind.reads(name))? {
+                    return Ok(true);
+                }
+                kind
             }
         };
         raw.push(parse_value(&value, kind, &options.labels, &place)?, &place)?;
@@ -59,4 +75,21 @@ fn read_row(
     };
     let outcome = read();
     keep_going(outcome, true, options, &mut raw.bad_rows)
+}
+
+/// Decides by the first row and those after it that were looked at.
+fn detect(first: &Value, records: &mut Sampled, path: &Path, options: &ReadOptions) -> Result<RowKind, DataError> {
+    let has_cells = records.records().has_cells();
+    let header = records.records().header().map(<[String]>::to_vec);
+    let place = if header.is_some() { records.names_place() } else { records.place() };
+    let rows: Vec<&Value> = std::iter::once(first).chain(records.sample()).collect();
+    let detected = RowKind::detect(&rows, header.as_deref(), options, &place)?;
+    if let Some(found) = id_file(path, &rows, &detected, options)? {
+        return Err(DataError::Malformed {
+            place,
+            expected: format!("texts; {found}"),
+            found: "ids of texts".to_owned(),
+        });
+    }
+    Ok(RowKind { has_cells, ..detected })
 }

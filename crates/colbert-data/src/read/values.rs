@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::columns::Columns;
+use super::columns::{Columns, is_label_name};
 use super::kind::{Meaning, RowKind};
 use crate::error::{DataError, Place};
 use crate::raw::labels::{Labels, label_of};
-use crate::raw::row::Row;
+use crate::raw::row::{Row, check_scores};
 use crate::raw::unknown_label;
 
 /// Reads one row of a known kind.
@@ -52,10 +52,19 @@ impl Reader<'_> {
             return Err(self.mixed(format!("an object that also has `{name}`")));
         }
         let query = self.query(self.field(fields, &columns.query)?)?;
-        let mut positives = Vec::new();
+        let (mut positives, mut irrelevant, mut is_judged) = (Vec::new(), Vec::new(), false);
         for (column, role) in [(&columns.positive, "positive"), (&columns.document, "document")] {
             if let Some(column) = column {
-                positives.extend(self.texts(self.field(fields, column)?, role)?);
+                let value = self.field(fields, column)?;
+                if let Some(members) = value.as_array().filter(|members| members.iter().any(has_label)) {
+                    is_judged = true;
+                    for member in members {
+                        let text = document_text(member, role, self.place)?;
+                        if self.own_label(member)? { positives.push(text) } else { irrelevant.push(text) }
+                    }
+                } else {
+                    positives.extend(self.texts(value, role)?);
+                }
             }
         }
         if self.kind.meaning == Meaning::Labelled {
@@ -73,13 +82,21 @@ impl Reader<'_> {
                 Err(texts) => Err(malformed(self.place, "one document for one score", format!("{}", texts.len()))),
             };
         }
-        let mut negatives = Vec::new();
+        let mut negatives = irrelevant;
         for column in &columns.negatives {
             let value = self.field(fields, column)?;
             let is_empty_cell = self.kind.has_cells && value.as_str().is_some_and(|cell| cell.trim().is_empty());
             if !is_empty_cell {
                 negatives.extend(self.texts(value, "negative")?);
             }
+        }
+        if let Some([of_positives, of_negatives]) = &columns.split_scores {
+            let mut scores = self.scores(self.field(fields, of_positives)?)?;
+            check_scores(&scores, positives.len(), self.place)?;
+            let negative_scores = self.scores(self.field(fields, of_negatives)?)?;
+            check_scores(&negative_scores, negatives.len(), self.place)?;
+            scores.extend(negative_scores);
+            return Ok(Row::ReadyEach { query, positives, negatives, scores });
         }
         match self.kind.meaning {
             Meaning::Scored => {
@@ -88,6 +105,7 @@ impl Reader<'_> {
                 Ok(Row::Ready { query, documents: positives, scores: self.scores(scores)? })
             }
             Meaning::Triplets => Ok(Row::Triplet { query, positives, negatives }),
+            _ if is_judged => Ok(Row::Judged { query, positives, negatives }),
             Meaning::Pairs | Meaning::Labelled | Meaning::ScoredPairs => Ok(Row::Pair { query, positives }),
         }
     }
@@ -150,6 +168,12 @@ impl Reader<'_> {
         }
     }
 
+    /// The label of a document that is an object, such as `is_selected`; a document without one is a positive.
+    fn own_label(&self, document: &Value) -> Result<bool, DataError> {
+        let mut labels = document.as_object().into_iter().flatten().filter(|(name, _)| is_label_name(name));
+        labels.next().map_or(Ok(true), |(_, value)| self.label(value))
+    }
+
     fn scores(&self, value: &Value) -> Result<Vec<f32>, DataError> {
         // A cell holds a list as text.
         let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
@@ -178,7 +202,12 @@ impl Reader<'_> {
 }
 
 /// Columns and fields that may hold a document's text.
-pub(super) const DOCUMENT_COLUMNS: [&str; 4] = ["content", "text", "document", "passage"];
+pub(super) const DOCUMENT_COLUMNS: [&str; 5] = ["content", "text", "document", "passage", "passage_text"];
+
+/// Whether a document is an object that says itself whether it is relevant.
+fn has_label(document: &Value) -> bool {
+    document.as_object().is_some_and(|fields| fields.keys().any(|name| is_label_name(name)))
+}
 
 /// A document: a text, or an object with `content` or `text`, and with a title in front if it has one.
 pub(crate) fn document_text(value: &Value, field: &str, place: &Place) -> Result<String, DataError> {

@@ -4,8 +4,11 @@ use std::collections::HashSet;
 
 use super::words::{WordLengths, words};
 use super::{Finding, Severity};
+use crate::negatives::prepare::all_positive;
 use crate::raw::{Group, RawData};
 use crate::sets::evaluation_set::EvaluationSet;
+use crate::texts::Texts;
+use crate::texts::ids::is_id_like;
 use crate::texts::judgements::Judgements;
 use crate::texts::normalise::is_same;
 use crate::texts::pid_set::PidSet;
@@ -29,6 +32,9 @@ pub(super) fn find(raw: &RawData, evaluations: &[(&str, &EvaluationSet)]) -> Vec
     long_documents(raw, &mut findings);
     repeated_examples(raw, &mut findings);
     not_one_example(raw, &mut findings);
+    no_negatives(raw, &known, &mut findings);
+    placeholders(raw, &mut findings);
+    ids(raw, &mut findings);
     leakage(raw, evaluations, &mut findings);
     findings
 }
@@ -281,6 +287,85 @@ fn not_one_example(raw: &RawData, findings: &mut Vec<Finding>) {
             findings,
         );
     }
+}
+
+/// Every document is a positive of every query: preparation would end with the same words.
+fn no_negatives(raw: &RawData, known: &Judgements, findings: &mut Vec<Finding>) {
+    let mut judged = groups(raw).filter(|(_, group)| !group.positives.is_empty()).peekable();
+    if !raw.ready.is_empty() || judged.peek().is_none() {
+        return;
+    }
+    let documents = raw.collection.len();
+    let has_negative = |(qid, group): (u32, &Group)| {
+        group.negatives.iter().any(|&pid| !known.is_positive(qid, pid)) || known.positives(qid).count() < documents
+    };
+    if !judged.any(has_negative) {
+        let (message, fix) = all_positive(documents);
+        let (severity, name, examples) = (Severity::Error, "no_negatives".to_owned(), Vec::new());
+        findings.push(Finding { severity, name, count: 1, message, examples, fix: fix.to_owned() });
+    }
+}
+
+/// Texts that stand for a missing one, as pandas and databases write them.
+const PLACEHOLDERS: [&str; 18] = [
+    "nan",
+    "null",
+    "none",
+    "nil",
+    "n/a",
+    "#n/a",
+    "na",
+    "<na>",
+    "nat",
+    "undefined",
+    "[deleted]",
+    "[removed]",
+    "-",
+    "--",
+    "?",
+    "...",
+    "todo",
+    "tbd",
+];
+
+fn placeholders(raw: &RawData, findings: &mut Vec<Finding>) {
+    let mut cases = Cases::default();
+    for text in raw.queries.iter().chain(raw.collection.iter()) {
+        if text.len() <= 16 && PLACEHOLDERS.contains(&text.trim().to_lowercase().as_str()) {
+            cases.add(|| shown(text));
+        }
+    }
+    cases.report(
+        Severity::Warning,
+        "placeholder_texts",
+        "texts stand for a missing one, and are trained on like others",
+        "remove their rows, or fill them in",
+        findings,
+    );
+}
+
+/// Ids in place of texts, which whoever gave the columns their roles may have meant.
+fn ids(raw: &RawData, findings: &mut Vec<Finding>) {
+    let sides = [("queries", sample_of_ids(&raw.queries)), ("documents", sample_of_ids(&raw.collection))];
+    for (side, cases) in sides {
+        cases.unwrap_or_default().report(
+            Severity::Warning,
+            "ids_as_texts",
+            &format!("of the first {side} have the form of ids or numbers, not of texts"),
+            "read the files in which these ids have their texts",
+            findings,
+        );
+    }
+}
+
+/// Cases among the first texts, if nearly all of these are ids.
+fn sample_of_ids<Kind>(texts: &Texts<Kind>) -> Option<Cases> {
+    let mut cases = Cases::default();
+    let looked_at = texts.len().min(200);
+    for text in texts.iter().take(looked_at).filter(|text| is_id_like(text)) {
+        cases.add(|| shown(text));
+    }
+    (looked_at > 1 && cases.count * 10 >= 9 * looked_at as u64).then_some(cases)
 }
 
 /// Texts of each evaluation set that are trained on.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ragtrainer::DocumentFolder;
-use ragtrainer::data::{TextRecord, read_texts};
+use ragtrainer::data::{TextRecord, TextSide, read_texts};
 
 use crate::model::ModelArgs;
 use crate::output::say;
@@ -46,8 +46,11 @@ impl EncodeCommand {
             _ => anyhow::bail!("--output must end in .npy or .safetensors"),
         };
         let mut records: Vec<TextRecord> = Vec::new();
+        let side = if self.queries { TextSide::Queries } else { TextSide::Documents };
         for path in &self.input {
-            records.extend(read_texts(path)?);
+            let file = read_texts(path, side)?;
+            eprintln!("{}", file.announcement);
+            records.extend(file.records);
         }
         let model = self.model.load()?;
         if let Some(path) = &self.folder {

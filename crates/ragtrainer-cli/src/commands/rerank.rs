@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use ragtrainer::data::read_texts;
+use ragtrainer::data::{TextSide, read_texts};
 
 use crate::model::ModelArgs;
 use crate::tables::print_hits;
@@ -35,7 +35,9 @@ pub(crate) struct RerankCommand {
 
 impl RerankCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let records = read_texts(&self.documents)?;
+        let file = read_texts(&self.documents, TextSide::Documents)?;
+        eprintln!("{}", file.announcement);
+        let records = file.records;
         let model = self.model.load()?;
         let model = model.with_zero_floor(self.zero_floor);
         let texts: Vec<&str> = records.iter().map(|record| record.text.as_str()).collect();

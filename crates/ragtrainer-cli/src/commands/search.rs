@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ragtrainer::DocumentFolder;
-use ragtrainer::data::read_texts;
+use ragtrainer::data::{TextSide, read_texts};
 
 use crate::model::ModelArgs;
 use crate::tables::print_hits;
@@ -40,7 +40,7 @@ impl SearchCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let mut queries = self.query;
         if let Some(path) = &self.queries {
-            queries.extend(read_texts(path)?.into_iter().map(|record| record.text));
+            queries.extend(read_texts(path, TextSide::Queries)?.records.into_iter().map(|record| record.text));
         }
         let folder = DocumentFolder::open(&self.folder)?;
         let model = self.model.load()?;

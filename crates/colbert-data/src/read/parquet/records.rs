@@ -60,6 +60,10 @@ impl ParquetRecords {
         Place::Record { path: self.path.clone(), record: self.number }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn header(&self) -> &[String] {
         &self.header
     }

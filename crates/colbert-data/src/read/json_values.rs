@@ -1,6 +1,7 @@
-//! A whole file that is one JSON list: its members, one at a time, so that memory holds one of them.
+//! JSON values of a file, one at a time, so that memory holds one of them: the members of one list, or objects one after
+//! another, each over several lines if it likes.
 //!
-//! Owns finding where a member ends. Does not parse members.
+//! Owns finding where a value ends. Does not parse values.
 
 use std::io::BufRead;
 
@@ -8,10 +9,14 @@ use super::input::Input;
 use super::lines::{LONGEST_LINE, text};
 use crate::error::{DataError, Place};
 
-/// Members of a JSON list.
+/// Values of a file.
 #[derive(Debug)]
-pub(crate) struct List {
+pub(crate) struct JsonValues {
     input: Input,
+    /// Members of one list, not objects one after another.
+    is_list: bool,
+    /// Line that the latest value begins on.
+    start: u64,
     member: Vec<u8>,
     number: u64,
     line: u64,
@@ -20,16 +25,47 @@ pub(crate) struct List {
     is_done: bool,
 }
 
-impl List {
-    /// `input` stands before the opening bracket.
-    pub(crate) fn of(input: Input) -> Self {
-        Self { input, member: Vec::new(), number: 0, line: 1, longest: LONGEST_LINE, is_open: false, is_done: false }
+impl JsonValues {
+    /// The members of one list; `input` stands before the opening bracket.
+    pub(crate) fn list(input: Input) -> Self {
+        Self {
+            input,
+            is_list: true,
+            start: 1,
+            member: Vec::new(),
+            number: 0,
+            line: 1,
+            longest: LONGEST_LINE,
+            is_open: false,
+            is_done: false,
+        }
     }
 
-    /// Goes to the next member; `false` at the end of the list.
+    /// Objects one after another.
+    pub(crate) fn stream(input: Input) -> Self {
+        Self { is_list: false, ..Self::list(input) }
+    }
+
+    /// Lines that the latest value takes.
+    pub(crate) fn lines(&self) -> u64 {
+        1 + self.line - self.start
+    }
+
+    pub(crate) fn is_list(&self) -> bool {
+        self.is_list
+    }
+
+    /// Goes to the next value; `false` at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, DataError> {
         if self.is_done {
             return Ok(false);
+        }
+        if !self.is_list {
+            return match self.skip_white_space()? {
+                None => Ok(false),
+                Some(b'{' | b'[') => self.read_member().map(|()| true),
+                other => Err(self.broken("an object or a list", other)),
+            };
         }
         let next = self.skip_white_space()?;
         if !self.is_open {
@@ -44,7 +80,10 @@ impl List {
                 Some(b']') => return self.close(),
                 other => return Err(self.broken("a comma or the closing bracket of the list", other)),
             }
-            self.skip_white_space()?;
+            // A comma after the last member, which JSON does not allow and people write.
+            if self.skip_white_space()? == Some(b']') {
+                return self.close();
+            }
         }
         self.read_member()?;
         Ok(true)
@@ -56,18 +95,23 @@ impl List {
     }
 
     pub(crate) fn place(&self) -> Place {
-        Place::Record { path: self.input.path().to_owned(), record: self.number }
+        let path = self.input.path().to_owned();
+        if self.is_list { Place::Record { path, record: self.number } } else { Place::Line { path, line: self.start } }
     }
 
-    /// Up to the comma or bracket that ends the member.
+    /// Up to the comma or bracket that ends the member of a list, or to the bracket that ends an object.
     fn read_member(&mut self) -> Result<(), DataError> {
         self.member.clear();
         self.number += 1;
+        self.start = self.line;
+        let is_list = self.is_list;
         let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
         loop {
             let chunk = self.input.peek()?;
             if chunk.is_empty() {
-                return Err(self.broken("the closing bracket of the list", None));
+                let expected =
+                    if is_list { "the closing bracket of the list" } else { "the closing bracket of the object" };
+                return Err(self.broken(expected, None));
             }
             let mut end = None;
             for (index, &byte) in chunk.iter().enumerate() {
@@ -83,6 +127,10 @@ impl List {
                 match byte {
                     b'"' => in_text = true,
                     b'[' | b'{' => depth += 1,
+                    b']' | b'}' if depth == 1 && !is_list => {
+                        end = Some(index + 1);
+                        break;
+                    }
                     b']' | b'}' | b',' if depth == 0 => {
                         end = Some(index);
                         break;
@@ -153,7 +201,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("list.json");
         std::fs::write(&path, content).unwrap();
-        let mut list = List::of(Input::open(&path, "a list").unwrap());
+        let mut list = JsonValues::list(Input::open(&path, "a list").unwrap());
         let mut members = Vec::new();
         while list.advance()? {
             members.push(list.text()?.trim().to_owned());
@@ -175,10 +223,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("list.json");
         std::fs::write(&path, "[\"0123\",\n\"01234\"]").unwrap();
-        let mut list = List { longest: 6, ..List::of(Input::open(&path, "a list").unwrap()) };
+        let mut list = JsonValues { longest: 6, ..JsonValues::list(Input::open(&path, "a list").unwrap()) };
         assert!(list.advance().unwrap());
         let message = list.advance().unwrap_err().to_string();
         assert!(message.contains("at line 2: member 2 has more than 6 bytes"), "{message}");
+    }
+
+    #[test]
+    fn objects_follow_each_other_over_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pretty.json");
+        std::fs::write(&path, "{\n \"a\": \"}\"\n}\n\n{\"b\": [{}]} {\"c\":\n1}").unwrap();
+        let mut values = JsonValues::stream(Input::open(&path, "objects").unwrap());
+        let mut found = Vec::new();
+        while values.advance().unwrap() {
+            found.push((values.text().unwrap().to_owned(), values.place().to_string(), values.lines()));
+        }
+        let lines: Vec<_> = found.iter().map(|(_, place, lines)| (place.rsplit_once(' ').unwrap().1, *lines)).collect();
+        assert_eq!(lines, [("1", 3), ("5", 1), ("5", 2)]);
+        assert_eq!(found[0].0, "{\n \"a\": \"}\"\n}");
+        std::fs::write(&path, "{\"a\": 1").unwrap();
+        let message = JsonValues::stream(Input::open(&path, "objects").unwrap()).advance().unwrap_err().to_string();
+        assert!(message.contains("closing bracket of the object, found the end"), "{message}");
     }
 
     #[test]

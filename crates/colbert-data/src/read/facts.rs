@@ -1,0 +1,153 @@
+//! The content of a column in the first rows: texts, ids, numbers or labels. Names may mislead; these facts do not.
+
+use serde_json::Value;
+
+use super::values::DOCUMENT_COLUMNS;
+use crate::raw::labels::{Labels, label_of};
+use crate::texts::ids::is_id_like;
+
+/// Share of cells from which on a column is one of ids.
+const NEARLY_ALL: f64 = 0.9;
+
+/// Counts over the cells of one column.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Facts {
+    rows: usize,
+    filled: usize,
+    texts: usize,
+    ids: usize,
+    labels: usize,
+    zeros_and_ones: usize,
+    numbers: usize,
+    words: usize,
+}
+
+impl Facts {
+    /// Counts over cells; `None` is a cell that is not there.
+    pub(super) fn of<'a>(cells: impl Iterator<Item = Option<&'a Value>>, labels: &Labels) -> Self {
+        let mut facts = Self::default();
+        for cell in cells {
+            facts.rows += 1;
+            let Some(cell) = cell.filter(|cell| !is_empty(cell)) else { continue };
+            facts.filled += 1;
+            facts.labels += usize::from(may_be_label(cell, labels));
+            facts.zeros_and_ones += usize::from(is_zero_or_one(cell));
+            facts.numbers += usize::from(is_number(cell));
+            if let Some(text) = first_text(cell) {
+                facts.texts += 1;
+                facts.words += words(text);
+                facts.ids += usize::from(is_id_like(text));
+            } else if is_id(cell) {
+                facts.ids += 1;
+            }
+        }
+        facts
+    }
+
+    /// Whether every row has a text here, and these are no ids and no numbers.
+    pub(super) fn is_text(&self) -> bool {
+        self.filled > 0 && self.filled == self.rows && self.texts == self.filled && !self.is_ids() && !self.is_numbers()
+    }
+
+    /// Whether no row has anything here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Whether nearly all cells have the form of ids. One cell says too little.
+    pub(super) fn is_ids(&self) -> bool {
+        self.filled > 1 && self.may_be_ids()
+    }
+
+    /// As [`Facts::is_ids`], also by one cell.
+    pub(super) fn may_be_ids(&self) -> bool {
+        self.filled > 0 && self.ids as f64 >= NEARLY_ALL * self.filled as f64
+    }
+
+    pub(super) fn is_numbers(&self) -> bool {
+        self.filled > 0 && self.numbers == self.filled
+    }
+
+    /// Whether there are two rows or more and nothing but words that mean yes or no.
+    pub(super) fn is_labels(&self) -> bool {
+        self.filled > 1 && self.labels == self.filled
+    }
+
+    /// Whether there are two rows or more, each with a 0 or a 1.
+    pub(super) fn is_zeros_and_ones(&self) -> bool {
+        self.rows > 1 && self.filled == self.rows && self.zeros_and_ones == self.filled
+    }
+
+    /// Mean length, words of split text; a script without spaces counts two letters as one.
+    pub(super) fn mean_words(&self) -> f64 {
+        self.words as f64 / self.texts.max(1) as f64
+    }
+}
+
+fn words(text: &str) -> usize {
+    let unspaced = text.chars().filter(|letter| *letter as u32 >= 0x0e00 && letter.is_alphabetic()).count();
+    text.split_whitespace().count().max(unspaced / 2)
+}
+
+fn is_empty(cell: &Value) -> bool {
+    match cell {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        _ => false,
+    }
+}
+
+/// The text of a cell, or the first of several.
+fn first_text(cell: &Value) -> Option<&str> {
+    match cell {
+        Value::String(text) => Some(text),
+        Value::Array(members) => first_text(members.first()?).filter(|_| !members[0].is_array()),
+        Value::Object(fields) => DOCUMENT_COLUMNS.iter().find_map(|name| fields.get(*name)?.as_str()),
+        _ => None,
+    }
+}
+
+/// A whole number, or a list of whole numbers: a document never is one.
+fn is_id(cell: &Value) -> bool {
+    match cell {
+        Value::Number(number) => number.is_u64() || number.is_i64(),
+        Value::Array(members) => !members.is_empty() && members.iter().all(|member| member.is_u64()),
+        _ => false,
+    }
+}
+
+pub(super) fn is_number(cell: &Value) -> bool {
+    cell.is_number() || cell.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok())
+}
+
+pub(super) fn is_zero_or_one(cell: &Value) -> bool {
+    match label_of(cell).map(|label| label.trim().parse::<f64>()) {
+        Some(Ok(number)) => number == 0.0 || number == 1.0,
+        _ => false,
+    }
+}
+
+fn may_be_label(cell: &Value, labels: &Labels) -> bool {
+    const WORDS: [&str; 14] = [
+        "yes",
+        "no",
+        "true",
+        "false",
+        "y",
+        "n",
+        "t",
+        "f",
+        "pos",
+        "neg",
+        "positive",
+        "negative",
+        "relevant",
+        "irrelevant",
+    ];
+    let Some(label) = label_of(cell) else { return false };
+    let label = label.trim().to_lowercase();
+    labels.is_positive(&label).is_some()
+        || WORDS.contains(&label.as_str())
+        || label == "not relevant"
+        || matches!(label.parse::<f64>(), Ok(number) if [0.0, 1.0, -1.0].contains(&number))
+}

@@ -1,0 +1,102 @@
+//! Whether the first line of a tab-separated file has the names of its columns.
+
+use super::ReadOptions;
+use super::columns::{self, is_id_name, role_of};
+use super::records::Content;
+
+/// Longest name of a column, characters.
+const LONGEST_NAME: usize = 40;
+
+/// Other names that such files have, and no row begins with.
+const NAMES: [&str; 12] = [
+    "title",
+    "text",
+    "content",
+    "contents",
+    "body",
+    "text_a",
+    "text_b",
+    "sentence1",
+    "sentence2",
+    "context",
+    "url",
+    "answers",
+];
+
+/// Decides by the names themselves, by roles that a person gave, and by the rows below.
+pub(super) fn is_header(names: &[String], rows: &[Vec<String>], content: Content, options: &ReadOptions) -> bool {
+    if content == Content::Table || names.iter().any(|name| options.roles.contains_key(name.as_str())) {
+        return true;
+    }
+    let cells: Vec<&str> = names.iter().map(String::as_str).collect();
+    if content == Content::Rows && columns::is_header(&cells) {
+        return true;
+    }
+    if !names.iter().all(|name| is_name(name)) {
+        return false;
+    }
+    let column = |index: usize| rows.iter().filter_map(move |row| row.get(index).map(String::as_str));
+    let is_number = |cell: &str| cell.trim().parse::<f64>().is_ok();
+    // A column of numbers whose first cell is none has a name.
+    let names_numbers =
+        (0..names.len()).any(|index| column(index).next().is_some() && column(index).all(|cell| is_number(cell)));
+    let is_known = |name: &&str| {
+        let name = name.to_ascii_lowercase();
+        role_of(&name).is_some() || is_id_name(&name) || NAMES.contains(&name.as_str())
+    };
+    let known = cells.iter().filter(|name| is_known(name)).count();
+    let all_words = cells.iter().all(|name| !name.contains(char::is_whitespace));
+    // Single words over sentences, and found nowhere below.
+    let mean_words = |index: usize| {
+        let (words, count) =
+            column(index).fold((0, 0), |(words, count), cell| (words + cell.split_whitespace().count(), count + 1));
+        f64::from(u32::try_from(words).unwrap_or(u32::MAX)) / f64::from(count.max(1))
+    };
+    let stands_over_texts = all_words
+        && (0..names.len()).any(|index| mean_words(index) >= 3.0)
+        && (0..names.len()).all(|index| column(index).all(|cell| cell != names[index]));
+    names_numbers
+        || (all_words && known > 0 && (known == names.len() || stands_over_texts))
+        || (rows.len() > 1 && stands_over_texts)
+}
+
+/// At most three words of letters, digits and marks that names have, the first of them a letter.
+pub(super) fn is_name(cell: &str) -> bool {
+    cell.chars().count() <= LONGEST_NAME
+        && cell.chars().next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && cell.split_whitespace().count() <= 3
+        && cell.chars().all(|letter| letter.is_alphanumeric() || "_-. :/()#".contains(letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(lines: &[&str]) -> bool {
+        let cells = |line: &&str| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
+        let rows: Vec<_> = lines[1..].iter().map(cells).collect();
+        is_header(&cells(&lines[0]), &rows, Content::Rows, &ReadOptions::default())
+    }
+
+    #[test]
+    fn names_are_told_from_rows() {
+        assert!(header(&["text_a\ttext_b\tlabel", "What is a tor?\tA rocky hill.\t1"]));
+        assert!(header(&["query-id\tcorpus-id\tscore", "q1\td1\t1"]));
+        assert!(header(&[
+            "frage\tantwort",
+            "Was ist ein Moor?\tNasses Land.",
+            "Was ist ein Tor?\tEin Felsen im Moor."
+        ]));
+        assert!(header(&["query\tpositive", "q\tp"]));
+        assert!(header(&["title\ttext", "Fever\tA condition."]));
+        for rows in [
+            &["q\tp\tn"][..],
+            &["q100\td0\td3", "q101\td1\td4"],
+            &["what is a tor\ta rocky hill\t1", "what is a fen\twet land\t0"],
+            &["tor\ta rocky hill", "fen\twet land of reed"],
+            &["q00\td00\t1", "q01\td01\t1"],
+        ] {
+            assert!(!header(rows), "{rows:?}");
+        }
+    }
+}
