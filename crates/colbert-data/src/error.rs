@@ -279,6 +279,14 @@ pub enum DataError {
         /// Documents each example must have.
         nway: usize,
     },
+    /// A language code that is none.
+    #[error("language_code: `{found}` is no language code; {advice}")]
+    LanguageCode {
+        /// The code.
+        found: String,
+        /// The right code, or the kind of code that is expected.
+        advice: String,
+    },
     /// An option out of its range.
     #[error("{option}: expected {expected}, found {found}")]
     OptionRange {
@@ -345,7 +353,7 @@ impl DataError {
             Self::TooMany { .. } => "too many texts",
             Self::NoExamples { .. } => "no examples",
             Self::ShortExample { .. } => "short example",
-            Self::OptionRange { .. } => "option out of range",
+            Self::LanguageCode { .. } | Self::OptionRange { .. } => "option out of range",
             Self::Tokenizer { .. } => "tokenizer",
             Self::MinerContract { .. } | Self::Miner { .. } => "miner",
         }

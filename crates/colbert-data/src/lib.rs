@@ -53,6 +53,7 @@ pub use sets::training_set::{Example, TrainingSet};
 pub use texts::fingerprint::Fingerprint;
 pub use texts::judgements::Judgements;
 pub use texts::language::TextAnalysis;
+pub use texts::language_code::check_language_code;
 pub use texts::normalise::normalised;
 pub use texts::{Collection, Queries, Texts};
 pub use write::reference::export_reference;

@@ -121,6 +121,16 @@ fn read_folder(path: &Path, options: &ReadOptions) -> Result<RawData, DataError>
         [false, false, false] => {
             let parts = folder::table(path, &options.split)?;
             if parts.is_empty() {
+                if let Some(found) = nearly_beir(path) {
+                    return Err(DataError::WrongKind {
+                        path: path.to_owned(),
+                        expected:
+                            "a BEIR folder: corpus.jsonl and queries.jsonl with `_id` and `text` on every line, and \
+                                   qrels/train.tsv; convert the texts to these"
+                                .to_owned(),
+                        found: format!("{found}, which is nearly one"),
+                    });
+                }
                 return Err(DataError::WrongKind {
                     path: path.to_owned(),
                     expected: format!(
@@ -139,6 +149,18 @@ fn read_folder(path: &Path, options: &ReadOptions) -> Result<RawData, DataError>
             found: "several: of a BEIR folder, the reference's training files, and PyLate's tables".to_owned(),
         }),
     }
+}
+
+/// Texts and judgements of a folder that is a BEIR folder but for the form of its texts, as MS MARCO's is.
+fn nearly_beir(folder: &Path) -> Option<String> {
+    const TEXTS: [&str; 6] =
+        ["collection.tsv", "corpus.tsv", "queries.tsv", "queries.train.tsv", "queries.dev.tsv", "queries.jsonl"];
+    let texts = TEXTS.into_iter().map(|name| folder.join(name)).filter(|path| path.is_file());
+    let judgements = ["train", "dev", "test"].into_iter().filter_map(|split| qrels::file(folder, split));
+    let (texts, judgements): (Vec<_>, Vec<_>) = (texts.collect(), judgements.collect());
+    let names = texts.iter().chain(&judgements).filter_map(|path| path.file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    (!texts.is_empty() && !judgements.is_empty()).then(|| names.join(", "))
 }
 
 /// The line as JSON.

@@ -4,6 +4,7 @@ mod false_negatives;
 mod findings;
 mod histogram;
 mod html;
+mod language;
 mod teacher;
 mod terminal;
 mod tokens;
@@ -149,6 +150,7 @@ impl DataReport {
     fn examine(raw: &RawData, options: &ReportOptions<'_>) -> Self {
         let mut findings = findings::find(raw, &options.evaluations);
         false_negatives::examine(raw, &options.analysis, &mut findings);
+        language::examine(raw, options.analysis.code(), &mut findings);
         let (teacher, spreads) = teacher::examine(raw, &mut findings);
         let judged = |count: fn(&crate::raw::Group) -> usize| raw.groups.iter().map(move |group| count(group) as f64);
         let histograms = [

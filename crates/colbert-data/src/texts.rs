@@ -5,6 +5,7 @@ pub(crate) mod ids;
 pub(crate) mod interner;
 pub(crate) mod judgements;
 pub(crate) mod language;
+pub(crate) mod language_code;
 pub(crate) mod normalise;
 pub(crate) mod pid_set;
 pub(crate) mod sample;

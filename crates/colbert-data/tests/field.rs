@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use colbert_config::ColumnRoles;
 use colbert_data::{
-    DataError, DataReport, PrepareOptions, RawData, ReadOptions, Severity, TextSide, prepare, read_documents,
-    read_texts, read_training_data,
+    Bm25Index, Bm25Miner, DataError, DataReport, PrepareOptions, RawData, ReadOptions, ReportOptions, Severity,
+    TextAnalysis, TextSide, prepare, read_documents, read_texts, read_training_data,
 };
 
 use crate::support::{assert_parts, in_words, options};
@@ -189,4 +189,48 @@ fn the_report_foresees_that_no_example_can_be_made() {
     let raw = read("check-passes-train-refuses/one-score-each.csv").unwrap();
     let none = options(|negatives| negatives.hard_negative_minimum_rank = 0);
     assert!(!in_words(&prepare(raw, &none, None).unwrap().0).is_empty());
+}
+
+#[test]
+fn texts_of_another_language_are_noticed() {
+    let raw = read("language-not-set/faq-ja.jsonl").unwrap();
+    let report = |code: &str| {
+        let analysis = TextAnalysis::for_language(code);
+        DataReport::with_options(&raw, &ReportOptions { analysis, ..ReportOptions::default() }).unwrap()
+    };
+    let found = report("en");
+    let finding = found.findings.iter().find(|finding| finding.name == "language_mismatch").unwrap();
+    assert_eq!(finding.severity, Severity::Warning);
+    assert_parts(&finding.message, &["Japanese", "language_code is \"en\""]);
+    assert_eq!(finding.fix, "language_code = \"ja\"");
+    assert!(report("ja").findings.iter().all(|finding| finding.name != "language_mismatch"));
+    // What the finding is for: with the right code nothing is drawn at random for want of candidates.
+    let options = options(|negatives| {
+        negatives.num_new_negatives = 3;
+        negatives.hard_negative_minimum_rank = 0;
+    });
+    let (_, prepared) = prepare(raw.clone(), &options, Some(&Bm25Miner::new("ja"))).unwrap();
+    assert_eq!(prepared.random_negatives, 0);
+    for file in ["score-is-a-label/train.csv", "suggested-columns/squad.jsonl"] {
+        let raw =
+            with_columns(file, if file.contains("squad") { "question=query, context=document" } else { "" }).unwrap();
+        let report = DataReport::new(&raw, None);
+        assert!(report.findings.iter().all(|finding| finding.name != "language_mismatch"), "{file}");
+    }
+}
+
+/// The corpus of a BEIR folder in Japanese: BM25 finds the documents by characters, not by English words.
+#[test]
+fn bm25_of_a_language_finds_what_is_relevant() {
+    let set = colbert_data::read_evaluation_set(&case("evaluate-bm25-language"), "test").unwrap();
+    let first = |code: &str| {
+        let index = Bm25Index::new(&set.collection, &TextAnalysis::for_language(code)).unwrap();
+        let ranked = index.rank(&set.queries, 1).unwrap();
+        let right = (0..)
+            .zip(&ranked)
+            .filter(|(qid, ranking)| ranking.first().is_some_and(|best| set.judgements.is_positive(*qid, best.pid)));
+        right.count()
+    };
+    assert!(first("ja") * 10 >= 9 * set.queries.len(), "{} of {}", first("ja"), set.queries.len());
+    assert!(first("en") * 2 < set.queries.len());
 }

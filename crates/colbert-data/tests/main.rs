@@ -11,5 +11,6 @@ mod measured;
 mod parquet;
 mod properties;
 mod reports;
+mod shapes;
 mod support;
 mod twins;

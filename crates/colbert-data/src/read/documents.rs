@@ -74,8 +74,9 @@ pub fn read_documents(path: &Path, options: &ReadOptions, raw: &mut RawData) -> 
     if read == 0 && raw.bad_rows.total() == bad_before {
         return Err(no_rows(path));
     }
+    let (syntax, column) = texts.layout();
     let announcement =
-        format!("{}: {}, {read} documents to draw negatives from, {new} of them new", path.display(), texts.layout());
+        format!("{}: {syntax}, {read} documents to draw negatives from, {new} of them new{column}", path.display());
     tracing::info!("{announcement}");
     Ok(announcement)
 }
