@@ -41,7 +41,7 @@ pub use raw::labels::Labels;
 pub use raw::{DevSplit, RawData};
 pub use read::{
     BeirFolder, ReadOptions, TextFile, TextRecord, TextSide, import_reference, read_documents, read_evaluation_set,
-    read_texts, read_training_data,
+    read_texts, read_training_data, read_training_data_of,
 };
 pub use report::{
     DataReport, Finding, Histogram, ReportOptions, Severity, Side, SideTokens, TeacherScores, TokenCount, TokenCounter,

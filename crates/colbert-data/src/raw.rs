@@ -5,6 +5,7 @@ pub(crate) mod counts;
 mod in_memory;
 mod known_positives;
 pub(crate) mod labels;
+mod merge;
 pub(crate) mod row;
 mod scored_pairs;
 mod split;

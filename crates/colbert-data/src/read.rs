@@ -107,6 +107,21 @@ pub fn read_training_data(path: &Path, options: &ReadOptions) -> Result<RawData,
     Ok(raw)
 }
 
+/// Reads several files or folders, each by the rules of [`read_training_data`], as one data set.
+///
+/// # Errors
+/// As [`read_training_data`].
+pub fn read_training_data_of(
+    paths: impl IntoIterator<Item = impl AsRef<Path>>,
+    options: &ReadOptions,
+) -> Result<RawData, DataError> {
+    let mut all = RawData::default();
+    for path in paths {
+        all.merge(read_training_data(path.as_ref(), options)?)?;
+    }
+    Ok(all)
+}
+
 fn beir(path: &Path, options: &ReadOptions) -> Result<RawData, DataError> {
     BeirFolder::open_with(path, options)?.into_raw(&options.split)
 }

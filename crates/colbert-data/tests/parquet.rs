@@ -210,3 +210,30 @@ fn pages_of_every_encoding_of_texts_are_read_whole() {
         }
     }
 }
+
+/// Files that pyarrow wrote (zstandard.py): pages of both versions, with dictionaries, lists and absent members.
+#[test]
+fn zstandard_is_read_without_a_c_library() {
+    for file in ["zstandard-1.parquet", "zstandard-2.parquet"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file);
+        let roles = "negatives=ignore".parse::<colbert_config::ColumnRoles>().unwrap().0;
+        let raw = read_training_data(&path, &ReadOptions { roles, ..ReadOptions::default() }).unwrap();
+        assert_eq!(raw.queries().len(), 300);
+        for qid in 0..300 {
+            assert_eq!(raw.queries().text(qid), format!("what is subject {qid}"));
+            assert_eq!(raw.collection().text(raw.positives(qid)[0]), format!("subject {qid} is a thing"));
+        }
+        assert_parts(raw.announcement(), &["Parquet, 300 pairs", "not used: negatives, source"]);
+        // The lists have members that are null, which are no texts.
+        assert_parts(&read(&path).unwrap_err().to_string(), &["record 2", "negative: a text", "null"]);
+        // Damage within a page is an error of the file.
+        let mut bytes = std::fs::read(&path).unwrap();
+        let start = bytes.windows(4).position(|window| window == [0x28, 0xb5, 0x2f, 0xfd]).unwrap();
+        bytes[start + 6..start + 40].fill(0xff);
+        let folder = folder(&[("damaged.parquet", &bytes)]);
+        assert_parts(
+            &read(&folder.path().join("damaged.parquet")).unwrap_err().to_string(),
+            &["Parquet data breaks off"],
+        );
+    }
+}

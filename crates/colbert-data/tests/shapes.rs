@@ -1,7 +1,9 @@
 //! Shapes of files that are read: forms of JSON, of cells and of bytes, and columns under many names.
 
 use colbert_config::{ColumnRoles, DataFormat};
-use colbert_data::{DataError, DataReport, RawData, ReadOptions, TextSide, read_texts, read_training_data};
+use colbert_data::{
+    DataError, DataReport, RawData, ReadOptions, TextSide, read_texts, read_training_data, read_training_data_of,
+};
 use proptest::prelude::*;
 
 use crate::support::{assert_parts, folder, read};
@@ -184,6 +186,29 @@ fn ids_are_found_by_looking_them_up() {
     let options = ReadOptions { format: DataFormat::Pairs, ..ReadOptions::default() };
     let raw = read_training_data(&ids.path().join("ids.tsv"), &options).unwrap();
     assert!(DataReport::new(&raw, None).findings.iter().any(|finding| finding.name == "ids_as_texts"));
+}
+
+#[test]
+fn several_sources_are_one_data_set() {
+    let files = folder(&[
+        ("a.jsonl", b"[\"q\", \"p\"]\n[\"r\", \"s\"]\n"),
+        ("b.csv", b"query,passage,label\nr,t,1\nq,s,0\nq,p,1\n"),
+        ("beir/corpus.jsonl", b"{\"_id\": \"d1\", \"text\": \"s\"}\n{\"_id\": \"d2\", \"text\": \"u\"}\n"),
+        ("beir/queries.jsonl", b"{\"_id\": \"q1\", \"text\": \"v\"}\n"),
+        ("beir/qrels/train.tsv", b"q1\td1\t1\n"),
+    ]);
+    let path = |name: &str| files.path().join(name);
+    let options = ReadOptions::default();
+    let raw = read_training_data_of([path("a.jsonl"), path("b.csv"), path("beir")], &options).unwrap();
+    let expected = [entry("q", &["p"], &["s"]), entry("r", &["s", "t"], &[]), entry("v", &["s"], &[])];
+    assert_eq!(says(&raw), expected);
+    assert_eq!((raw.counts().pairs, raw.counts().labelled_pairs, raw.counts().judgements), (2, 3, 1));
+    assert_eq!(raw.collection().iter().collect::<Vec<_>>(), ["p", "s", "t", "u"]);
+    assert_eq!(raw.collection().id(1), Some("d1"));
+    assert_parts(raw.announcement(), &["a.jsonl: JSONL, 2 pairs", "; ", "b.csv", "BEIR folder"]);
+    let alone = read_training_data_of([path("a.jsonl")], &options).unwrap();
+    assert_eq!(alone.announcement(), read_training_data(&path("a.jsonl"), &options).unwrap().announcement());
+    assert!(read_training_data_of([path("a.jsonl"), path("none")], &options).is_err());
 }
 
 fn sentence() -> impl Strategy<Value = String> {

@@ -31,6 +31,35 @@ pub struct RowCounts {
     pub empty_documents: u64,
 }
 
+impl RowCounts {
+    /// Adds the rows of another source.
+    pub(super) fn add(&mut self, other: &Self) {
+        // Every field by name, so that a new one is not forgotten.
+        let Self {
+            pairs,
+            labelled_pairs,
+            triplets,
+            scored_pairs,
+            ready_made,
+            judgements,
+            documents,
+            duplicates,
+            blank_lines,
+            empty_documents,
+        } = other;
+        self.pairs += pairs;
+        self.labelled_pairs += labelled_pairs;
+        self.triplets += triplets;
+        self.scored_pairs += scored_pairs;
+        self.ready_made += ready_made;
+        self.judgements += judgements;
+        self.documents += documents;
+        self.duplicates += duplicates;
+        self.blank_lines += blank_lines;
+        self.empty_documents += empty_documents;
+    }
+}
+
 /// Rows that were left out because they are wrong; empty unless a reader was told to go on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct BadRows {
@@ -50,7 +79,7 @@ pub struct BadRow {
 }
 
 /// Messages kept of bad rows.
-const BAD_ROWS_KEPT: usize = 10;
+pub(super) const BAD_ROWS_KEPT: usize = 10;
 
 impl BadRows {
     /// How many rows were left out.

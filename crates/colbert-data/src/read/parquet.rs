@@ -6,3 +6,5 @@ pub(crate) mod pages;
 pub(crate) mod records;
 #[cfg(feature = "parquet")]
 pub(crate) mod thrift;
+#[cfg(feature = "parquet")]
+mod zstandard;

@@ -7,7 +7,7 @@ use colbert_config::{Miner, Options, Refresh};
 use colbert_data::{
     BeirFolder, DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions, PrepareReport, RawData,
     ReadOptions, Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet,
-    prepare_with_progress, read_documents, read_training_data,
+    check_language_code, prepare_with_progress, read_documents, read_training_data,
 };
 
 use crate::error::Error;
@@ -57,6 +57,8 @@ impl Input {
         dev: Option<EvaluationSet>,
         test: Option<EvaluationSet>,
     ) -> Result<Self, Error> {
+        // Before hours of reading; once more where data in memory come in.
+        check_language_code(&options.language_code)?;
         let Some(train) = &options.data.train else {
             let hint = "name the training data with --train-data, or train = \"...\" under [data] in the config file";
             return Err(Error::NotSet { option: "data.train", hint });
@@ -85,6 +87,7 @@ impl Input {
         test: Option<EvaluationSet>,
         mut announcements: Vec<String>,
     ) -> Result<Self, Error> {
+        check_language_code(&options.language_code)?;
         let evaluation = &options.evaluation;
         match (options.data.dev_split, dev.is_some()) {
             (0, _) => {}

@@ -16,6 +16,7 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
 use super::thrift::{check_footer, check_page_headers};
+use super::zstandard::ZstandardPages;
 
 /// So many values of a page need no bytes to account for them.
 const FREE_VALUES: usize = 1 << 20;
@@ -75,7 +76,11 @@ impl RowGroupReader for CheckedRowGroup<'_> {
         check_page_headers(&mut File::open(self.path)?, start..start.saturating_add(length))?;
         let descriptor = self.metadata().schema_descr().column(column);
         let levels = Levels { repetition: descriptor.max_rep_level(), definition: descriptor.max_def_level() };
-        Ok(Box::new(CheckedPages { pages: self.pages.get_column_page_reader(column)?, levels }))
+        let pages: Box<dyn PageReader> = match ZstandardPages::of(self.path, self.metadata(), column)? {
+            Some(pages) => Box::new(pages),
+            None => self.pages.get_column_page_reader(column)?,
+        };
+        Ok(Box::new(CheckedPages { pages, levels }))
     }
 
     fn get_column_bloom_filter(&self, column: usize) -> Option<&Sbbf> {

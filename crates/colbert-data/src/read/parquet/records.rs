@@ -74,14 +74,9 @@ fn guarded<T>(path: &Path, record: u64, read: impl FnOnce() -> Result<T, Parquet
     let reason = match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(read)) => return Ok(read),
         Ok(Err(ParquetError::NYI(what))) => {
-            let advice = "write it with another codec (Snappy, say) or type; Zstandard needs the cargo feature `zstd`";
+            let advice = "write it with another codec (Snappy, say) or type";
             let what = format!("Parquet with {}", start_of(&what));
             return Err(DataError::Unsupported { path: path.to_owned(), what, advice: advice.to_owned() });
-        }
-        Ok(Err(error)) if error.to_string().contains("Disabled feature at compile time: zstd") => {
-            let advice = "build with the cargo feature `zstd`, or write the file with Snappy".to_owned();
-            let what = "Parquet compressed with Zstandard".to_owned();
-            return Err(DataError::Unsupported { path: path.to_owned(), what, advice });
         }
         Ok(Err(error)) => start_of(&error.to_string()),
         Err(_) => "the decoder gave up".to_owned(),
