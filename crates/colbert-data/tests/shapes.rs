@@ -348,6 +348,7 @@ fn texts_of_objects_and_cells_have_their_ids() {
         ("a.csv", b"docid,title,text\n7,Tor,a hill\n"),
         ("b.jsonl", b"{\"pid\": 7, \"content\": \"a hill\"}\n"),
         ("c.tsv", b"7\ta hill\n"),
+        ("e.csv", b"id,antwort\n7,ein Felsen\n"),
         ("d.tsv", b"A tor in Devon\ta hill\nA fen near Ely\twet land\n"),
     ]);
     let texts = |name: &str| read_texts(&files.path().join(name), TextSide::Documents);
@@ -356,4 +357,6 @@ fn texts_of_objects_and_cells_have_their_ids() {
         assert_eq!((record.id.as_deref(), record.text.as_str()), (Some("7"), text), "{name}");
     }
     assert_parts(&texts("d.tsv").unwrap_err().to_string(), &["d.tsv, line 1", "no id but a text"]);
+    let note = texts("e.csv").unwrap().note.unwrap();
+    assert_parts(&note, &["e.csv", "those of the column `antwort`"]);
 }

@@ -45,8 +45,8 @@ pub struct TextRecord {
 /// The texts of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextFile {
-    /// The file, its syntax, and the column that was taken, in one line.
-    pub announcement: String,
+    /// The column that was taken, where its content and not its name says that it holds the texts.
+    pub note: Option<String>,
     /// The texts as they stand, in order, repeated ones too.
     pub records: Vec<TextRecord>,
 }
@@ -98,9 +98,10 @@ pub fn read_texts(path: &Path, side: TextSide) -> Result<TextFile, DataError> {
         return Err(no_rows(path));
     }
     let (syntax, column) = texts.layout();
-    let announcement = format!("{}: {syntax}, {} texts{column}", path.display(), records.len());
-    tracing::info!("{announcement}");
-    Ok(TextFile { announcement, records })
+    tracing::info!("{}: {syntax}, {} texts{column}", path.display(), records.len());
+    let unknown = texts.column.filter(|_| !texts.is_known);
+    let note = unknown.map(|column| format!("{}: the texts are those of the column `{column}`", path.display()));
+    Ok(TextFile { note, records })
 }
 
 fn no_rows(path: &Path) -> DataError {
@@ -113,12 +114,14 @@ struct Texts {
     side: TextSide,
     /// The column of the text, if columns have names and this one was found.
     column: Option<String>,
+    /// Whether its name says so.
+    is_known: bool,
 }
 
 impl Texts {
     fn open(path: &Path, side: TextSide, options: &ReadOptions) -> Result<Self, DataError> {
         let records = Sampled::open(path, EXPECTED, Content::Documents, options)?.ok_or_else(|| no_rows(path))?;
-        let mut texts = Self { records, side, column: None };
+        let mut texts = Self { records, side, column: None, is_known: true };
         texts.choose(options)?;
         if let Some(column) = &texts.column {
             let is_used = |name: &str| name == column || name == "title" || IDS.contains(&name);
@@ -159,6 +162,7 @@ impl Texts {
         if known.is_empty() {
             known = among(&DOCUMENTS);
         }
+        let is_known = !known.is_empty();
         if known.is_empty() {
             let is_candidate = |name: &&str| {
                 let is_query = self.side == TextSide::Documents && QUERIES.contains(name) && names.len() > 2;
@@ -169,7 +173,7 @@ impl Texts {
         match known[..] {
             [column] => {
                 let column = column.to_owned();
-                self.column = Some(column);
+                (self.column, self.is_known) = (Some(column), is_known);
                 Ok(())
             }
             [] if header.is_none() => Ok(()),

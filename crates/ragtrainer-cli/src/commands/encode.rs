@@ -8,7 +8,7 @@ use ragtrainer::DocumentFolder;
 use ragtrainer::data::{TextRecord, TextSide, read_texts};
 
 use crate::model::ModelArgs;
-use crate::output::say;
+use crate::output::{complain, say};
 use crate::progress::counted;
 
 /// Encode texts with a trained model: into a folder that `ragtrainer search` searches, or into a file for other programs.
@@ -49,7 +49,9 @@ impl EncodeCommand {
         let side = if self.queries { TextSide::Queries } else { TextSide::Documents };
         for path in &self.input {
             let file = read_texts(path, side)?;
-            eprintln!("{}", file.announcement);
+            if let Some(note) = &file.note {
+                complain!("{note}");
+            }
             records.extend(file.records);
         }
         let model = self.model.load()?;

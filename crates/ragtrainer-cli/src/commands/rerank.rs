@@ -7,6 +7,7 @@ use clap::Args;
 use ragtrainer::data::{TextSide, read_texts};
 
 use crate::model::ModelArgs;
+use crate::output::complain;
 use crate::tables::print_hits;
 
 /// Rank the documents of a file for a query, best first.
@@ -36,7 +37,9 @@ pub(crate) struct RerankCommand {
 impl RerankCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let file = read_texts(&self.documents, TextSide::Documents)?;
-        eprintln!("{}", file.announcement);
+        if let Some(note) = &file.note {
+            complain!("{note}");
+        }
         let records = file.records;
         let model = self.model.load()?;
         let model = model.with_zero_floor(self.zero_floor);
