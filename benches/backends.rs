@@ -81,7 +81,7 @@ impl Job for Measure<'_> {
         let (median, tokens) = (seconds[seconds.len() / 2], batch.tokens());
         let peak_resident_bytes = ragtrainer::train::peak_memory();
         let device_bytes = device_bytes(&line.backend);
-        let products = product_rate::<B::InnerBackend>(tokens, &line.encoder.config(false), precision, device);
+        let products = product_rate::<B::InnerBackend>(tokens, &line.encoder.sizes(), precision, device);
         Measured {
             line: line.clone(),
             device: B::name(device),
@@ -140,8 +140,11 @@ fn lines() -> Vec<Line> {
                 continue;
             }
         };
-        let sizes: &[(Size, usize)] = if quick() { &[(Size::Tiny, 4)] } else { &[(Size::L6, 32), (Size::Base, 8)] };
-        for (encoder, batch_size) in sizes.iter().copied() {
+        let sizes: &[(Size, usize)] =
+            if quick() { &[(Size::Tiny, 4)] } else { &[(Size::L6, 32), (Size::Base, 8), (Size::Modern, 8)] };
+        let asked = setting("ENCODER", "Tiny,L6,Base,Modern");
+        let is_asked = |encoder: Size| asked.split(',').any(|name| name == format!("{encoder:?}"));
+        for (encoder, batch_size) in sizes.iter().copied().filter(|(encoder, _)| is_asked(*encoder)) {
             lines.extend(precisions(name, backend).map(|precision| Line {
                 backend: name.to_owned(),
                 precision,

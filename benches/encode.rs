@@ -39,7 +39,7 @@ impl Job for Encode<'_> {
         let mut group = group(self.0, "encode");
         for size in sizes {
             let model = untrained::<AB::InnerBackend>(*size, settings.dim, false, device);
-            let config = size.config(false);
+            let of_encoder = size.sizes();
             for (name, precision) in precisions.clone() {
                 let options = EncodeOptions { precision, ..EncodeOptions::default() };
                 for (what, texts) in [("documents", &documents), ("queries", &queries)] {
@@ -50,8 +50,8 @@ impl Job for Encode<'_> {
                         AB::InnerBackend::sync(device).expect("the device answers");
                     });
                     if let Some(seconds) = seconds {
-                        let peak = product_rate::<AB::InnerBackend>(tokens(texts), &config, precision, device);
-                        print_share(&id, Work::of_encoding(texts.iter(), &config, settings.dim), seconds, peak);
+                        let peak = product_rate::<AB::InnerBackend>(tokens(texts), &of_encoder, precision, device);
+                        print_share(&id, Work::of_encoding(texts.iter(), &of_encoder, settings.dim), seconds, peak);
                     }
                 }
             }

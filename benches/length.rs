@@ -31,10 +31,10 @@ fn seconds(mut work: impl FnMut()) -> f64 {
 
 /// Seconds of the attention of all layers, forward and backward.
 fn of_attention<B: KernelAutodiffBackend>(batch: &StepBatch, precision: Precision, device: &B::Device) -> f64 {
-    let config = batch.size.config(false);
+    let sizes = batch.size.sizes();
     let segments = Segments::new(batch.texts().map(|text| (text.len(), text.attended)));
-    let plan = AttentionPlan { segments, heads: config.num_attention_heads, dropout: Dropout::NONE, precision };
-    let shape = [batch.tokens(), config.hidden_size];
+    let plan = AttentionPlan { segments, heads: sizes.heads, dropout: Dropout::NONE, precision };
+    let shape = [batch.tokens(), sizes.hidden];
     let random = || Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device).require_grad();
     let [query, key, value] = [random(), random(), random()];
     let once = seconds(|| {
@@ -43,7 +43,7 @@ fn of_attention<B: KernelAutodiffBackend>(batch: &StepBatch, precision: Precisio
         drop(output.sum().backward());
         B::sync(device).expect("the device answers");
     });
-    once * config.num_hidden_layers as f64
+    once * sizes.layers as f64
 }
 
 struct ByLength;

@@ -47,8 +47,8 @@ impl Job for MaxSim<'_> {
             B::InnerBackend::sync(device).expect("the device answers");
         });
         if let Some(seconds) = seconds {
-            let config = Size::L6.config(false);
-            let peak = product_rate::<B::InnerBackend>(document_tokens, &config, Precision::F32, device);
+            let sizes = Size::L6.sizes();
+            let peak = product_rate::<B::InnerBackend>(document_tokens, &sizes, Precision::F32, device);
             print_share("forward", Work::of_maxsim(query_tokens, document_tokens, settings.dim), seconds, peak);
         }
         measure(&mut group, "forward_backward", &units, || {

@@ -27,7 +27,7 @@ impl Job for TrainStep<'_> {
             let mut stepper = Stepper::<B>::new(&batch, dropout, precision, device);
             let units = [("triples", batch_size), ("tokens", batch.tokens())];
             if let Some(seconds) = measure(&mut group, id, &units, || stepper.step()) {
-                let peak = product_rate::<B::InnerBackend>(batch.tokens(), &size.config(false), precision, device);
+                let peak = product_rate::<B::InnerBackend>(batch.tokens(), &size.sizes(), precision, device);
                 print_share(id, batch.work(), seconds, peak);
             }
         }

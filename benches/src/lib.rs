@@ -11,7 +11,7 @@ mod texts;
 mod work;
 
 pub use measure::{backend, describe, group, measure, print_share, quick};
-pub use model::{Size, quickstart_model, settings, tokenizer, untrained};
+pub use model::{Size, Sizes, quickstart_model, settings, tokenizer, untrained};
 pub use step::{StepBatch, Stepper};
 pub use texts::{DOCUMENT_WORDS, QUERY_WORDS, TextGenerator, WordCount, training_set};
 pub use work::{Work, product_rate};

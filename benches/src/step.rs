@@ -2,7 +2,7 @@
 
 use ragtrainer::config::{self, TrainOptions, resolve};
 use ragtrainer::model::kernels::{KernelAutodiffBackend, Precision};
-use ragtrainer::model::{Bert, Colbert, ColbertSettings, TokenSequence};
+use ragtrainer::model::{Colbert, ColbertSettings, PretrainedEncoder, TokenSequence};
 use ragtrainer::train::{Batch, ColbertObjective, Step, Update};
 
 use crate::model::{Size, tokenizer, untrained};
@@ -65,7 +65,7 @@ impl StepBatch {
 
     /// Operations that a step has to do.
     pub fn work(&self) -> Work {
-        Work::of_training(self.texts(), &self.size.config(false), self.options.dim)
+        Work::of_training(self.texts(), &self.size.sizes(), self.options.dim)
     }
 }
 
@@ -74,7 +74,7 @@ impl StepBatch {
 pub struct Stepper<'a, B: KernelAutodiffBackend> {
     batch: &'a Batch,
     step: Step<'a, B, ColbertObjective>,
-    model: Option<Colbert<B, Bert<B>>>,
+    model: Option<Colbert<B, PretrainedEncoder<B>>>,
     device: &'a B::Device,
 }
 

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor};
+use ragtrainer::model::TokenSequence;
 use ragtrainer::model::kernels::{Kernels, Precision, linear};
-use ragtrainer::model::{BertConfig, TokenSequence};
+
+use crate::model::Sizes;
 
 /// Forward and two gradients.
 const PASSES: f64 = 3.0;
@@ -21,8 +23,8 @@ pub struct Work {
 
 impl Work {
     /// Of encoding these texts and going back. MaxSim and all that is no matrix product are left out.
-    pub fn of_training<'a>(texts: impl Iterator<Item = &'a TokenSequence>, config: &BertConfig, dim: usize) -> Self {
-        Self { operations: PASSES * Self::of_encoding(texts, config, dim).operations }
+    pub fn of_training<'a>(texts: impl Iterator<Item = &'a TokenSequence>, sizes: &Sizes, dim: usize) -> Self {
+        Self { operations: PASSES * Self::of_encoding(texts, sizes, dim).operations }
     }
 
     /// Of the scores of every query token with every document token.
@@ -31,25 +33,24 @@ impl Work {
     }
 
     /// Of encoding these texts.
-    pub fn of_encoding<'a>(texts: impl Iterator<Item = &'a TokenSequence>, config: &BertConfig, dim: usize) -> Self {
-        let (hidden, wide) = (config.hidden_size as f64, config.intermediate_size as f64);
-        let layers = config.num_hidden_layers as f64;
+    pub fn of_encoding<'a>(texts: impl Iterator<Item = &'a TokenSequence>, sizes: &Sizes, dim: usize) -> Self {
+        let hidden = sizes.hidden as f64;
+        let of_maps: f64 = sizes.maps.iter().map(|[out, size]| (out * size) as f64).sum();
+        let linear = sizes.layers as f64 * of_maps + hidden * dim as f64;
         let of_text = |text: &TokenSequence| {
-            let (tokens, attended) = (text.len() as f64, text.attended as f64);
-            let linear = layers * (4.0 * hidden * hidden + 2.0 * hidden * wide) + hidden * dim as f64;
-            let attention = layers * 2.0 * attended * hidden;
-            2.0 * tokens * (linear + attention)
+            let products =
+                (0..sizes.layers).map(|layer| sizes.products(layer, text.len(), text.attended)).sum::<usize>();
+            2.0 * (text.len() as f64 * linear + 2.0 * hidden * products as f64)
         };
         Self { operations: texts.map(of_text).sum() }
     }
 }
 
 /// Operations per second of the linear maps of a layer, forward and both gradients, each taken by itself at its fastest.
-pub fn product_rate<B: Kernels>(tokens: usize, config: &BertConfig, precision: Precision, device: &B::Device) -> f64 {
+pub fn product_rate<B: Kernels>(tokens: usize, sizes: &Sizes, precision: Precision, device: &B::Device) -> f64 {
     let random = |shape: [usize; 2]| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device);
-    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
     let (mut operations, mut seconds) = (0.0, 0.0);
-    for (times, size, out) in [(4.0, hidden, hidden), (1.0, hidden, wide), (1.0, wide, hidden)] {
+    for [out, size] in sizes.maps.iter().copied() {
         let (input, weight, gradient) = (random([tokens, size]), random([out, size]), random([tokens, out]));
         let primitive = |tensor: &Tensor<B, 2>| tensor.clone().into_primitive().tensor();
         let forward = || drop(linear(input.clone(), weight.clone(), None, precision));
@@ -62,8 +63,8 @@ pub fn product_rate<B: Kernels>(tokens: usize, config: &BertConfig, precision: P
                 B::sync(device).expect("the device answers");
                 start.elapsed().as_secs_f64()
             };
-            operations += times * 2.0 * (tokens * size * out) as f64;
-            seconds += times * (0..TRIALS).map(trial).fold(f64::INFINITY, f64::min);
+            operations += 2.0 * (tokens * size * out) as f64;
+            seconds += (0..TRIALS).map(trial).fold(f64::INFINITY, f64::min);
         }
     }
     operations / seconds
