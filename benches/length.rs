@@ -33,7 +33,7 @@ fn seconds(mut work: impl FnMut()) -> f64 {
 fn of_attention<B: KernelAutodiffBackend>(batch: &StepBatch, precision: Precision, device: &B::Device) -> f64 {
     let sizes = batch.size.sizes();
     let segments = Segments::new(batch.texts().map(|text| (text.len(), text.attended)));
-    let plan = AttentionPlan { segments, heads: sizes.heads, dropout: Dropout::NONE, precision };
+    let plan = AttentionPlan { segments, heads: sizes.heads, reach: None, dropout: Dropout::NONE, precision };
     let shape = [batch.tokens(), sizes.hidden];
     let random = || Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device).require_grad();
     let [query, key, value] = [random(), random(), random()];

@@ -17,12 +17,17 @@ use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_
 use crate::device::panics::DevicePanics;
 use crate::operators::adamw::{self, AdamW, Moments};
 use crate::operators::attention::{self, Attended, AttentionPlan};
+use crate::operators::attention_sublayer::{self, AttentionSublayer};
 use crate::operators::dropout::{self, Dropout};
 use crate::operators::embed::{self, Tables, TokenRows};
+use crate::operators::gate::{self, Gate};
+use crate::operators::gated_feed_forward::{self, GatedFeedForward};
 use crate::operators::gelu;
 use crate::operators::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::operators::linear::{self, FloatMap};
 use crate::operators::maxsim::{self, ScoredTexts};
+use crate::operators::packed_attention;
+use crate::operators::rotation::Rotation;
 use crate::operators::self_attention;
 use crate::precision::Precision;
 #[cfg(feature = "cuda")]
@@ -83,6 +88,17 @@ pub trait Kernels: Backend {
         precision: Precision,
     ) -> FloatTensor<Self> {
         linear::composed::<Self>(input, weight, bias, precision)
+    }
+
+    /// `residual + input weight^T + bias`.
+    fn residual_linear_forward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        residual: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        Self::float_add(Self::linear_forward(input, weight, bias, precision), residual)
     }
 
     /// Linear maps of one input, as query, key and value are.
@@ -148,6 +164,30 @@ pub trait Kernels: Backend {
         (Self::gelu_forward(input.clone()), Self::gelu_gradient(input, gradient))
     }
 
+    /// A linear map to two halves and one half from them; and both halves.
+    fn gated_forward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        gate: Gate,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let both = Self::linear_forward(input, weight, bias, precision);
+        (gate::composed::<Self>(both.clone(), gate), both)
+    }
+
+    /// What the gate gave once more, and the gradient of both halves: `of_gated` is `gradient weight`.
+    fn gated_gradient(
+        both: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gate: Gate,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let of_gated = Self::linears_input_gradient([gradient], [weight], precision);
+        (gate::composed::<Self>(both.clone(), gate), gate::composed_gradient::<Self>(both, of_gated, gate))
+    }
+
     /// Elements times their factor, for dropout and for its gradient.
     fn dropout_forward(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         dropout::composed::<Self>(input, dropout)
@@ -169,14 +209,24 @@ pub trait Kernels: Backend {
         layer_norm::composed::<Self>(input, residual, dropout, affine)
     }
 
-    /// Gradients of a normalisation.
+    /// The output of a normalisation once more, of what the forward pass left.
+    fn layer_norm_again(
+        sum: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        layer_norm::composed_again::<Self>(sum, statistics, affine)
+    }
+
+    /// Gradients of a normalisation; `beside` is added to that of what was normalised.
     fn layer_norm_gradient(
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
         gradient: FloatTensor<Self>,
+        beside: Option<FloatTensor<Self>>,
     ) -> NormGradients<FloatTensor<Self>> {
-        layer_norm::composed_gradient::<Self>(sum, statistics, weight, gradient)
+        layer_norm::composed_gradient::<Self>(sum, statistics, affine, gradient, beside)
     }
 
     /// Attention of query, key and value.
@@ -192,6 +242,26 @@ pub trait Kernels: Backend {
         plan: &AttentionPlan,
     ) -> [FloatTensor<Self>; 3] {
         attention::composed_gradient::<Self>(qkv, forward, gradient, plan)
+    }
+
+    /// Attention of query, key and value of a token one after the other, `[tokens, 3 * size]`, the first two rotated.
+    fn packed_attention_forward(
+        qkv: FloatTensor<Self>,
+        rotation: Option<&Rotation>,
+        plan: &AttentionPlan,
+    ) -> Attended<FloatTensor<Self>> {
+        packed_attention::composed::<Self>(qkv, rotation, plan)
+    }
+
+    /// Gradient of what [`packed_attention_forward`](Self::packed_attention_forward) took.
+    fn packed_attention_gradient(
+        qkv: FloatTensor<Self>,
+        forward: Attended<FloatTensor<Self>>,
+        gradient: FloatTensor<Self>,
+        rotation: Option<&Rotation>,
+        plan: &AttentionPlan,
+    ) -> FloatTensor<Self> {
+        packed_attention::composed_gradient::<Self>(qkv, forward, gradient, rotation, plan)
     }
 
     /// Summed embeddings.
@@ -291,6 +361,18 @@ pub trait KernelBackend: Backend {
         precision: Precision,
     ) -> FloatTensor<Self>;
 
+    /// See [`gated_feed_forward`](crate::gated_feed_forward).
+    fn kernel_gated_feed_forward(
+        input: FloatTensor<Self>,
+        network: GatedFeedForward<FloatTensor<Self>, FloatTensor<Self>>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`attention_sublayer`](crate::attention_sublayer).
+    fn kernel_attention_sublayer(
+        input: FloatTensor<Self>,
+        sublayer: AttentionSublayer<FloatTensor<Self>, FloatTensor<Self>>,
+    ) -> FloatTensor<Self>;
+
     /// See [`gelu()`](crate::gelu()).
     fn kernel_gelu(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -312,6 +394,15 @@ pub trait KernelBackend: Backend {
     fn kernel_self_attention(
         input: FloatTensor<Self>,
         maps: [FloatMap<Self>; 3],
+        plan: AttentionPlan,
+    ) -> FloatTensor<Self>;
+
+    /// See [`packed_self_attention`](crate::packed_self_attention).
+    fn kernel_packed_self_attention(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        rotation: Option<Rotation>,
         plan: AttentionPlan,
     ) -> FloatTensor<Self>;
 
@@ -346,6 +437,20 @@ impl<B: Kernels> KernelBackend for B {
         B::linear_forward(wide, down.weight, Some(down.bias), precision)
     }
 
+    fn kernel_gated_feed_forward(
+        input: FloatTensor<B>,
+        network: GatedFeedForward<FloatTensor<B>, FloatTensor<B>>,
+    ) -> FloatTensor<B> {
+        gated_feed_forward::forward::<B>(input, &network).output
+    }
+
+    fn kernel_attention_sublayer(
+        input: FloatTensor<B>,
+        sublayer: AttentionSublayer<FloatTensor<B>, FloatTensor<B>>,
+    ) -> FloatTensor<B> {
+        attention_sublayer::forward::<B>(input, &sublayer).output
+    }
+
     fn kernel_gelu(input: FloatTensor<B>) -> FloatTensor<B> {
         B::gelu_forward(input)
     }
@@ -369,6 +474,17 @@ impl<B: Kernels> KernelBackend for B {
 
     fn kernel_self_attention(input: FloatTensor<B>, maps: [FloatMap<B>; 3], plan: AttentionPlan) -> FloatTensor<B> {
         B::attention_forward(B::linears_forward(input, maps, plan.precision), &plan).output
+    }
+
+    fn kernel_packed_self_attention(
+        input: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+        rotation: Option<Rotation>,
+        plan: AttentionPlan,
+    ) -> FloatTensor<B> {
+        let qkv = B::linear_forward(input, weight, bias, plan.precision);
+        B::packed_attention_forward(qkv, rotation.as_ref(), &plan).output
     }
 
     fn kernel_embed(tables: Tables<FloatTensor<B>>, rows: TokenRows) -> FloatTensor<B> {
@@ -399,6 +515,20 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         linear::differentiable_feed_forward::<B, C>(input, up, down, precision)
     }
 
+    fn kernel_gated_feed_forward(
+        input: FloatTensor<Self>,
+        network: GatedFeedForward<FloatTensor<Self>, FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        gated_feed_forward::differentiable::<B, C>(input, network)
+    }
+
+    fn kernel_attention_sublayer(
+        input: FloatTensor<Self>,
+        sublayer: AttentionSublayer<FloatTensor<Self>, FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        attention_sublayer::differentiable::<B, C>(input, sublayer)
+    }
+
     fn kernel_gelu(input: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::differentiable::<B, C>(input)
     }
@@ -426,6 +556,16 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         plan: AttentionPlan,
     ) -> FloatTensor<Self> {
         self_attention::differentiable::<B, C>(input, maps, plan)
+    }
+
+    fn kernel_packed_self_attention(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        rotation: Option<Rotation>,
+        plan: AttentionPlan,
+    ) -> FloatTensor<Self> {
+        packed_attention::differentiable::<B, C>(input, weight, bias, rotation, plan)
     }
 
     fn kernel_embed(tables: Tables<FloatTensor<Self>>, rows: TokenRows) -> FloatTensor<Self> {

@@ -161,8 +161,8 @@ impl Kernels for Back {
             None => input,
         };
         let size = sum.tensor.size()[1];
-        let (weight, bias) = (&affine.weight.tensor, &affine.bias.tensor);
-        let (output, mean, scale) = sum.tensor.native_layer_norm(&[size][..], Some(weight), Some(bias), affine.eps);
+        let (weight, bias) = (&affine.weight.tensor, affine.bias.as_ref().map(|bias| &bias.tensor));
+        let (output, mean, scale) = sum.tensor.native_layer_norm(&[size][..], Some(weight), bias, affine.eps);
         Normalised { output: new(output), sum, statistics: new(tch::Tensor::cat(&[mean, scale], 1)) }
     }
 
@@ -216,9 +216,10 @@ impl Kernels for Back {
     }
 }
 
-/// Whether libtorch's own attention serves: the one for the CPU has a backward, but no dropout.
+/// Whether libtorch's own attention serves: the one for the CPU has a backward, but no dropout; a row without any key, which
+/// windows can have, is not defined there.
 fn fused(query: &TchTensor, plan: &AttentionPlan) -> bool {
-    query.tensor.device() == tch::Device::Cpu && plan.dropout.is_none()
+    query.tensor.device() == tch::Device::Cpu && plan.dropout.is_none() && plan.reach.is_none()
 }
 
 /// A factor of a product, in the format that is asked for.

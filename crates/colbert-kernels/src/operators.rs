@@ -2,13 +2,19 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+pub(crate) mod attention_sublayer;
 pub(crate) mod dropout;
 pub(crate) mod embed;
+pub(crate) mod gate;
+pub(crate) mod gated_feed_forward;
 pub(crate) mod gelu;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod maxsim;
 pub(crate) mod node;
+pub(crate) mod packed_attention;
 pub(crate) mod padded;
 pub(crate) mod primitive;
+pub(crate) mod rotation;
 pub(crate) mod self_attention;
+pub(crate) mod sublayer;

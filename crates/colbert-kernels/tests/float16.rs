@@ -75,7 +75,7 @@ fn attention_is_that_of_float32_up_to_rounding() {
     for probability in [0.0, 0.2] {
         let of = |precision| {
             let dropout = Dropout { probability, seed: 7 };
-            let plan = AttentionPlan { segments: segments.clone(), heads: 2, dropout, precision };
+            let plan = AttentionPlan { segments: segments.clone(), heads: 2, reach: None, dropout, precision };
             let (output, gradients) =
                 run(&inputs, &move |x| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan));
             [vec![output], gradients].concat()

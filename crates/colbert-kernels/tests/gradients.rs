@@ -2,8 +2,9 @@
 
 use burn::tensor::Tensor;
 use colbert_kernels::{
-    AttentionPlan, Dropout, Map, Precision, ScoredTexts, Segments, Tables, TokenRows, attention, dropout, embed,
-    feed_forward, gelu, layer_norm, linear, maxsim, residual_layer_norm, self_attention,
+    Activation, ActiveHalf, Affine, AttentionPlan, AttentionSublayer, Dropout, Gate, GatedFeedForward, Map, Precision,
+    Rotation, ScoredTexts, Segments, Tables, TokenRows, attention, attention_sublayer, dropout, embed, feed_forward,
+    gated_feed_forward, gelu, layer_norm, linear, maxsim, packed_self_attention, residual_layer_norm, self_attention,
 };
 
 use crate::support::{Back, numbers, random, run};
@@ -120,6 +121,69 @@ fn feed_forward_networks() {
     }
 }
 
+/// `x / (1 + e^-x)`
+fn exact_silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
+#[test]
+fn gated_feed_forward_networks_with_and_without_what_stands_around_them() {
+    let (tokens, size, wide) = (9, 12, 5);
+    let inputs = [
+        random([tokens, size], 1),
+        random([1, size], 2),
+        random([1, size], 3),
+        random([2 * wide, size], 4).mul_scalar(0.5),
+        random([1, 2 * wide], 5),
+        random([size, wide], 6).mul_scalar(0.5),
+        random([1, size], 7),
+    ];
+    for (activation, active) in [(Activation::Gelu, ActiveHalf::First), (Activation::Silu, ActiveHalf::Second)] {
+        for (probability, all) in [(0.0, true), (0.3, true), (0.3, false)] {
+            let gate = Gate { activation, active, dropout: Dropout { probability, seed: 2 } };
+            let mask = gate.dropout.mask(tokens, wide);
+            // With all that there may be, or with nothing but the two maps.
+            let network = |x: &[Tensor<Back, 2>]| {
+                let [up, down] = if all { [3, 5] } else { [1, 2] };
+                let optional = |i: usize| all.then(|| vector(&x[i]));
+                let network = GatedFeedForward {
+                    norm: all.then(|| Affine { weight: vector(&x[1]), bias: optional(2), eps: 1e-3 }),
+                    up: x[up].clone(),
+                    up_bias: optional(4),
+                    gate,
+                    down: x[down].clone(),
+                    down_bias: optional(6),
+                    residual: all,
+                    precision: Precision::F32,
+                };
+                gated_feed_forward(x[0].clone(), network)
+            };
+            let exact = |x: &Vec<Vec<f64>>| {
+                let normed = if all { exact_norm(&x[0], &x[1], &x[2], 1e-3) } else { x[0].clone() };
+                let [up, down] = if all { [3, 5] } else { [1, 2] };
+                let bias = |i: usize| if all { &x[i][..] } else { &[] };
+                let both = exact_linear(&normed, &x[up], bias(4), size);
+                let gated = both.chunks(2 * wide).zip(mask.chunks(wide)).flat_map(|(both, mask)| {
+                    (0..wide).map(move |i| {
+                        let product = match activation {
+                            Activation::Gelu => exact_gelu(both[i]) * both[wide + i],
+                            Activation::Silu => both[i] * exact_silu(both[wide + i]),
+                        };
+                        product * f64::from(mask[i])
+                    })
+                });
+                let mut output = exact_linear(&gated.collect::<Vec<f64>>(), &x[down], bias(6), wide);
+                if all {
+                    output.iter_mut().zip(&x[0]).for_each(|(output, x)| *output += x);
+                }
+                output
+            };
+            let bare = [inputs[0].clone(), inputs[3].clone(), inputs[5].clone()];
+            check("gated", if all { &inputs } else { &bare }, &network, &exact);
+        }
+    }
+}
+
 #[test]
 fn an_input_that_is_a_view_is_read_as_what_it_is() {
     let inputs = [random([5, 9], 1), random([5, 4], 2)];
@@ -135,7 +199,7 @@ fn an_input_that_is_a_view_is_read_as_what_it_is() {
 fn normalisation_with_residual_and_dropout() {
     for (tokens, size) in [(1, 3), (5, 17), (70, 48)] {
         let inputs = [random([tokens, size], 1), random([1, size], 2), random([1, size], 3), random([tokens, size], 4)];
-        let plain = |x: &[Tensor<Back, 2>]| layer_norm(x[0].clone(), vector(&x[1]), vector(&x[2]), 1e-3);
+        let plain = |x: &[Tensor<Back, 2>]| layer_norm(x[0].clone(), vector(&x[1]), Some(vector(&x[2])), 1e-3);
         check("norm", &inputs[..3], &plain, &|x| exact_norm(&x[0], &x[1], &x[2], 1e-3));
         for options in [Dropout::NONE, Dropout { probability: 0.3, seed: 5 }] {
             let operator = |x: &[Tensor<Back, 2>]| {
@@ -166,8 +230,13 @@ fn attention_of_one_sequence_each_is_that_of_all_together() {
     let (heads, size) = (3, 24);
     let all = Segments::new(sequences);
     let inputs = [0, 1, 2].map(|seed| random([all.tokens(), size], seed));
-    let plan =
-        |segments: Segments| AttentionPlan { segments, heads, dropout: Dropout::NONE, precision: Precision::F32 };
+    let plan = |segments: Segments| AttentionPlan {
+        segments,
+        heads,
+        reach: None,
+        dropout: Dropout::NONE,
+        precision: Precision::F32,
+    };
     let together = |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan(all.clone()));
     let apart = |x: &[Tensor<Back, 2>]| {
         let each = all.as_slice().iter().map(|segment| {
@@ -211,7 +280,13 @@ fn exact_attention([query, key, value]: [&[f64]; 3], segments: &Segments, heads:
 fn attention_through_autodiff() {
     let segments = Segments::new([(6, 4), (9, 9)]);
     let (heads, size) = (2, 10);
-    let plan = AttentionPlan { segments: segments.clone(), heads, dropout: Dropout::NONE, precision: Precision::F32 };
+    let plan = AttentionPlan {
+        segments: segments.clone(),
+        heads,
+        reach: None,
+        dropout: Dropout::NONE,
+        precision: Precision::F32,
+    };
     let inputs = [0, 1, 2].map(|seed| random([15, size], seed));
     let operator = |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan);
     let exact = |x: &Vec<Vec<f64>>| exact_attention([&x[0], &x[1], &x[2]], &segments, heads);
@@ -232,11 +307,101 @@ fn attention_through_autodiff() {
 }
 
 #[test]
+fn packed_attention_through_autodiff() {
+    let segments = Segments::new([(6, 4), (9, 9)]);
+    let (heads, size) = (2, 8);
+    let rotation = Rotation::new(&[0.7, 0.2], 9);
+    let rotated = |numbers: &[f64]| -> Vec<f64> {
+        let positions = segments.positions();
+        let each = numbers.chunks(4).enumerate().flat_map(|(i, x)| {
+            let position = f64::from(positions[i / heads]);
+            let [(s, c), (t, d)] = [0.7, 0.2].map(|frequency| (position * frequency).sin_cos());
+            [x[0] * c - x[2] * s, x[1] * d - x[3] * t, x[2] * c + x[0] * s, x[3] * d + x[1] * t]
+        });
+        each.collect()
+    };
+    let inputs = [random([15, 7], 3), random([3 * size, 7], 4).mul_scalar(0.5), random([1, 3 * size], 5)];
+    let exact = |x: &Vec<Vec<f64>>, bias: &[f64]| {
+        let qkv = exact_linear(&x[0], &x[1], bias, 7);
+        let part = |i: usize| -> Vec<f64> {
+            qkv.chunks(3 * size).flat_map(|row| row[i * size..(i + 1) * size].iter().copied()).collect()
+        };
+        exact_attention([&rotated(&part(0)), &rotated(&part(1)), &part(2)], &segments, heads)
+    };
+    let plan = AttentionPlan {
+        segments: segments.clone(),
+        heads,
+        reach: None,
+        dropout: Dropout::NONE,
+        precision: Precision::F32,
+    };
+    let operator = |x: &[Tensor<Back, 2>]| {
+        packed_self_attention(x[0].clone(), x[1].clone(), Some(vector(&x[2])), Some(&rotation), &plan)
+    };
+    check("packed attention", &inputs, &operator, &|x| exact(x, &x[2]));
+    let operator =
+        |x: &[Tensor<Back, 2>]| packed_self_attention(x[0].clone(), x[1].clone(), None, Some(&rotation), &plan);
+    check("packed attention without bias", &inputs[..2], &operator, &|x| exact(x, &[]));
+    // A window that every token of every sequence is in.
+    let wide = AttentionPlan { reach: Some(8), ..plan.clone() };
+    let operator =
+        |x: &[Tensor<Back, 2>]| packed_self_attention(x[0].clone(), x[1].clone(), None, Some(&rotation), &wide);
+    check("a wide window", &inputs[..2], &operator, &|x| exact(x, &[]));
+}
+
+#[test]
+fn attention_with_what_stands_around_it() {
+    let segments = Segments::new([(6, 4), (9, 9)]);
+    let (heads, size) = (2, 8);
+    let inputs = [
+        random([15, 6], 3),
+        random([1, 6], 4),
+        random([3 * size, 6], 5).mul_scalar(0.5),
+        random([6, size], 6).mul_scalar(0.5),
+    ];
+    for (probability, is_normed) in [(0.0, true), (0.3, true), (0.0, false)] {
+        let dropout = Dropout { probability, seed: 4 };
+        let mask = dropout.mask(15, 6);
+        let plan = AttentionPlan {
+            segments: segments.clone(),
+            heads,
+            reach: None,
+            dropout: Dropout::NONE,
+            precision: Precision::F32,
+        };
+        let [norm, qkv, out] = if is_normed { [1, 2, 3] } else { [0, 1, 2] };
+        let operator = |x: &[Tensor<Back, 2>]| {
+            let sublayer = AttentionSublayer {
+                norm: is_normed.then(|| Affine { weight: vector(&x[norm]), bias: None, eps: 1e-3 }),
+                qkv: x[qkv].clone(),
+                rotation: None,
+                plan: plan.clone(),
+                out: x[out].clone(),
+                dropout,
+            };
+            attention_sublayer(x[0].clone(), sublayer)
+        };
+        let exact = |x: &Vec<Vec<f64>>| {
+            let normed = if is_normed { exact_norm(&x[0], &x[norm], &[0.0; 6], 1e-3) } else { x[0].clone() };
+            let all = exact_linear(&normed, &x[qkv], &[], 6);
+            let part = |i: usize| -> Vec<f64> {
+                all.chunks(3 * size).flat_map(|row| row[i * size..(i + 1) * size].iter().copied()).collect()
+            };
+            let mixed = exact_attention([&part(0), &part(1), &part(2)], &segments, heads);
+            let projected = exact_linear(&mixed, &x[out], &[], size);
+            projected.iter().zip(&mask).zip(&x[0]).map(|((y, mask), x)| y * f64::from(*mask) + x).collect()
+        };
+        let bare = [inputs[0].clone(), inputs[2].clone(), inputs[3].clone()];
+        check("attention sublayer", if is_normed { &inputs } else { &bare }, &operator, &exact);
+    }
+}
+
+#[test]
 fn embeddings_of_three_tables() {
     let rows = TokenRows { ids: [3, 0, 3, 10].into(), positions: [0, 1, 2, 0].into() };
     let inputs = [random([11, 7], 1), random([3, 7], 2), random([2, 7], 3)];
     let operator = |x: &[Tensor<Back, 2>]| {
-        embed(Tables { word: x[0].clone(), position: x[1].clone(), token_type: x[2].clone() }, &rows)
+        embed(Tables { word: x[0].clone(), position: Some(x[1].clone()), token_type: Some(x[2].clone()) }, &rows)
     };
     let exact = |x: &Vec<Vec<f64>>| {
         let token = |t: usize| {
@@ -248,6 +413,10 @@ fn embeddings_of_three_tables() {
     check("embeddings", &inputs, &operator, &exact);
     let one_type = [inputs[0].clone(), inputs[1].clone(), random([1, 7], 3)];
     check("one token type", &one_type, &operator, &exact);
+    let words = |x: &[Tensor<Back, 2>]| embed(Tables { word: x[0].clone(), position: None, token_type: None }, &rows);
+    let exact =
+        |x: &Vec<Vec<f64>>| rows.ids.iter().flat_map(|id| x[0][*id as usize * 7..][..7].iter().copied()).collect();
+    check("words alone", &inputs[..1], &words, &exact);
 }
 
 #[test]

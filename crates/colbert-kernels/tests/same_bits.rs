@@ -2,8 +2,9 @@
 
 use burn::tensor::Tensor;
 use colbert_kernels::{
-    AdamW, AttentionPlan, Dropout, Map, Moments, Precision, ScoredTexts, Segments, Tables, TokenRows, adamw_step,
-    attention, embed, feed_forward, maxsim, residual_layer_norm, self_attention,
+    Activation, ActiveHalf, AdamW, Affine, AttentionPlan, AttentionSublayer, Dropout, Gate, GatedFeedForward, Map,
+    Moments, Precision, Rotation, ScoredTexts, Segments, Tables, TokenRows, adamw_step, attention, attention_sublayer,
+    embed, feed_forward, gated_feed_forward, maxsim, packed_self_attention, residual_layer_norm, self_attention,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -17,10 +18,12 @@ fn everything(precision: Precision) -> Vec<Vec<f32>> {
     let dropout = Dropout { probability: 0.1, seed: 1 };
     let rows = TokenRows { ids: (0..tokens as u32).map(|i| i * 31 % 600).collect(), positions: segments.positions() };
     let texts = ScoredTexts::new(&lengths, vec![true; tokens]);
-    let plan = AttentionPlan { segments, heads: 3, dropout: dropout.at(1), precision };
+    let plan = AttentionPlan { segments, heads: 3, reach: None, dropout: dropout.at(1), precision };
+    let window = AttentionPlan { reach: Some(5), ..plan.clone() };
+    let rotation = Rotation::new(&[0.3, 0.1, 0.01], 40);
     let inputs = [random([600, 48], 1), random([40, 48], 2), random([2, 48], 3), random([48, 48], 4)];
     let operator = |x: &[Tensor<Back, 2>]| {
-        let tables = Tables { word: x[0].clone(), position: x[1].clone(), token_type: x[2].clone() };
+        let tables = Tables { word: x[0].clone(), position: Some(x[1].clone()), token_type: Some(x[2].clone()) };
         let hidden = embed(tables, &rows);
         let bias = || x[1].clone().narrow(0, 0, 1).reshape([48]);
         let map = || Map { weight: x[3].clone(), bias: bias() };
@@ -28,6 +31,31 @@ fn everything(precision: Precision) -> Vec<Vec<f32>> {
         let mixed = attention(wide.clone(), hidden.clone(), wide, &plan);
         // Scaled, as gradients of float16 products would overflow.
         let mixed = self_attention(mixed * 0.01, [map(), map(), map()], &plan);
+        let qkv = Tensor::cat(vec![x[3].clone(), x[3].clone(), x[3].clone()], 0);
+        let mixed = packed_self_attention(mixed, qkv.clone(), None, Some(&rotation), &plan);
+        let mixed = packed_self_attention(mixed, qkv, None, Some(&rotation), &window);
+        let mixed = attention_sublayer(
+            mixed,
+            AttentionSublayer {
+                norm: Some(Affine { weight: bias(), bias: None, eps: 1e-5 }),
+                qkv: Tensor::cat(vec![x[3].clone(), x[3].clone(), x[3].clone()], 0),
+                rotation: Some(rotation.clone()),
+                plan: window.clone(),
+                out: x[3].clone(),
+                dropout: Dropout::NONE,
+            },
+        );
+        let network = GatedFeedForward {
+            norm: Some(Affine { weight: bias(), bias: None, eps: 1e-5 }),
+            up: x[3].clone(),
+            up_bias: None,
+            gate: Gate { activation: Activation::Gelu, active: ActiveHalf::First, dropout: dropout.at(3) },
+            down: x[3].clone().narrow(1, 0, 24),
+            down_bias: None,
+            residual: true,
+            precision,
+        };
+        let mixed = gated_feed_forward(mixed, network);
         let normal = residual_layer_norm(mixed, hidden, bias(), bias(), 1e-5, dropout.at(2));
         maxsim(normal.clone(), &texts, normal, &texts)
     };

@@ -13,7 +13,6 @@ pub(crate) mod roberta;
 pub(crate) mod token_embeddings;
 pub(crate) mod transformer;
 pub(crate) mod transformer_nodes;
-pub(crate) mod window_attention;
 
 use std::sync::Arc;
 

@@ -64,7 +64,7 @@ fn dropout_body<const FUSED: bool>(row: DropoutRow, input: &[f32], output: &mut 
 ///
 /// Source: Abramowitz and Stegun 1964, 7.1.26, for the complement of erf; its error is below 1.5e-7.
 #[inline(always)]
-fn normal<const FUSED: bool>(x: f32) -> (f32, f32) {
+pub(crate) fn normal<const FUSED: bool>(x: f32) -> (f32, f32) {
     const DENSITY: f32 = 0.398_942_3;
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let e = exp::<FUSED>(-z * z);

@@ -9,21 +9,31 @@ const ROWS: usize = 64;
 /// Rows of a table's gradient that a thread takes at a time.
 const TABLE_ROWS: usize = 512;
 
-/// `word[ids[t]] + position[positions[t]] + first` for every token.
-pub(crate) fn embed(word: &[f32], position: &[f32], first: &[f32], ids: &[u32], positions: &[u32]) -> Buffer {
-    let size = first.len();
-    assert_eq!(ids.len(), positions.len(), "ids and positions");
+/// `word[ids[t]] + (position[positions[t]] + first)` for every token, of what there is besides the words.
+pub(crate) fn embed(
+    word: &[f32],
+    size: usize,
+    ids: &[u32],
+    position: Option<(&[f32], &[u32])>,
+    first: Option<&[f32]>,
+) -> Buffer {
+    assert!(position.is_none_or(|(_, positions)| positions.len() == ids.len()), "ids and positions");
+    assert!(first.is_none_or(|first| first.len() == size), "a row of the same size");
     let mut output = Buffer::new(ids.len() * size);
     let shared = Shared::new(&mut output);
     for_each_block(ids.len(), ROWS, |own| {
         for token in own {
             let word = &word[ids[token] as usize * size..][..size];
-            let position = &position[positions[token] as usize * size..][..size];
             // SAFETY: this token's row, which this block alone writes.
             let output = unsafe { std::slice::from_raw_parts_mut(shared.at(token * size), size) };
-            for (((output, word), position), first) in output.iter_mut().zip(word).zip(position).zip(first) {
-                *output = word + (position + first);
+            match position.map(|(table, positions)| &table[positions[token] as usize * size..][..size]) {
+                Some(position) => output.copy_from_slice(position),
+                None => output.fill(0.0),
             }
+            if let Some(first) = first {
+                output.iter_mut().zip(first).for_each(|(output, first)| *output += first);
+            }
+            output.iter_mut().zip(word).for_each(|(output, word)| *output += word);
         }
     });
     output
@@ -61,7 +71,7 @@ mod tests {
         let (word, position, first) = (random(700 * 3, 1), random(9 * 3, 2), random(3, 3));
         let ids = [699, 0, 5, 5, 699, 512];
         let positions = [0, 1, 2, 8, 0, 1];
-        let found = embed(&word, &position, &first, &ids, &positions);
+        let found = embed(&word, 3, &ids, Some((&position, &positions)), Some(&first));
         for token in 0..ids.len() {
             for i in 0..3 {
                 let expected =

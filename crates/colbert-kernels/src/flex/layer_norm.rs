@@ -16,16 +16,22 @@ for_each_level! {
 
 for_each_level! {
     /// Normalises a row; gives its mean and the reciprocal of its standard deviation.
-    fn normalise_row(row: &[f32], weight: &[f32], bias: &[f32], eps: f32, output: &mut [f32]) -> [f32; 2] = normalise_body
+    fn normalise_row(row: &[f32], parameters: Parameters<'_>, output: &mut [f32]) -> [f32; 2] = normalise_body
 }
 
 for_each_level! {
-    /// The gradient of a normalised row; adds what it gives to the gradients of weight and bias.
+    /// Normalises a row by a mean and a reciprocal standard deviation that are known.
+    fn normalise_again(row: &[f32], statistics: [f32; 2], parameters: Parameters<'_>, output: &mut [f32]) = again_body
+}
+
+for_each_level! {
+    /// The gradient of a normalised row, and what comes beside it; adds what it gives to the gradients of weight and bias.
     fn gradient_row(
         row: &[f32],
         statistics: [f32; 2],
         weight: &[f32],
         gradient: &[f32],
+        beside: Option<&[f32]>,
         output: &mut [f32],
         of_weight: &mut [f32],
         of_bias: &mut [f32],
@@ -40,21 +46,30 @@ fn add_body<const FUSED: bool>(row: &mut [f32], residual: &[f32]) {
 }
 
 #[inline(always)]
-fn normalise_body<const FUSED: bool>(
-    row: &[f32],
-    weight: &[f32],
-    bias: &[f32],
-    eps: f32,
-    output: &mut [f32],
-) -> [f32; 2] {
+fn normalise_body<const FUSED: bool>(row: &[f32], parameters: Parameters<'_>, output: &mut [f32]) -> [f32; 2] {
     let size = row.len() as f32;
     let mean = sum(row.len(), |i| row[i]) / size;
     let variance = sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / size;
-    let scale = 1.0 / (variance + eps).sqrt();
-    for (((output, x), weight), bias) in output.iter_mut().zip(row).zip(weight).zip(bias) {
-        *output = multiply_add::<FUSED>((x - mean) * scale, *weight, *bias);
-    }
+    let scale = 1.0 / (variance + parameters.eps).sqrt();
+    again_body::<FUSED>(row, [mean, scale], parameters, output);
     [mean, scale]
+}
+
+#[inline(always)]
+fn again_body<const FUSED: bool>(row: &[f32], [mean, scale]: [f32; 2], parameters: Parameters<'_>, output: &mut [f32]) {
+    let each = output.iter_mut().zip(row).zip(parameters.weight);
+    match parameters.bias {
+        Some(bias) => {
+            for (((output, x), weight), bias) in each.zip(bias) {
+                *output = multiply_add::<FUSED>((x - mean) * scale, *weight, *bias);
+            }
+        }
+        None => {
+            for ((output, x), weight) in each {
+                *output = (x - mean) * scale * weight;
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -63,6 +78,7 @@ fn gradient_body<const FUSED: bool>(
     [mean, scale]: [f32; 2],
     weight: &[f32],
     gradient: &[f32],
+    beside: Option<&[f32]>,
     output: &mut [f32],
     of_weight: &mut [f32],
     of_bias: &mut [f32],
@@ -79,6 +95,9 @@ fn gradient_body<const FUSED: bool>(
         of_weight[i] = multiply_add::<FUSED>(gradient[i], normal, of_weight[i]);
         of_bias[i] += gradient[i];
     }
+    if let Some(beside) = beside {
+        add_body::<FUSED>(output, beside);
+    }
 }
 
 /// Normalised rows, their sums with the residual if there is anything to add or drop, and their statistics.
@@ -92,7 +111,8 @@ pub(crate) struct Forward {
 #[derive(Clone, Copy)]
 pub(crate) struct Parameters<'a> {
     pub(crate) weight: &'a [f32],
-    pub(crate) bias: &'a [f32],
+    /// None is zeros.
+    pub(crate) bias: Option<&'a [f32]>,
     pub(crate) eps: f32,
 }
 
@@ -103,8 +123,7 @@ pub(crate) fn layer_norm(
     dropout: Dropout,
     parameters: Parameters<'_>,
 ) -> Forward {
-    let Parameters { weight, bias, eps } = parameters;
-    let size = weight.len();
+    let size = parameters.weight.len();
     let rows = input.len() / size.max(1);
     assert!(residual.is_none_or(|residual| residual.len() == input.len()), "input and residual");
     let mut output = Buffer::new(input.len());
@@ -136,23 +155,44 @@ pub(crate) fn layer_norm(
                     std::slice::from_raw_parts_mut(of.at(row * 2), 2),
                 )
             };
-            statistics.copy_from_slice(&normalise_row(level, own, weight, bias, eps, output));
+            statistics.copy_from_slice(&normalise_row(level, own, parameters, output));
         }
     });
     Forward { output, sum: sums, statistics }
 }
 
-/// Gradients of the rows, the weight and the bias.
+/// Normalised rows once more, of what the forward pass left.
+pub(crate) fn again(level: Level, sums: &[f32], statistics: &[f32], parameters: Parameters<'_>) -> Buffer {
+    let size = parameters.weight.len();
+    let rows = sums.len() / size.max(1);
+    assert_eq!(statistics.len(), rows * 2, "statistics of each row");
+    let mut output = Buffer::new(sums.len());
+    let to = Shared::new(&mut output);
+    for_each_block(rows, ROWS, |own| {
+        for row in own {
+            let all = row * size..(row + 1) * size;
+            // SAFETY: this row of the output, which this block alone writes.
+            let output = unsafe { std::slice::from_raw_parts_mut(to.at(all.start), size) };
+            let own = [statistics[row * 2], statistics[row * 2 + 1]];
+            normalise_again(level, &sums[all], own, parameters, output);
+        }
+    });
+    output
+}
+
+/// Gradients of the rows, to which what comes beside them is added, of the weight and of the bias.
 pub(crate) fn gradient(
     level: Level,
     sums: &[f32],
     statistics: &[f32],
     weight: &[f32],
     gradient: &[f32],
+    beside: Option<&[f32]>,
 ) -> [Buffer; 3] {
     let size = weight.len();
     let rows = sums.len() / size.max(1);
     assert!(gradient.len() == sums.len() && statistics.len() == rows * 2, "rows of the gradient and statistics");
+    assert!(beside.is_none_or(|beside| beside.len() == sums.len()), "rows of what comes beside");
     let mut output = Buffer::new(sums.len());
     // For every block of rows what it adds to the gradients of weight and bias.
     let mut partial = Buffer::new(rows.div_ceil(ROWS) * 2 * size);
@@ -167,7 +207,8 @@ pub(crate) fn gradient(
             let own = [statistics[row * 2], statistics[row * 2 + 1]];
             // SAFETY: this row of the output, which this block alone writes.
             let output = unsafe { std::slice::from_raw_parts_mut(to.at(all.start), size) };
-            gradient_row(level, &sums[all.clone()], own, weight, &gradient[all], output, of_weight, of_bias);
+            let (gradient, beside) = (&gradient[all.clone()], beside.map(|beside| &beside[all.clone()]));
+            gradient_row(level, &sums[all], own, weight, gradient, beside, output, of_weight, of_bias);
         }
     });
     let of_both = add_in_order(level, &partial, 2 * size);
@@ -249,12 +290,25 @@ mod tests {
                 }
                 for level in Level::available() {
                     let what = format!("{level:?} {rows}x{size} dropout {probability}");
-                    let parameters = Parameters { weight: &weight, bias: &bias, eps: EPS };
+                    let parameters = Parameters { weight: &weight, bias: Some(&bias), eps: EPS };
                     let forward = layer_norm(level, &input, Some(&residual), dropout, parameters);
                     close(&forward.output, &expected.0, ERROR, &what);
                     let sum = forward.sum.expect("a sum with the residual");
-                    let [of_sum, w, b] = gradient(level, &sum, &forward.statistics, &weight, &back);
+                    let [of_sum, w, b] = gradient(level, &sum, &forward.statistics, &weight, &back, None);
                     close(&of_sum, &expected.1, ERROR, &what);
+                    let [beside, ..] = gradient(level, &sum, &forward.statistics, &weight, &back, Some(&residual));
+                    let with: Vec<f64> = expected.1.iter().zip(&residual).map(|(x, r)| x + f64::from(*r)).collect();
+                    close(&beside, &with, ERROR, &what);
+                    let again = again(level, &sum, &forward.statistics, parameters);
+                    assert_eq!(again[..], forward.output[..], "{what}");
+                    let zeros = vec![0.0; size];
+                    let bare = layer_norm(level, &sum, None, Dropout::NONE, Parameters { bias: None, ..parameters });
+                    let zero = Parameters { bias: Some(&zeros), ..parameters };
+                    assert_eq!(
+                        bare.output[..],
+                        layer_norm(level, &sum, None, Dropout::NONE, zero).output[..],
+                        "{what}"
+                    );
                     close(&w, &of_weight, SUM_ERROR, &what);
                     close(&b, &of_bias, SUM_ERROR, &what);
                     close(&sum_rows(level, &back, size), &of_bias, SUM_ERROR, &what);

@@ -27,6 +27,8 @@ pub(crate) enum Start<'a> {
     Zero,
     /// A row that every row begins from.
     Row(&'a [f32]),
+    /// Rows of another matrix of its shape, and a row that is added to each.
+    Rows(&'a [f32], Option<&'a [f32]>),
     /// From the numbers that it holds.
     Result,
 }
@@ -40,7 +42,8 @@ pub(crate) fn matmul(layout: Layout, size: Size, left: View<'_>, right: View<'_>
     result
 }
 
-/// `result = start + left right`; `finish` sees every part of a row that is done, and the offset it has in the result.
+/// `result = start + left right`; `finish` gets every part of a row that is done, and the offset it has in the result. Gives
+/// whether those parts were whole rows.
 pub(crate) fn multiply(
     layout: Layout,
     size: Size,
@@ -48,27 +51,39 @@ pub(crate) fn multiply(
     right: &RightFactor,
     start: Start<'_>,
     result: &mut [f32],
-    finish: impl Fn(usize, &[f32]) + Sync,
-) {
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) -> bool {
     let Size { rows, columns, depth } = size;
     assert!(!matches!(start, Start::Row(row) if row.len() != columns), "a number for each column");
     assert_eq!(result.len(), rows * columns, "a number for each row and column");
+    if let Start::Rows(from, all) = start {
+        assert!(from.len() == result.len() && all.is_none_or(|all| all.len() == columns), "rows like the result's");
+    }
     if depth == 0 {
         for (i, row) in result.chunks_exact_mut(columns.max(1)).enumerate() {
             match start {
                 Start::Zero => row.fill(0.0),
                 Start::Row(from) => row.copy_from_slice(from),
+                Start::Rows(from, all) => begin_row(row, &from[i * columns..][..columns], all),
                 Start::Result => {}
             }
             finish(i * columns, row);
         }
-        return;
+        return true;
     }
     let (steps, block) = (layout.steps(depth), layout.block());
     let blocks = Blocks::new(size, layout.rows(), layout.columns());
     let shared = Shared::new(result);
     for_each_block(blocks.count, 1, |own| {
         let (of_rows, of_columns) = blocks.get(own.start);
+        if let Start::Rows(from, all) = start {
+            for row in of_rows.clone() {
+                let offset = row * columns + of_columns.start;
+                // SAFETY: a row of this block, which is ours alone.
+                let to = unsafe { std::slice::from_raw_parts_mut(shared.at(offset), of_columns.len()) };
+                begin_row(to, &from[offset..][..of_columns.len()], all.map(|all| &all[of_columns.clone()]));
+            }
+        }
         for first in (0..steps).step_by(block) {
             let from = match start {
                 Start::Zero if first == 0 => Begin::Zero,
@@ -85,10 +100,19 @@ pub(crate) fn multiply(
         }
         for row in of_rows {
             let offset = row * columns + of_columns.start;
-            // SAFETY: a row of this block, which is written now.
-            finish(offset, unsafe { std::slice::from_raw_parts(shared.at(offset), of_columns.len()) });
+            // SAFETY: a row of this block, which is ours alone.
+            finish(offset, unsafe { std::slice::from_raw_parts_mut(shared.at(offset), of_columns.len()) });
         }
     });
+    blocks.across == 1
+}
+
+/// A row of another matrix, and what is added to each.
+fn begin_row(to: &mut [f32], from: &[f32], all: Option<&[f32]>) {
+    to.copy_from_slice(from);
+    if let Some(all) = all {
+        to.iter_mut().zip(all).for_each(|(to, all)| *to += all);
+    }
 }
 
 /// How a result is cut up: into blocks of rows, and of columns where there are too few rows to share out.

@@ -18,7 +18,7 @@ use crate::operators::node::record;
 use crate::operators::padded::{by_length, gradient_by_length};
 use crate::operators::primitive::{primitive, tensor};
 use crate::precision::Precision;
-use crate::segments::Segments;
+use crate::segments::{Segment, Segments};
 
 /// The shape of attention, besides its three tensors.
 #[derive(Debug, Clone)]
@@ -27,10 +27,27 @@ pub struct AttentionPlan {
     pub segments: Segments,
     /// Heads that a token's numbers are divided among.
     pub heads: usize,
-    /// Dropout of the attention weights. Element (token * heads + head, position of the key) decides.
+    /// Tokens to each side that a token sees (Beltagy et al. 2020, section 3.1); none means all. A token that sees no
+    /// attended token, a query's \[MASK\] expansion far behind the text, gets zeros.
+    pub reach: Option<usize>,
+    /// Dropout of the attention weights. Which element decides: see [`weights_row`](Self::weights_row).
     pub dropout: Dropout,
     /// Format of the factors of its products.
     pub precision: Precision,
+}
+
+impl AttentionPlan {
+    /// The mask, and its row, of the weights of a query; the key's position is the column. Without windows, row
+    /// (token * heads + head) of one mask; with them, row (head * length + position) of a mask of the sequence.
+    pub(crate) fn weights_row(&self, segment: Segment, head: usize, position: usize) -> (Dropout, usize) {
+        match self.reach {
+            None => (self.dropout, (segment.start + position) * self.heads + head),
+            Some(_) => {
+                let seed = self.dropout.seed ^ (segment.start as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                (Dropout { seed, ..self.dropout }, head * segment.length + position)
+            }
+        }
+    }
 }
 
 /// The results of the forward pass of attention.
@@ -38,7 +55,7 @@ pub struct AttentionPlan {
 pub struct Attended<T> {
     /// `[tokens, heads * head_size]`
     pub output: T,
-    /// Logarithm of the sum of the exponentials of each row of scaled products, `[tokens, heads]`.
+    /// Logarithm of the sum of the exponentials of each row of scaled products, `[tokens, heads]`; 0 where there are none.
     pub log_sum_exp: T,
 }
 
@@ -72,6 +89,9 @@ pub(crate) fn check([tokens, size]: [usize; 2], plan: &AttentionPlan) {
     );
 }
 
+/// Stands for a product that does not count where a row may have no other. Its exponential is 0 without a maximum taken off.
+pub(crate) const NEVER: f32 = -1e30;
+
 /// Returns the factor on products of queries and keys.
 pub(crate) fn scale(head_size: usize) -> f32 {
     1.0 / (head_size as f32).sqrt()
@@ -80,9 +100,18 @@ pub(crate) fn scale(head_size: usize) -> f32 {
 pub(crate) fn composed<B: Kernels>(qkv: [FloatTensor<B>; 3], plan: &AttentionPlan) -> Attended<FloatTensor<B>> {
     by_length::<B>(qkv, plan, |[query, key, value], padded| {
         let products = padded.scaled(query, key);
-        let most = products.clone().max_dim(3);
+        let mut most = products.clone().max_dim(3);
+        if plan.reach.is_some() {
+            // Rows without any key: their weights become 0.
+            let alone = most.clone().lower_elem(NEVER / 2.0);
+            most = most.mask_fill(alone, 0.0);
+        }
         let weights = (products - most.clone()).exp();
-        let sum = weights.clone().sum_dim(3);
+        let mut sum = weights.clone().sum_dim(3);
+        if plan.reach.is_some() {
+            let alone = sum.clone().equal_elem(0.0);
+            sum = sum.mask_fill(alone, 1.0);
+        }
         let output = padded.product(padded.drop(weights / sum.clone()), value);
         Attended { output, log_sum_exp: sum.log() + most }
     })

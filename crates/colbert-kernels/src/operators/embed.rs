@@ -29,13 +29,13 @@ pub struct TokenRows {
 pub struct Tables<T> {
     /// A row for each word.
     pub word: T,
-    /// A row for each position in a sequence.
-    pub position: T,
-    /// A row for each token type; every token is of type 0.
-    pub token_type: T,
+    /// A row for each position in a sequence, if positions have embeddings.
+    pub position: Option<T>,
+    /// A row for each token type, if there are any; every token is of type 0.
+    pub token_type: Option<T>,
 }
 
-/// Word, position and first token type row, summed.
+/// Word, position and first token type row, summed; those that there are.
 ///
 /// # Shapes
 /// - word, position, token_type: `[rows, size]`
@@ -44,16 +44,25 @@ pub struct Tables<T> {
 /// # Panics
 /// If the tables differ in size, ids and positions in number, or one of them has no row in its table.
 pub fn embed<B: KernelBackend>(tables: Tables<Tensor<B, 2>>, rows: &TokenRows) -> Tensor<B, 2> {
-    let ([words, size], [positions, p], [types, t]) =
-        (tables.word.dims(), tables.position.dims(), tables.token_type.dims());
-    assert!(p == size && t == size && types > 0, "embedding tables of one size, with a token type 0");
+    let [words, size] = tables.word.dims();
+    let rows_of = |table: &Option<Tensor<B, 2>>| {
+        table.as_ref().map(|table| {
+            let [rows, own] = table.dims();
+            assert_eq!(own, size, "embedding tables of one size");
+            rows
+        })
+    };
+    let (positions, types) = (rows_of(&tables.position), rows_of(&tables.token_type));
+    assert_ne!(types, Some(0), "a token type 0");
     assert_eq!(rows.ids.len(), rows.positions.len(), "ids and positions");
-    for (name, of, count) in [("id", &rows.ids, words), ("position", &rows.positions, positions)] {
+    for (name, of, count) in [("id", &rows.ids, Some(words)), ("position", &rows.positions, positions)] {
         let most = of.iter().copied().max().unwrap_or(0);
-        assert!(of.is_empty() || (most as usize) < count, "{name} {most} in a table of {count} rows");
+        let fits = count.is_none_or(|count| of.is_empty() || (most as usize) < count);
+        assert!(fits, "{name} {most} in a table of {count:?} rows");
     }
     let Tables { word, position, token_type } = tables;
-    let tables = Tables { word: primitive(word), position: primitive(position), token_type: primitive(token_type) };
+    let tables =
+        Tables { word: primitive(word), position: position.map(primitive), token_type: token_type.map(primitive) };
     tensor(B::kernel_embed(tables, rows.clone()))
 }
 
@@ -63,8 +72,14 @@ pub(crate) fn composed<B: Kernels>(tables: Tables<FloatTensor<B>>, rows: &TokenR
     let select = |table: Tensor<B, 2>, of: &Arc<[u32]>| {
         table.select(0, indices::<B>(of.iter().map(|row| *row as usize), &device))
     };
-    let token_type = tensor::<B, 2>(tables.token_type).narrow(0, 0, 1);
-    primitive(select(word, &rows.ids) + (select(tensor::<B, 2>(tables.position), &rows.positions) + token_type))
+    let position = tables.position.map(|table| select(tensor::<B, 2>(table), &rows.positions));
+    let token_type = tables.token_type.map(|table| tensor::<B, 2>(table).narrow(0, 0, 1));
+    let word = select(word, &rows.ids);
+    primitive(match (position, token_type) {
+        (Some(position), Some(token_type)) => word + (position + token_type),
+        (Some(beside), None) | (None, Some(beside)) => word + beside,
+        (None, None) => word,
+    })
 }
 
 /// Gradient of a table of `count` rows, of which `of` were looked up.
@@ -79,10 +94,10 @@ pub(crate) fn composed_gradient<B: Kernels>(gradient: FloatTensor<B>, of: &Arc<[
 #[derive(Debug)]
 struct Node;
 
-/// The state that the backward pass needs: rows of each table, and the ids that were looked up.
+/// The state that the backward pass needs: rows of each table, none where there is no table, and the ids looked up.
 #[derive(Debug, Clone)]
 struct State {
-    counts: [usize; 3],
+    counts: [Option<usize>; 3],
     rows: TokenRows,
 }
 
@@ -93,16 +108,16 @@ impl<B: Kernels> Backward<B, 3> for Node {
         let gradient = gradients.consume::<B>(&ops.node);
         let [word, position, token_type]: [Option<NodeId>; 3] = ops.parents.map(|parent| parent.map(|node| node.id));
         let State { counts, rows } = ops.state;
-        if let Some(node) = word {
-            gradients.register::<B>(node, B::embed_gradient(gradient.clone(), &rows.ids, counts[0]));
+        if let (Some(node), Some(count)) = (word, counts[0]) {
+            gradients.register::<B>(node, B::embed_gradient(gradient.clone(), &rows.ids, count));
         }
-        if let Some(node) = position {
-            gradients.register::<B>(node, B::embed_gradient(gradient.clone(), &rows.positions, counts[1]));
+        if let (Some(node), Some(count)) = (position, counts[1]) {
+            gradients.register::<B>(node, B::embed_gradient(gradient.clone(), &rows.positions, count));
         }
-        if let Some(node) = token_type {
+        if let (Some(node), Some(count)) = (token_type, counts[2]) {
             let first = tensor::<B, 1>(B::sum_rows(gradient)).unsqueeze::<2>();
-            let rest = Tensor::zeros([counts[2] - 1, first.dims()[1]], &first.device());
-            let whole = if counts[2] == 1 { first } else { Tensor::cat(vec![first, rest], 0) };
+            let rest = Tensor::zeros([count - 1, first.dims()[1]], &first.device());
+            let whole = if count == 1 { first } else { Tensor::cat(vec![first, rest], 0) };
             gradients.register::<B>(node, primitive(whole));
         }
     }
@@ -113,12 +128,13 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     rows: TokenRows,
 ) -> FloatTensor<Autodiff<B, C>> {
     let Tables { word, position, token_type } = tables;
-    let inner = Tables {
-        word: word.primitive.clone(),
-        position: position.primitive.clone(),
-        token_type: token_type.primitive.clone(),
-    };
-    let counts = [&inner.word, &inner.position, &inner.token_type].map(|table| tensor::<B, 2>(table.clone()).dims()[0]);
+    let inside = |table: &Option<FloatTensor<Autodiff<B, C>>>| table.as_ref().map(|table| table.primitive.clone());
+    let inner = Tables { word: word.primitive.clone(), position: inside(&position), token_type: inside(&token_type) };
+    let count = |table: FloatTensor<B>| tensor::<B, 2>(table).dims()[0];
+    let counts = [Some(inner.word.clone()), inner.position.clone(), inner.token_type.clone()];
+    let counts = counts.map(|table| table.map(count));
     let output = B::embed_forward(inner, &rows);
-    record::<_, B, C, 3>(Node, [&word, &position, &token_type], output, State { counts, rows })
+    // The words stand for tables that are not there.
+    let parents = [&word, position.as_ref().unwrap_or(&word), token_type.as_ref().unwrap_or(&word)];
+    record::<_, B, C, 3>(Node, parents, output, State { counts, rows })
 }

@@ -19,8 +19,8 @@ use crate::operators::primitive::{primitive, tensor};
 pub struct Affine<T> {
     /// `[size]`
     pub weight: T,
-    /// `[size]`
-    pub bias: T,
+    /// `[size]`; none is zeros.
+    pub bias: Option<T>,
     /// Added to the variance.
     pub eps: f64,
 }
@@ -43,8 +43,8 @@ pub struct NormGradients<T> {
     pub sum: T,
     /// `[size]`
     pub weight: T,
-    /// `[size]`
-    pub bias: T,
+    /// `[size]`; none where there was no bias.
+    pub bias: Option<T>,
 }
 
 /// Each token minus its mean, over its standard deviation, scaled and shifted.
@@ -58,10 +58,10 @@ pub struct NormGradients<T> {
 pub fn layer_norm<B: KernelBackend>(
     input: Tensor<B, 2>,
     weight: Tensor<B, 1>,
-    bias: Tensor<B, 1>,
+    bias: Option<Tensor<B, 1>>,
     eps: f64,
 ) -> Tensor<B, 2> {
-    let affine = affine(&input, weight, bias, eps);
+    let affine = affine(&input, Affine { weight, bias, eps });
     tensor(B::kernel_layer_norm(primitive(input), None, Dropout::NONE, affine))
 }
 
@@ -77,19 +77,18 @@ pub fn residual_layer_norm<B: KernelBackend>(
     dropout: Dropout,
 ) -> Tensor<B, 2> {
     assert_eq!(input.dims(), residual.dims(), "input and residual");
-    let affine = affine(&input, weight, bias, eps);
+    let affine = affine(&input, Affine { weight, bias: Some(bias), eps });
     tensor(B::kernel_layer_norm(primitive(input), Some(primitive(residual)), dropout, affine))
 }
 
-fn affine<B: KernelBackend>(
-    input: &Tensor<B, 2>,
-    weight: Tensor<B, 1>,
-    bias: Tensor<B, 1>,
-    eps: f64,
-) -> Affine<FloatTensor<B>> {
+/// Fails if the parameters do not fit the input.
+pub(crate) fn affine<B: KernelBackend>(input: &Tensor<B, 2>, affine: Affine<Tensor<B, 1>>) -> Affine<FloatTensor<B>> {
     let size = input.dims()[1];
-    assert_eq!((weight.dims(), bias.dims()), ([size], [size]), "weight and bias of a normalisation of {size} numbers");
-    Affine { weight: primitive(weight), bias: primitive(bias), eps }
+    let Affine { weight, bias, eps } = affine;
+    for parameter in std::iter::once(&weight).chain(&bias) {
+        assert_eq!(parameter.dims(), [size], "weight and bias of a normalisation of {size} numbers");
+    }
+    Affine { weight: primitive(weight), bias: bias.map(primitive), eps }
 }
 
 pub(crate) fn composed<B: Kernels>(
@@ -105,32 +104,56 @@ pub(crate) fn composed<B: Kernels>(
     let mean = sum.clone().mean_dim(1);
     let centred = sum.clone() - mean.clone();
     let scale = (centred.clone().square().mean_dim(1) + affine.eps).sqrt().recip();
-    let output = centred * scale.clone() * tensor::<B, 1>(affine.weight).unsqueeze::<2>()
-        + tensor::<B, 1>(affine.bias).unsqueeze::<2>();
+    let output = scaled::<B>(centred * scale.clone(), affine.weight, affine.bias);
     let statistics = Tensor::cat(vec![mean, scale], 1);
     Normalised { output: primitive(output), sum: primitive(sum), statistics: primitive(statistics) }
+}
+
+fn scaled<B: Kernels>(normal: Tensor<B, 2>, weight: FloatTensor<B>, bias: Option<FloatTensor<B>>) -> Tensor<B, 2> {
+    let output = normal * tensor::<B, 1>(weight).unsqueeze::<2>();
+    match bias {
+        Some(bias) => output + tensor::<B, 1>(bias).unsqueeze::<2>(),
+        None => output,
+    }
+}
+
+/// The output once more, of what the forward pass left.
+pub(crate) fn composed_again<B: Kernels>(
+    sum: FloatTensor<B>,
+    statistics: FloatTensor<B>,
+    affine: Affine<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let (sum, statistics) = (tensor::<B, 2>(sum), tensor::<B, 2>(statistics));
+    let normal = (sum - statistics.clone().narrow(1, 0, 1)) * statistics.narrow(1, 1, 1);
+    primitive(scaled::<B>(normal, affine.weight, affine.bias))
 }
 
 pub(crate) fn composed_gradient<B: Kernels>(
     sum: FloatTensor<B>,
     statistics: FloatTensor<B>,
-    weight: FloatTensor<B>,
+    affine: Affine<FloatTensor<B>>,
     gradient: FloatTensor<B>,
+    beside: Option<FloatTensor<B>>,
 ) -> NormGradients<FloatTensor<B>> {
     let (sum, statistics) = (tensor::<B, 2>(sum), tensor::<B, 2>(statistics));
     let gradient = tensor::<B, 2>(gradient);
     let scale = statistics.clone().narrow(1, 1, 1);
     let normal = (sum - statistics.narrow(1, 0, 1)) * scale.clone();
-    let weighted = gradient.clone() * tensor::<B, 1>(weight).unsqueeze::<2>();
+    let weighted = gradient.clone() * tensor::<B, 1>(affine.weight).unsqueeze::<2>();
     let along = normal.clone() * (weighted.clone() * normal.clone()).mean_dim(1);
+    let of_sum = (weighted.clone() - weighted.mean_dim(1) - along) * scale;
+    let of_sum = match beside {
+        Some(beside) => of_sum + tensor::<B, 2>(beside),
+        None => of_sum,
+    };
     NormGradients {
-        sum: primitive((weighted.clone() - weighted.mean_dim(1) - along) * scale),
+        sum: primitive(of_sum),
         weight: primitive((gradient.clone() * normal).sum_dim(0).squeeze_dim::<1>(0)),
-        bias: primitive(gradient.sum_dim(0).squeeze_dim::<1>(0)),
+        bias: affine.bias.map(|_| primitive(gradient.sum_dim(0).squeeze_dim::<1>(0))),
     }
 }
 
-/// Parents: input, weight, bias, and in the second form the residual.
+/// Parents: input, weight, bias, residual; the input stands for a bias or a residual that is not there.
 #[derive(Debug)]
 struct Node;
 
@@ -139,41 +162,9 @@ struct Node;
 struct State<T> {
     sum: T,
     statistics: T,
-    weight: T,
+    affine: Affine<T>,
     dropout: Dropout,
-}
-
-fn propagate<B: Kernels>(
-    [input_node, weight_node, bias_node, residual_node]: [Option<NodeId>; 4],
-    gradient: FloatTensor<B>,
-    state: State<FloatTensor<B>>,
-    gradients: &mut Gradients,
-) {
-    let found = B::layer_norm_gradient(state.sum, state.statistics, state.weight, gradient);
-    if let Some(node) = weight_node {
-        gradients.register::<B>(node, found.weight);
-    }
-    if let Some(node) = bias_node {
-        gradients.register::<B>(node, found.bias);
-    }
-    if let Some(node) = input_node {
-        let through = found.sum.clone();
-        let through = if state.dropout.is_none() { through } else { B::dropout_forward(through, state.dropout) };
-        gradients.register::<B>(node, through);
-    }
-    if let Some(node) = residual_node {
-        gradients.register::<B>(node, found.sum);
-    }
-}
-
-impl<B: Kernels> Backward<B, 3> for Node {
-    type State = State<FloatTensor<B>>;
-
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let [input, weight, bias] = ops.parents.map(|parent| parent.map(|node| node.id));
-        propagate::<B>([input, weight, bias, None], gradient, ops.state, gradients);
-    }
+    has_residual: bool,
 }
 
 impl<B: Kernels> Backward<B, 4> for Node {
@@ -181,7 +172,44 @@ impl<B: Kernels> Backward<B, 4> for Node {
 
     fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        propagate::<B>(ops.parents.map(|parent| parent.map(|node| node.id)), gradient, ops.state, gradients);
+        let [input, weight, bias, residual] = ops.parents.map(|parent| parent.map(|node| node.id));
+        let State { sum, statistics, affine, dropout, has_residual } = ops.state;
+        let found = B::layer_norm_gradient(sum, statistics, affine, gradient, None);
+        register::<B>([weight, bias], found.weight, found.bias, gradients);
+        if let Some(node) = input {
+            let through = found.sum.clone();
+            let through = if dropout.is_none() { through } else { B::dropout_forward(through, dropout) };
+            gradients.register::<B>(node, through);
+        }
+        if let (Some(node), true) = (residual, has_residual) {
+            gradients.register::<B>(node, found.sum);
+        }
+    }
+}
+
+/// Registers the gradients of a weight and a bias; of the latter only what was found.
+pub(crate) fn register<B: Kernels>(
+    [weight_node, bias_node]: [Option<NodeId>; 2],
+    weight: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+    gradients: &mut Gradients,
+) {
+    if let Some(node) = weight_node {
+        gradients.register::<B>(node, weight);
+    }
+    if let (Some(node), Some(bias)) = (bias_node, bias) {
+        gradients.register::<B>(node, bias);
+    }
+}
+
+/// The parameters on the backend inside.
+pub(crate) fn inner<B: Kernels, C: CheckpointStrategy>(
+    affine: &Affine<FloatTensor<Autodiff<B, C>>>,
+) -> Affine<FloatTensor<B>> {
+    Affine {
+        weight: affine.weight.primitive.clone(),
+        bias: affine.bias.as_ref().map(|bias| bias.primitive.clone()),
+        eps: affine.eps,
     }
 }
 
@@ -191,13 +219,11 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     dropout: Dropout,
     affine: Affine<FloatTensor<Autodiff<B, C>>>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let Affine { weight, bias, eps } = affine;
-    let inner = Affine { weight: weight.primitive.clone(), bias: bias.primitive.clone(), eps };
-    let residual_inner = residual.as_ref().map(|residual| residual.primitive.clone());
-    let found = B::layer_norm_forward(input.primitive.clone(), residual_inner, dropout, inner);
-    let state = State { sum: found.sum, statistics: found.statistics, weight: weight.primitive.clone(), dropout };
-    match residual {
-        Some(residual) => record::<_, B, C, 4>(Node, [&input, &weight, &bias, &residual], found.output, state),
-        None => record::<_, B, C, 3>(Node, [&input, &weight, &bias], found.output, state),
-    }
+    let inside = inner::<B, C>(&affine);
+    let residual_inside = residual.as_ref().map(|residual| residual.primitive.clone());
+    let found = B::layer_norm_forward(input.primitive.clone(), residual_inside, dropout, inside.clone());
+    let has_residual = residual.is_some();
+    let state = State { sum: found.sum, statistics: found.statistics, affine: inside, dropout, has_residual };
+    let (bias, residual) = (affine.bias.as_ref().unwrap_or(&input), residual.as_ref().unwrap_or(&input));
+    record::<_, B, C, 4>(Node, [&input, &affine.weight, bias, residual], found.output, state)
 }

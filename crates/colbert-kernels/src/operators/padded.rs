@@ -4,7 +4,8 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use crate::backend::Kernels;
-use crate::operators::attention::{Attended, AttentionPlan, scale};
+use crate::operators::attention::{Attended, AttentionPlan, NEVER, scale};
+use crate::operators::dropout::Dropout;
 use crate::operators::primitive::{floats, indices, primitive, tensor};
 use crate::precision::{Precision, composed_product};
 use crate::segments::Segment;
@@ -20,8 +21,10 @@ pub(crate) struct Padded<B: Kernels> {
     places: Tensor<B, 1, Int>,
     /// 1 for a token, 0 for padding, `[sequences, 1, length, 1]`.
     real: Tensor<B, 4>,
-    /// True where a key takes no part, `[sequences, 1, 1, length]`.
+    /// True where a key takes no part, `[sequences, 1, 1, length]`; with windows `[sequences, 1, length, length]`.
     pub(crate) hidden: Tensor<B, 4, Bool>,
+    /// What stands for a product that takes no part.
+    never: f32,
     /// Factors of the weights, `[sequences, heads, length, length]`.
     dropped: Option<Tensor<B, 4>>,
     shape: [usize; 4],
@@ -42,23 +45,39 @@ impl<B: Kernels> Padded<B> {
                 let within = position < segment.length;
                 rows.push(segment.start + if within { position } else { 0 });
                 real.push(f32::from(u8::from(within)));
-                hidden.push(position >= segment.attended);
+                match plan.reach {
+                    None => hidden.push(position >= segment.attended),
+                    Some(reach) => {
+                        hidden.extend((0..length).map(|key| key >= segment.attended || key.abs_diff(position) > reach))
+                    }
+                }
             }
         }
+        let queries = if plan.reach.is_some() { length } else { 1 };
         let dropped = (!plan.dropout.is_none()).then(|| {
-            let of_head = |head: usize| move |position: &usize| position * heads + head;
-            let weights: Vec<usize> = rows
-                .chunks(length)
-                .flat_map(|rows| (0..heads).flat_map(move |head| rows.iter().map(of_head(head))))
-                .collect();
-            let factors = tensor::<B, 2>(B::dropout_factors(plan.dropout, &weights, length, device));
+            // The rows of the sequences' masks; padding has those of the first token, as nobody looks at them.
+            let of_sequence = |segment: &Segment| -> (Dropout, Vec<usize>) {
+                let position = |place: usize| if place < segment.length { place } else { 0 };
+                let places = (0..heads).flat_map(|head| (0..length).map(move |place| (head, place)));
+                let rows = places.map(|(head, place)| plan.weights_row(*segment, head, position(place)).1).collect();
+                (plan.weights_row(*segment, 0, 0).0, rows)
+            };
+            let masks = segments.iter().map(of_sequence);
+            let factors = |mask, rows: &[usize]| tensor::<B, 2>(B::dropout_factors(mask, rows, length, device));
+            let factors = if plan.reach.is_none() {
+                // One mask for all, made at once.
+                factors(plan.dropout, &masks.flat_map(|(_, rows)| rows).collect::<Vec<usize>>())
+            } else {
+                Tensor::cat(masks.map(|(mask, rows)| factors(mask, &rows)).collect(), 0)
+            };
             factors.reshape([count, heads, length, length])
         });
         Self {
             rows: indices::<B>(rows.into_iter(), device),
             places: indices::<B>(places.into_iter(), device),
             real: floats(real, [count, 1, length, 1], device),
-            hidden: Tensor::from_data(TensorData::new(hidden, [count, 1, 1, length]), device),
+            hidden: Tensor::from_data(TensorData::new(hidden, [count, 1, queries, length]), device),
+            never: if plan.reach.is_some() { NEVER } else { f32::NEG_INFINITY },
             dropped,
             shape: [count, heads, length, size / heads],
             precision: plan.precision,
@@ -87,11 +106,11 @@ impl<B: Kernels> Padded<B> {
         composed_product::<B, 4>(left, right, self.precision)
     }
 
-    /// Scaled products, minus infinity where a key takes no part.
+    /// Scaled products, minus infinity or next to it where a key takes no part.
     pub(crate) fn scaled(&self, query: Tensor<B, 4>, key: Tensor<B, 4>) -> Tensor<B, 4> {
         let [count, heads, length, head_size] = self.shape;
         let hidden = self.hidden.clone().expand([count, heads, length, length]);
-        (self.product(query, key.swap_dims(2, 3)) * scale(head_size)).mask_fill(hidden, f32::NEG_INFINITY)
+        (self.product(query, key.swap_dims(2, 3)) * scale(head_size)).mask_fill(hidden, self.never)
     }
 
     /// Dropout of weights, or of their gradients.

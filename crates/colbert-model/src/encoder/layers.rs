@@ -117,7 +117,7 @@ impl<B: Backend> LayerNorm<B> {
 impl<B: KernelBackend> LayerNorm<B> {
     /// `[tokens, size]` in and out.
     pub(crate) fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
-        layer_norm(input, self.weight.val(), self.bias.val(), self.eps)
+        layer_norm(input, self.weight.val(), Some(self.bias.val()), self.eps)
     }
 
     /// The normalised sum of `dropout(input)` and `residual`.

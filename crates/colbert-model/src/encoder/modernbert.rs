@@ -4,9 +4,12 @@
 //! Field names spell the checkpoint's: `w_qkv` stands for `Wqkv`, `w_o` for `Wo`, `w_i` for `Wi`.
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
-use colbert_kernels::{AttentionPlan, KernelBackend, Segments, attention, dropout, gelu};
+use colbert_kernels::{
+    Activation, ActiveHalf, Affine, AttentionPlan, AttentionSublayer, Gate, GatedFeedForward, KernelBackend, Rotation,
+    Segments, Tables, TokenRows, attention_sublayer, dropout, embed, gated_feed_forward, layer_norm,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::dropout::DropoutSeed;
@@ -15,7 +18,6 @@ use crate::encoder::family::{
 };
 use crate::encoder::layers::{Embedding, Linear};
 use crate::encoder::modernbert_nodes;
-use crate::encoder::window_attention::{Window, window_attention};
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::onnx::graph::Value;
@@ -229,9 +231,11 @@ impl<B: Backend> Norm<B> {
 
 impl<B: KernelBackend> Norm<B> {
     fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
-        let weight = self.weight.val();
-        let bias = Tensor::zeros(weight.dims(), &weight.device());
-        colbert_kernels::layer_norm(input, weight, bias, self.eps)
+        layer_norm(input, self.weight.val(), None, self.eps)
+    }
+
+    fn affine(&self) -> Affine<Tensor<B, 1>> {
+        Affine { weight: self.weight.val(), bias: None, eps: self.eps }
     }
 }
 
@@ -328,40 +332,11 @@ impl<B: Backend> ModernBert<B> {
     }
 }
 
-/// Cosines and sines that turn queries and keys by their positions (Su et al. 2021, section 3.4.2), for every head:
-/// `[tokens, hidden_size]`. The two halves of a head are one pair of numbers each.
-#[derive(Debug, Clone)]
-struct Rotation<B: Backend> {
-    cos: Tensor<B, 2>,
-    sin: Tensor<B, 2>,
-}
-
-impl<B: Backend> Rotation<B> {
-    fn new(theta: f64, segments: &Segments, heads: usize, hidden: usize, device: &B::Device) -> Self {
-        let half = hidden / heads / 2;
-        // In float32 and in this order, as in transformers.
-        let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / (2 * half) as f32);
-        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for position in segments.positions().iter() {
-            let angles: Vec<f32> = frequencies.iter().map(|frequency| *position as f32 * frequency).collect();
-            for _ in 0..2 * heads {
-                cos.extend(angles.iter().map(|angle| angle.cos()));
-                sin.extend(angles.iter().map(|angle| angle.sin()));
-            }
-        }
-        let shape = [segments.tokens(), hidden];
-        let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
-        Self { cos: tensor(cos), sin: tensor(sin) }
-    }
-
-    fn turn(&self, input: Tensor<B, 2>, heads: usize) -> Tensor<B, 2> {
-        let [tokens, hidden] = input.dims();
-        let halves = input.clone().reshape([tokens, heads, 2, hidden / heads / 2]);
-        let (first, second) = (halves.clone().narrow(2, 0, 1), halves.narrow(2, 1, 1));
-        let turned = Tensor::cat(vec![second.neg(), first], 2).reshape([tokens, hidden]);
-        input * self.cos.clone() + turned * self.sin.clone()
-    }
+/// Rotary angles of a head of this size, for sequences of at most `positions` tokens (Su et al. 2021, section 3.4.2).
+fn rotation(theta: f64, head_size: usize, positions: usize) -> Rotation {
+    // In float32 and in this order, as in transformers.
+    let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / head_size as f32);
+    Rotation::new(&(0..head_size / 2).map(frequency).collect::<Vec<f32>>(), positions)
 }
 
 impl<B: KernelBackend> ModernBert<B> {
@@ -374,58 +349,63 @@ impl<B: KernelBackend> ModernBert<B> {
         layer: usize,
         input: Tensor<B, 2>,
         segments: &Segments,
-        rotation: &Rotation<B>,
+        rotation: &Rotation,
         options: EncodeOptions,
     ) -> Tensor<B, 2> {
-        let attn = &self.layers[layer].attn;
-        let (heads, hidden) = (self.heads, self.hidden_size);
-        let precision = options.precision;
-        let all = attn.w_qkv.forward(input, precision);
-        let part = |i: usize| all.clone().narrow(1, i * hidden, hidden);
-        let (query, key, value) = (rotation.turn(part(0), heads), rotation.turn(part(1), heads), part(2));
-        let place = |place| options.child(place).dropout;
-        let weights = DropoutSeed::dropout(place(0), self.attention_dropout);
+        let Layer { attn_norm, attn, .. } = &self.layers[layer];
+        let place = |place| DropoutSeed::dropout(options.child(place).dropout, self.attention_dropout);
         // Where every token is in every window of its text, a local layer is a global one.
-        let mixed = if self.is_global(layer) || segments.max_length() <= self.reach + 1 {
-            attention(
-                query,
-                key,
-                value,
-                &AttentionPlan { segments: segments.clone(), heads, dropout: weights, precision },
-            )
-        } else {
-            window_attention(query, key, value, &Window { segments, heads, reach: self.reach, dropout: weights })
+        let is_global = self.is_global(layer) || segments.max_length() <= self.reach + 1;
+        let plan = AttentionPlan {
+            segments: segments.clone(),
+            heads: self.heads,
+            reach: (!is_global).then_some(self.reach),
+            dropout: place(0),
+            precision: options.precision,
         };
-        dropout(attn.w_o.forward(mixed, precision), DropoutSeed::dropout(place(1), self.attention_dropout))
+        let sublayer = AttentionSublayer {
+            norm: attn_norm.as_ref().map(Norm::affine),
+            qkv: attn.w_qkv.weight.val(),
+            rotation: Some(rotation.clone()),
+            plan,
+            out: attn.w_o.weight.val(),
+            dropout: place(1),
+        };
+        attention_sublayer(input, sublayer)
     }
 
     fn feed_forward(&self, layer: usize, input: Tensor<B, 2>, options: EncodeOptions) -> Tensor<B, 2> {
-        let mlp = &self.layers[layer].mlp;
-        let both = mlp.w_i.forward(input, options.precision);
-        let wide = both.dims()[1] / 2;
-        let gated = gelu(both.clone().narrow(1, 0, wide)) * both.narrow(1, wide, wide);
-        let gated = dropout(gated, DropoutSeed::dropout(options.dropout, self.mlp_dropout));
-        mlp.w_o.forward(gated, options.precision)
+        let Layer { mlp_norm, mlp, .. } = &self.layers[layer];
+        let dropout = DropoutSeed::dropout(options.dropout, self.mlp_dropout);
+        let network = GatedFeedForward {
+            norm: Some(mlp_norm.affine()),
+            up: mlp.w_i.weight.val(),
+            up_bias: None,
+            gate: Gate { activation: Activation::Gelu, active: ActiveHalf::First, dropout },
+            down: mlp.w_o.weight.val(),
+            down_bias: None,
+            residual: true,
+            precision: options.precision,
+        };
+        gated_feed_forward(input, network)
     }
 
     /// The output of the embeddings and of every layer, `[tokens, hidden_size]` each; the last one normalised.
-    pub fn hidden_states(&self, input: &EncoderInput, device: &B::Device) -> Vec<Tensor<B, 2>> {
-        let ids: Vec<i64> = input.ids.iter().map(|id| i64::from(*id)).collect();
-        let ids = Tensor::<B, 1, burn::tensor::Int>::from_data(TensorData::from(ids.as_slice()), device);
-        let embedded = self.embeddings.tok_embeddings.weight.val().select(0, ids);
+    pub fn hidden_states(&self, input: &EncoderInput) -> Vec<Tensor<B, 2>> {
+        let rows = TokenRows { ids: input.ids.clone(), positions: input.segments.positions() };
+        let word = self.embeddings.tok_embeddings.weight.val();
+        let embedded = embed(Tables { word, position: None, token_type: None }, &rows);
         let embedded = self.embeddings.norm.forward(embedded);
         let mut states =
             vec![dropout(embedded, DropoutSeed::dropout(input.options.child(0).dropout, self.embedding_dropout))];
-        let rotations =
-            self.thetas.map(|theta| Rotation::new(theta, &input.segments, self.heads, self.hidden_size, device));
-        for (i, layer) in self.layers.iter().enumerate() {
+        let (head_size, positions) = (self.hidden_size / self.heads, input.segments.max_length());
+        let rotations = self.thetas.map(|theta| rotation(theta, head_size, positions));
+        for i in 0..self.layers.len() {
             let last = states[states.len() - 1].clone();
             let place = |part| input.options.child(1 + i as u64).child(part);
             let rotation = &rotations[usize::from(!self.is_global(i))];
-            let normed = layer.attn_norm.as_ref().map_or_else(|| last.clone(), |norm| norm.forward(last.clone()));
-            let hidden = last + self.attention(i, normed, &input.segments, rotation, place(0));
-            let wide = self.feed_forward(i, layer.mlp_norm.forward(hidden.clone()), place(1));
-            states.push(hidden + wide);
+            let hidden = self.attention(i, last, &input.segments, rotation, place(0));
+            states.push(self.feed_forward(i, hidden, place(1)));
         }
         let last = states.pop().expect("the embeddings are there");
         states.push(self.final_norm.forward(last));
@@ -434,8 +414,8 @@ impl<B: KernelBackend> ModernBert<B> {
 }
 
 impl<B: KernelBackend> Encoder<B> for ModernBert<B> {
-    fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2> {
-        self.hidden_states(input, device).pop().expect("the embeddings are there")
+    fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
+        self.hidden_states(input).pop().expect("the embeddings are there")
     }
 
     fn hidden_size(&self) -> usize {

@@ -57,9 +57,8 @@ impl<B: KernelBackend> TokenEmbeddings<B> {
     /// `[tokens, size]`
     pub(crate) fn forward(&self, ids: &Arc<[u32]>, positions: Arc<[u32]>, seed: Option<DropoutSeed>) -> Tensor<B, 2> {
         let word = self.word_embeddings.weight.val();
-        let nothing = || Tensor::zeros([1, word.dims()[1]], &word.device());
-        let token_type = self.token_type_embeddings.as_ref().map_or_else(nothing, |table| table.weight.val());
-        let tables = Tables { word, position: self.position_embeddings.weight.val(), token_type };
+        let token_type = self.token_type_embeddings.as_ref().map(|table| table.weight.val());
+        let tables = Tables { word, position: Some(self.position_embeddings.weight.val()), token_type };
         let rows = TokenRows { ids: ids.clone(), positions };
         dropout(self.layer_norm.forward(embed(tables, &rows)), DropoutSeed::dropout(seed, self.dropout))
     }

@@ -99,7 +99,7 @@ impl<B: KernelBackend> TransformerLayer<B> {
         let (place, precision) = (|place| options.child(place), options.precision);
         let a = &self.attention.self_;
         let dropout = DropoutSeed::dropout(place(0).dropout, a.dropout);
-        let plan = AttentionPlan { segments: segments.clone(), heads, dropout, precision };
+        let plan = AttentionPlan { segments: segments.clone(), heads, reach: None, dropout, precision };
         let mixed = self_attention(input.clone(), [&a.query, &a.key, &a.value], &plan);
         let output = &self.attention.output;
         let hidden = output.join(output.dense.forward(mixed, precision), input, place(1));

@@ -1,0 +1,120 @@
+//! Gates of rows whose two halves lie one behind the other.
+
+use crate::flex::elementwise::normal;
+use crate::flex::level::{exp, for_each_level, multiply_add};
+use crate::operators::dropout::{Dropout, DropoutRow};
+use crate::operators::gate::{Activation, ActiveHalf, Gate};
+
+/// Numbers of a row from a column on, and their factors.
+#[derive(Clone, Copy)]
+pub(crate) struct Dropped {
+    row: DropoutRow,
+    first: u32,
+}
+
+impl Dropped {
+    /// The factors of a row from a column on, if any is dropped.
+    pub(crate) fn of(dropout: Dropout, row: usize, first: usize) -> Option<Self> {
+        (!dropout.is_none()).then(|| Self { row: dropout.row(row), first: first as u32 })
+    }
+}
+
+for_each_level! {
+    /// `to[i] = activation(active[i]) * other[i] * factor`
+    fn gate_row(activation: Activation, active: &[f32], other: &[f32], dropped: Option<Dropped>, to: &mut [f32]) = gate_body
+}
+
+for_each_level! {
+    /// Turns both halves into their gradients, and the gradient of what the gate gave into what it gave.
+    fn gradient_row(
+        activation: Activation,
+        active: &mut [f32],
+        other: &mut [f32],
+        dropped: Option<Dropped>,
+        gradient: &mut [f32],
+    ) = gradient_body
+}
+
+/// The activation and its derivative.
+#[inline(always)]
+fn activate<const FUSED: bool, const SILU: bool>(x: f32) -> (f32, f32) {
+    if SILU {
+        // Of minus the size, so that nothing overflows.
+        let e = exp::<FUSED>(-x.abs());
+        let s = if x > 0.0 { 1.0 } else { e } / (1.0 + e);
+        (x * s, s * multiply_add::<FUSED>(x, 1.0 - s, 1.0))
+    } else {
+        let (below, density) = normal::<FUSED>(x);
+        (x * below, multiply_add::<FUSED>(x, density, below))
+    }
+}
+
+#[inline(always)]
+fn gate_body<const FUSED: bool>(
+    activation: Activation,
+    active: &[f32],
+    other: &[f32],
+    dropped: Option<Dropped>,
+    to: &mut [f32],
+) {
+    match activation {
+        Activation::Gelu => gate_with::<FUSED, false>(active, other, to),
+        Activation::Silu => gate_with::<FUSED, true>(active, other, to),
+    }
+    if let Some(Dropped { row, first }) = dropped {
+        (first..).zip(to).for_each(|(i, x)| *x *= row.factor(i));
+    }
+}
+
+#[inline(always)]
+fn gate_with<const FUSED: bool, const SILU: bool>(active: &[f32], other: &[f32], to: &mut [f32]) {
+    for ((to, active), other) in to.iter_mut().zip(active).zip(other) {
+        *to = activate::<FUSED, SILU>(*active).0 * other;
+    }
+}
+
+#[inline(always)]
+fn gradient_body<const FUSED: bool>(
+    activation: Activation,
+    active: &mut [f32],
+    other: &mut [f32],
+    dropped: Option<Dropped>,
+    gradient: &mut [f32],
+) {
+    match (activation, dropped) {
+        (Activation::Gelu, None) => gradient_with::<FUSED, false>(active, other, gradient, |_| 1.0),
+        (Activation::Silu, None) => gradient_with::<FUSED, true>(active, other, gradient, |_| 1.0),
+        (Activation::Gelu, Some(Dropped { row, first })) => {
+            gradient_with::<FUSED, false>(active, other, gradient, |i| row.factor(first + i));
+        }
+        (Activation::Silu, Some(Dropped { row, first })) => {
+            gradient_with::<FUSED, true>(active, other, gradient, |i| row.factor(first + i));
+        }
+    }
+}
+
+#[inline(always)]
+fn gradient_with<const FUSED: bool, const SILU: bool>(
+    active: &mut [f32],
+    other: &mut [f32],
+    gradient: &mut [f32],
+    factor: impl Fn(u32) -> f32,
+) {
+    for (i, ((active, other), gradient)) in (0u32..).zip(active.iter_mut().zip(other).zip(gradient)) {
+        let (value, slope) = activate::<FUSED, SILU>(*active);
+        let factor = factor(i);
+        let back = *gradient * factor;
+        *gradient = value * *other * factor;
+        *active = back * *other * slope;
+        *other = back * value;
+    }
+}
+
+/// The half that goes through the activation and the other one, of a row.
+pub(crate) fn halves(row: &[f32], gate: Gate) -> (&[f32], &[f32]) {
+    let (first, second) = row.split_at(row.len() / 2);
+    match gate.active {
+        ActiveHalf::First => (first, second),
+        ActiveHalf::Second => (second, first),
+    }
+}

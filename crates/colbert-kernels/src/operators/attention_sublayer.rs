@@ -1,0 +1,147 @@
+//! The attention of a transformer layer with what stands around it: a normalisation before, the projection and the sum with the
+//! input behind.
+//!
+//! Going back computes the normalised input again; kept are the input, query, key and value, and what was attended to.
+
+use burn::backend::Autodiff;
+use burn::tensor::Tensor;
+use burn::tensor::ops::FloatTensor;
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops};
+
+use crate::backend::{KernelBackend, Kernels};
+use crate::operators::attention::{self, Attended, AttentionPlan};
+use crate::operators::dropout::Dropout;
+use crate::operators::layer_norm::{self, Affine};
+use crate::operators::linear::{self, Asking, Saved, propagate};
+use crate::operators::node::record;
+use crate::operators::primitive::{primitive, tensor};
+use crate::operators::rotation::Rotation;
+use crate::operators::sublayer::{self, Normed};
+
+/// The parts of an attention sublayer without biases.
+#[derive(Debug, Clone)]
+pub struct AttentionSublayer<W, V> {
+    /// Normalisation of the input, if any.
+    pub norm: Option<Affine<V>>,
+    /// Query, key and value, one behind the other: `[3 * heads * head_size, size]`.
+    pub qkv: W,
+    /// Rotary positions, if any.
+    pub rotation: Option<Rotation>,
+    /// What attention is computed over; its precision is that of all products.
+    pub plan: AttentionPlan,
+    /// The projection, `[size, heads * head_size]`.
+    pub out: W,
+    /// Dropout of what is projected.
+    pub dropout: Dropout,
+}
+
+/// `input + dropout(out(attention(qkv(norm(input)))))`: the first half of a transformer layer.
+///
+/// # Shapes
+/// - input, output: `[tokens, size]`, the sequences one after the other
+///
+/// # Panics
+/// If the shapes do not fit, the tokens are not the segments', or the rotation has too few positions.
+pub fn attention_sublayer<B: KernelBackend>(
+    input: Tensor<B, 2>,
+    sublayer: AttentionSublayer<Tensor<B, 2>, Tensor<B, 1>>,
+) -> Tensor<B, 2> {
+    let AttentionSublayer { norm, qkv, rotation, plan, out, dropout } = sublayer;
+    let [tokens, size] = input.dims();
+    linear::check(size, &qkv, None);
+    let wide = qkv.dims()[0];
+    assert!(wide.is_multiple_of(3), "{wide} numbers cannot be divided among query, key and value");
+    attention::check([tokens, wide / 3], &plan);
+    if let Some(rotation) = &rotation {
+        rotation.check(plan.segments.max_length(), wide / 3 / plan.heads);
+    }
+    linear::check(wide / 3, &out, None);
+    assert_eq!(out.dims()[0], size, "the output has the size of the input that is added");
+    let norm = norm.map(|norm| layer_norm::affine(&input, norm));
+    let sublayer = AttentionSublayer { norm, qkv: primitive(qkv), rotation, plan, out: primitive(out), dropout };
+    tensor(B::kernel_attention_sublayer(primitive(input), sublayer))
+}
+
+/// The output, and what going back needs.
+pub(crate) struct Forward<T> {
+    pub(crate) output: T,
+    normed: Normed<T>,
+    qkv: T,
+    attended: Attended<T>,
+}
+
+pub(crate) fn forward<B: Kernels>(
+    input: FloatTensor<B>,
+    sublayer: &AttentionSublayer<FloatTensor<B>, FloatTensor<B>>,
+) -> Forward<FloatTensor<B>> {
+    let AttentionSublayer { norm, qkv, rotation, plan, out, dropout } = sublayer.clone();
+    let precision = plan.precision;
+    let (normed, inner) = Normed::forward::<B>(input.clone(), norm);
+    let qkv = B::linear_forward(inner, qkv, None, precision);
+    let attended = B::packed_attention_forward(qkv.clone(), rotation.as_ref(), &plan);
+    let output = if dropout.is_none() {
+        B::residual_linear_forward(attended.output.clone(), out, None, input, precision)
+    } else {
+        let projected = B::linear_forward(attended.output.clone(), out, None, precision);
+        B::float_add(B::dropout_forward(projected, dropout), input)
+    };
+    Forward { output, normed, qkv, attended }
+}
+
+/// Parents: input, weight and bias of the norm, the two maps; the input stands for what is not there.
+#[derive(Debug)]
+struct Node;
+
+/// What going back needs.
+#[derive(Debug, Clone)]
+struct State<T> {
+    normed: Normed<T>,
+    qkv: T,
+    attended: Attended<T>,
+    sublayer: AttentionSublayer<T, T>,
+}
+
+impl<B: Kernels> Backward<B, 5> for Node {
+    type State = State<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 5>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [input, norm, norm_bias, qkv_node, out_node] = ops.parents.map(|parent| parent.map(|node| node.id));
+        let State { normed, qkv, attended, sublayer } = ops.state;
+        let AttentionSublayer { qkv: weight, rotation, plan, out, dropout, .. } = sublayer;
+        let precision = plan.precision;
+        let projected = gradient.clone();
+        let projected = if dropout.is_none() { projected } else { B::dropout_forward(projected, dropout) };
+        let map = Saved { input: attended.output.clone(), weights: [out.clone()], precision };
+        let asking = Asking { input: None, weights: [out_node], biases: [None] };
+        propagate::<B, 1>(asking, [projected.clone()], map, gradients);
+        let of_attended = B::linears_input_gradient([projected], [out], precision);
+        let of_qkv = B::packed_attention_gradient(qkv, attended, of_attended, rotation.as_ref(), &plan);
+        let map = Saved { input: normed.again::<B>(), weights: [weight.clone()], precision };
+        let asking = Asking { input: None, weights: [qkv_node], biases: [None] };
+        propagate::<B, 1>(asking, [of_qkv.clone()], map, gradients);
+        let of_inner = || B::linears_input_gradient([of_qkv], [weight], precision);
+        sublayer::propagate::<B>([input, norm, norm_bias], normed, of_inner, Some(gradient), gradients);
+    }
+}
+
+pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
+    input: FloatTensor<Autodiff<B, C>>,
+    sublayer: AttentionSublayer<FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>>,
+) -> FloatTensor<Autodiff<B, C>> {
+    let inner = AttentionSublayer {
+        norm: sublayer.norm.as_ref().map(layer_norm::inner::<B, C>),
+        qkv: sublayer.qkv.primitive.clone(),
+        rotation: sublayer.rotation.clone(),
+        plan: sublayer.plan.clone(),
+        out: sublayer.out.primitive.clone(),
+        dropout: sublayer.dropout,
+    };
+    let Forward { output, normed, qkv, attended } = forward::<B>(input.primitive.clone(), &inner);
+    let [norm, norm_bias] = sublayer::parents::<B, C>(sublayer.norm.as_ref(), &input);
+    let parents = [&input, norm, norm_bias, &sublayer.qkv, &sublayer.out];
+    record::<_, B, C, 5>(Node, parents, output, State { normed, qkv, attended, sublayer: inner })
+}

@@ -1,0 +1,76 @@
+//! What stands around the two parts of a transformer layer: a normalisation of the input, and its sum with the output.
+
+use burn::backend::Autodiff;
+use burn::tensor::ops::FloatTensor;
+use burn_autodiff::NodeId;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+
+use crate::backend::Kernels;
+use crate::operators::dropout::Dropout;
+use crate::operators::layer_norm::{self, Affine};
+
+/// The input of a sublayer and how it was normalised. The normalised numbers are computed again when they are needed.
+#[derive(Debug, Clone)]
+pub(crate) struct Normed<T> {
+    input: T,
+    /// Statistics and parameters, if it was normalised at all.
+    norm: Option<(T, Affine<T>)>,
+}
+
+impl<T: Clone> Normed<T> {
+    /// What going back needs, and what goes into the sublayer.
+    pub(crate) fn forward<B: Kernels<FloatTensorPrimitive = T>>(input: T, norm: Option<Affine<T>>) -> (Self, T) {
+        let Some(affine) = norm else { return (Self { input: input.clone(), norm: None }, input) };
+        let found = B::layer_norm_forward(input.clone(), None, Dropout::NONE, affine.clone());
+        (Self { input, norm: Some((found.statistics, affine)) }, found.output)
+    }
+
+    /// What went into the sublayer.
+    pub(crate) fn again<B: Kernels<FloatTensorPrimitive = T>>(&self) -> T {
+        match &self.norm {
+            None => self.input.clone(),
+            Some((statistics, affine)) => B::layer_norm_again(self.input.clone(), statistics.clone(), affine.clone()),
+        }
+    }
+}
+
+/// Registers the gradients of the input and of the norm's weight and bias, of the gradient of what went into the sublayer and
+/// of what comes back beside it.
+pub(crate) fn propagate<B: Kernels>(
+    [input, weight, bias]: [Option<NodeId>; 3],
+    normed: Normed<FloatTensor<B>>,
+    of_inner: impl FnOnce() -> FloatTensor<B>,
+    beside: Option<FloatTensor<B>>,
+    gradients: &mut Gradients,
+) {
+    match normed.norm {
+        None => {
+            if let Some(node) = input {
+                gradients.register::<B>(node, of_inner());
+                if let Some(beside) = beside {
+                    gradients.register::<B>(node, beside);
+                }
+            }
+        }
+        Some((statistics, affine)) => {
+            if input.is_none() && weight.is_none() && bias.is_none() {
+                return;
+            }
+            let found = B::layer_norm_gradient(normed.input, statistics, affine, of_inner(), beside);
+            layer_norm::register::<B>([weight, bias], found.weight, found.bias, gradients);
+            if let Some(node) = input {
+                gradients.register::<B>(node, found.sum);
+            }
+        }
+    }
+}
+
+/// Weight and bias of a norm among the parents of a sublayer; the input stands for what is not there.
+pub(crate) fn parents<'a, B: Kernels, C: CheckpointStrategy>(
+    norm: Option<&'a Affine<FloatTensor<Autodiff<B, C>>>>,
+    input: &'a FloatTensor<Autodiff<B, C>>,
+) -> [&'a FloatTensor<Autodiff<B, C>>; 2] {
+    let weight = norm.map_or(input, |norm| &norm.weight);
+    [weight, norm.and_then(|norm| norm.bias.as_ref()).unwrap_or(input)]
+}
