@@ -205,10 +205,7 @@ impl Family for BertConfig {
             wide: self.intermediate_size,
             layers: self.num_hidden_layers,
             heads: self.num_attention_heads,
-            rows: self
-                .vocab_size
-                .saturating_add(self.max_position_embeddings)
-                .saturating_add(self.type_vocab_size),
+            rows: self.vocab_size.saturating_add(self.max_position_embeddings).saturating_add(self.type_vocab_size),
         }
     }
 
