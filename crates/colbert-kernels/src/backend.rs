@@ -164,7 +164,7 @@ pub trait Kernels: Backend {
         (Self::gelu_forward(input.clone()), Self::gelu_gradient(input, gradient))
     }
 
-    /// A linear map to two halves and one half from them; and both halves.
+    /// Returns the gate's output of `input weight^T + bias`, and both halves.
     fn gated_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -176,7 +176,7 @@ pub trait Kernels: Backend {
         (gate::composed::<Self>(both.clone(), gate), both)
     }
 
-    /// What the gate gave once more, and the gradient of both halves: `of_gated` is `gradient weight`.
+    /// The gate's output again, and the gradient of both halves. The gradient of the gate's output is `gradient weight`.
     fn gated_gradient(
         both: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -209,7 +209,7 @@ pub trait Kernels: Backend {
         layer_norm::composed::<Self>(input, residual, dropout, affine)
     }
 
-    /// The output of a normalisation once more, of what the forward pass left.
+    /// Recomputes the output of a normalisation from the state of the forward pass.
     fn layer_norm_again(
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,

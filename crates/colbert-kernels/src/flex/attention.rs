@@ -85,7 +85,7 @@ fn parts<const N: usize>(all: &mut [f32], sizes: [usize; N]) -> [&mut [f32]; N] 
     })
 }
 
-/// Output and log-sum-exp; of a query that sees no key, zeros.
+/// Output and log-sum-exp; zeros for a query that sees no key.
 pub(crate) fn attention(level: Level, inputs: Inputs<'_>, plan: &AttentionPlan) -> [Buffer; 2] {
     inputs.check(plan);
     let (tokens, stride) = (plan.segments.tokens(), inputs.size);
@@ -162,7 +162,7 @@ pub(crate) fn attention(level: Level, inputs: Inputs<'_>, plan: &AttentionPlan) 
     [output, log_sum_exp]
 }
 
-/// Zeroes what is not in the window, of a row of which the first numbers are those of `seen`; gives what is.
+/// Zeroes the columns outside the window, of a row whose columns are the keys in `seen`. Returns those inside.
 fn clear_outside<'a>(
     row: &'a mut [f32],
     seen: &std::ops::Range<usize>,

@@ -9,7 +9,7 @@ const ROWS: usize = 64;
 /// Rows of a table's gradient that a thread takes at a time.
 const TABLE_ROWS: usize = 512;
 
-/// `word[ids[t]] + (position[positions[t]] + first)` for every token, of what there is besides the words.
+/// `word[ids[t]] + (position[positions[t]] + first)` for every token; tables other than the words are optional.
 pub(crate) fn embed(
     word: &[f32],
     size: usize,

@@ -5,7 +5,7 @@ use crate::flex::level::{exp, for_each_level, multiply_add};
 use crate::operators::dropout::{Dropout, DropoutRow};
 use crate::operators::gate::{Activation, ActiveHalf, Gate};
 
-/// Numbers of a row from a column on, and their factors.
+/// Dropout factors of a row from a column on.
 #[derive(Clone, Copy)]
 pub(crate) struct Dropped {
     row: DropoutRow,
@@ -25,7 +25,7 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// Turns both halves into their gradients, and the gradient of what the gate gave into what it gave.
+    /// Replaces both halves by their gradients, and the gradient of the gate's output by that output.
     fn gradient_row(
         activation: Activation,
         active: &mut [f32],

@@ -25,7 +25,7 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// The gradient of a normalised row, and what comes beside it; adds what it gives to the gradients of weight and bias.
+    /// The gradient of a normalised row, plus `beside`; adds the row's share to the gradients of weight and bias.
     fn gradient_row(
         row: &[f32],
         statistics: [f32; 2],
@@ -161,7 +161,7 @@ pub(crate) fn layer_norm(
     Forward { output, sum: sums, statistics }
 }
 
-/// Normalised rows once more, of what the forward pass left.
+/// Recomputes normalised rows from the state of the forward pass.
 pub(crate) fn again(level: Level, sums: &[f32], statistics: &[f32], parameters: Parameters<'_>) -> Buffer {
     let size = parameters.weight.len();
     let rows = sums.len() / size.max(1);
@@ -180,7 +180,7 @@ pub(crate) fn again(level: Level, sums: &[f32], statistics: &[f32], parameters: 
     output
 }
 
-/// Gradients of the rows, to which what comes beside them is added, of the weight and of the bias.
+/// Gradients of the rows, plus `beside`, of the weight and of the bias.
 pub(crate) fn gradient(
     level: Level,
     sums: &[f32],

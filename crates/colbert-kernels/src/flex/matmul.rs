@@ -27,7 +27,7 @@ pub(crate) enum Start<'a> {
     Zero,
     /// A row that every row begins from.
     Row(&'a [f32]),
-    /// Rows of another matrix of its shape, and a row that is added to each.
+    /// From a matrix of its shape, plus a row that is added to each of its rows.
     Rows(&'a [f32], Option<&'a [f32]>),
     /// From the numbers that it holds.
     Result,
@@ -107,7 +107,7 @@ pub(crate) fn multiply(
     blocks.across == 1
 }
 
-/// A row of another matrix, and what is added to each.
+/// Copies a row, and adds another.
 fn begin_row(to: &mut [f32], from: &[f32], all: Option<&[f32]>) {
     to.copy_from_slice(from);
     if let Some(all) = all {

@@ -1,7 +1,8 @@
-//! The attention of a transformer layer with what stands around it: a normalisation before, the projection and the sum with the
-//! input behind.
+//! The attention of a transformer layer with its surroundings: a normalisation before it, the projection and the sum with the
+//! input after it.
 //!
-//! Going back computes the normalised input again; kept are the input, query, key and value, and what was attended to.
+//! The state for the backward pass is the input, query, key and value, and the output of the attention. The normalised input is
+//! recomputed.
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -30,11 +31,11 @@ pub struct AttentionSublayer<W, V> {
     pub qkv: W,
     /// Rotary positions, if any.
     pub rotation: Option<Rotation>,
-    /// What attention is computed over; its precision is that of all products.
+    /// Sequences, heads and window; its precision holds for all matmuls.
     pub plan: AttentionPlan,
     /// The projection, `[size, heads * head_size]`.
     pub out: W,
-    /// Dropout of what is projected.
+    /// Dropout of the projected numbers.
     pub dropout: Dropout,
 }
 
@@ -65,7 +66,7 @@ pub fn attention_sublayer<B: KernelBackend>(
     tensor(B::kernel_attention_sublayer(primitive(input), sublayer))
 }
 
-/// The output, and what going back needs.
+/// The output, and the state for the backward pass.
 pub(crate) struct Forward<T> {
     pub(crate) output: T,
     normed: Normed<T>,
@@ -91,11 +92,12 @@ pub(crate) fn forward<B: Kernels>(
     Forward { output, normed, qkv, attended }
 }
 
-/// Parents: input, weight and bias of the norm, the two maps; the input stands for what is not there.
+/// The operator in the autodiff graph. Parents: input, weight and bias of the norm, both maps; the input takes the place of
+/// those that are missing.
 #[derive(Debug)]
 struct Node;
 
-/// What going back needs.
+/// The state for the backward pass.
 #[derive(Debug, Clone)]
 struct State<T> {
     normed: Normed<T>,

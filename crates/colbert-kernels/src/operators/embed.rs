@@ -35,7 +35,7 @@ pub struct Tables<T> {
     pub token_type: Option<T>,
 }
 
-/// Word, position and first token type row, summed; those that there are.
+/// Word, position and first token type row, summed. The last two are optional.
 ///
 /// # Shapes
 /// - word, position, token_type: `[rows, size]`
@@ -134,7 +134,7 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     let counts = [Some(inner.word.clone()), inner.position.clone(), inner.token_type.clone()];
     let counts = counts.map(|table| table.map(count));
     let output = B::embed_forward(inner, &rows);
-    // The words stand for tables that are not there.
+    // The word table takes the place of missing tables.
     let parents = [&word, position.as_ref().unwrap_or(&word), token_type.as_ref().unwrap_or(&word)];
     record::<_, B, C, 3>(Node, parents, output, State { counts, rows })
 }

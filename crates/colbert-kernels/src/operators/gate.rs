@@ -27,7 +27,7 @@ pub enum ActiveHalf {
     Second,
 }
 
-/// What makes one number of two.
+/// The function of two halves that gives one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gate {
     /// Function of one half.

@@ -1,6 +1,6 @@
-//! A feed-forward network with a gate, and what may stand around it: a normalisation before, and the sum with its input.
+//! A feed-forward network with a gate, with a normalisation before it and the sum with its input after it, both optional.
 //!
-//! Going back computes the normalised input and the gate's output again; kept are the input and both halves.
+//! The state for the backward pass is the input and both halves. The normalised input and the gate's output are recomputed.
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -28,7 +28,7 @@ pub struct GatedFeedForward<W, V> {
     pub up: W,
     /// `[2 * wide]`
     pub up_bias: Option<V>,
-    /// What makes one half of both.
+    /// The function of both halves.
     pub gate: Gate,
     /// `[out, wide]`
     pub down: W,
@@ -72,7 +72,7 @@ pub fn gated_feed_forward<B: KernelBackend>(
     tensor(B::kernel_gated_feed_forward(primitive(input), network))
 }
 
-/// The output, and what going back needs.
+/// The output, and the state for the backward pass.
 pub(crate) struct Forward<T> {
     pub(crate) output: T,
     normed: Normed<T>,
@@ -93,11 +93,12 @@ pub(crate) fn forward<B: Kernels>(
     Forward { output, normed, both }
 }
 
-/// Parents: input, weight and bias of the norm, of the wide map, of the narrow one; the input stands for what is not there.
+/// The operator in the autodiff graph. Parents: input, then weight and bias of the norm, of `up` and of `down`; the input takes
+/// the place of those that are missing.
 #[derive(Debug)]
 struct Node;
 
-/// What going back needs.
+/// The state for the backward pass.
 #[derive(Debug, Clone)]
 struct State<T> {
     normed: Normed<T>,

@@ -117,7 +117,7 @@ fn scaled<B: Kernels>(normal: Tensor<B, 2>, weight: FloatTensor<B>, bias: Option
     }
 }
 
-/// The output once more, of what the forward pass left.
+/// Recomputes the output from the state of the forward pass.
 pub(crate) fn composed_again<B: Kernels>(
     sum: FloatTensor<B>,
     statistics: FloatTensor<B>,

@@ -16,7 +16,7 @@ use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
 
-/// The self-attention of a transformer layer before its projection, where one map gives query, key and value, one behind the
+/// The self-attention of a transformer layer before its projection, where one map gives query, key and value, one after the
 /// other, and positions are rotary. See [`attention()`](crate::attention()); the map's product is of the plan's precision too.
 ///
 /// # Shapes
@@ -84,7 +84,7 @@ pub(crate) fn composed_gradient<B: Kernels>(
 #[derive(Debug)]
 struct Node;
 
-/// What going back needs.
+/// The state for the backward pass.
 #[derive(Debug, Clone)]
 struct State<T> {
     map: Saved<T, 1>,

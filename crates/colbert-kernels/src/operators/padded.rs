@@ -23,7 +23,7 @@ pub(crate) struct Padded<B: Kernels> {
     real: Tensor<B, 4>,
     /// True where a key takes no part, `[sequences, 1, 1, length]`; with windows `[sequences, 1, length, length]`.
     pub(crate) hidden: Tensor<B, 4, Bool>,
-    /// What stands for a product that takes no part.
+    /// The value of a product that is hidden.
     never: f32,
     /// Factors of the weights, `[sequences, heads, length, length]`.
     dropped: Option<Tensor<B, 4>>,

@@ -1,4 +1,4 @@
-//! What stands around the two parts of a transformer layer: a normalisation of the input, and its sum with the output.
+//! The surroundings of both parts of a transformer layer: a normalisation of the input, and its sum with the output.
 
 use burn::backend::Autodiff;
 use burn::tensor::ops::FloatTensor;
@@ -19,14 +19,14 @@ pub(crate) struct Normed<T> {
 }
 
 impl<T: Clone> Normed<T> {
-    /// What going back needs, and what goes into the sublayer.
+    /// Returns the state for the backward pass, and the normalised input.
     pub(crate) fn forward<B: Kernels<FloatTensorPrimitive = T>>(input: T, norm: Option<Affine<T>>) -> (Self, T) {
         let Some(affine) = norm else { return (Self { input: input.clone(), norm: None }, input) };
         let found = B::layer_norm_forward(input.clone(), None, Dropout::NONE, affine.clone());
         (Self { input, norm: Some((found.statistics, affine)) }, found.output)
     }
 
-    /// What went into the sublayer.
+    /// Returns the normalised input.
     pub(crate) fn again<B: Kernels<FloatTensorPrimitive = T>>(&self) -> T {
         match &self.norm {
             None => self.input.clone(),
@@ -35,8 +35,8 @@ impl<T: Clone> Normed<T> {
     }
 }
 
-/// Registers the gradients of the input and of the norm's weight and bias, of the gradient of what went into the sublayer and
-/// of what comes back beside it.
+/// Registers the gradients of the input and of the norm's weight and bias. `of_inner` gives the gradient of the normalised
+/// input, `beside` is the gradient of the input's other use.
 pub(crate) fn propagate<B: Kernels>(
     [input, weight, bias]: [Option<NodeId>; 3],
     normed: Normed<FloatTensor<B>>,
@@ -66,7 +66,7 @@ pub(crate) fn propagate<B: Kernels>(
     }
 }
 
-/// Weight and bias of a norm among the parents of a sublayer; the input stands for what is not there.
+/// Returns weight and bias of a norm as parents of a sublayer. The input takes the place of those that are missing.
 pub(crate) fn parents<'a, B: Kernels, C: CheckpointStrategy>(
     norm: Option<&'a Affine<FloatTensor<Autodiff<B, C>>>>,
     input: &'a FloatTensor<Autodiff<B, C>>,

@@ -156,7 +156,7 @@ impl Head<'_> {
         Right { start: to.as_ptr(), panel: steps * width, step: width }
     }
 
-    /// The part of what [`as_rows`](Self::as_rows) gave from this token on, an even one.
+    /// The rows packed by [`as_rows`](Self::as_rows), from this token on. The token's position is even.
     ///
     /// # Safety
     /// The token must be among the packed ones.
@@ -194,7 +194,7 @@ impl Head<'_> {
         Right { start: to.as_ptr(), panel: width * steps, step: width }
     }
 
-    /// The part of what [`as_columns`](Self::as_columns) gave from this token on, the first of a panel.
+    /// The columns packed by [`as_columns`](Self::as_columns), from this token on, the first of a panel.
     ///
     /// # Safety
     /// The token must be among the packed ones.

@@ -1,4 +1,4 @@
-//! What attention does to a row of products, and to a token's numbers.
+//! Operations of attention on a row of products, and on a token's numbers.
 
 use crate::flex::level::{exp, for_each_level, largest, multiply_add, sum};
 use crate::operators::dropout::DropoutRow;
