@@ -43,6 +43,65 @@ fn dpr_and_ms_marco_rows_are_read() {
         r#"{"query": "what is a tor", "passages": [{"is_selected": 0, "passage_text": "Wet land."}, {"is_selected": 1, "passage_text": "A hill."}]}"#,
     );
     assert_eq!(says(&raw.unwrap()), [entry("what is a tor", &["A hill."], &["Wet land."])]);
+    let raw = read(
+        "hub.jsonl",
+        r#"{"query": "what is a tor", "passages": {"is_selected": [0, 1], "passage_text": ["Wet land.", "A hill."], "url": ["x", "y"]}}"#,
+    );
+    assert_eq!(says(&raw.unwrap()), [entry("what is a tor", &["A hill."], &["Wet land."])]);
+}
+
+#[test]
+fn refusals_say_what_a_table_is() {
+    let rows = |row: &dyn Fn(usize) -> String| (0..4).map(row).collect::<String>();
+    let text = |number: usize| format!("Subject {number} is a thing that a chapter describes.");
+    let cases: [(&str, String, &[&str]); 6] = [
+        (
+            "no-header.csv",
+            rows(&|row| format!("\"what is {row}?\",\"{}\"\n", text(row))),
+            &["line 1", "looks like a row"],
+        ),
+        (
+            "ids.jsonl",
+            rows(&|row| format!("{{\"qid\": \"q{row}\", \"pos\": \"d{row}\", \"neg\": \"e{row}\"}}\n")),
+            &["`neg` and `pos` and `qid` are ids", "BEIR folder"],
+        ),
+        (
+            "ragas.jsonl",
+            rows(&|row| {
+                format!(
+                    "{{\"user_input\": \"what is the subject of {row}?\", \"retrieved_contexts\": [\"{}\"], \"reference\": \"chapter\"}}\n",
+                    text(row)
+                )
+            }),
+            &["user_input=query, retrieved_contexts=document"],
+        ),
+        (
+            "twice.csv",
+            format!(
+                "query,passage,passage\n{}",
+                rows(&|row| format!("what is {row}?,{},{}\n", text(row), text(row + 9)))
+            ),
+            &["`passage` and `passage` could each be the document"],
+        ),
+        ("run.txt", rows(&|row| format!("q{row} Q0 d{row} 1 12.5 bm25\n")), &["TREC", "BEIR folder"]),
+        (
+            "nli.jsonl",
+            rows(&|row| {
+                format!(
+                    "{{\"sentence1\": \"what is {row}?\", \"sentence2\": \"{}\", \"label\": \"entailment\"}}\n",
+                    text(row)
+                )
+            }),
+            &["none of the columns is the query", "with data.columns (roles"],
+        ),
+    ];
+    for (name, content, parts) in cases {
+        let message = read(name, &content).unwrap_err().to_string();
+        assert_parts(&message, parts);
+        if let Some(outcome) = followed(name, &content, &message) {
+            outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
 }
 
 #[test]

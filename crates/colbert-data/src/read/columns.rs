@@ -7,6 +7,7 @@ use colbert_config::ColumnRole;
 use serde_json::Value;
 
 use super::facts::Facts;
+use super::header::is_name;
 use super::suggestion::suggestion;
 use crate::error::{DataError, Place};
 use crate::raw::labels::Labels;
@@ -227,7 +228,25 @@ impl Columns {
             return Some(format!("{} are ids, not texts; {WHERE_TEXTS_ARE}", in_ticks(&ids)));
         }
         if self.query.is_empty() {
-            return Some("none of the columns is the query (query, question, anchor)".to_owned());
+            let held = names.iter().filter(|name| named.facts(name).is_ids()).map(|name| (*name).to_owned());
+            let ids: Vec<String> = held.collect();
+            if !ids.is_empty() && !names.iter().any(|name| named.facts(name).is_text()) {
+                return Some(format!(
+                    "the cells of {} are ids or numbers, not texts; {WHERE_TEXTS_ARE}",
+                    in_ticks(&ids)
+                ));
+            }
+            let is_row = names.len() > 1 && !names.iter().any(|name| is_name(name));
+            let hint = if is_row {
+                "; the first line looks like a row, not like a header: put the names above it"
+            } else {
+                ""
+            };
+            return Some(format!("none of the columns is the query (query, question, anchor){hint}"));
+        }
+        let is_doubled = |name: &&&str| names.iter().filter(|other| **other == **name).count() > 1 && self.uses(name);
+        if let Some(name) = names.iter().find(is_doubled) {
+            return Some(format!("`{name}` is the name of several columns"));
         }
         let is_free =
             |name: &&&str| self.ignored.iter().any(|ignored| ignored == **name) && !roles.contains_key(**name);

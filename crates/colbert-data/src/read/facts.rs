@@ -20,6 +20,7 @@ pub(super) struct Facts {
     zeros_and_ones: usize,
     numbers: usize,
     words: usize,
+    questions: usize,
 }
 
 impl Facts {
@@ -36,6 +37,7 @@ impl Facts {
             if let Some(text) = first_text(cell) {
                 facts.texts += 1;
                 facts.words += words(text);
+                facts.questions += usize::from(text.trim_end().ends_with(['?', '？', '؟']));
                 facts.ids += usize::from(is_id_like(text));
             } else if is_id(cell) {
                 facts.ids += 1;
@@ -73,9 +75,19 @@ impl Facts {
         self.filled > 1 && self.labels == self.filled
     }
 
+    /// As [`Facts::is_labels`], also by one row.
+    pub(super) fn holds_labels(&self) -> bool {
+        self.labels == self.filled
+    }
+
     /// Whether there are two rows or more, each with a 0 or a 1.
     pub(super) fn is_zeros_and_ones(&self) -> bool {
         self.rows > 1 && self.filled == self.rows && self.zeros_and_ones == self.filled
+    }
+
+    /// Whether half of the texts or more end with a question mark.
+    pub(super) fn is_questions(&self) -> bool {
+        self.questions > 0 && 2 * self.questions >= self.texts
     }
 
     /// Mean length, words of split text; a script without spaces counts two letters as one.

@@ -317,6 +317,7 @@ const HEADER_ROWS: usize = 50;
 fn is_trec(line: &str) -> bool {
     let cells: Vec<&str> = line.split_whitespace().collect();
     matches!(cells[..], [_, iteration, _, grade] if iteration.parse::<i64>().is_ok() && grade.parse::<f64>().is_ok())
+        || matches!(cells[..], [_, "Q0", ..])
         || matches!(cells[..], [query, document, grade]
             if is_id_like(query) && is_id_like(document) && grade.parse::<f64>().is_ok())
 }

@@ -3,6 +3,7 @@
 use colbert_config::ColumnRole;
 
 use super::columns::{Named, is_id_name, is_label_name, role_of};
+use super::header::is_name;
 
 /// Longest suggestion, bytes.
 const LONGEST: usize = 160;
@@ -41,7 +42,13 @@ pub(super) fn suggestion(named: Named<'_>) -> Option<String> {
     let query = by_name.or_else(|| {
         let mut query: Option<&str> = None;
         for &name in others.iter().filter(|name| **name != document) {
-            if query.is_none_or(|known| length(name) < length(known)) {
+            // A question goes before the shortest text.
+            let rank = |name: &str| (!named.facts(name).is_questions(), length(name));
+            let is_better = |known: &str| {
+                let ((no_question, words), (known_no_question, known_words)) = (rank(name), rank(known));
+                no_question.cmp(&known_no_question).then(words.total_cmp(&known_words)).is_lt()
+            };
+            if query.is_none_or(is_better) {
                 query = Some(name);
             }
         }
@@ -57,6 +64,14 @@ pub(super) fn suggestion(named: Named<'_>) -> Option<String> {
         }
     }
     let suggestion = parts.join(", ");
-    let is_sayable = [query, document].iter().all(|name| !name.is_empty() && !name.contains([',', '=', '"']));
-    (is_sayable && suggestion.len() <= LONGEST).then_some(suggestion)
+    let is_sayable = [query, document].iter().all(|name| {
+        let is_doubled = names.iter().filter(|other| *other == name).count() > 1;
+        is_name(name) && !name.contains([',', '=', '"']) && !is_doubled
+    });
+    // With labels that are not the expected ones, following it would end in the next refusal.
+    let has_strange_labels = names.iter().any(|name| {
+        let facts = named.facts(name);
+        role_of(name) == Some(ColumnRole::Label) && !facts.is_empty() && !facts.holds_labels()
+    });
+    (is_sayable && !has_strange_labels && suggestion.len() <= LONGEST).then_some(suggestion)
 }

@@ -55,7 +55,11 @@ impl Reader<'_> {
         let (mut positives, mut irrelevant, mut is_judged) = (Vec::new(), Vec::new(), false);
         for (column, role) in [(&columns.positive, "positive"), (&columns.document, "document")] {
             if let Some(column) = column {
-                let value = self.field(fields, column)?;
+                let unzipped = self.field(fields, column)?.as_object().and_then(by_member);
+                let value = match &unzipped {
+                    Some(members) => members,
+                    None => self.field(fields, column)?,
+                };
                 if let Some(members) = value.as_array().filter(|members| members.iter().any(has_label)) {
                     is_judged = true;
                     for member in members {
@@ -203,6 +207,18 @@ impl Reader<'_> {
 
 /// Columns and fields that may hold a document's text.
 pub(super) const DOCUMENT_COLUMNS: [&str; 5] = ["content", "text", "document", "passage", "passage_text"];
+
+/// Documents as one object of lists (MS MARCO on the hub: `passage_text`, `is_selected`, `url`), as a list of objects.
+fn by_member(fields: &Map<String, Value>) -> Option<Value> {
+    let texts = DOCUMENT_COLUMNS.iter().find_map(|name| fields.get(*name)?.as_array())?;
+    let lists: Vec<(&String, &Vec<Value>)> =
+        fields.iter().filter_map(|(name, list)| Some((name, list.as_array()?))).collect();
+    if lists.iter().any(|(_, list)| list.len() != texts.len()) {
+        return None;
+    }
+    let member = |index: usize| lists.iter().map(|(name, list)| ((*name).clone(), list[index].clone())).collect();
+    Some((0..texts.len()).map(|index| Value::Object(member(index))).collect())
+}
 
 /// Whether a document is an object that says itself whether it is relevant.
 fn has_label(document: &Value) -> bool {
