@@ -141,6 +141,61 @@ def model_files():
     seed("model_files", "selfcheck", b"\x08", json.dumps({"format": 1, "queries": [text], "documents": [text], "scores": [[4.0]]}))
 
 
+def training():
+    # First byte: float32 or bfloat16 (1), one micro-batch or two (2).
+    tiny = {"model_type": "bert", "vocab_size": 12, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 4, "max_position_embeddings": 16, "layer_norm_eps": 1e-12, "initializer_range": 0.02,
+            "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    for number, (name, changes) in enumerate([
+        ("plain", {}),
+        ("dropout-of-one", {"hidden_dropout_prob": 1.0}),
+        ("attention-dropout-of-two", {"attention_probs_dropout_prob": 2.0}),
+        ("dropout-below-zero", {"hidden_dropout_prob": -0.5}),
+        ("dropout-nearly-one", {"hidden_dropout_prob": 0.99999999999999994}),
+        ("epsilon-below-zero", {"layer_norm_eps": -1.0}),
+        ("epsilon-huge", {"layer_norm_eps": 1e300}),
+        ("epsilon-zero", {"layer_norm_eps": 0.0}),
+        ("initializer-huge", {"initializer_range": 1e300}),
+        ("no-heads", {"num_attention_heads": 0}),
+        ("heads-that-do-not-divide", {"num_attention_heads": 3}),
+        ("positions-of-one", {"max_position_embeddings": 1}),
+    ]):
+        seed("training", name, bytes([number % 4]), json.dumps({**tiny, **changes}))
+
+
+def hub():
+    # Parts are whole HTTP answers in the order in which they are sent: the list of files, then HEAD and GET of each.
+    def answer(body, *headers, status="200 OK"):
+        lines = [f"HTTP/1.1 {status}", "connection: close", *headers]
+        return "\r\n".join(lines) + "\r\n\r\n" + body
+
+    def listing(*names, sha="abc123"):
+        return answer(json.dumps({"sha": sha, "siblings": [{"rfilename": name} for name in names]}))
+
+    def served(number, body):
+        return [answer("", f'etag: "e{number}"', f"content-length: {len(body)}"), answer(body)]
+
+    three = ["config.json", "tokenizer.json", "model.safetensors"]
+    bodies = [part for number in range(3) for part in served(number, "{}")]
+    seed("hub", "model", files(listing(*three), *bodies))
+    seed("hub", "no-files", files(listing()))
+    seed("hub", "commit-with-dots", files(listing(*three, sha="../../up"), *bodies))
+    seed("hub", "file-with-dots", files(listing(*three, "../../../up/tokenizer_config.json", "/etc/config.json"), *bodies))
+    seed("hub", "etag-with-dots", files(listing(*three), answer("", 'etag: "../../up"', "content-length: 2"), answer("{}")))
+    seed("hub", "wrong-checksum", files(listing(*three), answer("", 'etag: "' + "0" * 64 + '"', "content-length: 2"),
+                                        answer("{}")))
+    seed("hub", "longer-than-announced", files(listing(*three), answer("", 'etag: "e"', "content-length: 1"),
+                                               answer("x" * 5000)))
+    seed("hub", "redirect-to-itself", files(answer("", "location: /again", status="302 Found")))
+    seed("hub", "redirect-with-a-query", files(answer("", "location: /blob/x?u=http://y", status="302 Found"),
+                                               listing(*three), *bodies))
+    seed("hub", "gated", files(answer("", "x-error-code: GatedRepo", status="403 Forbidden")))
+    index = json.dumps({"weight_map": {"a": "shards/m.safetensors", "b": "../../up.safetensors"}})
+    seed("hub", "index", files(listing("config.json", "tokenizer.json", "model.safetensors.index.json",
+                                       "shards/m.safetensors"),
+                               *served(0, "{}"), *served(1, "{}"), *served(2, index), *served(3, "x")))
+
+
 def safetensors(tensors):
     header, content = {}, b""
     for name, (dtype, shape, values) in tensors.items():
@@ -211,5 +266,5 @@ def run_files():
     seed("run_files", "documents", b"\x06", json.dumps(folder), "\n==\n", documents, "\n==\n", struct.pack("<6f", *range(6)))
 
 
-for make in [data, parquet, config, model_files, weights, run_files]:
+for make in [data, parquet, config, model_files, training, hub, weights, run_files]:
     make()

@@ -161,7 +161,8 @@ impl TrainOptions {
         not_negative("train.weight_decay", self.weight_decay, "0 turns weight decay off")?;
         not_negative("train.clip_norm", self.clip_norm, "0 turns clipping off")?;
         if let Some(dropout) = self.dropout {
-            let fine = (0.0..1.0).contains(&dropout);
+            // As the float32 that it becomes: 0.99999999999 would be 1 there.
+            let fine = (0.0..1.0).contains(&(dropout as f32));
             check("train.dropout", dropout, fine, "0 or more and below 1", "0 turns dropout off")?;
         }
         if let Some(decay) = self.ema_decay {
@@ -277,6 +278,7 @@ mod tests {
             ("train.clip_norm", json!(0), json!(-2)),
             ("train.dropout", json!(0), json!(-0.1)),
             ("train.dropout", json!(0.99), json!(1)),
+            ("train.dropout", json!(0.999), json!(0.999_999_999_99)),
             ("train.save_every", json!(1), json!(0)),
             ("train.keep_checkpoints", json!(1), json!(0)),
             ("train.schedule_horizon", json!(1), json!(0)),

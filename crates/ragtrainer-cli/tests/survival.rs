@@ -63,28 +63,72 @@ fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// Killed with SIGKILL at random moments, taken up again each time. SURVIVAL_TEST_KILLS says how often (default 5);
-/// with many, the run is started anew whenever it has come to its end.
+/// How often runs are killed: SURVIVAL_TEST_KILLS, or `default`.
+fn kills(default: usize) -> usize {
+    std::env::var("SURVIVAL_TEST_KILLS").map_or(default, |text| text.parse().unwrap())
+}
+
 #[test]
-#[expect(clippy::print_stderr, reason = "what was hit is worth knowing")]
 fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
-    let kills: usize = std::env::var("SURVIVAL_TEST_KILLS").map_or(5, |text| text.parse().unwrap());
     let here = folder();
     let data = beir_folder(here.path());
-    let fresh = train_arguments(&data, &LONG);
+    survives(&here, &train_arguments(&data, &LONG), 60 + 31, kills(5));
+}
+
+/// The same with everything that a run may do: negatives that are chosen again for every epoch, averages and mixtures of
+/// weights at the end, and evaluations of 400 queries against 800 documents, which take most of the time.
+#[test]
+#[ignore = "takes minutes"]
+fn a_run_with_refresh_mixtures_and_large_evaluations_survives_kills() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    add_dev_queries(&data, 400, 800);
+    let everything = [
+        ["--epochs", "20"],
+        ["--save-every", "10"],
+        ["--dropout", "0.1"],
+        ["--learning-rate", "1e-3"],
+        ["--refresh", "epoch"],
+        ["--ema-decay", "0.9"],
+        ["--average-best", "2"],
+        ["--interpolate=true", "--shuffle=true"],
+    ];
+    survives(&here, &train_arguments(&data, &everything.concat()), 60 + 7, kills(100));
+}
+
+/// Gives a BEIR folder other dev queries, each with a document of its own, in a corpus of at least so many documents.
+fn add_dev_queries(folder: &Path, queries: usize, documents: usize) {
+    let append = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, fs::read_to_string(&path).unwrap() + &text).unwrap();
+    };
+    let row = |id: String, text: String| serde_json::json!({"_id": id, "title": "", "text": text}).to_string() + "\n";
+    let words = ["river", "stone", "water", "hill", "bridge", "forest", "road", "field", "winter", "market", "garden"];
+    let word = |i: usize| words[i % words.len()];
+    let text = |i: usize| format!("{} {} {} {i}", word(i), word(i / 11), word(i / 121 + 3 * i));
+    append("corpus.jsonl", (0..documents).map(|i| row(format!("more{i}"), format!("about {} .", text(i)))).collect());
+    append("queries.jsonl", (0..queries).map(|i| row(format!("ask{i}"), format!("{} ?", text(i)))).collect());
+    let judged: String = (0..queries).map(|i| format!("ask{i}\tmore{i}\t1\n")).collect();
+    fs::write(folder.join("qrels/dev.tsv"), "query-id\tcorpus-id\tscore\n".to_owned() + &judged).unwrap();
+}
+
+/// Kills a run with SIGKILL at random moments and resumes it each time, and compares what comes out with a run that was
+/// left alone. A run that reaches its end is begun again.
+#[expect(clippy::print_stderr, reason = "what was hit is worth knowing")]
+fn survives(here: &TempDir, fresh: &[String], lines: usize, kills: usize) {
     let run = here.path().join("run");
     let begun = Instant::now();
-    assert!(start(here.path(), &fresh).wait().unwrap().success());
+    assert!(start(here.path(), fresh).wait().unwrap().success());
     let whole = begun.elapsed();
     let expected = result(&run);
-    assert_eq!(expected.1.len(), 60 + 31, "steps and evaluations");
+    assert_eq!(expected.1.len(), lines, "steps and evaluations");
     fs::rename(&run, here.path().join("straight")).unwrap();
 
     let resume = ["train", "--resume", "run"].map(str::to_owned);
     let mut moments = Moments(0x9e37_79b9_7f4a_7c15);
     let (mut killed, mut finished, mut while_writing, mut during) = (0, 0, 0, [0; 4]);
     while killed < kills || finished == 0 {
-        let arguments = if run.join("options.json").exists() { &resume[..] } else { &fresh[..] };
+        let arguments = if run.join("options.json").exists() { &resume[..] } else { fresh };
         let mut child = start(here.path(), arguments);
         let limit = if killed < kills { moments.below(whole.mul_f64(0.7)) } else { Duration::from_secs(300) };
         if let Some(status) = wait(&mut child, limit) {
