@@ -93,7 +93,8 @@ pub(crate) type Unsupported = (&'static str, String, String);
 
 /// Checks a probability of dropout, as the float32 that it becomes: 0.99999999999 would be 1 there.
 pub(crate) fn check_dropout(field: &'static str, value: f64) -> Option<Unsupported> {
-    (!(0.0..1.0).contains(&(value as f32))).then(|| (field, value.to_string(), "a probability from 0 to below 1".to_owned()))
+    (!(0.0..1.0).contains(&(value as f32)))
+        .then(|| (field, value.to_string(), "a probability from 0 to below 1".to_owned()))
 }
 
 /// Checks an epsilon of layer normalisation. Above 1 it would swallow every vector, at 0 a constant one gives NaN.
