@@ -1,7 +1,7 @@
-//! The backends beside each other: the same optimizer step on each, in each precision, for two encoder sizes.
+//! The backends side by side: the same optimizer step on each, in each precision, for two encoder sizes.
 //!
-//! A table, `target/backends/results.json`, and a plot of it. Every line is measured in a process of its own, so that one
-//! does not profit from another's memory, and a device that fails takes one line with it.
+//! Writes a table, `target/backends/results.json`, and a plot of it. Every line is measured in its own process, so that
+//! none profits from another's memory, and a failing device loses one line only.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
 use std::error::Error as _;
@@ -17,13 +17,13 @@ use ragtrainer::{Backend, Job};
 use ragtrainer_benches::{Size, StepBatch, Stepper, product_rate, quick};
 use serde::{Deserialize, Serialize};
 
-/// Names of a process's own line, for the process that measures it.
+/// Variable that tells a process which line of the table to measure.
 const LINE: &str = "COLBERT_BENCH_LINE";
 
 /// Every name that some build may know.
 const NAMES: &str = "flex,cuda,libtorch,libtorch:cuda";
 
-/// What is measured in one process.
+/// A line of the table, measured in one process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Line {
     backend: String,
@@ -31,9 +31,9 @@ struct Line {
     encoder: Size,
     batch_size: usize,
     doc_maxlen: usize,
-    /// Steps that are not counted: memory is taken, kernels are compiled and chosen.
+    /// Warm-up steps, not counted: memory is allocated, kernels are compiled and chosen.
     warm_up_steps: usize,
-    /// Steps of which the median counts.
+    /// Measured steps; their median is reported.
     steps: usize,
 }
 
@@ -49,7 +49,7 @@ struct Measured {
     seconds_per_step: f64,
     triples_per_second: f64,
     tokens_per_second: f64,
-    /// Useful products of a step, as a share of the rate of the linear maps' products alone.
+    /// Useful matmul operations of a step, as a share of the rate of the linear maps' matmuls alone.
     share_of_products: f64,
     products_gflops: f64,
     peak_resident_bytes: Option<u64>,
@@ -98,7 +98,7 @@ impl Job for Measure<'_> {
     }
 }
 
-/// What NVIDIA's tool says is in use.
+/// Memory in use according to NVIDIA's tool.
 fn device_bytes(backend: &str) -> Option<u64> {
     let (_, device) = backend.split_once("cuda")?;
     let index = device.trim_start_matches(':');
@@ -117,7 +117,7 @@ fn number(name: &str, default: usize) -> usize {
     text.parse().unwrap_or_else(|_| panic!("COLBERT_BENCH_{name}={text}: a number is expected"))
 }
 
-/// Precisions that the backend has, of those that are asked for. A CPU has float16 for trying it, not for speed.
+/// Requested precisions that the backend has. float16 on a CPU is for testing, not for speed.
 fn precisions(name: &str, backend: Backend) -> impl Iterator<Item = Precision> {
     let all = if name.contains("cuda") { "f32,tf32,bf16,f16" } else { "f32,bf16" };
     let parse = |name: &str| {
@@ -159,7 +159,7 @@ fn lines() -> Vec<Line> {
     lines
 }
 
-/// Measures a line in a process of its own.
+/// Measures a line in its own process.
 fn measure(line: &Line) -> Result<Measured, String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let line = serde_json::to_string(line).expect("text and numbers");
@@ -252,7 +252,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     megabytes(m.device_bytes)
                 );
                 all.push(m);
-                // Whoever ends it has what was measured until then.
+                // Written after every line, so that an interrupted run keeps its measurements.
                 std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&all)?)?;
             }
             Err(error) => println!("{head} failed: {error}"),

@@ -1,6 +1,6 @@
-//! What a token costs in a training step, by the length of documents: every step has about as many tokens.
+//! The cost of a token in a training step, by the length of documents; every step has about the same number of tokens.
 //!
-//! Attention's own products grow with the length; what attention takes by itself is measured and taken off.
+//! Attention's matmuls grow with the length; the time of attention alone is measured and subtracted.
 #![expect(clippy::print_stdout, reason = "a table is what this program is for")]
 
 use std::time::Instant;
@@ -12,7 +12,7 @@ use ragtrainer::model::kernels::{
 };
 use ragtrainer_benches::{Size, StepBatch, Stepper, backend, describe, quick};
 
-/// Steps that are measured, after one that is not.
+/// Measured steps, after one warm-up step.
 const STEPS: usize = 5;
 
 /// Median seconds of `work`.

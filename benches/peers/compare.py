@@ -1,10 +1,12 @@
 """Trains the same steps with this project and with others, in turn, and prints one table with ratios.
 
 python compare.py --python VENV/bin/python --ragtrainer target/release/ragtrainer --model DIR --triples FILE.jsonl
-                  [--systems colbert-ai pylate torch-bf16] [--backends flex libtorch] [--device cuda] [--rounds 3] [--batch 32] [--doc-maxlen 256] [--steps 8] [--threads 2]
+                  [--systems colbert-ai pylate torch-bf16] [--backends flex libtorch] [--device cuda] [--rounds 3]
+                  [--batch 32] [--doc-maxlen 256] [--steps 8] [--threads 2]
 
-VENV has colbert-ai 0.2.22 and PyLate 1.6.0 (README.md beside this file). In every round each system runs once, one after the other, so
-that a machine that slows down slows them all. --backends are ours, --device is the others'. A system's figure is the median over all its steps. Needs nothing but Python.
+VENV has colbert-ai 0.2.22 and PyLate 1.6.0 (README.md beside this file). In every round each system runs once, one after
+the other, so that a slower machine slows all of them. --backends are ours, --device is the others'. A system's figure is
+the median over all its steps. This script itself needs only Python.
 """
 
 import argparse
@@ -37,7 +39,8 @@ total = options.steps + options.warm_up
 
 def other(system):
     command = [
-        options.python, str(pathlib.Path(__file__).with_name("step.py")), system, "--model", options.model, "--triples", options.triples,
+        options.python, str(pathlib.Path(__file__).with_name("step.py")), system,
+        "--model", options.model, "--triples", options.triples,
         "--batch", str(options.batch), "--doc-maxlen", str(options.doc_maxlen), "--steps", str(options.steps),
         "--warm-up", str(options.warm_up), "--threads", str(options.threads), "--device", options.device,
     ]
@@ -46,15 +49,17 @@ def other(system):
 
 
 def ours(backend, precision):
-    """`ragtrainer train` itself: its metrics.jsonl has the seconds of every step, outcome.json the peak memory."""
+    """Runs `ragtrainer train`: metrics.jsonl has the seconds of every step, outcome.json the peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         triples, run = pathlib.Path(folder, "triples.jsonl"), pathlib.Path(folder, "run")
         with open(options.triples) as rows:
             triples.write_text("".join(row for row, _ in zip(rows, range(total * options.batch))))
         command = [
-            options.ragtrainer, "train", "--pretrained-model-name", options.model, "--train-data", str(triples), "--output", str(run),
+            options.ragtrainer, "train", "--pretrained-model-name", options.model,
+            "--train-data", str(triples), "--output", str(run),
             "--num-new-negatives", "0", "--maxsteps", str(total), "--save-every", str(total), "--shuffle=false",
-            "--batch-size", str(options.batch), "--doc-maxlen", str(options.doc_maxlen), "--precision", precision, "--backend", backend,
+            "--batch-size", str(options.batch), "--doc-maxlen", str(options.doc_maxlen),
+            "--precision", precision, "--backend", backend,
         ]
         environment = {**os.environ, "RAYON_NUM_THREADS": str(options.threads), "OMP_NUM_THREADS": str(options.threads)}
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)

@@ -3,9 +3,10 @@
 python encode.py --python VENV/bin/python --ragtrainer target/release/ragtrainer --model DIR --texts FILE.jsonl
                  [--count 512] [--rounds 3] [--threads 2] [--precisions f32 bf16]
 
-DIR is a model directory written by this project. Rows of FILE are {"text": ...}. PyLate's time is that of `encode` (batches of 32, its
-default), after one text has been encoded; ours is that of `ragtrainer encode`, less that of the same command on one text. In bf16 PyLate
-runs under PyTorch's autocast. The vectors are compared with PyLate's in float32: largest difference over all tokens, and mean cosine.
+DIR is a model directory written by this project. Rows of FILE are {"text": ...}. PyLate's time is that of `encode`
+(batches of 32, its default) after one text has been encoded; ours is that of `ragtrainer encode` minus that of the same
+command on one text. In bf16 PyLate runs under PyTorch's autocast. Vectors are compared with PyLate's in float32: largest
+difference over all tokens, and mean cosine.
 """
 
 import argparse

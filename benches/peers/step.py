@@ -1,13 +1,13 @@
 """Times training steps of one system on given triples; prints one JSON line.
 
-python step.py SYSTEM --model DIR --triples FILE.jsonl [--batch 32] [--doc-maxlen 256] [--steps 8] [--warm-up 2] [--threads 2]
-                      [--device cpu]
+python step.py SYSTEM --model DIR --triples FILE.jsonl [--batch 32] [--doc-maxlen 256] [--steps 8] [--warm-up 2]
+                      [--threads 2] [--device cpu]
 
-SYSTEM is colbert-ai (its own training loop), pylate and pylate-bf16 (sentence-transformers' trainer with PyLate's contrastive loss), or
-torch-f32 and torch-bf16 (a plain PyTorch step of the same model and loss on a batch padded to its longest text, the second
-under bfloat16 autocast). Rows of FILE are {"query": ..., "positive": ..., "negatives": [...]}. Every system gets the same
-triples in the same order: one negative each, in-batch negatives, dim 128, queries of 32 tokens, the dropout of the model's config, float32
-weights, AdamW. The first steps are run and not timed.
+SYSTEM is colbert-ai (its own training loop), pylate or pylate-bf16 (sentence-transformers' trainer with PyLate's
+contrastive loss), or torch-f32 or torch-bf16 (a plain PyTorch step of the same model and loss on a batch padded to its
+longest text, the latter under bfloat16 autocast). Rows of FILE are {"query": ..., "positive": ..., "negatives": [...]}.
+Every system gets the same triples in the same order: one negative each, in-batch negatives, dim 128, queries of 32 tokens,
+the dropout of the model's config, float32 weights, AdamW. Warm-up steps are not timed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="colbert-ai runs on the CPU alone here")
 options = parser.parse_args()
 
-# Before any of the libraries is loaded.
+# Must be set before any of the libraries is loaded.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
     os.environ[name] = str(options.threads)
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", WANDB_DISABLED="true")
@@ -58,7 +58,7 @@ def mark(*_, **__):
 
 
 def colbert_ai():
-    """train() of colbert-ai, in this process and without its wrapper for several GPUs, neither of which change a step."""
+    """Runs colbert-ai's train() in this process, without its wrapper for several GPUs; neither changes a step."""
     import colbert.modeling.base_colbert as base
     import colbert.training.training as training
     from colbert.infra import ColBERTConfig, Run
@@ -75,7 +75,7 @@ def colbert_ai():
             mark()
 
     class Torch:
-        """torch, but for DistributedDataParallel, which asks for a process group."""
+        """torch without DistributedDataParallel, which needs a process group."""
 
         nn = type("nn", (), {"__getattr__": lambda _, name: getattr(torch.nn, name)})()
         nn.parallel = type("parallel", (), {"DistributedDataParallel": staticmethod(lambda model, **_: model)})
@@ -122,7 +122,8 @@ def pylate(precision):
     }
     with tempfile.TemporaryDirectory() as folder:
         arguments = SentenceTransformerTrainingArguments(
-            output_dir=folder, max_steps=total, per_device_train_batch_size=options.batch, learning_rate=5e-6, use_cpu=options.device == "cpu", bf16=precision == "bf16",
+            output_dir=folder, max_steps=total, per_device_train_batch_size=options.batch, learning_rate=5e-6,
+            use_cpu=options.device == "cpu", bf16=precision == "bf16",
             save_strategy="no", report_to=[], disable_tqdm=True, dataloader_drop_last=True, logging_steps=1,
         )
         trainer = SentenceTransformerTrainer(

@@ -1,7 +1,7 @@
-//! What the benches share: made-up texts, models nobody trained, and rates in the units of the work.
+//! Shared parts of the benches: synthetic texts, untrained models, and rates in the units of the work.
 //!
 //! `cargo bench -p ragtrainer-benches` runs all of them in about ten minutes on two cores. Two variables change that:
-//! `COLBERT_BENCH_QUICK` makes everything tiny, to see that it runs; `COLBERT_BENCH_BACKEND` names a backend
+//! `COLBERT_BENCH_QUICK` makes everything tiny, to check that it runs; `COLBERT_BENCH_BACKEND` names a backend
 //! (`--features ragtrainer/cuda` compiles one in).
 
 mod measure;

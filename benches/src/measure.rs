@@ -1,4 +1,4 @@
-//! How a bench runs, and what it prints: the setting once, then a rate for each unit of the work.
+//! Running a bench and its output: the setting once, then a rate for each unit of the work.
 #![expect(clippy::print_stdout, reason = "criterion prints one rate of a bench; the others are printed beside it")]
 
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub fn backend() -> ragtrainer::Backend {
     ragtrainer::Backend::from_name(&name).unwrap_or_else(|error| panic!("COLBERT_BENCH_BACKEND: {error}"))
 }
 
-/// Prints backend, float type, threads and what the bench is about.
+/// Prints backend, float type, threads and the title of the bench.
 pub fn describe<B: Backend>(bench: &str, device: &B::Device, shapes: &str) {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let dtype = <B as BackendTypes>::FloatElem::dtype();
@@ -37,7 +37,7 @@ pub fn describe<B: Backend>(bench: &str, device: &B::Device, shapes: &str) {
 /// A group of benches with few samples: one call may take seconds.
 pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let (warm_up, measurement) = if quick() { (1, 10) } else { (1_000, 5_000) };
-    // Criterion compares a run with the one before; a tiny one is not to be compared with a full one.
+    // Criterion compares a run with the previous one; a tiny one must not be compared with a full one.
     let mut group = criterion.benchmark_group(if quick() { format!("quick_{name}") } else { name.to_owned() });
     group
         .sample_size(SAMPLES)
@@ -48,8 +48,8 @@ pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a,
 }
 
 /// Measures `work`, which must wait for the device before it returns. `units` says what one call does, such as 32
-/// triples and 8,123 tokens; criterion reports the first, and a line with the median of all follows. Gives that median in
-/// seconds, unless the command line left this bench out.
+/// triples and 8,123 tokens; criterion reports the first, and a line with the median of all follows. Returns that
+/// median in seconds, unless the command line excluded this bench.
 pub fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: &str,
@@ -69,7 +69,7 @@ pub fn measure(
             elapsed
         });
     });
-    // Warm-up comes first; nothing is there if a filter on the command line left this bench out.
+    // Warm-up comes first; empty if a filter on the command line excluded this bench.
     let mut measured = seconds.split_off(seconds.len().saturating_sub(SAMPLES));
     if measured.is_empty() {
         return None;
@@ -82,7 +82,7 @@ pub fn measure(
     Some(median)
 }
 
-/// Prints which share of the rate at which matrix products alone run a bench reaches.
+/// Prints the share of the rate of matmuls alone that a bench reaches.
 pub fn print_share(id: &str, work: Work, seconds: f64, peak: f64) {
     let rate = work.operations / seconds;
     println!(

@@ -1,4 +1,4 @@
-//! Models nobody trained, of the sizes people train, and the quickstart's tokenizer.
+//! Untrained models of common sizes, and the quickstart's tokenizer.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ const VOCABULARY: usize = 30_522;
 /// Size of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Size {
-    /// 2 layers of 32: only to see that a bench runs, or where the encoder does not matter.
+    /// 2 layers of 32: to check that a bench runs, or where the encoder does not matter.
     Tiny,
     /// MiniLM-L3: 3 layers of 384, 12 heads, feed-forward 1536.
     L3,

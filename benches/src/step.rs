@@ -9,7 +9,7 @@ use crate::model::{Size, tokenizer, untrained};
 use crate::texts::{DOCUMENT_WORDS, WordCount, training_set};
 use crate::work::Work;
 
-/// One batch, of which steps are made.
+/// One batch, on which steps are computed.
 #[derive(Debug)]
 pub struct StepBatch {
     /// The encoder.
@@ -49,7 +49,7 @@ impl StepBatch {
         part.queries.iter().chain(&part.documents)
     }
 
-    /// What it is, in words.
+    /// A description of the batch.
     pub fn shapes(&self) -> String {
         let part = &self.batch.parts[0];
         format!(
@@ -69,7 +69,7 @@ impl StepBatch {
     }
 }
 
-/// A model on its way, and its optimizer.
+/// A model in training, and its optimizer.
 #[derive(Debug)]
 pub struct Stepper<'a, B: KernelAutodiffBackend> {
     batch: &'a Batch,

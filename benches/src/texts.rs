@@ -1,4 +1,4 @@
-//! Made-up texts of a stated length distribution.
+//! Synthetic texts of a stated length distribution.
 
 use std::collections::BTreeSet;
 

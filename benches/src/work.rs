@@ -1,4 +1,4 @@
-//! How many operations a step has to do, and how fast a device does them at best.
+//! The number of operations of a step, and the highest rate at which a device computes them.
 
 use std::time::Instant;
 
@@ -11,13 +11,13 @@ use crate::model::Sizes;
 /// Forward and two gradients.
 const PASSES: f64 = 3.0;
 
-/// Times that a product is measured; the fastest counts.
+/// Measurements of a matmul; the fastest counts.
 const TRIALS: usize = 5;
 
-/// Useful floating-point operations: real tokens alone, nothing that is computed twice.
+/// Useful floating-point operations: real tokens only, nothing that is computed twice.
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
-    /// Multiplications and additions of matrix products.
+    /// Multiplications and additions of matmuls.
     pub operations: f64,
 }
 

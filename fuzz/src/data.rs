@@ -32,7 +32,7 @@ const FORMATS: [DataFormat; 6] = [
     DataFormat::Tevatron,
 ];
 
-/// What was read goes through what comes next, as it would in a run.
+/// Passes the data on to the next steps of a run.
 fn use_rows(path: &Path, options: &ReadOptions) {
     if let Ok(raw) = read_training_data(path, options) {
         let few = PrepareOptions {

@@ -37,7 +37,7 @@ impl Server {
                 if let Ok(connection) = connection
                     && number < MOST_ANSWERS
                 {
-                    // Once all parts are sent, the last one is repeated. A client that has hung up already is no matter.
+                    // Once all parts are sent, the last one is repeated. A client that hung up does not matter.
                     drop(answer(connection, &answers[number.min(answers.len() - 1)]));
                 }
             }

@@ -1,5 +1,5 @@
-//! The fuzz targets, one function each, which takes the bytes of an input. `fuzz_targets` passes them to libFuzzer; a test
-//! of the crate `ragtrainer` compiles them with a stable compiler and runs them on their seeds.
+//! The fuzz targets, one function each, which takes the bytes of an input. `fuzz_targets` passes them to libFuzzer; a
+//! test of the crate `ragtrainer` compiles them with a stable compiler and runs them on their seeds.
 
 pub mod panics;
 mod scratch;

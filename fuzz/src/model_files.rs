@@ -1,4 +1,5 @@
-//! The JSON files of a model directory: config, tokenizer, what PyLate and sentence-transformers write, the index of weights.
+//! The JSON files of a model directory: config, tokenizer, those of PyLate and sentence-transformers, the index of
+//! weights.
 
 use burn_flex::{Flex, FlexDevice};
 use colbert_config::ExportDtype;
@@ -27,7 +28,7 @@ fn prepare(scratch: &Scratch) {
     write_tiny_model(scratch, "model");
     let weights = colbert_model::safetensors_bytes(&tiny_tensors()).expect("whole tensors");
     scratch.write("model/part.safetensors", &weights);
-    // Without it no configuration of a head's layer is looked at.
+    // Without it no configuration of a head's layer is read.
     let (_, matrix) = tiny_tensors().pop().expect("the projection is the last");
     let layer = [("linear.weight".to_owned(), matrix)];
     scratch

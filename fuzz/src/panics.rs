@@ -1,4 +1,4 @@
-//! What counts as a crash.
+//! The definition of a crash.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::Mutex;
@@ -6,8 +6,8 @@ use std::sync::Mutex;
 /// The latest panics, in words.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// libFuzzer's hook ends the process at any panic, also where the code under test catches the panic of a decoder. This one
-/// only remembers it.
+/// Replaces libFuzzer's hook, which ends the process at any panic, even if the code under test catches the panic of a
+/// decoder. This one only remembers it.
 pub fn remember() {
     set_hook(Box::new(|info| {
         if let Ok(mut panics) = PANICS.lock() {

@@ -1,4 +1,4 @@
-//! What is read back of our own: checkpoints, the folder of a run, the folder of encoded documents.
+//! Our own files: checkpoints, the run folder, the folder of encoded documents.
 
 use std::cell::OnceCell;
 

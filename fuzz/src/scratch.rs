@@ -1,4 +1,4 @@
-//! Where a target puts the bytes as files, and how an input stands for several files.
+//! The folder where a target writes its bytes as files, and inputs that stand for several files.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ impl Scratch {
         &self.path
     }
 
-    /// Puts a file there, with its folders.
+    /// Writes a file, with its folders.
     pub fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path.join(name);
         if let Some(parent) = path.parent() {
@@ -35,7 +35,7 @@ impl Scratch {
         path
     }
 
-    /// Removes a file that an input before this one may have left.
+    /// Removes a file that an earlier input may have left.
     pub fn remove(&self, name: &str) {
         drop(fs::remove_file(self.path.join(name)));
     }
