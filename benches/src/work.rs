@@ -22,7 +22,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Of encoding these texts and going back. MaxSim and all that is no matrix product are left out.
+    /// Of encoding these texts and of the backward pass. Counts matmuls only, without MaxSim.
     pub fn of_training<'a>(texts: impl Iterator<Item = &'a TokenSequence>, sizes: &Sizes, dim: usize) -> Self {
         Self { operations: PASSES * Self::of_encoding(texts, sizes, dim).operations }
     }
@@ -46,7 +46,7 @@ impl Work {
     }
 }
 
-/// Operations per second of the linear maps of a layer, forward and both gradients, each taken by itself at its fastest.
+/// Operations per second of the linear maps of a layer, forward and both gradients, each measured alone at its fastest.
 pub fn product_rate<B: Kernels>(tokens: usize, sizes: &Sizes, precision: Precision, device: &B::Device) -> f64 {
     let random = |shape: [usize; 2]| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device);
     let (mut operations, mut seconds) = (0.0, 0.0);
