@@ -4,3 +4,4 @@ mod float16;
 mod gradients;
 mod same_bits;
 mod support;
+mod windows;
