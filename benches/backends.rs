@@ -1,4 +1,4 @@
-//! The backends side by side: the same optimizer step on each, in each precision, for two encoder sizes.
+//! The backends side by side: the same optimizer step on each, in each precision, for three encoders.
 //!
 //! Writes a table, `target/backends/results.json`, and a plot of it. Every line is measured in its own process, so that
 //! none profits from another's memory, and a failing device loses one line only.
