@@ -96,7 +96,8 @@ fn a_run_with_refresh_mixtures_and_large_evaluations_survives_kills() {
     survives(&here, &train_arguments(&data, &everything.concat()), 60 + 7, kills(100));
 }
 
-/// Gives a BEIR folder other dev queries, each with a document of its own, in a corpus of at least so many documents.
+/// Replaces the dev queries of a BEIR folder by as many others as `queries` says, each with one relevant document, and adds `documents` to the
+/// corpus.
 fn add_dev_queries(folder: &Path, queries: usize, documents: usize) {
     let append = |name: &str, text: String| {
         let path = folder.join(name);
