@@ -76,7 +76,7 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
 }
 
 /// The same with everything that a run may do: negatives that are chosen again for every epoch, averages and mixtures of
-/// weights at the end, and evaluations of 150 queries against more than 250 documents, which take most of the time.
+/// weights at the end, and evaluations of 150 queries against more than 250 documents.
 #[test]
 #[ignore = "takes minutes"]
 fn a_run_with_refresh_mixtures_and_large_evaluations_survives_kills() {
