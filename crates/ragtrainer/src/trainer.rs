@@ -213,6 +213,18 @@ impl<O: Objective> RagTrainer<O> {
         Ok(&self.input.insert(input).announcements)
     }
 
+    /// Takes raw data from memory in place of the files that the options name, and examines it. Documents that were
+    /// added go with it. Returns a line for each thing that was found.
+    ///
+    /// # Errors
+    /// A document that is empty, or more dev queries than there are.
+    pub fn set_data(&mut self, mut raw_data: RawData) -> Result<&[String], Error> {
+        raw_data.add_documents(self.documents.drain(..))?;
+        let options = self.inherited(&self.options.train)?.0;
+        let input = Input::new(&options, raw_data, self.dev.clone(), self.test.clone(), Vec::new())?;
+        Ok(&self.input.insert(input).announcements)
+    }
+
     /// Adds negatives to the data that was read, and makes training examples of it. `progress` is told how far mining
     /// is.
     ///

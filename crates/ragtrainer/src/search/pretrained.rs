@@ -285,7 +285,7 @@ fn at_least_one(k: usize) -> Result<usize, Error> {
 }
 
 /// A model on a device of some backend.
-trait OnDevice: fmt::Debug {
+trait OnDevice: fmt::Debug + Send {
     /// Vectors of the scored tokens of each text.
     fn encode(&self, sequences: &[TokenSequence], dim: usize, precision: Precision) -> TextVectors;
 

@@ -1,0 +1,85 @@
+//! The arguments of the program, and its way from them to an exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::logging;
+use crate::output::complain;
+
+/// Train late-interaction (ColBERT) retrieval models and search with them, without Python.
+///
+/// Start with `ragtrainer check` to find what is wrong with your data, then `ragtrainer train --dry-run` to see what would
+/// happen, then `ragtrainer train`; `encode`, `rerank` and `search` use what was trained.
+///
+/// Every option can stand in a config file (TOML, YAML or JSON), in the environment (RAGTRAINER_TRAIN__BATCH_SIZE=16) or
+/// on the command line; later ones win. RAGTRAINER_LOG=debug prints the records of the libraries to standard error.
+#[derive(Debug, Parser)]
+#[command(name = "ragtrainer", version, max_term_width = 110)]
+struct Cli {
+    /// Threads of the CPU, at most as many as the machine has [default: all].
+    #[arg(long, value_name = "N", global = true, display_order = 1000)]
+    threads: Option<usize>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read data, add negatives, and train a model.
+    Train(commands::train::TrainCommand),
+    /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
+    Prepare(commands::prepare::PrepareCommand),
+    /// Measure a model directory on the judged queries of a BEIR folder, beside BM25.
+    Evaluate(commands::evaluate::EvaluateCommand),
+    /// List the runs in a folder.
+    Runs(commands::runs::RunsCommand),
+    /// Regenerate a run's HTML report, or compare runs.
+    Report(commands::runs::ReportCommand),
+    /// Find what is wrong with training data, before it costs time.
+    Check(commands::check::CheckCommand),
+    /// Encode texts with a trained model, into a folder to search or a file of vectors.
+    Encode(commands::encode::EncodeCommand),
+    /// Rank the documents of a file for a query.
+    Rerank(commands::rerank::RerankCommand),
+    /// Search a folder of encoded documents.
+    Search(commands::search::SearchCommand),
+    /// Write an ONNX graph into a model directory, for next-plaid.
+    Onnx(commands::onnx::OnnxCommand),
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    logging::install()?;
+    if let Some(threads) = cli.threads {
+        ragtrainer::set_threads(threads)?;
+    }
+    match cli.command {
+        Command::Train(command) => command.run(),
+        Command::Prepare(command) => command.run(),
+        Command::Evaluate(command) => command.run(),
+        Command::Runs(command) => command.run(),
+        Command::Report(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Encode(command) => command.run(),
+        Command::Rerank(command) => command.run(),
+        Command::Search(command) => command.run(),
+        Command::Onnx(command) => command.run(),
+    }
+}
+
+/// Runs the program with the arguments of a command line, the program's name first, and returns the exit code.
+///
+/// For a process of its own: it installs handlers of signals and of log records, and ends the process on wrong
+/// arguments.
+pub fn run_program(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ragtrainer::bound_caches();
+    match run(Cli::parse_from(arguments)) {
+        Ok(code) => code,
+        Err(error) => {
+            complain!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The process that the library is used in: its start, and forks of it.
+
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::prelude::*;
+
+use crate::error::Kind;
+use crate::logging;
+
+/// Process in which threads were started; 0 before.
+static USED_IN: AtomicU32 = AtomicU32::new(0);
+
+/// To be called before all work: starts the bridge to `logging` at the first call, and refuses a child of a fork, as
+/// the library's threads exist in its parent alone and waiting for them would never end.
+pub(crate) fn enter() -> PyResult<()> {
+    let own = process::id();
+    match USED_IN.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => {
+            ragtrainer::bound_caches();
+            logging::install()
+        }
+        Err(used) if used == own => Ok(()),
+        Err(used) => Err(Kind::Fork.raise(format!(
+            "ragtrainer was used in process {used} before this process ({own}) was forked from it, and its threads are \
+             not here; expected a process of its own: start it with multiprocessing.get_context(\"spawn\"), or use \
+             ragtrainer only in the children"
+        ))),
+    }
+}
