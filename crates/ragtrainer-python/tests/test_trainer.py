@@ -68,11 +68,17 @@ def test_plan_writes_nothing_and_says_what_train_does(tiny: str, pairs: list[tup
     assert not Path("runs").exists()
 
 
-def test_dev_queries_choose_and_the_outcome_has_metrics(tiny: str, pairs: list[tuple[str, str]]) -> None:
+def test_dev_queries_choose_and_the_outcome_has_metrics(
+    tiny: str, pairs: list[tuple[str, str]], capfd: pytest.CaptureFixture[str]
+) -> None:
     trainer = RAGTrainer("My", tiny)
     trainer.prepare_training_data(pairs, progress=None, dev_split=4)
-    trainer.train(maxsteps=2, progress=None, **SMALL)
-    assert trainer.outcome is not None and len(trainer.outcome["dev"]) == 2
+    trainer.train(maxsteps=2, **SMALL)
+    assert trainer.outcome is not None
+    assert all(0.0 <= evaluation["metrics"]["ndcg@10"] <= 1.0 for evaluation in trainer.outcome["dev"])
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "training: 2 steps" and lines[-1] == "finished after step 2"
+    assert any(line.startswith("after step 2: dev ndcg@10 0.") or line.startswith("after step 2: dev ndcg@10 1.") for line in lines)
 
 
 def test_a_second_run_does_not_replace_the_first(tiny: str, pairs: list[tuple[str, str]]) -> None:

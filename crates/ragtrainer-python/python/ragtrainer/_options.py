@@ -32,8 +32,6 @@ class PrepareOptions(TypedDict, total=False):
     """Layout of the training data; auto decides by content [default: auto]"""
     columns: str
     """Roles of columns, such as "question=query, answer=positive" (query, positive, negative, document, label, scores, ignore)"""
-    all_documents: str | os.PathLike[str] | None
-    """Further documents to draw negatives from"""
     dev_data: str | os.PathLike[str] | None
     """BEIR directory whose dev queries choose the best model; without it, the dev split of the training data's own BEIR directory"""
     test_data: str | os.PathLike[str] | None
@@ -143,7 +141,6 @@ KEYS: dict[str, dict[str, str]] = {
     "prepare": {
         "format": "data.format",
         "columns": "data.columns",
-        "all_documents": "data.all_documents",
         "dev_data": "data.dev",
         "test_data": "data.test",
         "dev_split": "data.dev_split",

@@ -17,7 +17,17 @@ def listener(progress: Progress) -> Callable[[str], object] | None:
     if progress is None or progress is False:
         return None
     show: Callable[[Event], object] = _Shown() if progress is True else progress
-    return lambda text: show(json.loads(text))
+    return lambda text: show(plain(text))
+
+
+def plain(text: str) -> dict[str, Any]:
+    """An object of the native half. Its named numbers come as pairs and are a dictionary here."""
+
+    def named(value: dict[str, Any]) -> dict[str, Any]:
+        return {key: dict(inner) if key in ("metrics", "parts") else inner for key, inner in value.items()}
+
+    value: dict[str, Any] = json.loads(text, object_hook=named)
+    return value
 
 
 class _Shown:
@@ -72,8 +82,8 @@ class _Shown:
 
 
 def _measured(evaluation: Event, metric: str) -> str:
-    value = evaluation.get("metrics", evaluation).get(metric)
-    return f"{value:.4f}" if isinstance(value, float) else ""
+    value = evaluation["metrics"].get(metric)
+    return "not finite" if value is None else f"{value:.4f}"
 
 
 def _notebook_display() -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ragtrainer import _native
 from ragtrainer._options import KEYS
-from ragtrainer._progress import Progress, listener
+from ragtrainer._progress import Progress, listener, plain
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -104,7 +104,7 @@ class RAGTrainer:
             negative_label,
             listener(progress),
         )
-        self.prepare_report = json.loads(report)
+        self.prepare_report = plain(report)
         self._prepare = prepare
         self.collection = self._native.collection()
         self.data_dir = Path(data_out_path)
@@ -140,7 +140,7 @@ class RAGTrainer:
         **options: Unpack[TrainOptions],
     ) -> dict[str, Any]:
         """The plan that ``train`` with the same arguments would follow; ``text`` says it in words."""
-        return _object(self._native.plan(self._train_options(locals(), options)))
+        return plain(self._native.plan(self._train_options(locals(), options)))
 
     def train(
         self,
@@ -168,7 +168,7 @@ class RAGTrainer:
         self.outcome = None
         self._run["output"] = str(self._output(resume))
         text = self._train_options(locals(), options)
-        self.outcome = _object(self._native.train(text, resume, accept_changes, listener(progress)))
+        self.outcome = plain(self._native.train(text, resume, accept_changes, listener(progress)))
         return str(self.outcome["best"])
 
     def _output(self, resume: bool) -> Path:
@@ -217,7 +217,7 @@ def _keyed(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(options: Mapping[str, Any]) -> str:
-    def plain(value: Any) -> Any:
+    def reduced(value: Any) -> Any:
         if isinstance(value, os.PathLike):
             return os.fspath(value)
         # Numbers of numpy.
@@ -225,12 +225,7 @@ def _json(options: Mapping[str, Any]) -> str:
             return value.item()
         raise _native.OptionsError(f"expected a number, a text, True, False or None; found {type(value).__name__}")
 
-    return json.dumps(options, default=plain)
-
-
-def _object(text: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(text)
-    return value
+    return json.dumps(options, default=reduced)
 
 
 def _texts(what: str, given: object) -> list[str]:
