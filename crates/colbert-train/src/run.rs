@@ -10,7 +10,7 @@ use colbert_kernels::{KernelAutodiffBackend, release_idle_memory};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, Weights, named_parameters, replace_parameters};
 
 use crate::best::averaging::{NamedTensors, move_average};
-use crate::best::evaluate::{Measured, evaluate_within};
+use crate::best::evaluate::{Measured, evaluate_within, tokens_of_a_step};
 use crate::best::selection::Candidate;
 use crate::device::fault::{guarded, on_device};
 use crate::device::memory::resident_memory;
@@ -281,10 +281,8 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
     fn measure<E: TrainableEncoder<B>>(&mut self, model: &Colbert<B, E>, dev: Dev<'_>) -> Result<Measured, TrainError> {
         let total = dev.set.collection.len();
         let (tokenizer, device) = (self.around.tokenizer, self.around.device);
-        let TrainOptions { query_maxlen, doc_maxlen, nway, on_nonfinite, .. } = *self.around.options;
-        let skips = on_nonfinite == OnNonFinite::Skip && self.state.step > 0;
-        // As many as a step holds at once: what training fits into, an evaluation does too.
-        let tokens_at_once = self.around.plan.micro_batch_size * (query_maxlen + nway * doc_maxlen);
+        let skips = self.around.options.on_nonfinite == OnNonFinite::Skip && self.state.step > 0;
+        let tokens_at_once = tokens_of_a_step(self.around.options, self.around.plan);
         let mut progress = |done| {
             self.tell(&Event::Evaluating { done, total });
             if self.stop { Flow::Stop } else { Flow::Continue }

@@ -1,6 +1,6 @@
 //! Retrieval quality on held-out queries, by exact MaxSim over every document of the set.
 
-use colbert_config::Metric;
+use colbert_config::{Metric, Plan, TrainOptions};
 use colbert_data::EvaluationSet;
 use colbert_kernels::KernelBackend;
 use colbert_model::{Colbert, ColbertTokenizer, Encoder};
@@ -154,8 +154,17 @@ pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     evaluate_within(model, tokenizer, set, chosen, usize::MAX, device, progress)
 }
 
-/// As [`evaluate`], with at most `tokens_at_once` tokens encoded at once.
-pub(crate) fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
+/// The tokens that a training step holds at once, every text counted at its longest: where a step fits into memory, an
+/// evaluation that encodes as many at once does too.
+pub fn tokens_of_a_step(options: &TrainOptions, plan: &Plan) -> usize {
+    plan.micro_batch_size * (options.query_maxlen + options.nway * options.doc_maxlen)
+}
+
+/// As [`evaluate`], with at most `tokens_at_once` tokens encoded at once; a longer text is encoded alone.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
     model: &Colbert<B, E>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,

@@ -10,7 +10,7 @@ use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HeadConfig, LoadReport, Pretrained, PretrainedEncoder};
 use colbert_train::{
     Begin, Comparison, Dev, Measured, Objective, Observer, RefreshExamples, RunFolder, TensorboardLog, TrainError,
-    Training, on_device, peak_memory,
+    Training, on_device, peak_memory, tokens_of_a_step,
 };
 use serde_json::Value;
 
@@ -250,9 +250,10 @@ impl<O: Objective> Job for TrainJob<'_, O> {
         let mut on_test = |set: &EvaluationSet| -> Result<TestResult, Error> {
             let mut measure = |pretrained: &Pretrained| {
                 let train = &options.train;
+                let at_once = tokens_of_a_step(train, plan);
                 let measure = || {
                     let (model, _) = pretrained.model::<B::InnerBackend>(&start.settings, None, train.seed, device)?;
-                    evaluate_with(&model, &start.tokenizer, set, metric, device, observer)
+                    evaluate_with(&model, &start.tokenizer, set, metric, at_once, device, observer)
                 };
                 on_device::<B, _>("an evaluation", measure)?
             };
