@@ -159,7 +159,7 @@ fn many_dev_queries(folder: &Path, queries: usize) -> std::path::PathBuf {
 #[test]
 fn an_evaluation_of_many_queries_stays_within_the_plan() {
     let here = folder();
-    let (dev, data) = (many_dev_queries(here.path(), 1_500), crate::program::pairs_file(here.path()));
+    let (dev, data) = (many_dev_queries(here.path(), 1_000), crate::program::pairs_file(here.path()));
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/quickstart/model");
     let paths = ["train", "--pretrained-model-name", model, "--output", "run", "--train-data", data.to_str().unwrap()];
     let sizes = ["--dev-data", dev.to_str().unwrap(), "--batch-size", "4", "--doc-maxlen", "64", "--maxsteps", "1"];
