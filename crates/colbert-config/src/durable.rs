@@ -129,11 +129,16 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') && (name.contains(".partial-") || name.contains(".replaced-")) {
+        if is_leftover(&name) {
             if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
         }
     }
     Ok(())
+}
+
+/// Whether [`beside`] made the name of a file or folder.
+pub fn is_leftover(name: &str) -> bool {
+    name.starts_with('.') && (name.contains(".partial-") || name.contains(".replaced-"))
 }
 
 fn parent(path: &Path) -> PathBuf {

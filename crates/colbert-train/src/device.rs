@@ -1,4 +1,5 @@
 //! Device failures and the memory of this process.
 
+pub(crate) mod cgroup;
 pub(crate) mod fault;
 pub(crate) mod memory;

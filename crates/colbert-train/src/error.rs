@@ -130,16 +130,27 @@ pub enum TrainError {
     },
     /// The folder is not a run, so it is not deleted.
     #[error(
-        "{} is not empty and does not look like a run of this program (no plan.json in it), so it is not overwritten; \
-         choose another output folder",
+        "{} is not empty and is not a run of this program, so nothing in it is removed; choose another output folder",
         path.display()
     )]
     NotARun {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder of a run holds something that no run wrote.
+    #[error(
+        "{} is not a file of a run, so the run in {} is not removed; move it elsewhere, or choose another output folder",
+        foreign.display(),
+        path.display()
+    )]
+    ForeignFile {
+        /// The folder of the run.
+        path: PathBuf,
+        /// The file or folder in it.
+        foreign: PathBuf,
+    },
     /// There is nothing to resume.
-    #[error("{} holds no run (no plan.json in it), so there is nothing to resume", path.display())]
+    #[error("{} holds no run, so there is nothing to resume", path.display())]
     NoRun {
         /// The folder.
         path: PathBuf,

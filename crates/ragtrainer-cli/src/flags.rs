@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 use ragtrainer::RagTrainer;
@@ -66,6 +66,11 @@ impl<R: Reader> OptionFlags<R> {
     pub(crate) fn trainer_above(&self, sources: OptionSources) -> anyhow::Result<RagTrainer> {
         let (options, named) = self.named_options(sources)?;
         Ok(RagTrainer::from_options(options).with_named_options(named))
+    }
+
+    /// The option files that the command line names.
+    pub(crate) fn config_files(&self) -> Vec<PathBuf> {
+        self.config.iter().map(PathBuf::from).collect()
     }
 
     fn named_options(&self, mut sources: OptionSources) -> anyhow::Result<(Options, BTreeSet<String>)> {

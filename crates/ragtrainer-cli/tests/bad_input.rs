@@ -132,9 +132,78 @@ fn an_earlier_run_is_kept() {
     write(&foreign, "chapter1.tex", "words");
     refused(
         &train(here.path(), &data, &["--overwrite", "--output", "thesis"]),
-        &["thesis", "does not look like a run"],
+        &["thesis", "not a run of this program"],
     );
     assert!(foreign.join("chapter1.tex").exists());
+
+    // Files of the names that a run has do not make a folder a run.
+    for (name, text) in [("options.json", "{\"hello\": 1}"), ("options.json", "{}"), ("plan.json", "my plan")] {
+        write(&foreign, name, text);
+        refused(&train(here.path(), &data, &["--overwrite", "--output", "thesis"]), &["not a run of this program"]);
+        fs::remove_file(foreign.join(name)).unwrap();
+    }
+    assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
+}
+
+/// What a person put into the folder of a run is not removed with it.
+#[test]
+fn foreign_files_in_the_folder_of_a_run_are_kept() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    assert_eq!(train(here.path(), &data, &["--maxsteps", "2", "--save-every", "1"]).code, Some(0));
+    let run = here.path().join("run");
+    for name in ["notes.txt", "checkpoints/notes.txt", "tensorboard/mine", "negatives/mine.jsonl", "nonfinite-mine"] {
+        fs::create_dir_all(run.join(name).parent().unwrap()).unwrap();
+        write(&run, name, "precious");
+        refused(&train(here.path(), &data, &["--overwrite", "--seed", "3"]), &[name, "not a file of a run"]);
+        assert!(run.join("best/model.safetensors").exists() && run.join(name).exists(), "{name}");
+        fs::remove_file(run.join(name)).unwrap();
+    }
+    assert_eq!(train(here.path(), &data, &["--overwrite", "--seed", "3"]).code, Some(0));
+}
+
+/// A run never replaces what it is made of.
+#[test]
+fn inputs_inside_the_output_folder_are_refused_before_anything_is_read() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    assert_eq!(train(here.path(), &data, &["--maxsteps", "1"]).code, Some(0));
+    let run = here.path().join("run");
+    let before = fs::read(run.join("best/model.safetensors")).unwrap();
+    refused(
+        &train(here.path(), &data, &["--overwrite", "--pretrained-model-name", "run/best"]),
+        &["model that training starts from", "run/best"],
+    );
+    write(&run, "more.toml", "[train]\nseed = 3\n");
+    fs::copy(&data, run.join("data.jsonl")).unwrap();
+    for (flags, part) in [
+        (["--train-data", "run/data.jsonl"], "training data"),
+        (["--config", "run/more.toml"], "option file"),
+        (["--all-documents", "run/data.jsonl"], "documents"),
+    ] {
+        let ran = train(here.path(), &data, &[&["--overwrite"], &flags[..]].concat());
+        refused(&ran, &[part, "output folder"]);
+        assert!(!ran.output.contains("examples"), "nothing was read: {}", ran.output);
+    }
+    for file in ["more.toml", "data.jsonl"] {
+        fs::remove_file(run.join(file)).unwrap();
+    }
+    let ran = train(&run, &data, &["--overwrite", "--output", "."]);
+    refused(&ran, &["current directory"]);
+    assert_eq!(fs::read(run.join("best/model.safetensors")).unwrap(), before);
+}
+
+/// An occupied folder is reported before data that cannot be read, a missing model before data that takes hours.
+#[test]
+fn checks_that_cost_nothing_come_first() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    assert_eq!(train(here.path(), &data, &["--maxsteps", "1"]).code, Some(0));
+    let nowhere = here.path().join("nowhere.jsonl");
+    refused(&train(here.path(), &nowhere, &[]), &["already holds a run"]);
+    refused(&train(here.path(), &nowhere, &["--output", "b", "--pretrained-model-name", "run"]), &["run"]);
+    refused(&train(here.path(), &nowhere, &["--output", "b", "--backend", "warp"]), &["warp"]);
+    assert!(!here.path().join("b").exists());
 }
 
 /// Linux's device that is always full stands in for a full disk.

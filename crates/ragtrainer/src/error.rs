@@ -22,6 +22,20 @@ pub enum Error {
     /// A model that cannot be read, built or written.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An input of the run that lies in its output folder.
+    #[error(
+        "{what} ({}) lies in the output folder {}, where a new run would replace it; choose another output folder",
+        path.display(),
+        output.display()
+    )]
+    InsideOutput {
+        /// The input, in words.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// The folder of the run.
+        output: PathBuf,
+    },
     /// Training stopped.
     #[error(transparent)]
     Train(#[from] TrainError),

@@ -1,6 +1,7 @@
 //! One run, from options and texts to a model directory.
 
 pub(crate) mod base_model;
+pub(crate) mod checks;
 pub(crate) mod data;
 pub(crate) mod evaluation;
 pub(crate) mod fit;

@@ -13,6 +13,7 @@ use colbert_data::{
 use colbert_train::{Begin, ColbertObjective, Event, Flow, Objective, Observer, RunFolder, TrainError};
 
 use crate::error::Error;
+use crate::run::checks::ready;
 use crate::run::data::{Input, Prepared};
 use crate::run::inherit::{Inheritance, inherit, set_by_caller};
 use crate::run::objective::RunObjective;
@@ -49,11 +50,11 @@ impl<O> fmt::Debug for RagTrainer<O> {
 impl RagTrainer {
     /// A trainer that starts from `pretrained_model_name`, a directory or a name on the hub. `model_name` is a label.
     ///
-    /// The run is written to `runs/<model_name>`; see [`RagTrainer::with_output`].
+    /// The run is written to `runs/<model_name>`, never elsewhere; see [`RagTrainer::with_output`].
     pub fn new(model_name: impl Into<String>, pretrained_model_name: impl Into<String>) -> Self {
         let model_name = model_name.into();
         Self::from_options(Options {
-            output: Path::new("runs").join(&model_name),
+            output: Path::new("runs").join(folder_name(&model_name)),
             model_name,
             pretrained_model_name: pretrained_model_name.into(),
             ..Options::default()
@@ -196,6 +197,16 @@ impl<O: Objective> RagTrainer<O> {
     /// The model cannot be read.
     pub fn inheritance(&self) -> Result<Inheritance, Error> {
         Ok(self.inherited(&self.options.train)?.1)
+    }
+
+    /// Checks everything about a run that costs nothing: options, output folder, backend, precision, and the model that
+    /// training starts from. `files` are further inputs, such as option files, which must not lie in the output folder.
+    /// Writes nothing.
+    ///
+    /// # Errors
+    /// Anything that would end the run after hours of reading and mining.
+    pub fn check(&self, files: &[PathBuf]) -> Result<(), Error> {
+        ready(&self.inherited(&self.options.train)?.0, files, self.begin)
     }
 
     /// Adds documents that negatives may be drawn from in the next [`RagTrainer::prepare_training_data`].
@@ -342,5 +353,33 @@ impl<O: Objective> RagTrainer<O> {
         let named = set_by_caller(train).union(&self.named).cloned().collect();
         let inheritance = inherit(&mut options, &named)?;
         Ok((options, inheritance))
+    }
+}
+
+/// A label as the name of one folder.
+fn folder_name(label: &str) -> String {
+    let name: String = label.chars().map(|c| if c.is_control() || "/\\:".contains(c) { '-' } else { c }).collect();
+    if name.trim_matches(['.', ' ']).is_empty() { "colbert".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_never_leads_out_of_the_folder_of_runs() {
+        for (label, folder) in [
+            ("my colbert", "runs/my colbert"),
+            ("org/name", "runs/org-name"),
+            ("/abs", "runs/-abs"),
+            ("../x", "runs/..-x"),
+            ("..", "runs/colbert"),
+            ("", "runs/colbert"),
+            ("C:\\x", "runs/C--x"),
+        ] {
+            let trainer = RagTrainer::new(label, "encoder");
+            assert_eq!(trainer.options().output, Path::new(folder), "{label}");
+            assert_eq!(trainer.options().model_name, label);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the facade, with a tiny model and texts of their own.
 
+mod document_folder;
 mod facade;
 mod hostile_bytes;
 mod support;

@@ -1,5 +1,7 @@
 //! How much memory there is and this process has, in bytes; nothing where the system does not say (it does on Linux).
 
+use std::path::Path;
+
 /// Returns the memory of this process now.
 pub fn resident_memory() -> Option<u64> {
     read("/proc/self/status", "VmRSS:")
@@ -19,9 +21,11 @@ pub fn forget_peak_memory() {
     }
 }
 
-/// Returns what the system could give to a new program.
+/// Returns what this process could still take: what the system could give to a new program, or less if a container limits
+/// it.
 pub fn available_memory() -> Option<u64> {
-    read("/proc/meminfo", "MemAvailable:")
+    let limits = [read("/proc/meminfo", "MemAvailable:"), crate::device::cgroup::left(Path::new("/"))];
+    limits.into_iter().flatten().min()
 }
 
 /// A line of kibibytes in a file that Linux makes up.

@@ -1,12 +1,13 @@
 //! The folder of a run: what is in it, and that it never holds two runs or has two processes at work in it.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use colbert_config::Plan;
-use colbert_config::durable::{remove_leftovers, replace_file};
+use colbert_config::durable::{is_leftover, remove_leftovers, replace_file};
+use colbert_config::{Options, Plan};
 use serde_json::Value;
 
 use crate::error::{TrainError, io};
@@ -16,8 +17,40 @@ use crate::record::observer::{Event, Observer};
 /// Locked by the process that is at work in the folder; the lock goes with the process, however that ends.
 const LOCK: &str = ".lock";
 
-/// Any of these marks a folder as a run.
-const MARKS: [&str; 2] = ["options.json", "plan.json"];
+/// Marks a folder as a run. It is written first and removed last.
+const MARK: &str = ".ragtrainer-run";
+
+/// Beginning of the mark, by which it is known.
+const MARK_BEGINNING: &str = "A run of ragtrainer.";
+
+/// Content of the mark.
+const MARK_TEXT: &str =
+    "A run of ragtrainer. `train --overwrite` may remove the files of a run in this folder, and only those.\n";
+
+const OPTIONS: &str = "options.json";
+
+const PLAN: &str = "plan.json";
+
+/// Names of everything that a run writes into its folder, besides the names of `is_numbered`.
+const WRITTEN: [&str; 17] = [
+    LOCK,
+    MARK,
+    OPTIONS,
+    PLAN,
+    "plan.txt",
+    "data.txt",
+    "data_report.json",
+    "data_report.html",
+    "prepared.json",
+    "metrics.jsonl",
+    "outcome.json",
+    "queries.json",
+    "report.html",
+    "checkpoints",
+    "negatives",
+    "best",
+    "last",
+];
 
 /// `options.json`, `plan.json`, `plan.txt`, `metrics.jsonl`, `outcome.json`, `checkpoints/`, `tensorboard/`, and the
 /// model directories `best/` and `last/`. While this value or a clone of it lives, no other process can have the
@@ -38,9 +71,9 @@ impl RunFolder {
         if path.exists() {
             for entry in fs::read_dir(path).map_err(io("list", path))? {
                 let name = entry.map_err(io("list", path))?.file_name();
-                // What a process leaves that was killed before it had written its first file.
-                let ours = name.to_str().is_some_and(|name| MARKS.iter().any(|m| name.starts_with(&format!(".{m}."))));
-                occupied |= name != LOCK && !ours;
+                // A process that was killed before it had written its first file leaves these.
+                let begun = name == LOCK || name == MARK || name.to_str().is_some_and(is_leftover);
+                occupied |= !begun;
             }
         }
         if occupied && !is_run(path) {
@@ -49,7 +82,19 @@ impl RunFolder {
         if occupied && !overwrite {
             return Err(TrainError::RunExists { path: path.to_owned() });
         }
+        if occupied && let Some(foreign) = foreign(path)? {
+            return Err(TrainError::ForeignFile { path: path.to_owned(), foreign });
+        }
+        if path.join(LOCK).exists() {
+            lock(path)?;
+        }
         Ok(occupied)
+    }
+
+    /// Whether the folder holds a run.
+    #[must_use]
+    pub fn is_run(path: &Path) -> bool {
+        is_run(path)
     }
 
     /// Makes the folder ready for a new run. An old run is removed only if `overwrite` says so.
@@ -62,19 +107,19 @@ impl RunFolder {
         let lock = lock(path)?;
         // Another process may have been faster.
         if Self::check(path, overwrite)? {
-            // The marks go last, so that what is left of a removal that was cut short can still be overwritten.
+            // The mark goes last, so that what is left of a removal that was cut short can still be overwritten.
+            replace_file(&path.join(MARK), MARK_TEXT.as_bytes()).map_err(io("write", path))?;
             let mut old = Vec::new();
             for entry in fs::read_dir(path).map_err(io("list", path))? {
                 old.push(entry.map_err(io("list", path))?.path());
             }
-            let is = |path: &PathBuf, names: &[&str]| path.file_name().is_some_and(|n| names.iter().any(|m| n == *m));
-            old.retain(|path| !is(path, &[LOCK]));
-            old.sort_by_key(|path| is(path, &MARKS));
+            old.retain(|path| path.file_name().is_some_and(|name| name != LOCK && name != MARK));
             for path in old {
                 let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                 removed.map_err(io("remove", &path))?;
             }
         }
+        replace_file(&path.join(MARK), MARK_TEXT.as_bytes()).map_err(io("write", path))?;
         Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
     }
 
@@ -97,7 +142,7 @@ impl RunFolder {
     /// The disk refuses.
     pub fn write_plan(&self, plan: &Plan) -> Result<(), TrainError> {
         let json = serde_json::to_string_pretty(plan).expect("a plan has a JSON form");
-        self.write("plan.json", json.as_bytes())?;
+        self.write(PLAN, json.as_bytes())?;
         self.write("plan.txt", format!("{plan}\n").as_bytes())
     }
 
@@ -118,7 +163,7 @@ impl RunFolder {
 
     /// The options of the run, if it was started with any.
     pub fn options(path: &Path) -> PathBuf {
-        path.join(MARKS[0])
+        path.join(OPTIONS)
     }
 
     /// Where checkpoints go.
@@ -152,8 +197,51 @@ impl RunFolder {
     }
 }
 
+/// Whether the folder holds a run: by its mark, or, for runs older than that, by options or a plan that are ours.
 fn is_run(path: &Path) -> bool {
-    MARKS.iter().any(|mark| path.join(mark).is_file())
+    let text = |name| fs::read_to_string(path.join(name)).unwrap_or_default();
+    let options = || {
+        // Every option has a default, so that nearly any object would parse.
+        let whole = |json: &Value| {
+            ["pretrained_model_name", "data", "negatives", "train"].iter().all(|key| json.get(key).is_some())
+        };
+        serde_json::from_str::<Value>(&text(OPTIONS))
+            .is_ok_and(|json| whole(&json) && serde_json::from_value::<Options>(json).is_ok())
+    };
+    text(MARK).starts_with(MARK_BEGINNING) || options() || serde_json::from_str::<Plan>(&text(PLAN)).is_ok()
+}
+
+/// The first thing in the folder of a run that a run does not write.
+fn foreign(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
+    type IsOurs = fn(&str) -> bool;
+    let inside: [(PathBuf, IsOurs); 4] = [
+        (folder.to_owned(), |name| {
+            WRITTEN.contains(&name) || name == "tensorboard" || is_numbered(name, "nonfinite-", "")
+        }),
+        (folder.join("checkpoints"), |name| is_numbered(name, "step-", "")),
+        (folder.join("negatives"), |name| is_numbered(name, "epoch-", ".jsonl")),
+        (folder.join("tensorboard"), |name| name.starts_with("events.out.tfevents.")),
+    ];
+    for (folder, is_ours) in inside {
+        if !folder.is_dir() {
+            continue;
+        }
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(io("list", &folder))? {
+            entries.push(entry.map_err(io("list", &folder))?.file_name());
+        }
+        entries.sort();
+        let is_foreign = |name: &OsString| !name.to_str().is_some_and(|name| is_ours(name) || is_leftover(name));
+        if let Some(name) = entries.into_iter().find(is_foreign) {
+            return Ok(Some(folder.join(name)));
+        }
+    }
+    Ok(None)
+}
+
+fn is_numbered(name: &str, before: &str, after: &str) -> bool {
+    let number = name.strip_prefix(before).and_then(|name| name.strip_suffix(after));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn lock(folder: &Path) -> Result<File, TrainError> {

@@ -58,8 +58,8 @@ impl EncodeCommand {
         if let Some(path) = &self.folder {
             let mut folder = DocumentFolder::open_or_create(path, &model)?;
             if !self.delete.is_empty() {
-                folder.delete(&self.delete)?;
-                say!("{}: {} documents deleted", path.display(), self.delete.len());
+                let deleted = folder.delete(&self.delete)?;
+                say!("{}: {deleted} documents deleted", path.display());
             }
             let total = records.len();
             let documents: Vec<_> = std::mem::take(&mut records).into_iter().map(|r| (r.id, r.text)).collect();

@@ -42,9 +42,12 @@ impl TrainCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         outlive_reader();
         let mut trainer = self.trainer()?;
-        // Reading and mining may take hours; a backend or a precision that is not available is known at once.
-        let options = trainer.options();
-        Backend::from_name(&options.backend)?.precision(options.train.precision)?;
+        if self.dry_run {
+            let options = trainer.options();
+            Backend::from_name(&options.backend)?.precision(options.train.precision)?;
+        } else {
+            trainer.check(&self.flags.config_files())?;
+        }
         let start = Instant::now();
         prepare(&mut trainer)?;
         say!("[data ready after {}]\n", clock(start.elapsed()));

@@ -21,6 +21,7 @@ use crate::record::compatibility::not_honoured;
 use crate::record::report::{ReportWriter, write_report};
 use crate::record::run_record::QueryChanges;
 use crate::run::base_model::{ModelWriter, Start};
+use crate::run::checks::output_may_be_written;
 use crate::run::data::Prepared;
 use crate::run::evaluation::{bm25, evaluate_with};
 use crate::run::fit::tried::MostThatFit;
@@ -128,15 +129,15 @@ pub(crate) fn train<O: Objective>(
         let hint = "name a folder for the run with --output, or output = \"...\" in the config file";
         return Err(Error::NotSet { option: "output", hint });
     }
+    if begin == Begin::Anew {
+        output_may_be_written(options, &[])?;
+    }
     let backend = Backend::from_name(&options.backend)?;
     let start = Start::read(options)?;
     let plan = match data.plan {
         Some(plan) => plan.clone(),
         None => start.plan(options, backend, data.prepared, objective)?,
     };
-    if begin == Begin::Anew {
-        RunFolder::check(&options.output, options.overwrite)?;
-    }
     let ran = backend.run(TrainJob { options, data, plan: &plan, start: &start, objective, begin, observer });
     let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
     let train = TrainOptions { precision: plan.precision, accumsteps: plan.accumsteps, ..options.train.clone() };

@@ -9,7 +9,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use colbert_config::durable::{is_leftover, replace_file};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -19,17 +21,21 @@ use crate::search::text_vectors::TextVectors;
 
 const FORMAT: u32 = 1;
 const STATE: &str = "state.json";
+const LOCK: &str = "lock";
 
 /// Documents and their vectors in a folder: added to, deleted from and searched without reading all of it into memory.
+///
+/// An opened folder stays as it was when it was opened, whatever a writer does meanwhile.
 #[derive(Debug)]
 pub struct DocumentFolder {
     path: PathBuf,
     state: State,
+    files: Mutex<Files>,
     entries: Vec<Entry>,
     places: HashMap<String, usize>,
 }
 
-/// What `state.json` holds.
+/// The content of `state.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct State {
     format: u32,
@@ -41,6 +47,16 @@ struct State {
     tokens: u64,
     text_bytes: u64,
     deleted: BTreeSet<usize>,
+    /// Documents ever added: the next number that a document without an id gets. Folders of earlier versions lack it.
+    #[serde(default)]
+    added: usize,
+}
+
+/// The two files of a generation, open: a writer that removes them does not take them from a reader.
+#[derive(Debug)]
+struct Files {
+    vectors: File,
+    documents: File,
 }
 
 /// A line of `documents-G.jsonl`.
@@ -81,9 +97,21 @@ impl DocumentFolder {
             return Ok(folder);
         }
         fs::create_dir_all(path).map_err(io("create", path))?;
-        if fs::read_dir(path).map_err(io("list", path))?.next().is_some() {
-            let problem = "the folder is not empty and holds no documents of ours; name another one";
-            return Err(Error::DocumentFolder { path: path.to_owned(), problem });
+        let _lock = lock(path)?;
+        // Another program may have been faster.
+        if path.join(STATE).exists() {
+            let folder = Self::open(path)?;
+            model.same_model(folder.fingerprint())?;
+            return Ok(folder);
+        }
+        for entry in fs::read_dir(path).map_err(io("list", path))? {
+            let name = entry.map_err(io("list", path))?.file_name();
+            // A program that was killed while it made the folder leaves these.
+            let begun = |name: &str| [LOCK, "vectors-0.f32", "documents-0.jsonl"].contains(&name) || is_leftover(name);
+            if !name.to_str().is_some_and(begun) {
+                let problem = "the folder is not empty and holds no encoded documents; name another one";
+                return Err(Error::DocumentFolder { path: path.to_owned(), problem });
+            }
         }
         let state = State {
             format: FORMAT,
@@ -94,13 +122,13 @@ impl DocumentFolder {
             tokens: 0,
             text_bytes: 0,
             deleted: BTreeSet::new(),
+            added: 0,
         };
-        let folder = Self { path: path.to_owned(), state, entries: Vec::new(), places: HashMap::new() };
-        for file in [folder.vectors_file(), folder.documents_file()] {
+        for file in [vectors_file(path, 0), documents_file(path, 0)] {
             File::create(&file).map_err(io("create", &file))?;
         }
-        folder.write_state()?;
-        Ok(folder)
+        write_state(path, &state)?;
+        Self::open(path)
     }
 
     /// Opens a folder.
@@ -109,6 +137,22 @@ impl DocumentFolder {
     /// A folder that is missing, holds something else, or is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
+        // A writer that makes the folder compact removes the files of a state that was just read: then there is a newer.
+        let mut before = None;
+        loop {
+            let state = Self::read_state(path)?;
+            match Self::with_state(path, state.clone()) {
+                Err(Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound && before.as_ref() != Some(&state) =>
+                {
+                    before = Some(state);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn read_state(path: &Path) -> Result<State, Error> {
         let file = path.join(STATE);
         let text = fs::read_to_string(&file).map_err(io("read", &file))?;
         let expected = "the state of a document folder";
@@ -124,7 +168,12 @@ impl DocumentFolder {
             let problem = "its state.json is damaged; encode the documents again";
             return Err(Error::DocumentFolder { path: path.to_owned(), problem });
         }
-        let mut folder = Self { path: path.to_owned(), state, entries: Vec::new(), places: HashMap::new() };
+        Ok(State { added: state.added.max(state.documents), ..state })
+    }
+
+    fn with_state(path: &Path, state: State) -> Result<Self, Error> {
+        let files = Mutex::new(Files::open(path, state.generation)?);
+        let mut folder = Self { path: path.to_owned(), state, files, entries: Vec::new(), places: HashMap::new() };
         folder.read_entries()?;
         Ok(folder)
     }
@@ -144,7 +193,7 @@ impl DocumentFolder {
         model.same_model(self.fingerprint())?;
         let mut ids: Vec<String> = Vec::with_capacity(documents.len());
         let mut new = BTreeSet::new();
-        let mut number = self.state.documents;
+        let mut number = self.state.added;
         for (id, _) in documents {
             let taken = |id: &String, new: &BTreeSet<String>| self.places.contains_key(id) || new.contains(id);
             let id = match id {
@@ -182,17 +231,18 @@ impl DocumentFolder {
             state.tokens += vectors.tokens() as u64;
             state.documents += texts.len();
         }
+        state.added = number.max(self.state.added + documents.len());
         finish(vectors_to, &vectors_file)?;
         finish(lines_to, &documents_file)?;
         self.commit(state)?;
         Ok(ids)
     }
 
-    /// Deletes documents by their ids. Once more than half are deleted, the folder is made compact.
+    /// Deletes documents by their ids, and returns how many. Once more than half are deleted, the folder is made compact.
     ///
     /// # Errors
     /// An id that is not there (then nothing is deleted), another writer, or a disk that refuses.
-    pub fn delete<S: AsRef<str>>(&mut self, ids: &[S]) -> Result<(), Error> {
+    pub fn delete<S: AsRef<str>>(&mut self, ids: &[S]) -> Result<usize, Error> {
         let _lock = self.lock()?;
         let mut state = self.state.clone();
         for id in ids {
@@ -201,9 +251,13 @@ impl DocumentFolder {
             };
             state.deleted.insert(*place);
         }
+        let deleted = state.deleted.len() - self.state.deleted.len();
         let compact = state.deleted.len() * 2 > state.documents;
         self.commit(state)?;
-        if compact { self.compact() } else { Ok(()) }
+        if compact {
+            self.compact()?;
+        }
+        Ok(deleted)
     }
 
     /// Number of documents that can be found.
@@ -230,54 +284,39 @@ impl DocumentFolder {
         self.entries.iter().enumerate().filter(|(place, _)| !self.state.deleted.contains(place))
     }
 
+    /// The line of a document.
+    fn line(&self, entry: &Entry) -> std::io::Result<String> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.documents.seek(SeekFrom::Start(entry.line))?;
+        let mut line = String::new();
+        BufReader::new(&mut files.documents).read_line(&mut line)?;
+        Ok(line)
+    }
+
     fn row_bytes(&self) -> u64 {
         self.state.dim as u64 * 4
     }
 
     fn vectors_file(&self) -> PathBuf {
-        self.path.join(format!("vectors-{}.f32", self.state.generation))
+        vectors_file(&self.path, self.state.generation)
     }
 
     fn documents_file(&self) -> PathBuf {
-        self.path.join(format!("documents-{}.jsonl", self.state.generation))
+        documents_file(&self.path, self.state.generation)
     }
 
-    /// The writers' lock, and what the last writer left. The lock goes with the file.
+    /// Takes the writers' lock, and reads what the last writer left. The lock goes with the file.
     fn lock(&mut self) -> Result<File, Error> {
-        let file = self.path.join("lock");
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).open(&file).map_err(io("open", &file))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let problem = "another program is writing to the folder; wait until it is done";
-                return Err(Error::DocumentFolder { path: self.path.clone(), problem });
-            }
-            Err(fs::TryLockError::Error(source)) => return Err(Error::Io { action: "lock", path: file, source }),
-        }
+        let lock = lock(&self.path)?;
         *self = Self::open(&self.path)?;
         Ok(lock)
     }
 
-    /// Makes a state count, and takes it up.
+    /// Makes a state count, on disk and here.
     fn commit(&mut self, state: State) -> Result<(), Error> {
-        let before = std::mem::replace(&mut self.state, state);
-        if let Err(error) = self.write_state() {
-            self.state = before;
-            return Err(error);
-        }
-        self.entries.clear();
-        self.places.clear();
-        self.read_entries()
-    }
-
-    fn write_state(&self) -> Result<(), Error> {
-        let (partial, file) = (self.path.join("state.json.partial"), self.path.join(STATE));
-        let json = serde_json::to_string_pretty(&self.state).expect("numbers and texts have a JSON form");
-        let mut to = BufWriter::new(File::create(&partial).map_err(io("create", &partial))?);
-        to.write_all(json.as_bytes()).map_err(io("write", &partial))?;
-        finish(to, &partial)?;
-        fs::rename(&partial, &file).map_err(io("rename", &file))
+        write_state(&self.path, &state)?;
+        *self = Self::with_state(&self.path, state)?;
+        Ok(())
     }
 
     fn read_entries(&mut self) -> Result<(), Error> {
@@ -289,7 +328,9 @@ impl DocumentFolder {
         if fs::metadata(&vectors).map_err(io("read", &vectors))?.len() < self.state.tokens * self.row_bytes() {
             return Err(damaged(&vectors));
         }
-        let mut lines = BufReader::new(File::open(&documents).map_err(io("open", &documents))?);
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.documents.rewind().map_err(io("read", &documents))?;
+        let mut lines = BufReader::new(&mut files.documents);
         let (mut row, mut line, mut text) = (0, 0, String::new());
         for place in 0..self.state.documents {
             text.clear();
@@ -319,8 +360,8 @@ impl DocumentFolder {
             deleted: BTreeSet::new(),
             ..self.state.clone()
         };
-        let vectors_file = self.path.join(format!("vectors-{}.f32", state.generation));
-        let documents_file = self.path.join(format!("documents-{}.jsonl", state.generation));
+        let (vectors_file, documents_file) =
+            (vectors_file(&self.path, state.generation), documents_file(&self.path, state.generation));
         let mut vectors_to = append_at(&vectors_file, 0)?;
         let mut lines_to = append_at(&documents_file, 0)?;
         let mut failed = None;
@@ -333,9 +374,8 @@ impl DocumentFolder {
         if let Some(error) = failed {
             return Err(io("write", &vectors_file)(error));
         }
-        let mut lines_from = File::open(&old[1]).map_err(io("open", &old[1]))?;
         for (_, entry) in self.alive() {
-            let line = read_line(&mut lines_from, entry.line).map_err(io("read", &old[1]))?;
+            let line = self.line(entry).map_err(io("read", &old[1]))?;
             lines_to.write_all(line.as_bytes()).map_err(io("write", &documents_file))?;
             state.documents += 1;
             state.tokens += entry.tokens as u64;
@@ -362,7 +402,8 @@ impl EncodedSource for DocumentFolder {
 
     fn for_each_block(&self, visit: &mut dyn FnMut(&[usize], &TextVectors)) -> Result<(), Error> {
         let path = self.vectors_file();
-        let mut file = File::open(&path).map_err(io("open", &path))?;
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = &mut files.vectors;
         let dim = self.state.dim;
         let (mut places, mut block, mut bytes) = (Vec::new(), TextVectors::new(dim), Vec::new());
         for (place, entry) in self.alive() {
@@ -387,12 +428,46 @@ impl EncodedSource for DocumentFolder {
 
     fn document(&self, index: usize) -> Result<(Option<String>, String), Error> {
         let path = self.documents_file();
-        let mut file = File::open(&path).map_err(io("open", &path))?;
-        let line = read_line(&mut file, self.entries[index].line).map_err(io("read", &path))?;
+        let line = self.line(&self.entries[index]).map_err(io("read", &path))?;
         let expected = "an object with id, tokens and text";
         let line: Line = serde_json::from_str(&line).map_err(|source| Error::Json { path, expected, source })?;
         Ok((Some(line.id), line.text))
     }
+}
+
+impl Files {
+    fn open(path: &Path, generation: u64) -> Result<Self, Error> {
+        let open = |file: PathBuf| File::open(&file).map_err(io("open", &file));
+        Ok(Self { vectors: open(vectors_file(path, generation))?, documents: open(documents_file(path, generation))? })
+    }
+}
+
+fn vectors_file(path: &Path, generation: u64) -> PathBuf {
+    path.join(format!("vectors-{generation}.f32"))
+}
+
+fn documents_file(path: &Path, generation: u64) -> PathBuf {
+    path.join(format!("documents-{generation}.jsonl"))
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let file = path.join(LOCK);
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file).map_err(io("open", &file))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => {
+            let problem = "another program is writing to the folder; wait until it is done";
+            Err(Error::DocumentFolder { path: path.to_owned(), problem })
+        }
+        Err(fs::TryLockError::Error(source)) => Err(Error::Io { action: "lock", path: file, source }),
+    }
+}
+
+/// Writes the state, so that at any moment the old or the new one is on disk, before files of the old one are removed.
+fn write_state(path: &Path, state: &State) -> Result<(), Error> {
+    let file = path.join(STATE);
+    let json = serde_json::to_string_pretty(state).expect("numbers and texts have a JSON form");
+    replace_file(&file, json.as_bytes()).map_err(io("write", &file))
 }
 
 /// A file to write to, cut to this length.
@@ -409,13 +484,6 @@ fn append_at(path: &Path, length: u64) -> Result<BufWriter<File>, Error> {
 fn finish(file: BufWriter<File>, path: &Path) -> Result<(), Error> {
     let file = file.into_inner().map_err(|error| io("write", path)(error.into_error()))?;
     file.sync_all().map_err(io("write", path))
-}
-
-fn read_line(file: &mut File, start: u64) -> std::io::Result<String> {
-    file.seek(SeekFrom::Start(start))?;
-    let mut line = String::new();
-    BufReader::new(file).read_line(&mut line)?;
-    Ok(line)
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {

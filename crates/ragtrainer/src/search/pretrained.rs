@@ -256,20 +256,32 @@ impl RagPretrainedModel {
     /// Scores `[queries, documents]`. With the floor, documents of fewer than `padded` vectors get a vector of zeros, as
     /// the padding and the punctuation of the reference are.
     fn scores(&self, queries: &TextVectors, documents: &TextVectors, padded: usize) -> Vec<f32> {
-        if !self.zero_floor {
+        let dim = documents.dim();
+        let is_empty: Vec<bool> = (0..documents.len()).map(|text| documents.rows(text).is_empty()).collect();
+        let any_empty = is_empty.contains(&true);
+        if !self.zero_floor && !any_empty {
             return self.on_device.scores(queries, documents);
         }
-        let mut floored = TextVectors::new(documents.dim());
+        let mut filled = TextVectors::new(dim);
         for text in 0..documents.len() {
             let mut rows = documents.rows(text).to_vec();
-            if rows.len() < padded * documents.dim() {
-                rows.extend(std::iter::repeat_n(0.0, documents.dim()));
+            if rows.is_empty() || self.zero_floor && rows.len() < padded * dim {
+                rows.extend(std::iter::repeat_n(0.0, dim));
             }
-            floored.push(&rows);
+            filled.push(&rows);
         }
-        self.on_device.scores(queries, &floored)
+        let mut scores = self.on_device.scores(queries, &filled);
+        // A document without a scored token, as in training: less than any real score, so that it ranks last.
+        for (query, row) in scores.chunks_mut(documents.len().max(1)).enumerate() {
+            let least = NO_TOKEN * (queries.rows(query).len() / dim) as f32;
+            row.iter_mut().zip(&is_empty).filter(|(_, is_empty)| **is_empty).for_each(|(score, _)| *score = least);
+        }
+        scores
     }
 }
+
+/// Score of a query token against a document without a scored token, as in `colbert_kernels::maxsim`.
+const NO_TOKEN: f32 = -9999.0;
 
 /// # Errors
 /// A text of nothing but white space.
@@ -389,5 +401,22 @@ mod tests {
         let floored = plain.with_zero_floor(true);
         assert_eq!(floored.scores(&query, &only, 1), [-1.0]);
         assert_eq!(floored.scores(&query, &only, 2), [0.0]);
+    }
+
+    /// A document of nothing but skipped tokens has no vectors: it can be stored and searched, and ranks last.
+    #[test]
+    fn a_document_without_a_scored_token_ranks_last() {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/parity/tiny");
+        let row = |start: f32| [start].into_iter().chain([0.0; 15]).collect::<Vec<f32>>();
+        let (mut query, mut documents) = (TextVectors::new(16), TextVectors::new(16));
+        query.push(&[row(1.0), row(0.5)].concat());
+        documents.push(&row(-1.0));
+        documents.push(&[]);
+        documents.push(&row(0.5));
+        for zero_floor in [false, true] {
+            let model = RagPretrainedModel::from_pretrained(&tiny).unwrap().with_zero_floor(zero_floor);
+            let scores = model.scores(&query, &documents, 1);
+            assert_eq!(scores, [-1.5, 2.0 * NO_TOKEN, 0.75]);
+        }
     }
 }
