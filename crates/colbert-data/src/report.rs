@@ -3,7 +3,6 @@
 mod false_negatives;
 mod findings;
 mod histogram;
-mod html;
 mod language;
 mod teacher;
 mod terminal;
@@ -11,7 +10,6 @@ mod tokens;
 mod words;
 
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
@@ -186,20 +184,6 @@ impl DataReport {
 
     fn sort(&mut self) {
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    }
-
-    /// The report as one HTML page that needs nothing else: no script, no file, no network.
-    #[must_use]
-    pub fn to_html(&self) -> String {
-        html::page(self)
-    }
-
-    /// Writes the page.
-    ///
-    /// # Errors
-    /// [`DataError::Write`].
-    pub fn write_html(&self, path: &Path) -> Result<(), DataError> {
-        stage(path, |out| out.write_all(self.to_html().as_bytes()))?.publish()
     }
 
     /// Writes the report as JSON.

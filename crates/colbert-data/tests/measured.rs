@@ -157,6 +157,6 @@ fn measured_report() {
         let options = ReportOptions { tokens: Some(tokens), ..ReportOptions::default() };
         let report = DataReport::with_options(&raw, &options).unwrap();
         println!("{count} rows read in {read:?}, checked in {:?}\n{report}", start.elapsed() - read);
-        report.write_html(&folder.join(format!("report-{count}.html"))).unwrap();
+        report.write_json(&folder.join(format!("report-{count}.json"))).unwrap();
     }
 }

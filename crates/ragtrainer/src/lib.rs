@@ -46,6 +46,7 @@ pub use error::Error;
 #[cfg(feature = "hub")]
 pub use hub::{Hub, HubEvent, model_directory};
 pub use record::compatibility::{NotHonoured, not_honoured};
+pub use record::data_page::write_data_page;
 pub use record::report::{differing_options, summary, write_comparison, write_report};
 pub use record::run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
 pub use run::evaluation::evaluate_directory;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ragtrainer::data::Severity;
+use ragtrainer::write_data_page;
 
 use crate::flags::{Check, OptionFlags};
 use crate::output::{json_line, say};
@@ -34,7 +35,7 @@ impl CheckCommand {
         let announcements = trainer.read_data()?[1..].to_vec();
         let report = trainer.data_report().expect("data that was read was examined");
         if let Some(path) = &self.html {
-            report.write_html(path)?;
+            write_data_page(report, path)?;
         }
         if self.json {
             json_line(&serde_json::to_string_pretty(report)?);

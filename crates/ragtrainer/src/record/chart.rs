@@ -1,6 +1,6 @@
 //! Curves as inline SVG.
 
-use std::fmt::Write;
+use maud::{Markup, html};
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 220.0;
@@ -14,9 +14,9 @@ const MOST_POINTS: usize = 400;
 
 /// A curve.
 pub(super) struct Curve {
-    /// What it is, for the legend; empty where there is only one.
+    /// Name for the legend; empty where there is only one.
     pub(super) name: String,
-    /// Which of the colours, from 0.
+    /// Number of its colour, from 0.
     pub(super) colour: usize,
     /// x and y.
     pub(super) points: Vec<(f64, f64)>,
@@ -25,14 +25,14 @@ pub(super) struct Curve {
 }
 
 /// A figure with curves over steps. Values that are not finite are left out; nothing if no value is left.
-pub(super) fn figure(title: &str, curves: &[Curve]) -> String {
+pub(super) fn figure(title: &str, curves: &[Curve]) -> Markup {
     let drawn: Vec<(&Curve, Vec<(f64, f64)>)> = curves
         .iter()
         .map(|curve| (curve, thinned(curve.points.iter().copied().filter(|(_, y)| y.is_finite()).collect())))
         .filter(|(_, points)| !points.is_empty())
         .collect();
     let all = || drawn.iter().flat_map(|(_, points)| points.iter().copied());
-    let Some((first_x, first_y)) = all().next() else { return String::new() };
+    let Some((first_x, first_y)) = all().next() else { return Markup::default() };
     let low_high = |start: f64, of: fn((f64, f64)) -> f64| {
         all().map(of).fold((start, start), |(low, high), value| (low.min(value), high.max(value)))
     };
@@ -44,59 +44,39 @@ pub(super) fn figure(title: &str, curves: &[Curve]) -> String {
     let x = |value: f64| LEFT + (value - x_low) / span(x_low, x_high) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - (value - y_low) / span(y_low, y_high) * (HEIGHT - TOP - BOTTOM);
 
-    let mut svg = format!(
-        "<figure><figcaption>{}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
-        escaped(title),
-        escaped(title)
-    );
-    for tick in &y_ticks {
-        let at = y(*tick);
-        let _ = write!(
-            svg,
-            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            at + 4.0,
-            number(*tick)
-        );
-    }
-    for (value, anchor) in [(x_low, "start"), (x_high, "end")] {
-        if anchor == "end" && x_high <= x_low {
-            continue;
-        }
-        let _ = write!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
-            x(value),
-            HEIGHT - 6.0,
-            number(value)
-        );
-    }
-    for (curve, points) in &drawn {
-        let path: Vec<String> = points.iter().map(|(px, py)| format!("{:.1},{:.1}", x(*px), y(*py))).collect();
-        let _ = write!(svg, "<polyline class=\"c{}\" points=\"{}\"/>", curve.colour, path.join(" "));
-        if curve.marked || points.len() == 1 {
-            for (px, py) in points {
-                let _ = write!(
-                    svg,
-                    "<circle class=\"c{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>",
-                    curve.colour,
-                    x(*px),
-                    y(*py)
-                );
+    let one = |value: f64| format!("{value:.1}");
+    let ends = [(x_low, "start"), (x_high, "end")];
+    let named = drawn.iter().any(|(curve, _)| !curve.name.is_empty());
+    html! {
+        figure {
+            figcaption { (title) }
+            svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(title) {
+                @for tick in &y_ticks {
+                    line x1=(LEFT) x2=(WIDTH - RIGHT) y1=(one(y(*tick))) y2=(one(y(*tick))) {}
+                    text x=(LEFT - 6.0) y=(one(y(*tick) + 4.0)) text-anchor="end" { (number(*tick)) }
+                }
+                @for (value, anchor) in ends.into_iter().take(if x_high > x_low { 2 } else { 1 }) {
+                    text x=(one(x(value))) y=(one(HEIGHT - 6.0)) text-anchor=(anchor) { (number(value)) }
+                }
+                @for (curve, points) in &drawn {
+                    @let path: Vec<String> = points.iter().map(|(px, py)| format!("{:.1},{:.1}", x(*px), y(*py))).collect();
+                    polyline class={ "c" (curve.colour) } points=(path.join(" ")) {}
+                    @if curve.marked || points.len() == 1 {
+                        @for (px, py) in points {
+                            circle class={ "c" (curve.colour) } cx=(one(x(*px))) cy=(one(y(*py))) r="3" {}
+                        }
+                    }
+                }
+            }
+            @if named {
+                p .legend {
+                    @for (curve, _) in drawn.iter().filter(|(curve, _)| !curve.name.is_empty()) {
+                        span { i class={ "c" (curve.colour) } {} (curve.name) }
+                    }
+                }
             }
         }
     }
-    svg += "</svg>";
-    let named: Vec<String> = drawn
-        .iter()
-        .filter(|(curve, _)| !curve.name.is_empty())
-        .map(|(curve, _)| format!("<span><i class=\"c{}\"></i>{}</span>", curve.colour, escaped(&curve.name)))
-        .collect();
-    if !named.is_empty() {
-        let _ = write!(svg, "<p class=\"legend\">{}</p>", named.concat());
-    }
-    svg + "</figure>"
 }
 
 /// Means of neighbours, so that few enough points are left.
@@ -132,10 +112,6 @@ fn number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-pub(crate) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,9 +138,9 @@ mod tests {
     #[test]
     fn long_curves_are_thinned_and_values_that_are_none_left_out() {
         let curve = |points| [Curve { name: String::new(), colour: 0, points, marked: false }];
-        let long = figure("loss", &curve((0..5000).map(|i| (f64::from(i), f64::from(i % 7))).collect()));
+        let long = figure("loss", &curve((0..5000).map(|i| (f64::from(i), f64::from(i % 7))).collect())).into_string();
         assert!(long.matches(',').count() <= MOST_POINTS, "{}", long.len());
-        assert_eq!(figure("loss", &curve(vec![(1.0, f64::NAN)])), "");
-        assert!(figure("a <b>", &curve(vec![(1.0, 2.0)])).contains("a &lt;b&gt;"));
+        assert_eq!(figure("loss", &curve(vec![(1.0, f64::NAN)])).into_string(), "");
+        assert!(figure("a <b>", &curve(vec![(1.0, 2.0)])).into_string().contains("a &lt;b&gt;"));
     }
 }

@@ -18,6 +18,7 @@ use crate::backend::{Backend, Job};
 use crate::error::Error;
 use crate::record::card::{ModelCard, Standing};
 use crate::record::compatibility::not_honoured;
+use crate::record::data_page::write_data_page;
 use crate::record::report::{ReportWriter, write_report};
 use crate::record::run_record::QueryChanges;
 use crate::run::base_model::{ModelWriter, Start};
@@ -329,7 +330,7 @@ fn write_reports(prepared: &Prepared, folder: &RunFolder) -> Result<(), Error> {
     folder.write("prepared.json", json.as_bytes())?;
     let mut words = format!("{}\n", prepared.report.to_string().trim_end());
     prepared.data.write_json(&folder.path().join("data_report.json"))?;
-    prepared.data.write_html(&folder.path().join("data_report.html"))?;
+    write_data_page(&prepared.data, &folder.path().join("data_report.html"))?;
     for finding in &prepared.data.findings {
         words += &format!("{}: {}; {}\n", finding.severity, finding.message, finding.fix);
     }
