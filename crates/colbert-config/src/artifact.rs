@@ -194,7 +194,7 @@ impl Default for ArtifactMetadata {
 }
 
 impl ArtifactMetadata {
-    /// What is written beside a model that `plan` trained from `checkpoint`, the name of the base model.
+    /// The metadata of a model that `plan` trained from `checkpoint`, the name of the base model.
     ///
     /// `meta` holds the version of this crate and nothing about the machine: no host name, no command line, no state of
     /// a repository, no time, so that the same run writes the same bytes. Give a name rather than a path of your own
@@ -303,7 +303,7 @@ fn takes(key: &str, value: &Value) -> bool {
     serde_json::from_value::<ArtifactMetadata>(Value::Object(object)).is_ok()
 }
 
-/// What a key takes, found out by offering it a value of each kind.
+/// Returns the kind of value that a key takes, found by offering one of each kind.
 fn expected(key: &str) -> &'static str {
     let kinds = [
         (json!(0.5), "a number"),

@@ -1,4 +1,4 @@
-//! Everything that can be wrong with options, their files, and `artifact.metadata`.
+//! Errors in options, their files, and `artifact.metadata`.
 //!
 //! Each message names the place, what was found, what was expected, and what to do; a cause from elsewhere is the
 //! `source`, so print the whole chain. Does not own the checks themselves.
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// What is wrong with options or metadata.
+/// An error in options or metadata.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -45,7 +45,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// `TOML`, `YAML` or `JSON`.
         format: &'static str,
-        /// What the parser says, with line and column where it knows them.
+        /// The parser's error, with line and column where it knows them.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -70,7 +70,7 @@ pub enum ConfigError {
         field: String,
         /// The value that was given.
         found: String,
-        /// What the option takes.
+        /// Values that the option takes.
         expected: String,
     },
 
@@ -83,7 +83,7 @@ pub enum ConfigError {
         found: String,
         /// The range.
         expected: String,
-        /// What to do about it.
+        /// A fix.
         advice: String,
     },
 
@@ -132,7 +132,7 @@ pub enum ConfigError {
         other_field: &'static str,
         /// Its value.
         other_found: String,
-        /// What to do about it.
+        /// A fix.
         advice: &'static str,
     },
 
@@ -153,7 +153,7 @@ pub enum ConfigError {
     MalformedMetadata {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
@@ -167,14 +167,14 @@ pub enum ConfigError {
         key: String,
         /// The value in the file.
         found: String,
-        /// What belongs there.
+        /// The expected value.
         expected: &'static str,
     },
 
     /// Something that could not be written as JSON or handed between layers.
     #[error("cannot represent {what}")]
     NotRepresentable {
-        /// What was being written.
+        /// The thing that was being written.
         what: &'static str,
         /// Why it failed.
         #[source]

@@ -10,7 +10,7 @@ use crate::options::train::{IbScope, Precision};
 /// Share of the peak learning rate at the end of a run above which it "hardly falls".
 const HARDLY_FALLS: f64 = 0.9;
 
-/// What the loop reads: no "auto" left.
+/// The plan that the loop reads: no "auto" left.
 ///
 /// Made by [`resolve`](crate::resolve()). Its `Display` is the plan in words, one sentence a line, the first of which says
 /// it all.
@@ -106,7 +106,7 @@ impl Plan {
         }
     }
 
-    /// What differs from the plainest of runs, a sentence each.
+    /// Returns the differences from the plainest run, a sentence each.
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         let seen = self.steps.saturating_mul(self.batch_size);

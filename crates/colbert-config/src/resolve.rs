@@ -15,8 +15,8 @@ const TENTH: usize = 10;
 /// least 1). Where `maxsteps` cuts the run short, the reference still takes its tenth of the uncut run; here a tenth is
 /// always a tenth of the steps that happen. Without such a cut the numbers are the same.
 ///
-/// What a device is fast at and what a model takes in memory are not known here: an "auto" precision becomes float32, and
-/// a memory limit is not looked at. Who knows them replaces both first, as the facade does.
+/// Speeds of the device and memory of the model are not known here: an "auto" precision becomes float32, and a memory
+/// limit is ignored. A caller that knows them replaces both first, as the facade does.
 ///
 /// # Errors
 ///

@@ -15,7 +15,7 @@ use crate::error::ConfigError;
 use crate::options::Options;
 use crate::table::{self, OptionRow};
 
-/// What the name of an environment variable that sets an option starts with.
+/// Prefix of the environment variables that set options.
 const PREFIX: &str = "RAGTRAINER_";
 
 /// Environment variables with the prefix that are no options, so that they are no mistakes either.

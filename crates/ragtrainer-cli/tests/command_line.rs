@@ -316,7 +316,7 @@ fn negatives_are_chosen_anew_for_every_epoch() {
         let arguments = ["--epochs", "3", "--refresh", "epoch", "--miner", miner, "--output", run];
         let ran = train(here.path(), &data, &[&arguments[..], &["--positive-score-share", "2"]].concat());
         assert_eq!(ran.code, Some(0), "{}", ran.errors);
-        for expected in ["epoch 2: negatives chosen anew", "epoch 3: negatives chosen anew"] {
+        for expected in ["epoch 2: negatives chosen again", "epoch 3: negatives chosen again"] {
             assert!(ran.output.contains(expected), "{expected} is not in\n{}", ran.output);
         }
         let negatives = here.path().join(run).join("negatives");

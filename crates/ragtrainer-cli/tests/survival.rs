@@ -351,10 +351,10 @@ fn a_stopped_run_goes_on_and_changes_are_refused_or_said() {
     let ran = resume(here.path(), &["--maxsteps", "2", "--accept-changes"]);
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
     assert!(ran.output.contains("skipped run/checkpoints/step-"), "{}", ran.output);
-    assert!(ran.output.contains("begins anew"), "{}", ran.output);
+    assert!(ran.output.contains("starting again from the first step"), "{}", ran.output);
     let ran = resume(here.path(), &["--maxsteps", "4", "--accept-changes"]);
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
-    for expected in ["accepted: train.maxsteps was 2, is 4", "going on after step 2"] {
+    for expected in ["accepted: train.maxsteps was 2, is 4", "resuming after step 2"] {
         assert!(ran.output.contains(expected), "{}", ran.output);
     }
     let ran = ragtrainer(here.path(), &["train", "--resume", "nowhere"]);

@@ -36,7 +36,7 @@ pub enum Backend {
     LibTorchCuda(usize),
 }
 
-/// What a device multiplies besides float32.
+/// Number formats that a device multiplies, besides float32.
 #[derive(Debug, Clone, Copy)]
 struct Formats {
     tf32: bool,
@@ -60,7 +60,7 @@ impl Formats {
 
 /// Work that is generic over the backend.
 pub trait Job {
-    /// What it gives back.
+    /// The result.
     type Output;
 
     /// Does the work on one backend.
@@ -72,7 +72,7 @@ impl Backend {
     /// `libtorch:cuda` and `flex` that can be used.
     ///
     /// # Errors
-    /// A name that is unknown, whose backend was not compiled in, or whose device is not to be had on this machine.
+    /// A name that is unknown, whose backend was not compiled in, or whose device is not available on this machine.
     pub fn from_name(name: &str) -> Result<Self, Error> {
         let unknown = || Error::UnknownBackend { found: name.to_owned(), available: AVAILABLE.join(", ") };
         let device = |index: &str| index.parse::<usize>().map_err(|_| unknown());
@@ -114,16 +114,17 @@ impl Backend {
         Err(Error::BackendNotBuilt { found: name.to_owned(), available: AVAILABLE.join(", "), feature: "tch" })
     }
 
-    /// Whether products of bfloat16 are faster here than those of float32.
+    /// Whether bfloat16 matmul is faster here than float32 matmul.
     pub fn has_bf16(self) -> bool {
         self.formats().bf16
     }
 
-    /// What a precision that was asked for becomes: bfloat16 and TF32 only where the device is faster by them.
+    /// Replaces a requested precision by the nearest available one: bfloat16 and TF32 are taken only where the device gains
+    /// speed by them.
     ///
     /// # Errors
-    /// float16 was asked for where there is none: it is not replaced, as its runs differ from others by more than rounding. TF32 was
-    /// asked for on a CPU, which knows nothing of it.
+    /// float16 on a device without it: it is not replaced, as its runs differ from others by more than rounding. TF32 on a
+    /// CPU, which does not have it.
     pub fn precision(self, asked: Precision) -> Result<Precision, Error> {
         let formats = self.formats();
         let nearest = formats.nearest(asked);
@@ -136,7 +137,7 @@ impl Backend {
         Ok(nearest)
     }
 
-    /// What a precision becomes where another will do, as for encoding.
+    /// Returns the nearest available precision, for encoding, where any will do.
     pub(crate) fn nearest_precision(self, asked: Precision) -> Precision {
         self.formats().nearest(asked)
     }
@@ -199,8 +200,8 @@ pub fn bound_caches() {
     colbert_kernels::bound_libtorch_caches();
 }
 
-/// Uses so many threads on the CPU in place of all. To be called first, and once; a caller with a thread pool of rayon's of its
-/// own has chosen already. Environment variables that say it too (`RAYON_NUM_THREADS`, `OMP_NUM_THREADS`) are overruled.
+/// Uses N threads of the CPU in place of all. To be called first, and once; a caller with a rayon thread pool has chosen
+/// already. Environment variables that say it too (`RAYON_NUM_THREADS`, `OMP_NUM_THREADS`) are overruled.
 ///
 /// # Errors
 /// No thread, more than this machine has, or a pool that is in use.

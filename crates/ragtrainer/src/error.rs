@@ -1,4 +1,4 @@
-//! What can go wrong in the facade; most errors come from the crates below and say it themselves.
+//! Errors of the facade; most come from the crates below.
 
 use std::path::PathBuf;
 
@@ -42,17 +42,17 @@ pub enum Error {
     /// The backend is not known.
     #[error("backend \"{found}\" is not known; this program has: {available}")]
     UnknownBackend {
-        /// What was asked for.
+        /// The name that was asked for.
         found: String,
-        /// What was compiled in.
+        /// Names that this build accepts.
         available: String,
     },
-    /// So many threads are not to be had.
+    /// A number of threads that is not available.
     #[error("threads = {found}: {problem}")]
     Threads {
-        /// What was asked for.
+        /// The number that was asked for.
         found: usize,
-        /// Why not, and what can be had.
+        /// The reason, and the numbers that are possible.
         problem: String,
     },
     /// The backend is known but was not compiled in.
@@ -60,9 +60,9 @@ pub enum Error {
         "backend \"{found}\" is not in this program (it has: {available}); build it with cargo build --release --features {feature}"
     )]
     BackendNotBuilt {
-        /// What was asked for.
+        /// The name that was asked for.
         found: String,
-        /// What was compiled in.
+        /// Names that this build accepts.
         available: String,
         /// The cargo feature.
         feature: &'static str,
@@ -70,26 +70,23 @@ pub enum Error {
     /// The backend is compiled in, but cannot be used on this machine.
     #[error("backend \"{found}\" cannot be used here; --backend flex runs on the CPU")]
     BackendUnusable {
-        /// What was asked for.
+        /// The name that was asked for.
         found: String,
-        /// What is missing.
+        /// The missing part.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// float16 was asked for on a device without it.
-    #[error(
-        "train.precision = \"f16\" cannot be had: {backend} has no products of float16; the nearest that it has is train.precision = \"{nearest}\""
-    )]
+    #[error("{backend} does not support train.precision = \"f16\" (no float16 matmul); use \"{nearest}\" instead")]
     NoFloat16 {
         /// Where.
         backend: Backend,
-        /// What could be asked for.
+        /// The nearest precision that is available.
         nearest: Precision,
     },
-    /// TF32 was asked for where it is not known.
+    /// TF32 was asked for on a device without it.
     #[error(
-        "train.precision = \"tf32\" is for NVIDIA GPUs, whose products round float32 factors if they may; on {backend} take \
-         train.precision = \"f32\""
+        "{backend} does not support train.precision = \"tf32\", which is a format of NVIDIA GPUs; use \"f32\" instead"
     )]
     NoTf32 {
         /// Where.
@@ -172,14 +169,14 @@ pub enum Error {
     Hub {
         /// Model, or file of a model.
         name: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
-        /// What to do.
+        /// A fix.
         advice: &'static str,
     },
     /// The hub cannot be reached.
     #[error(
-        "{name}: there is no folder of that name, and {url} cannot be had (tried {tries} times; {problem}); check the network \
+        "{name}: there is no folder of that name, and {url} is not available (tried {tries} times; {problem}); check the network \
          and HF_ENDPOINT, give the path of a folder, or set HF_HUB_OFFLINE=1 if the model was downloaded before"
     )]
     HubUnreachable {
@@ -232,7 +229,7 @@ pub enum Error {
     DocumentFolder {
         /// The folder, or the file in it.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The problem, and a fix.
         problem: &'static str,
     },
     /// A JSON file that does not parse.
@@ -240,7 +237,7 @@ pub enum Error {
     Json {
         /// The file.
         path: PathBuf,
-        /// What should have been there.
+        /// The expected content.
         expected: &'static str,
         /// Where parsing stopped.
         #[source]
@@ -249,7 +246,7 @@ pub enum Error {
     /// Reading or writing failed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The attempt.
         action: &'static str,
         /// The file.
         path: PathBuf,

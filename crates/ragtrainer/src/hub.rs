@@ -32,7 +32,7 @@ pub struct Hub {
     pub offline: bool,
 }
 
-/// What there is to tell while a model is fetched.
+/// An event while a model is downloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HubEvent<'a> {
@@ -47,9 +47,9 @@ pub enum HubEvent<'a> {
     },
     /// The hub cannot be reached, and what was downloaded before is used.
     UsingCache {
-        /// What was tried, and the answer.
+        /// The attempt, and the answer.
         problem: &'a str,
-        /// What is used.
+        /// The cached model.
         folder: &'a Path,
     },
 }

@@ -1,4 +1,4 @@
-//! What a run leaves for people: records, reports, model cards.
+//! Traces of a run for people: records, reports, model cards.
 
 pub(crate) mod card;
 pub(crate) mod chart;

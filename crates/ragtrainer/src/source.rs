@@ -1,4 +1,4 @@
-//! What the name of a model stands for: a directory, or with the feature `hub` a model on the Hugging Face hub.
+//! Models by name: a directory, or with the feature `hub` a model on the Hugging Face hub.
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +25,8 @@ pub(crate) fn read_model(name: impl AsRef<Path>) -> Result<Pretrained, Error> {
     Ok(Pretrained::read(&model_folder(name.as_ref())?)?)
 }
 
-/// What a published directory says it was made from: the model's name on the hub, or that of its folder, but not where
-/// that lay on this machine.
+/// Returns the name of the base model for a published directory: its name on the hub or that of its folder, never its path
+/// on this machine.
 pub(crate) fn public_name(name: &str) -> String {
     let path = Path::new(name);
     if !path.exists() {

@@ -26,7 +26,7 @@ pub enum Warmup {
     Constant,
 }
 
-/// What a number-or-word field can hold before its words are interpreted.
+/// A number or a word, before the word is interpreted.
 struct NumberOrWord;
 
 enum Parsed {

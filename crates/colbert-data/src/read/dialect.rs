@@ -108,7 +108,7 @@ impl Dialect {
     }
 }
 
-/// What a walk through a sample finds.
+/// Findings of a walk through a sample.
 struct Shape {
     /// All records have as many cells.
     is_even: bool,

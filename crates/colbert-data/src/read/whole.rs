@@ -19,7 +19,7 @@ pub(super) struct Whole {
     pub(super) documents: Vec<String>,
 }
 
-/// What a file that begins with an object is.
+/// Kind of a file that begins with an object.
 #[derive(Debug)]
 pub(super) enum Objects {
     /// One object in a layout that is known.

@@ -16,7 +16,7 @@ pub(super) struct Cache {
     locks: PathBuf,
 }
 
-/// What the cache has of a revision.
+/// The cached files of a revision.
 #[derive(Debug)]
 pub(super) enum Snapshot {
     /// Configuration and weights.
@@ -68,7 +68,7 @@ impl Cache {
         self.folder.join("snapshots").join(commit).join(file)
     }
 
-    /// What there is of a revision: a name that `refs` knows, or a commit.
+    /// Looks a revision up: a name that `refs` knows, or a commit.
     pub(super) fn snapshot(&self, revision: &str) -> Snapshot {
         let commit = fs::read_to_string(self.folder.join("refs").join(revision)).ok();
         let folder = self.folder.join("snapshots").join(commit.as_deref().map_or(revision, str::trim));

@@ -1,4 +1,4 @@
-//! The hub's protocol: what a revision holds, and its files with their checksums. What breaks off is taken up again where it
+//! The hub's protocol: what a revision holds, and its files with their checksums. Downloads that break off are resumed where they
 //! broke.
 
 use std::fs::{self, File, OpenOptions};
@@ -37,7 +37,7 @@ pub(super) struct Client {
     has_token: bool,
 }
 
-/// What a revision holds.
+/// The files of a revision.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) commit: String,
@@ -59,7 +59,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What the hub announces of a file.
+/// The hub's announcement of a file.
 struct Announced {
     etag: String,
     size: Option<u64>,

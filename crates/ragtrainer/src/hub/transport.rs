@@ -16,7 +16,7 @@ const MAX_REDIRECTS: usize = 10;
 /// Longest wait for a connection, and for the head of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longest wait for a body. A larger one is taken up where it broke off; so a connection that went silent is not waited for
+/// Longest wait for a body. A larger one is resumed where it broke off; so a connection that went silent is not waited for
 /// without end.
 const PATIENCE_FOR_BODY: Duration = Duration::from_secs(300);
 
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// What a connection is made with: suites of both versions of TLS, and a generator that works on this processor.
+    /// A connection needs suites of both versions of TLS, and a generator that works on this processor.
     #[test]
     fn the_provider_of_encryption_works_here() {
         if supported().is_ok() {

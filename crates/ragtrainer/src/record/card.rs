@@ -24,7 +24,7 @@ pub(crate) enum Standing<'a> {
     Best(&'a Outcome),
 }
 
-/// What a card says of a run's models.
+/// The facts of a model card.
 #[derive(Clone, Copy)]
 pub(crate) struct ModelCard<'a> {
     pub(crate) options: &'a Options,

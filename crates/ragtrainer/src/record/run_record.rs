@@ -43,7 +43,7 @@ impl fmt::Display for Progress {
     }
 }
 
-/// What a step left in `metrics.jsonl`.
+/// The line of a step in `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[expect(missing_docs, reason = "the fields of StepRecord, where they are explained")]
 pub struct StepLine {
@@ -59,12 +59,12 @@ pub struct StepLine {
     pub memory: Option<u64>,
 }
 
-/// What an evaluation left there.
+/// The line of an evaluation there.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct EvaluationLine {
     /// Steps done.
     pub step: usize,
-    /// What was measured.
+    /// The measurements.
     pub evaluation: Evaluation,
 }
 
@@ -83,9 +83,9 @@ pub struct QueryChange {
     pub rank_after: Option<usize>,
     /// Its relevant documents.
     pub relevant: Vec<String>,
-    /// What was ranked first before.
+    /// Document ranked first before training.
     pub first_before: String,
-    /// What the best model ranks first.
+    /// Document that the best model ranks first.
     pub first_after: String,
 }
 
@@ -155,15 +155,15 @@ pub struct RunRecord {
     pub options: Option<Options>,
     /// Its plan.
     pub plan: Option<Plan>,
-    /// What the data is, in words.
+    /// The data in words.
     pub data: String,
     /// Every step so far.
     pub steps: Vec<StepLine>,
     /// Every evaluation so far.
     pub evaluations: Vec<EvaluationLine>,
-    /// What happened besides, a line each.
+    /// Other events, a line each.
     pub notes: Vec<String>,
-    /// What came out.
+    /// The outcome.
     pub outcome: Option<Outcome>,
     /// The queries that changed most.
     pub queries: Option<QueryChanges>,
@@ -198,7 +198,7 @@ impl RunRecord {
             let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
             record.take(event);
         }
-        // An older outcome is left by a run that was taken up again and has not come to its end once more.
+        // An older outcome is left by a run that was resumed and has not come to its end once more.
         if progress != Progress::Running && outcome.as_ref().is_some_and(|outcome| outcome.steps == record.last_step())
         {
             record.queries = json(&path.join("queries.json"));
@@ -219,7 +219,7 @@ impl RunRecord {
             Some("step") => self.steps.extend(StepLine::deserialize(&event)),
             Some("evaluated") => self.evaluations.extend(EvaluationLine::deserialize(&event)),
             Some("resumed") => {
-                self.notes.push(format!("taken up again after step {}", text("step")));
+                self.notes.push(format!("resumed after step {}", text("step")));
                 for skipped in event["skipped"].as_array().into_iter().flatten() {
                     self.notes.push(format!("skipped {}: {}", skipped["path"], skipped["reason"]));
                 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::source::read_model;
 
-/// What was taken over from the model that a run starts from.
+/// The settings that a run inherits from the model it starts from.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Inheritance {
     /// The parent's files that declare settings.
@@ -24,11 +24,11 @@ pub struct Inheritance {
 pub struct InheritedSetting {
     /// Dotted name of the option.
     pub option: &'static str,
-    /// What the parent declares.
+    /// The parent's value.
     pub parent: Value,
     /// The option's default.
     pub default: Value,
-    /// What the run uses: the parent's value, unless the option was set.
+    /// The value of the run: the parent's, unless the option was set.
     pub used: Value,
 }
 

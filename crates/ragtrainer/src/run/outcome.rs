@@ -1,4 +1,4 @@
-//! What came out of a run.
+//! The outcome of a run.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use colbert_config::Metric;
 use colbert_train::{Candidate, Comparison, Evaluation};
 use serde::{Deserialize, Serialize};
 
-/// What came out of a run.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Directory of the best model, in the layout that other late-interaction stacks read (docs/interop.md).
@@ -22,7 +22,7 @@ pub struct Outcome {
     /// Steps after which the model was best; 0 means that no checkpoint beat the start. None without dev queries: then
     /// the best model is the last.
     pub best_step: Option<usize>,
-    /// What the best model is made of, if it is an average or a mixture.
+    /// Parts of the best model, if it is an average or a mixture.
     pub best_made_of: Option<String>,
     /// Dev queries: before training, and the best model.
     pub dev: Option<[Evaluation; 2]>,
@@ -43,7 +43,7 @@ pub struct Outcome {
     pub training_seconds: f64,
     /// Most bytes of memory that the process had at once, where the system counts them.
     pub peak_memory: Option<u64>,
-    /// What other programs do otherwise with the directories than this one, where that is not so by default.
+    /// Settings of this run that other programs do not honour when they load the directories, beyond those of every run.
     #[serde(default)]
     pub not_honoured: Vec<String>,
 }

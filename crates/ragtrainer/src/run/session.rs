@@ -46,7 +46,7 @@ pub(crate) struct RunData<'a> {
 pub struct Preview {
     /// The plan.
     pub plan: Plan,
-    /// What became of the tensors of the directory that training starts from.
+    /// Tensors of the starting directory that were loaded, ignored or drawn.
     pub loaded: LoadReport,
     /// Parameters of the model.
     pub parameters: usize,
@@ -114,7 +114,7 @@ pub(crate) fn preview<O: Objective>(
     Ok(Preview { plan, loaded, parameters, backend, head: start.head, falls_back })
 }
 
-/// Trains and measures. `begin` says whether `options.output` gets a new run or the one in it is taken up.
+/// Trains and measures. `begin` says whether `options.output` gets a new run or the one in it is resumed.
 ///
 /// # Errors
 /// Whatever the crates below report; what was written before stays.
@@ -201,7 +201,7 @@ impl<O: Objective> Job for TrainJob<'_, O> {
             Begin::Anew => RunFolder::create(&options.output, options.overwrite)?,
             Begin::Resume { .. } => RunFolder::open(&options.output)?,
         };
-        // A run that is taken up without its plan was killed before it had written one.
+        // A run that is resumed without its plan was killed before it had written one.
         if begin == Begin::Anew || !folder.path().join("plan.json").exists() {
             let json = serde_json::to_string_pretty(options).expect("options have a JSON form");
             folder.write("options.json", json.as_bytes())?;

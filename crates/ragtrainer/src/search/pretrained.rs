@@ -128,7 +128,7 @@ impl RagPretrainedModel {
         &self.settings
     }
 
-    /// What became of the tensors of the directory.
+    /// Returns which tensors of the directory were loaded, ignored or drawn.
     pub fn loaded(&self) -> &LoadReport {
         &self.loaded
     }

@@ -28,7 +28,7 @@ pub trait EncodedSource {
     /// Numbers of a vector.
     fn dim(&self) -> usize;
 
-    /// What tells the model that encoded them from others.
+    /// Number that tells the model that encoded them from others.
     fn fingerprint(&self) -> u64;
 
     /// Hands over all documents that can be found, some at a time: their places, and their vectors.

@@ -13,8 +13,8 @@ use crate::run::base_model::Start;
 use crate::run::fit::computed::{SHARE, divided, keeps_loss};
 use crate::run::objective::RunObjective;
 
-/// What a run takes may be this much more than a step that was tried, as batches differ and blocks leave gaps: found to be a tenth
-/// with MiniLM-L6 on libtorch's CPU device, and what the operators of flex are given.
+/// Factor of a run's memory over that of a tried step, as batches differ and blocks leave gaps: a tenth was found with
+/// MiniLM-L6 on libtorch's CPU device, and is what the operators of flex are given.
 const SLACK: f64 = 1.1;
 
 /// Queries that are tried by themselves, to know what one more takes.
@@ -93,7 +93,7 @@ fn rehearse<B: KernelAutodiffBackend, O: Objective>(
     Ok(rehearsal.run(model, objective, device)?)
 }
 
-/// What a run takes on a device: of the GPU's memory as its driver counts it, or of the machine's as the system does.
+/// The memory that a run takes on a device: of the GPU as its driver counts it, or of the machine as the system does.
 struct Meter<'a, B: KernelAutodiffBackend> {
     device: &'a B::Device,
     /// The GPU's free memory before anything of this run was on it; none on a CPU.
@@ -119,7 +119,7 @@ impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
         }
     }
 
-    /// What writing a checkpoint takes, which happens in the machine's memory; with the model loaded.
+    /// Returns the bytes for writing a checkpoint, which happens in the machine's memory, with the model loaded.
     fn saving(&self, need: TrainingMemory) -> u64 {
         match self.free {
             Some(_) => 0,
