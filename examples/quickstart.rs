@@ -42,9 +42,9 @@ fn main() -> anyhow::Result<()> {
         Flow::Continue
     })?;
 
-    if let Some([before, after]) = &outcome.dev {
+    if let Some(dev) = &outcome.dev {
         let value = |evaluation: &Evaluation| evaluation.value(Metric::default()).unwrap_or(f64::NAN);
-        println!("\n{} on dev: {:.3} before, {:.3} after", outcome.metric, value(before), value(after));
+        println!("\n{} on dev: {:.3} before, {:.3} after", outcome.metric, value(&dev.start), value(&dev.best));
     }
     println!("best model: {}", outcome.best.display());
     Ok(())

@@ -8,7 +8,8 @@ use colbert_config::{TrainOptions, resolve};
 use colbert_data::{Collection, Example, Judgements, Queries, TrainingSet};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder};
 use colbert_train::{Begin, RunFolder, TrainError, Training};
-use ragtrainer::{DocumentFolder, EncodedSource, RunRecord, differing_options, runs_in, summary, write_report};
+use ragtrainer::record::{RunRecord, RunSummary, differing_options, runs_in, write_report};
+use ragtrainer::{DocumentFolder, EncodedSource};
 use serde_json::{Value, json};
 
 use super::scratch::{Scratch, choice, parts, with_scratch};
@@ -104,7 +105,7 @@ pub fn run(bytes: &[u8]) {
                 scratch.write(&format!("runs/run/{name}"), content);
             }
             if let Ok(record) = RunRecord::read(&scratch.path().join("runs/run")) {
-                drop((summary(&record), record.best(), record.start()));
+                drop((RunSummary::of(&record).cells(), record.best(), record.start()));
                 drop(differing_options(&[record.clone(), record]));
                 write_report(&scratch.path().join("runs/run")).expect("a record that was read becomes a page");
                 runs_in(&scratch.path().join("runs")).expect("the folder is there");

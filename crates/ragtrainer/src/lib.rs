@@ -35,7 +35,7 @@ mod backend;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;
-mod record;
+pub mod record;
 mod run;
 mod search;
 mod source;
@@ -45,13 +45,9 @@ pub use backend::{AVAILABLE, Backend, Job, bound_caches, set_threads};
 pub use error::Error;
 #[cfg(feature = "hub")]
 pub use hub::{Hub, HubEvent, model_directory};
-pub use record::compatibility::{NotHonoured, not_honoured};
-pub use record::data_page::write_data_page;
-pub use record::report::{differing_options, summary, write_comparison, write_report};
-pub use record::run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
-pub use run::evaluation::evaluate_directory;
+pub use run::evaluation::{DirectoryEvaluation, evaluate_directory};
 pub use run::inherit::{Inheritance, InheritedSetting};
-pub use run::outcome::{Outcome, TestResult};
+pub use run::outcome::{DevResult, Outcome, TestResult};
 pub use run::session::Preview;
 pub use search::document_folder::DocumentFolder;
 pub use search::encoded_documents::EncodedDocuments;

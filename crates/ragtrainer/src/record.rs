@@ -7,3 +7,10 @@ pub(crate) mod data_page;
 pub(crate) mod page;
 pub(crate) mod report;
 pub(crate) mod run_record;
+pub(crate) mod summary;
+
+pub use compatibility::{NotHonoured, not_honoured};
+pub use data_page::write_data_page;
+pub use report::{write_comparison, write_report};
+pub use run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
+pub use summary::{RunSummary, differing_options};

@@ -68,9 +68,12 @@ fn the_outcome_has_the_measurements() {
     assert!(preview.loaded.initialised.is_empty());
     let outcome = trainer.train(&options()).unwrap();
     assert_eq!((outcome.steps, outcome.stopped), (2, false));
-    let [before, after] = outcome.dev.unwrap();
-    assert_eq!(before.queries, 5);
-    assert!(after.value(outcome.metric) >= before.value(outcome.metric), "the best is never worse than the start");
+    let dev = outcome.dev.unwrap();
+    assert_eq!(dev.start.queries, 5);
+    assert!(
+        dev.best.value(outcome.metric) >= dev.start.value(outcome.metric),
+        "the best is never worse than the start"
+    );
     let test = outcome.test.unwrap();
     assert_eq!((test.start.queries, test.bm25.documents), (12, 12));
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ragtrainer::data::Severity;
-use ragtrainer::write_data_page;
+use ragtrainer::record::write_data_page;
 
 use crate::flags::{Check, OptionFlags};
 use crate::output::{json_line, say};

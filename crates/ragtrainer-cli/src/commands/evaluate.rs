@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use ragtrainer::config::{EvaluationOptions, Metric};
 use ragtrainer::data::read_evaluation_set;
-use ragtrainer::evaluate_directory;
+use ragtrainer::{DirectoryEvaluation, evaluate_directory};
 
 use crate::interrupt::Interrupt;
 use crate::output::{complain, json_line, say};
@@ -56,7 +56,8 @@ impl EvaluateCommand {
         let set = set.with_pool(options.pool_size, options.max_queries, options.seed)?;
         fetched(&self.model)?;
         let mut progress = Progress::new(Interrupt::default());
-        let (loaded, [bm25, own]) = evaluate_directory(&self.model, &set, &options, &self.backend, &mut progress)?;
+        let DirectoryEvaluation { loaded, bm25, model } =
+            evaluate_directory(&self.model, &set, &options, &self.backend, &mut progress)?;
         if !loaded.initialised.is_empty() {
             complain!(
                 "warning: {} is not in {} and was drawn at random",
@@ -65,10 +66,10 @@ impl EvaluateCommand {
             );
         }
         if self.json {
-            json_line(&serde_json::to_string_pretty(&serde_json::json!({"bm25": bm25, "model": own}))?);
+            json_line(&serde_json::to_string_pretty(&serde_json::json!({"bm25": bm25, "model": model}))?);
         } else {
             let name = self.model.display().to_string();
-            say!("{}", evaluation_table(&self.split, &[("BM25", &bm25), (&name, &own)]));
+            say!("{}", evaluation_table(&self.split, &[("BM25", &bm25), (&name, &model)]));
         }
         Ok(ExitCode::SUCCESS)
     }

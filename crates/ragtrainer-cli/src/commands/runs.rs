@@ -4,12 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use ragtrainer::{RunRecord, differing_options, runs_in, summary, write_comparison, write_report};
+use ragtrainer::record::{RunRecord, RunSummary, differing_options, runs_in, write_comparison, write_report};
 
 use crate::output::say;
-
-const HEADINGS: [&str; 9] =
-    ["run", "state", "steps", "metric", "start", "best", "at step", "test before", "test after"];
 
 /// List the runs in a folder: how far they are, and how good before and after.
 #[derive(Debug, Args)]
@@ -25,13 +22,7 @@ impl RunsCommand {
         if runs.is_empty() {
             say!("no runs in {}", self.folder.display());
         } else {
-            say!(
-                "{}",
-                columns(
-                    &HEADINGS.map(str::to_owned),
-                    &runs.iter().map(|run| summary(run).to_vec()).collect::<Vec<_>>()
-                )
-            );
+            say!("{}", table_of(&runs));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -57,16 +48,13 @@ impl ReportCommand {
         for path in &self.runs {
             runs.push(RunRecord::read(path)?);
         }
-        say!(
-            "{}",
-            columns(&HEADINGS.map(str::to_owned), &runs.iter().map(|run| summary(run).to_vec()).collect::<Vec<_>>())
-        );
+        say!("{}", table_of(&runs));
         if let [only] = self.runs.as_slice() {
             say!("report: {}", write_report(only)?.display());
         } else {
             let rows: Vec<Vec<String>> =
                 differing_options(&runs).into_iter().map(|(name, values)| [vec![name], values].concat()).collect();
-            let headings = std::iter::once("option".to_owned()).chain(runs.iter().map(|run| summary(run)[0].clone()));
+            let headings = std::iter::once("option".to_owned()).chain(runs.iter().map(|run| RunSummary::of(run).name));
             say!("\n{}", columns(&headings.collect::<Vec<_>>(), &rows));
         }
         if let Some(path) = &self.html {
@@ -75,6 +63,11 @@ impl ReportCommand {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn table_of(runs: &[RunRecord]) -> String {
+    let rows: Vec<Vec<String>> = runs.iter().map(|run| RunSummary::of(run).cells().to_vec()).collect();
+    columns(&RunSummary::HEADINGS.map(str::to_owned), &rows)
 }
 
 /// Cells under headings, each column as wide as its widest cell.

@@ -93,13 +93,13 @@ fn print_outcome(outcome: &Outcome, options: &Options) {
     if outcome.overflowed > 0 {
         say!("{} steps were skipped: their gradient overflowed float16", outcome.overflowed);
     }
-    if let Some([before, after]) = &outcome.dev {
+    if let Some(dev) = &outcome.dev {
         let best = match outcome.best_step {
             _ if outcome.best_made_of.is_some() => "best model (averaged)".to_owned(),
             Some(step) if step > 0 => format!("best model (step {step})"),
             _ => "best model (the start)".to_owned(),
         };
-        say!("{}\n", evaluation_table("dev", &[("before training", before), (&best, after)]));
+        say!("{}\n", evaluation_table("dev", &[("before training", &dev.start), (&best, &dev.best)]));
     }
     if let Some(test) = &outcome.test {
         let rows = [("BM25", &test.bm25), ("before training", &test.start), ("best model", &test.best)];

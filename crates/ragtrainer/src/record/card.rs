@@ -11,7 +11,7 @@ use colbert_train::{Comparison, Evaluation};
 use serde_json::json;
 
 use crate::record::compatibility::not_honoured;
-use crate::run::outcome::Outcome;
+use crate::run::outcome::{DevResult, Outcome};
 
 /// Which of a run's models a card is of.
 #[derive(Clone, Copy)]
@@ -148,7 +148,7 @@ fn results(outcome: &Outcome) -> String {
             format!("Gain in {metric} by a paired bootstrap over the queries: {gain:+.4} (95 % interval {low:+.4} to {high:+.4}).\n\n")
         })
     };
-    if let Some([before, after]) = &outcome.dev {
+    if let Some(DevResult { start: before, best: after }) = &outcome.dev {
         text += &table("dev queries, which chose the model", &[("before training", before), ("this model", after)]);
         text += &verdict(outcome.dev_comparison.as_ref());
     }

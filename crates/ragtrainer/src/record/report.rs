@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use colbert_config::Options;
 use colbert_train::{Evaluation, Event, Flow, Observer};
 use maud::{Markup, html};
-use serde_json::Value;
 
 use crate::error::Error;
 use crate::record::chart::{Curve, figure};
 use crate::record::page::{document, table, tiles, write};
 use crate::record::run_record::{Progress, QueryChange, RunRecord};
+use crate::record::summary::{RunSummary, differing_options, flat, name};
 
 /// The page is written at most this often while a run goes on.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -102,7 +102,7 @@ fn numbers(run: &RunRecord) -> Vec<(String, String)> {
     let metric = run.metric();
     let value = |value: Option<f64>| value.map(|value| format!("{value:.4}"));
     let seconds: f64 = run.steps.iter().map(|step| step.seconds).sum();
-    let best = run.outcome.as_ref().and_then(|o| o.dev.as_ref()?[1].value(metric)).or(run.best().map(|best| best.1));
+    let best = run.outcome.as_ref().and_then(|o| o.dev.as_ref()?.best.value(metric)).or(run.best().map(|best| best.1));
     let memory = run.steps.iter().filter_map(|step| step.memory).max().map(|bytes| (bytes >> 20).to_string());
     let numbers = [
         (format!("dev {metric} at the start"), value(run.start())),
@@ -191,11 +191,11 @@ fn curves(run: &RunRecord) -> Markup {
 fn tables(run: &RunRecord) -> Markup {
     let Some(outcome) = &run.outcome else { return Markup::default() };
     html! {
-        @if let Some([before, after]) = &outcome.dev {
-            @let rows: Vec<(&str, &Evaluation)> = [("before training", before)]
+        @if let Some(dev) = &outcome.dev {
+            @let rows: Vec<(&str, &Evaluation)> = [("before training", &dev.start)]
                 .into_iter()
                 .chain(outcome.candidates.iter().map(|candidate| (candidate.name.as_str(), &candidate.evaluation)))
-                .chain([("best model", after)])
+                .chain([("best model", &dev.best)])
                 .collect();
             (evaluations("Dev queries, before and after", &rows))
         }
@@ -270,15 +270,12 @@ fn comparison_page(runs: &[RunRecord]) -> String {
         run.evaluations.iter().filter_map(|line| Some((line.step as f64, line.evaluation.value(metric)?))).collect()
     };
     let loss = |run: &RunRecord| run.steps.iter().map(|step| (step.step as f64, step.loss)).collect();
-    let summaries: Vec<Vec<String>> = runs.iter().map(|run| summary(run).to_vec()).collect();
+    let summaries: Vec<Vec<String>> = runs.iter().map(|run| RunSummary::of(run).cells().to_vec()).collect();
     let headings: Vec<String> = ["option".to_owned()].into_iter().chain(runs.iter().map(name)).collect();
     let rows = differing_options(runs).into_iter().map(|(option, values)| [vec![option], values].concat());
     let body = html! {
         h1 { "Runs compared" }
-        (table(
-            &["run", "", "steps", "metric", "start", "best", "at step", "test before", "test after"],
-            &summaries,
-        ))
+        (table(&RunSummary::HEADINGS, &summaries))
         .charts {
             (figure("Dev metric that chooses", &curves(&metric, true)))
             (figure("Loss of each step", &curves(&loss, false)))
@@ -289,51 +286,8 @@ fn comparison_page(runs: &[RunRecord]) -> String {
     document("Runs compared", false, &body)
 }
 
-/// Name, progress, steps, metric, start, best, its step, test before, test after: the cells of a list of runs.
-pub fn summary(run: &RunRecord) -> [String; 9] {
-    let metric = run.metric();
-    let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
-    let outcome = run.outcome.as_ref();
-    let test = outcome.and_then(|outcome| outcome.test.as_ref());
-    let made_of = outcome.and_then(|outcome| outcome.best_made_of.as_ref());
-    let best = outcome.and_then(|outcome| outcome.dev.as_ref()?[1].value(metric)).or(run.best().map(|best| best.1));
-    let at = run.best().map_or_else(|| "-".to_owned(), |best| best.0.to_string());
-    [
-        name(run),
-        run.progress.to_string(),
-        format!("{}/{}", run.done(), run.plan.as_ref().map_or(0, |plan| plan.steps)),
-        metric.to_string(),
-        value(run.start()),
-        value(best),
-        made_of.map_or(at, |_| "averaged".to_owned()),
-        value(test.and_then(|test| test.start.value(metric))),
-        value(test.and_then(|test| test.best.value(metric))),
-    ]
-}
-
-/// Options in which runs differ: the name, and each run's value.
-pub fn differing_options(runs: &[RunRecord]) -> Vec<(String, Vec<String>)> {
-    let all: Vec<Vec<(String, String)>> =
-        runs.iter().map(|run| run.options.as_ref().map(flat).unwrap_or_default()).collect();
-    let Some(first) = all.iter().find(|options| !options.is_empty()) else { return Vec::new() };
-    let value = |options: &Vec<(String, String)>, name: &str| {
-        options.iter().find(|(other, _)| other == name).map_or_else(|| "-".to_owned(), |(_, value)| value.clone())
-    };
-    let rows = first.iter().map(|(name, _)| (name.clone(), all.iter().map(|one| value(one, name)).collect::<Vec<_>>()));
-    rows.filter(|(name, values)| name != "output" && values.iter().any(|value| *value != values[0])).collect()
-}
-
 fn changed_options(options: &Options) -> Vec<Vec<String>> {
     let defaults = flat(&Options::default());
     let changed = flat(options).into_iter().zip(defaults).filter(|(own, default)| own != default);
     changed.map(|((key, value), _)| vec![key, value]).collect()
-}
-
-fn flat(options: &Options) -> Vec<(String, String)> {
-    let words = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    options.entries().into_iter().map(|(key, value)| (key.to_owned(), words(value))).collect()
-}
-
-fn name(run: &RunRecord) -> String {
-    run.path.file_name().map_or_else(|| run.path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }

@@ -15,6 +15,17 @@ use crate::source::read_model;
 /// Ranking depth of the BM25 comparison: enough for every metric that is reported.
 const BM25_DEPTH: usize = 100;
 
+/// The measurements of a model directory, beside BM25 on the same queries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DirectoryEvaluation {
+    /// Tensors of the directory that were loaded, ignored or drawn.
+    pub loaded: LoadReport,
+    /// BM25 (k1 1.2, b 0.75).
+    pub bm25: Evaluation,
+    /// The model.
+    pub model: Evaluation,
+}
+
 /// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25 on the same queries.
 ///
 /// A directory that is no ColBERT yet gets a random projection; the load report says so.
@@ -27,12 +38,12 @@ pub fn evaluate_directory(
     options: &EvaluationOptions,
     backend: &str,
     observer: &mut dyn Observer,
-) -> Result<(LoadReport, [Evaluation; 2]), Error> {
+) -> Result<DirectoryEvaluation, Error> {
     let pretrained = read_model(directory)?;
     let settings = pretrained.declared_settings().unwrap_or_default();
     let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
     let (loaded, own) = Backend::from_name(backend)?.run(job)?;
-    Ok((loaded, [bm25(set, options.metric, "en")?, own.evaluation]))
+    Ok(DirectoryEvaluation { loaded, bm25: bm25(set, options.metric, "en")?, model: own.evaluation })
 }
 
 /// BM25 on a set.

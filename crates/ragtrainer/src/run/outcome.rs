@@ -25,7 +25,7 @@ pub struct Outcome {
     /// Parts of the best model, if it is an average or a mixture.
     pub best_made_of: Option<String>,
     /// Dev queries: before training, and the best model.
-    pub dev: Option<[Evaluation; 2]>,
+    pub dev: Option<DevResult>,
     /// Whether the best model beats the start on dev queries. Chosen as the best of several on the same queries, it looks
     /// better there than it is.
     pub dev_comparison: Option<Comparison>,
@@ -46,6 +46,28 @@ pub struct Outcome {
     /// Settings of this run that other programs do not honour when they load the directories, beyond those of every run.
     #[serde(default)]
     pub not_honoured: Vec<String>,
+}
+
+/// Two models on the same dev queries and documents. In JSON a list of the two.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "[Evaluation; 2]", into = "[Evaluation; 2]")]
+pub struct DevResult {
+    /// The model before training.
+    pub start: Evaluation,
+    /// The best model.
+    pub best: Evaluation,
+}
+
+impl From<[Evaluation; 2]> for DevResult {
+    fn from([start, best]: [Evaluation; 2]) -> Self {
+        Self { start, best }
+    }
+}
+
+impl From<DevResult> for [Evaluation; 2] {
+    fn from(result: DevResult) -> Self {
+        [result.start, result.best]
+    }
 }
 
 /// Three systems on the same test queries and documents.

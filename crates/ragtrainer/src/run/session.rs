@@ -28,7 +28,7 @@ use crate::run::evaluation::{bm25, evaluate_with};
 use crate::run::fit::tried::MostThatFit;
 use crate::run::miner::Refresher;
 use crate::run::objective::RunObjective;
-use crate::run::outcome::{Outcome, TestResult};
+use crate::run::outcome::{DevResult, Outcome, TestResult};
 use crate::source::public_name;
 
 /// The inputs of a run besides its options.
@@ -291,7 +291,7 @@ impl<O: Objective> Job for TrainJob<'_, O> {
             best_step,
             best_made_of: best_made_of.flatten(),
             dev_comparison: dev.as_ref().and_then(|[before, after]| compare(before, after, options)),
-            dev: dev.map(|both| both.map(|measured| measured.evaluation)),
+            dev: dev.map(|[start, best]| DevResult { start: start.evaluation, best: best.evaluation }),
             candidates: trained.candidates,
             test,
             skipped: trained.skipped,
