@@ -160,7 +160,7 @@ fn the_report_is_written_as_json() {
     report.write_json(&folder.path().join("report.json")).unwrap();
     let json: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("report.json")).unwrap()).unwrap();
-    assert_eq!(json["queries"], 2);
+    assert_eq!(json["queries"], 1);
     assert!(json["histograms"].as_array().unwrap().iter().any(|histogram| histogram["name"] == "query_words"));
 }
 

@@ -65,8 +65,16 @@ impl RunFolder {
     /// Whether a new run may go into the folder: true if an old one would have to go first. Changes nothing.
     ///
     /// # Errors
-    /// It holds a run already and `overwrite` is false, or it holds something else.
+    /// It holds a run already and `overwrite` is false, it holds something else, or another process is at work in it.
     pub fn check(path: &Path, overwrite: bool) -> Result<bool, TrainError> {
+        let occupied = Self::check_files(path, overwrite)?;
+        if path.join(LOCK).exists() {
+            lock(path)?;
+        }
+        Ok(occupied)
+    }
+
+    fn check_files(path: &Path, overwrite: bool) -> Result<bool, TrainError> {
         let mut occupied = false;
         if path.exists() {
             for entry in fs::read_dir(path).map_err(io("list", path))? {
@@ -84,9 +92,6 @@ impl RunFolder {
         }
         if occupied && let Some(foreign) = foreign(path)? {
             return Err(TrainError::ForeignFile { path: path.to_owned(), foreign });
-        }
-        if path.join(LOCK).exists() {
-            lock(path)?;
         }
         Ok(occupied)
     }
@@ -106,7 +111,7 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(io("create", path))?;
         let lock = lock(path)?;
         // Another process may have been faster.
-        if Self::check(path, overwrite)? {
+        if Self::check_files(path, overwrite)? {
             // The mark goes last, so that what is left of a removal that was cut short can still be overwritten.
             replace_file(&path.join(MARK), MARK_TEXT.as_bytes()).map_err(io("write", path))?;
             let mut old = Vec::new();
