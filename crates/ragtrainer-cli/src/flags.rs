@@ -68,6 +68,11 @@ impl<R: Reader> OptionFlags<R> {
         Ok(RagTrainer::from_options(options).with_named_options(named))
     }
 
+    /// Sets an option that an argument without a flag gives.
+    pub(crate) fn set(&mut self, key: &str, value: &Path) {
+        self.overrides.push((key.to_owned(), Value::String(value.display().to_string())));
+    }
+
     /// The option files that the command line names.
     pub(crate) fn config_files(&self) -> Vec<PathBuf> {
         self.config.iter().map(PathBuf::from).collect()
@@ -102,7 +107,8 @@ impl<R: Reader> Args for OptionFlags<R> {
             let default = row.default_text().map_or_else(String::new, |default| format!(" [default: {default}]"));
             let arg = Arg::new(row.key).long(row.flag()).value_name(row.kind.placeholder());
             let arg = arg.help(format!("{}{default}", row.help)).help_heading(row.section.title());
-            let arg = arg.overrides_with(row.key);
+            // The later of two values counts, as in a shell alias with a default, but never the later of two data sets.
+            let arg = if row.key == "data.train" { arg } else { arg.overrides_with(row.key) };
             command.arg(match row.kind {
                 Kind::Flag => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
                 // A value may be a negative number, which the range of its option then refuses, but never the next flag.
@@ -156,6 +162,14 @@ mod tests {
             assert!(flags::<Train>(&arguments).is_err(), "{arguments:?}");
         }
         assert!(flags::<Train>(&["--learning-rate", "-1"]).is_ok(), "the range is checked with the others");
+    }
+
+    #[test]
+    fn a_second_data_set_is_refused_and_not_passed_over() {
+        assert!(flags::<Train>(&["--train-data", "a.jsonl", "--train-data", "b.jsonl"]).is_err());
+        let (options, _) =
+            flags::<Train>(&["--dim", "8", "--dim", "16"]).unwrap().named_options(OptionSources::new()).unwrap();
+        assert_eq!(options.train.dim, 16);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::env;
 use std::io;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
@@ -17,8 +17,8 @@ pub(crate) fn install() -> anyhow::Result<()> {
     let targets = match env::var(VARIABLE) {
         Err(env::VarError::NotPresent) => Targets::new().with_default(LevelFilter::WARN),
         Err(env::VarError::NotUnicode(value)) => bail!("{VARIABLE} is {value:?}, expected Unicode text"),
-        Ok(value) => value.parse().with_context(|| {
-            format!("{VARIABLE} is \"{value}\", expected off, error, warn, info, debug, trace, or such as colbert_data=debug,warn")
+        Ok(value) => value.parse().map_err(|_| {
+            anyhow!("{VARIABLE} is \"{value}\", expected off, error, warn, info, debug, trace, or such as colbert_data=debug,warn")
         })?,
     };
     let records = fmt::layer().with_writer(io::stderr).without_time();

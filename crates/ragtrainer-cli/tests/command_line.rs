@@ -1,6 +1,7 @@
 //! The command line from end to end.
 
 use std::fs;
+use std::path::Path;
 
 use ragtrainer::Backend;
 use ragtrainer::config::Precision;
@@ -455,4 +456,37 @@ fn float16_is_had_or_refused_before_data_are_read() {
             assert_eq!(text.contains("their gradient overflowed float16"), overflowed > 0, "{overflowed}: {text}");
         }
     }
+}
+
+/// BM25 beside a model is that of the language of the texts, as in training.
+#[test]
+fn evaluate_takes_the_language_of_the_texts() {
+    let here = folder();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-data/tests/field/evaluate-bm25-language");
+    let (data, model) = (data.to_str().unwrap(), tiny_model());
+    let bm25 = |further: &[&str]| {
+        let evaluate = ["evaluate", "--model", model.to_str().unwrap(), "--data", data, "--json"];
+        let ran = ragtrainer(here.path(), &[&evaluate[..], further].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.errors);
+        let json: serde_json::Value = serde_json::from_str(&ran.output).unwrap();
+        json["bm25"]["metrics"][0][1].as_f64().unwrap()
+    };
+    assert!(bm25(&["--language-code", "ja"]) > 0.9);
+    assert!(bm25(&[]) < 0.5, "English, which has no words in these texts");
+    let arguments = ["evaluate", "--model", model.to_str().unwrap(), "--data", data, "--language-code", "jp"];
+    let ran = ragtrainer(here.path(), &arguments);
+    assert!(ran.code == Some(1) && ran.errors.contains("ja"), "{}", ran.errors);
+}
+
+/// What a person types first works.
+#[test]
+fn check_takes_a_file_and_prepare_an_output() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let check = ragtrainer(here.path(), &["check", data.to_str().unwrap()]);
+    assert!(check.output.contains("12"), "{}{}", check.output, check.errors);
+    let arguments = ["prepare", "--train-data", data.to_str().unwrap(), "--output", "here", "--num-new-negatives", "1"];
+    let ran = ragtrainer(here.path(), &[&arguments[..], &["--miner", "random"]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert!(here.path().join("here/triples.train.colbert.jsonl").exists() && !here.path().join("data").exists());
 }

@@ -18,6 +18,9 @@ use crate::output::{json_line, say};
 /// Exit code: 0 if nothing is worse than a note, 1 for errors, 3 for warnings.
 #[derive(Debug, Args)]
 pub(crate) struct CheckCommand {
+    /// Training data, as --train-data.
+    #[arg(value_name = "DATA", conflicts_with = "data.train")]
+    data: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -29,7 +32,10 @@ pub(crate) struct CheckCommand {
 }
 
 impl CheckCommand {
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(mut self) -> anyhow::Result<ExitCode> {
+        if let Some(data) = &self.data {
+            self.flags.set("data.train", data);
+        }
         let mut trainer = self.flags.trainer()?;
         // The report itself says what is trained on.
         let announcements = trainer.read_data()?[1..].to_vec();

@@ -36,6 +36,9 @@ pub(crate) struct EvaluateCommand {
     /// Use at most N queries, a seeded choice.
     #[arg(long, value_name = "N")]
     max_queries: Option<usize>,
+    /// Language of the texts (ISO 639-1), for stemming and stop words of BM25.
+    #[arg(long, value_name = "CODE", default_value = "en", env = "RAGTRAINER_LANGUAGE_CODE")]
+    language_code: String,
     /// Backend and device.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     backend: String,
@@ -57,7 +60,7 @@ impl EvaluateCommand {
         fetched(&self.model)?;
         let mut progress = Progress::new(Interrupt::default());
         let DirectoryEvaluation { loaded, bm25, model } =
-            evaluate_directory(&self.model, &set, &options, &self.backend, &mut progress)?;
+            evaluate_directory(&self.model, &set, &options, &self.language_code, &self.backend, &mut progress)?;
         if !loaded.initialised.is_empty() {
             complain!(
                 "warning: {} is not in {} and was drawn at random",

@@ -17,7 +17,7 @@ use crate::output::say;
 #[derive(Debug, Args)]
 pub(crate) struct PrepareCommand {
     /// Folder the files are written to.
-    #[arg(long, value_name = "DIR", default_value = "./data/")]
+    #[arg(long, alias = "output", value_name = "DIR", default_value = "./data/")]
     data_out_path: PathBuf,
     #[command(flatten)]
     flags: OptionFlags<Prepare>,

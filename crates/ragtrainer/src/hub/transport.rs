@@ -115,7 +115,7 @@ fn origin(url: &str) -> Option<String> {
 fn joined(url: &str, location: &str) -> String {
     let scheme_end = url.find("://").map_or(0, |at| at + 3);
     let authority_end = url[scheme_end..].find('/').map_or(url.len(), |at| scheme_end + at);
-    if location.contains("://") {
+    if has_scheme(location) {
         location.to_owned()
     } else if location.starts_with("//") {
         format!("{}{location}", &url[..scheme_end.saturating_sub(2)])
@@ -125,6 +125,13 @@ fn joined(url: &str, location: &str) -> String {
         let path_end = url[..].rfind('/').filter(|at| *at >= authority_end);
         format!("{}/{location}", &url[..path_end.unwrap_or(authority_end)])
     }
+}
+
+/// Whether an address begins with a scheme (RFC 3986, 3.1), as an absolute one does.
+fn has_scheme(address: &str) -> bool {
+    let Some((scheme, _)) = address.split_once("://") else { return false };
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
 fn certificates(path: &str) -> Result<Vec<Certificate<'static>>, Error> {
@@ -172,6 +179,8 @@ mod tests {
             ("//cdn.io/x", "http://cdn.io/x"),
             ("/api/x?u=http%3A", "http://hub:81/api/x?u=http%3A"),
             ("x", "http://hub:81/org/x"),
+            ("/blob/x?u=http://y", "http://hub:81/blob/x?u=http://y"),
+            ("x?u=http://y", "http://hub:81/org/x?u=http://y"),
         ] {
             assert_eq!(joined("http://hub:81/org/name", location), expected);
         }

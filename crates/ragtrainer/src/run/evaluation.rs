@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use colbert_config::{EvaluationOptions, Metric};
-use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis};
+use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, check_language_code};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, LoadReport, Pretrained, PretrainedEncoder};
 use colbert_train::{Evaluation, Event, Measured, Observer, evaluate_within};
@@ -26,24 +26,27 @@ pub struct DirectoryEvaluation {
     pub model: Evaluation,
 }
 
-/// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25 on the same queries.
+/// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25 for
+/// the language of the texts on the same queries.
 ///
 /// A directory that is no ColBERT yet gets a random projection; the load report says so.
 ///
 /// # Errors
-/// A model that cannot be read, or a set without relevant documents.
+/// A language that is not known, a model that cannot be read, or a set without relevant documents.
 pub fn evaluate_directory(
     directory: &Path,
     set: &EvaluationSet,
     options: &EvaluationOptions,
+    language_code: &str,
     backend: &str,
     observer: &mut dyn Observer,
 ) -> Result<DirectoryEvaluation, Error> {
+    check_language_code(language_code)?;
     let pretrained = read_model(directory)?;
     let settings = pretrained.declared_settings().unwrap_or_default();
     let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
     let (loaded, own) = Backend::from_name(backend)?.run(job)?;
-    Ok(DirectoryEvaluation { loaded, bm25: bm25(set, options.metric, "en")?, model: own.evaluation })
+    Ok(DirectoryEvaluation { loaded, bm25: bm25(set, options.metric, language_code)?, model: own.evaluation })
 }
 
 /// BM25 on a set.
