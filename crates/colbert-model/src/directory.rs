@@ -4,3 +4,4 @@ pub(crate) mod declared;
 pub(crate) mod hub_cache;
 pub(crate) mod load;
 pub(crate) mod selfcheck;
+pub(crate) mod tokenizer_files;

@@ -84,6 +84,30 @@ pub enum ModelError {
         /// The defect.
         problem: String,
     },
+    /// Git LFS left a pointer in place of a file.
+    #[error("{} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder", path.display())]
+    GitLfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Tensor names have more than one prefix that is not known.
+    #[error("{}: tensor names begin with {found}, which of them is the encoder cannot be told; expected {expected}", path.display())]
+    UnknownPrefix {
+        /// The file.
+        path: PathBuf,
+        /// The prefixes.
+        found: String,
+        /// Names that are understood.
+        expected: String,
+    },
+    /// A model gives vectors that are not finite.
+    #[error("{}: the model gives vectors that are not finite for the text \"{text}\"; its weights are damaged, or training diverged", path.display())]
+    NonFiniteVectors {
+        /// The directory.
+        path: PathBuf,
+        /// The text.
+        text: String,
+    },
     /// A tensor is not in the weight file.
     #[error("{}: tensor {name} is missing", path.display())]
     MissingTensor {

@@ -86,6 +86,7 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     let modules = module_tensors(&head, export.tensors, folder)?;
     let of_head: Vec<String> = names(&head).collect();
     let of_encoder = export.tensors.iter().filter(|(name, _)| !of_head.contains(name)).cloned();
+    refuse_non_finite(export.tensors, folder)?;
     let root: Vec<_> = of_encoder.chain([("linear.weight".to_owned(), one_matrix(&head, &modules))]).collect();
     let mut files = vec![("model.safetensors".to_owned(), safetensors_bytes_as(&root, export.dtype)?)];
     for (place, (layer, tensors)) in head.layers.iter().zip(&modules).enumerate() {
@@ -98,13 +99,15 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     let tokenizer = tokenizer_json(export);
     let read = Tokenizer::from_bytes(tokenizer.to_string())
         .map_err(|error| ModelError::Tokenizer { path: tokenizer_path.clone(), message: error.to_string() })?;
+    let source = export.files;
+    let special = SpecialTokens::of(&read, [&source.special_tokens_map, &source.tokenizer_config]);
     let skiplist = match &export.settings.skiplist_words {
         _ if !export.settings.mask_punctuation => Vec::new(),
         Some(words) => words.clone(),
         None => skiplist_words(&read, &tokenizer_path)?,
     };
     files.push(("tokenizer.json".to_owned(), pretty(&tokenizer)));
-    for (name, value) in json_files(export, encoder, &head, SpecialTokens::of(&read), &skiplist) {
+    for (name, value) in json_files(export, encoder, &head, &special, &skiplist) {
         files.push((name.to_owned(), pretty(&value)));
     }
     let metadata = export.metadata.to_json_string();
@@ -122,6 +125,16 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     for place in 0..head.layers.len() {
         let path = folder.join(module_folder(place));
         sync_folder(&path).map_err(|source| ModelError::Io { action: "sync", path, source })?;
+    }
+    Ok(())
+}
+
+fn refuse_non_finite(tensors: &[(String, HostTensor)], folder: &Path) -> Result<(), ModelError> {
+    for (name, tensor) in tensors {
+        if let Some(index) = tensor.values.iter().position(|value| !value.is_finite()) {
+            let path = folder.join("model.safetensors");
+            return Err(ModelError::NonFiniteWeight { path, name: name.clone(), index });
+        }
     }
     Ok(())
 }
@@ -147,7 +160,7 @@ fn json_files(
     export: &Export<'_>,
     encoder: ExportFacts,
     head: &HeadConfig,
-    special: SpecialTokens,
+    special: &SpecialTokens,
     skiplist: &[String],
 ) -> Vec<(&'static str, Value)> {
     let settings = export.settings;
@@ -190,10 +203,10 @@ fn modules_json(head: &HeadConfig) -> Value {
 
 /// PyLate's dialect, which sentence-transformers 6 and pylate-rs read too.
 fn sentence_transformers_config(settings: &ColbertSettings, skiplist: &[String]) -> Value {
-    json!({
+    let mut config = json!({
         "model_type": "ColBERT",
         "__version__": {"sentence_transformers": "5.3.0", "transformers": "5.3.0", "pytorch": "2.9.0"},
-        "prompts": {},
+        "prompts": prompts(settings),
         "default_prompt_name": null,
         "similarity_fn_name": "MaxSim",
         "query_prefix": settings.query_token_id,
@@ -203,7 +216,20 @@ fn sentence_transformers_config(settings: &ColbertSettings, skiplist: &[String])
         "attend_to_expansion_tokens": settings.attend_to_mask_tokens,
         "skiplist_words": skiplist,
         "do_query_expansion": settings.query_expansion,
-    })
+    });
+    if let (true, Some(length)) = (settings.query_expansion, settings.query_expansion_length) {
+        // Only sentence-transformers 6 knows a length that queries are filled up to without being cut to it.
+        let attend = settings.attend_to_mask_tokens;
+        config["query_expansion"] = json!({"strategy": "min", "attend": attend, "token": null, "length": length});
+    }
+    config
+}
+
+/// The prompts, which sentence-transformers puts in front of texts by itself and PyLate when asked to.
+fn prompts(settings: &ColbertSettings) -> Value {
+    let sides = [("query", &settings.query_prompt), ("document", &settings.document_prompt)];
+    let written = sides.into_iter().filter(|(_, prompt)| !prompt.is_empty());
+    Value::Object(written.map(|(side, prompt)| (side.to_owned(), json!(prompt))).collect())
 }
 
 /// The source's tokenizer with both markers listed as added tokens, without which pylate-rs cuts them into pieces.
@@ -231,7 +257,7 @@ fn tokenizer_json(export: &Export<'_>) -> Value {
 }
 
 /// The source's settings, with the names and the padding token that every stack agrees on.
-fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: SpecialTokens) -> Value {
+fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: &SpecialTokens) -> Value {
     let mut config = if export.files.tokenizer_config.is_object() {
         export.files.tokenizer_config.clone()
     } else {
@@ -252,11 +278,18 @@ fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: SpecialT
     if !encoder.token_types && !config["model_input_names"].is_array() {
         config["model_input_names"] = json!(["input_ids", "attention_mask"]);
     }
+    let normalizer = &export.files.tokenizer["normalizer"];
+    if normalizer["type"] == "BertNormalizer" {
+        // transformers sets the normalizer by these keys, whatever tokenizer.json says.
+        config["do_lower_case"] = normalizer["lowercase"].clone();
+        config["strip_accents"] = normalizer["strip_accents"].clone();
+        config["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"].clone();
+    }
     config["model_max_length"] = json!(export.settings.doc_maxlen.max(512));
     config
 }
 
-fn special_tokens(special: SpecialTokens) -> Value {
+fn special_tokens(special: &SpecialTokens) -> Value {
     let SpecialTokens { pad, mask, cls, sep, unk } = special;
     json!({"cls_token": cls, "mask_token": mask, "pad_token": pad, "sep_token": sep, "unk_token": unk})
 }

@@ -22,10 +22,23 @@ pub struct ColbertSettings {
     pub skiplist_words: Option<Vec<String>>,
     /// ReLU after the projection.
     pub use_relu: bool,
-    /// Vocabulary token inserted after `[CLS]` in a query.
+    /// Vocabulary token inserted after `[CLS]` in a query; empty: none.
     pub query_token_id: String,
-    /// Vocabulary token inserted after `[CLS]` in a document.
+    /// Vocabulary token inserted after `[CLS]` in a document; empty: none.
     pub doc_token_id: String,
+    /// Text put in front of every query, such as `search_query: `.
+    #[serde(default)]
+    pub query_prompt: String,
+    /// Text put in front of every document.
+    #[serde(default)]
+    pub document_prompt: String,
+    /// Tokens that shorter queries are filled up to, while longer ones stay as they are up to `query_maxlen`. None: all
+    /// queries are filled up to `query_maxlen`.
+    #[serde(default)]
+    pub query_expansion_length: Option<usize>,
+    /// The tokens that take no part in MaxSim are left out of queries too.
+    #[serde(default)]
+    pub mask_query_punctuation: bool,
 }
 
 impl Default for ColbertSettings {
@@ -47,6 +60,10 @@ impl From<&TrainOptions> for ColbertSettings {
             use_relu: options.use_relu,
             query_token_id: "[unused0]".to_owned(),
             doc_token_id: "[unused1]".to_owned(),
+            query_prompt: String::new(),
+            document_prompt: String::new(),
+            query_expansion_length: None,
+            mask_query_punctuation: false,
         }
     }
 }

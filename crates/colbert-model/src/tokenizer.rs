@@ -6,6 +6,7 @@ pub(crate) mod special_tokens;
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use crate::error::ModelError;
@@ -14,11 +15,12 @@ use crate::tokenizer::panics::guarded;
 use crate::tokenizer::sequence::TokenSequence;
 use crate::tokenizer::special_tokens::{SpecialTokens, listed_ids, punctuation_ids};
 
-/// Room a text needs besides its own tokens: `[CLS]`, marker, `[SEP]`.
-const MARKERS: usize = 3;
+/// Room that a text needs besides its own tokens and its marker: `[CLS]` and `[SEP]`.
+const AROUND: usize = 2;
 
 /// Tokenizer of queries and documents. Queries: `[CLS] [Q] tokens [SEP] [MASK]…`, always `query_maxlen` long unless
-/// `query_expansion` is off; documents: `[CLS] [D] tokens [SEP]`, at most `doc_maxlen` long.
+/// `query_expansion` is off or has a length of its own; documents: `[CLS] [D] tokens [SEP]`, at most `doc_maxlen` long. A
+/// side without a marker has none, and its prompt stands before the text.
 #[derive(Debug, Clone)]
 pub struct ColbertTokenizer {
     path: PathBuf,
@@ -35,8 +37,8 @@ pub struct ColbertTokenizer {
 struct SpecialIds {
     pad: u32,
     mask: u32,
-    query_marker: u32,
-    doc_marker: u32,
+    query_marker: Option<u32>,
+    doc_marker: Option<u32>,
     unknown: Option<u32>,
 }
 
@@ -46,6 +48,16 @@ impl ColbertTokenizer {
     /// # Errors
     /// A length without room for the markers, or a token that the vocabulary lacks.
     pub fn new(tokenizer: Tokenizer, settings: &ColbertSettings, path: &Path) -> Result<Self, ModelError> {
+        let special = SpecialTokens::of(&tokenizer, [&Value::Null, &Value::Null]);
+        Self::with_special_tokens(tokenizer, &special, settings, path)
+    }
+
+    pub(crate) fn with_special_tokens(
+        tokenizer: Tokenizer,
+        special: &SpecialTokens,
+        settings: &ColbertSettings,
+        path: &Path,
+    ) -> Result<Self, ModelError> {
         let id = |token: &str, role| {
             tokenizer.token_to_id(token).ok_or_else(|| ModelError::MissingToken {
                 path: path.to_owned(),
@@ -53,34 +65,37 @@ impl ColbertTokenizer {
                 role,
             })
         };
-        let special = SpecialTokens::of(&tokenizer);
+        let marker = |token: &str, role| if token.is_empty() { Ok(None) } else { id(token, role).map(Some) };
         let ids = SpecialIds {
-            pad: id(special.pad, "padding")?,
-            mask: id(special.mask, "query expansion")?,
-            query_marker: id(&settings.query_token_id, "query marker")?,
-            doc_marker: id(&settings.doc_token_id, "document marker")?,
-            unknown: tokenizer.token_to_id(special.unk),
+            pad: id(&special.pad, "padding")?,
+            mask: id(&special.mask, "query expansion")?,
+            query_marker: marker(&settings.query_token_id, "query marker")?,
+            doc_marker: marker(&settings.doc_token_id, "document marker")?,
+            unknown: tokenizer.token_to_id(&special.unk),
         };
-        for (option, length) in [("query_maxlen", settings.query_maxlen), ("doc_maxlen", settings.doc_maxlen)] {
-            if length <= MARKERS {
-                return Err(ModelError::LengthOutOfRange {
-                    option,
-                    found: length,
-                    minimum: MARKERS + 1,
-                    maximum: usize::MAX,
-                });
+        for (option, length, marker) in [
+            ("query_maxlen", settings.query_maxlen, ids.query_marker),
+            ("doc_maxlen", settings.doc_maxlen, ids.doc_marker),
+        ] {
+            let room = AROUND + usize::from(marker.is_some());
+            if length <= room {
+                let (minimum, maximum) = (room + 1, usize::MAX);
+                return Err(ModelError::LengthOutOfRange { option, found: length, minimum, maximum });
             }
         }
         // The marker is inserted afterwards, so the tokenizer leaves one place for it.
-        let cut_to = |length: Option<usize>| -> Result<Tokenizer, ModelError> {
+        let cut_to = |length: Option<(usize, Option<u32>)>| -> Result<Tokenizer, ModelError> {
             let mut tokenizer = tokenizer.clone();
             tokenizer.with_padding(None);
-            let truncation = length.map(|length| TruncationParams { max_length: length - 1, ..Default::default() });
+            let truncation = length.map(|(length, marker)| TruncationParams {
+                max_length: length - usize::from(marker.is_some()),
+                ..Default::default()
+            });
             guarded(path, || tokenizer.with_truncation(truncation).map(drop))?;
             Ok(tokenizer)
         };
-        let for_queries = cut_to(Some(settings.query_maxlen))?;
-        let for_documents = cut_to(Some(settings.doc_maxlen))?;
+        let for_queries = cut_to(Some((settings.query_maxlen, ids.query_marker)))?;
+        let for_documents = cut_to(Some((settings.doc_maxlen, ids.doc_marker)))?;
         let uncut = cut_to(None)?;
         let mut skipped = vec![false; tokenizer.get_vocab_size(true)];
         if settings.mask_punctuation {
@@ -104,7 +119,7 @@ impl ColbertTokenizer {
     /// # Errors
     /// The tokenizers library refuses a text.
     pub fn queries<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<TokenSequence>, ModelError> {
-        let encodings = self.encode(&self.for_queries, texts)?;
+        let encodings = self.encode(&self.for_queries, &self.settings.query_prompt, texts)?;
         Ok(encodings.iter().map(|encoding| self.query(encoding.get_ids())).collect())
     }
 
@@ -113,20 +128,23 @@ impl ColbertTokenizer {
     /// # Errors
     /// The tokenizers library refuses a text.
     pub fn documents<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<TokenSequence>, ModelError> {
-        let encodings = self.encode(&self.for_documents, texts)?;
+        let encodings = self.encode(&self.for_documents, &self.settings.document_prompt, texts)?;
         Ok(encodings.iter().map(|encoding| self.document(encoding.get_ids())).collect())
     }
 
-    /// How long texts are if nothing is cut off, markers included, and how many of those tokens the vocabulary lacks.
+    /// Counts how long texts are if nothing is cut off, markers included and prompts not, and how many of those tokens the vocabulary lacks.
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
     pub fn lengths<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<(usize, usize)>, ModelError> {
         let count = |encoding: &Encoding| {
             let ids = encoding.get_ids();
-            (ids.len() + 1, ids.iter().filter(|id| Some(**id) == self.ids.unknown).count())
+            (
+                ids.len() + usize::from(self.ids.doc_marker.is_some()),
+                ids.iter().filter(|id| Some(**id) == self.ids.unknown).count(),
+            )
         };
-        Ok(self.encode(&self.uncut, texts)?.iter().map(count).collect())
+        Ok(self.encode(&self.uncut, "", texts)?.iter().map(count).collect())
     }
 
     /// Ids of the tokens that take no part in a document's score.
@@ -134,8 +152,8 @@ impl ColbertTokenizer {
         (0..self.skipped.len() as u32).filter(|id| self.skipped[*id as usize]).collect()
     }
 
-    /// Ids of the query marker and the document marker.
-    pub fn marker_ids(&self) -> (u32, u32) {
+    /// Ids of the query marker and the document marker; none for a side without one.
+    pub fn marker_ids(&self) -> (Option<u32>, Option<u32>) {
         (self.ids.query_marker, self.ids.doc_marker)
     }
 
@@ -144,7 +162,16 @@ impl ColbertTokenizer {
         &self.settings
     }
 
-    fn encode<S: AsRef<str> + Sync>(&self, tokenizer: &Tokenizer, texts: &[S]) -> Result<Vec<Encoding>, ModelError> {
+    fn encode<S: AsRef<str> + Sync>(
+        &self,
+        tokenizer: &Tokenizer,
+        prompt: &str,
+        texts: &[S],
+    ) -> Result<Vec<Encoding>, ModelError> {
+        if !prompt.is_empty() {
+            let texts: Vec<String> = texts.iter().map(|text| format!("{prompt}{}", text.as_ref())).collect();
+            return guarded(&self.path, || tokenizer.encode_batch_fast(texts, true));
+        }
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
         guarded(&self.path, || tokenizer.encode_batch_fast(texts, true))
     }
@@ -158,25 +185,47 @@ impl ColbertTokenizer {
                 *id = self.ids.mask;
             }
         }
-        let length = if self.settings.query_expansion { self.settings.query_maxlen } else { real };
+        let full = self.settings.query_maxlen;
+        let length = match self.settings.query_expansion_length {
+            _ if !self.settings.query_expansion => real,
+            Some(least) => real.max(least.min(full)),
+            None => full,
+        };
         ids.resize(length, self.ids.mask);
         let attended = if self.settings.attend_to_mask_tokens { length } else { real };
-        TokenSequence { ids, attended, scored: vec![true; length] }
+        let counts = |id: &u32| !self.settings.mask_query_punctuation || !self.is_skipped(*id);
+        TokenSequence { scored: scored(&ids, counts), attended, ids }
     }
 
     fn document(&self, text: &[u32]) -> TokenSequence {
         let ids = with_marker(text, self.ids.doc_marker);
-        let counts = |id: &u32| *id != self.ids.pad && !self.skipped.get(*id as usize).is_some_and(|skip| *skip);
-        TokenSequence { attended: ids.len(), scored: ids.iter().map(counts).collect(), ids }
+        let counts = |id: &u32| *id != self.ids.pad && !self.is_skipped(*id);
+        TokenSequence { attended: ids.len(), scored: scored(&ids, counts), ids }
+    }
+
+    fn is_skipped(&self, id: u32) -> bool {
+        self.skipped.get(id as usize).is_some_and(|skip| *skip)
     }
 }
 
+/// Which tokens take part in MaxSim. Of a text whose tokens are all left out the first one does: a text without any vector
+/// could be neither scored nor stored.
+fn scored(ids: &[u32], counts: impl Fn(&u32) -> bool) -> Vec<bool> {
+    let mut scored: Vec<bool> = ids.iter().map(counts).collect();
+    if !scored.contains(&true)
+        && let Some(first) = scored.first_mut()
+    {
+        *first = true;
+    }
+    scored
+}
+
 /// Inserts a marker after the first token (`[CLS]`).
-fn with_marker(text: &[u32], marker: u32) -> Vec<u32> {
+fn with_marker(text: &[u32], marker: Option<u32>) -> Vec<u32> {
     let mut ids = Vec::with_capacity(text.len() + 1);
     let (first, rest) = text.split_at(text.len().min(1));
     ids.extend_from_slice(first);
-    ids.push(marker);
+    ids.extend(marker);
     ids.extend_from_slice(rest);
     ids
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod files;
 pub(crate) mod json;
+pub(crate) mod layout;
 pub(crate) mod parameters;
 pub(crate) mod pickle;
 pub(crate) mod torch_archive;
@@ -49,6 +50,9 @@ impl Weights {
     pub fn read(path: &Path) -> Result<Self, ModelError> {
         let bytes =
             std::fs::read(path).map_err(|source| ModelError::Io { action: "read", path: path.to_owned(), source })?;
+        if bytes.starts_with(json::LFS_POINTER) {
+            return Err(ModelError::GitLfsPointer { path: path.to_owned() });
+        }
         let file = SafeTensors::deserialize(&bytes)
             .map_err(|source| ModelError::BrokenSafetensors { path: path.to_owned(), source })?;
         let mut tensors = BTreeMap::new();
@@ -64,8 +68,8 @@ impl Weights {
         Ok(Self { path: path.to_owned(), tensors })
     }
 
-    /// The same tensors under names without an encoder prefix (such as `bert.`) and with today's layer norm names
-    /// (`weight`/`bias`, not `gamma`/`beta`).
+    /// Renames the tensors: without an encoder prefix (such as `bert.`), and with today's layer norm names (`weight`/`bias`,
+    /// not `gamma`/`beta`).
     pub fn normalised(self, prefix: &str) -> Self {
         let rename = |name: String| {
             let name = name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
@@ -76,6 +80,41 @@ impl Weights {
             }
         };
         Self { path: self.path, tensors: self.tensors.into_iter().map(|(name, t)| (rename(name), t)).collect() }
+    }
+
+    /// Renames the tensors as [`Self::normalised`] does, and takes off one prefix that a wrapper put before all names, such
+    /// as `module.` of DataParallel or `_orig_mod.` of `torch.compile`. `known` is the end of a name that every file has.
+    ///
+    /// # Errors
+    /// Several prefixes, of which one is the encoder's.
+    pub(crate) fn unwrapped(self, prefix: &str, known: &str) -> Result<Self, ModelError> {
+        let plain = [known.to_owned(), format!("{prefix}{known}")];
+        let found: Vec<&str> =
+            self.names().filter_map(|name| name.strip_suffix(known)).filter(|before| before.ends_with('.')).collect();
+        if found.is_empty() || plain.iter().any(|name| self.contains(name)) {
+            return Ok(self.normalised(prefix));
+        }
+        let [wrapper] = found[..] else {
+            let (path, found) = (self.path.clone(), found.join(", "));
+            return Err(ModelError::UnknownPrefix { path, found, expected: plain.join(" or ") });
+        };
+        tracing::info!("{}: tensor names begin with \"{wrapper}\", which is taken off", self.path.display());
+        let wrapper = wrapper.to_owned();
+        // What a wrapper put before the encoder's own prefix stands before the names of the head, too.
+        let outer = wrapper.strip_suffix(prefix).unwrap_or(&wrapper).to_owned();
+        let rename = |name: String| {
+            let bare = name.strip_prefix(&wrapper).or_else(|| name.strip_prefix(&outer)).map(str::to_owned);
+            bare.unwrap_or(name)
+        };
+        let tensors = self.tensors.into_iter().map(|(name, tensor)| (rename(name), tensor)).collect();
+        Ok(Self { path: self.path, tensors }.normalised(prefix))
+    }
+
+    /// The names and shapes alone, for a check of what a configuration asks for.
+    pub(crate) fn outline(&self) -> Self {
+        let bare = |tensor: &HostTensor| HostTensor { shape: tensor.shape.clone(), values: Vec::new() };
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), bare(tensor))).collect();
+        Self { path: self.path.clone(), tensors }
     }
 
     /// Adds the tensors of another file; of two of one name the other file's stays.

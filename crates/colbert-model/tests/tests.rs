@@ -4,6 +4,7 @@
 mod directory;
 mod encoding;
 mod families;
+mod field;
 mod half_precision;
 mod heads;
 mod onnx;

@@ -9,12 +9,16 @@ use serde_json::Value;
 use crate::error::ModelError;
 use crate::head::config::HeadConfig;
 use crate::settings::{ColbertSettings, punctuation};
-use crate::weights::json::read_json;
+use crate::weights::json::{Keys, optional_object};
+use crate::weights::layout::Layout;
 
-/// Settings that a directory declares; none where it says nothing. Lengths are in tokens, markers included.
+/// Name of the file that PyLate and sentence-transformers write.
+const CONFIG: &str = "config_sentence_transformers.json";
+
+/// Settings that a directory declares; none where it is silent. Lengths are in tokens, markers included.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Declared {
-    /// The files that say something, in the order in which they are believed.
+    /// The files that declare something, in the order in which they are believed.
     pub files: Vec<&'static str>,
     /// Size of a token embedding.
     pub dim: Option<usize>,
@@ -26,39 +30,63 @@ pub struct Declared {
     pub attend_to_mask_tokens: Option<bool>,
     /// Queries are filled up with `[MASK]`.
     pub query_expansion: Option<bool>,
+    /// Tokens that shorter queries are filled up to, where that is not `query_maxlen`.
+    pub query_expansion_length: Option<usize>,
     /// Some tokens of a document take no part in scoring.
     pub mask_punctuation: Option<bool>,
-    /// Which, where it is not the ASCII punctuation.
+    /// Vocabulary entries that take no part, where they are not the ASCII punctuation.
     pub skiplist_words: Option<Vec<String>>,
+    /// They take no part in queries either.
+    pub mask_query_punctuation: Option<bool>,
     /// ReLU after the projection.
     pub use_relu: Option<bool>,
-    /// Token that marks a query.
+    /// Token that marks a query; empty: none.
     pub query_token_id: Option<String>,
-    /// Token that marks a document.
+    /// Token that marks a document; empty: none.
     pub doc_token_id: Option<String>,
+    /// Text in front of a query.
+    pub query_prompt: Option<String>,
+    /// Text in front of a document.
+    pub document_prompt: Option<String>,
 }
 
 impl Declared {
-    /// Reads what a directory declares; `modules` are its Dense modules, if it has some. `dim` is left open.
+    /// Reads what a directory declares. `modules` are its Dense modules, if it has some, and `positions` the longest text of
+    /// its encoder. `dim` is left open.
     ///
     /// # Errors
-    /// A file that does not parse, or asks for something that is not done here.
+    /// A file that does not parse, holds a value of the wrong type, or asks for something that is not done here.
     pub(crate) fn read(
-        directory: &Path,
+        layout: &Layout,
         metadata: Option<&ArtifactMetadata>,
         modules: Option<&HeadConfig>,
+        positions: usize,
     ) -> Result<Self, ModelError> {
         let mut declared = Self::default();
-        let path = directory.join("config_sentence_transformers.json");
-        if path.is_file() {
-            declared.sentence_transformers(&read_json(&path, "a JSON object")?, &path)?;
+        let path = layout.root.join(CONFIG);
+        let json = optional_object(&path)?;
+        let keys = Keys { json: &json, path: &path };
+        let listed = layout.modules.iter().flatten();
+        let mask = listed.into_iter().find(|module| module.class == "MultiVectorMask");
+        if keys.text("model_type")? == Some("MultiVectorEncoder") {
+            declared.prompts(keys, ["", ""])?;
+            declared.native(layout, positions)?;
+            // Without the module every token is scored.
+            declared.mask_punctuation = Some(false);
+            (declared.query_token_id, declared.doc_token_id) = (Some(String::new()), Some(String::new()));
+            declared.files.push(CONFIG);
+        } else {
+            declared.pylate(keys, positions)?;
+        }
+        if let Some(mask) = mask {
+            declared.mask(&mask.folder)?;
         }
         if let Some(metadata) = metadata {
             declared.colbert_ai(metadata);
         }
         if let Some(modules) = modules {
             let usual = "1_Dense/config.json";
-            declared.files.push(if directory.join(usual).is_file() { usual } else { "modules.json" });
+            declared.files.push(if layout.root.join(usual).is_file() { usual } else { "modules.json" });
             declared.use_relu = Some(modules.ends_with_relu());
         }
         Ok(declared)
@@ -69,7 +97,7 @@ impl Declared {
         self.dim.is_some() || self.query_maxlen.is_some() || self.query_token_id.is_some()
     }
 
-    /// Settings with what is declared in place of `base`'s.
+    /// Returns `base` with what is declared in place of its own.
     pub fn over(&self, base: ColbertSettings) -> ColbertSettings {
         ColbertSettings {
             dim: self.dim.unwrap_or(base.dim),
@@ -83,41 +111,128 @@ impl Declared {
         }
     }
 
-    /// Only the markers and the skiplist, which no option names.
+    /// Returns `base` with the declared markers, prompts, skiplist and expansion, which the options leave to the model.
     pub fn tokens_over(&self, base: ColbertSettings) -> ColbertSettings {
         ColbertSettings {
             query_token_id: self.query_token_id.clone().unwrap_or(base.query_token_id),
             doc_token_id: self.doc_token_id.clone().unwrap_or(base.doc_token_id),
+            query_prompt: self.query_prompt.clone().unwrap_or(base.query_prompt),
+            document_prompt: self.document_prompt.clone().unwrap_or(base.document_prompt),
+            query_expansion_length: self.query_expansion_length.or(base.query_expansion_length),
+            mask_query_punctuation: self.mask_query_punctuation.unwrap_or(base.mask_query_punctuation),
             skiplist_words: self.skiplist_words.clone().or(base.skiplist_words),
             ..base
         }
     }
 
-    fn sentence_transformers(&mut self, json: &Value, path: &Path) -> Result<(), ModelError> {
-        let length = |key: &str| json[key].as_u64().map(|length| length as usize);
-        self.query_maxlen = length("query_length");
-        self.doc_maxlen = length("document_length");
-        self.attend_to_mask_tokens = json["attend_to_expansion_tokens"].as_bool();
-        self.query_expansion = json["do_query_expansion"].as_bool();
-        for (field, key) in [(&mut self.query_token_id, "query_prefix"), (&mut self.doc_token_id, "document_prefix")] {
-            *field = json[key].as_str().map(str::to_owned);
-            if field.as_deref() == Some("") {
-                let field = if key == "query_prefix" { "query_prefix" } else { "document_prefix" };
-                let (found, expected) = ("\"\"".to_owned(), "a token that marks the side".to_owned());
-                return Err(ModelError::UnsupportedConfig { path: path.to_owned(), field, found, expected });
+    /// PyLate's dialect, which sentence-transformers 6 reads too.
+    fn pylate(&mut self, keys: Keys<'_>, positions: usize) -> Result<(), ModelError> {
+        self.query_maxlen = keys.count("query_length")?;
+        self.doc_maxlen = keys.count("document_length")?;
+        self.attend_to_mask_tokens = keys.flag("attend_to_expansion_tokens")?;
+        self.query_expansion = keys.flag("do_query_expansion")?;
+        self.query_token_id = keys.text("query_prefix")?.map(str::to_owned);
+        self.doc_token_id = keys.text("document_prefix")?.map(str::to_owned);
+        if let Some(words) = keys.texts("skiplist_words")? {
+            self.skiplist(words);
+        }
+        let markers = [self.query_token_id.clone(), self.doc_token_id.clone()].map(Option::unwrap_or_default);
+        if *self != Self::default() {
+            self.prompts(keys, [&markers[0], &markers[1]])?;
+            // sentence-transformers 6 reads the key here too, and null is its word for none.
+            if keys.json.get("query_expansion").is_some() {
+                self.expansion(keys, positions)?;
             }
-        }
-        if let Some(words) = json["skiplist_words"].as_array() {
-            let words: Vec<String> = words.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-            self.mask_punctuation = Some(!words.is_empty());
-            let usual = words.len() == punctuation().count() && punctuation().all(|symbol| words.contains(&symbol));
-            self.skiplist_words = (!words.is_empty() && !usual).then_some(words);
-        }
-        let empty = Self::default();
-        if *self != empty {
-            self.files.push("config_sentence_transformers.json");
+            self.files.push(CONFIG);
         }
         Ok(())
+    }
+
+    /// The prompts of both sides, without the marker that one may repeat.
+    fn prompts(&mut self, keys: Keys<'_>, markers: [&str; 2]) -> Result<(), ModelError> {
+        let Some(prompts) = keys.object("prompts")? else { return Ok(()) };
+        let prompts = Keys { json: prompts, path: keys.path };
+        let bare = |prompt: &str, marker: &str| prompt.strip_prefix(marker).unwrap_or(prompt).to_owned();
+        self.query_prompt = prompts.text("query")?.map(|prompt| bare(prompt, markers[0]));
+        for name in ["document", "passage", "corpus"] {
+            if self.document_prompt.is_none() {
+                self.document_prompt = prompts.text(name)?.map(|prompt| bare(prompt, markers[1]));
+            }
+        }
+        Ok(())
+    }
+
+    /// What sentence-transformers 6 writes beside the encoder: `sentence_bert_config.json`.
+    fn native(&mut self, layout: &Layout, positions: usize) -> Result<(), ModelError> {
+        let path = layout.encoder.join("sentence_bert_config.json");
+        let json = optional_object(&path)?;
+        let keys = Keys { json: &json, path: &path };
+        let own_path = layout.encoder.join("tokenizer_config.json");
+        let tokenizer = optional_object(&own_path)?;
+        // A tokenizer without a limit of its own declares an enormous one, as a float.
+        let limit = tokenizer.get("model_max_length").and_then(Value::as_u64).map_or(positions, |limit| limit as usize);
+        let limit = keys.count("max_seq_length")?.unwrap_or(limit).min(positions);
+        self.query_maxlen = Some(keys.count("query_length")?.unwrap_or(limit));
+        self.doc_maxlen = Some(keys.count("document_length")?.unwrap_or(limit));
+        self.files.push("sentence_bert_config.json");
+        self.expansion(keys, limit)
+    }
+
+    /// Query expansion as sentence-transformers 6 words it. `limit` is the longest query where no length is given.
+    fn expansion(&mut self, keys: Keys<'_>, limit: usize) -> Result<(), ModelError> {
+        let Some(json) = keys.object("query_expansion")? else {
+            (self.query_expansion, self.attend_to_mask_tokens) = (Some(false), Some(false));
+            return Ok(());
+        };
+        let inner = Keys { json, path: keys.path };
+        let Some(length) = inner.count("length")? else {
+            return Err(keys.unsupported("query_expansion", json, "a length"));
+        };
+        if let Some(token) = inner.text("token")?
+            && !["[MASK]", "<mask>"].contains(&token)
+        {
+            return Err(keys.unsupported("query_expansion", json, "the mask as token"));
+        }
+        match inner.text("strategy")? {
+            Some("fixed") => self.query_maxlen = Some(length),
+            Some("min") => {
+                let longest = self.query_maxlen.unwrap_or(limit);
+                (self.query_maxlen, self.query_expansion_length) = (Some(longest.max(length)), Some(length));
+            }
+            _ => return Err(keys.unsupported("query_expansion", json, "the strategy \"fixed\" or \"min\"")),
+        }
+        self.query_expansion = Some(true);
+        self.attend_to_mask_tokens = Some(inner.flag("attend")?.unwrap_or(false));
+        Ok(())
+    }
+
+    /// The MultiVectorMask module of sentence-transformers 6: tokens that take no part in scoring.
+    fn mask(&mut self, folder: &Path) -> Result<(), ModelError> {
+        let path = folder.join("config.json");
+        let json = optional_object(&path)?;
+        let keys = Keys { json: &json, path: &path };
+        let kept = keys.json["keep_only_token_ids"].as_array().is_some_and(|ids| !ids.is_empty());
+        if kept || !matches!(keys.json["keep_only_token_ids"], Value::Null | Value::Array(_)) {
+            return Err(keys.unsupported("keep_only_token_ids", &keys.json["keep_only_token_ids"], "null"));
+        }
+        let tasks = match &keys.json["skiplist_tasks"] {
+            Value::String(task) => vec![task.clone()],
+            _ => keys.texts("skiplist_tasks")?.unwrap_or_else(|| vec!["document".to_owned()]),
+        };
+        let words = keys.texts("skiplist_words")?.unwrap_or_default();
+        let (of_queries, of_documents) = (tasks.iter().any(|t| t == "query"), tasks.iter().any(|t| t == "document"));
+        if of_queries && !of_documents && !words.is_empty() {
+            return Err(keys.unsupported("skiplist_tasks", &keys.json["skiplist_tasks"], "documents among them"));
+        }
+        self.skiplist(if of_documents { words } else { Vec::new() });
+        self.mask_query_punctuation = Some(of_queries && self.mask_punctuation == Some(true));
+        Ok(())
+    }
+
+    fn skiplist(&mut self, words: Vec<String>) {
+        self.mask_punctuation = Some(!words.is_empty());
+        let usual = words.len() == punctuation().count() && punctuation().all(|symbol| words.contains(&symbol));
+        self.skiplist_words = (!words.is_empty() && !usual).then_some(words);
     }
 
     /// Fills in what is not declared yet. `relu` is left out: colbert-ai writes it and never applies it.

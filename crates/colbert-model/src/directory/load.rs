@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
-use colbert_config::{ArtifactMetadata, TrainOptions};
+use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -11,16 +11,21 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::colbert::Colbert;
 use crate::directory::declared::Declared;
+use crate::directory::tokenizer_files::TokenizerFiles;
 use crate::encoder::families::{EncoderConfig, PretrainedEncoder};
 use crate::error::ModelError;
 use crate::head::Head;
 use crate::head::config::{HeadConfig, tensor_name};
 use crate::head::files::HeadFiles;
+use crate::onnx::graph::Graph;
+use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::settings::ColbertSettings;
 use crate::tokenizer::ColbertTokenizer;
 use crate::tokenizer::panics::guarded;
+use crate::tokenizer::special_tokens::SpecialTokens;
 use crate::weights::files::read_weights;
-use crate::weights::json::{read_json, read_text};
+use crate::weights::json::read_json;
+use crate::weights::layout::Layout;
 use crate::weights::{HostTensor, Weights, normal_tensor};
 
 /// Longest query or document in tokens, whatever positions `config.json` claims: the encoders in use have 8,192 at
@@ -36,6 +41,8 @@ pub struct SourceFiles {
     pub tokenizer: Value,
     /// `tokenizer_config.json`, empty if the source has none.
     pub tokenizer_config: Value,
+    /// `special_tokens_map.json`, empty if the source has none.
+    pub special_tokens_map: Value,
     /// `vocab.txt`, if the source has it.
     pub vocab: Option<String>,
     /// The head that the source has; none for a plain encoder, which gets one matrix.
@@ -55,6 +62,8 @@ pub struct Pretrained {
     pub(crate) weights: Weights,
     head: Option<HeadFiles>,
     pub(crate) tokenizer: Tokenizer,
+    pub(crate) tokenizer_path: PathBuf,
+    pub(crate) special: SpecialTokens,
     /// Markers that the vocabulary lacked, and the rows of the embedding matrix that were added for them.
     added: Vec<&'static str>,
     added_rows: usize,
@@ -73,50 +82,62 @@ pub struct LoadReport {
 
 impl Pretrained {
     /// Reads a directory: `config.json`; `model.safetensors`, the several files of `model.safetensors.index.json`, or
-    /// `pytorch_model.bin`; `tokenizer.json`; the head from its Dense modules, else `linear.weight` of the root file;
+    /// `pytorch_model.bin`; `tokenizer.json`, or the vocabulary files before it; the head from its Dense modules, else `linear.weight` of the root file;
     /// what `artifact.metadata` and `config_sentence_transformers.json` declare.
+    ///
+    /// Older layouts, with the encoder in `0_Transformer`, and the folder of a run, whose model is in `best`, are read too.
     ///
     /// A vocabulary without the markers `[unused0]` and `[unused1]` gets them as new tokens.
     ///
     /// # Errors
     /// Anything missing, cut short, of an unknown architecture, or that does not fit together.
     pub fn read(directory: &Path) -> Result<Self, ModelError> {
-        if !directory.is_dir() {
-            return Err(ModelError::NoSuchDirectory { path: directory.to_owned() });
-        }
-        let config_path = directory.join("config.json");
-        let config_json: Value = read_json(&config_path, "a JSON object")?;
+        let layout = Layout::find(directory)?;
+        let config_path = layout.encoder.join("config.json");
+        let config_json = EncoderConfig::with_model_type(read_json(&config_path, "a JSON object")?, &config_path)?;
         let config = EncoderConfig::from_json(&config_json, &config_path)?;
-        let Some(weights) = read_weights(directory)? else {
-            let path = directory.join("model.safetensors");
+        let Some(weights) = read_weights(&layout.encoder)? else {
+            let path = layout.encoder.join("model.safetensors");
             return Err(ModelError::MissingFile { path, hint: "it holds the weights" });
         };
-        let mut weights = weights.normalised(config.prefix());
-        let modules = HeadFiles::read(directory, config.hidden_size())?;
+        let mut weights = weights.unwrapped(config.prefix(), config.word_table())?;
+        let modules = HeadFiles::read(&layout, config.hidden_size())?;
         // Where there are modules, the matrix in the root file is theirs, multiplied into one.
         let matrix = match weights.shape("linear.weight").map(<[usize]>::to_vec) {
             Some(shape) => Some(weights.take("linear.weight", &shape)?),
             None => None,
         };
-        let metadata = read_metadata(directory)?;
+        let metadata = read_metadata(&layout.root)?;
         let of_modules = modules.as_ref().map(|modules| &modules.config);
-        let mut declared = Declared::read(directory, metadata.as_ref(), of_modules)?;
+        let positions = config.max_length().min(MAX_LENGTH);
+        let mut declared = Declared::read(&layout, metadata.as_ref(), of_modules, positions)?;
         let head = modules.or_else(|| matrix.map(HeadFiles::linear));
         declared.dim = head.as_ref().map(|head| head.config.dim());
-        let (tokenizer, files) = read_tokenizer(directory, config_json)?;
-        let files = SourceFiles { head: head.as_ref().map(|head| head.config.clone()), ..files };
+        let tokenizer = TokenizerFiles::read(&layout.encoder, config.is_word_piece())?;
+        let special = SpecialTokens::of(&tokenizer.tokenizer, [&tokenizer.special_tokens_map, &tokenizer.config]);
+        let files = SourceFiles {
+            config: config_json,
+            tokenizer: tokenizer.json,
+            tokenizer_config: tokenizer.config,
+            special_tokens_map: tokenizer.special_tokens_map,
+            vocab: tokenizer.vocab,
+            head: head.as_ref().map(|head| head.config.clone()),
+        };
         let mut read = Self {
-            directory: directory.to_owned(),
+            directory: layout.root,
+            tokenizer_path: layout.encoder.join("tokenizer.json"),
             config,
             files,
             declared,
             weights,
             head,
-            tokenizer,
+            tokenizer: tokenizer.tokenizer,
+            special,
             added: Vec::new(),
             added_rows: 0,
         };
         read.add_markers()?;
+        read.check_shapes()?;
         Ok(read)
     }
 
@@ -156,7 +177,7 @@ impl Pretrained {
                 return Err(ModelError::LengthOutOfRange { option, found, minimum: 4, maximum });
             }
         }
-        ColbertTokenizer::new(self.tokenizer.clone(), settings, &self.directory.join("tokenizer.json"))
+        ColbertTokenizer::with_special_tokens(self.tokenizer.clone(), &self.special, settings, &self.tokenizer_path)
     }
 
     /// The head that a model with these settings has: the directory's, with or without ReLU at its end, else one
@@ -241,13 +262,31 @@ impl Pretrained {
         self.config.build(&mut weights, device)
     }
 
+    /// Compares the shapes of all tensors that the encoder takes with the configuration, before anything is computed.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of the wrong shape.
+    fn check_shapes(&self) -> Result<(), ModelError> {
+        let mut weights = self.weights.outline();
+        if self.added_rows > 0 {
+            let mut rng = ChaCha8Rng::seed_from_u64(0);
+            weights.add_rows(self.config.word_table(), self.added_rows, 0.0, &mut rng);
+        }
+        // The nodes of an ONNX graph take every tensor that the encoder takes.
+        let mut on = Nodes { graph: Graph::new(ExportDtype::F32), weights: &mut weights };
+        let (ids, mask) = (on.graph.input("input_ids"), on.graph.input("attention_mask"));
+        let places = on.places(&ids);
+        let inputs = Inputs { ids, token_types: None };
+        self.config.nodes(&mut on, &inputs, &Tokens { places, attended: mask }).map(drop)
+    }
+
     /// Gives the vocabulary the markers that it lacks, behind its last id. Rows of the embedding matrix that no token
     /// names are used first.
     ///
     /// # Errors
     /// The tokenizer has ids beyond the embedding matrix, or a marker that the directory itself declares is not there.
     fn add_markers(&mut self) -> Result<(), ModelError> {
-        let path = self.directory.join("tokenizer.json");
+        let path = self.tokenizer_path.clone();
         let largest_id = self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
         // The table decides where config.json claims more rows than there are.
         let rows = self.weights.shape(self.config.word_table());
@@ -308,19 +347,4 @@ fn read_metadata(directory: &Path) -> Result<Option<ArtifactMetadata>, ModelErro
         }
     }
     Ok(Some(read))
-}
-
-fn read_tokenizer(directory: &Path, config: Value) -> Result<(Tokenizer, SourceFiles), ModelError> {
-    let path = directory.join("tokenizer.json");
-    let mut json: Value = read_json(&path, "a tokenizer of the tokenizers library")?;
-    // A saved length limit or padding is some other program's; ours are set per side.
-    for field in ["truncation", "padding"] {
-        json[field] = Value::Null;
-    }
-    let tokenizer = guarded(&path, || Tokenizer::from_bytes(json.to_string()))?;
-    let optional = directory.join("tokenizer_config.json");
-    let tokenizer_config = if optional.is_file() { read_json(&optional, "a JSON object")? } else { Value::Null };
-    let vocab_path = directory.join("vocab.txt");
-    let vocab = if vocab_path.is_file() { Some(read_text(&vocab_path)?) } else { None };
-    Ok((tokenizer, SourceFiles { config, tokenizer: json, tokenizer_config, vocab, head: None }))
 }

@@ -66,7 +66,7 @@ impl SelfCheck {
     /// Loads a directory as anybody would and encodes the texts with the settings that it declares.
     ///
     /// # Errors
-    /// A directory that cannot be loaded.
+    /// A directory that cannot be loaded, or whose vectors are not finite.
     pub fn compute<B: KernelBackend>(directory: &Path, device: &B::Device) -> Result<Self, ModelError> {
         let pretrained = Pretrained::read(directory)?;
         let settings = pretrained.declared_settings().unwrap_or_default();
@@ -76,12 +76,17 @@ impl SelfCheck {
         let (encoded_queries, encoded_documents) = (model.encode(&queries, device), model.encode(&documents, device));
         let scores = maxsim(&encoded_queries, &encoded_documents).into_data().convert::<f32>();
         let scores = scores.into_vec::<f32>().expect("the data was converted to f32");
-        Ok(Self {
+        let check = Self {
             format: FORMAT,
             queries: checked(&QUERIES, queries, &encoded_queries),
             documents: checked(&DOCUMENTS, documents, &encoded_documents),
             scores: scores.chunks(DOCUMENTS.len()).map(<[f32]>::to_vec).collect(),
-        })
+        };
+        let is_finite = |text: &&CheckedText| text.vectors.iter().flatten().all(|value| value.is_finite());
+        match check.queries.iter().chain(&check.documents).find(|text| !is_finite(text)) {
+            None => Ok(check),
+            Some(text) => Err(ModelError::NonFiniteVectors { path: directory.to_owned(), text: text.text.clone() }),
+        }
     }
 
     /// Computes a directory's texts again and compares with its `selfcheck.json`: the largest difference of a number of

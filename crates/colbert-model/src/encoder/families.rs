@@ -22,6 +22,7 @@ use crate::error::ModelError;
 use crate::onnx::graph::Value as Node;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
+use crate::weights::json::Keys;
 
 fn fields<T: DeserializeOwned>(json: &Value, path: &Path) -> Result<T, ModelError> {
     serde_json::from_value(json.clone()).map_err(|source| ModelError::Json {
@@ -151,6 +152,36 @@ impl EncoderConfig {
                 Err(ModelError::UnsupportedConfig { path: path.to_owned(), field, found, expected })
             }
         }
+    }
+
+    /// Returns `config.json` with a `model_type`. One that is missing, as in old files, follows from `architectures`.
+    ///
+    /// # Errors
+    /// A value that is no text, or architectures that are not known.
+    pub(crate) fn with_model_type(mut json: Value, path: &Path) -> Result<Value, ModelError> {
+        let keys = Keys { json: &json, path };
+        if keys.text("model_type")?.is_some() {
+            return Ok(json);
+        }
+        let classes = keys.texts("architectures")?.unwrap_or_default();
+        // `BertForMaskedLM` and `BertPreTrainedModel` are of the family of `BertModel`.
+        let family = |class: &str| {
+            let stem = |own: &str| own.trim_end_matches("Model").to_owned();
+            let rest = |own: &str| class.strip_prefix(&stem(own)).map(str::to_owned);
+            let fits = |(_, own): &(&str, &str)| {
+                rest(own).is_some_and(|rest| ["Model", "For", "PreTrained"].iter().any(|part| rest.starts_with(part)))
+            };
+            Self::architectures().find(fits).map(|(model_type, _)| model_type)
+        };
+        if let Some(model_type) = classes.iter().find_map(|class| family(class)) {
+            json["model_type"] = Value::from(model_type);
+        }
+        Ok(json)
+    }
+
+    /// Whether the family's vocabularies are BERT's WordPiece.
+    pub(crate) fn is_word_piece(&self) -> bool {
+        self.loaders().colbert_ai_punctuation
     }
 
     /// Returns the rows of the word embedding matrix.

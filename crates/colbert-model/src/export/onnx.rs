@@ -19,7 +19,7 @@ use crate::onnx::graph::{BOOL, Graph, INT64, Setting, Value};
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::onnx::proto::{ModelProto, OperatorSetIdProto};
 use crate::settings::ColbertSettings;
-use crate::tokenizer::special_tokens::{SpecialTokens, skiplist_words};
+use crate::tokenizer::special_tokens::skiplist_words;
 use colbert_config::durable::replace_file;
 
 /// Version of the operators.
@@ -107,11 +107,11 @@ fn onnx_model(pretrained: &Pretrained, dtype: ExportDtype) -> Result<ModelProto,
 }
 
 fn mask_id(pretrained: &Pretrained) -> Result<i64, ModelError> {
-    special_id(pretrained, SpecialTokens::of(&pretrained.tokenizer).mask, "query expansion").map(i64::from)
+    special_id(pretrained, &pretrained.special.mask, "query expansion").map(i64::from)
 }
 
 fn special_id(pretrained: &Pretrained, token: &str, role: &'static str) -> Result<u32, ModelError> {
-    let path = pretrained.directory().join("tokenizer.json");
+    let path = pretrained.tokenizer_path.clone();
     let missing = || ModelError::MissingToken { path, token: token.to_owned(), role };
     pretrained.tokenizer.token_to_id(token).ok_or_else(missing)
 }
@@ -188,11 +188,11 @@ fn unit_length(graph: &mut Graph, vectors: &Value) -> Value {
 /// `onnx_config.json`: how texts become the graph's inputs, and which vectors count.
 fn onnx_config(pretrained: &Pretrained) -> Result<Json, ModelError> {
     let settings = settings(pretrained)?;
-    let special = SpecialTokens::of(&pretrained.tokenizer);
+    let special = &pretrained.special;
     let skiplist = match &settings.skiplist_words {
         _ if !settings.mask_punctuation => Vec::new(),
         Some(words) => words.clone(),
-        None => skiplist_words(&pretrained.tokenizer, &pretrained.directory().join("tokenizer.json"))?,
+        None => skiplist_words(&pretrained.tokenizer, &pretrained.tokenizer_path)?,
     };
     Ok(json!({
         "model_type": "ColBERT",
@@ -209,8 +209,8 @@ fn onnx_config(pretrained: &Pretrained) -> Result<Json, ModelError> {
         "attend_to_expansion_tokens": settings.attend_to_mask_tokens,
         "skiplist_words": skiplist,
         "embedding_dim": settings.dim,
-        "mask_token_id": special_id(pretrained, special.mask, "query expansion")?,
-        "pad_token_id": special_id(pretrained, special.pad, "padding")?,
+        "mask_token_id": special_id(pretrained, &special.mask, "query expansion")?,
+        "pad_token_id": special_id(pretrained, &special.pad, "padding")?,
         "do_lower_case": false,
     }))
 }

@@ -1,15 +1,14 @@
 //! The head of a directory: the Dense modules of PyLate and sentence-transformers, each in a folder of its own, read
 //! and written; and the one matrix that colbert-ai reads.
 
-use std::path::{Component, Path, PathBuf};
-
-use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 use crate::error::ModelError;
 use crate::head::activation::Activation;
 use crate::head::config::{DenseConfig, HeadConfig, module_folder, tensor_name};
 use crate::weights::files::read_weights;
-use crate::weights::json::read_json;
+use crate::weights::json::{Keys, optional_object};
+use crate::weights::layout::Layout;
 use crate::weights::{HostTensor, Weights};
 
 /// Layers of a head, at most: published ones have one or two.
@@ -39,8 +38,8 @@ impl HeadFiles {
     /// # Errors
     /// A folder, file or tensor that is missing or damaged; an activation that is not done here; layers that do not fit
     /// together.
-    pub(crate) fn read(directory: &Path, hidden_size: usize) -> Result<Option<Self>, ModelError> {
-        let folders = dense_folders(directory)?;
+    pub(crate) fn read(layout: &Layout, hidden_size: usize) -> Result<Option<Self>, ModelError> {
+        let folders = dense_folders(layout)?;
         if folders.is_empty() {
             return Ok(None);
         }
@@ -77,36 +76,48 @@ fn tensor<'a>(tensors: &'a [(String, HostTensor)], place: usize, name: &str) -> 
     tensors.iter().find(|(own, _)| *own == name).map(|(_, tensor)| tensor)
 }
 
-fn dense_folders(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let path = directory.join("modules.json");
-    let too_many = |found: usize| {
-        let expected = format!("{MOST_LAYERS} Dense modules at most");
-        Err(ModelError::UnsupportedConfig { path: path.clone(), field: "type", found: found.to_string(), expected })
+/// The folders of the Dense modules that work on tokens.
+///
+/// # Errors
+/// A module that is not done here, or does its work elsewhere than here.
+fn dense_folders(layout: &Layout) -> Result<Vec<PathBuf>, ModelError> {
+    let path = layout.root.join("modules.json");
+    let refused = |found: String, expected: String| {
+        Err(ModelError::UnsupportedConfig { path: path.clone(), field: "type", found, expected })
     };
-    if !path.is_file() {
-        let folders = (0..=MOST_LAYERS).map(|place| directory.join(module_folder(place)));
+    let too_many = |found: usize| refused(found.to_string(), format!("{MOST_LAYERS} Dense modules at most"));
+    let Some(modules) = &layout.modules else {
+        let folders = (0..=MOST_LAYERS).map(|place| layout.root.join(module_folder(place)));
         let folders: Vec<PathBuf> = folders.take_while(|folder| folder.is_dir()).collect();
         return if folders.len() > MOST_LAYERS { too_many(folders.len()) } else { Ok(folders) };
-    }
-    let modules: Vec<Value> = read_json(&path, "a list of modules")?;
-    let text = |module: &Value, field: &str| module[field].as_str().unwrap_or_default().to_owned();
-    let class = |module: &Value| text(module, "type").rsplit('.').next().unwrap_or_default().to_owned();
-    let pooling = modules.iter().position(|module| class(module) == "Pooling").unwrap_or(modules.len());
-    let dense: Vec<&Value> = modules[..pooling].iter().filter(|module| class(module) == "Dense").collect();
-    if dense.len() > MOST_LAYERS {
-        return too_many(dense.len());
-    }
-    let mut folders = Vec::with_capacity(dense.len());
-    for module in dense {
-        let name = text(module, "path");
-        let plain = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
-        if name.is_empty() || !plain {
-            let expected = "a folder of the directory".to_owned();
-            return Err(ModelError::UnsupportedConfig { path, field: "path", found: format!("\"{name}\""), expected });
+    };
+    // From a pooling on it is a sentence encoder's work, on one vector a text.
+    let pooling = modules.iter().position(|module| module.class == "Pooling").unwrap_or(modules.len());
+    let (mut folders, mut unit_length) = (Vec::new(), false);
+    for module in &modules[..pooling] {
+        match module.class.as_str() {
+            "Dense" if unit_length => {
+                return refused("Normalize".to_owned(), "a Normalize behind all of Dense".to_owned());
+            }
+            "Dense" if module.folder == layout.root => {
+                let (field, found) = ("path", "\"\"".to_owned());
+                let expected = "a folder of the directory".to_owned();
+                return Err(ModelError::UnsupportedConfig { path, field, found, expected });
+            }
+            "Dense" => folders.push(module.folder.clone()),
+            "Normalize" => unit_length = true,
+            "Transformer" | "MultiVectorMask" => {}
+            other => {
+                let expected = "Transformer, Dense, Normalize and MultiVectorMask: other modules change vectors";
+                return refused(format!("\"{other}\""), expected.to_owned());
+            }
         }
-        folders.push(directory.join(name));
     }
-    Ok(folders)
+    let masked = modules.iter().any(|module| module.class == "MultiVectorMask");
+    if masked && !unit_length {
+        return refused("no Normalize".to_owned(), "a Normalize: vectors have length 1 here".to_owned());
+    }
+    if folders.len() > MOST_LAYERS { too_many(folders.len()) } else { Ok(folders) }
 }
 
 /// A module folder's layer and its tensors. Without `config.json` the tensors say what it is.
@@ -119,29 +130,28 @@ fn read_layer(folder: &Path) -> Result<(DenseConfig, Weights), ModelError> {
         return Err(ModelError::MissingFile { path, hint: "it holds a layer of the head" });
     };
     let path = folder.join("config.json");
-    let json: Value = if path.is_file() { read_json(&path, "a JSON object")? } else { Value::Null };
-    let unsupported = |field, found: &str, expected: String| {
-        Err(ModelError::UnsupportedConfig { path: path.clone(), field, found: found.to_owned(), expected })
-    };
+    let json = optional_object(&path)?;
+    let keys = Keys { json: &json, path: &path };
     let shape = weights.shape("linear.weight").unwrap_or_default();
-    let size = |field: &str, axis: usize| {
-        json[field].as_u64().map(|size| size as usize).or_else(|| shape.get(axis).copied()).unwrap_or_default()
+    let size = |field, axis: usize| -> Result<usize, ModelError> {
+        Ok(keys.count(field)?.or_else(|| shape.get(axis).copied()).unwrap_or_default())
     };
     let has_bias = weights.contains("linear.bias");
-    let named = json["activation_function"].as_str().unwrap_or("torch.nn.Identity");
+    let named = keys.text("activation_function")?.unwrap_or("torch.nn.Identity");
     let Some(activation) = Activation::from_path(named) else {
         let known: Vec<&str> = Activation::ALL.into_iter().map(Activation::class).collect();
-        return unsupported("activation_function", named, format!("of torch.nn one of {}", known.join(", ")));
+        let (found, expected) = (named.to_owned(), format!("of torch.nn one of {}", known.join(", ")));
+        return Err(ModelError::UnsupportedConfig { path, field: "activation_function", found, expected });
     };
     let config = DenseConfig {
-        in_features: size("in_features", 1),
-        out_features: size("out_features", 0),
-        bias: json["bias"].as_bool().unwrap_or(has_bias),
+        in_features: size("in_features", 1)?,
+        out_features: size("out_features", 0)?,
+        bias: keys.flag("bias")?.unwrap_or(has_bias),
         activation,
-        use_residual: json["use_residual"].as_bool().unwrap_or(false),
+        use_residual: keys.flag("use_residual")?.unwrap_or(false),
     };
     if has_bias && !config.bias {
-        return unsupported("bias", "false", "true, as its weights have a bias".to_owned());
+        return Err(keys.unsupported("bias", &json["bias"], "true, as its weights have a bias"));
     }
     Ok((config, weights))
 }

@@ -135,7 +135,9 @@ impl Nodes<'_> {
 fn transposed(matrix: &HostTensor) -> HostTensor {
     let [rows, columns] = matrix.shape[..] else { panic!("a matrix has two axes") };
     let mut values = Vec::with_capacity(matrix.values.len());
-    for column in 0..columns {
+    // An outline of a model has shapes and no values.
+    let columns_with_values = if matrix.values.is_empty() { 0 } else { columns };
+    for column in 0..columns_with_values {
         values.extend((0..rows).map(|row| matrix.values[row * columns + column]));
     }
     HostTensor { shape: vec![columns, rows], values }

@@ -67,7 +67,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         let settings = settings(directory, &modules, &pretrained)?;
         let mut tokenizer = pretrained.tokenizer.clone();
         let truncation = TruncationParams { max_length: settings.max_seq_length, ..Default::default() };
-        let path = modules.transformer.join("tokenizer.json");
+        let path = pretrained.tokenizer_path.clone();
         guarded(&path, || tokenizer.with_truncation(Some(truncation)).map(drop))?;
         let encoder = pretrained.encoder(device)?;
         Ok(Self { encoder, tokenizer, directory: directory.to_owned(), settings })

@@ -1,44 +1,107 @@
-//! The special tokens of a vocabulary, and its punctuation, by the kind of vocabulary it is.
+//! The special tokens of a vocabulary, and its punctuation.
+//!
+//! Special tokens are what the tokenizer itself says: its post-processor names what it puts around a text,
+//! `special_tokens_map.json` and `tokenizer_config.json` name the others, and where they are silent the usual names in the
+//! vocabulary count.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde_json::Value;
 use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::error::ModelError;
 use crate::settings::punctuation;
 use crate::tokenizer::panics::guarded;
 
-/// Names of special tokens: BERT's, or else RoBERTa's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Special tokens of a tokenizer; one that the vocabulary lacks has BERT's name, so that messages can name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SpecialTokens {
-    pub(crate) pad: &'static str,
-    pub(crate) mask: &'static str,
-    pub(crate) cls: &'static str,
-    pub(crate) sep: &'static str,
-    pub(crate) unk: &'static str,
+    pub(crate) pad: String,
+    pub(crate) mask: String,
+    /// Token before a text.
+    pub(crate) cls: String,
+    /// Token behind a text.
+    pub(crate) sep: String,
+    pub(crate) unk: String,
 }
 
-const BERT: SpecialTokens = SpecialTokens { pad: "[PAD]", mask: "[MASK]", cls: "[CLS]", sep: "[SEP]", unk: "[UNK]" };
+/// A role, its key in the files, and the names that vocabularies give it, the likeliest first. The first is BERT's.
+struct Role {
+    key: &'static str,
+    names: &'static [&'static str],
+}
 
-const ROBERTA: SpecialTokens = SpecialTokens { pad: "<pad>", mask: "<mask>", cls: "<s>", sep: "</s>", unk: "<unk>" };
+const PAD: Role = Role { key: "pad_token", names: &["[PAD]", "<pad>", "<|pad|>", "<|padding|>"] };
+const MASK: Role = Role { key: "mask_token", names: &["[MASK]", "<mask>", "<|mask|>", "[MSK]", "<MASK>"] };
+const CLS: Role = Role { key: "cls_token", names: &["[CLS]", "<s>", "<bos>", "<|cls|>", "<cls>", "<|startoftext|>"] };
+const SEP: Role = Role { key: "sep_token", names: &["[SEP]", "</s>", "<eos>", "<|sep|>", "<sep>", "<|endoftext|>"] };
+const UNK: Role = Role { key: "unk_token", names: &["[UNK]", "<unk>", "<|unk|>"] };
 
 impl SpecialTokens {
-    /// The vocabulary decides, and not what a configuration says: PyLate writes the mask as padding token there.
-    pub(crate) fn of(tokenizer: &Tokenizer) -> Self {
-        if tokenizer.token_to_id(BERT.mask).is_none() && tokenizer.token_to_id(ROBERTA.mask).is_some() {
-            ROBERTA
-        } else {
-            BERT
+    /// Finds the special tokens of a tokenizer. `files` are `special_tokens_map.json` and `tokenizer_config.json`, or
+    /// `Value::Null` for one that is not there.
+    pub(crate) fn of(tokenizer: &Tokenizer, files: [&Value; 2]) -> Self {
+        let known = |token: &str| tokenizer.token_to_id(token).is_some();
+        let written = |key: &str| files.iter().filter_map(|file| token_text(&file[key])).find(|token| known(token));
+        let usual = |role: &Role| role.names.iter().copied().find(|name| known(name)).unwrap_or(role.names[0]);
+        let of = |role: &Role| written(role.key).unwrap_or_else(|| usual(role)).to_owned();
+        let mask = of(&MASK);
+        // PyLate writes the mask as padding token.
+        let pad = written(PAD.key).filter(|pad| *pad != mask).unwrap_or_else(|| usual(&PAD)).to_owned();
+        let (cls, sep) = around(tokenizer);
+        // Gemma's vocabularies, and others made for decoders, have them as the beginning and the end of a text.
+        let or = |found: Option<String>, role: &Role, other: &str| {
+            found.unwrap_or_else(|| {
+                written(role.key).or_else(|| written(other)).unwrap_or_else(|| usual(role)).to_owned()
+            })
+        };
+        Self { pad, mask, cls: or(cls, &CLS, "bos_token"), sep: or(sep, &SEP, "eos_token"), unk: of(&UNK) }
+    }
+}
+
+/// The text of a token in a file: a string, or an object with `content`.
+fn token_text(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value["content"].as_str())
+}
+
+/// Tokens that the post-processor puts before and behind a text. A tokenizer says it by what it does: an empty text shows
+/// them and nothing else.
+pub(crate) fn around(tokenizer: &Tokenizer) -> (Option<String>, Option<String>) {
+    let Ok(encoding) = guarded(Path::new(""), || tokenizer.encode("", true)) else { return (None, None) };
+    let count = |side: bool| {
+        let template = tokenizer.get_post_processor().and_then(|processor| serde_json::to_value(processor).ok());
+        template.map_or(0, |template| tokens_beside(&template, side))
+    };
+    let tokens = encoding.get_tokens();
+    let (before, behind) = (count(true), count(false));
+    let first = (before > 0).then(|| tokens.first().cloned()).flatten();
+    let last = (behind > 0).then(|| tokens.last().cloned()).flatten();
+    (first, last)
+}
+
+/// How many special tokens a post-processor puts before a text, or behind it.
+fn tokens_beside(processor: &Value, before: bool) -> usize {
+    match processor["type"].as_str() {
+        Some("BertProcessing" | "RobertaProcessing") => 1,
+        Some("TemplateProcessing") => {
+            let pieces: Vec<&Value> = processor["single"].as_array().into_iter().flatten().collect();
+            let text = pieces.iter().position(|piece| piece.get("Sequence").is_some()).unwrap_or(pieces.len());
+            if before { text } else { pieces.len().saturating_sub(text + 1) }
         }
+        Some("Sequence") => {
+            let all = processor["processors"].as_array().into_iter().flatten();
+            all.map(|inner| tokens_beside(inner, before)).sum()
+        }
+        _ => 0,
     }
 }
 
 /// Ids of the tokens that are punctuation.
 ///
 /// In a WordPiece vocabulary every symbol is a token of its own wherever it stands: the first id of its encoding, as
-/// colbert-ai takes it. In the others a symbol may be another token after a space, and several may be one: every token
-/// that consists of ASCII punctuation, with or without the sign for a space before it.
+/// colbert-ai takes it. In the others a symbol may be another token after a space, and several may be one: every token that
+/// consists of ASCII punctuation, with or without the sign for a space before it.
 pub(crate) fn punctuation_ids(tokenizer: &Tokenizer) -> Result<BTreeSet<u32>, tokenizers::Error> {
     let mut ids = BTreeSet::new();
     if matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_)) {
@@ -61,7 +124,7 @@ pub(crate) fn listed_ids(tokenizer: &Tokenizer, words: &[String]) -> BTreeSet<u3
     words.iter().filter_map(|word| tokenizer.token_to_id(word)).collect()
 }
 
-/// The vocabulary entries that are punctuation, as PyLate lists them: the symbols of a WordPiece vocabulary, and the
+/// Lists the vocabulary entries that are punctuation, as PyLate lists them: the symbols of a WordPiece vocabulary, and the
 /// entries of another.
 ///
 /// # Errors

@@ -1,13 +1,16 @@
 //! The weights of a directory, in whichever files they are: one safetensors file, several with an index, or PyTorch's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::error::ModelError;
 use crate::weights::Weights;
-use crate::weights::json::read_json;
+use crate::weights::json::{LFS_POINTER, read_json};
+use crate::weights::layout::inside;
 use crate::weights::pickle;
 
 /// `model.safetensors.index.json`: which tensor is in which file.
@@ -34,17 +37,27 @@ pub(crate) fn read_weights(directory: &Path) -> Result<Option<Weights>, ModelErr
         return read_parts(directory, &index).map(Some);
     }
     if pickled.is_file() {
+        refuse_pointer(&pickled)?;
         return Ok(Some(Weights::new(&pickled, pickle::read(&pickled)?)));
     }
     Ok(None)
+}
+
+fn refuse_pointer(path: &Path) -> Result<(), ModelError> {
+    let fail = |source| ModelError::Io { action: "read", path: path.to_owned(), source };
+    let mut first = Vec::with_capacity(LFS_POINTER.len());
+    File::open(path).map_err(fail)?.take(LFS_POINTER.len() as u64).read_to_end(&mut first).map_err(fail)?;
+    if first == LFS_POINTER { Err(ModelError::GitLfsPointer { path: path.to_owned() }) } else { Ok(()) }
 }
 
 fn read_parts(directory: &Path, path: &Path) -> Result<Weights, ModelError> {
     let index: Index = read_json(path, "a weight_map from tensors to files")?;
     let mut all = Weights::new(path, []);
     for file in index.weight_map.values().collect::<BTreeSet<_>>() {
-        // A name that leads out of the directory is not followed.
-        let part = directory.join(Path::new(file).file_name().unwrap_or_default());
+        let Some(part) = inside(directory, file) else {
+            let (found, expected) = (format!("\"{file}\""), "files of the directory".to_owned());
+            return Err(ModelError::UnsupportedConfig { path: path.to_owned(), field: "weight_map", found, expected });
+        };
         if !part.is_file() {
             return Err(ModelError::MissingFile { path: part, hint: "model.safetensors.index.json names it" });
         }
