@@ -30,7 +30,10 @@ fn missing_files_and_folders() {
     );
     refused(&train(here.path(), &data, &["--config", "no.toml"]), &["no.toml"]);
     refused(&train(here.path(), &data, &["--dev-data", "no-such-folder"]), &["no-such-folder"]);
-    refused(&ragtrainer(here.path(), &["train"]), &["data.train", "--train-data"]);
+    refused(&ragtrainer(here.path(), &["train"]), &["output", "--output"]);
+    let model = tiny_model();
+    let named = ["train", "--output", "run", "--pretrained-model-name", model.to_str().unwrap()];
+    refused(&ragtrainer(here.path(), &named), &["data.train", "--train-data"]);
     refused(&ragtrainer(here.path(), &["evaluate", "--model", "x", "--data", "y"]), &["y"]);
     assert!(!here.path().join("run").exists());
 }
@@ -176,15 +179,14 @@ fn inputs_inside_the_output_folder_are_refused_before_anything_is_read() {
     );
     write(&run, "more.toml", "[train]\nseed = 3\n");
     fs::copy(&data, run.join("data.jsonl")).unwrap();
-    for (flags, part) in [
-        (["--train-data", "run/data.jsonl"], "training data"),
-        (["--config", "run/more.toml"], "option file"),
-        (["--all-documents", "run/data.jsonl"], "documents"),
-    ] {
+    for (flags, part) in
+        [(["--config", "run/more.toml"], "option file"), (["--all-documents", "run/data.jsonl"], "documents")]
+    {
         let ran = train(here.path(), &data, &[&["--overwrite"], &flags[..]].concat());
         refused(&ran, &[part, "output folder"]);
         assert!(!ran.output.contains("examples"), "nothing was read: {}", ran.output);
     }
+    refused(&train(here.path(), &run.join("data.jsonl"), &["--overwrite"]), &["training data", "output folder"]);
     for file in ["more.toml", "data.jsonl"] {
         fs::remove_file(run.join(file)).unwrap();
     }
@@ -201,7 +203,7 @@ fn checks_that_cost_nothing_come_first() {
     assert_eq!(train(here.path(), &data, &["--maxsteps", "1"]).code, Some(0));
     let nowhere = here.path().join("nowhere.jsonl");
     refused(&train(here.path(), &nowhere, &[]), &["already holds a run"]);
-    refused(&train(here.path(), &nowhere, &["--output", "b", "--pretrained-model-name", "run"]), &["run"]);
+    refused(&train(here.path(), &nowhere, &["--output", "b", "--pretrained-model-name", "no-model"]), &["no-model"]);
     refused(&train(here.path(), &nowhere, &["--output", "b", "--backend", "warp"]), &["warp"]);
     assert!(!here.path().join("b").exists());
 }

@@ -59,8 +59,9 @@ fn a_training_run_outlives_a_full_disk_under_its_output() {
 fn a_short_command_ends_quietly_on_a_closed_pipe_and_with_an_error_on_a_full_disk() {
     let here = folder();
     let arguments = ["runs".to_owned(), ".".to_owned()];
-    let mut child = program(here.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = program(here.path(), &arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     let mut errors = String::new();
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     assert_eq!((code(child), errors.as_str()), (Some(141), ""));

@@ -361,7 +361,7 @@ fn the_command_line_encodes_reranks_and_searches() {
     assert_ne!(bytes("v.npy") == whole, ran.errors.is_empty(), "other bytes, or a warning: {}", ran.errors);
     let ran = ragtrainer(here.path(), &[&encode[..], &["f16"]].concat());
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
-    assert_ne!(bytes("v.npy") == whole, ran.errors.is_empty() || ran.errors.contains("in bf16"), "{}", ran.errors);
+    assert_ne!(bytes("v.npy") == whole, ran.errors.is_empty() || ran.errors.contains("using bf16"), "{}", ran.errors);
     let ran = ragtrainer(here.path(), &[&encode[..], &["f8"]].concat());
     assert_eq!(ran.code, Some(2));
     assert!(ran.errors.contains("one of f32, tf32, bf16, f16, auto"), "{}", ran.errors);

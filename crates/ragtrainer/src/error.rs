@@ -77,7 +77,9 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// float16 was asked for on a device without it.
-    #[error("{backend} does not support train.precision = \"f16\" (no float16 matmul); use \"{nearest}\" instead")]
+    #[error(
+        "{backend} does not support train.precision = \"f16\" (no float16 matmul); use train.precision = \"{nearest}\" instead"
+    )]
     NoFloat16 {
         /// Where.
         backend: Backend,
@@ -86,7 +88,7 @@ pub enum Error {
     },
     /// TF32 was asked for on a device without it.
     #[error(
-        "{backend} does not support train.precision = \"tf32\", which is a format of NVIDIA GPUs; use \"f32\" instead"
+        "{backend} does not support train.precision = \"tf32\", which is a format of NVIDIA GPUs; use train.precision = \"f32\" instead"
     )]
     NoTf32 {
         /// Where.

@@ -72,6 +72,7 @@ fn again_body<const FUSED: bool>(row: &[f32], [mean, scale]: [f32; 2], parameter
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the rows of one token, which a struct would only name again")]
 #[inline(always)]
 fn gradient_body<const FUSED: bool>(
     row: &[f32],

@@ -130,9 +130,12 @@ impl<B: Kernels> Backward<B, 5> for Node {
     }
 }
 
+/// A tensor whose history is recorded.
+type Recorded<B, C> = FloatTensor<Autodiff<B, C>>;
+
 pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     input: FloatTensor<Autodiff<B, C>>,
-    sublayer: AttentionSublayer<FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>>,
+    sublayer: AttentionSublayer<Recorded<B, C>, Recorded<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
     let inner = AttentionSublayer {
         norm: sublayer.norm.as_ref().map(layer_norm::inner::<B, C>),

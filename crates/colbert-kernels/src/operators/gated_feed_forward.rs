@@ -133,9 +133,12 @@ impl<B: Kernels> Backward<B, 7> for Node {
     }
 }
 
+/// A tensor whose history is recorded.
+type Recorded<B, C> = FloatTensor<Autodiff<B, C>>;
+
 pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     input: FloatTensor<Autodiff<B, C>>,
-    network: GatedFeedForward<FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>>,
+    network: GatedFeedForward<Recorded<B, C>, Recorded<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
     let inside = |bias: &Option<FloatTensor<Autodiff<B, C>>>| bias.as_ref().map(|bias| bias.primitive.clone());
     let GatedFeedForward { gate, residual, precision, .. } = network;
