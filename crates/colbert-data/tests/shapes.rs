@@ -309,7 +309,9 @@ proptest! {
         which in 0_usize..6,
         tabs in any::<bool>(),
     ) {
-        let (names, pick): (&[&str], fn(&(String, String, String, String)) -> Vec<String>) = match which {
+        type Cells = (String, String, String, String);
+        type Table = (&'static [&'static str], fn(&Cells) -> Vec<String>);
+        let (names, pick): Table = match which {
             0 => (&["query", "passage"], |row| vec![row.0.clone(), row.1.clone()]),
             1 => (&["query-id", "corpus-id", "score"], |row| vec![row.0.clone(), row.1.clone(), "1".to_owned()]),
             2 => (&["query", "positive"], |row| vec![row.2.clone(), row.1.clone()]),

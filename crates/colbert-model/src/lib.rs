@@ -6,7 +6,7 @@
 //! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`SentenceEncoder`] gives one vector a text, for mining negatives.
 //! - [`Pretrained`] reads a Hugging Face directory, [`export()`] writes one in the layout that other stacks read, with
-//! a   [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
+//!   a [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
 //!
 //! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
 //! Texts are packed: `[tokens, ...]`, one after the other, no padding.

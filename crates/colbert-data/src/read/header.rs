@@ -38,8 +38,7 @@ pub(super) fn is_header(names: &[String], rows: &[Vec<String>], content: Content
     let column = |index: usize| rows.iter().filter_map(move |row| row.get(index).map(String::as_str));
     let is_number = |cell: &str| cell.trim().parse::<f64>().is_ok();
     // A column of numbers whose first cell is none has a name.
-    let names_numbers =
-        (0..names.len()).any(|index| column(index).next().is_some() && column(index).all(|cell| is_number(cell)));
+    let names_numbers = (0..names.len()).any(|index| column(index).next().is_some() && column(index).all(&is_number));
     let is_known = |name: &&str| {
         let name = name.to_ascii_lowercase();
         role_of(&name).is_some() || is_id_name(&name) || NAMES.contains(&name.as_str())

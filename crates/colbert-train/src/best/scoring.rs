@@ -9,6 +9,9 @@ use crate::best::standing::Standing;
 use crate::error::TrainError;
 use crate::flow::Flow;
 
+/// Takes a block of encoded documents, by their ids.
+type TakeBlock<'a, B> = dyn FnMut(&[u32], &Embeddings<B>) -> Result<(), TrainError> + 'a;
+
 /// Queries whose vectors are held at once: 16 KiB each with 32 tokens of 128 numbers. With more judged queries,
 /// documents are encoded once for each such part.
 pub(crate) const QUERIES_HELD: usize = 16_384;
@@ -171,11 +174,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
     }
 
     /// Encodes documents block by block.
-    fn each_block(
-        &self,
-        pids: &[u32],
-        take: &mut dyn FnMut(&[u32], &Embeddings<B>) -> Result<(), TrainError>,
-    ) -> Result<(), TrainError> {
+    fn each_block(&self, pids: &[u32], take: &mut TakeBlock<'_, B>) -> Result<(), TrainError> {
         for block in pids.chunks(DOCUMENT_BLOCK) {
             let texts: Vec<&str> = block.iter().map(|&pid| self.set.collection.text(pid)).collect();
             let sequences = self.tokenizer.documents(&texts)?;
@@ -325,7 +324,7 @@ mod tests {
         let text = |length| TokenSequence { ids: vec![0; length], attended: length, scored: vec![true; length] };
         let texts: Vec<_> = [3, 4, 9, 1, 1, 1, 8].map(text).to_vec();
         assert_eq!(within(&texts, 8), [0..2, 2..3, 3..6, 6..7]);
-        assert_eq!(within(&texts, 1000), [0..7]);
+        assert!(within(&texts, 1000).into_iter().eq(std::iter::once(0..texts.len())));
         assert_eq!(within(&texts, 0), (0..7).map(|i| i..i + 1).collect::<Vec<_>>());
         assert!(within(&[], 8).is_empty());
     }

@@ -73,7 +73,7 @@ pub fn not_honoured(options: &Options, head: &HeadConfig, encoder: &EncoderConfi
     let refused: Vec<_> = refused.into_iter().filter(|(refuses, ..)| *refuses).collect();
     // With a graph of ours next-plaid needs none of PyLate's.
     let counts = |stack: &str| {
-        !refused.iter().any(|(_, refusing, _)| *refusing == stack) && !(options.export_onnx && stack == NEXT_PLAID)
+        !(refused.iter().any(|(_, refusing, _)| *refusing == stack) || options.export_onnx && stack == NEXT_PLAID)
     };
     let differences = differences.into_iter().filter(|(chosen, stack, ..)| *chosen && counts(stack));
     let differences = differences.map(|(_, stack, instead, by_default)| NotHonoured { stack, instead, by_default });
