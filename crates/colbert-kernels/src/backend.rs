@@ -390,7 +390,7 @@ pub trait KernelBackend: Backend {
     /// See [`attention()`](crate::attention()).
     fn kernel_attention(qkv: [FloatTensor<Self>; 3], plan: AttentionPlan) -> FloatTensor<Self>;
 
-    /// See [`self_attention`](crate::operators::self_attention).
+    /// See [`self_attention`](crate::self_attention()).
     fn kernel_self_attention(
         input: FloatTensor<Self>,
         maps: [FloatMap<Self>; 3],

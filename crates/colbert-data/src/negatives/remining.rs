@@ -18,7 +18,7 @@ pub struct Remining {
 }
 
 impl Remining {
-    /// Keeps what [`crate::negatives::prepare`] will use up. Nothing, if the data are examples already: these get no negatives.
+    /// Keeps what [`prepare`](crate::prepare()) will use up. Nothing, if the data are examples already: these get no negatives.
     #[must_use]
     pub fn of(raw: &RawData, options: &PrepareOptions) -> Option<Self> {
         raw.ready.is_empty().then(|| Self { groups: raw.groups.clone(), options: options.clone() })
@@ -30,7 +30,7 @@ impl Remining {
     /// if fewer, the first ones come twice. Draws depend on the seed, the epoch and the query.
     ///
     /// # Errors
-    /// As [`crate::negatives::prepare`].
+    /// As [`prepare`](crate::prepare()).
     pub fn examples(
         &self,
         set: &TrainingSet,

@@ -30,7 +30,7 @@ pub struct AttentionPlan {
     /// Tokens to each side that a token sees (Beltagy et al. 2020, section 3.1); none means all. A token that sees no
     /// attended token, a query's \[MASK\] expansion far behind the text, gets zeros.
     pub reach: Option<usize>,
-    /// Dropout of the attention weights. Which element decides: see [`weights_row`](Self::weights_row).
+    /// Dropout of the attention weights. Element (token * heads + head, position of the key) decides.
     pub dropout: Dropout,
     /// Format of the factors of its products.
     pub precision: Precision,
