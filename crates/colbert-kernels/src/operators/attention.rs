@@ -30,7 +30,8 @@ pub struct AttentionPlan {
     /// Tokens to each side that a token sees (Beltagy et al. 2020, section 3.1); none means all. A token that sees no
     /// attended token, a query's \[MASK\] expansion far behind the text, gets zeros.
     pub reach: Option<usize>,
-    /// Dropout of the attention weights. Element (token * heads + head, position of the key) decides.
+    /// Dropout of the attention weights. Element (token * heads + head, position of the key) decides; with a window,
+    /// element (head * length + position, position of the key) of a mask of each sequence.
     pub dropout: Dropout,
     /// Format of the factors of its products.
     pub precision: Precision,
