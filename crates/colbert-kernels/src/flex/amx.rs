@@ -145,7 +145,9 @@ mod hardware {
         const FEATURES: u32 = 1 << 22 | 1 << 24;
         /// Of the state that the system saves: XTILECFG and XTILEDATA.
         const SAVED: u32 = 1 << 17 | 1 << 18;
-        let found = __cpuid_count(7, 0).edx;
+        // SAFETY: every x86-64 processor has the instruction; newer Rust calls it safe.
+        #[allow(unused_unsafe, reason = "unsafe up to Rust 1.92, the oldest promised")]
+        let found = unsafe { __cpuid_count(7, 0) }.edx;
         let saved: u32;
         // SAFETY: a system that saves the state of AVX-512, as one does where that was detected, has enabled the
         // instruction.
