@@ -1,96 +1,69 @@
-//! A loss of one's own: in-batch softmax with a temperature, without the n-way part of colbert-ai's loss.
+//! A loss of another crate: in-batch softmax with a temperature, without the n-way part of colbert-ai's loss.
 //!
-//! Shows how to implement [`Objective`] and hand it to [`Training::run`], the loop below the facade:
+//! Shows how to implement [`Objective`] and hand it to a whole run, which keeps its folder, report and model card:
 //!
 //!     cargo run --release -p ragtrainer-examples --example custom_objective
 #![expect(clippy::print_stdout, reason = "an example prints for people")]
 
 use std::path::Path;
 
-use burn::backend::Autodiff;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
-use burn_flex::{Flex, FlexDevice};
-use ragtrainer::config::{AutoSteps, EvaluationOptions, Metric, TrainOptions, resolve};
-use ragtrainer::data::read_evaluation_set;
+use ragtrainer::RagTrainer;
+use ragtrainer::config::{EvaluationOptions, TrainOptions};
+use ragtrainer::data::{BeirFolder, PrepareOptions};
 use ragtrainer::model::kernels::KernelBackend;
-use ragtrainer::model::{ColbertSettings, Embeddings, Pretrained, maxsim};
-use ragtrainer::train::{Begin, Dev, Event, Flow, Loss, Measured, Objective, Targets, Training};
-use ragtrainer_examples::{DATA, MODEL, triples};
+use ragtrainer::model::{Embeddings, maxsim};
+use ragtrainer::train::{Loss, Objective, Targets};
+use ragtrainer_examples::{DATA, MODEL};
 
-/// `-log softmax(scores / temperature)` of a query's positive among all documents of the batch.
+/// `-log softmax(scores / temperature)` of a query's positive among all documents of the batch. A temperature below 1
+/// gives the closest wrong documents more weight, one above 1 the many others.
 struct InBatchSoftmax {
-    /// Below 1 the closest wrong documents count for more, above 1 the many others do.
     temperature: f64,
 }
 
 impl Objective for InBatchSoftmax {
     fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
-        let scores = maxsim(queries, documents); // [queries, docs]
-        let (device, [count, docs]) = (scores.device(), scores.dims());
-        let column = |place: usize| {
-            let documents: Vec<i32> = targets.documents.iter().map(|own| own[place] as i32).collect();
-            Tensor::<B, 2, Int>::from_data(TensorData::new(documents, [count, 1]), &device)
+        let scores = maxsim(queries, documents); // [queries, documents]
+        let (device, [count, all]) = (scores.device(), scores.dims());
+        let own = |place: usize| {
+            let own: Vec<i32> = targets.documents.iter().map(|own| own[place] as i32).collect();
+            Tensor::<B, 2, Int>::from_data(TensorData::new(own, [count, 1]), &device)
         };
         // Another document that is known to answer the query is no negative of it.
-        let mut left_out = vec![false; count * docs];
-        for (query, own) in targets.documents.iter().enumerate() {
-            for &known in targets.positives[query].iter().filter(|&&known| known != own[0]) {
-                left_out[query * docs + known] = true;
-            }
-        }
-        let left_out = Tensor::<B, 2, Bool>::from_data(TensorData::new(left_out, [count, docs]), &device);
+        let is_left_out =
+            |i: usize| targets.positives[i / all].contains(&(i % all)) && targets.documents[i / all][0] != i % all;
+        let left_out: Vec<bool> = (0..count * all).map(is_left_out).collect();
+        let left_out = Tensor::<B, 2, Bool>::from_data(TensorData::new(left_out, [count, all]), &device);
         let candidates = scores.clone().div_scalar(self.temperature).mask_fill(left_out, f32::NEG_INFINITY);
-        let total = log_softmax(candidates, 1).gather(1, column(0)).mean().neg();
-        let scores = scores.detach();
-        Loss {
-            parts: vec![("in_batch_softmax", total.clone())],
-            total,
-            positive_score: scores.clone().gather(1, column(0)).mean(),
-            negative_score: scores.gather(1, column(1)).mean(),
-        }
+        let total = log_softmax(candidates, 1).gather(1, own(0)).mean().neg();
+        let mean = |place| scores.clone().detach().gather(1, own(place)).mean();
+        let (positive_score, negative_score) = (mean(0), mean(1));
+        Loss { parts: vec![("in_batch_softmax", total.clone())], total, positive_score, negative_score }
     }
 
-    /// True: with `accumsteps` above 1 the loop then caches embeddings, so that this loss still sees the whole batch.
+    /// True: with `accumsteps` above 1 embeddings are then cached, so that this loss still sees the whole batch.
     fn couples_queries(&self) -> bool {
         true
     }
 }
 
 fn main() -> anyhow::Result<()> {
-    let device = FlexDevice;
-    let set = triples()?;
-    let dev = read_evaluation_set(Path::new(DATA), "dev")?.with_pool(Some(200), Some(40), 5)?;
-    let options = TrainOptions {
-        batch_size: 16,
-        maxsteps: 12,
-        learning_rate: 1e-4,
-        doc_maxlen: 96,
-        save_every: AutoSteps::Steps(12),
-        ..TrainOptions::default()
-    };
-    let plan = resolve(&options, set.examples.len())?;
-    let settings = ColbertSettings::from(&options);
-    let pretrained = Pretrained::read(Path::new(MODEL))?;
-    let tokenizer = pretrained.tokenizer(&settings)?;
-    let (model, _) = pretrained.model::<Autodiff<Flex>>(&settings, None, options.seed, &device)?;
-
-    let mut show = |event: &Event| {
-        if let Event::Step(step) = event {
-            let margin = step.positive_score - step.negative_score;
-            println!("step {:2}  loss {:.3}  positive above negative by {margin:.2}", step.step, step.loss);
-        }
-        Flow::Continue
-    };
-    let trained = Training::new(&set, &tokenizer, &options, &plan, &device)
-        .with_objective(InBatchSoftmax { temperature: 0.5 })
-        .with_dev(Some(Dev { set: &dev, options: &EvaluationOptions::default() }))
-        .with_observer(&mut show)
-        .run(model, Begin::Anew)?;
-    if let (Some(before), Some(best)) = (trained.baseline, trained.best) {
-        let value = |measured: &Measured| measured.evaluation.value(Metric::default()).unwrap_or(f64::NAN);
-        let (step, best) = (best.step, value(&best.measured));
-        println!("{} on dev: {:.3} before, {best:.3} after step {step}", Metric::default(), value(&before));
+    let folder = BeirFolder::open(Path::new(DATA))?;
+    let choice = EvaluationOptions { pool_size: Some(200), max_queries: Some(40), ..EvaluationOptions::default() };
+    let mut trainer = RagTrainer::new("custom-objective", MODEL)
+        .with_output("runs/custom-objective", true)
+        .with_dev(folder.evaluation("dev")?, choice)
+        .with_objective(InBatchSoftmax { temperature: 0.5 });
+    trainer.prepare_training_data(folder.into_raw("train")?, &PrepareOptions::default())?;
+    let options =
+        TrainOptions { batch_size: 16, maxsteps: 12, learning_rate: 1e-4, doc_maxlen: 96, ..TrainOptions::default() };
+    let outcome = trainer.train(&options)?;
+    if let Some(dev) = outcome.dev {
+        let value = |evaluation: &ragtrainer::train::Evaluation| evaluation.value(outcome.metric).unwrap_or(f64::NAN);
+        println!("{} on dev: {:.3} before, {:.3} after", outcome.metric, value(&dev.start), value(&dev.best));
     }
+    println!("best model: {}", outcome.best.display());
     Ok(())
 }

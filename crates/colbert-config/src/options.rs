@@ -6,6 +6,7 @@
 
 pub(crate) mod auto;
 pub(crate) mod columns;
+pub(crate) mod data_paths;
 pub(crate) mod memory;
 pub(crate) mod metric;
 pub(crate) mod miner_model;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::options::columns::ColumnRoles;
+use crate::options::data_paths::DataPaths;
 use crate::options::metric::Metric;
 use crate::options::train::TrainOptions;
 
@@ -86,9 +88,9 @@ impl Default for Options {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataOptions {
-    /// Training data: a JSONL, JSON, CSV, TSV or Parquet file, a BEIR folder, a folder with the reference's three files,
+    /// Training data, one source or several that are read as one: a JSONL, JSON, CSV, TSV or Parquet file, a BEIR folder, a folder with the reference's three files,
     /// or a folder with the tables train, queries and documents.
-    pub train: Option<PathBuf>,
+    pub train: DataPaths,
     /// Layout of `train`; `auto` decides by content and says what it found.
     pub format: DataFormat,
     /// Roles of columns whose names do not say it, such as `question=query, context=document`.
@@ -119,7 +121,7 @@ pub struct DataOptions {
 impl Default for DataOptions {
     fn default() -> Self {
         Self {
-            train: None,
+            train: DataPaths::default(),
             format: DataFormat::default(),
             columns: ColumnRoles::default(),
             all_documents: None,

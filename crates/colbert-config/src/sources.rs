@@ -398,7 +398,7 @@ mod tests {
             .build()
             .unwrap();
         let mut expected = Options { model_name: "2024".to_owned(), overwrite: true, ..Options::default() };
-        expected.data.train = Some("/data/pairs.tsv".into());
+        expected.data.train = "/data/pairs.tsv".into();
         expected.data.format = crate::DataFormat::LabeledPairs;
         expected.data.positive_label = "2".to_owned();
         expected.train.dropout = Some(0.1);

@@ -45,6 +45,8 @@ pub enum Kind {
     Path,
     /// A path, or nothing.
     OptionalPath,
+    /// A path, a list of paths, or nothing.
+    Paths,
     /// A word or a number.
     Label,
     /// A size in bytes, `auto`, or the word.
@@ -117,7 +119,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("export_dtype", Kind::Words(&["f32", "f16", "bf16"]), Section::Run, Readers::TRAIN, "Number format of the weights in exported model directories"),
     row("export_onnx", Kind::Flag, Section::Run, Readers::TRAIN, "Also write model.onnx, for next-plaid"),
     // Data
-    row("data.train", Kind::OptionalPath, Section::Data, Readers::ALL, "Training data: JSONL, JSON, CSV, TSV or Parquet file; directory with one file per split; BEIR directory; the reference's three files; PyLate's three tables"),
+    row("data.train", Kind::Paths, Section::Data, Readers::ALL, "Training data; several sources (a list, or the flag repeated) are read as one. JSONL, JSON, CSV, TSV or Parquet file; directory with one file per split; BEIR directory; the reference's three files; PyLate's three tables"),
     row("data.format", Kind::Words(&["auto", "pairs", "labeled_pairs", "triplets", "scored", "tevatron", "pylate", "beir", "reference"]), Section::Data, Readers::ALL, "Layout of the training data; auto decides by content"),
     row("data.columns", Kind::Columns, Section::Data, Readers::ALL, "Roles of columns, such as \"question=query, answer=positive\" (query, positive, negative, document, label, scores, ignore)"),
     row("data.all_documents", Kind::OptionalPath, Section::Data, Readers::ALL, "Further documents to draw negatives from"),
@@ -217,6 +219,7 @@ impl Kind {
             Self::OptionalText => "a text, or nothing".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::OptionalPath => "a path, or nothing".to_owned(),
+            Self::Paths => "a path, a list of different paths, or nothing".to_owned(),
             Self::Label => "a word or a number".to_owned(),
             Self::Size(word) => format!("a size such as \"6GB\" or \"512MiB\", \"auto\", or \"{word}\""),
             Self::Steps => "a number of steps or \"auto\"".to_owned(),
@@ -240,7 +243,7 @@ impl Kind {
             Self::Whole | Self::OptionalWhole(_) => "N",
             Self::Number | Self::OptionalNumber(_) => "X",
             Self::Text | Self::OptionalText => "TEXT",
-            Self::Path | Self::OptionalPath => "PATH",
+            Self::Path | Self::OptionalPath | Self::Paths => "PATH",
             Self::Label => "LABEL",
             Self::Size(_) => "SIZE",
             Self::Steps => "N|auto",
@@ -405,7 +408,7 @@ mod tests {
             let sample = match row.kind {
                 Kind::Flag => json!(true),
                 Kind::Number | Kind::OptionalNumber(_) => json!(0.5),
-                Kind::Text | Kind::OptionalText | Kind::Path | Kind::OptionalPath => json!("x"),
+                Kind::Text | Kind::OptionalText | Kind::Path | Kind::OptionalPath | Kind::Paths => json!("x"),
                 Kind::Label | Kind::Whole | Kind::OptionalWhole(_) => json!(3),
                 Kind::Metric => json!("mrr@10"),
                 Kind::Steps | Kind::Size(_) | Kind::Warmup => json!("auto"),
@@ -415,7 +418,8 @@ mod tests {
             assert_eq!(interpret(row, &sample), Some(sample.clone()), "{key}");
             let refused = if row.kind == Kind::Flag { json!("maybe") } else { json!(true) };
             assert_eq!(interpret(row, &refused), None, "{key}");
-            let optional = row.kind.absent().is_some() || matches!(row.kind, Kind::OptionalText | Kind::OptionalPath);
+            let optional = row.kind.absent().is_some()
+                || matches!(row.kind, Kind::OptionalText | Kind::OptionalPath | Kind::Paths);
             assert_eq!(interpret(row, &Value::Null).is_some(), optional, "{key}");
             if let Some(word) = row.kind.absent() {
                 assert_eq!(interpret(row, &json!(word)), Some(Value::Null), "{key} = {word}");

@@ -35,12 +35,14 @@ impl Options {
         )?;
         for (field, path) in [
             ("output", Some(&self.output)),
-            ("data.train", self.data.train.as_ref()),
             ("data.all_documents", self.data.all_documents.as_ref()),
             ("data.dev", self.data.dev.as_ref()),
             ("data.test", self.data.test.as_ref()),
             ("negatives.miner_model", self.negatives.miner_model.as_ref()),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.data.train.0.iter().map(|path| ("data.train", Some(path))))
+        {
             if let Some(path) = path.filter(|path| path.to_str().is_none()) {
                 return Err(ConfigError::PathNotUnicode { field, path: path.clone() });
             }

@@ -14,6 +14,7 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 
 #[cfg(feature = "cuda")]
 use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
+use crate::device::memory::DeviceMemory;
 use crate::device::panics::DevicePanics;
 use crate::operators::adamw::{self, AdamW, Moments};
 use crate::operators::attention::{self, Attended, AttentionPlan};
@@ -66,9 +67,9 @@ pub trait Kernels: Backend {
         left.matmul(right)
     }
 
-    /// Bytes of the device's memory that nobody has, if it has memory of its own and says how much.
-    fn free_device_memory(_device: &Self::Device) -> Option<u64> {
-        None
+    /// Where the device keeps its tensors, and how much of that is free if it is memory of its own.
+    fn device_memory(_device: &Self::Device) -> DeviceMemory {
+        DeviceMemory::Host
     }
 
     /// Gives what is freed from now on back to the system at once, in this process, where the backend would keep it: slower,
@@ -325,8 +326,8 @@ impl Kernels for burn::backend::Cuda<f32, i32> {
         if Self::has_tf32(&left.device()) { in_parts(left, right, Tensor::matmul) } else { left.matmul(right) }
     }
 
-    fn free_device_memory(device: &Self::Device) -> Option<u64> {
-        gpu_free_memory(device.index)
+    fn device_memory(device: &Self::Device) -> DeviceMemory {
+        DeviceMemory::Own(gpu_free_memory(device.index))
     }
 
     /// Words and names of cubecl-runtime 0.10 (`IoError::BufferTooBig`), cubecl-cuda 0.10 (`GpuStorage::alloc`) and cubecl-common

@@ -4,4 +4,5 @@
 pub(crate) mod cuda;
 #[cfg(any(feature = "cuda", feature = "tch"))]
 pub(crate) mod generation;
+pub(crate) mod memory;
 pub(crate) mod panics;

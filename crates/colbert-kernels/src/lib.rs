@@ -21,6 +21,7 @@ mod segments;
 pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
 #[cfg(feature = "cuda")]
 pub use device::cuda::{CudaMissing, probe_cuda};
+pub use device::memory::DeviceMemory;
 pub use device::panics::DevicePanics;
 pub use flex::release_idle_memory;
 #[cfg(feature = "tch")]

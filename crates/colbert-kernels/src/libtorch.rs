@@ -8,6 +8,7 @@ use tch::Kind;
 
 use crate::backend::Kernels;
 use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
+use crate::device::memory::DeviceMemory;
 use crate::device::panics::DevicePanics;
 use crate::operators::attention::{self, Attended, AttentionPlan, scale};
 use crate::operators::dropout::{self, Dropout};
@@ -99,10 +100,11 @@ impl Kernels for Back {
         left.matmul(right)
     }
 
-    fn free_device_memory(device: &LibTorchDevice) -> Option<u64> {
+    fn device_memory(device: &LibTorchDevice) -> DeviceMemory {
         match device {
-            LibTorchDevice::Cuda(index) => gpu_free_memory(*index),
-            LibTorchDevice::Cpu | LibTorchDevice::Mps | LibTorchDevice::Vulkan => None,
+            LibTorchDevice::Cpu => DeviceMemory::Host,
+            LibTorchDevice::Cuda(index) => DeviceMemory::Own(gpu_free_memory(*index)),
+            LibTorchDevice::Mps | LibTorchDevice::Vulkan => DeviceMemory::Own(None),
         }
     }
 

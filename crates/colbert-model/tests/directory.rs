@@ -7,7 +7,7 @@ use colbert_model::{ModelError, Pretrained, SelfCheck, Weights, maxsim, named_pa
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{B, device, export_tiny, largest_difference, parity, settings, strings, tiny};
+use crate::support::{B, copied, device, export_tiny, fixture, largest_difference, parity, settings, strings, tiny};
 
 /// What becomes of a named tensor's values; nothing leaves it out.
 type Change<'a> = dyn Fn(&str, Vec<f32>) -> Option<Vec<f32>> + 'a;
@@ -369,6 +369,16 @@ fn enormous_claims_take_no_memory() {
     assert!(read_error(&path).contains("encoder.layer.2."), "{}", read_error(&path));
     claim("\"max_position_embeddings\": 512", "max_position_embeddings");
     assert!(read_error(&path).contains("embeddings.position_embeddings.weight"), "{}", read_error(&path));
+
+    // A family without a table of positions.
+    let other = TempDir::new().unwrap();
+    let modern = copied(&fixture("modernbert"), &other);
+    let config_of_modern = fs::read_to_string(modern.join("config.json")).unwrap();
+    let mut json: Value = serde_json::from_str(&config_of_modern).unwrap();
+    json["max_position_embeddings"] = json!(1_000_000_000_000_000_u64);
+    fs::write(modern.join("config.json"), json.to_string()).unwrap();
+    let error = Pretrained::read(&modern).unwrap().tokenizer(&settings(1 << 40, 64)).unwrap_err().to_string();
+    assert!(error.contains("query_maxlen") && error.contains("131072"), "{error}");
 
     // An id that config.json has room for and the table has not.
     claim("\"vocab_size\": 6000", "vocab_size");

@@ -441,8 +441,19 @@ fn a_model_that_is_not_finite_is_neither_exported_nor_checked() {
     let error = crate::support::export_tiny_as(&path, false, colbert_config::ExportDtype::F32, change);
     assert!(error.unwrap_err().to_string().contains("vectors that are not finite"));
     assert!(!path.exists());
-    // A record of NaN agrees with nothing.
+    // A record with values that are no numbers (NaN in JSON is null), or with fewer of them, agrees with nothing.
     let path = folder.path().join("sound");
     export_tiny(&path, false).unwrap();
+    let sound = fs::read(path.join("selfcheck.json")).unwrap();
     assert!(SelfCheck::replay::<B>(&path, &device()).unwrap() < TOLERANCE);
+    let record = path.join("selfcheck.json");
+    let mut check = read(&record);
+    check["queries"][0]["vectors"][0][0] = Value::Null;
+    fs::write(&record, check.to_string()).unwrap();
+    assert!(SelfCheck::replay::<B>(&path, &device()).is_err());
+    fs::write(&record, &sound).unwrap();
+    let mut check = read(&record);
+    check["documents"][0]["vectors"].as_array_mut().unwrap().pop();
+    fs::write(&record, check.to_string()).unwrap();
+    assert!(SelfCheck::replay::<B>(&path, &device()).is_err());
 }

@@ -69,8 +69,8 @@ impl<R: Reader> OptionFlags<R> {
     }
 
     /// Sets an option that an argument without a flag gives.
-    pub(crate) fn set(&mut self, key: &str, value: &Path) {
-        self.overrides.push((key.to_owned(), Value::String(value.display().to_string())));
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.overrides.push((key.to_owned(), Value::String(value.to_owned())));
     }
 
     /// The option files that the command line names.
@@ -107,9 +107,10 @@ impl<R: Reader> Args for OptionFlags<R> {
             let default = row.default_text().map_or_else(String::new, |default| format!(" [default: {default}]"));
             let arg = Arg::new(row.key).long(row.flag()).value_name(row.kind.placeholder());
             let arg = arg.help(format!("{}{default}", row.help)).help_heading(row.section.title());
-            // The later of two values counts, as in a shell alias with a default, but never the later of two data sets.
-            let arg = if row.key == "data.train" { arg } else { arg.overrides_with(row.key) };
+            // The later of two values counts, as in a shell alias with a default; several paths all count.
+            let arg = if row.kind == Kind::Paths { arg } else { arg.overrides_with(row.key) };
             command.arg(match row.kind {
+                Kind::Paths => arg.num_args(1).action(ArgAction::Append),
                 Kind::Flag => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
                 // A value may be a negative number, which the range of its option then refuses, but never the next flag.
                 _ => arg.num_args(1).allow_negative_numbers(true),
@@ -132,8 +133,13 @@ impl<R: Reader> FromArgMatches for OptionFlags<R> {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
         self.config.extend(matches.get_many::<String>("config").unwrap_or_default().cloned());
         for row in rows::<R>() {
-            if let Some(value) = matches.get_one::<String>(row.key) {
-                self.overrides.push((row.key.to_owned(), Value::String(value.clone())));
+            let mut values = matches.get_many::<String>(row.key).unwrap_or_default().cloned();
+            let value = match row.kind {
+                Kind::Paths => Some(values.collect::<Vec<_>>()).filter(|paths| !paths.is_empty()).map(Value::from),
+                _ => values.next_back().map(Value::String),
+            };
+            if let Some(value) = value {
+                self.overrides.push((row.key.to_owned(), value));
             }
         }
         Ok(())
@@ -165,8 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn a_second_data_set_is_refused_and_not_passed_over() {
-        assert!(flags::<Train>(&["--train-data", "a.jsonl", "--train-data", "b.jsonl"]).is_err());
+    fn every_data_set_counts_and_of_other_flags_the_last() {
+        let options = |arguments: &[&str]| {
+            flags::<Train>(arguments).unwrap().named_options(OptionSources::new()).map(|(options, _)| options)
+        };
+        let several = options(&["--train-data", "a.jsonl", "--train-data", "b.jsonl"]).unwrap();
+        assert_eq!(several.data.train.0, [Path::new("a.jsonl"), Path::new("b.jsonl")]);
+        assert_eq!(options(&["--train-data", "a.jsonl"]).unwrap().data.train, "a.jsonl".into());
+        assert!(options(&["--train-data", "a", "--train-data", "a"]).unwrap_err().to_string().contains("data.train"));
         let (options, _) =
             flags::<Train>(&["--dim", "8", "--dim", "16"]).unwrap().named_options(OptionSources::new()).unwrap();
         assert_eq!(options.train.dim, 16);

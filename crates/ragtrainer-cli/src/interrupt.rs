@@ -1,5 +1,6 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first asks the run to end after the current step, the second ends the program at once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +11,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Exit code of a run that was interrupted.
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Unwinds through work that is ended.
+struct Ended;
 
 /// Signals that ask for the end. SIGHUP is a terminal that was closed.
 const SIGNALS: &[i32] = &[
@@ -34,6 +38,24 @@ impl Interrupt {
                 .context("cannot install the handler of signals")?;
         }
         Ok(Self(flag))
+    }
+
+    /// Does work that can only be listened to, such as mining. None if [`Interrupt::end_if_requested`] ended it: what the
+    /// work had made is gone then, its files too.
+    pub(crate) fn ending<T>(&self, work: impl FnOnce(&Self) -> T) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(|| work(self))) {
+            Ok(done) => Some(done),
+            Err(payload) if payload.is::<Ended>() => None,
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// Ends the work of [`Interrupt::ending`] if an end was requested.
+    pub(crate) fn end_if_requested(&self) {
+        if self.requested() {
+            // Past the hook that reports panics: this is none.
+            resume_unwind(Box::new(Ended));
+        }
     }
 
     /// Whether an end was requested.

@@ -478,6 +478,35 @@ fn evaluate_takes_the_language_of_the_texts() {
     assert!(ran.code == Some(1) && ran.errors.contains("ja"), "{}", ran.errors);
 }
 
+/// Several sources are one data set, on the command line and in an option file.
+#[test]
+fn several_sources_are_one_data_set() {
+    let here = folder();
+    for (name, rows) in [("a.jsonl", 0..7), ("b.jsonl", 7..12)] {
+        let pairs = &crate::support::pairs()[rows];
+        let lines: String = pairs.iter().map(|pair| serde_json::json!(pair).to_string() + "\n").collect();
+        fs::write(here.path().join(name), lines).unwrap();
+    }
+    let ran = ragtrainer(here.path(), &["check", "--json", "--train-data", "a.jsonl", "--train-data", "b.jsonl"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.output).unwrap();
+    assert_eq!(report["queries"], 12, "{report}");
+    fs::write(here.path().join("both.toml"), "[data]\ntrain = ['a.jsonl', 'b.jsonl']\n").unwrap();
+    let ran = ragtrainer(here.path(), &["check", "--json", "--config", "both.toml"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&ran.output).unwrap(), report);
+    let ran = ragtrainer(here.path(), &["check", "--train-data", "a.jsonl", "--train-data", "a.jsonl"]);
+    assert!(ran.code == Some(1) && ran.errors.contains("data.train"), "{}", ran.errors);
+
+    let model = tiny_model();
+    let train = ["train", "--train-data", "a.jsonl", "--train-data", "b.jsonl", "--output", "run"];
+    let sizes = ["--batch-size", "4", "--dim", "16", "--doc-maxlen", "32", "--miner", "random"];
+    let model = ["--pretrained-model-name", model.to_str().unwrap()];
+    let ran = ragtrainer(here.path(), &[&train[..], &sizes, &model].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let card = fs::read_to_string(here.path().join("run/best/README.md")).unwrap();
+    assert!(card.contains("`a.jsonl`, `b.jsonl`: "), "{card}");
+    assert_eq!(ragtrainer(here.path(), &["train", "--resume", "run", "--epochs", "1"]).code, Some(0));
+}
+
 /// What a person types first works.
 #[test]
 fn check_takes_a_file_and_prepare_an_output() {

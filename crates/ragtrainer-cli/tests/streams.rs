@@ -90,6 +90,41 @@ fn a_closed_terminal_ends_a_run_as_ctrl_c_does() {
     assert!(fs::read_dir(here.path().join("run/checkpoints")).unwrap().count() > 0);
 }
 
+/// A signal ends mining as well, and the temporary files of the miner go with it.
+#[test]
+fn a_signal_ends_mining_and_leaves_nothing() {
+    let here = folder();
+    let lines: String = (0..40_000)
+        .map(|i| {
+            serde_json::json!([format!("query {i}"), format!("document {i} of many words {}", "word ".repeat(20))])
+        })
+        .map(|row| row.to_string() + "\n")
+        .collect();
+    fs::write(here.path().join("many.jsonl"), lines).unwrap();
+    fs::create_dir(here.path().join("tmp")).unwrap();
+    let model = tiny_model();
+    let arguments = ["prepare", "--train-data", "many.jsonl", "--miner", "late_interaction"];
+    let arguments = [&arguments[..], &["--pretrained-model-name", model.to_str().unwrap()]].concat();
+    let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+    let mut command = program(here.path(), &arguments);
+    let mut child =
+        command.env("TMPDIR", here.path().join("tmp")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // The data are read once they are announced; handlers are there from the start of mining on.
+    let mut output = child.stdout.take().unwrap();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        output.read_exact(&mut byte).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(code(child), Some(130), "{rest}");
+    assert!(rest.contains("stopped while negatives were mined"), "{rest}");
+    assert_eq!(fs::read_dir(here.path().join("tmp")).unwrap().count(), 0);
+    assert!(!here.path().join("data").exists());
+}
+
 #[test]
 fn control_characters_of_texts_and_names_are_spelled_out() {
     let here = folder();

@@ -227,7 +227,7 @@ impl Folder {
     /// Deletes documents by their ids.
     fn delete(&self, py: Python<'_>, ids: Vec<String>) -> PyResult<()> {
         process::enter()?;
-        py.detach(|| lock(&self.folder).delete(&ids)).map_err(raise)
+        py.detach(|| lock(&self.folder).delete(&ids)).map(drop).map_err(raise)
     }
 
     /// The best `k` documents for each query.

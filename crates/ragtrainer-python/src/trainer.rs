@@ -50,9 +50,9 @@ impl Trainer {
             positive: convert::label("positive_label", positive_label)?,
             negative: convert::label("negative_label", negative_label)?,
         };
-        let raw = match options.data.train {
-            Some(_) => None,
-            None => Some(convert::raw_data(raw, with_labels, &labels)?),
+        let raw = match options.data.train.0.as_slice() {
+            [_, ..] => None,
+            [] => Some(convert::raw_data(raw, with_labels, &labels)?),
         };
         let documents = convert::texts("documents", documents)?;
         let listener = Listener::new(progress);

@@ -1,24 +1,18 @@
-//! Which backends are compiled in, and how a name becomes one. The only file with backend `cfg`s.
+//! Which backends are compiled in, and how a name becomes one. Each has a file of its own: its names, its device, how it is
+//! looked for. `cfg` stands on modules, variants, and the two lists of them.
 
-use burn::backend::Autodiff;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod flex;
+#[cfg(feature = "tch")]
+mod libtorch;
+
+use std::fmt;
+
 use colbert_config::Precision;
 use colbert_kernels::{KernelAutodiffBackend, Kernels};
 
 use crate::error::Error;
-
-/// Names that this build accepts.
-pub const AVAILABLE: &[&str] = &[
-    "auto",
-    "flex",
-    #[cfg(feature = "cuda")]
-    "cuda",
-    #[cfg(feature = "cuda")]
-    "cuda:N",
-    #[cfg(feature = "tch")]
-    "libtorch",
-    #[cfg(feature = "tch")]
-    "libtorch:cuda:N",
-];
 
 /// A backend and a device on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +28,74 @@ pub enum Backend {
     /// An NVIDIA GPU by its index, through libtorch.
     #[cfg(feature = "tch")]
     LibTorchCuda(usize),
+}
+
+/// A kind of backend, by its names.
+struct Kind {
+    /// First part of its names.
+    name: &'static str,
+    /// All that this build accepts, for people.
+    forms: &'static [&'static str],
+    /// Name that "auto" tries, if it is taken where it can be used.
+    preferred: Option<&'static str>,
+    /// The backend of a name, whose parts between colons follow the first. None if there is no such name.
+    parse: fn(&[&str]) -> Option<Result<Backend, Missing>>,
+}
+
+/// What keeps a backend from being used here.
+type Missing = Box<dyn std::error::Error + Send + Sync>;
+
+/// The kinds that are compiled in, in the order in which "auto" tries them.
+const KINDS: &[Kind] = &[
+    flex::KIND,
+    #[cfg(feature = "cuda")]
+    cuda::KIND,
+    #[cfg(feature = "tch")]
+    libtorch::KIND,
+];
+
+/// Kinds and the cargo features that compile them in.
+const FEATURES: [(&str, &str); 2] = [("cuda", "cuda"), ("libtorch", "tch")];
+
+/// A device of a backend that is compiled in.
+trait Device: Copy + fmt::Display {
+    /// Whether it is a GPU.
+    fn is_gpu(self) -> bool;
+
+    /// Whether the backend keeps what it once had of the device's memory, and has no way to be asked to give it back.
+    fn keeps_memory(self) -> bool {
+        false
+    }
+
+    /// Runs a job on it.
+    fn run<J: Job>(self, job: J) -> J::Output;
+}
+
+/// Evaluates an expression with the device of a backend.
+macro_rules! with_device {
+    ($backend:expr, $device:ident => $result:expr) => {
+        match $backend {
+            Backend::Flex => {
+                let $device = flex::Cpu;
+                $result
+            }
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(index) => {
+                let $device = cuda::Gpu(index);
+                $result
+            }
+            #[cfg(feature = "tch")]
+            Backend::LibTorch => {
+                let $device = libtorch::Place(None);
+                $result
+            }
+            #[cfg(feature = "tch")]
+            Backend::LibTorchCuda(index) => {
+                let $device = libtorch::Place(Some(index));
+                $result
+            }
+        }
+    };
 }
 
 /// Number formats that a device multiplies, besides float32.
@@ -67,6 +129,11 @@ pub trait Job {
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output;
 }
 
+/// Names that this build accepts.
+pub fn available_backends() -> Vec<&'static str> {
+    ["auto"].into_iter().chain(KINDS.iter().flat_map(|kind| kind.forms.iter().copied())).collect()
+}
+
 impl Backend {
     /// The backend of a name: `flex`, `cuda`, `cuda:1`, `libtorch`, `libtorch:cuda:1`; `auto` is the first of `cuda`,
     /// `libtorch:cuda` and `flex` that can be used.
@@ -74,44 +141,28 @@ impl Backend {
     /// # Errors
     /// A name that is unknown, whose backend was not compiled in, or whose device is not available on this machine.
     pub fn from_name(name: &str) -> Result<Self, Error> {
-        let unknown = || Error::UnknownBackend { found: name.to_owned(), available: AVAILABLE.join(", ") };
-        let device = |index: &str| index.parse::<usize>().map_err(|_| unknown());
-        match name.split(':').collect::<Vec<_>>().as_slice() {
-            ["auto"] => {
-                let on_gpu = ["cuda", "libtorch:cuda"].into_iter().find_map(|name| Self::from_name(name).ok());
-                Ok(on_gpu.unwrap_or(Self::Flex))
-            }
-            ["flex"] => Ok(Self::Flex),
-            ["cuda"] => Self::cuda(name, 0),
-            ["cuda", index] => Self::cuda(name, device(index)?),
-            ["libtorch"] => Self::libtorch(name, None),
-            ["libtorch", "cuda"] => Self::libtorch(name, Some(0)),
-            ["libtorch", "cuda", index] => Self::libtorch(name, Some(device(index)?)),
-            _ => Err(unknown()),
+        if name == "auto" {
+            let preferred = KINDS.iter().filter_map(|kind| Self::from_name(kind.preferred?).ok()).next();
+            return Ok(preferred.unwrap_or(Self::Flex));
         }
-    }
-
-    /// A GPU, once it is known that there is one: burn would only panic later.
-    #[cfg(feature = "cuda")]
-    fn cuda(name: &str, index: usize) -> Result<Self, Error> {
-        colbert_kernels::probe_cuda(index).map(|()| Self::Cuda(index)).map_err(|missing| unusable(name, missing))
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    fn cuda(name: &str, _: usize) -> Result<Self, Error> {
-        Err(Error::BackendNotBuilt { found: name.to_owned(), available: AVAILABLE.join(", "), feature: "cuda" })
-    }
-
-    #[cfg(feature = "tch")]
-    fn libtorch(name: &str, gpu: Option<usize>) -> Result<Self, Error> {
-        let Some(index) = gpu else { return Ok(Self::LibTorch) };
-        let usable = colbert_kernels::probe_libtorch_cuda(index);
-        usable.map(|()| Self::LibTorchCuda(index)).map_err(|missing| unusable(name, missing))
-    }
-
-    #[cfg(not(feature = "tch"))]
-    fn libtorch(name: &str, _: Option<usize>) -> Result<Self, Error> {
-        Err(Error::BackendNotBuilt { found: name.to_owned(), available: AVAILABLE.join(", "), feature: "tch" })
+        let available = || available_backends().join(", ");
+        let found = || name.to_owned();
+        let parts: Vec<&str> = name.split(':').collect();
+        if let Some(kind) = KINDS.iter().find(|kind| kind.name == parts[0]) {
+            let parsed = (kind.parse)(&parts[1..]);
+            let parsed = parsed.ok_or_else(|| Error::UnknownBackend { found: found(), available: available() })?;
+            return parsed.map_err(|source| Error::BackendUnusable { found: found(), source });
+        }
+        // A wrong name of a backend that is not there is wrong all the same.
+        let is_index = |text: &&str| text.parse::<usize>().is_ok();
+        let is_form = match parts.as_slice() {
+            ["cuda", rest @ ..] | ["libtorch", "cuda", rest @ ..] => rest.len() <= 1 && rest.iter().all(is_index),
+            parts => parts.len() == 1,
+        };
+        match FEATURES.iter().find(|(kind, _)| *kind == parts[0]).filter(|_| is_form) {
+            Some((_, feature)) => Err(Error::BackendNotBuilt { found: found(), available: available(), feature }),
+            None => Err(Error::UnknownBackend { found: found(), available: available() }),
+        }
     }
 
     /// Whether bfloat16 matmul is faster here than float32 matmul.
@@ -129,10 +180,10 @@ impl Backend {
         let formats = self.formats();
         let nearest = formats.nearest(asked);
         if asked == Precision::Tf32 && !formats.gpu {
-            return Err(Error::NoTf32 { backend: self });
+            return Err(Error::NoTf32 { backend: self.to_string() });
         }
         if asked == Precision::F16 && nearest != asked {
-            return Err(Error::NoFloat16 { backend: self, nearest });
+            return Err(Error::NoFloat16 { backend: self.to_string(), nearest });
         }
         Ok(nearest)
     }
@@ -151,45 +202,24 @@ impl Backend {
                 [B::InnerBackend::has_tf32(device), B::InnerBackend::has_bf16(device), B::InnerBackend::has_f16(device)]
             }
         }
-        let gpu = match self {
-            Self::Flex => false,
-            #[cfg(feature = "cuda")]
-            Self::Cuda(_) => true,
-            #[cfg(feature = "tch")]
-            Self::LibTorch => false,
-            #[cfg(feature = "tch")]
-            Self::LibTorchCuda(_) => true,
-        };
         let [tf32, bf16, f16] = self.run(Ask);
-        Formats { tf32, bf16, f16, gpu }
+        Formats { tf32, bf16, f16, gpu: with_device!(self, device => device.is_gpu()) }
     }
 
     /// Whether the backend keeps what it once had of the device's memory, and has no way to be asked to give it back.
     pub(crate) fn keeps_memory(self) -> bool {
-        match self {
-            Self::Flex => false,
-            #[cfg(feature = "cuda")]
-            Self::Cuda(_) => false,
-            #[cfg(feature = "tch")]
-            Self::LibTorch => false,
-            #[cfg(feature = "tch")]
-            Self::LibTorchCuda(_) => true,
-        }
+        with_device!(self, device => device.keeps_memory())
     }
 
     /// Runs a job on this backend.
     pub fn run<J: Job>(self, job: J) -> J::Output {
-        match self {
-            Self::Flex => job.run::<Autodiff<burn_flex::Flex>>(&burn_flex::FlexDevice),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(index) => {
-                job.run::<Autodiff<burn::backend::Cuda<f32, i32>>>(&burn::backend::cuda::CudaDevice::new(index))
-            }
-            #[cfg(feature = "tch")]
-            Self::LibTorch => on_libtorch(job, burn::backend::libtorch::LibTorchDevice::Cpu),
-            #[cfg(feature = "tch")]
-            Self::LibTorchCuda(index) => on_libtorch(job, burn::backend::libtorch::LibTorchDevice::Cuda(index)),
-        }
+        with_device!(self, device => device.run(job))
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_device!(*self, device => device.fmt(f))
     }
 }
 
@@ -219,30 +249,6 @@ pub fn set_threads(threads: usize) -> Result<(), Error> {
     #[cfg(feature = "tch")]
     colbert_kernels::set_libtorch_threads(threads);
     Ok(())
-}
-
-#[cfg(feature = "tch")]
-fn on_libtorch<J: Job>(job: J, device: burn::backend::libtorch::LibTorchDevice) -> J::Output {
-    job.run::<Autodiff<burn::backend::LibTorch<f32>>>(&device)
-}
-
-#[cfg(any(feature = "cuda", feature = "tch"))]
-fn unusable(name: &str, missing: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::BackendUnusable { found: name.to_owned(), source: missing.into() }
-}
-
-impl std::fmt::Display for Backend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Flex => write!(f, "flex (CPU)"),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
-            #[cfg(feature = "tch")]
-            Self::LibTorch => write!(f, "libtorch (CPU)"),
-            #[cfg(feature = "tch")]
-            Self::LibTorchCuda(index) => write!(f, "libtorch:cuda:{index}"),
-        }
-    }
 }
 
 #[cfg(test)]

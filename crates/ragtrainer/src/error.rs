@@ -7,8 +7,6 @@ use colbert_data::DataError;
 use colbert_model::ModelError;
 use colbert_train::TrainError;
 
-use crate::backend::Backend;
-
 /// An error of the facade.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,6 +20,20 @@ pub enum Error {
     /// A model that cannot be read, built or written.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A model whose vectors are not finite.
+    #[error(
+        "{} gives {what} {index} (counted from 0) vectors that are not finite; it is damaged, or its training overflowed: \
+         use another checkpoint, or --precision f32",
+        path.display()
+    )]
+    NotFinite {
+        /// The directory of the model.
+        path: PathBuf,
+        /// Query or document.
+        what: &'static str,
+        /// Place of the text in the list that was given.
+        index: usize,
+    },
     /// An input of the run that lies in its output folder.
     #[error(
         "{what} ({}) lies in the output folder {}, where a new run would replace it; choose another output folder",
@@ -81,8 +93,8 @@ pub enum Error {
         "{backend} does not support train.precision = \"f16\" (no float16 matmul); use train.precision = \"{nearest}\" instead"
     )]
     NoFloat16 {
-        /// Where.
-        backend: Backend,
+        /// The backend and device.
+        backend: String,
         /// The nearest precision that is available.
         nearest: Precision,
     },
@@ -91,8 +103,8 @@ pub enum Error {
         "{backend} does not support train.precision = \"tf32\", which is a format of NVIDIA GPUs; use train.precision = \"f32\" instead"
     )]
     NoTf32 {
-        /// Where.
-        backend: Backend,
+        /// The backend and device.
+        backend: String,
     },
     /// A required option is empty.
     #[error("{option} is not set: {hint}")]
@@ -153,8 +165,8 @@ pub enum Error {
          {} (the device: {said})", what_fits(*batch_size, *fits)
     )]
     OutOfMemory {
-        /// Where.
-        backend: Backend,
+        /// The backend and device.
+        backend: String,
         /// Optimizer step, from 1.
         step: usize,
         /// Queries of the batch.

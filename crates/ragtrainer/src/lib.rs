@@ -41,13 +41,13 @@ mod search;
 mod source;
 mod trainer;
 
-pub use backend::{AVAILABLE, Backend, Job, bound_caches, set_threads};
+pub use backend::{Backend, Job, available_backends, bound_caches, set_threads};
 pub use error::Error;
 #[cfg(feature = "hub")]
 pub use hub::{Hub, HubEvent, model_directory};
+pub use record::outcome::{DevResult, Outcome, TestResult};
 pub use run::evaluation::{DirectoryEvaluation, evaluate_directory};
 pub use run::inherit::{Inheritance, InheritedSetting};
-pub use run::outcome::{DevResult, Outcome, TestResult};
 pub use run::session::Preview;
 pub use search::document_folder::DocumentFolder;
 pub use search::encoded_documents::EncodedDocuments;

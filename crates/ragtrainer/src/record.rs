@@ -4,6 +4,7 @@ pub(crate) mod card;
 pub(crate) mod chart;
 pub(crate) mod compatibility;
 pub(crate) mod data_page;
+pub(crate) mod outcome;
 pub(crate) mod page;
 pub(crate) mod report;
 pub(crate) mod run_record;

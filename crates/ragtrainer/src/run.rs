@@ -8,5 +8,4 @@ pub(crate) mod fit;
 pub(crate) mod inherit;
 pub(crate) mod miner;
 pub(crate) mod objective;
-pub(crate) mod outcome;
 pub(crate) mod session;

@@ -13,11 +13,11 @@ use colbert_data::{
 use colbert_train::{Begin, ColbertObjective, Event, Flow, Objective, Observer, RunFolder, TrainError};
 
 use crate::error::Error;
+use crate::record::outcome::Outcome;
 use crate::run::checks::ready;
 use crate::run::data::{Input, Prepared};
 use crate::run::inherit::{Inheritance, inherit, set_by_caller};
 use crate::run::objective::RunObjective;
-use crate::run::outcome::Outcome;
 use crate::run::session::{self, Preview, RunData};
 
 /// Prepares data and trains a ColBERT from it. See the crate's example.

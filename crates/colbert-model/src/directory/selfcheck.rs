@@ -100,7 +100,9 @@ impl SelfCheck {
         let found = Self::compute::<B>(directory, device)?;
         let pairs = |check: &Self| check.queries.iter().chain(&check.documents).cloned().collect::<Vec<_>>();
         let (recorded, found) = (pairs(&recorded), pairs(&found));
-        let tokens = |text: &CheckedText| (text.text.clone(), text.ids.clone(), text.attended, text.scored.clone());
+        let sizes = |text: &CheckedText| text.vectors.iter().map(Vec::len).collect::<Vec<_>>();
+        let tokens =
+            |text: &CheckedText| (text.text.clone(), text.ids.clone(), text.attended, text.scored.clone(), sizes(text));
         let differing = recorded.iter().map(tokens).ne(found.iter().map(tokens));
         if let Some(text) = differing.then(|| recorded.iter().zip(&found).find(|(a, b)| tokens(a) != tokens(b))) {
             let text = text.map_or_else(|| "(their number differs)".to_owned(), |(text, _)| text.text.clone());

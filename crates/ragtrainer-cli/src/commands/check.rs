@@ -20,7 +20,7 @@ use crate::output::{json_line, say};
 pub(crate) struct CheckCommand {
     /// Training data, as --train-data.
     #[arg(value_name = "DATA", conflicts_with = "data.train")]
-    data: Option<PathBuf>,
+    data: Option<String>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,

@@ -8,6 +8,7 @@ use ragtrainer::data::ReferenceFiles;
 
 use crate::data::prepare;
 use crate::flags::{OptionFlags, Prepare};
+use crate::interrupt::INTERRUPTED;
 use crate::output::say;
 
 /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
@@ -29,7 +30,9 @@ impl PrepareCommand {
         if !trainer.options().overwrite {
             ReferenceFiles::refuse_earlier(&self.data_out_path)?;
         }
-        prepare(&mut trainer)?;
+        if prepare(&mut trainer)?.is_none() {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
         let files = trainer.export_training_data(&self.data_out_path)?;
         for path in [&files.queries, &files.collection, &files.triples] {
             say!("wrote {}", path.display());

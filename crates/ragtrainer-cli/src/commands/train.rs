@@ -11,7 +11,7 @@ use ragtrainer::{Backend, Outcome, RagTrainer};
 
 use crate::data::prepare;
 use crate::flags::{OptionFlags, Train};
-use crate::interrupt::{INTERRUPTED, Interrupt};
+use crate::interrupt::INTERRUPTED;
 use crate::output::{outlive_reader, say};
 use crate::progress::{Progress, clock};
 use crate::tables::evaluation_table;
@@ -49,7 +49,7 @@ impl TrainCommand {
             trainer.check(&self.flags.config_files())?;
         }
         let start = Instant::now();
-        prepare(&mut trainer)?;
+        let Some(interrupt) = prepare(&mut trainer)? else { return Ok(ExitCode::from(INTERRUPTED)) };
         say!("[data ready after {}]\n", clock(start.elapsed()));
         let inheritance = trainer.inheritance()?;
         if !inheritance.settings.is_empty() {
@@ -62,7 +62,7 @@ impl TrainCommand {
             say!("dry run: nothing was written");
             return Ok(ExitCode::SUCCESS);
         }
-        let mut progress = Progress::new(Interrupt::install()?);
+        let mut progress = Progress::new(interrupt);
         let trainer = trainer.with_plan(preview.plan);
         let outcome = trainer.train_observed(&train, &mut progress)?;
         print_outcome(&outcome, trainer.options());

@@ -11,7 +11,7 @@ use colbert_train::{Comparison, Evaluation};
 use serde_json::json;
 
 use crate::record::compatibility::not_honoured;
-use crate::run::outcome::{DevResult, Outcome};
+use crate::record::outcome::{DevResult, Outcome};
 
 /// Which of a run's models a card is of.
 #[derive(Clone, Copy)]
@@ -97,9 +97,9 @@ impl ModelCard<'_> {
 
     fn data(&self) -> String {
         let set = self.set;
-        let source = self.options.data.train.as_ref().and_then(|path| path.file_name());
-        let source =
-            source.map_or_else(|| "given in memory".to_owned(), |name| format!("`{}`", name.to_string_lossy()));
+        let names = self.options.data.train.0.iter().filter_map(|path| path.file_name());
+        let names: Vec<String> = names.map(|name| format!("`{}`", name.to_string_lossy())).collect();
+        let source = if names.is_empty() { "given in memory".to_owned() } else { names.join(", ") };
         let mut text = format!(
             "- {source}: {} examples of {} queries and {} documents.\n",
             set.examples.len(),

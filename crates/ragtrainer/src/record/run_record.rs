@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::run::outcome::Outcome;
+use crate::record::outcome::Outcome;
 
 /// Queries shown that gained most, and as many that lost most.
 const SHOWN_QUERIES: usize = 10;

@@ -35,7 +35,6 @@ pub(crate) fn output_may_be_written(options: &Options, files: &[PathBuf]) -> Res
     let output = &options.output;
     let data = &options.data;
     let named = [
-        ("the training data", data.train.as_deref()),
         ("a file of documents", data.all_documents.as_deref()),
         ("the dev data", data.dev.as_deref()),
         ("the test data", data.test.as_deref()),
@@ -43,7 +42,8 @@ pub(crate) fn output_may_be_written(options: &Options, files: &[PathBuf]) -> Res
         ("the miner's model", options.negatives.miner_model.as_deref()),
     ];
     let files = files.iter().map(|file| ("an option file", Some(file.as_path())));
-    for (what, path) in named.into_iter().chain(files) {
+    let train = data.train.0.iter().map(|path| ("the training data", Some(path.as_path())));
+    for (what, path) in train.chain(named).chain(files) {
         if let Some(path) = path.filter(|path| lies_in(path, output)) {
             return Err(Error::InsideOutput { what, path: path.to_owned(), output: output.clone() });
         }

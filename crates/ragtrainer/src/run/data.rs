@@ -59,16 +59,20 @@ impl Input {
     ) -> Result<Self, Error> {
         // Before hours of reading; once more where data in memory come in.
         check_language_code(&options.language_code)?;
-        let Some(train) = &options.data.train else {
+        let Some((first, others)) = options.data.train.0.split_first() else {
             let hint = "name the training data with --train-data, or train = \"...\" under [data] in the config file";
             return Err(Error::NotSet { option: "data.train", hint });
         };
         let read_options = ReadOptions::from(&options.data);
-        let mut raw = read_training_data(train, &read_options)?;
+        let mut raw = read_training_data(first, &read_options)?;
+        for source in others {
+            raw.merge(read_training_data(source, &read_options)?)?;
+        }
         let mut announcements = vec![raw.announcement().to_owned()];
         if let Some(path) = &options.data.all_documents {
             announcements.push(read_documents(path, &read_options, &mut raw)?);
         }
+        let train = options.data.train.only();
         let mut folders = EvaluationFolders { train, options: &read_options, opened: None };
         let mut set = |given: Option<EvaluationSet>, named: Option<&Path>, split| match given {
             Some(set) => Ok(Some(set)),
@@ -164,9 +168,10 @@ fn evaluations<'a>(
     [("dev", dev), ("test", test)].into_iter().filter_map(|(name, set)| Some((name, set?))).collect()
 }
 
-/// Where dev and test queries come from; the folder that is trained on is opened once.
+/// Where dev and test queries come from; the folder that is trained on is opened once. Of several sources none is asked
+/// for splits of its own.
 struct EvaluationFolders<'a> {
-    train: &'a Path,
+    train: Option<&'a Path>,
     options: &'a ReadOptions,
     opened: Option<BeirFolder>,
 }
@@ -180,15 +185,18 @@ impl EvaluationFolders<'_> {
         announcements: &mut Vec<String>,
     ) -> Result<Option<EvaluationSet>, Error> {
         let other;
-        let folder: &BeirFolder = match named {
-            Some(path) if path != self.train => {
+        let folder: &BeirFolder = match (named, self.train.filter(|train| BeirFolder::is_one(train))) {
+            (None, None) => return Ok(None),
+            (Some(path), train) if train != Some(path) => {
                 other = BeirFolder::open_with(path, self.options)?;
                 &other
             }
-            None if !BeirFolder::is_one(self.train) => return Ok(None),
-            _ => match &mut self.opened {
+            (_, train) => match &mut self.opened {
                 Some(folder) => folder,
-                closed => closed.insert(BeirFolder::open_with(self.train, self.options)?),
+                closed => {
+                    let train = train.expect("no other arm has neither a named folder nor one that is trained on");
+                    closed.insert(BeirFolder::open_with(train, self.options)?)
+                }
             },
         };
         if named.is_none() && !folder.splits()?.iter().any(|name| name == split) {

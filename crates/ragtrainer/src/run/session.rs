@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::record::card::{ModelCard, Standing};
 use crate::record::compatibility::not_honoured;
 use crate::record::data_page::write_data_page;
+use crate::record::outcome::{DevResult, Outcome, TestResult};
 use crate::record::report::{ReportWriter, write_report};
 use crate::record::run_record::QueryChanges;
 use crate::run::base_model::{ModelWriter, Start};
@@ -28,7 +29,6 @@ use crate::run::evaluation::{bm25, evaluate_with};
 use crate::run::fit::tried::MostThatFit;
 use crate::run::miner::Refresher;
 use crate::run::objective::RunObjective;
-use crate::run::outcome::{DevResult, Outcome, TestResult};
 use crate::source::public_name;
 
 /// The inputs of a run besides its options.
@@ -143,7 +143,7 @@ pub(crate) fn train<O: Objective>(
     let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
     let train = TrainOptions { precision: plan.precision, accumsteps: plan.accumsteps, ..options.train.clone() };
     let fits = backend.run(MostThatFit { start: &start, options, train, objective })?;
-    Err(Error::OutOfMemory { backend, step, batch_size, micro_batch, fits, said })
+    Err(Error::OutOfMemory { backend: backend.to_string(), step, batch_size, micro_batch, fits, said })
 }
 
 /// Where memory chose the micro-batches of the run in `options.output`, asks for as many again, so that another reading of memory

@@ -166,7 +166,7 @@ impl RagPretrainedModel {
         progress: &mut dyn FnMut(usize),
     ) -> Result<TextVectors, Error> {
         not_empty("document", documents)?;
-        Ok(self.vectors(&self.tokenizer.documents(documents)?, progress))
+        self.vectors("document", &self.tokenizer.documents(documents)?, progress)
     }
 
     /// Vectors of queries, `[MASK]` expansion included.
@@ -175,7 +175,7 @@ impl RagPretrainedModel {
     /// As [`RagPretrainedModel::encode`].
     pub fn query_vectors<S: AsRef<str> + Sync>(&self, queries: &[S]) -> Result<TextVectors, Error> {
         not_empty("query", queries)?;
-        Ok(self.vectors(&self.tokenizer.queries(queries)?, &mut |_| {}))
+        self.vectors("query", &self.tokenizer.queries(queries)?, &mut |_| {})
     }
 
     /// Ranks documents for a query and returns the best `k` of them, or all if there are fewer.
@@ -189,8 +189,8 @@ impl RagPretrainedModel {
         let sequences = self.tokenizer.documents(documents)?;
         let longest = sequences.iter().map(TokenSequence::len).max().unwrap_or(0);
         let mut scores = Vec::with_capacity(documents.len());
-        for block in sequences.chunks(ENCODE_BLOCK) {
-            let vectors = self.encode_block(block);
+        for (number, block) in sequences.chunks(ENCODE_BLOCK).enumerate() {
+            let vectors = self.encode_block("document", number * ENCODE_BLOCK, block)?;
             scores.extend(self.scores(&queries, &vectors, longest));
         }
         hits(best(scores.into_iter().enumerate().collect(), k), |index| {
@@ -240,17 +240,34 @@ impl RagPretrainedModel {
         Err(Error::OtherModel { path: self.directory.clone() })
     }
 
-    fn vectors(&self, sequences: &[TokenSequence], progress: &mut dyn FnMut(usize)) -> TextVectors {
+    fn vectors(
+        &self,
+        what: &'static str,
+        sequences: &[TokenSequence],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<TextVectors, Error> {
         let mut all = TextVectors::new(self.settings.dim);
         for block in sequences.chunks(ENCODE_BLOCK) {
-            all.append(&self.encode_block(block));
+            all.append(&self.encode_block(what, all.len(), block)?);
             progress(all.len());
         }
-        all
+        Ok(all)
     }
 
-    fn encode_block(&self, sequences: &[TokenSequence]) -> TextVectors {
-        self.on_device.encode(sequences, self.settings.dim, self.precision)
+    /// Encodes texts, the first of which has the number `first`. Vectors that are not finite are an error: every ranking by
+    /// them would be the order of the documents.
+    fn encode_block(
+        &self,
+        what: &'static str,
+        first: usize,
+        sequences: &[TokenSequence],
+    ) -> Result<TextVectors, Error> {
+        let vectors = self.on_device.encode(sequences, self.settings.dim, self.precision);
+        let is_finite = |text: &usize| vectors.rows(*text).iter().all(|value| value.is_finite());
+        match (0..vectors.len()).find(|text| !is_finite(text)) {
+            None => Ok(vectors),
+            Some(text) => Err(Error::NotFinite { path: self.directory.clone(), what, index: first + text }),
+        }
     }
 
     /// Scores `[queries, documents]`. With the floor, documents of fewer than `padded` vectors get a vector of zeros, as

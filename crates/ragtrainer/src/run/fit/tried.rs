@@ -1,7 +1,7 @@
 //! Fitting a run into a device's memory by trying: what a step takes there is known only by computing one.
 
 use colbert_config::{MemoryLimit, Options, TrainOptions};
-use colbert_kernels::{KernelAutodiffBackend, Kernels};
+use colbert_kernels::{DeviceMemory, KernelAutodiffBackend, Kernels};
 use colbert_model::{Colbert, PretrainedEncoder, TrainingMemory};
 use colbert_train::{
     Objective, Rehearsal, TrainError, available_memory, forget_peak_memory, on_device, peak_memory, resident_memory,
@@ -96,49 +96,55 @@ fn rehearse<B: KernelAutodiffBackend, O: Objective>(
 /// The memory that a run takes on a device: of the GPU as its driver counts it, or of the machine as the system does.
 struct Meter<'a, B: KernelAutodiffBackend> {
     device: &'a B::Device,
-    /// The GPU's free memory before anything of this run was on it; none on a CPU.
-    free: Option<u64>,
-    /// On a CPU what the process has before: program and data, which do not vary with batches.
+    /// Where the tensors are, and the free bytes there before anything of this run was.
+    before: DeviceMemory,
+    /// In the memory of the process what it has before: program and data, which do not vary with batches.
     base: u64,
 }
 
 impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
     fn new(device: &'a B::Device) -> Self {
-        let free = B::InnerBackend::free_device_memory(device);
-        let base = if free.is_some() { 0 } else { resident_memory().unwrap_or(0) };
-        Self { device, free, base }
+        let before = B::InnerBackend::device_memory(device);
+        let base = match before {
+            DeviceMemory::Host => resident_memory().unwrap_or(0),
+            DeviceMemory::Own(_) => 0,
+        };
+        Self { device, before, base }
     }
 
     /// Bytes that are allowed.
     fn limit(&self, limit: MemoryLimit) -> Result<u64, Error> {
-        match limit {
-            MemoryLimit::Bytes(bytes) => Ok(bytes),
-            MemoryLimit::Auto => {
-                Ok((self.free.or_else(available_memory).ok_or(Error::NoMemoryReading)? as f64 * SHARE) as u64)
-            }
-        }
+        let free = match (limit, self.before) {
+            (MemoryLimit::Bytes(bytes), _) => return Ok(bytes),
+            (MemoryLimit::Auto, DeviceMemory::Host) => available_memory(),
+            (MemoryLimit::Auto, DeviceMemory::Own(free)) => free,
+        };
+        Ok((free.ok_or(Error::NoMemoryReading)? as f64 * SHARE) as u64)
     }
 
     /// Returns the bytes for writing a checkpoint, which happens in the machine's memory, with the model loaded.
     fn saving(&self, need: TrainingMemory) -> u64 {
-        match self.free {
-            Some(_) => 0,
-            None => resident_memory().unwrap_or(0) + need.to_save().saturating_sub(need.parameters),
+        match self.before {
+            DeviceMemory::Own(_) => 0,
+            DeviceMemory::Host => resident_memory().unwrap_or(0) + need.to_save().saturating_sub(need.parameters),
         }
     }
 
     fn begin(&self) {
-        match self.free {
-            Some(_) => B::memory_cleanup(self.device),
-            None => forget_peak_memory(),
+        match self.before {
+            DeviceMemory::Own(_) => B::memory_cleanup(self.device),
+            DeviceMemory::Host => forget_peak_memory(),
         }
     }
 
-    /// The most since it began; of a GPU what is held there, as its allocators keep what they once had.
+    /// The most since it began; of a device with memory of its own what is held there, as its allocators keep what they
+    /// once had.
     fn taken(&self) -> Result<u64, Error> {
-        let taken = match self.free {
-            Some(before) => B::InnerBackend::free_device_memory(self.device).map(|now| before.saturating_sub(now)),
-            None => peak_memory(),
+        let taken = match (self.before, B::InnerBackend::device_memory(self.device)) {
+            (DeviceMemory::Own(Some(before)), DeviceMemory::Own(Some(now))) => Some(before.saturating_sub(now)),
+            (DeviceMemory::Host, _) => peak_memory(),
+            // A device that does not say is not measured by the machine's memory.
+            (DeviceMemory::Own(_), _) => None,
         };
         taken.ok_or(Error::NoMemoryReading)
     }
