@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Measures the structure of the crates: files, import circles, public names, long functions, wording.
 
-Usage: .ci/house.py [REPOSITORY]. Imports are read from `crate::` paths as text, inline test modules left out. Not part
-of `.ci/run`; docs/decisions.md holds the figures of the day a change was made.
+Usage: .ci/house.py [-v] [REPOSITORY]; -v names what is counted. Imports are read from `crate::` and `super::` paths as
+text, inline test modules left out. Not part of `.ci/run`; docs/decisions.md holds the figures of the day a change was
+made.
 """
 import re
 import sys
 from pathlib import Path
 
-root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+arguments = [argument for argument in sys.argv[1:] if argument != "-v"]
+verbose = "-v" in sys.argv[1:]
+root = Path(arguments[0] if arguments else ".")
 
 
 def code_of(path):
@@ -49,13 +52,17 @@ def module_of(source, path):
     return "::".join(parts)
 
 
-def paths_in(text):
-    """Every `crate::a::b` path, use lists opened up."""
+def paths_in(text, module):
+    """Every `crate::a::b` or `super::b` path in the text of a module, as a path from the crate; use lists opened up."""
     text = re.sub(r"//[^\n]*", "", text)
-    for match in re.finditer(r"\bcrate::((?:\w+::)*)(\w+|\{)", text):
-        prefix = match.group(1)
-        if match.group(2) != "{":
-            yield prefix + match.group(2)
+    for match in re.finditer(r"\b(crate::|(?:super::)+)((?:\w+::)*)(\w+|\{)", text):
+        ups = match.group(1).count("super")
+        if ups > len(module.split("::")):
+            continue
+        parent = module.split("::")[:-ups] if ups else []
+        prefix = "".join(part + "::" for part in parent) + match.group(2)
+        if match.group(3) != "{":
+            yield prefix + match.group(3)
             continue
         depth, place, names = 1, match.end(), ""
         while depth and place < len(text):
@@ -102,7 +109,7 @@ for source in sorted((root / "crates").glob("*/src")):
         text = code_of(path)
         what += len(re.findall(r"(?<!//! )(?m:^\s*//[/!] What\b)", path.read_text()))
         long += functions_over(text, 60)
-        for target in paths_in(text):
+        for target in paths_in(text, module):
             parts = target.split("::")
             while parts and "::".join(parts) not in modules:
                 parts.pop()
@@ -117,6 +124,11 @@ for source in sorted((root / "crates").glob("*/src")):
     of_files = [len(circle) for circle in circles(edges)]
     of_rooms = [" <-> ".join(circle) for circle in circles(rooms)]
     print(f"{source.parent.name:20}{len(files):6}{top:7}{names:6}{len(long):5}{what:5}  {of_files}; {of_rooms}")
+    if verbose:
+        for circle in circles(edges):
+            print("    circle:", " ".join(circle))
+        for length, name in sorted(long, reverse=True):
+            print(f"    {length} lines: {name}")
     totals["what"] += what
     totals["long"] += len(long)
     totals["names"] += names

@@ -1,4 +1,4 @@
-//! An encoder of one's own under the ColBERT head: word vectors mixed with those of their neighbours, not pretrained.
+//! A custom encoder under the ColBERT head: word vectors mixed with those of their neighbours, not pretrained.
 //!
 //! Shows how to implement [`Encoder`]; the same loop then trains it, and the loss falls:
 //!

@@ -1,6 +1,6 @@
-//! A run that is stopped and taken up again ends with the very bits of one that was not.
+//! A run that is stopped and resumed ends with the very bits of one that was not.
 //!
-//! Shows how an [`Observer`](ragtrainer::train::Observer) stops a run, and how its newest checkpoint is taken up:
+//! Shows how an [`Observer`](ragtrainer::train::Observer) stops a run, and how the run resumes from its newest checkpoint:
 //!
 //!     cargo run --release -p ragtrainer-examples --example resume
 #![expect(clippy::print_stdout, reason = "an example prints for people")]
@@ -78,7 +78,7 @@ fn main() -> anyhow::Result<()> {
     println!("stopped by an observer:");
     let stopped = run.train(Begin::Anew, STOP_AFTER, Some(&folder))?;
     ensure!(stopped.stopped && stopped.steps == STOP_AFTER, "the observer did not stop the run");
-    println!("taken up again:");
+    println!("resumed:");
     let resumed = run.train(Begin::Resume { accept_changes: false }, STEPS, Some(&folder))?;
 
     let parameters = |model: &Model| named_parameters::<B, Model>(model);

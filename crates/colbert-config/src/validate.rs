@@ -55,7 +55,7 @@ impl Options {
 }
 
 impl DataOptions {
-    /// Checks that dev queries are given or split off, not both, and that the two labels differ.
+    /// Checks that dev queries are given or held out, not both, and that the two labels differ.
     ///
     /// # Errors
     ///

@@ -47,7 +47,7 @@ fn half_precision_is_written_read_and_checked() {
                 let shape = exact.shape(&name).unwrap().to_vec();
                 let pair = (exact.take(&name, &shape).unwrap(), rounded.take(&name, &shape).unwrap());
                 for (exact, rounded) in pair.0.values.iter().zip(&pair.1.values) {
-                    // Half a unit in the last of so many bits, or of the smallest number of float16.
+                    // Half a unit in the last of these bits, or of the smallest number of float16.
                     let allowed = (exact.abs() * 0.5f32.powi(bits)).max(0.5f32.powi(25));
                     assert!((exact - rounded).abs() <= allowed, "{name}: {exact} became {rounded}");
                 }

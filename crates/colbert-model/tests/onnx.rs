@@ -86,7 +86,7 @@ fn recorded(path: &Path) -> SelfCheck {
     serde_json::from_str(&fs::read_to_string(path.join("selfcheck.json")).unwrap()).unwrap()
 }
 
-/// As next-plaid masks: of a query's expansion every token is said to be attended to.
+/// As next-plaid masks: every token of a query's expansion is marked as attended.
 fn compare(path: &Path, what: &str) {
     let check = recorded(path);
     let is_expanded = |query: &CheckedText| query.ids.ends_with(&[query.ids[query.ids.len() - 1]; 2]);

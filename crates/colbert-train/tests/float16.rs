@@ -172,7 +172,7 @@ fn a_resumed_run_in_float16_ends_with_the_same_bits_and_scale() {
     assert!(state_of(&straight)["loss_scale"]["scale"].as_f64().unwrap() > 1.0);
 }
 
-/// The same record as before there was float16, so that such checkpoints are taken up, and older programs take up ours.
+/// The same record as before there was float16, so that such checkpoints are resumed, and older programs resume ours.
 #[test]
 fn checkpoints_of_other_precisions_know_of_no_scale() {
     let folder = TempDir::new().unwrap();

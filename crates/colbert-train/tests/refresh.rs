@@ -1,4 +1,4 @@
-//! Negatives chosen anew for every epoch: by the weights of that moment, the same on every run, and on one taken up
+//! Negatives chosen again for every epoch: by the weights of that moment, the same on every run, and on one resumed
 //! again.
 
 use std::fs;

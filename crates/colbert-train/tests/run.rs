@@ -175,7 +175,7 @@ fn checkpoints_are_written_every_save_every_steps_and_only_the_newest_kept() {
     assert_eq!(names, ["step-000006", "step-000008"]);
 }
 
-/// The newest so many, and besides them those that were best on dev queries.
+/// The newest N checkpoints, and besides them those that were best on dev queries.
 #[test]
 fn checkpoints_are_kept_by_age_and_by_metric() {
     for (newest, best, expected) in [(1, 0, 1), (2, 0, 2), (1, 1, 2), (1, 2, 3)] {
@@ -391,7 +391,7 @@ fn a_run_out_of_patience_ends_early() {
     assert_eq!(told, Some((best.step + 2, 2)));
     assert_eq!((trained.steps, trained.stopped), (best.step + 2, false));
     assert!(trained.steps < 8);
-    // Nor does it go on when it is taken up again.
+    // Nor does it go on when it is resumed.
     assert_eq!(setup.run(Some(&run), &mut ignore, RESUME).unwrap().steps, trained.steps);
 }
 
@@ -430,7 +430,7 @@ fn averages_and_mixtures_are_adopted_only_if_they_are_better() {
         let taken: Vec<_> = trained.candidates.iter().filter(|candidate| candidate.adopted).collect();
         adopted += taken.len();
         assert_eq!(best.made_of.as_ref(), taken.last().map(|candidate| &candidate.name));
-        // A run that is taken up at its end chooses the same once more.
+        // A run that is resumed at its end chooses the same once more.
         let file = run.best().join("model.safetensors");
         let bytes = fs::read(&file).unwrap();
         fs::remove_file(&file).unwrap();

@@ -62,7 +62,7 @@ fn a_limit_is_met_by_micro_batches_that_change_nothing() {
     }
 }
 
-/// On every backend: what is free when a run is taken up is not what was free before.
+/// On every backend: what is free when a run is resumed is not what was free before.
 #[test]
 fn a_run_is_taken_up_with_the_micro_batches_that_it_had() {
     let here = folder();

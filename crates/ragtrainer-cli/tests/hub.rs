@@ -80,7 +80,7 @@ fn without_the_hub_the_cache_is_used() {
         let error = get(&offline, name).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains("HF_HUB_OFFLINE"), "{error}");
     }
-    // A hub that cannot be reached is no reason to fail where the model is here, and it is said.
+    // A hub that cannot be reached is no reason to fail where the model is here, and that is reported.
     let unreachable = Hub { offline: false, ..offline.clone() };
     let mut told = Vec::new();
     let again = unreachable.model("org/tiny", &mut |event| told.push(format!("{event:?}"))).unwrap();

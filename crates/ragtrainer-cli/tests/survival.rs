@@ -1,4 +1,4 @@
-//! Runs of the real program that are killed, refused by the disk, or stopped, and taken up again: they end with the bytes of
+//! Runs of the real program that are killed, refused by the disk, or stopped, and resumed: they end with the bytes of
 //! a run that nothing happened to.
 #![cfg(unix)]
 

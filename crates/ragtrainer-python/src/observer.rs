@@ -1,4 +1,4 @@
-//! What Python hears of work that goes on, and how it stops it.
+//! The events of work in progress, for Python: how it hears of them, and how it stops the work.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;

@@ -42,7 +42,7 @@ struct Kind {
     parse: fn(&[&str]) -> Option<Result<Backend, Missing>>,
 }
 
-/// What keeps a backend from being used here.
+/// The reason why a backend cannot be used here.
 type Missing = Box<dyn std::error::Error + Send + Sync>;
 
 /// The kinds that are compiled in, in the order in which "auto" tries them.

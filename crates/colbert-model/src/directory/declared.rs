@@ -162,7 +162,7 @@ impl Declared {
         Ok(())
     }
 
-    /// What sentence-transformers 6 writes beside the encoder: `sentence_bert_config.json`.
+    /// The file that sentence-transformers 6 writes beside the encoder, `sentence_bert_config.json`.
     fn native(&mut self, layout: &Layout, positions: usize) -> Result<(), ModelError> {
         let path = layout.encoder.join("sentence_bert_config.json");
         let json = optional_object(&path)?;

@@ -36,7 +36,7 @@ impl Array {
         Self { dims: self.dims.clone(), values: self.values.iter().map(|value| change(*value)).collect() }
     }
 
-    /// The rows along the last axis, each made anew.
+    /// The rows along the last axis, each computed separately.
     fn rows(&self, change: impl Fn(&[f64]) -> Vec<f64>) -> Self {
         let length = self.dims[self.dims.len() - 1];
         let values: Vec<f64> = self.values.chunks(length).flat_map(change).collect();
