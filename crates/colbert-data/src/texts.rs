@@ -141,6 +141,13 @@ impl<Kind> Texts<Kind> {
         Ok(Some(entry))
     }
 
+    /// Bytes of memory that texts and ids take, about.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let entries = self.entry_of_id.len() + self.id_of_entry.len();
+        self.texts.memory() + self.ids.memory() + (entries * size_of::<u32>()) as u64
+    }
+
     /// How many external ids name a text that another external id names too.
     #[must_use]
     pub fn merged_ids(&self) -> usize {
@@ -218,5 +225,8 @@ mod tests {
         assert_eq!(collection.pid_of_text("text"), Some(1));
         assert_eq!(collection.merged_ids(), 1);
         assert_eq!(collection.iter().collect::<Vec<_>>(), ["plain", "text"]);
+        let before = collection.memory();
+        collection.add(&"long ".repeat(1_000)).unwrap();
+        assert!((5_000..5_100).contains(&(collection.memory() - before)));
     }
 }

@@ -62,19 +62,39 @@ pub fn export<B: KernelBackend>(
         return Err(ModelError::OutputExists { path: path.to_owned() });
     }
     let partial = beside(path, "partial");
-    let written = write_directory(export, &partial).and_then(|()| {
-        let check = SelfCheck::compute::<B>(&partial, device)?;
+    write_checked::<B>(export, &partial, device)?;
+    replace_folder(&partial, path).map_err(|source| ModelError::Io { action: "rename", path: path.to_owned(), source })
+}
+
+/// Does all that [`export`] does, and removes what it wrote: before hours of training, this tells whether a model of this
+/// kind can be written at `path`, whose folder must exist.
+///
+/// # Errors
+/// As [`export`].
+pub fn rehearse_export<B: KernelBackend>(
+    export: &Export<'_>,
+    path: &Path,
+    device: &B::Device,
+) -> Result<(), ModelError> {
+    let partial = beside(path, "partial");
+    write_checked::<B>(export, &partial, device)?;
+    fs::remove_dir_all(&partial).map_err(|source| ModelError::Io { action: "remove", path: partial, source })
+}
+
+/// Writes a directory, loads it again, and adds `selfcheck.json`. On an error nothing is left.
+fn write_checked<B: KernelBackend>(export: &Export<'_>, partial: &Path, device: &B::Device) -> Result<(), ModelError> {
+    let written = write_directory(export, partial).and_then(|()| {
+        let check = SelfCheck::compute::<B>(partial, device)?;
         let json = serde_json::to_string(&check).expect("numbers and texts have a JSON form");
         let path = partial.join(selfcheck::FILE);
         write_synced(&path, json.as_bytes()).map_err(|source| ModelError::Io { action: "write", path, source })?;
-        if export.onnx { write_onnx(&partial, export.dtype) } else { Ok(()) }
+        if export.onnx { write_onnx(partial, export.dtype) } else { Ok(()) }
     });
-    if let Err(error) = written {
+    if written.is_err() {
         // The first error is the one to tell; a leftover of our own under a temporary name is harmless.
-        drop(fs::remove_dir_all(&partial));
-        return Err(error);
+        drop(fs::remove_dir_all(partial));
     }
-    replace_folder(&partial, path).map_err(|source| ModelError::Io { action: "rename", path: path.to_owned(), source })
+    written
 }
 
 fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError> {

@@ -45,7 +45,7 @@ pub use encoder::roberta::{Roberta, RobertaConfig};
 pub use encoder::{EncodeOptions, Encoder, EncoderInput};
 pub use error::ModelError;
 pub use export::onnx::{check_onnx, write_onnx};
-pub use export::{Export, export};
+pub use export::{Export, export, rehearse_export};
 pub use head::activation::Activation;
 pub use head::config::{DenseConfig, HeadConfig};
 pub use head::{Dense, Head};

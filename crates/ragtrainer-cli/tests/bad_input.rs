@@ -116,6 +116,54 @@ fn broken_models_are_refused_before_anything_is_written() {
     assert!(!here.path().join("run").exists());
 }
 
+/// Whether a model can be saved is seen before hours of training, and before an earlier run is replaced.
+#[test]
+fn a_start_that_cannot_be_written_ends_the_run_before_its_first_step() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let copy = |name: &str| {
+        let to = here.path().join(name);
+        fs::create_dir(&to).unwrap();
+        for entry in fs::read_dir(tiny_model()).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+        to
+    };
+    // The texts of the training data need no [UNK]; those of a self-check do.
+    let without_unk = copy("without-unk");
+    let path = without_unk.join("tokenizer.json");
+    let renamed = fs::read_to_string(&path).unwrap().replace("\"[UNK]\"", "\"[GONE]\"");
+    fs::write(&path, renamed.replace("\"unk_token\": \"[GONE]\"", "\"unk_token\": \"[UNK]\"")).unwrap();
+    // Finite, and more than float16 holds.
+    let large = copy("large");
+    let path = large.join("model.safetensors");
+    let mut weights = fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    weights[8 + header..][..4].copy_from_slice(&100_000f32.to_le_bytes());
+    fs::write(&path, weights).unwrap();
+
+    let small = ["--maxsteps", "1"];
+    assert_eq!(train(here.path(), &data, &small).code, Some(0));
+    let record = fs::read(here.path().join("run/metrics.jsonl")).unwrap();
+    for (model, further, parts) in [
+        (&without_unk, &[][..], ["cannot be written", "[UNK]"]),
+        (&large, &["--export-dtype", "f16"], ["cannot be written", "100000"]),
+    ] {
+        for output in ["new", "run"] {
+            let named = ["--pretrained-model-name", model.to_str().unwrap(), "--output", output, "--overwrite"];
+            let ran = train(here.path(), &data, &[&named[..], further, &small].concat());
+            refused(&ran, &parts);
+            assert!(!ran.output.contains("step 1/1"), "{}", ran.output);
+        }
+        assert!(!here.path().join("new").exists());
+        assert_eq!(fs::read(here.path().join("run/metrics.jsonl")).unwrap(), record);
+    }
+    // Written in float32 it begins to train.
+    let ran = train(here.path(), &data, &["--pretrained-model-name", large.to_str().unwrap(), "--overwrite"]);
+    refused(&ran, &["at step 1"]);
+}
+
 /// A run is never replaced unasked, nor lost to a new one that cannot start.
 #[test]
 fn an_earlier_run_is_kept() {

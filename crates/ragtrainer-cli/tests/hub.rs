@@ -131,6 +131,16 @@ fn what_breaks_off_is_taken_up_where_it_broke() {
     assert_eq!(ranges, expected);
 }
 
+/// The size that a download itself announces tells that it broke off.
+#[test]
+fn a_size_that_is_announced_late_counts() {
+    let (here, server) = (folder(), Server::start(Mood::SaysSizeLate));
+    let path = get(&server.hub(here.path()), "org/tiny").unwrap();
+    assert_eq!(fs::read(path.join("model.safetensors")).unwrap(), weights());
+    let ranges: Vec<_> = server.seen("GET", "localhost").into_iter().map(|request| request.range).collect();
+    assert_eq!(ranges, [None, Some(format!("bytes={}-", weights().len() / 2))]);
+}
+
 #[test]
 fn a_server_without_ranges_is_asked_for_the_whole_again() {
     for mood in [Mood::IgnoresRanges, Mood::WrongRange] {
@@ -177,6 +187,8 @@ fn what_cannot_be_had_is_told_and_leaves_nothing_unfinished() {
         (Mood::LiesOfConfig, "org/tiny", None, vec!["config.json", "checksum", "aaaa"]),
         (Mood::TalksTooMuch, "org/tiny", None, vec!["model.safetensors", "checksum"]),
         (Mood::DropsAlways, "org/tiny", None, vec!["model.safetensors", "5 times", "after 0 bytes"]),
+        (Mood::Endless, "org/tiny", None, vec!["config.json", "more than 67 MB", "without an announced size"]),
+        (Mood::Enormous, "org/tiny", None, vec!["config.json", "are announced, expected at most 537 MB"]),
     ] {
         let (here, server) = (folder(), Server::start(mood));
         let hub = Hub { token: token.map(str::to_owned), ..server.hub(here.path()) };
@@ -189,7 +201,8 @@ fn what_cannot_be_had_is_told_and_leaves_nothing_unfinished() {
             let known = tiny_files().into_values().any(|whole| whole == content);
             assert!(known && !file.contains("refs") && !file.ends_with(".safetensors"), "{mood:?}: {file}");
         }
-        if [Mood::LiesOfWeights, Mood::LiesOfConfig, Mood::TalksTooMuch].contains(&mood) {
+        let wrong = [Mood::LiesOfWeights, Mood::LiesOfConfig, Mood::TalksTooMuch, Mood::Endless, Mood::Enormous];
+        if wrong.contains(&mood) {
             assert!(left.iter().all(|file| !file.ends_with(".incomplete")), "{mood:?}: {left:?}");
         }
     }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import ragtrainer
 from ragtrainer import RAGPretrainedModel
+from ragtrainer.utils import get_wikipedia_page
 
 DOCUMENTS = ["A fen is wet land.", "A tor is a rocky hill.", "A weir is a low dam."]
 
@@ -88,3 +92,36 @@ def test_langchain_classes(model: RAGPretrainedModel) -> None:
     assert all("relevance_score" in document.metadata for document in kept)
     model.index(DOCUMENTS)
     assert len(model.as_langchain_retriever(k=2).invoke("What is a tor?")) == 2
+
+
+def test_an_index_is_found_by_its_name_for_several_queries(tiny: str, model: RAGPretrainedModel) -> None:
+    model.index(collection=DOCUMENTS, index_name="my_index")
+    again = RAGPretrainedModel.from_pretrained(tiny, verbose=0)
+    found = again.search(["What is a tor?", "What is a fen?"], index_name="my_index")
+    assert [len(hits) for hits in found] == [3, 3]
+    assert found[0] == model.search("What is a tor?")
+
+
+def test_pages_of_wikipedia_come_from_its_interface() -> None:
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            page = {"extract": "A tor is a rocky hill."} if "titles=Tor" in self.path else {"missing": ""}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"query": {"pages": {"7": page}}}).encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        endpoint = f"http://127.0.0.1:{server.server_port}/w/api.php"
+        assert get_wikipedia_page("Tor", endpoint=endpoint) == "A tor is a rocky hill."
+        assert get_wikipedia_page("No such page", endpoint=endpoint) is None
+        server.shutdown()
+        thread.join()
+    assert len(asked) == 2 and "explaintext=1" in asked[0]

@@ -187,6 +187,26 @@ def test_a_callable_may_end_mining(tiny: str, pairs: list[tuple[str, str]]) -> N
     assert trainer.training_triplets
 
 
+MANY = """
+import resource, sys
+from ragtrainer import RAGTrainer
+pairs = [(f"What is thing {n}?", f"Thing {n} is the answer to question {n} of the moor.") for n in range(100_000)]
+held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+trainer = RAGTrainer("My", sys.argv[1])
+trainer.prepare_training_data(pairs, mine_hard_negatives=False, num_new_negatives=1, progress=None)
+print(len(trainer.training_triplets), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems count memory in other units")
+def test_a_long_list_takes_memory_in_proportion(tiny: str) -> None:
+    done = subprocess.run([sys.executable, "-c", MANY, tiny], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    examples, kilobytes = map(int, done.stdout.split())
+    # Texts of 75 bytes a pair; their copies, ids and examples, and the lists that Python gets at the end.
+    assert examples == 100_000 and kilobytes * 1024 < 1_500 * 100_000, kilobytes
+
+
 INTERRUPTED = """
 import os, signal, sys
 from ragtrainer import RAGTrainer

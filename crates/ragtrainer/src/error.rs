@@ -203,6 +203,16 @@ pub enum Error {
         /// The last answer.
         problem: String,
     },
+    /// The model that training starts from cannot be written as a model directory.
+    #[error(
+        "the model that training starts from cannot be written as a model directory, so that no trained model could be \
+         saved; mend its files, start from another model, or change export_dtype"
+    )]
+    StartNotExportable {
+        /// The reason.
+        #[source]
+        source: ModelError,
+    },
     /// A directory that was never trained for retrieval cannot be searched with.
     #[error("{} is no ColBERT: it has no projection, or no settings; train it first", path.display())]
     NoColbert {

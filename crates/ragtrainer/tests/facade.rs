@@ -1,7 +1,7 @@
 //! The facade, as a downstream crate uses it.
 
 use ragtrainer::config::{EvaluationOptions, TrainOptions};
-use ragtrainer::data::{BeirFolder, PrepareOptions, RawData};
+use ragtrainer::data::{BeirFolder, EvaluationSet, PrepareOptions, RawData};
 use ragtrainer::train::{Begin, Event, Flow};
 use ragtrainer::{Error, RagTrainer};
 
@@ -30,6 +30,34 @@ fn defect_19_exported_data_can_be_taken_up() {
     second.load_training_data(&here.path().join("data"), &PrepareOptions::default()).unwrap();
     assert_eq!(second.training_set().unwrap().examples.len(), first.training_set().unwrap().examples.len());
     assert_eq!(second.train(&options()).unwrap().best, here.path().join("b/best"));
+}
+
+/// Texts are in memory while the model is trained; splits of a folder share theirs.
+#[test]
+#[cfg_attr(feature = "tch", ignore = "other backends measure what data take")]
+fn the_plan_counts_the_texts() {
+    let here = folder();
+    let beir = BeirFolder::open(&beir_folder(here.path())).unwrap();
+    let planned = |dev: &EvaluationSet, test: Option<&EvaluationSet>| {
+        let mut trainer = trainer(&here.path().join("run")).with_dev(dev.clone(), EvaluationOptions::default());
+        if let Some(test) = test {
+            trainer = trainer.with_test(test.clone());
+        }
+        trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+        trainer.plan(&options()).unwrap().plan.memory.unwrap()
+    };
+    let dev = beir.evaluation("dev").unwrap();
+    let all: Vec<u32> = (0..12).collect();
+    let half = dev.restricted_to(&all, Some(&all[..6])).unwrap();
+    let (of_half, of_all) = (planned(&half, None), planned(&dev, None));
+    let texts: usize = pairs()[6..].iter().map(|(_, document)| document.len()).sum();
+    assert!(of_all - of_half > texts as u64, "{of_half} {of_all}, {texts}");
+    let with_test = planned(&dev, Some(&beir.evaluation("test").unwrap()));
+    let queries: usize = pairs().iter().map(|(query, _)| query.len()).sum();
+    assert!(with_test - of_all > queries as u64, "{of_all} {with_test}, {queries}");
+    let other = BeirFolder::open(&beir_folder(here.path())).unwrap().evaluation("test").unwrap();
+    let with_other = planned(&dev, Some(&other));
+    assert!(with_other - with_test > 2 * texts as u64, "documents of another folder: {with_test} {with_other}");
 }
 
 #[test]

@@ -22,6 +22,12 @@ pub struct EvaluationSet {
 }
 
 impl EvaluationSet {
+    /// Bytes of memory that the set takes besides its collection, which other sets may share, about.
+    #[must_use]
+    pub fn memory_without_collection(&self) -> u64 {
+        self.queries.memory() + self.judgements.memory()
+    }
+
     /// A smaller set: at most `max_queries` queries, a seeded choice, ranked against all the documents relevant to them
     /// and random others up to `pool_size` documents. `None` keeps all. Order is kept.
     ///

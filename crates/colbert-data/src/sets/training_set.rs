@@ -1,6 +1,6 @@
 //! The training set: texts, examples and known positives.
 
-use crate::texts::judgements::Judgements;
+use crate::texts::judgements::{ALLOCATION, Judgements};
 use crate::texts::{Collection, Queries};
 
 /// One query and the documents it is trained against.
@@ -25,4 +25,17 @@ pub struct TrainingSet {
     pub examples: Vec<Example>,
     /// Every known positive of every query, so that no in-batch negative needs to be one.
     pub positives: Judgements,
+}
+
+impl TrainingSet {
+    /// Bytes of memory that the set takes, about.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let of_one = |example: &Example| {
+            let lists = 1 + usize::from(example.scores.is_some());
+            size_of::<Example>() + lists * (ALLOCATION + example.documents.len() * size_of::<u32>())
+        };
+        let examples: usize = self.examples.iter().map(of_one).sum();
+        self.queries.memory() + self.collection.memory() + self.positives.memory() + examples as u64
+    }
 }

@@ -47,6 +47,12 @@ impl Interner {
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
+
+    /// Bytes of memory, about: the strings, where each ends, and the table.
+    pub(crate) fn memory(&self) -> u64 {
+        let of_one = size_of::<usize>() + 2 * (size_of::<u32>() + 1);
+        (self.buffer.len() + self.len() * of_one) as u64
+    }
 }
 
 fn string<'a>(buffer: &'a str, ends: &[usize], number: u32) -> &'a str {

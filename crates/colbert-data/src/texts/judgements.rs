@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use crate::texts::pid_set::FEW;
 
+/// Bytes that the allocator adds to a small list, about: its own header, and the list's unused end.
+pub(crate) const ALLOCATION: usize = 32;
+
 /// Graded judgements of every query, in the order they were made.
 #[derive(Debug, Clone, Default)]
 pub struct Judgements {
@@ -46,6 +49,15 @@ impl Judgements {
                 }
             }
         }
+    }
+
+    /// Bytes of memory, about.
+    #[must_use]
+    pub(crate) fn memory(&self) -> u64 {
+        let judged: usize = self.of_query.iter().map(Vec::len).sum();
+        let placed: usize = self.places.values().map(HashMap::len).sum();
+        let lists = self.of_query.len() * (size_of::<Vec<(u32, i32)>>() + ALLOCATION);
+        (lists + judged * size_of::<(u32, i32)>() + placed * 2 * size_of::<(u32, usize)>()) as u64
     }
 
     fn place(&self, qid: u32, pid: u32) -> Option<usize> {

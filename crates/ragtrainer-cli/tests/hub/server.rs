@@ -49,6 +49,12 @@ pub(super) enum Mood {
     Forgetful,
     /// Says 404 without a word why.
     Terse,
+    /// Announces no size before a download, and ends the first one of the weights early.
+    SaysSizeLate,
+    /// Announces no size at all, and never stops sending `config.json`.
+    Endless,
+    /// Announces more bytes of `config.json` than any disk has.
+    Enormous,
 }
 
 /// A request that came.
@@ -167,11 +173,23 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     let mut state = state.lock().unwrap();
     state.seen.push(request.clone());
     let (status, headers, body, sent) = state.answer(&request, &path);
-    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n", body.len());
-    let body = if request.method == "HEAD" { &[] } else { &body[..sent.min(body.len())] };
+    let (mood, is_head) = (state.mood, request.method == "HEAD");
     drop(state);
+    let of_config = path.ends_with("/config.json");
+    let length = match mood {
+        Mood::SaysSizeLate if is_head => String::new(),
+        Mood::Endless if path.contains("/resolve") => String::new(),
+        Mood::Enormous if of_config => format!("content-length: {}\r\n", 1u64 << 60),
+        _ => format!("content-length: {}\r\n", body.len()),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}{length}\r\n");
+    let body = if is_head { &[] } else { &body[..sent.min(body.len())] };
+    let mut written = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    while mood == Mood::Endless && of_config && !is_head && written.is_ok() {
+        written = stream.write_all(&[b' '; 1 << 16]);
+    }
     // The other side may be gone already.
-    drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)));
+    drop(written);
 }
 
 /// Status, headers, body, and how many bytes of the body are really sent.
@@ -225,10 +243,13 @@ impl State {
         let etag = if lies { "a".repeat(etag.len()) } else { etag };
         if let (true, Some(place)) = (is_large(file), direct) {
             let cdn = self.cdn;
+            let size = match self.mood {
+                Mood::SaysSizeLate | Mood::Endless => String::new(),
+                _ => format!("x-linked-size: {}\r\n", content.len()),
+            };
             let headers = format!(
-                "x-repo-commit: {commit}\r\nx-linked-etag: \"{etag}\"\r\nx-linked-size: {}\r\nlocation: \
-                 http://localhost:{cdn}/resolved/{place}\r\n",
-                content.len()
+                "x-repo-commit: {commit}\r\nx-linked-etag: \"{etag}\"\r\n{size}location: \
+                 http://localhost:{cdn}/resolved/{place}\r\n"
             );
             return ("302 Found", headers, Vec::new(), 0);
         }
@@ -259,6 +280,7 @@ impl State {
         let downloads = self.seen.iter().filter(is_download).count();
         let sent = match self.mood {
             Mood::Drops if large && downloads <= 4 => rest.len() / 2,
+            Mood::SaysSizeLate if large && downloads <= 1 => rest.len() / 2,
             Mood::IgnoresRanges | Mood::WrongRange if large && asked == 0 && downloads <= 1 => rest.len() / 2,
             Mood::DropsAlways if large => 0,
             _ => usize::MAX,

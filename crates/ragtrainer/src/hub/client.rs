@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
+use colbert_config::Bytes;
 use serde::Deserialize;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -29,6 +30,12 @@ const FIRST_WAIT: Duration = if cfg!(fuzzing) { Duration::ZERO } else { Duration
 
 /// Longest answer that can be a list of files, in bytes.
 const LONGEST_LISTING: u64 = 64 << 20;
+
+/// Longest file whose size no answer announces, in bytes. Without a bound a server that never ends would fill the disk.
+const LONGEST_UNANNOUNCED: u64 = 64 << 20;
+
+/// Longest file that is not weights, in bytes; such files are read into memory. The largest vocabularies take 40 MB.
+const LONGEST_TEXT: u64 = 512 << 20;
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -148,6 +155,7 @@ impl Client {
             let problem = "the hub does not say which content it is (no etag)".to_owned();
             return Err(Failure::from(Error::Hub { name: name.to_owned(), problem, advice: "check HF_ENDPOINT" }));
         }
+        // A redirect has a length of its own.
         let size = header(&response, "x-linked-size")
             .or_else(|| header(&response, "content-length").filter(|_| response.status().is_success()));
         Ok(Announced { etag, size: size.and_then(|size| size.parse().ok()) })
@@ -219,6 +227,7 @@ impl Download<'_> {
     fn go_on(&mut self, tell: &mut dyn FnMut(HubEvent<'_>)) -> Result<(), Failure> {
         let found = fs::metadata(self.partial).map_or(0, |metadata| metadata.len());
         let size = self.announced.size;
+        self.bounded(size.unwrap_or(0))?;
         // What is longer than announced is not its beginning.
         let start = if size.is_some_and(|size| found > size) { 0 } else { found };
         if size.is_some_and(|size| start == size && size > 0) {
@@ -240,9 +249,13 @@ impl Download<'_> {
         let mut to = OpenOptions::new();
         let to = if resumed { to.append(true) } else { to.write(true).create(true).truncate(true) };
         let mut to = to.open(self.partial).map_err(|source| self.failed("write", source))?;
+        let mut done = if resumed { start } else { 0 };
+        // Where HEAD gave no size, the answer itself may; without any, what arrives is bounded.
+        let rest = header(&response, "content-length").and_then(|length| length.parse::<u64>().ok());
+        let size = size.or_else(|| done.checked_add(rest?));
+        self.bounded(size.unwrap_or(0))?;
         let mut from = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
-        let mut done = if resumed { start } else { 0 };
         loop {
             let count = match from.read(&mut buffer) {
                 Ok(0) => break,
@@ -253,8 +266,15 @@ impl Download<'_> {
             to.write_all(&buffer[..count]).map_err(|source| self.failed("write", source))?;
             done += count as u64;
             tell(HubEvent::Downloading { file: self.file, done, total: size });
-            if size.is_some_and(|size| done > size) {
-                break;
+            match size {
+                Some(size) if done > size => break,
+                None if done > LONGEST_UNANNOUNCED => {
+                    self.remove()?;
+                    let problem =
+                        format!("more than {} arrived of a file without an announced size", Bytes(LONGEST_UNANNOUNCED));
+                    return Err(self.refused(problem));
+                }
+                _ => {}
             }
         }
         to.sync_all().map_err(|source| self.failed("write", source))?;
@@ -262,6 +282,21 @@ impl Download<'_> {
             return Err(self.broke_off(done, "the connection ended early"));
         }
         self.checked(resumed)
+    }
+
+    /// # Errors
+    /// A file that is not weights is announced with more bytes than any such file has.
+    fn bounded(&self, size: u64) -> Result<(), Failure> {
+        if size <= LONGEST_TEXT || is_weights(self.file) {
+            return Ok(());
+        }
+        let problem = format!("{} are announced, expected at most {}", Bytes(size), Bytes(LONGEST_TEXT));
+        Err(self.refused(problem))
+    }
+
+    fn refused(&self, problem: String) -> Failure {
+        let advice = "check HF_ENDPOINT and what lies between, or download the model with another program";
+        Failure::from(Error::Hub { name: self.name.to_owned(), problem, advice })
     }
 
     fn broke_off(&mut self, done: u64, problem: &str) -> Failure {
@@ -331,6 +366,10 @@ fn tried<T>(name: &str, url: &str, tries: u32, mut attempt: impl FnMut() -> Resu
         sleep(wait);
         wait *= 2;
     }
+}
+
+fn is_weights(file: &str) -> bool {
+    file.ends_with(".safetensors") || file.ends_with(".bin")
 }
 
 fn passing(error: ureq::Error) -> Failure {

@@ -1,12 +1,13 @@
 //! The directory that training starts from: what a run plans by it, loads of it, and carries over into what it writes.
 
+use std::fs;
 use std::path::Path;
 
 use colbert_config::{ArtifactMetadata, Options, Plan, TrainOptions, resolve};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{
-    Colbert, ColbertSettings, ColbertTokenizer, Export, HeadConfig, HostTensor, LoadReport, Pretrained,
-    PretrainedEncoder, TrainingMemory, check_onnx, export,
+    Colbert, ColbertSettings, ColbertTokenizer, Export, HeadConfig, HostTensor, LoadReport, ModelError, Pretrained,
+    PretrainedEncoder, TrainingMemory, check_onnx, export, named_parameters, rehearse_export,
 };
 use colbert_train::{Objective, TrainError, query_memory};
 
@@ -59,6 +60,8 @@ impl Start {
         let TrainOptions { query_maxlen, dim, .. } = train;
         let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
         let (train, bytes) = if backend == Backend::Flex {
+            // Where steps are tried out, what the data take is measured with them.
+            let held = held + prepared.memory();
             within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head), held)?
         } else {
             let Some(limit) = train.memory_limit else { return Ok(asked) };
@@ -92,6 +95,41 @@ impl ModelWriter<'_> {
         path: &Path,
         device: &B::Device,
     ) -> Result<(), TrainError> {
+        Ok(self.with_export(tensors, |directory| export::<B>(directory, path, true, device))?)
+    }
+
+    /// Writes the start into the output folder and removes it again, so that a model that cannot be written ends the run
+    /// before its first step, and before an earlier run is replaced.
+    ///
+    /// # Errors
+    /// The start cannot be written.
+    pub(crate) fn rehearse<B: KernelAutodiffBackend>(
+        &self,
+        model: &Colbert<B, PretrainedEncoder<B>>,
+        device: &B::Device,
+    ) -> Result<(), Error> {
+        let folder = &self.options.output;
+        let is_new = !folder.exists();
+        fs::create_dir_all(folder).map_err(|source| Error::Io { action: "create", path: folder.clone(), source })?;
+        let parameters = named_parameters::<B, _>(model).into_iter();
+        let tensors: Vec<_> = parameters.map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
+        let path = folder.join("last");
+        let rehearsed = self
+            .with_export(&tensors, |directory| rehearse_export::<B::InnerBackend>(directory, &path, device))
+            .map_err(|source| Error::StartNotExportable { source });
+        if rehearsed.is_err() && is_new {
+            // The reason why the start cannot be written is the one to report.
+            drop(fs::remove_dir(folder));
+        }
+        rehearsed
+    }
+
+    /// Calls `write` with everything that a model directory with these tensors is made of.
+    fn with_export(
+        &self,
+        tensors: &[(String, HostTensor)],
+        write: impl FnOnce(&Export<'_>) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
         let settings = &self.start.settings;
         let metadata = ArtifactMetadata {
             query_token_id: settings.query_token_id.clone(),
@@ -99,7 +137,7 @@ impl ModelWriter<'_> {
             ..ArtifactMetadata::from_training(&self.options.train, self.plan, self.card.base)
         };
         let card = [("README.md", self.card.text(Standing::Underway))];
-        let directory = Export {
+        write(&Export {
             tensors,
             settings,
             files: &self.start.pretrained.files,
@@ -107,7 +145,6 @@ impl ModelWriter<'_> {
             dtype: self.options.export_dtype,
             onnx: self.options.export_onnx,
             extra: &card,
-        };
-        Ok(export::<B>(&directory, path, true, device)?)
+        })
     }
 }

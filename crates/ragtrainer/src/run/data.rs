@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use colbert_config::{Miner, Options, Refresh};
 use colbert_data::{
-    BeirFolder, DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions, PrepareReport, RawData,
-    ReadOptions, Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet,
+    BeirFolder, Collection, DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions, PrepareReport,
+    RawData, ReadOptions, Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet,
     check_language_code, prepare_with_progress, read_documents, read_training_data,
 };
 
@@ -40,6 +40,17 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// Bytes of memory that the sets take, about.
+    pub(crate) fn memory(&self) -> u64 {
+        let sets: Vec<&EvaluationSet> = self.dev.iter().chain(&self.test).collect();
+        let mut collections: Vec<&Arc<Collection>> = sets.iter().map(|set| &set.collection).collect();
+        // The splits of a folder share their documents.
+        collections.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let of_collections: u64 = collections.into_iter().map(|collection| collection.memory()).sum();
+        let of_sets: u64 = sets.into_iter().map(EvaluationSet::memory_without_collection).sum();
+        self.set.memory() + of_sets + of_collections
+    }
+
     /// Queries whose vectors are held at once outside of training steps: those of an evaluation, or of mining for a later
     /// epoch, which has them twice for a moment.
     pub(crate) fn queries_held(&self, options: &Options) -> usize {

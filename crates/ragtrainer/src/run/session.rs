@@ -195,20 +195,7 @@ impl<O: Objective> Job for TrainJob<'_, O> {
         let Self { options, data, plan, start, objective, begin, observer } = self;
         let prepared = data.prepared;
         let metric = options.evaluation.metric;
-        // An old run is only replaced once the new one can start.
         let (model, _) = on_device::<B, _>("loading the model", || start.model::<B>(options, device))??;
-        let folder = match begin {
-            Begin::Anew => RunFolder::create(&options.output, options.overwrite)?,
-            Begin::Resume { .. } => RunFolder::open(&options.output)?,
-        };
-        // A run that is resumed without its plan was killed before it had written one.
-        if begin == Begin::Anew || !folder.path().join("plan.json").exists() {
-            let json = serde_json::to_string_pretty(options).expect("options have a JSON form");
-            folder.write("options.json", json.as_bytes())?;
-            folder.write_plan(plan)?;
-        }
-        write_reports(prepared, &folder)?;
-
         let base = public_name(&options.pretrained_model_name);
         let card = ModelCard {
             options,
@@ -221,6 +208,22 @@ impl<O: Objective> Job for TrainJob<'_, O> {
             prepared: Some(&prepared.report),
         };
         let writer = ModelWriter { options, start, plan, card };
+        // An old run is only replaced once the new one can start, and its models can be written.
+        if begin == Begin::Anew {
+            writer.rehearse(&model, device)?;
+        }
+        let folder = match begin {
+            Begin::Anew => RunFolder::create(&options.output, options.overwrite)?,
+            Begin::Resume { .. } => RunFolder::open(&options.output)?,
+        };
+        // A run that is resumed without its plan was killed before it had written one.
+        if begin == Begin::Anew || !folder.path().join("plan.json").exists() {
+            let json = serde_json::to_string_pretty(options).expect("options have a JSON form");
+            folder.write("options.json", json.as_bytes())?;
+            folder.write_plan(plan)?;
+        }
+        write_reports(prepared, &folder)?;
+
         let mut log = folder.metrics_log()?;
         let mut tensorboard = TensorboardLog::create(&folder.tensorboard())?;
         let mut report = ReportWriter::new(folder.path());
