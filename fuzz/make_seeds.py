@@ -264,6 +264,12 @@ def run_files():
         seed("run_files", f"documents-{name}", b"\x06", json.dumps({**folder, **change}), "\n==\n", documents, "\n==\n")
     # The separator's own line end is not part of a file.
     seed("run_files", "documents", b"\x06", json.dumps(folder), "\n==\n", documents, "\n==\n", struct.pack("<6f", *range(6)))
+    half = len(documents) // 2
+    entries = struct.pack("<6Q", 1, half, 7, 3, len(documents), 8)
+    second = {"format": 2, "vectors": "float32", "dim": 2, "fingerprint": "00000000000000ff", "generation": 0, "passages": 2,
+              "documents": 1, "tokens": 3, "text_bytes": len(documents), "deleted": [[1, 2]], "added": 2}
+    seed("run_files", "documents-2", b"\x06", json.dumps(second), "\n==\n", documents, "\n==\n",
+         struct.pack("<6f", *range(6)), "\n==\n", entries)
 
 
 for make in [data, parquet, config, model_files, training, hub, weights, run_files]:

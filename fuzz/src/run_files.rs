@@ -22,7 +22,7 @@ const CHECKPOINT: [&str; 5] =
     ["manifest.json", "state.json", "model.safetensors", "optimizer.safetensors", "best-000001.safetensors"];
 const CHECKPOINT_FOLDER: &str = "trained/checkpoints/step-000002";
 const RUN: [&str; 5] = ["options.json", "plan.json", "metrics.jsonl", "outcome.json", "queries.json"];
-const DOCUMENTS: [&str; 3] = ["state.json", "documents-0.jsonl", "vectors-0.f32"];
+const DOCUMENTS: [&str; 4] = ["state.json", "documents-0.jsonl", "vectors-0.f32", "entries-0.bin"];
 
 thread_local! {
     static MODEL: OnceCell<(Model, ColbertTokenizer)> = const { OnceCell::new() };
@@ -116,11 +116,12 @@ pub fn run(bytes: &[u8]) {
             scratch.write(&format!("documents/{name}"), contents.get(at).map_or(&[], Vec::as_slice));
         }
         if let Ok(folder) = DocumentFolder::open(scratch.path().join("documents")) {
-            assert_eq!((folder.len(), folder.is_empty()), (folder.ids().count(), folder.ids().next().is_none()));
-            let mut places = Vec::new();
-            drop(folder.for_each_block(&mut |block, _| places.extend_from_slice(block)));
-            for place in places {
-                drop(folder.document(place));
+            drop((folder.ids(), folder.contains("a"), folder.len()));
+            for place in 0..folder.places().min(100) {
+                if let Ok(block) = folder.block(place..place + 1, &mut Vec::new()) {
+                    assert_eq!(block.places.len() + 1, block.offsets.len());
+                }
+                drop(folder.passage(place));
             }
         }
     });

@@ -16,16 +16,16 @@ mod embed;
 mod gate;
 mod layer_norm;
 mod layout;
-mod level;
+pub(crate) mod level;
 mod matmul;
-mod maxsim;
+pub(crate) mod maxsim;
 mod pack;
 mod parallel;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod tile;
+pub(crate) mod tile;
 
 pub use buffer::release_idle_memory;
 

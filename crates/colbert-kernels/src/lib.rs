@@ -16,6 +16,7 @@ mod flex;
 mod libtorch;
 mod operators;
 mod precision;
+mod search;
 mod segments;
 
 pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
@@ -41,4 +42,6 @@ pub use operators::packed_attention::packed_self_attention;
 pub use operators::rotation::Rotation;
 pub use operators::self_attention::self_attention;
 pub use precision::Precision;
+pub use search::packed_queries::{PackedQueries, Scratch, VectorRows};
+pub use search::vector_format::VectorFormat;
 pub use segments::{Segment, Segments};

@@ -4,6 +4,7 @@ pub(crate) mod panics;
 pub(crate) mod sequence;
 pub(crate) mod special_tokens;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -145,6 +146,31 @@ impl ColbertTokenizer {
             )
         };
         Ok(self.encode(&self.uncut, "", texts)?.iter().map(count).collect())
+    }
+
+    /// Tokens of a document's own text that are kept at most: `doc_maxlen` without marker, special tokens and prompt.
+    ///
+    /// # Errors
+    /// The tokenizers library refuses the prompt.
+    pub fn room_for_text(&self) -> Result<usize, ModelError> {
+        let prompt = self.settings.document_prompt.as_str();
+        let prompt = guarded(&self.path, || self.uncut.encode_fast(prompt, false))?.len();
+        let around = AROUND + usize::from(self.ids.doc_marker.is_some()) + prompt;
+        Ok(self.settings.doc_maxlen.saturating_sub(around))
+    }
+
+    /// Bytes of each text that its tokens are from, in order, without special tokens and prompts; nothing is cut off. The
+    /// ends are between characters.
+    ///
+    /// # Errors
+    /// The tokenizers library refuses a text.
+    pub fn spans(&self, texts: &[&str]) -> Result<Vec<Vec<Range<usize>>>, ModelError> {
+        let encodings = guarded(&self.path, || self.uncut.encode_batch(texts.to_vec(), false))?;
+        let spans = |(text, encoding): (&&str, &Encoding)| {
+            let offsets = encoding.get_offsets().iter();
+            offsets.map(|(start, end)| text.floor_char_boundary(*start)..text.ceil_char_boundary(*end)).collect()
+        };
+        Ok(texts.iter().zip(&encodings).map(spans).collect())
     }
 
     /// Ids of the tokens that take no part in a document's score.

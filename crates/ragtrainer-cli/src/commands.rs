@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod encode;
 pub(crate) mod evaluate;
+pub(crate) mod index;
 pub(crate) mod onnx;
 pub(crate) mod prepare;
 pub(crate) mod rerank;

@@ -42,6 +42,8 @@ enum Command {
     Check(commands::check::CheckCommand),
     /// Encode texts with a trained model, into a folder to search or a file of vectors.
     Encode(commands::encode::EncodeCommand),
+    /// Build an index of a folder of encoded documents, for millions of them.
+    Index(commands::index::IndexCommand),
     /// Rank the documents of a file for a query.
     Rerank(commands::rerank::RerankCommand),
     /// Search a folder of encoded documents.
@@ -63,6 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Report(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Encode(command) => command.run(),
+        Command::Index(command) => command.run(),
         Command::Rerank(command) => command.run(),
         Command::Search(command) => command.run(),
         Command::Onnx(command) => command.run(),

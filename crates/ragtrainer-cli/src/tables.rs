@@ -2,7 +2,7 @@
 
 use ragtrainer::Hit;
 use ragtrainer::train::Evaluation;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::output::{json_line, say};
 
@@ -28,18 +28,32 @@ pub(crate) fn evaluation_table(title: &str, rows: &[(&str, &Evaluation)]) -> Str
     text
 }
 
-/// The hits of each query: a line each, or a JSON object for each query, one a line.
-pub(crate) fn print_hits(found: &[(String, Vec<Hit>)], as_json: bool) -> anyhow::Result<()> {
-    for (query, hits) in found {
+/// A query with what was found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Answer {
+    /// Its id, if its file has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    pub(crate) query: String,
+    pub(crate) hits: Vec<Hit>,
+}
+
+/// The hits of each query: a line each, or a JSON object for each query, one a line. `is_one` says that there is no other
+/// query, so that its text need not stand above.
+pub(crate) fn print_hits(answers: &[Answer], is_one: bool, as_json: bool) -> anyhow::Result<()> {
+    for answer in answers {
         if as_json {
-            json_line(&serde_json::to_string(&json!({"query": query, "hits": hits}))?);
+            json_line(&serde_json::to_string(answer)?);
             continue;
         }
-        if found.len() > 1 {
-            say!("{query}");
+        if !is_one {
+            say!("{}", answer.query);
         }
-        for hit in hits {
-            let id = hit.id.clone().unwrap_or_else(|| hit.index.to_string());
+        for hit in &answer.hits {
+            let mut id = hit.id.clone().unwrap_or_else(|| hit.index.to_string());
+            if hit.passage > 0 {
+                id += &format!("#{}", hit.passage);
+            }
             let mut text: String = hit.text.split_whitespace().collect::<Vec<_>>().join(" ");
             if let Some((end, _)) = text.char_indices().nth(SHOWN) {
                 text.truncate(end);

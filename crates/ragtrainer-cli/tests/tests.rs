@@ -3,6 +3,7 @@
 mod bad_input;
 mod command_line;
 mod device_memory;
+mod folder_survival;
 #[cfg(feature = "hub")]
 mod hub;
 mod program;

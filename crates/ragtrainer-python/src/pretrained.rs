@@ -189,8 +189,8 @@ impl Folder {
     }
 
     /// Ids of the documents that can be found.
-    fn ids(&self) -> Vec<String> {
-        lock(&self.folder).ids().map(str::to_owned).collect()
+    fn ids(&self) -> PyResult<Vec<String>> {
+        lock(&self.folder).ids().map_err(raise)
     }
 
     /// Encodes documents and adds them under these ids.

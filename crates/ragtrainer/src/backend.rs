@@ -203,7 +203,12 @@ impl Backend {
             }
         }
         let [tf32, bf16, f16] = self.run(Ask);
-        Formats { tf32, bf16, f16, gpu: with_device!(self, device => device.is_gpu()) }
+        Formats { tf32, bf16, f16, gpu: self.is_gpu() }
+    }
+
+    /// Whether its device is a GPU.
+    pub(crate) fn is_gpu(self) -> bool {
+        with_device!(self, device => device.is_gpu())
     }
 
     /// Whether the backend keeps what it once had of the device's memory, and has no way to be asked to give it back.

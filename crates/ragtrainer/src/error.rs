@@ -248,6 +248,50 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// An index that cannot be read or written.
+    #[cfg(feature = "index")]
+    #[error("cannot {action} the index {}; build it again", path.display())]
+    Index {
+        /// The attempt.
+        action: &'static str,
+        /// Its folder.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: Box<next_plaid::Error>,
+    },
+    /// A size of compressed numbers that an index cannot have.
+    #[error("nbits = {nbits} with vectors of {dim} numbers; expected 1, 2, 4 or 8, and whole bytes for a vector")]
+    Bits {
+        /// Bits of a number.
+        nbits: usize,
+        /// Numbers of a vector.
+        dim: usize,
+    },
+    /// Vectors that do not fit the documents or the folder.
+    #[error(
+        "found vectors of {} texts with {} numbers each, expected {} texts with {} numbers each",
+        found.0, found.1, expected.0, expected.1
+    )]
+    OtherVectors {
+        /// Texts, and numbers of a vector.
+        found: (usize, usize),
+        /// The same of documents and folder.
+        expected: (usize, usize),
+    },
+    /// Passages that the model cannot take.
+    #[error(
+        "passages of {tokens} tokens with an overlap of {overlap}; expected 1 to {most} tokens, which is what the model's \
+         doc_maxlen leaves for text, and an overlap below that"
+    )]
+    PassageLength {
+        /// Tokens of a passage.
+        tokens: usize,
+        /// Tokens that two passages share.
+        overlap: usize,
+        /// Tokens that the model takes besides markers.
+        most: usize,
+    },
     /// A document folder that cannot be used.
     #[error("{}: {problem}", path.display())]
     DocumentFolder {

@@ -49,14 +49,20 @@ pub use record::outcome::{DevResult, Outcome, TestResult};
 pub use run::evaluation::{DirectoryEvaluation, evaluate_directory};
 pub use run::inherit::{Inheritance, InheritedSetting};
 pub use run::session::Preview;
+pub use search::document::Document;
 pub use search::document_folder::DocumentFolder;
 pub use search::encoded_documents::EncodedDocuments;
-pub use search::pretrained::RagPretrainedModel;
-pub use search::ranking::{EncodedSource, Hit};
+pub use search::exact::search_vectors;
+#[cfg(feature = "index")]
+pub use search::index::PlaidIndex;
+pub use search::passages::Split;
+pub use search::pretrained::{FolderOptions, RagPretrainedModel};
+pub use search::ranking::{EncodedSource, Hit, Passage, VectorBlock};
 pub use search::text_vectors::TextVectors;
 pub use trainer::RagTrainer;
 
 pub use colbert_config as config;
 pub use colbert_data as data;
+pub use colbert_kernels::VectorFormat;
 pub use colbert_model as model;
 pub use colbert_train as train;

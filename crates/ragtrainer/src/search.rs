@@ -1,7 +1,13 @@
 //! A trained model in use: encoding, reranking, search.
 
+pub(crate) mod document;
 pub(crate) mod document_folder;
 pub(crate) mod encoded_documents;
+pub(crate) mod exact;
+#[cfg(feature = "index")]
+pub(crate) mod index;
+pub(crate) mod passages;
 pub(crate) mod pretrained;
 pub(crate) mod ranking;
 pub(crate) mod text_vectors;
+pub(crate) mod top;

@@ -3,4 +3,5 @@
 mod document_folder;
 mod facade;
 mod hostile_bytes;
+mod index;
 mod support;

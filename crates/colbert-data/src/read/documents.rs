@@ -40,6 +40,8 @@ pub struct TextRecord {
     pub id: Option<String>,
     /// The text; a document's title and text as one.
     pub text: String,
+    /// The object `metadata` of an object, such as a document's source; empty without one.
+    pub metadata: Map<String, Value>,
 }
 
 /// The texts of a file.
@@ -124,7 +126,7 @@ impl Texts {
         let mut texts = Self { records, side, column: None, is_known: true };
         texts.choose(options)?;
         if let Some(column) = &texts.column {
-            let is_used = |name: &str| name == column || name == "title" || IDS.contains(&name);
+            let is_used = |name: &str| name == column || ["title", "metadata"].contains(&name) || IDS.contains(&name);
             texts.records.read_again(&is_used)?;
         }
         Ok(texts)
@@ -191,13 +193,14 @@ impl Texts {
     fn next(&mut self) -> Result<Option<TextRecord>, DataError> {
         let Some(value) = self.records.next()? else { return Ok(None) };
         let place = self.records.place();
+        let record = |id, text| TextRecord { id, text, metadata: metadata_of(&value) };
         let record = match &value {
-            Value::Object(fields) => TextRecord { id: id_of(fields), text: self.text_of(fields, &value, &place)? },
+            Value::Object(fields) => record(id_of(fields), self.text_of(fields, &value, &place)?),
             Value::Array(cells) if cells.len() > 1 => {
-                TextRecord { id: cells[0].as_str().map(str::to_owned), text: cells_text(cells, &place)? }
+                record(cells[0].as_str().map(str::to_owned), cells_text(cells, &place)?)
             }
-            Value::Array(cells) => TextRecord { id: None, text: cells_text(cells, &place)? },
-            other => TextRecord { id: None, text: document_text(other, "document", &place)? },
+            Value::Array(cells) => record(None, cells_text(cells, &place)?),
+            other => record(None, document_text(other, "document", &place)?),
         };
         Ok(Some(record))
     }
@@ -220,6 +223,10 @@ fn id_of(fields: &Map<String, Value>) -> Option<String> {
         Value::Number(id) => Some(id.to_string()),
         _ => None,
     })
+}
+
+fn metadata_of(value: &Value) -> Map<String, Value> {
+    value.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 /// The text among the cells of a line without names.

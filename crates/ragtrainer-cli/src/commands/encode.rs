@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
-use ragtrainer::DocumentFolder;
+use clap::{Args, ValueEnum};
 use ragtrainer::data::{TextRecord, TextSide, read_texts};
+use ragtrainer::{Document, DocumentFolder, Split, VectorFormat};
 
 use crate::model::ModelArgs;
 use crate::output::{complain, say};
@@ -13,8 +13,9 @@ use crate::progress::counted;
 
 /// Encode texts with a trained model: into a folder that `ragtrainer search` searches, or into a file for other programs.
 ///
-/// A text is a line of JSONL (a text, or an object with `text` or `content`, and `_id` or `id`), a member of a JSON list,
-/// a row of CSV or Parquet, or a line of TSV (text; or id and text); each but Parquet may be gzip.
+/// A text is a line of JSONL (a text, or an object with `text` or `content`, `_id` or `id`, and perhaps an object
+/// `metadata`, which every hit returns), a member of a JSON list, a row of CSV or Parquet, or a line of TSV (text; or id
+/// and text); each but Parquet may be gzip.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("to").args(["folder", "output"]).required(true))]
 pub(crate) struct EncodeCommand {
@@ -29,6 +30,20 @@ pub(crate) struct EncodeCommand {
     /// Delete the document with this id from the folder before anything is added; repeatable.
     #[arg(long, value_name = "ID", requires = "folder")]
     delete: Vec<String>,
+    /// Number format of the folder's vectors: float32, float16 (half the size) or int8 (a quarter) [default: that of the
+    /// folder, float32 for a new one].
+    #[arg(long, value_name = "FORMAT", requires = "folder")]
+    vectors: Option<VectorFormat>,
+    /// Split long documents into passages, which are found on their own and point to their document: between sentences, or
+    /// into stretches of tokens.
+    #[arg(long, value_name = "HOW", requires = "folder")]
+    split: Option<SplitBy>,
+    /// Tokens of a passage at most [default: what the model's doc_maxlen leaves for text].
+    #[arg(long, value_name = "N", requires = "split")]
+    passage_tokens: Option<usize>,
+    /// Tokens that a passage shares with the one before it, with --split tokens.
+    #[arg(long, value_name = "N", requires = "split", default_value_t = 0)]
+    overlap: usize,
     /// File of vectors: FILE.npy (and FILE.offsets.npy beside it) or FILE.safetensors.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -37,7 +52,26 @@ pub(crate) struct EncodeCommand {
     queries: bool,
 }
 
+/// How documents are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SplitBy {
+    /// Between sentences.
+    Sentences,
+    /// Into stretches of tokens.
+    Tokens,
+}
+
 impl EncodeCommand {
+    fn split(&self) -> anyhow::Result<Split> {
+        let (tokens, overlap) = (self.passage_tokens, self.overlap);
+        match self.split {
+            Some(SplitBy::Tokens) => Ok(Split::Tokens { tokens, overlap }),
+            _ if overlap > 0 => anyhow::bail!("--overlap = {overlap} needs --split tokens; sentences do not overlap"),
+            Some(SplitBy::Sentences) => Ok(Split::Sentences { tokens }),
+            None => Ok(Split::Whole),
+        }
+    }
+
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let is_npy = match self.output.as_ref().and_then(|path| path.extension()?.to_str()) {
             Some("npy") => true,
@@ -45,6 +79,7 @@ impl EncodeCommand {
             _ if self.output.is_none() => false,
             _ => anyhow::bail!("--output must end in .npy or .safetensors"),
         };
+        let split = self.split()?;
         let mut records: Vec<TextRecord> = Vec::new();
         let side = if self.queries { TextSide::Queries } else { TextSide::Documents };
         for path in &self.input {
@@ -56,15 +91,20 @@ impl EncodeCommand {
         }
         let model = self.model.load()?;
         if let Some(path) = &self.folder {
-            let mut folder = DocumentFolder::open_or_create(path, &model)?;
+            let mut folder = DocumentFolder::open_or_create_as(path, &model, self.vectors)?;
             if !self.delete.is_empty() {
                 let deleted = folder.delete(&self.delete)?;
                 say!("{}: {deleted} documents deleted", path.display());
             }
-            let total = records.len();
-            let documents: Vec<_> = std::mem::take(&mut records).into_iter().map(|r| (r.id, r.text)).collect();
-            counted(total, "documents encoded", |progress| Ok(folder.add(&model, &documents, progress)?))?;
-            say!("{}: {total} documents added, {} in all", path.display(), folder.len());
+            let documents: Vec<Document> = std::mem::take(&mut records).into_iter().map(Document::from).collect();
+            let (total, before) = (documents.len(), folder.passages());
+            let what = if split == Split::Whole { "documents encoded" } else { "passages encoded" };
+            counted(total, what, |progress| Ok(folder.add_passages(&model, &documents, split, progress)?))?;
+            let passages = match split {
+                Split::Whole => String::new(),
+                _ => format!(" as {} passages", folder.passages() - before),
+            };
+            say!("{}: {total} documents added{passages}, {} in all", path.display(), folder.len());
         }
         if let Some(path) = &self.output {
             let texts: Vec<String> = records.into_iter().map(|record| record.text).collect();

@@ -8,7 +8,7 @@ use ragtrainer::data::{TextSide, read_texts};
 
 use crate::model::ModelArgs;
 use crate::output::complain;
-use crate::tables::print_hits;
+use crate::tables::{Answer, print_hits};
 
 /// Rank the documents of a file for a query, best first.
 ///
@@ -48,7 +48,7 @@ impl RerankCommand {
         for hit in &mut hits {
             hit.id.clone_from(&records[hit.index].id);
         }
-        print_hits(&[(self.query, hits)], self.json)?;
+        print_hits(&[Answer { id: None, query: self.query, hits }], true, self.json)?;
         Ok(ExitCode::SUCCESS)
     }
 }

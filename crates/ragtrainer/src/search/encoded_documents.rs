@@ -1,8 +1,10 @@
 //! Encoded documents in memory.
 
+use std::ops::Range;
+
 use crate::error::Error;
 use crate::search::pretrained::RagPretrainedModel;
-use crate::search::ranking::EncodedSource;
+use crate::search::ranking::{EncodedSource, Passage, VectorBlock};
 use crate::search::text_vectors::TextVectors;
 
 /// Documents and their vectors, in memory. [`RagPretrainedModel::encode`] makes them.
@@ -78,13 +80,20 @@ impl EncodedSource for EncodedDocuments {
         self.fingerprint
     }
 
-    fn for_each_block(&self, visit: &mut dyn FnMut(&[usize], &TextVectors)) -> Result<(), Error> {
-        let places: Vec<usize> = (0..self.len()).collect();
-        visit(&places, &self.vectors);
-        Ok(())
+    fn places(&self) -> usize {
+        self.len()
     }
 
-    fn document(&self, index: usize) -> Result<(Option<String>, String), Error> {
-        Ok((None, self.texts[index].clone()))
+    fn block<'a>(&'a self, places: Range<usize>, _: &'a mut Vec<u8>) -> Result<VectorBlock<'a>, Error> {
+        Ok(self.vectors.block(places))
+    }
+
+    fn passage(&self, place: usize) -> Result<Passage, Error> {
+        Ok(Passage { text: self.texts[place].clone(), ..Passage::default() })
+    }
+
+    /// Documents in memory have no ids but their places.
+    fn places_of(&self, id: &str) -> Result<Option<Range<usize>>, Error> {
+        Ok(id.parse().ok().filter(|place| *place < self.len()).map(|place| place..place + 1))
     }
 }

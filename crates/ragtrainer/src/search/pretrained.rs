@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
-use colbert_config::Precision;
+use colbert_config::{ArtifactMetadata, Precision};
 use colbert_data::Fingerprint;
-use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts};
+use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts, VectorFormat};
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder,
     TokenSequence, named_parameters,
@@ -14,13 +14,30 @@ use colbert_model::{
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
+use crate::search::document::Document;
+use crate::search::document_folder::DocumentFolder;
 use crate::search::encoded_documents::EncodedDocuments;
-use crate::search::ranking::{BLOCK_NUMBERS, EncodedSource, Hit, best, hits};
+use crate::search::exact;
+use crate::search::passages::Split;
+use crate::search::ranking::{EncodedSource, Hit, Passage, hits};
 use crate::search::text_vectors::TextVectors;
+use crate::search::top::Top;
 use crate::source::read_model;
 
 /// Texts that go through the encoder at once.
 const ENCODE_BLOCK: usize = 64;
+
+/// Numbers of document vectors that a GPU scores at once: 16 MiB.
+const BLOCK_NUMBERS: usize = 4 << 20;
+
+/// How documents are stored by [`RagPretrainedModel::index`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FolderOptions {
+    /// Number format of the vectors; none for that of the folder, float32 for a new one.
+    pub vectors: Option<VectorFormat>,
+    /// How long documents become passages.
+    pub split: Split,
+}
 
 /// A trained model, to encode, rerank and search with.
 ///
@@ -128,6 +145,18 @@ impl RagPretrainedModel {
         &self.settings
     }
 
+    /// Bits that the directory declares for the compressed numbers of an index (`nbits` of `artifact.metadata`).
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn index_bits(&self) -> Result<Option<usize>, Error> {
+        let path = self.directory.join("artifact.metadata");
+        if !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some(ArtifactMetadata::read(&path)?.nbits as usize))
+    }
+
     /// Returns which tensors of the directory were loaded, ignored or drawn.
     pub fn loaded(&self) -> &LoadReport {
         &self.loaded
@@ -148,6 +177,44 @@ impl RagPretrainedModel {
         Ok(encoded)
     }
 
+    /// Encodes documents into a folder, which is created if it is missing and added to otherwise.
+    /// [`DocumentFolder::build_index`] makes an index of it, for more than exact search can score in time.
+    ///
+    /// # Errors
+    /// As [`DocumentFolder::open_or_create_as`] and [`DocumentFolder::add_passages`].
+    pub fn index<D: Clone + Into<Document>>(
+        &self,
+        path: impl AsRef<Path>,
+        documents: &[D],
+        options: &FolderOptions,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<DocumentFolder, Error> {
+        let mut folder = DocumentFolder::open_or_create_as(path, self, options.vectors)?;
+        folder.add_passages(self, documents, options.split, progress)?;
+        Ok(folder)
+    }
+
+    /// Adds documents to a folder, and returns their ids.
+    ///
+    /// # Errors
+    /// As [`DocumentFolder::add_passages`].
+    pub fn add<D: Clone + Into<Document>>(
+        &self,
+        folder: &mut DocumentFolder,
+        documents: &[D],
+        split: Split,
+    ) -> Result<Vec<String>, Error> {
+        folder.add_passages(self, documents, split, &mut |_| {})
+    }
+
+    /// Deletes documents from a folder by their ids, and returns how many.
+    ///
+    /// # Errors
+    /// As [`DocumentFolder::delete`].
+    pub fn delete<S: AsRef<str>>(&self, folder: &mut DocumentFolder, ids: &[S]) -> Result<usize, Error> {
+        folder.delete(ids)
+    }
+
     /// Vectors of documents, of the tokens that are scored.
     ///
     /// # Errors
@@ -165,8 +232,28 @@ impl RagPretrainedModel {
         documents: &[S],
         progress: &mut dyn FnMut(usize),
     ) -> Result<TextVectors, Error> {
-        not_empty("document", documents)?;
-        self.vectors("document", &self.tokenizer.documents(documents)?, progress)
+        self.numbered_document_vectors(0, documents, progress)
+    }
+
+    /// The same for documents of which the first has the number `first` in messages.
+    pub(crate) fn numbered_document_vectors<S: AsRef<str> + Sync>(
+        &self,
+        first: usize,
+        documents: &[S],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<TextVectors, Error> {
+        not_empty("document", first, documents)?;
+        self.vectors("document", first, &self.tokenizer.documents(documents)?, progress)
+    }
+
+    /// Tokens of a document's own text that the model takes at most.
+    pub(crate) fn room_for_text(&self) -> Result<usize, Error> {
+        Ok(self.tokenizer.room_for_text()?)
+    }
+
+    /// Bytes of each text that its tokens are from.
+    pub(crate) fn token_spans(&self, texts: &[&str]) -> Result<Vec<Vec<std::ops::Range<usize>>>, Error> {
+        Ok(self.tokenizer.spans(texts)?)
     }
 
     /// Vectors of queries, `[MASK]` expansion included.
@@ -174,8 +261,8 @@ impl RagPretrainedModel {
     /// # Errors
     /// As [`RagPretrainedModel::encode`].
     pub fn query_vectors<S: AsRef<str> + Sync>(&self, queries: &[S]) -> Result<TextVectors, Error> {
-        not_empty("query", queries)?;
-        self.vectors("query", &self.tokenizer.queries(queries)?, &mut |_| {})
+        not_empty("query", 0, queries)?;
+        self.vectors("query", 0, &self.tokenizer.queries(queries)?, &mut |_| {})
     }
 
     /// Ranks documents for a query and returns the best `k` of them, or all if there are fewer.
@@ -185,17 +272,17 @@ impl RagPretrainedModel {
     pub fn rerank<S: AsRef<str> + Sync>(&self, query: &str, documents: &[S], k: usize) -> Result<Vec<Hit>, Error> {
         let k = at_least_one(k)?;
         let queries = self.query_vectors(&[query])?;
-        not_empty("document", documents)?;
+        not_empty("document", 0, documents)?;
         let sequences = self.tokenizer.documents(documents)?;
         let longest = sequences.iter().map(TokenSequence::len).max().unwrap_or(0);
-        let mut scores = Vec::with_capacity(documents.len());
+        let mut top = Top::new(k);
         for (number, block) in sequences.chunks(ENCODE_BLOCK).enumerate() {
-            let vectors = self.encode_block("document", number * ENCODE_BLOCK, block)?;
-            scores.extend(self.scores(&queries, &vectors, longest));
+            let first = number * ENCODE_BLOCK;
+            let vectors = self.encode_block("document", first, block)?;
+            let scores = self.scores(&queries, &vectors, longest);
+            scores.into_iter().enumerate().for_each(|(document, score)| top.offer(first + document, score));
         }
-        hits(best(scores.into_iter().enumerate().collect(), k), |index| {
-            Ok((None, documents[index].as_ref().to_owned()))
-        })
+        hits(top, |index| Ok(Passage { text: documents[index].as_ref().to_owned(), ..Passage::default() }))
     }
 
     /// The best `k` of encoded documents for a query, or all if there are fewer. Every document is scored, exactly.
@@ -218,17 +305,81 @@ impl RagPretrainedModel {
     ) -> Result<Vec<Vec<Hit>>, Error> {
         let k = at_least_one(k)?;
         self.same_model(documents.fingerprint())?;
-        let vectors = self.query_vectors(queries)?;
-        let mut found: Vec<Vec<(usize, f32)>> = vec![Vec::new(); queries.len()];
-        documents.for_each_block(&mut |places, block| {
-            let scores = self.scores(&vectors, block, self.settings.doc_maxlen);
-            for (found, scores) in found.iter_mut().zip(scores.chunks(places.len().max(1))) {
-                found.extend(places.iter().copied().zip(scores.iter().copied()));
-                // What is not among the best k so far never will be.
-                *found = best(std::mem::take(found), k);
+        self.search_vectors(&self.query_vectors(queries)?, documents, k, None)
+    }
+
+    /// The same among the documents with these ids alone.
+    ///
+    /// # Errors
+    /// As [`RagPretrainedModel::search`], or an id that is not there.
+    pub fn search_among<S: AsRef<str> + Sync, I: AsRef<str>>(
+        &self,
+        queries: &[S],
+        documents: &dyn EncodedSource,
+        k: usize,
+        ids: &[I],
+    ) -> Result<Vec<Vec<Hit>>, Error> {
+        let k = at_least_one(k)?;
+        self.same_model(documents.fingerprint())?;
+        let mut places = Vec::new();
+        for id in ids {
+            let unknown = || Error::UnknownDocument { id: id.as_ref().to_owned() };
+            places.extend(documents.places_of(id.as_ref())?.ok_or_else(unknown)?);
+        }
+        self.search_vectors(&self.query_vectors(queries)?, documents, k, Some(&places))
+    }
+
+    fn search_vectors(
+        &self,
+        queries: &TextVectors,
+        documents: &dyn EncodedSource,
+        k: usize,
+        among: Option<&[usize]>,
+    ) -> Result<Vec<Vec<Hit>>, Error> {
+        if documents.dim() != self.settings.dim {
+            return Err(Error::OtherModel { path: self.directory.clone() });
+        }
+        let floored_below = if self.zero_floor { self.settings.doc_maxlen } else { 0 };
+        let candidates = match (documents.candidates(queries, k, among)?, among) {
+            (None, Some(among)) => Some(vec![among.to_vec(); queries.len()]),
+            (candidates, _) => candidates,
+        };
+        let tops = match candidates {
+            Some(candidates) => exact::best_of(queries, documents, &candidates, k, floored_below)?,
+            None if self.backend.is_gpu() => self.best_on_device(queries, documents, k)?,
+            None => exact::best(queries, documents, k, floored_below)?,
+        };
+        tops.into_iter().map(|top| hits(top, |place| documents.passage(place))).collect()
+    }
+
+    /// The best `k` places for each query. Vectors are copied to the GPU a block at a time.
+    fn best_on_device(
+        &self,
+        queries: &TextVectors,
+        documents: &dyn EncodedSource,
+        k: usize,
+    ) -> Result<Vec<Top>, Error> {
+        let mut tops = vec![Top::new(k); queries.len()];
+        let (mut places, mut waiting) = (Vec::new(), TextVectors::new(documents.dim()));
+        let mut score = |places: &mut Vec<usize>, waiting: &mut TextVectors| {
+            let scores = self.scores(queries, waiting, self.settings.doc_maxlen);
+            for (top, scores) in tops.iter_mut().zip(scores.chunks(places.len().max(1))) {
+                places.iter().zip(scores).for_each(|(place, score)| top.offer(*place, *score));
             }
-        })?;
-        found.into_iter().map(|best| hits(best, |index| documents.document(index))).collect()
+            places.clear();
+            *waiting = TextVectors::new(documents.dim());
+        };
+        let mut buffer = Vec::new();
+        for place in (0..documents.places()).step_by(ENCODE_BLOCK) {
+            let block = documents.block(place..documents.places().min(place + ENCODE_BLOCK), &mut buffer)?;
+            places.extend_from_slice(&block.places);
+            waiting.append(&block.text_vectors(documents.dim()));
+            if waiting.values().len() >= BLOCK_NUMBERS {
+                score(&mut places, &mut waiting);
+            }
+        }
+        score(&mut places, &mut waiting);
+        Ok(tops)
     }
 
     /// # Errors
@@ -243,12 +394,13 @@ impl RagPretrainedModel {
     fn vectors(
         &self,
         what: &'static str,
+        first: usize,
         sequences: &[TokenSequence],
         progress: &mut dyn FnMut(usize),
     ) -> Result<TextVectors, Error> {
         let mut all = TextVectors::new(self.settings.dim);
         for block in sequences.chunks(ENCODE_BLOCK) {
-            all.append(&self.encode_block(what, all.len(), block)?);
+            all.append(&self.encode_block(what, first + all.len(), block)?);
             progress(all.len());
         }
         Ok(all)
@@ -273,6 +425,9 @@ impl RagPretrainedModel {
     /// Scores `[queries, documents]`. With the floor, documents of fewer than `padded` vectors get a vector of zeros, as
     /// the padding and the punctuation of the reference are.
     fn scores(&self, queries: &TextVectors, documents: &TextVectors, padded: usize) -> Vec<f32> {
+        if !self.backend.is_gpu() {
+            return exact::scores(queries, documents, if self.zero_floor { padded } else { 0 });
+        }
         let dim = documents.dim();
         let is_empty: Vec<bool> = (0..documents.len()).map(|text| documents.rows(text).is_empty()).collect();
         let any_empty = is_empty.contains(&true);
@@ -302,9 +457,9 @@ const NO_TOKEN: f32 = -9999.0;
 
 /// # Errors
 /// A text of nothing but white space.
-fn not_empty<S: AsRef<str>>(what: &'static str, texts: &[S]) -> Result<(), Error> {
+pub(crate) fn not_empty<S: AsRef<str>>(what: &'static str, first: usize, texts: &[S]) -> Result<(), Error> {
     match texts.iter().position(|text| text.as_ref().trim().is_empty()) {
-        Some(index) => Err(Error::EmptyText { what, index }),
+        Some(index) => Err(Error::EmptyText { what, index: first + index }),
         None => Ok(()),
     }
 }

@@ -1,85 +1,127 @@
-//! Exact MaxSim over encoded documents, and what comes out of it.
+//! Documents that can be searched, and what a search finds.
 
+use std::ops::Range;
+
+use colbert_kernels::VectorRows;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::search::text_vectors::TextVectors;
+use crate::search::top::Top;
 
-/// Numbers of document vectors that are scored at once: 16 MiB.
-pub(crate) const BLOCK_NUMBERS: usize = 4 << 20;
-
-/// A document that was found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A passage that was found: a document, or a part of one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Hit {
     /// Rank, from 1.
     pub rank: usize,
-    /// MaxSim of query and document: it depends on these two alone.
+    /// MaxSim of query and passage: it depends on these two alone.
     pub score: f32,
-    /// Place of the document in the list that was ranked, from 0.
+    /// Place of the passage in the list that was ranked, from 0.
     pub index: usize,
     /// Id of the document, if it has one.
     pub id: Option<String>,
-    /// Its text.
+    /// Number of the passage in its document, from 0; 0 for a document that was not split.
+    pub passage: usize,
+    /// Text of the passage.
     pub text: String,
+    /// What was stored with the document.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
 }
 
-/// Documents that were encoded before, wherever their vectors are.
-pub trait EncodedSource {
+/// A passage as it is stored.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Passage {
+    /// Id of the document, if it has one.
+    pub id: Option<String>,
+    /// Number of the passage in its document, from 0.
+    pub passage: usize,
+    /// Text of the passage.
+    pub text: String,
+    /// What was stored with the document.
+    pub metadata: Map<String, Value>,
+}
+
+/// Documents that were encoded before, wherever their vectors are. Threads read them at the same time.
+pub trait EncodedSource: Sync {
     /// Numbers of a vector.
     fn dim(&self) -> usize;
 
     /// Number that tells the model that encoded them from others.
     fn fingerprint(&self) -> u64;
 
-    /// Hands over all documents that can be found, some at a time: their places, and their vectors.
+    /// Number of places. At some of them there may be no passage, because it was deleted.
+    fn places(&self) -> usize;
+
+    /// Vectors of the passages at these places, without those that were deleted. `buffer` may be used to hold them.
     ///
     /// # Errors
     /// The vectors cannot be read.
-    fn for_each_block(&self, visit: &mut dyn FnMut(&[usize], &TextVectors)) -> Result<(), Error>;
+    fn block<'a>(&'a self, places: Range<usize>, buffer: &'a mut Vec<u8>) -> Result<VectorBlock<'a>, Error>;
 
-    /// Id and text of a document by its place.
+    /// Text, id and metadata at a place.
     ///
     /// # Errors
-    /// The text cannot be read.
-    fn document(&self, index: usize) -> Result<(Option<String>, String), Error>;
-}
+    /// They cannot be read.
+    fn passage(&self, place: usize) -> Result<Passage, Error>;
 
-/// The best `k` of scored documents: places and scores, best first, equal scores in the order of their places. A NaN comes
-/// last.
-pub(crate) fn best(mut scored: Vec<(usize, f32)>, k: usize) -> Vec<(usize, f32)> {
-    let key = |score: f32| if score.is_nan() { f32::NEG_INFINITY } else { score };
-    let order = |a: &(usize, f32), b: &(usize, f32)| key(b.1).total_cmp(&key(a.1)).then(a.0.cmp(&b.0));
-    if k < scored.len() {
-        scored.select_nth_unstable_by(k, order);
-        scored.truncate(k);
+    /// Places of the passages of the document with this id; None if there is no such document.
+    ///
+    /// # Errors
+    /// The ids cannot be read.
+    fn places_of(&self, id: &str) -> Result<Option<Range<usize>>, Error>;
+
+    /// Places that are worth scoring for each query, in any order, if an index knows them; None for all, or for all of
+    /// `among`.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    fn candidates(
+        &self,
+        queries: &TextVectors,
+        k: usize,
+        among: Option<&[usize]>,
+    ) -> Result<Option<Vec<Vec<usize>>>, Error> {
+        let _ = (queries, k, among);
+        Ok(None)
     }
-    scored.sort_unstable_by(order);
-    scored
 }
 
-/// Hits of the best documents, with what `document` knows of each.
-pub(crate) fn hits(
-    best: Vec<(usize, f32)>,
-    document: impl Fn(usize) -> Result<(Option<String>, String), Error>,
-) -> Result<Vec<Hit>, Error> {
-    let numbered = best.into_iter().enumerate();
-    let hit = |(place, (index, score))| {
-        let (id, text) = document(index)?;
-        Ok(Hit { rank: place + 1, score, index, id, text })
+/// Vectors of some passages.
+#[derive(Debug, Clone)]
+pub struct VectorBlock<'a> {
+    /// Places of the passages.
+    pub places: Vec<usize>,
+    /// Row of each passage's first vector, and at the end the number of rows: `[passages + 1]`.
+    pub offsets: Vec<usize>,
+    /// The vectors, `[tokens, dim]`.
+    pub rows: VectorRows<'a>,
+}
+
+impl VectorBlock<'_> {
+    /// The vectors as float32, `dim` numbers each.
+    pub fn text_vectors(&self, dim: usize) -> TextVectors {
+        let mut decoded = Vec::new();
+        let numbers = match self.rows {
+            VectorRows::Numbers(numbers) => numbers,
+            VectorRows::Stored(format, bytes) => {
+                format.decode(bytes, dim, &mut decoded);
+                &decoded
+            }
+        };
+        let mut vectors = TextVectors::new(dim);
+        self.offsets.windows(2).for_each(|rows| vectors.push(&numbers[rows[0] * dim..rows[1] * dim]));
+        vectors
+    }
+}
+
+/// Hits of the best places, with what `passage` knows of each.
+pub(crate) fn hits(top: Top, passage: impl Fn(usize) -> Result<Passage, Error>) -> Result<Vec<Hit>, Error> {
+    let numbered = top.into_sorted().into_iter().zip(1..);
+    let hit = |((index, score), rank)| {
+        let Passage { id, passage, text, metadata } = passage(index)?;
+        Ok(Hit { rank, score, index, id, passage, text, metadata })
     };
     numbered.map(hit).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::best;
-
-    #[test]
-    fn the_best_come_first_and_equals_in_order() {
-        let scored = vec![(0, 1.0), (1, 3.0), (2, f32::NAN), (3, 3.0), (4, -2.0)];
-        assert_eq!(best(scored.clone(), 2), [(1, 3.0), (3, 3.0)]);
-        assert_eq!(best(scored.clone(), 3), [(1, 3.0), (3, 3.0), (0, 1.0)]);
-        let all: Vec<usize> = best(scored, 99).into_iter().map(|(index, _)| index).collect();
-        assert_eq!(all, [1, 3, 0, 4, 2], "beyond the list is the list");
-    }
 }

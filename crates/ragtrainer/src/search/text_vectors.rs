@@ -2,11 +2,14 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use colbert_kernels::VectorRows;
 use colbert_model::write_vectors;
 
 use crate::error::Error;
+use crate::search::ranking::VectorBlock;
 
 /// The scored token vectors of texts, one text after the other, in float32.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +29,7 @@ impl TextVectors {
     ///
     /// # Panics
     /// If they are not whole rows.
-    pub(crate) fn push(&mut self, rows: &[f32]) {
+    pub fn push(&mut self, rows: &[f32]) {
         assert!(rows.len().is_multiple_of(self.dim), "rows of {} numbers", self.dim);
         self.values.extend_from_slice(rows);
         self.offsets.push(self.values.len() / self.dim);
@@ -84,6 +87,17 @@ impl TextVectors {
     /// If there is no such text.
     pub fn rows(&self, text: usize) -> &[f32] {
         &self.values[self.offsets[text] * self.dim..self.offsets[text + 1] * self.dim]
+    }
+
+    /// Vectors of the texts at these places.
+    pub(crate) fn block(&self, places: Range<usize>) -> VectorBlock<'_> {
+        let offsets = &self.offsets[places.start..=places.end];
+        let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
+        VectorBlock {
+            offsets: offsets.iter().map(|offset| offset - first).collect(),
+            rows: VectorRows::Numbers(&self.values[first * self.dim..last * self.dim]),
+            places: places.collect(),
+        }
     }
 
     /// Writes two NumPy files: the vectors (`<f4`, `[tokens, dim]`) at `path`, and beside it the offsets (`<i8`,
