@@ -6,12 +6,9 @@
 #![expect(clippy::print_stdout, reason = "an example prints for people")]
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
-use ragtrainer::RagTrainer;
-use ragtrainer::config::TrainOptions;
-use ragtrainer::data::{BeirFolder, Collection, DataError, NegativeMiner, PrepareOptions, Queries, Ranked};
+use ragtrainer::prelude::*;
 use ragtrainer_examples::{DATA, MODEL};
 
 /// Jaccard similarity of word sets. A miner only ranks: rank windows, known positives and sampling are the caller's.
@@ -46,9 +43,9 @@ impl NegativeMiner for WordOverlap {
 fn main() -> anyhow::Result<()> {
     let mut trainer =
         RagTrainer::new("custom-miner", MODEL).with_output("runs/custom-miner", true).with_miner(Arc::new(WordOverlap));
-    let raw = BeirFolder::open(Path::new(DATA))?.into_raw("train")?;
+    let raw = BeirFolder::open(DATA.as_ref())?.into_raw("train")?;
     println!("{}", trainer.prepare_training_data(raw, &PrepareOptions::default())?);
     let options = TrainOptions { batch_size: 16, maxsteps: 8, doc_maxlen: 96, ..TrainOptions::default() };
-    println!("best model: {}", trainer.train(&options)?.best.display());
+    println!("{}", trainer.train(&options)?);
     Ok(())
 }

@@ -3,5 +3,6 @@
 pub(crate) mod declared;
 pub(crate) mod hub_cache;
 pub(crate) mod load;
+pub(crate) mod parameters;
 pub(crate) mod selfcheck;
 pub(crate) mod tokenizer_files;

@@ -17,7 +17,8 @@ pub(crate) mod transformer_nodes;
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay};
-use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Int, Tensor, TensorData};
 use colbert_kernels::{KernelBackend, Precision, Segments};
 
 use crate::encoder::dropout::DropoutSeed;
@@ -70,13 +71,44 @@ impl EncoderInput {
             options,
         }
     }
+
+    /// The sequences side by side, each filled up with id 0 to the longest: ids, and which of them can be attended to.
+    /// For layers that know no packed sequences; [`EncoderInput::pack`] is the way back.
+    ///
+    /// # Shapes
+    /// Both `[sequences, longest]`.
+    pub fn padded<B: Backend>(&self, device: &B::Device) -> (Tensor<B, 2, Int>, Tensor<B, 2, Bool>) {
+        let (sequences, longest) = (self.segments.as_slice(), self.segments.max_length());
+        let (mut ids, mut attended) = (vec![0; sequences.len() * longest], vec![false; sequences.len() * longest]);
+        for (segment, first) in sequences.iter().zip((0..).step_by(longest.max(1))) {
+            let own = self.ids[segment.start..segment.start + segment.length].iter().map(|id| *id as i32);
+            ids[first..first + segment.length].iter_mut().zip(own).for_each(|(place, id)| *place = id);
+            attended[first..first + segment.attended].fill(true);
+        }
+        let shape = [sequences.len(), longest];
+        let ids = Tensor::from_data(TensorData::new(ids, shape), device);
+        (ids, Tensor::from_data(TensorData::new(attended, shape), device))
+    }
+
+    /// Packs what a layer made of the padded sequences.
+    ///
+    /// # Shapes
+    /// From `[sequences, longest, size]` to `[tokens, size]`.
+    pub fn pack<B: Backend>(&self, padded: Tensor<B, 3>) -> Tensor<B, 2> {
+        let (device, [_, longest, _]) = (padded.device(), padded.dims());
+        let starts = (0..).step_by(longest.max(1));
+        let rows = self.segments.as_slice().iter().zip(starts);
+        let rows: Vec<i32> = rows.flat_map(|(segment, first)| first..first + segment.length as i32).collect();
+        let tokens = rows.len();
+        padded.flatten::<2>(0, 1).select(0, Tensor::from_data(TensorData::new(rows, [tokens]), &device))
+    }
 }
 
 /// Turns token ids into one hidden vector a token.
 ///
 /// Implement it to put a ColBERT head on an encoder of your own; [`crate::PretrainedEncoder`] has those that come
 /// along. A sequence's hidden vectors must not depend on what else is in the batch.
-pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay {
+pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay + 'static {
     /// Hidden states of every token, `[tokens, hidden_size]`, in the order of the ids.
     fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2>;
 
@@ -84,7 +116,9 @@ pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay {
     fn hidden_size(&self) -> usize;
 
     /// Prefix of this encoder's tensor names in a weight file, such as `bert.`.
-    fn tensor_prefix(&self) -> &'static str;
+    fn tensor_prefix(&self) -> &'static str {
+        "encoder."
+    }
 
     /// Name in a weight file of the parameter at this field path of the encoder.
     fn tensor_name(&self, path: &str) -> String {

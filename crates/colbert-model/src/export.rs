@@ -42,6 +42,9 @@ pub struct Export<'a> {
     pub dtype: ExportDtype,
     /// `model.onnx` and `onnx_config.json` too, with weights of that type.
     pub onnx: bool,
+    /// Name of an encoder that is none of the families of this crate, written as `model_type`: no program then takes
+    /// it for the family of the source directory. None: that family.
+    pub own_encoder: Option<&'a str>,
     /// Further files: name and content, such as a model card.
     pub extra: &'a [(&'a str, String)],
 }
@@ -58,33 +61,51 @@ pub fn export<B: KernelBackend>(
     overwrite: bool,
     device: &B::Device,
 ) -> Result<(), ModelError> {
+    export_checked(export, path, overwrite, |directory| SelfCheck::compute::<B>(directory, device))
+}
+
+/// Writes the directory at `path`, as [`export()`] does, for a model with an encoder of another crate. `check` gets the
+/// directory before it has its name, loads it and computes the self-check.
+///
+/// # Errors
+/// As [`export()`], or whatever `check` reports.
+pub fn export_checked(
+    export: &Export<'_>,
+    path: &Path,
+    overwrite: bool,
+    check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
+) -> Result<(), ModelError> {
     if path.exists() && !overwrite {
         return Err(ModelError::OutputExists { path: path.to_owned() });
     }
     let partial = beside(path, "partial");
-    write_checked::<B>(export, &partial, device)?;
+    write_checked(export, &partial, check)?;
     replace_folder(&partial, path).map_err(|source| ModelError::Io { action: "rename", path: path.to_owned(), source })
 }
 
-/// Does all that [`export`] does, and removes what it wrote: before hours of training, this tells whether a model of this
+/// Does all that [`export_checked`] does, and removes what it wrote: before hours of training, this tells whether a model of this
 /// kind can be written at `path`, whose folder must exist.
 ///
 /// # Errors
-/// As [`export`].
-pub fn rehearse_export<B: KernelBackend>(
+/// As [`export_checked`].
+pub fn rehearse_export(
     export: &Export<'_>,
     path: &Path,
-    device: &B::Device,
+    check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
 ) -> Result<(), ModelError> {
     let partial = beside(path, "partial");
-    write_checked::<B>(export, &partial, device)?;
+    write_checked(export, &partial, check)?;
     fs::remove_dir_all(&partial).map_err(|source| ModelError::Io { action: "remove", path: partial, source })
 }
 
 /// Writes a directory, loads it again, and adds `selfcheck.json`. On an error nothing is left.
-fn write_checked<B: KernelBackend>(export: &Export<'_>, partial: &Path, device: &B::Device) -> Result<(), ModelError> {
+fn write_checked(
+    export: &Export<'_>,
+    partial: &Path,
+    check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
+) -> Result<(), ModelError> {
     let written = write_directory(export, partial).and_then(|()| {
-        let check = SelfCheck::compute::<B>(partial, device)?;
+        let check = check(partial)?;
         let json = serde_json::to_string(&check).expect("numbers and texts have a JSON form");
         let path = partial.join(selfcheck::FILE);
         write_synced(&path, json.as_bytes()).map_err(|source| ModelError::Io { action: "write", path, source })?;
@@ -102,7 +123,10 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
         fs::create_dir_all(path).map_err(|source| ModelError::Io { action: "create", path: path.to_owned(), source })
     };
     let head = head_of(export, folder)?;
-    let encoder = EncoderConfig::from_json(&export.files.config, &folder.join("config.json"))?.export_facts();
+    let encoder = match export.own_encoder {
+        Some(_) => ExportFacts { tokenizer_class: None, token_types: false, older_key: None },
+        None => EncoderConfig::from_json(&export.files.config, &folder.join("config.json"))?.export_facts(),
+    };
     let modules = module_tensors(&head, export.tensors, folder)?;
     let of_head: Vec<String> = names(&head).collect();
     let of_encoder = export.tensors.iter().filter(|(name, _)| !of_head.contains(name)).cloned();
@@ -162,8 +186,8 @@ fn refuse_non_finite(tensors: &[(String, HostTensor)], folder: &Path) -> Result<
 /// The head that is written: the source's, or one matrix of the shape that there is.
 fn head_of(export: &Export<'_>, folder: &Path) -> Result<HeadConfig, ModelError> {
     let head = match &export.files.head {
-        Some(head) => head.clone(),
-        None => {
+        Some(head) if export.own_encoder.is_none() => head.clone(),
+        _ => {
             let linear =
                 export.tensors.iter().find(|(name, _)| name == "linear.weight").map(|(_, linear)| &linear.shape[..]);
             let Some([dim, hidden_size]) = linear else {
@@ -184,8 +208,17 @@ fn json_files(
     skiplist: &[String],
 ) -> Vec<(&'static str, Value)> {
     let settings = export.settings;
-    let mut config = export.files.config.clone();
-    config["architectures"] = json!([EncoderConfig::architecture(&config)]);
+    let mut config = match export.own_encoder {
+        Some(name) => json!({
+            "model_type": name, "architectures": [name], "hidden_size": head.layers[0].in_features,
+            "vocab_size": export.files.config["vocab_size"],
+        }),
+        None => {
+            let mut config = export.files.config.clone();
+            config["architectures"] = json!([EncoderConfig::architecture(&config)]);
+            config
+        }
+    };
     if let Some((newer, older, default)) = encoder.older_key {
         config[older] = config.get(newer).cloned().unwrap_or(json!(default));
     }

@@ -138,6 +138,7 @@ fn exported(family: &str, path: &Path) -> (Pretrained, ColbertSettings) {
         metadata: &metadata,
         dtype: ExportDtype::F32,
         onnx: false,
+        own_encoder: None,
         extra: &[],
     };
     export::<B>(&all, path, false, &device()).unwrap();

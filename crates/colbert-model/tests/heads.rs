@@ -43,6 +43,7 @@ fn write(pretrained: &Pretrained, settings: &ColbertSettings, path: &Path) -> Re
         metadata: &metadata,
         dtype: ExportDtype::F32,
         onnx: false,
+        own_encoder: None,
         extra: &[],
     };
     export::<B>(&all, path, false, &device())

@@ -36,8 +36,16 @@ fn exported(source: &Path, options: &TrainOptions, dtype: ExportDtype, folder: &
         named_parameters(&model).into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
     let metadata = ArtifactMetadata::from_training(options, &resolve(options, 320).unwrap(), "tiny");
     let files = &pretrained.files;
-    let all =
-        Export { tensors: &tensors, settings: &settings, files, metadata: &metadata, dtype, onnx: true, extra: &[] };
+    let all = Export {
+        tensors: &tensors,
+        settings: &settings,
+        files,
+        metadata: &metadata,
+        dtype,
+        onnx: true,
+        own_encoder: None,
+        extra: &[],
+    };
     export::<B>(&all, &path, false, &device()).unwrap();
     path
 }

@@ -79,6 +79,7 @@ pub(crate) fn export_tiny_as(
         metadata: &metadata,
         dtype,
         onnx: false,
+        own_encoder: None,
         extra: &card,
     };
     export::<B>(&directory, path, overwrite, &device())

@@ -48,6 +48,16 @@ pub enum Error {
         /// The folder of the run.
         output: PathBuf,
     },
+    /// An option that only the encoders of this program follow is set for one of another crate.
+    #[error("{option} is set, but the encoder \"{name}\" is not one of ragtrainer's and cannot follow it; {hint}")]
+    OwnEncoder {
+        /// Name of the encoder.
+        name: &'static str,
+        /// Dotted name of the option.
+        option: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
     /// Training stopped.
     #[error(transparent)]
     Train(#[from] TrainError),

@@ -35,6 +35,7 @@ mod backend;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;
+pub mod prelude;
 pub mod record;
 mod run;
 mod search;
@@ -46,6 +47,7 @@ pub use error::Error;
 #[cfg(feature = "hub")]
 pub use hub::{Hub, HubEvent, model_directory};
 pub use record::outcome::{DevResult, Outcome, TestResult};
+pub use run::encoder::{DirectoryEncoder, EncoderBuilder};
 pub use run::evaluation::{DirectoryEvaluation, evaluate_directory};
 pub use run::inherit::{Inheritance, InheritedSetting};
 pub use run::session::Preview;

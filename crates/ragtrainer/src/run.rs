@@ -3,6 +3,7 @@
 pub(crate) mod base_model;
 pub(crate) mod checks;
 pub(crate) mod data;
+pub(crate) mod encoder;
 pub(crate) mod evaluation;
 pub(crate) mod fit;
 pub(crate) mod inherit;

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::record::outcome::Outcome;
 use crate::run::checks::ready;
 use crate::run::data::{Input, Prepared};
+use crate::run::encoder::{DirectoryEncoder, EncoderBuilder, RunEncoder};
 use crate::run::inherit::{Inheritance, inherit, set_by_caller};
 use crate::run::objective::RunObjective;
 use crate::run::session::{self, Preview, RunData};
@@ -24,10 +25,11 @@ use crate::run::session::{self, Preview, RunData};
 ///
 /// The reference's calls: [`RagTrainer::new`], [`RagTrainer::add_documents`], [`RagTrainer::prepare_training_data`],
 /// [`RagTrainer::train`]. The same run from options alone: [`RagTrainer::from_options`], [`RagTrainer::read_data`],
-/// [`RagTrainer::add_negatives`], [`RagTrainer::train`]. A loss or a miner of another crate goes in by
-/// [`RagTrainer::with_objective`] and [`RagTrainer::with_miner`]; the run keeps its folder, report and card.
+/// [`RagTrainer::add_negatives`], [`RagTrainer::train`]. A loss, a miner or an encoder of another crate goes in
+/// by [`RagTrainer::with_objective`], [`RagTrainer::with_miner`] and [`RagTrainer::with_encoder`]; the run keeps its
+/// folder, report and card.
 #[derive(Clone)]
-pub struct RagTrainer<O = ColbertObjective> {
+pub struct RagTrainer<O = ColbertObjective, E = DirectoryEncoder> {
     options: Options,
     named: BTreeSet<String>,
     documents: Vec<String>,
@@ -36,12 +38,13 @@ pub struct RagTrainer<O = ColbertObjective> {
     input: Option<Input>,
     prepared: Option<Prepared>,
     objective: Option<O>,
+    encoder: E,
     miner: Option<Arc<dyn NegativeMiner>>,
     begin: Begin,
     plan: Option<Plan>,
 }
 
-impl<O> fmt::Debug for RagTrainer<O> {
+impl<O, E> fmt::Debug for RagTrainer<O, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RagTrainer").field("options", &self.options).field("begin", &self.begin).finish_non_exhaustive()
     }
@@ -73,6 +76,7 @@ impl RagTrainer {
             input: None,
             prepared: None,
             objective: None,
+            encoder: DirectoryEncoder,
             miner: None,
             begin: Begin::Anew,
             plan: None,
@@ -89,7 +93,7 @@ impl RagTrainer {
     }
 }
 
-impl<O: Objective> RagTrainer<O> {
+impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     /// Names options, such as `train.dim`, that were set on purpose: they are not inherited from the model that
     /// training starts from, even where they have their defaults.
     #[must_use]
@@ -156,10 +160,17 @@ impl<O: Objective> RagTrainer<O> {
 
     /// Minimises another loss than colbert-ai's.
     #[must_use]
-    pub fn with_objective<P: Objective>(self, objective: P) -> RagTrainer<P> {
-        let Self { options, named, documents, dev, test, input, prepared, miner, begin, plan, .. } = self;
+    pub fn with_objective<P: Objective>(self, objective: P) -> RagTrainer<P, E> {
+        let Self { options, named, documents, dev, test, input, prepared, encoder, miner, begin, plan, .. } = self;
         let objective = Some(objective);
-        RagTrainer { options, named, documents, dev, test, input, prepared, objective, miner, begin, plan }
+        RagTrainer { options, named, documents, dev, test, input, prepared, objective, encoder, miner, begin, plan }
+    }
+
+    /// Trains an encoder of another crate in place of that of the directory, which then gives tokenizer and markers.
+    #[must_use]
+    pub fn with_encoder<T: EncoderBuilder>(self, encoder: T) -> RagTrainer<O, T> {
+        let Self { options, named, documents, dev, test, input, prepared, objective, miner, begin, plan, .. } = self;
+        RagTrainer { options, named, documents, dev, test, input, prepared, objective, encoder, miner, begin, plan }
     }
 
     /// Ranks candidates for negatives with `miner` in place of the one that the options name, in later epochs too.
@@ -206,7 +217,7 @@ impl<O: Objective> RagTrainer<O> {
     /// # Errors
     /// Anything that would end the run after hours of reading and mining.
     pub fn check(&self, files: &[PathBuf]) -> Result<(), Error> {
-        ready(&self.inherited(&self.options.train)?.0, files, self.begin)
+        ready(&self.inherited(&self.options.train)?.0, files, self.begin, &self.encoder)
     }
 
     /// Adds documents that negatives may be drawn from in the next [`RagTrainer::prepare_training_data`].
@@ -249,7 +260,7 @@ impl<O: Objective> RagTrainer<O> {
             ..PrepareOptions::default()
         };
         let input = self.input.take().ok_or(Error::NotPrepared)?;
-        let prepared = input.prepare(&options, &prepare, self.miner.as_ref(), progress)?;
+        let prepared = input.prepare(&options, &prepare, self.miner.as_ref(), &self.encoder, progress)?;
         Ok(&self.prepared.insert(prepared).report)
     }
 
@@ -269,7 +280,7 @@ impl<O: Objective> RagTrainer<O> {
         let train = TrainOptions { nway: options.nway, ..TrainOptions::default() };
         let all = self.inherited(&train)?.0;
         let input = Input::new(&all, raw_data, self.dev.clone(), self.test.clone(), Vec::new())?;
-        let prepared = input.prepare(&all, options, self.miner.as_ref(), &|_, _, _| ())?;
+        let prepared = input.prepare(&all, options, self.miner.as_ref(), &self.encoder, &|_, _, _| ())?;
         Ok(self.prepared.insert(prepared).report.clone())
     }
 
@@ -306,7 +317,7 @@ impl<O: Objective> RagTrainer<O> {
     /// # Errors
     /// Whatever would make training fail at its start.
     pub fn plan(&self, options: &TrainOptions) -> Result<Preview, Error> {
-        session::preview(&self.of_run(options)?, self.known()?, &self.objective(options))
+        session::preview(&self.of_run(options)?, self.known()?, &self.objective(options), &self.encoder)
     }
 
     /// Trains, and returns the directory of the best model and what happened.
@@ -324,7 +335,7 @@ impl<O: Objective> RagTrainer<O> {
     pub fn train_observed(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         let prepared = self.known()?;
         let data = RunData { prepared, miner: self.miner.as_ref(), plan: self.plan.as_ref() };
-        session::train(&self.of_run(options)?, data, &self.objective(options), self.begin, observer)
+        session::train(&self.of_run(options)?, data, &self.objective(options), &self.encoder, self.begin, observer)
     }
 
     fn known(&self) -> Result<&Prepared, Error> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
 use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions};
+use colbert_kernels::KernelBackend;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::colbert::Colbert;
 use crate::directory::declared::Declared;
 use crate::directory::tokenizer_files::TokenizerFiles;
+use crate::encoder::Encoder;
 use crate::encoder::families::{EncoderConfig, PretrainedEncoder};
 use crate::error::ModelError;
 use crate::head::Head;
@@ -26,6 +28,7 @@ use crate::tokenizer::special_tokens::SpecialTokens;
 use crate::weights::files::read_weights;
 use crate::weights::json::read_json;
 use crate::weights::layout::Layout;
+use crate::weights::parameters::named_parameters;
 use crate::weights::{HostTensor, Weights, normal_tensor};
 
 /// Longest query or document in tokens, whatever positions `config.json` claims: the encoders in use have 8,192 at
@@ -204,6 +207,35 @@ impl Pretrained {
         };
         let expected = [settings.dim, input].into();
         Err(ModelError::WrongShape { path: self.weights.path().to_owned(), name, found: found.into(), expected, hint })
+    }
+
+    /// The head of a model with an encoder of another crate: one matrix, with or without ReLU.
+    ///
+    /// # Errors
+    /// No size, or a ReLU that the head has no place for.
+    pub fn new_head(&self, hidden_size: usize, settings: &ColbertSettings) -> Result<HeadConfig, ModelError> {
+        HeadConfig::linear(hidden_size, settings.dim).with_relu(settings.use_relu, &self.directory)
+    }
+
+    /// Puts a new head of one matrix on an encoder of another crate, drawn from N(0, initializer_range²) with `seed`.
+    ///
+    /// # Errors
+    /// As [`Pretrained::new_head`].
+    pub fn model_with<B: KernelBackend, E: Encoder<B>>(
+        &self,
+        encoder: E,
+        settings: &ColbertSettings,
+        seed: u64,
+        device: &B::Device,
+    ) -> Result<Colbert<B, E>, ModelError> {
+        let config = self.new_head(encoder.hidden_size(), settings)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let shape = [settings.dim, encoder.hidden_size()];
+        let mut matrix = Some(normal_tensor(&shape, self.config.initializer_range(), &mut rng));
+        let head = Head::build(&config, |_, name| matrix.take_if(|_| name == "linear.weight"), device);
+        // burn draws a parameter when it is first looked at: now, and in the order of the fields.
+        drop(named_parameters(&encoder));
+        Ok(Colbert { encoder, head })
     }
 
     /// The model on `device`. `dropout` replaces the probabilities of `config.json`. A projection that the directory

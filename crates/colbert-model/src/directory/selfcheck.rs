@@ -6,9 +6,12 @@ use std::path::Path;
 use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
+use crate::colbert::Colbert;
 use crate::directory::load::Pretrained;
 use crate::embeddings::{Embeddings, maxsim};
+use crate::encoder::Encoder;
 use crate::error::ModelError;
+use crate::tokenizer::ColbertTokenizer;
 use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::json::read_json;
 
@@ -72,6 +75,19 @@ impl SelfCheck {
         let settings = pretrained.declared_settings().unwrap_or_default();
         let tokenizer = pretrained.tokenizer(&settings)?;
         let (model, _) = pretrained.model::<B>(&settings, None, 0, device)?;
+        Self::of(&model, &tokenizer, directory, device)
+    }
+
+    /// Encodes the texts with a model that was loaded from a directory, which messages name.
+    ///
+    /// # Errors
+    /// Vectors that are not finite.
+    pub fn of<B: KernelBackend, E: Encoder<B>>(
+        model: &Colbert<B, E>,
+        tokenizer: &ColbertTokenizer,
+        directory: &Path,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
         let (queries, documents) = (tokenizer.queries(&QUERIES)?, tokenizer.documents(&DOCUMENTS)?);
         let (encoded_queries, encoded_documents) = (model.encode(&queries, device), model.encode(&documents, device));
         let scores = maxsim(&encoded_queries, &encoded_documents).into_data().convert::<f32>();

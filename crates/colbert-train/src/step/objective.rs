@@ -34,6 +34,49 @@ pub struct Loss<B: Backend> {
     pub negative_score: Tensor<B, 1>,
 }
 
+impl Targets {
+    /// Where each query's own documents are among those of the batch, positive first.
+    ///
+    /// # Shapes
+    /// `[queries, nway]`.
+    pub fn own<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Int> {
+        let shape = [self.documents.len(), self.documents.first().map_or(0, Vec::len)];
+        Tensor::from_data(ints(&self.documents.concat(), shape), device)
+    }
+
+    /// True where a document of the batch is known to be relevant to a query, its own positive excepted: it is no
+    /// negative of that query.
+    ///
+    /// # Shapes
+    /// `[queries, documents]`.
+    pub fn other_positives<B: Backend>(&self, documents: usize, device: &B::Device) -> Tensor<B, 2, Bool> {
+        let queries = self.documents.iter().zip(&self.positives);
+        let is_other = queries.flat_map(|(own, positives)| {
+            (0..documents).map(move |document| document != own[0] && positives.contains(&document))
+        });
+        let is_other: Vec<bool> = is_other.collect();
+        Tensor::from_data(TensorData::new(is_other, [self.documents.len(), documents]), device)
+    }
+}
+
+impl<B: Backend> Loss<B> {
+    /// A loss of one part, beside the mean scores of positives and of the queries' own other documents.
+    ///
+    /// # Shapes
+    /// `total`: `[1]`; `scores`: `[queries, documents]`, as MaxSim gives them.
+    pub fn new(name: &'static str, total: Tensor<B, 1>, scores: Tensor<B, 2>, targets: &Targets) -> Self {
+        let own = targets.own::<B>(&scores.device());
+        let [count, nway] = own.dims();
+        let own = scores.detach().gather(1, own);
+        Self {
+            parts: vec![(name, total.clone())],
+            total,
+            positive_score: own.clone().slice([0..count, 0..1]).mean(),
+            negative_score: own.slice([0..count, 1..nway]).mean(),
+        }
+    }
+}
+
 /// A loss over the embeddings of a batch.
 ///
 /// It must be a mean over queries, so that micro-batches can be averaged.

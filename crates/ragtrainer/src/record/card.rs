@@ -30,7 +30,8 @@ pub(crate) struct ModelCard<'a> {
     pub(crate) options: &'a Options,
     pub(crate) plan: &'a Plan,
     pub(crate) head: &'a HeadConfig,
-    pub(crate) encoder: &'a EncoderConfig,
+    /// The family of the encoder; none for one of another crate.
+    pub(crate) encoder: Option<&'a EncoderConfig>,
     /// Name of the model that training started from, and its directory.
     pub(crate) base: &'a str,
     pub(crate) base_directory: &'a Path,
@@ -54,14 +55,22 @@ impl ModelCard<'_> {
         let differences: String =
             not_honoured(options, head, encoder).iter().map(|one| format!("- {one}.\n")).collect();
         let onnx = if options.export_onnx { ", next-plaid" } else { "" };
+        let loaders = match encoder {
+            Some(_) => format!(
+                "The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers{onnx} and pylate-rs. \
+                 What other programs do otherwise than ragtrainer:"
+            ),
+            None => {
+                "The encoder is one of another crate: its program loads the folder with `load_parameters`.".to_owned()
+            }
+        };
         format!(
             "{front}\n# {name}\n\n\
              A late-interaction (ColBERT) retrieval model, trained from `{base}` with ragtrainer {version}.\n\n\
              - Token vectors of {dim} numbers; queries of {query} tokens, documents of at most {doc} tokens.\n\
              {layers}{stored}- Planned training: {plan}\n\n\
              ## Data\n{data}\n## Results\n{results}\n## Licence\n{licence}\n## Use\n\
-             The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers{onnx} and pylate-rs. What other \
-             programs do otherwise than ragtrainer:\n\n{differences}",
+             {loaders}\n\n{differences}",
             front = self.front_matter(),
             version = env!("CARGO_PKG_VERSION"),
             dim = train.dim,

@@ -22,8 +22,12 @@ impl std::fmt::Display for NotHonoured {
 
 /// Lists what programs that load an exported directory do not honour of these options, of the model's head and of its
 /// encoder. Programs that refuse the directory come first and have that line alone. PyLate and sentence-transformers honour
-/// all of them, and so does next-plaid with `export_onnx`.
-pub fn not_honoured(options: &Options, head: &HeadConfig, encoder: &EncoderConfig) -> Vec<NotHonoured> {
+/// all of them, and so does next-plaid with `export_onnx`. Without `encoder` it is one of another crate, which no program knows.
+pub fn not_honoured(options: &Options, head: &HeadConfig, encoder: Option<&EncoderConfig>) -> Vec<NotHonoured> {
+    let Some(encoder) = encoder else {
+        let instead = "does not know this encoder and refuses the directory";
+        return vec![NotHonoured { stack: "every other program", instead, by_default: false }];
+    };
     const COLBERT_AI: &str = "colbert-ai and RAGatouille";
     const PYLATE_RS: &str = "pylate-rs";
     const NEXT_PLAID: &str = "next-plaid, by way of PyLate's ONNX export";
@@ -89,7 +93,10 @@ mod tests {
 
     fn lines_of(train: TrainOptions, head: &HeadConfig) -> Vec<(String, bool)> {
         let options = Options { train, ..Options::default() };
-        not_honoured(&options, head, &encoder("bert")).iter().map(|one| (one.to_string(), one.by_default)).collect()
+        not_honoured(&options, head, Some(&encoder("bert")))
+            .iter()
+            .map(|one| (one.to_string(), one.by_default))
+            .collect()
     }
 
     fn encoder(model_type: &str) -> EncoderConfig {
@@ -103,7 +110,7 @@ mod tests {
         let train = TrainOptions { use_relu: true, ..TrainOptions::default() };
         let options = Options { train, export_onnx: true, ..Options::default() };
         let lines = |model_type: &str| -> Vec<String> {
-            let all = not_honoured(&options, &simple(Activation::Relu), &encoder(model_type));
+            let all = not_honoured(&options, &simple(Activation::Relu), Some(&encoder(model_type)));
             all.iter().map(ToString::to_string).collect()
         };
         let modern = lines("modernbert");
@@ -154,7 +161,7 @@ mod tests {
         let train = TrainOptions { use_relu: true, mask_punctuation: false, ..TrainOptions::default() };
         let options = |export_onnx| Options { export_onnx, train: train.clone(), ..Options::default() };
         let named = |options: &Options| {
-            let all = not_honoured(options, &simple(Activation::Relu), &encoder("bert"));
+            let all = not_honoured(options, &simple(Activation::Relu), Some(&encoder("bert")));
             all.iter().filter(|one| one.stack.starts_with("next-plaid")).count()
         };
         assert_eq!((named(&options(false)), named(&options(true))), (2, 0));

@@ -1,5 +1,6 @@
 //! The outcome of a run.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use colbert_config::Metric;
@@ -46,6 +47,21 @@ pub struct Outcome {
     /// Settings of this run that other programs do not honour when they load the directories, beyond those of every run.
     #[serde(default)]
     pub not_honoured: Vec<String>,
+}
+
+impl fmt::Display for Outcome {
+    /// The chosen metric before and after training, and where the best model is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let metric = self.metric;
+        let dev = self.dev.as_ref().map(|dev| ("dev", &dev.start, &dev.best));
+        let test = self.test.as_ref().map(|test| ("test", &test.start, &test.best));
+        for (split, start, best) in dev.into_iter().chain(test) {
+            if let (Some(start), Some(best)) = (start.value(metric), best.value(metric)) {
+                writeln!(f, "{metric} on {split} queries: {start:.4} before training, {best:.4} after")?;
+            }
+        }
+        write!(f, "best model after {} steps: {}", self.steps, self.best.display())
+    }
 }
 
 /// Two models on the same dev queries and documents. In JSON a list of the two.

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use burn::module::Module;
 use colbert_config::{ArtifactMetadata, Options, Plan, TrainOptions, resolve};
-use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
+use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
-    Colbert, ColbertSettings, ColbertTokenizer, Export, HeadConfig, HostTensor, LoadReport, ModelError, Pretrained,
-    PretrainedEncoder, TrainingMemory, check_onnx, export, named_parameters, rehearse_export,
+    Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Export, HeadConfig, HostTensor, LoadReport, ModelError,
+    Pretrained, SelfCheck, TrainingMemory, check_onnx, export_checked, named_parameters, rehearse_export,
 };
 use colbert_train::{Objective, TrainError, query_memory};
 
@@ -15,21 +16,23 @@ use crate::backend::Backend;
 use crate::error::Error;
 use crate::record::card::{ModelCard, Standing};
 use crate::run::data::Prepared;
+use crate::run::encoder::{InnerModel, RunEncoder};
 use crate::run::fit::computed::within_limit;
 use crate::run::fit::tried::Fit;
 use crate::run::objective::RunObjective;
 use crate::source::read_model;
 
-/// The directory that training starts from.
-pub(crate) struct Start {
+/// The directory that training starts from, and the encoder of the run.
+pub(crate) struct Start<'a, E> {
+    pub(crate) encoder: &'a E,
     pub(crate) pretrained: Pretrained,
     pub(crate) settings: ColbertSettings,
     pub(crate) tokenizer: ColbertTokenizer,
     pub(crate) head: HeadConfig,
 }
 
-impl Start {
-    pub(crate) fn read(options: &Options) -> Result<Self, Error> {
+impl<'a, E: RunEncoder> Start<'a, E> {
+    pub(crate) fn read(options: &Options, encoder: &'a E) -> Result<Self, Error> {
         if options.pretrained_model_name.is_empty() {
             let hint =
                 "name an encoder, a folder or a name on the hub, with --pretrained-model-name, or in the config file";
@@ -38,11 +41,18 @@ impl Start {
         let pretrained = read_model(&options.pretrained_model_name)?;
         let settings = pretrained.settings(&options.train);
         let tokenizer = pretrained.tokenizer(&settings)?;
-        let head = pretrained.head(&settings)?;
-        if options.export_onnx {
-            check_onnx(&pretrained, &head, options.export_dtype)?;
+        let head = encoder.head(&pretrained, &settings)?;
+        match encoder.own_name() {
+            Some(name) if options.export_onnx => {
+                return Err(Error::OwnEncoder { name, option: "export_onnx", hint: "set it to false" });
+            }
+            Some(name) if options.train.dropout.is_some() => {
+                return Err(Error::OwnEncoder { name, option: "train.dropout", hint: "leave it out" });
+            }
+            None if options.export_onnx => check_onnx(&pretrained, &head, options.export_dtype)?,
+            _ => {}
         }
-        Ok(Self { pretrained, settings, tokenizer, head })
+        Ok(Self { encoder, pretrained, settings, tokenizer, head })
     }
 
     /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
@@ -59,43 +69,73 @@ impl Start {
         let asked = resolve(&train, examples)?;
         let TrainOptions { query_maxlen, dim, .. } = train;
         let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
-        let (train, bytes) = if backend == Backend::Flex {
+        // What the operators of flex take is known of the families' sizes, not of another crate's encoder.
+        let is_known = backend == Backend::Flex && self.encoder.own_name().is_none();
+        let (train, bytes) = if is_known {
             // Where steps are tried out, what the data take is measured with them.
             let held = held + prepared.memory();
             within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head), held)?
         } else {
             let Some(limit) = train.memory_limit else { return Ok(asked) };
-            backend.run(Fit { start: self, options, train, objective, limit, held, keeps: backend.keeps_memory() })?
+            // The buffers of flex wait to be used again.
+            let keeps = backend.keeps_memory() || backend == Backend::Flex;
+            backend.run(Fit { start: self, train, objective, limit, held, keeps })?
         };
         Ok(Plan { memory: Some(bytes), ..resolve(&train, examples)? })
     }
 
     pub(crate) fn model<B: KernelAutodiffBackend>(
         &self,
-        options: &Options,
+        train: &TrainOptions,
         device: &B::Device,
-    ) -> Result<(Colbert<B, PretrainedEncoder<B>>, LoadReport), Error> {
-        let train = &options.train;
-        Ok(self.pretrained.model::<B>(&self.settings, train.dropout, train.seed, device)?)
+    ) -> Result<(Colbert<B, E::Encoder<B>>, LoadReport), Error> {
+        Ok(self.encoder.model::<B>(&self.pretrained, &self.settings, train, device)?)
+    }
+
+    /// Reads a model directory that the run has written.
+    pub(crate) fn written<B: KernelAutodiffBackend>(
+        &self,
+        train: &TrainOptions,
+        directory: &Path,
+        device: &B::Device,
+    ) -> Result<InnerModel<E, B>, Error> {
+        Ok(self.encoder.written::<B>(&self.pretrained, &self.settings, train, directory, device)?)
+    }
+
+    /// The family of the encoder, if it is one that other programs may know.
+    pub(crate) fn family(&self) -> Option<&EncoderConfig> {
+        self.encoder.own_name().is_none().then_some(&self.pretrained.config)
+    }
+
+    /// Memory that training takes: of an encoder of another crate only what its parameters take is known.
+    pub(crate) fn memory<B: KernelAutodiffBackend>(&self, model: &Colbert<B, E::Encoder<B>>) -> TrainingMemory {
+        match self.family() {
+            Some(config) => TrainingMemory::of(config, &self.head),
+            None => TrainingMemory { parameters: 4 * model.num_params() as u64, per_token: 0, per_embedding: 0 },
+        }
     }
 }
 
+/// Loads a directory and computes its self-check.
+type Check<'a> = &'a dyn Fn(&Path) -> Result<SelfCheck, ModelError>;
+
 /// Writes model directories during a run.
-pub(crate) struct ModelWriter<'a> {
+pub(crate) struct ModelWriter<'a, E> {
     pub(crate) options: &'a Options,
-    pub(crate) start: &'a Start,
+    pub(crate) start: &'a Start<'a, E>,
     pub(crate) plan: &'a Plan,
     pub(crate) card: ModelCard<'a>,
 }
 
-impl ModelWriter<'_> {
-    pub(crate) fn write<B: KernelBackend>(
+impl<E: RunEncoder> ModelWriter<'_, E> {
+    pub(crate) fn write<B: KernelAutodiffBackend>(
         &self,
         tensors: &[(String, HostTensor)],
         path: &Path,
         device: &B::Device,
     ) -> Result<(), TrainError> {
-        Ok(self.with_export(tensors, |directory| export::<B>(directory, path, true, device))?)
+        let write = |directory: &Export<'_>, check: Check<'_>| export_checked(directory, path, true, check);
+        Ok(self.with_export::<B>(tensors, device, write)?)
     }
 
     /// Writes the start into the output folder and removes it again, so that a model that cannot be written ends the run
@@ -105,7 +145,7 @@ impl ModelWriter<'_> {
     /// The start cannot be written.
     pub(crate) fn rehearse<B: KernelAutodiffBackend>(
         &self,
-        model: &Colbert<B, PretrainedEncoder<B>>,
+        model: &Colbert<B, E::Encoder<B>>,
         device: &B::Device,
     ) -> Result<(), Error> {
         let folder = &self.options.output;
@@ -115,7 +155,7 @@ impl ModelWriter<'_> {
         let tensors: Vec<_> = parameters.map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
         let path = folder.join("last");
         let rehearsed = self
-            .with_export(&tensors, |directory| rehearse_export::<B::InnerBackend>(directory, &path, device))
+            .with_export::<B>(&tensors, device, |directory, check| rehearse_export(directory, &path, check))
             .map_err(|source| Error::StartNotExportable { source });
         if rehearsed.is_err() && is_new {
             // The reason why the start cannot be written is the one to report.
@@ -124,27 +164,32 @@ impl ModelWriter<'_> {
         rehearsed
     }
 
-    /// Calls `write` with everything that a model directory with these tensors is made of.
-    fn with_export(
+    /// Calls `write` with everything that a model directory with these tensors is made of, and with its check.
+    fn with_export<B: KernelAutodiffBackend>(
         &self,
         tensors: &[(String, HostTensor)],
-        write: impl FnOnce(&Export<'_>) -> Result<(), ModelError>,
+        device: &B::Device,
+        write: impl FnOnce(&Export<'_>, Check<'_>) -> Result<(), ModelError>,
     ) -> Result<(), ModelError> {
-        let settings = &self.start.settings;
+        let Start { encoder, pretrained, settings, tokenizer, .. } = self.start;
+        let train = &self.options.train;
         let metadata = ArtifactMetadata {
             query_token_id: settings.query_token_id.clone(),
             doc_token_id: settings.doc_token_id.clone(),
-            ..ArtifactMetadata::from_training(&self.options.train, self.plan, self.card.base)
+            ..ArtifactMetadata::from_training(train, self.plan, self.card.base)
         };
         let card = [("README.md", self.card.text(Standing::Underway))];
-        write(&Export {
+        let directory = Export {
             tensors,
             settings,
-            files: &self.start.pretrained.files,
+            files: &pretrained.files,
             metadata: &metadata,
             dtype: self.options.export_dtype,
             onnx: self.options.export_onnx,
+            own_encoder: encoder.own_name(),
             extra: &card,
-        })
+        };
+        let check = |written: &Path| encoder.self_check::<B>(pretrained, settings, train, tokenizer, written, device);
+        write(&directory, &check)
     }
 }

@@ -9,13 +9,19 @@ use colbert_train::{Begin, RunFolder, TrainError};
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::run::base_model::Start;
+use crate::run::encoder::RunEncoder;
 
 /// Checks options, output folder, backend, precision and the model that training starts from. Writes nothing. `files` are
 /// further inputs of the run, such as option files.
 ///
 /// # Errors
 /// Anything that would end the run later.
-pub(crate) fn ready(options: &Options, files: &[PathBuf], begin: Begin) -> Result<(), Error> {
+pub(crate) fn ready<E: RunEncoder>(
+    options: &Options,
+    files: &[PathBuf],
+    begin: Begin,
+    encoder: &E,
+) -> Result<(), Error> {
     options.validate()?;
     if options.output.as_os_str().is_empty() {
         let hint = "name a folder for the run with --output, or output = \"...\" in the config file";
@@ -27,7 +33,7 @@ pub(crate) fn ready(options: &Options, files: &[PathBuf], begin: Begin) -> Resul
         return Err(TrainError::NoRun { path: options.output.clone() }.into());
     }
     Backend::from_name(&options.backend)?.precision(options.train.precision)?;
-    Start::read(options).map(drop)
+    Start::read(options, encoder).map(drop)
 }
 
 /// Checks that a new run may go into the output folder, and that nothing which the run needs lies in it.

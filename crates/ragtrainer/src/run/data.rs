@@ -11,6 +11,7 @@ use colbert_data::{
 };
 
 use crate::error::Error;
+use crate::run::encoder::RunEncoder;
 use crate::run::miner::miner;
 use crate::source::read_model;
 
@@ -124,11 +125,12 @@ impl Input {
     }
 
     /// Adds negatives, by `own` if it is given and else by the miner that the options ask for.
-    pub(crate) fn prepare(
+    pub(crate) fn prepare<E: RunEncoder>(
         self,
         options: &Options,
         prepare: &PrepareOptions,
         own: Option<&Arc<dyn NegativeMiner>>,
+        encoder: &E,
         progress: &MiningProgress<'_>,
     ) -> Result<Prepared, Error> {
         let Self { raw, report: data, dev, test, .. } = self;
@@ -136,7 +138,7 @@ impl Input {
         let miner = match own {
             _ if !raw.ready_made().is_empty() => None,
             Some(own) => options.negatives.mines().then(|| Arc::clone(own)),
-            None => miner(options)?,
+            None => miner(options, encoder)?,
         };
         let remining = match options.negatives.refresh {
             Refresh::Epoch => Remining::of(&raw, prepare),

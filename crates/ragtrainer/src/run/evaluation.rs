@@ -5,7 +5,7 @@ use std::path::Path;
 use colbert_config::{EvaluationOptions, Metric};
 use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, check_language_code};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
-use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, LoadReport, Pretrained, PretrainedEncoder};
+use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Encoder, LoadReport, Pretrained};
 use colbert_train::{Evaluation, Event, Measured, Observer, evaluate_within};
 
 use crate::backend::{Backend, Job};
@@ -76,8 +76,8 @@ impl Job for EvaluateJob<'_> {
 }
 
 /// Evaluates, telling the observer how far it is.
-pub(crate) fn evaluate_with<B: KernelBackend>(
-    model: &Colbert<B, PretrainedEncoder<B>>,
+pub(crate) fn evaluate_with<B: KernelBackend, E: Encoder<B>>(
+    model: &Colbert<B, E>,
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
     metric: Metric,

@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::module::AutodiffModule;
 use colbert_config::{Miner, Options, reference_miner_model};
 use colbert_data::{Bm25Miner, NegativeMiner, Remining, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, PretrainedEncoder};
-use colbert_train::{DenseMiner, LateInteractionMiner, RefreshExamples, TrainError};
+use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer};
+use colbert_train::{DenseMiner, LateInteractionMiner, RefreshExamples, TrainError, TrainableEncoder};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
+use crate::run::encoder::RunEncoder;
 use crate::source::{model_folder, read_model};
 
 /// The miner that the options ask for; for late interaction with the weights that training starts from. Nothing if
@@ -18,12 +20,12 @@ use crate::source::{model_folder, read_model};
 ///
 /// # Errors
 /// A model that is not given or cannot be read.
-pub(crate) fn miner(options: &Options) -> Result<Option<Arc<dyn NegativeMiner>>, Error> {
+pub(crate) fn miner<E: RunEncoder>(options: &Options, encoder: &E) -> Result<Option<Arc<dyn NegativeMiner>>, Error> {
     Ok(match options.negatives.miner {
         _ if !options.negatives.mines() => None,
         Miner::LateInteraction => {
             let candidates = candidates(options)?;
-            let job = ByStart { options, candidates };
+            let job = ByStart { options, candidates, encoder };
             Some(Backend::from_name(&options.backend)?.run(job)?)
         }
         _ => Some(candidates(options)?),
@@ -61,16 +63,17 @@ impl Job for ByEncoder<'_> {
     }
 }
 
-struct ByStart<'a> {
+struct ByStart<'a, E> {
     options: &'a Options,
     candidates: Arc<dyn NegativeMiner>,
+    encoder: &'a E,
 }
 
-impl Job for ByStart<'_> {
+impl<E: RunEncoder> Job for ByStart<'_, E> {
     type Output = Result<Arc<dyn NegativeMiner>, Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { options, candidates } = self;
+        let Self { options, candidates, encoder } = self;
         if options.pretrained_model_name.is_empty() {
             let hint = "negatives.miner = \"late_interaction\" ranks by the model that training starts from; name it with \
                         --pretrained-model-name";
@@ -78,11 +81,12 @@ impl Job for ByStart<'_> {
         }
         let pretrained = read_model(&options.pretrained_model_name)?;
         let declared = pretrained.declared_settings();
+        let declared = declared.filter(|_| encoder.own_name().is_none());
         let dim = declared.map_or(options.train.dim, |declared| declared.dim);
         let settings = ColbertSettings { dim, ..pretrained.settings(&options.train) };
         let tokenizer = pretrained.tokenizer(&settings)?;
-        let (model, _) = pretrained.model::<B::InnerBackend>(&settings, None, options.train.seed, device)?;
-        Ok(Arc::new(LateInteractionMiner::new(model, tokenizer, candidates, device)))
+        let (model, _) = encoder.model::<B>(&pretrained, &settings, &options.train, device)?;
+        Ok(Arc::new(LateInteractionMiner::new(model.valid(), tokenizer, candidates, device)))
     }
 }
 
@@ -124,10 +128,10 @@ impl<'a, B: KernelAutodiffBackend> Refresher<'a, B> {
     }
 }
 
-impl<B: KernelAutodiffBackend> RefreshExamples<B, PretrainedEncoder<B>> for Refresher<'_, B> {
+impl<B: KernelAutodiffBackend, E: TrainableEncoder<B>> RefreshExamples<B, E> for Refresher<'_, B> {
     fn examples(
         &mut self,
-        model: Colbert<B::InnerBackend, PretrainedEncoder<B::InnerBackend>>,
+        model: Colbert<B::InnerBackend, E::InnerModule>,
         epoch: usize,
     ) -> Result<Vec<colbert_data::Example>, TrainError> {
         let miner: Option<Arc<dyn NegativeMiner>> = match &self.candidates {

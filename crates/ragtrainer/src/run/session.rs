@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::{fmt, fs};
 
+use burn::module::AutodiffModule;
 use colbert_config::{Options, Plan, Precision, TrainOptions};
 use colbert_data::{EvaluationSet, NegativeMiner};
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{HeadConfig, LoadReport, Pretrained, PretrainedEncoder};
+use colbert_model::{HeadConfig, LoadReport};
 use colbert_train::{
     Begin, Comparison, Dev, Measured, Objective, Observer, RefreshExamples, RunFolder, TensorboardLog, TrainError,
     Training, on_device, peak_memory, tokens_of_a_step,
@@ -25,6 +26,7 @@ use crate::record::run_record::QueryChanges;
 use crate::run::base_model::{ModelWriter, Start};
 use crate::run::checks::output_may_be_written;
 use crate::run::data::Prepared;
+use crate::run::encoder::{InnerModel, RunEncoder};
 use crate::run::evaluation::{bm25, evaluate_with};
 use crate::run::fit::tried::MostThatFit;
 use crate::run::miner::Refresher;
@@ -86,24 +88,25 @@ impl fmt::Display for Preview {
 ///
 /// # Errors
 /// Whatever would make the run fail at its start.
-pub(crate) fn preview<O: Objective>(
+pub(crate) fn preview<O: Objective, E: RunEncoder>(
     options: &Options,
     prepared: &Prepared,
     objective: &RunObjective<'_, O>,
+    encoder: &E,
 ) -> Result<Preview, Error> {
     options.validate()?;
     let backend = Backend::from_name(&options.backend)?;
-    let start = Start::read(options)?;
+    let start = Start::read(options, encoder)?;
     let plan = start.plan(options, backend, prepared, objective)?;
-    struct Load<'a> {
-        start: &'a Start,
+    struct Load<'a, E> {
+        start: &'a Start<'a, E>,
         options: &'a Options,
     }
-    impl Job for Load<'_> {
+    impl<E: RunEncoder> Job for Load<'_, E> {
         type Output = Result<(LoadReport, usize), Error>;
 
         fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-            let load = || self.start.model::<B>(self.options, device);
+            let load = || self.start.model::<B>(&self.options.train, device);
             let (model, report) = on_device::<B, _>("loading the model", load)??;
             Ok((report, burn::module::Module::num_params(&model)))
         }
@@ -118,10 +121,11 @@ pub(crate) fn preview<O: Objective>(
 ///
 /// # Errors
 /// Whatever the crates below report; what was written before stays.
-pub(crate) fn train<O: Objective>(
+pub(crate) fn train<O: Objective, E: RunEncoder>(
     options: &Options,
     data: RunData<'_>,
     objective: &RunObjective<'_, O>,
+    encoder: &E,
     begin: Begin,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, Error> {
@@ -134,7 +138,7 @@ pub(crate) fn train<O: Objective>(
         output_may_be_written(options, &[])?;
     }
     let backend = Backend::from_name(&options.backend)?;
-    let start = Start::read(options)?;
+    let start = Start::read(options, encoder)?;
     let plan = match data.plan {
         Some(plan) => plan.clone(),
         None => start.plan(options, backend, data.prepared, objective)?,
@@ -142,7 +146,7 @@ pub(crate) fn train<O: Objective>(
     let ran = backend.run(TrainJob { options, data, plan: &plan, start: &start, objective, begin, observer });
     let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
     let train = TrainOptions { precision: plan.precision, accumsteps: plan.accumsteps, ..options.train.clone() };
-    let fits = backend.run(MostThatFit { start: &start, options, train, objective })?;
+    let fits = backend.run(MostThatFit { start: &start, train, objective })?;
     Err(Error::OutOfMemory { backend: backend.to_string(), step, batch_size, micro_batch, fits, said })
 }
 
@@ -178,30 +182,30 @@ fn tied(options: &Options) -> BTreeMap<String, Value> {
     entries.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-struct TrainJob<'a, O> {
+struct TrainJob<'a, O, E> {
     options: &'a Options,
     data: RunData<'a>,
     plan: &'a Plan,
-    start: &'a Start,
+    start: &'a Start<'a, E>,
     objective: &'a RunObjective<'a, O>,
     begin: Begin,
     observer: &'a mut dyn Observer,
 }
 
-impl<O: Objective> Job for TrainJob<'_, O> {
+impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
     type Output = Result<Outcome, Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let Self { options, data, plan, start, objective, begin, observer } = self;
         let prepared = data.prepared;
         let metric = options.evaluation.metric;
-        let (model, _) = on_device::<B, _>("loading the model", || start.model::<B>(options, device))??;
+        let (model, _) = on_device::<B, _>("loading the model", || start.model::<B>(&options.train, device))??;
         let base = public_name(&options.pretrained_model_name);
         let card = ModelCard {
             options,
             plan,
             head: &start.head,
-            encoder: &start.pretrained.config,
+            encoder: start.family(),
             base: &base,
             base_directory: start.pretrained.directory(),
             set: &prepared.set,
@@ -233,14 +237,13 @@ impl<O: Objective> Job for TrainJob<'_, O> {
             }
             None => None,
         };
-        let refresh =
-            refresher.as_mut().map(|refresher| refresher as &mut dyn RefreshExamples<B, PretrainedEncoder<B>>);
+        let refresh = refresher.as_mut().map(|refresher| refresher as &mut dyn RefreshExamples<B, E::Encoder<B>>);
         let trained = Training::new(&prepared.set, &start.tokenizer, &options.train, plan, device)
             .with_objective(objective)
             .with_further_options(tied(options))
             .with_dev(prepared.dev.as_ref().map(|set| Dev { set, options: &options.evaluation }))
             .with_folder(Some(&folder))
-            .with_model_writer(&|tensors, path| writer.write::<B::InnerBackend>(tensors, path, device))
+            .with_model_writer(&|tensors, path| writer.write::<B>(tensors, path, device))
             .with_observer(&mut log)
             .with_observer(&mut tensorboard)
             .with_observer(&mut report)
@@ -253,17 +256,14 @@ impl<O: Objective> Job for TrainJob<'_, O> {
         let trained = trained?;
 
         let mut on_test = |set: &EvaluationSet| -> Result<TestResult, Error> {
-            let mut measure = |pretrained: &Pretrained| {
-                let train = &options.train;
-                let at_once = tokens_of_a_step(train, plan);
-                let measure = || {
-                    let (model, _) = pretrained.model::<B::InnerBackend>(&start.settings, None, train.seed, device)?;
-                    evaluate_with(&model, &start.tokenizer, set, metric, at_once, device, observer)
-                };
+            let train = &options.train;
+            let at_once = tokens_of_a_step(train, plan);
+            let mut measure = |load: &dyn Fn() -> Result<InnerModel<E, B>, Error>| {
+                let measure = || evaluate_with(&load()?, &start.tokenizer, set, metric, at_once, device, observer);
                 on_device::<B, _>("an evaluation", measure)?
             };
-            let best = measure(&Pretrained::read(&folder.best())?)?;
-            let start = measure(&start.pretrained)?;
+            let best = measure(&|| start.written::<B>(train, &folder.best(), device))?;
+            let start = measure(&|| Ok(start.model::<B>(train, device)?.0.valid()))?;
             Ok(TestResult {
                 bm25: bm25(set, metric, &options.language_code)?,
                 comparison: compare(&start, &best, options),
@@ -301,7 +301,7 @@ impl<O: Objective> Job for TrainJob<'_, O> {
             overflowed: trained.overflowed,
             training_seconds: trained.training_seconds,
             peak_memory: peak_memory(),
-            not_honoured: not_honoured(options, &start.head, &start.pretrained.config)
+            not_honoured: not_honoured(options, &start.head, start.family())
                 .iter()
                 .filter(|difference| !difference.by_default)
                 .map(ToString::to_string)

@@ -1,15 +1,17 @@
 //! Fitting a run into a device's memory by trying: what a step takes there is known only by computing one.
 
-use colbert_config::{MemoryLimit, Options, TrainOptions};
+use colbert_config::{MemoryLimit, TrainOptions};
 use colbert_kernels::{DeviceMemory, KernelAutodiffBackend, Kernels};
-use colbert_model::{Colbert, PretrainedEncoder, TrainingMemory};
+use colbert_model::{Colbert, TrainingMemory};
 use colbert_train::{
-    Objective, Rehearsal, TrainError, available_memory, forget_peak_memory, on_device, peak_memory, resident_memory,
+    Objective, Rehearsal, TrainError, TrainableEncoder, available_memory, forget_peak_memory, on_device, peak_memory,
+    resident_memory,
 };
 
 use crate::backend::Job;
 use crate::error::Error;
 use crate::run::base_model::Start;
+use crate::run::encoder::RunEncoder;
 use crate::run::fit::computed::{SHARE, divided, keeps_loss};
 use crate::run::objective::RunObjective;
 
@@ -21,9 +23,8 @@ const SLACK: f64 = 1.1;
 const ALONE: [usize; 3] = [1, 2, 4];
 
 /// The options with the fewest micro-batches of which a step was seen to stay below the limit, and the bytes that it took.
-pub(crate) struct Fit<'a, O> {
-    pub(crate) start: &'a Start,
-    pub(crate) options: &'a Options,
+pub(crate) struct Fit<'a, O, E> {
+    pub(crate) start: &'a Start<'a, E>,
     /// The options of training, in a precision that the device has.
     pub(crate) train: TrainOptions,
     pub(crate) objective: &'a RunObjective<'a, O>,
@@ -34,16 +35,16 @@ pub(crate) struct Fit<'a, O> {
     pub(crate) keeps: bool,
 }
 
-impl<O: Objective> Job for Fit<'_, O> {
+impl<O: Objective, E: RunEncoder> Job for Fit<'_, O, E> {
     type Output = Result<(TrainOptions, u64), Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { start, options, train, objective, limit, held, keeps } = self;
+        let Self { start, train, objective, limit, held, keeps } = self;
         let meter = Meter::<B>::new(device);
         let limit = meter.limit(limit)?;
         B::InnerBackend::return_freed_memory(device);
-        let model = on_device::<B, _>("loading the model", || start.model::<B>(options, device))??.0;
-        let saving = meter.saving(TrainingMemory::of(&start.pretrained.config, &start.head));
+        let model = on_device::<B, _>("loading the model", || start.model::<B>(&train, device))??.0;
+        let saving = meter.saving(start.memory(&model));
         let measure = |queries, accumsteps| {
             meter.begin();
             rehearse(&model, &train, objective, [queries, accumsteps], device)?;
@@ -56,23 +57,22 @@ impl<O: Objective> Job for Fit<'_, O> {
 }
 
 /// After a step that did not fit: the most queries at a time with which one does; none if not even one.
-pub(crate) struct MostThatFit<'a, O> {
-    pub(crate) start: &'a Start,
-    pub(crate) options: &'a Options,
+pub(crate) struct MostThatFit<'a, O, E> {
+    pub(crate) start: &'a Start<'a, E>,
     /// The options of training, with the precision and the micro-batches of the plan.
     pub(crate) train: TrainOptions,
     pub(crate) objective: &'a RunObjective<'a, O>,
 }
 
-impl<O: Objective> Job for MostThatFit<'_, O> {
+impl<O: Objective, E: RunEncoder> Job for MostThatFit<'_, O, E> {
     type Output = Result<Option<usize>, Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { start, options, train, objective } = self;
+        let Self { start, train, objective } = self;
         B::memory_cleanup(device);
-        let model = on_device::<B, _>("loading the model", || start.model::<B>(options, device))??.0;
+        let model = on_device::<B, _>("loading the model", || start.model::<B>(&train, device))??.0;
         for accumsteps in divided(&train).filter(|accumsteps| *accumsteps > train.accumsteps) {
-            match rehearse::<B, O>(&model, &train, objective, [train.batch_size, accumsteps], device) {
+            match rehearse(&model, &train, objective, [train.batch_size, accumsteps], device) {
                 Ok(()) => return Ok(Some(train.batch_size / accumsteps)),
                 Err(Error::Train(TrainError::OutOfMemory { .. })) => B::memory_cleanup(device),
                 Err(error) => return Err(error),
@@ -82,8 +82,8 @@ impl<O: Objective> Job for MostThatFit<'_, O> {
     }
 }
 
-fn rehearse<B: KernelAutodiffBackend, O: Objective>(
-    model: &Colbert<B, PretrainedEncoder<B>>,
+fn rehearse<B: KernelAutodiffBackend, O: Objective, E: TrainableEncoder<B>>(
+    model: &Colbert<B, E>,
     options: &TrainOptions,
     objective: &RunObjective<'_, O>,
     [queries, accumsteps]: [usize; 2],
