@@ -2,16 +2,17 @@
 
 use std::fmt;
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Units by their symbols, the larger ones first. Powers of 1000, and of 1024 with an i.
+/// Units that a limit is written in, the larger ones first.
 const UNITS: [(&str, u64); 6] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("TB", 1_000_000_000_000),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
+    ("TiB", bytesize::TIB),
+    ("GiB", bytesize::GIB),
+    ("MiB", bytesize::MIB),
+    ("TB", bytesize::TB),
+    ("GB", bytesize::GB),
+    ("MB", bytesize::MB),
 ];
 
 /// How much memory training may take: `"6GB"`, `"512MiB"`, or `"auto"` for most of what is free when the run starts.
@@ -30,14 +31,12 @@ impl<'de> Deserialize<'de> for MemoryLimit {
         if text.eq_ignore_ascii_case("auto") {
             return Ok(Self::Auto);
         }
-        let parse = |(symbol, unit): (&str, u64)| {
-            let start = text.len().checked_sub(symbol.len())?;
-            let (number, end) = (text.get(..start)?, text.get(start..)?);
-            let number: f64 = number.trim().parse().ok().filter(|_| end.eq_ignore_ascii_case(symbol))?;
-            (number.is_finite() && number > 0.0).then_some(Self::Bytes((number * unit as f64) as u64))
-        };
         let expected = "a size with its unit, such as \"6GB\" or \"512MiB\", or \"auto\"";
-        UNITS.into_iter().find_map(parse).ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(text), &expected))
+        // A number without a unit is more likely a slip than a limit in bytes.
+        let has_unit = text.ends_with(|last: char| last.is_alphabetic());
+        let size = text.parse::<ByteSize>().ok().filter(|size| has_unit && size.as_u64() > 0);
+        let size = size.ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(text), &expected))?;
+        Ok(Self::Bytes(size.as_u64()))
     }
 }
 
@@ -60,10 +59,8 @@ pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 as f64 {
-            bytes if bytes >= 1e9 => write!(f, "{:.1} GB", bytes / 1e9),
-            bytes => write!(f, "{:.0} MB", bytes / 1e6),
-        }
+        let words = ByteSize(self.0).display().si();
+        if self.0 >= bytesize::GB { write!(f, "{words:.1}") } else { write!(f, "{words:.0}") }
     }
 }
 
@@ -79,6 +76,8 @@ mod tests {
             ("\"1.5 gb\"", 1_500_000_000),
             ("\"512MiB\"", 512 << 20),
             ("\"3GiB\"", 3 << 30),
+            ("\"2.5TB\"", 2_500_000_000_000),
+            ("\"640 kb\"", 640_000),
         ] {
             let limit: MemoryLimit = from_str(text).unwrap();
             assert_eq!(limit, MemoryLimit::Bytes(bytes), "{text}");
@@ -95,5 +94,6 @@ mod tests {
     fn bytes_in_words() {
         assert_eq!(Bytes(2_712_912_000).to_string(), "2.7 GB");
         assert_eq!(Bytes(340_400_000).to_string(), "340 MB");
+        assert_eq!(Bytes(12_000).to_string(), "12 kB");
     }
 }
