@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Number, Value};
 
 use crate::options::Options;
+use crate::options::train::Precision;
 
 /// One option.
 #[derive(Debug, Clone, Copy)]
@@ -175,7 +176,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.ib_skip_known_positives", Kind::Flag, Section::Further, Readers::TRAIN, "Leave a query's other known positives out of its in-batch negatives"),
     row("train.distillation_alpha", Kind::Number, Section::Further, Readers::TRAIN, "Factor on teacher scores before their softmax"),
     row("train.ignore_scores", Kind::Flag, Section::Further, Readers::TRAIN, "Train on labels even where teacher scores are given"),
-    row("train.precision", Kind::Words(&["f32", "tf32", "bf16", "f16", "auto"]), Section::Further, Readers::TRAIN, "Matmul precision: f32, tf32 (NVIDIA GPUs from Ampere on), bf16, f16 (with loss scaling; not on flex), or auto (the fastest that the device supports)"),
+    row("train.precision", Kind::Words(&Precision::NAMES), Section::Further, Readers::TRAIN, "Matmul precision: f32, tf32 (NVIDIA GPUs from Ampere on), bf16, f16 (with loss scaling; not on flex), or auto (the fastest that the device supports)"),
     row("train.memory_limit", Kind::Size("off"), Section::Further, Readers::TRAIN, "Memory that a run may use, such as 6GB, or auto (most of what is free); larger batches are cut into micro-batches with the same gradient"),
     row("train.ema_decay", Kind::OptionalNumber("off"), Section::Further, Readers::TRAIN, "Keep an exponential moving average of the weights with this decay per step, and measure it at the end"),
     row("train.on_nonfinite", Kind::Words(&["stop", "skip"]), Section::Further, Readers::TRAIN, "If a loss or gradient is not finite: stop the run, or skip the step"),

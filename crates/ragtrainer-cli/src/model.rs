@@ -20,7 +20,7 @@ pub(crate) struct ModelArgs {
     backend: String,
     /// Matmul precision: f32, tf32, bf16, f16 or auto (the fastest that the device supports). Lower precision changes
     /// vectors by about 1e-3.
-    #[arg(long, value_name = "NAME", default_value = "f32", value_parser = precision, display_order = 101)]
+    #[arg(long, value_name = "NAME", default_value = "f32", display_order = 101)]
     precision: Precision,
 }
 
@@ -34,16 +34,5 @@ impl ModelArgs {
             complain!("warning: this device does not multiply {asked} faster; using {had}");
         }
         Ok(model)
-    }
-}
-
-fn precision(name: &str) -> Result<Precision, String> {
-    match name {
-        "f32" => Ok(Precision::F32),
-        "tf32" => Ok(Precision::Tf32),
-        "bf16" => Ok(Precision::Bf16),
-        "f16" => Ok(Precision::F16),
-        "auto" => Ok(Precision::Auto),
-        _ => Err("one of f32, tf32, bf16, f16, auto".to_owned()),
     }
 }

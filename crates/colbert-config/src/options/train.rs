@@ -1,6 +1,7 @@
 //! The options of `[train]`: the reference's own ten arguments, and what was added to them.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -149,15 +150,26 @@ pub enum Precision {
     F16,
 }
 
+impl Precision {
+    const ALL: [Self; 5] = [Self::F32, Self::Tf32, Self::Bf16, Self::F16, Self::Auto];
+
+    /// The names in files, flags and messages.
+    pub const NAMES: [&'static str; 5] = ["f32", "tf32", "bf16", "f16", "auto"];
+}
+
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::F32 => "f32",
-            Self::Tf32 => "tf32",
-            Self::Bf16 => "bf16",
-            Self::F16 => "f16",
-        })
+        let place = Self::ALL.iter().position(|one| one == self).expect("the list has every precision");
+        f.write_str(Self::NAMES[place])
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let place = Self::NAMES.iter().position(|one| *one == name);
+        place.map(|place| Self::ALL[place]).ok_or_else(|| format!("one of {}", Self::NAMES.join(", ")))
     }
 }
 
