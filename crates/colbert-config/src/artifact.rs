@@ -16,8 +16,8 @@ use crate::plan::Plan;
 
 /// The content of `artifact.metadata`: every key of colbert-ai's, in its order and with its types.
 ///
-/// [`Default`] gives colbert-ai's defaults, which is also what an absent key means. Keys that are not known are kept and
-/// written back.
+/// [`Default`] gives colbert-ai's defaults, which is also what an absent key means. Keys that are not known are kept
+/// and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ArtifactMetadata {

@@ -38,7 +38,8 @@ pub struct Staged {
     is_published: bool,
 }
 
-/// Writes a whole file beside `path`, to be published later: several files can be complete before the first one appears.
+/// Writes a whole file beside `path`, to be published later: several files can be complete before the first one
+/// appears.
 ///
 /// # Errors
 /// The disk refuses; then nothing is left.
@@ -75,8 +76,8 @@ impl Drop for Staged {
     }
 }
 
-/// Puts the folder `partial`, whose files are synced, in place of what is at `path`: in one stroke where the system can exchange two
-/// names, else in two.
+/// Puts the folder `partial`, whose files are synced, in place of what is at `path`: in one stroke where the system can
+/// exchange two names, else in two.
 ///
 /// # Errors
 /// The disk refuses; then the old folder is still there, unless the power fails between two strokes.

@@ -1,9 +1,9 @@
 //! Options for training a ColBERT model: their names, defaults, places, ranges, and the plan that follows from them.
 //!
 //! [`Options`] is everything a person can set, under the names and with the defaults of RAGatouille's `RAGTrainer`.
-//! [`OptionSources`] collects options from files, the environment and the command line. [`resolve()`] turns them and the number
-//! of training examples into a [`Plan`], in which nothing is "auto" any more and which says in words what will happen.
-//! [`ArtifactMetadata`] is the file colbert-ai puts beside a model to say how it was made.
+//! [`OptionSources`] collects options from files, the environment and the command line. [`resolve()`] turns them and
+//! the number of training examples into a [`Plan`], in which nothing is "auto" any more and which says in words what
+//! will happen. [`ArtifactMetadata`] is the file colbert-ai puts beside a model to say how it was made.
 //!
 //! This crate knows no tensors and no texts.
 //!
@@ -50,3 +50,4 @@ pub use plan::Plan;
 pub use resolve::resolve;
 pub use sources::OptionSources;
 pub use table::{Kind, OPTIONS, OptionRow, Readers, Section};
+pub use validate::validate_nway;

@@ -1,8 +1,8 @@
 //! Every option a person can set, with its default and where the default comes from; those of training are in
 //! `train_options.rs`.
 //!
-//! Owns names, types and defaults. Does not own derivation ("auto" becomes a number in [`crate::resolve()`]) nor reading
-//! files and environment ([`crate::OptionSources`]).
+//! Owns names, types and defaults. Does not own derivation ("auto" becomes a number in [`crate::resolve()`]) nor
+//! reading files and environment ([`crate::OptionSources`]).
 
 pub(crate) mod auto;
 pub(crate) mod columns;
@@ -33,8 +33,8 @@ pub struct Options {
     pub license: String,
     /// Language of the texts (`en`, `de`, ...): stemming and stop words of the BM25 miner.
     pub language_code: String,
-    /// The encoder or ColBERT to start from: a directory in Hugging Face layout, or a name on the Hugging Face hub (`org/name`,
-    /// `org/name@revision`) if there is no directory of that name.
+    /// The encoder or ColBERT to start from: a directory in Hugging Face layout, or a name on the Hugging Face hub
+    /// (`org/name`, `org/name@revision`) if there is no directory of that name.
     pub pretrained_model_name: String,
     /// Take over the lengths, masks and sizes of a ColBERT to start from, where their options are not set. (The
     /// reference says that it does, and does not: defect 26.)
@@ -88,8 +88,8 @@ impl Default for Options {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataOptions {
-    /// Training data, one source or several that are read as one: a JSONL, JSON, CSV, TSV or Parquet file, a BEIR folder, a folder with the reference's three files,
-    /// or a folder with the tables train, queries and documents.
+    /// Training data, one source or several that are read as one: a JSONL, JSON, CSV, TSV or Parquet file, a BEIR
+    /// folder, a folder with the reference's three files, or a folder with the tables train, queries and documents.
     pub train: DataPaths,
     /// Layout of `train`; `auto` decides by content and says what it found.
     pub format: DataFormat,

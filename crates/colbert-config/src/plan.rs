@@ -12,8 +12,8 @@ const HARDLY_FALLS: f64 = 0.9;
 
 /// The plan that the loop reads: no "auto" left.
 ///
-/// Made by [`resolve`](crate::resolve()). Its `Display` is the plan in words, one sentence a line, the first of which says
-/// it all.
+/// Made by [`resolve`](crate::resolve()). Its `Display` is the plan in words, one sentence a line, the first of which
+/// says it all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Training examples.

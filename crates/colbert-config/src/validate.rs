@@ -7,7 +7,7 @@ use crate::options::auto::AutoSteps;
 use crate::options::train::TrainOptions;
 use crate::options::{DataOptions, EvaluationOptions, NegativeOptions, Options, Refresh};
 
-/// Largest token embedding. The models in use have 48 to 128; this only stops slips of the pen.
+/// Largest token embedding. The models in use have 48 to 128; this only catches typing errors.
 const MAX_DIM: usize = 4096;
 
 /// \[CLS\], the marker, one token and \[SEP\].
@@ -117,6 +117,15 @@ impl NegativeOptions {
     }
 }
 
+/// Checks the documents of an example.
+///
+/// # Errors
+///
+/// Fewer than two.
+pub fn validate_nway(nway: usize) -> Result<(), ConfigError> {
+    at_least("train.nway", nway, 2, "an example is a positive and at least one negative")
+}
+
 impl TrainOptions {
     /// Checks every range that does not depend on the data.
     ///
@@ -145,7 +154,7 @@ impl TrainOptions {
         at_least("train.maxsteps", self.maxsteps, 1, "to see the plan without training, ask for a dry run")?;
         at_least("train.keep_checkpoints", self.keep_checkpoints, 1, "a run without one cannot be resumed")?;
         at_least("train.epochs", self.epochs, 1, "1 passes over the examples once")?;
-        at_least("train.nway", self.nway, 2, "an example is a positive and at least one negative")?;
+        validate_nway(self.nway)?;
         check("train.nbits", self.nbits, [1, 2, 4, 8].contains(&self.nbits), "1, 2, 4 or 8", "2 is the default")?;
         check(
             "train.dim",

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use colbert_config::ConfigError;
 /// Where a piece of data came from, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,7 +24,7 @@ pub enum Place {
         /// The record, from 1.
         record: u64,
     },
-    /// A row of data handed over in memory, counted from 1.
+    /// A row of data given in memory, counted from 1.
     Row {
         /// The row, from 1.
         row: u64,
@@ -259,6 +260,9 @@ pub enum DataError {
     },
 
     // Preparation
+    /// Options that are out of range or contradict each other.
+    #[error(transparent)]
+    Options(#[from] ConfigError),
     /// Not one example could be made.
     #[error("no training example could be made: {reason}; {advice}")]
     NoExamples {
@@ -353,13 +357,13 @@ impl DataError {
             Self::TooMany { .. } => "too many texts",
             Self::NoExamples { .. } => "no examples",
             Self::ShortExample { .. } => "short example",
-            Self::LanguageCode { .. } | Self::OptionRange { .. } => "option out of range",
+            Self::LanguageCode { .. } | Self::OptionRange { .. } | Self::Options(_) => "option out of range",
             Self::Tokenizer { .. } => "tokenizer",
             Self::MinerContract { .. } | Self::Miner { .. } => "miner",
         }
     }
 
-    /// Whether one row is at fault, so that a reader told to go on may leave it out and count it.
+    /// Whether one row is at fault, so that a reader that skips bad rows may leave it out and count it.
     #[must_use]
     pub fn is_bad_row(&self) -> bool {
         matches!(

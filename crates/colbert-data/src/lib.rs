@@ -5,8 +5,9 @@
 //! turns into batches. [`DataReport`] says what is wrong with raw data before any of that costs time.
 //!
 //! Nothing here knows a tensor or a tokenizer. Ids are dense `u32`s in order of first sight; equal texts share one id.
-//! Everything random is a pure function of a seed and a text ([`NegativeOptions::seed`](colbert_config::NegativeOptions)),
-//! so neither thread count nor the order of rows changes what a query is given.
+//! Everything random is a pure function of a seed and a text
+//! ([`NegativeOptions::seed`](colbert_config::NegativeOptions)), so neither thread count nor the order of rows changes
+//! what a query is given.
 //!
 //! ```
 //! use colbert_data::{PrepareOptions, RawData, prepare};

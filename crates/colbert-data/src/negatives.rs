@@ -110,7 +110,7 @@ fn rankings(
     if miner.is_none() && options.miner != Miner::Bm25 {
         return Err(DataError::OptionRange {
             option: "negatives.miner",
-            expected: "bm25 or random, as no other miner was handed over (colbert-train has those that need a model)"
+            expected: "bm25 or random, as no other miner was given (colbert-train has those that need a model)"
                 .to_owned(),
             found: format!("{:?}", options.miner),
         });
@@ -197,8 +197,9 @@ impl Chooser<'_> {
         Chosen { negatives, random: true, ..Chosen::default() }
     }
 
-    /// Highest score that a candidate may have: this share of the best-scored positive's, on a scale that may be negative.
-    /// `None` where the miner does not find a positive at all; such a miner says nothing of what else is relevant.
+    /// Highest score that a candidate may have: this share of the best-scored positive's, on a scale that may be
+    /// negative. `None` where the miner does not find a positive at all; such a miner says nothing of what else is
+    /// relevant.
     fn highest_score(&self, qid: u32, ranking: &[Ranked], share: f64) -> Option<f64> {
         let positive = ranking.iter().find(|ranked| self.known.is_positive(qid, ranked.pid))?;
         let score = f64::from(positive.score);

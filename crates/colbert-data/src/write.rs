@@ -22,8 +22,9 @@ pub(crate) fn stage(
     }
 }
 
-/// Gives several files their names, the last one last. An earlier file under that name is removed first, so that the folder
-/// reads as data only while all of them are of one making: a process that is killed in between leaves no mixture.
+/// Gives several files their names, the last one last. An earlier file under that name is removed first, so that the
+/// folder reads as data only while all of them are of one making: a process that is killed in between leaves no
+/// mixture.
 pub(crate) fn publish_together<const COUNT: usize>(staged: [Staged<'_>; COUNT]) -> Result<(), DataError> {
     if let Some(last) = staged.last() {
         let failed = |source| DataError::Write { path: last.path.to_owned(), source };

@@ -326,5 +326,5 @@ fn the_miner_is_asked_once_or_not_at_all() {
     let dense = options(|negatives| negatives.miner = Miner::Dense);
     assert_eq!(asked(&dense), 1);
     let error = prepare(many(30), &dense, None).unwrap_err().to_string();
-    assert_parts(&error, &["negatives.miner", "no other miner was handed over", "Dense"]);
+    assert_parts(&error, &["negatives.miner", "no other miner was given", "Dense"]);
 }

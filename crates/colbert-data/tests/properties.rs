@@ -50,8 +50,8 @@ fn raw(rows: &Rows) -> RawData {
     RawData::from_triplets(rows.clone()).unwrap()
 }
 
-/// Prepares data. Data without a single example are drawn again, which fails the test if it happens too often; any other
-/// error fails it at once.
+/// Prepares data. Data without a single example are drawn again, which fails the test if it happens too often; any
+/// other error fails it at once.
 fn prepared(raw: RawData, options: &PrepareOptions) -> Result<(TrainingSet, PrepareReport), TestCaseError> {
     prepare(raw, options, None).map_err(|error| match error {
         DataError::NoExamples { .. } => TestCaseError::reject("no examples"),

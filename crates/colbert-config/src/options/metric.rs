@@ -19,8 +19,8 @@ pub enum Metric {
     Recall(usize),
     /// 1 if any of the first k is relevant.
     Success(usize),
-    /// Cross-entropy of the relevant documents against all that are not, by their scores. The only one that is better the
-    /// lower it is.
+    /// Cross-entropy of the relevant documents against all that are not, by their scores. The only one that is better
+    /// the lower it is.
     Loss,
 }
 
@@ -30,8 +30,8 @@ impl Metric {
         if self == Self::Loss { old - new } else { new - old }
     }
 
-    /// Whether `new` takes the place of `old` as the best: it has a value, and `old` has none or a worse one. A value that is
-    /// not finite is none; of equals the older stays.
+    /// Whether `new` takes the place of `old` as the best: it has a value, and `old` has none or a worse one. A value
+    /// that is not finite is none; of equals the older stays.
     pub fn is_better(self, old: Option<f64>, new: Option<f64>) -> bool {
         match (old.filter(|value| value.is_finite()), new.filter(|value| value.is_finite())) {
             (Some(old), Some(new)) => self.gain(old, new) > 0.0,

@@ -22,8 +22,8 @@ use crate::texts::{Collection, Queries};
 /// Size of tantivy's term table while indexing, bytes; it grows past it when the collection needs more.
 const MEMORY_BUDGET: usize = 64 << 20;
 
-/// Collections up to this size are indexed in memory, in bytes of text. The text itself is in memory already; the index of
-/// a larger collection is left to the file cache, which gives it up when memory is needed elsewhere.
+/// Collections up to this size are indexed in memory, in bytes of text. The text itself is in memory already; the index
+/// of a larger collection is left to the file cache, which gives it up when memory is needed elsewhere.
 const IN_MEMORY: u64 = 1 << 30;
 
 /// Queries between two words of progress.
@@ -159,8 +159,8 @@ impl Bm25Index {
 pub struct Bm25Miner {
     /// How texts become terms.
     pub analysis: TextAnalysis,
-    /// Largest collection that is indexed in memory, in bytes of text; a larger one is indexed in the system's temporary
-    /// folder. Default 1 GiB.
+    /// Largest collection that is indexed in memory, in bytes of text; a larger one is indexed in the system's
+    /// temporary folder. Default 1 GiB.
     pub in_memory: u64,
 }
 
@@ -225,8 +225,8 @@ mod tests {
         "nothing to see here",
     ];
 
-    /// BM25 as published (Robertson and Zaragoza 2009) with Lucene's idf, in f64; tantivy rounds document lengths, which
-    /// is why the tests' documents are short enough to be stored exactly.
+    /// BM25 as published (Robertson and Zaragoza 2009) with Lucene's idf, in f64; tantivy rounds document lengths,
+    /// which is why the tests' documents are short enough to be stored exactly.
     fn naive(documents: &[&str], query: &str, k1: f64, b: f64) -> Vec<f64> {
         let mut analyzer = TextAnalysis::for_language("en").analyzer().unwrap();
         let mut terms = |text: &str| analyzer.tokens(text).into_iter().map(|token| token.text).collect::<Vec<_>>();

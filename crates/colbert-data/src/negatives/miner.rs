@@ -15,8 +15,8 @@ pub struct Ranked {
     pub score: f32,
 }
 
-/// Ranks documents for queries. A miner knows nothing of rank windows, known positives or sampling; [`prepare`](crate::prepare())
-/// does all of that.
+/// Ranks documents for queries. A miner knows nothing of rank windows, known positives or sampling;
+/// [`prepare`](crate::prepare()) does all of that.
 pub trait NegativeMiner: Debug + Send + Sync {
     /// Short name for reports, such as `bm25 (en)`.
     fn name(&self) -> String;

@@ -1,6 +1,6 @@
 //! From raw data to a training set: known positives and negatives, new negatives, examples.
 
-use colbert_config::{NegativeOptions, TriplePolicy};
+use colbert_config::{NegativeOptions, TriplePolicy, validate_nway};
 
 use crate::error::DataError;
 use crate::negatives::add_negatives;
@@ -39,15 +39,16 @@ impl Default for PrepareOptions {
 ///
 /// Negatives are mined by `miner`, or by [`Bm25Miner`](crate::Bm25Miner) for English if there is none (and
 /// `negatives.miner` names no other); with
-/// `negatives.mine_hard_negatives` off, or `negatives.miner` random, they are drawn at random and no miner is used. A query for which mining leaves
-/// no candidate at all gets random ones, and the report says so. Rows that are examples already (with teacher scores,
-/// or from the reference's training files) are taken as they are, in their order, cut to `nway`.
+/// `negatives.mine_hard_negatives` off, or `negatives.miner` random, they are drawn at random and no miner is used. A
+/// query for which mining leaves no candidate at all gets random ones, and the report says so. Rows that are examples
+/// already (with teacher scores, or from the reference's training files) are taken as they are, in their order, cut to
+/// `nway`.
 ///
 /// Which negatives a query is given depends on the seed, the query's text and the collection; not on the number of
 /// threads, nor on what the other queries are.
 ///
 /// # Errors
-/// [`DataError::OptionRange`] for options that contradict each other, [`DataError::NoExamples`] with what to do,
+/// [`DataError::Options`] for options that contradict each other, [`DataError::NoExamples`] with what to do,
 /// [`DataError::ShortExample`] for a ready-made example that is too small, and the miner's own errors.
 pub fn prepare(
     raw: RawData,
@@ -103,33 +104,13 @@ pub fn prepare_with_progress(
 }
 
 pub(crate) fn check(options: &PrepareOptions) -> Result<(), DataError> {
-    let negatives = &options.negatives;
-    if options.nway == 0 {
-        return Err(DataError::OptionRange {
-            option: "train.nway",
-            expected: "at least 1".to_owned(),
-            found: "0".to_owned(),
-        });
-    }
+    validate_nway(options.nway)?;
+    options.negatives.validate()?;
     if options.policy() == TriplePolicy::Reference && options.nway != 2 {
         return Err(DataError::OptionRange {
             option: "train.nway",
             expected: "2, as the reference's triple counts are asked for".to_owned(),
             found: options.nway.to_string(),
-        });
-    }
-    if let Some(share) = negatives.positive_score_share.filter(|share| !share.is_finite() || *share <= 0.0) {
-        return Err(DataError::OptionRange {
-            option: "negatives.positive_score_share",
-            expected: "a finite number above 0, or nothing".to_owned(),
-            found: share.to_string(),
-        });
-    }
-    if negatives.mines() && negatives.hard_negative_minimum_rank >= negatives.hard_negative_maximum_rank {
-        return Err(DataError::OptionRange {
-            option: "negatives.hard_negative_minimum_rank",
-            expected: format!("below negatives.hard_negative_maximum_rank ({})", negatives.hard_negative_maximum_rank),
-            found: negatives.hard_negative_minimum_rank.to_string(),
         });
     }
     Ok(())

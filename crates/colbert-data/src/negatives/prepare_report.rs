@@ -47,8 +47,8 @@ pub struct PrepareReport {
     pub window: Option<RankWindow>,
     /// Candidates left out as known positives of their query.
     pub dropped_positives: usize,
-    /// Given negatives left out because their text is a positive's of the same query but for case, white space and Unicode
-    /// form.
+    /// Given negatives left out because their text is a positive's of the same query but for case, white space and
+    /// Unicode form.
     pub contradictions_equal: usize,
     /// Candidates left out because their text is a positive's, or another candidate's, but for case, white space and
     /// Unicode form.

@@ -18,7 +18,8 @@ pub struct Remining {
 }
 
 impl Remining {
-    /// Keeps what [`prepare`](crate::prepare()) will use up. Nothing, if the data are examples already: these get no negatives.
+    /// Keeps what [`prepare`](crate::prepare()) will use up. Nothing, if the data are examples already: these get no
+    /// negatives.
     #[must_use]
     pub fn of(raw: &RawData, options: &PrepareOptions) -> Option<Self> {
         raw.ready.is_empty().then(|| Self { groups: raw.groups.clone(), options: options.clone() })

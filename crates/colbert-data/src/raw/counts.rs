@@ -60,7 +60,7 @@ impl RowCounts {
     }
 }
 
-/// Rows that were left out because they are wrong; empty unless a reader was told to go on.
+/// Rows that were left out because they are wrong; empty unless a reader skips such rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct BadRows {
     /// How many, by kind of error, in order of first sight.

@@ -5,8 +5,8 @@ use crate::texts::judgements::Judgements;
 use crate::texts::twins::Twins;
 
 impl RawData {
-    /// Returns the positives of each query, then those of its twins among the queries, then all twins of these among the
-    /// documents: none of them may be a negative of that query. `documents` are the twins within the collection.
+    /// Returns the positives of each query, then those of its twins among the queries, then all twins of these among
+    /// the documents: none of them may be a negative of that query. `documents` are the twins within the collection.
     pub(crate) fn known_positives(&self, documents: &Twins) -> Judgements {
         let queries = Twins::find(&self.queries);
         let mut known = Judgements::new();

@@ -7,8 +7,8 @@ use crate::sets::training_set::Example;
 use crate::texts::Texts;
 
 impl RawData {
-    /// Adds everything of another source: texts that are the same byte for byte stay one, judgements of a query add up, rows
-    /// are counted together. A source's own id of a text is kept unless it names another text here.
+    /// Adds everything of another source: texts that are the same byte for byte stay one, judgements of a query add up,
+    /// rows are counted together. A source's own id of a text is kept unless it names another text here.
     ///
     /// # Errors
     /// [`DataError::TooMany`] past 2^32 - 1 texts.

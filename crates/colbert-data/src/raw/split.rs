@@ -42,10 +42,10 @@ impl fmt::Display for DevSplit {
 impl RawData {
     /// Takes `count` queries with all their rows out of the data, as dev queries against the whole collection.
     ///
-    /// Queries that share a positive, or are the same, stay together, as long as there are enough others; the report counts
-    /// those that had to be parted. Texts are the same here, as everywhere, if they are but for case, white space and
-    /// Unicode form: a twin of a positive is relevant too. Which queries are taken depends on the seed and the texts, not
-    /// on the order of rows. The documents all stay in the collection, where negatives are drawn from.
+    /// Queries that share a positive, or are the same, stay together, as long as there are enough others; the report
+    /// counts those that had to be parted. Texts are the same here, as everywhere, if they are but for case, white
+    /// space and Unicode form: a twin of a positive is relevant too. Which queries are taken depends on the seed and
+    /// the texts, not on the order of rows. The documents all stay in the collection, where negatives are drawn from.
     ///
     /// # Errors
     /// No query would be left to train on.

@@ -15,8 +15,8 @@ use crate::sets::evaluation_set::EvaluationSet;
 use crate::texts::judgements::Judgements;
 use crate::texts::{Collection, Queries};
 
-/// A BEIR folder, its texts read. Document and query ids are kept as external ids; ids with the same text share an entry,
-/// so that a judgement of one is a judgement of both.
+/// A BEIR folder, its texts read. Document and query ids are kept as external ids; ids with the same text share an
+/// entry, so that a judgement of one is a judgement of both.
 ///
 /// A document is its title, a space and its text, trimmed (BEIR's own rule). A document without any text is left out,
 /// unless a judgement needs it: that is an error.

@@ -1,5 +1,5 @@
-//! Which named column plays which role: as a person says, else as its name says, and refused where neither is clear or the
-//! content contradicts the name.
+//! Which named column plays which role: as a person says, else as its name says, and refused where neither is clear or
+//! the content contradicts the name.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +46,8 @@ impl Named<'_> {
     }
 }
 
-/// Names that are understood. Sources: RAGatouille's examples, sentence-transformers (anchor), Tevatron (..._passages), DPR
-/// (..._ctxs), FlagEmbedding (pos, neg), and names of label columns in MS MARCO, BEIR and GLUE.
+/// Names that are understood. Sources: RAGatouille's examples, sentence-transformers (anchor), Tevatron (..._passages),
+/// DPR (..._ctxs), FlagEmbedding (pos, neg), and names of label columns in MS MARCO, BEIR and GLUE.
 pub(super) fn role_of(name: &str) -> Option<ColumnRole> {
     match name.trim().to_ascii_lowercase().as_str() {
         "query" | "question" | "anchor" => Some(ColumnRole::Query),

@@ -123,8 +123,8 @@ impl CsvRecords {
     }
 }
 
-/// Bytes for the crate `csv`, which counts a line's end of two bytes to the next record and knows no spaces before a quotation
-/// mark: ends of lines are noted on their way through, and such spaces left out.
+/// Bytes for the crate `csv`, which counts a line's end of two bytes to the next record and knows no spaces before a
+/// quotation mark: ends of lines are noted on their way through, and such spaces left out.
 struct Cells {
     input: Input,
     dialect: Dialect,

@@ -1,4 +1,5 @@
-//! Files of texts: documents that negatives may be drawn from or that are ranked, and texts to encode or to search with.
+//! Files of texts: documents that negatives may be drawn from or that are ranked, and texts to encode or to search
+//! with.
 
 use std::path::Path;
 
@@ -53,13 +54,13 @@ pub struct TextFile {
     pub records: Vec<TextRecord>,
 }
 
-/// Adds the documents of a file to raw data, and returns one line that says what was found: JSONL, a JSON list, TSV, CSV or
-/// Parquet. Of named columns the text is `text`, `content`, `document`, `passage` or the like, or the only one that holds
-/// texts, and `title` goes before it; where two could be meant, neither is taken.
+/// Adds the documents of a file to raw data, and returns one line that says what was found: JSONL, a JSON list, TSV,
+/// CSV or Parquet. Of named columns the text is `text`, `content`, `document`, `passage` or the like, or the only one
+/// that holds texts, and `title` goes before it; where two could be meant, neither is taken.
 ///
 /// # Errors
-/// [`DataError::TextColumn`], [`DataError::Malformed`], [`DataError::EmptyText`] and the others of a bad line, with file
-/// and line.
+/// [`DataError::TextColumn`], [`DataError::Malformed`], [`DataError::EmptyText`] and the others of a bad line, with
+/// file and line.
 pub fn read_documents(path: &Path, options: &ReadOptions, raw: &mut RawData) -> Result<String, DataError> {
     let mut texts = Texts::open(path, TextSide::Documents, options)?;
     let (before, distinct_before) = (raw.counts.documents, raw.collection.len());
@@ -116,7 +117,7 @@ struct Texts {
     side: TextSide,
     /// The column of the text, if columns have names and this one was found.
     column: Option<String>,
-    /// Whether its name says so.
+    /// Whether it is recognised by its name.
     is_known: bool,
 }
 

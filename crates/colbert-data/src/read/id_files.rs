@@ -30,8 +30,8 @@ const LINES: u64 = 200_000;
 /// Share of the cells that are ids there from which on all of them are.
 const NEARLY_ALL: f64 = 0.9;
 
-/// Looks the texts of the first rows up among the ids of the files beside the table and one folder up; says where they were
-/// found. Only single words are looked up, so that nearly no table costs anything.
+/// Looks the texts of the first rows up among the ids of the files beside the table and one folder up; says where they
+/// were found. Only single words are looked up, so that nearly no table costs anything.
 pub(super) fn id_file(
     path: &Path,
     rows: &[&Value],

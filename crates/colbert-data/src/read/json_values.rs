@@ -1,5 +1,5 @@
-//! JSON values of a file, one at a time, so that memory holds one of them: the members of one list, or objects one after
-//! another, each over several lines if it likes.
+//! JSON values of a file, one at a time, so that memory holds one of them: the members of one list, or objects one
+//! after another, each over several lines if it likes.
 //!
 //! Owns finding where a value ends. Does not parse values.
 

@@ -31,8 +31,8 @@ pub(super) enum Meaning {
 }
 
 impl RowKind {
-    /// Decides by the first rows, within what the options allow. `header` has the names in their order, if there is one;
-    /// `place` is where the names are.
+    /// Decides by the first rows, within what the options allow. `header` has the names in their order, if there is
+    /// one; `place` is where the names are.
     pub(crate) fn detect(
         rows: &[&Value],
         header: Option<&[String]>,

@@ -1,10 +1,11 @@
-//! PyLate's three tables for distillation: `train` (`query_id`, `document_ids`, `scores`), `queries` (`query_id`, `text`)
-//! and `documents` (`document_id`, `text`), each a file, a set of parts, or a folder of parts.
+//! PyLate's three tables for distillation: `train` (`query_id`, `document_ids`, `scores`), `queries` (`query_id`,
+//! `text`) and `documents` (`document_id`, `text`), each a file, a set of parts, or a folder of parts.
 //!
-//! `scores` may be absent: then the first document is the positive and the others are negatives. A list may be written as
-//! text, as PyLate's own data has it. Our own export is in this layout, as texts survive in it unchanged.
+//! `scores` may be absent: then the first document is the positive and the others are negatives. A list may be written
+//! as text, as PyLate's own data has it. Our own export is in this layout, as texts survive in it unchanged.
 //!
-//! Source: PyLate 1.6, `utils/processing.py`, `KDProcessing`. There an unknown id becomes an empty text; here it is an error.
+//! Source: PyLate 1.6, `utils/processing.py`, `KDProcessing`. There an unknown id becomes an empty text; here it is an
+//! error.
 
 use std::path::Path;
 

@@ -123,7 +123,8 @@ fn by_columns(fields: &Map<String, Value>) -> Option<Vec<Value>> {
     by_column.then(|| rows.iter().map(|key| Value::Object(row(key))).collect())
 }
 
-/// SQuAD: a question and the paragraph that answers it; one that is impossible to answer has the paragraph as a negative.
+/// SQuAD: a question and the paragraph that answers it; one that is impossible to answer has the paragraph as a
+/// negative.
 ///
 /// Source: rajpurkar.github.io/SQuAD-explorer, versions 1.1 and 2.0.
 fn squad(articles: &[Value], place: &Place) -> Result<Whole, DataError> {

@@ -14,8 +14,8 @@ use crate::texts::normalise::normalised;
 const NEAR: f64 = 0.8;
 /// Fewer words than this say too little to compare by.
 const FEWEST_WORDS: usize = 5;
-/// Positives, and given negatives, of one query that are compared with each other, spread evenly: with more, comparing all
-/// of them takes time by their product.
+/// Positives, and given negatives, of one query that are compared with each other, spread evenly: with more, comparing
+/// all of them takes time by their product.
 const COMPARED: usize = 200;
 /// Queries compared by lexical match, spread evenly.
 const QUERIES: usize = 2_000;

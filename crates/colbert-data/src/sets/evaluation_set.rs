@@ -10,7 +10,8 @@ use crate::texts::judgements::Judgements;
 use crate::texts::sample::rng_for;
 use crate::texts::{Collection, Queries, Texts};
 
-/// Queries, the documents they are ranked against, and which of those are relevant. Every query has a relevant document.
+/// Queries, the documents they are ranked against, and which of those are relevant. Every query has a relevant
+/// document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvaluationSet {
     /// Distinct queries.
@@ -56,8 +57,8 @@ impl EvaluationSet {
         self.restricted_to(&qids, pids.as_deref())
     }
 
-    /// The set with these queries and these documents only, in the order given; `None` keeps all documents. A judgement of
-    /// a document that is not among them is left out.
+    /// The set with these queries and these documents only, in the order given; `None` keeps all documents. A judgement
+    /// of a document that is not among them is left out.
     ///
     /// # Panics
     /// When an id is not of this set.

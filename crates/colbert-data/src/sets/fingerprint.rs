@@ -26,8 +26,8 @@ fn add_judgements(hash: &mut Fingerprint, judgements: &Judgements, queries: usiz
 }
 
 impl TrainingSet {
-    /// Returns a number for what is trained on: texts, examples with their scores, known positives, in their order. Where the
-    /// texts came from and what their source called them does not count.
+    /// Returns a number for what is trained on: texts, examples with their scores, known positives, in their order.
+    /// Where the texts came from and what their source called them does not count.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fingerprint::new();

@@ -3,8 +3,8 @@
 /// Longest id, bytes.
 const LONGEST: usize = 100;
 
-/// Whether a text has the form of an id: one word of letters, digits and marks, with a digit in it (`q17`, `MARCO_D1`, a
-/// UUID, a bare number), or an address.
+/// Whether a text has the form of an id: one word of letters, digits and marks, with a digit in it (`q17`, `MARCO_D1`,
+/// a UUID, a bare number), or an address.
 pub(crate) fn is_id_like(text: &str) -> bool {
     let text = text.trim();
     if text.starts_with("http://") || text.starts_with("https://") {

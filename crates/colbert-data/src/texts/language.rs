@@ -7,7 +7,8 @@ use tantivy::tokenizer::{
 
 use crate::texts::normalise::searchable;
 
-/// The rules by which a text becomes search terms: splitting, stop words and stemming for BM25, chosen by language code.
+/// The rules by which a text becomes search terms: splitting, stop words and stemming for BM25, chosen by language
+/// code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextAnalysis {
     code: String,

@@ -42,8 +42,8 @@ const ALIASES: [(&str, &str); 33] = [
     ("may", "ms"),
 ];
 
-/// Checks a language code: ISO 639-1, or ISO 639-3 for a language that has no code of two letters, with or without a region
-/// (`pt-BR`).
+/// Checks a language code: ISO 639-1, or ISO 639-3 for a language that has no code of two letters, with or without a
+/// region (`pt-BR`).
 ///
 /// # Errors
 /// [`DataError::LanguageCode`] with the right code, where one is meant by what is there (`jp`, `japanese`, `jpn`).

@@ -32,8 +32,8 @@ pub fn normalised(text: &str) -> String {
 
 /// A text in the form that search terms are made from: Unicode form NFKC, case folded.
 ///
-/// ASCII stays as it is, for the analysis of each language folds case as well. NFKC is wider than the form for equality: full-width letters, ligatures and half-width kana are searched for under
-/// their ordinary spelling.
+/// ASCII stays as it is, for the analysis of each language folds case as well. NFKC is wider than the form for
+/// equality: full-width letters, ligatures and half-width kana are searched for under their ordinary spelling.
 pub(crate) fn searchable(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return Cow::Borrowed(text);

@@ -1,6 +1,6 @@
-//! A training set as three JSONL tables: `queries`, `documents`, `train`. Texts come back to the last byte, line ends and
-//! tabs included, which the reference's files cannot do; teacher scores and documents without an example come back too.
-//! PyLate loads the same tables for distillation.
+//! A training set as three JSONL tables: `queries`, `documents`, `train`. Texts come back to the last byte, line ends
+//! and tabs included, which the reference's files cannot do; teacher scores and documents without an example come back
+//! too. PyLate loads the same tables for distillation.
 //!
 //! Reading is [`crate::read_training_data`]'s.
 
@@ -34,8 +34,8 @@ struct ExampleRow<'a> {
 }
 
 /// Writes the three tables into a folder, which is made if need be. All three are complete on disk before the first one
-/// gets its name, and the examples get theirs last: a process that is killed in between leaves nothing that reads as data. The
-/// same training set gives the same bytes.
+/// gets its name, and the examples get theirs last: a process that is killed in between leaves nothing that reads as
+/// data. The same training set gives the same bytes.
 ///
 /// # Errors
 /// [`DataError::Write`].

@@ -1,5 +1,5 @@
-//! Pages of a Parquet file, each checked before it is decoded: a damaged page may claim more values than its bytes can hold,
-//! and the decoders of the crate `parquet` (60.1) reserve memory for what is claimed, which can end the process.
+//! Pages of a Parquet file, each checked before it is decoded: a damaged page may claim more values than its bytes can
+//! hold, and the decoders of the crate `parquet` (60.1) reserve memory for what is claimed, which can end the process.
 //!
 //! Format: "Encodings" of the Parquet specification (github.com/apache/parquet-format, Encodings.md).
 
@@ -18,11 +18,11 @@ use parquet::schema::types::Type;
 use super::thrift::{check_footer, check_page_headers};
 use super::zstandard::ZstandardPages;
 
-/// So many values of a page need no bytes to account for them.
+/// Up to this many values of a page are accepted without bytes that account for them.
 const FREE_VALUES: usize = 1 << 20;
 
-/// Beyond them, the most values that a byte of a page may account for. The writers that are in use make blocks of 128 values, at
-/// least five bytes each.
+/// Beyond them, the most values that a byte of a page may account for. The writers that are in use make blocks of 128
+/// values, at least five bytes each.
 const VALUES_PER_BYTE: usize = 256;
 
 /// A Parquet file whose pages are checked.
@@ -277,8 +277,8 @@ mod tests {
         check_values(&two, Encoding::DELTA_BYTE_ARRAY, 300).unwrap();
     }
 
-    /// Why pages are walked at all: the crate `parquet` reserves memory for the values that a page claims before it looks at
-    /// the page's bytes. If this fails after an update of that crate, `check_values` and its tests can go.
+    /// Why pages are walked at all: the crate `parquet` reserves memory for the values that a page claims before it
+    /// looks at the page's bytes. If this fails after an update of that crate, `check_values` and its tests can go.
     #[test]
     #[cfg(target_os = "linux")]
     fn the_decoder_still_reserves_memory_for_claims() {

@@ -1,8 +1,8 @@
-//! Walks over the headers of a Parquet file before they are decoded: a damaged one may claim more members than its bytes hold, and
-//! the crate `parquet` (60.1) counts through two thousand million of them.
+//! Walks over the headers of a Parquet file before they are decoded: a damaged one may claim more members than its
+//! bytes hold, and the crate `parquet` (60.1) counts through two thousand million of them.
 //!
-//! Format: the compact protocol of Thrift (github.com/apache/thrift, doc/specs/thrift-compact-protocol.md); `PageHeader` of
-//! github.com/apache/parquet-format, parquet.thrift.
+//! Format: the compact protocol of Thrift (github.com/apache/thrift, doc/specs/thrift-compact-protocol.md);
+//! `PageHeader` of github.com/apache/parquet-format, parquet.thrift.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -124,7 +124,8 @@ impl<'a> Walk<'a> {
     }
 
     fn members(&mut self, count: u64, kinds: &[u8], depth: usize) -> Result<()> {
-        // No list of truth values is part of these headers, and the decoder takes no byte for one: they could go on for ever.
+        // No list of truth values is part of these headers, and the decoder takes no byte for one: they could go on for
+        // ever.
         if count > 0 && kinds.iter().any(|kind| [TRUE, FALSE].contains(kind)) {
             return Err(damaged("a list of truth values"));
         }
