@@ -80,6 +80,9 @@ def functions_over(text, limit):
         if not match:
             continue
         for end in range(number, len(lines)):
+            # A method of a trait without a body ends with its signature.
+            if end > number and lines[end].startswith(match.group(1) + ")") and lines[end].endswith(";"):
+                break
             if lines[end].startswith(match.group(1) + "}") or lines[end].rstrip().endswith(";") and end == number:
                 if end - number + 1 > limit:
                     found.append((end - number + 1, match.group(2)))

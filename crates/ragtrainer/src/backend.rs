@@ -1,5 +1,5 @@
-//! Which backends are compiled in, and how a name becomes one. Each has a file of its own: its names, its device, how it is
-//! looked for. `cfg` stands on modules, variants, and the two lists of them.
+//! Which backends are compiled in, and how a name becomes one. Each has a file of its own: its names, its device, how
+//! it is looked for. `cfg` stands on modules, variants, and the two lists of them.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -170,12 +170,12 @@ impl Backend {
         self.formats().bf16
     }
 
-    /// Replaces a requested precision by the nearest available one: bfloat16 and TF32 are taken only where the device gains
-    /// speed by them.
+    /// Replaces a requested precision by the nearest available one: bfloat16 and TF32 are taken only where the device
+    /// gains speed by them.
     ///
     /// # Errors
-    /// float16 on a device without it: it is not replaced, as its runs differ from others by more than rounding. TF32 on a
-    /// CPU, which does not have it.
+    /// float16 on a device without it: it is not replaced, as its runs differ from others by more than rounding. TF32
+    /// on a CPU, which does not have it.
     pub fn precision(self, asked: Precision) -> Result<Precision, Error> {
         let formats = self.formats();
         let nearest = formats.nearest(asked);
@@ -228,15 +228,15 @@ impl fmt::Display for Backend {
     }
 }
 
-/// Bounds what libraries of the backends keep of what they compiled (docs/backends.md, libtorch). For a program to call first of all;
-/// without effect once there are other threads.
+/// Bounds what libraries of the backends keep of what they compiled (docs/backends.md, libtorch). For a program to call
+/// first of all; without effect once there are other threads.
 pub fn bound_caches() {
     #[cfg(feature = "tch")]
     colbert_kernels::bound_libtorch_caches();
 }
 
-/// Uses N threads of the CPU in place of all. To be called first, and once; a caller with a rayon thread pool has chosen
-/// already. Environment variables that say it too (`RAYON_NUM_THREADS`, `OMP_NUM_THREADS`) are overruled.
+/// Uses N threads of the CPU in place of all. To be called first, and once; a caller with a rayon thread pool has
+/// chosen already. Environment variables that say it too (`RAYON_NUM_THREADS`, `OMP_NUM_THREADS`) are overruled.
 ///
 /// # Errors
 /// No thread, more than this machine has, or a pool that is in use.

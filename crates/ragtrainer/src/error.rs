@@ -55,7 +55,7 @@ pub enum Error {
         name: &'static str,
         /// Dotted name of the option.
         option: &'static str,
-        /// What to do.
+        /// The remedy.
         hint: &'static str,
     },
     /// Training stopped.
@@ -243,7 +243,7 @@ pub enum Error {
     /// Vectors of two models cannot be compared.
     #[error("these documents were encoded by another model than {}; encode them again", path.display())]
     OtherModel {
-        /// The directory of the model at hand.
+        /// The directory of the given model.
         path: PathBuf,
     },
     /// A document that is not there.

@@ -147,8 +147,8 @@ impl Hub {
     }
 }
 
-/// The directory that a name stands for: a local one if there is one of that name, else a model on the hub, downloaded as
-/// the environment says. What was found is remembered as long as the program runs.
+/// The directory that a name stands for: a local one if there is one of that name, else a model on the hub, downloaded
+/// as the environment says. What was found is remembered as long as the program runs.
 ///
 /// # Errors
 /// As [`Hub::model`]. A name that can be no model's is taken for a path, whether there is one or not.

@@ -1,7 +1,9 @@
-//! Train late-interaction (ColBERT) retrieval models: raw (query, passage) data in, the directory of the best model out.
+//! Train late-interaction (ColBERT) retrieval models: raw (query, passage) data in, the directory of the best model
+//! out.
 //!
 //! [`RagTrainer`] is the native counterpart of RAGatouille's `RAGTrainer`, with the same option names and defaults;
-//! [`RagPretrainedModel`] encodes, reranks and searches with what was trained. The crates below it are re-exported for those who swap a part: [`config`], [`data`], [`model`], [`train`].
+//! [`RagPretrainedModel`] encodes, reranks and searches with what was trained. The crates below it are re-exported for
+//! those who swap a part: [`config`], [`data`], [`model`], [`train`].
 //!
 //! ```
 //! use ragtrainer::RagTrainer;

@@ -25,8 +25,8 @@ pub(crate) fn read_model(name: impl AsRef<Path>) -> Result<Pretrained, Error> {
     Ok(Pretrained::read(&model_folder(name.as_ref())?)?)
 }
 
-/// Returns the name of the base model for a published directory: its name on the hub or that of its folder, never its path
-/// on this machine.
+/// Returns the name of the base model for a published directory: its name on the hub or that of its folder, never its
+/// path on this machine.
 pub(crate) fn public_name(name: &str) -> String {
     let path = Path::new(name);
     if !path.exists() {

@@ -78,7 +78,7 @@ impl RagTrainer {
             objective: None,
             encoder: DirectoryEncoder,
             miner: None,
-            begin: Begin::Anew,
+            begin: Begin::New,
             plan: None,
         }
     }
@@ -247,7 +247,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
         Ok(&self.input.insert(input).announcements)
     }
 
-    /// Adds negatives to the data that was read, and makes training examples of it. `progress` is told how far mining
+    /// Adds negatives to the data that was read, and makes training examples of it. `progress` receives how far mining
     /// is.
     ///
     /// # Errors
@@ -265,8 +265,8 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     }
 
     /// Adds negatives to raw data and makes training examples of it. Documents that were added count for this call
-    /// alone. The late-interaction miner ranks here with the default lengths and sizes of [`TrainOptions`]; at the start
-    /// of later epochs (`negatives.refresh`), with those of the model that is trained.
+    /// alone. The late-interaction miner ranks here with the default lengths and sizes of [`TrainOptions`]; at the
+    /// start of later epochs (`negatives.refresh`), with those of the model that is trained.
     ///
     /// # Errors
     /// Data that gives no example, or options that contradict each other.
@@ -352,7 +352,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     /// The options of a run with these of training.
     fn of_run(&self, train: &TrainOptions) -> Result<Options, Error> {
         let mut options = self.inherited(train)?.0;
-        if self.begin != Begin::Anew {
+        if self.begin != Begin::New {
             session::keep_micro_batches(&mut options)?;
         }
         Ok(options)

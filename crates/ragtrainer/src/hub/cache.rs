@@ -1,5 +1,5 @@
-//! The cache of `huggingface_hub`: `models--org--name/` with `blobs/` by checksum, `snapshots/<commit>/` that link to them, and
-//! `refs/<revision>` that names a commit; `.locks/` beside it. (huggingface_hub 0.36, `file_download.py`.)
+//! The cache of `huggingface_hub`: `models--org--name/` with `blobs/` by checksum, `snapshots/<commit>/` that link to
+//! them, and `refs/<revision>` that names a commit; `.locks/` beside it. (huggingface_hub 0.36, `file_download.py`.)
 
 use std::fs::{self, File};
 use std::io;

@@ -1,5 +1,5 @@
-//! The hub's protocol: what a revision holds, and its files with their checksums. Downloads that break off are resumed where they
-//! broke.
+//! The hub's protocol: what a revision holds, and its files with their checksums. Downloads that break off are resumed
+//! where they broke.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -308,8 +308,8 @@ impl Download<'_> {
         Failure::Passing(problem)
     }
 
-    /// Compares what arrived with what was announced; what differs is removed. If it was `resumed`, its beginning may have
-    /// been of another time, and it is worth another try.
+    /// Compares what arrived with what was announced; what differs is removed. If it was `resumed`, its beginning may
+    /// have been of another time, and it is worth another try.
     fn checked(&self, resumed: bool) -> Result<(), Failure> {
         let etag = &self.announced.etag;
         let read = |source| self.failed("read", source);

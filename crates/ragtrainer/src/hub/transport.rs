@@ -16,8 +16,8 @@ const MAX_REDIRECTS: usize = 10;
 /// Longest wait for a connection, and for the head of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longest wait for a body. A larger one is resumed where it broke off; so a connection that went silent is not waited for
-/// without end.
+/// Longest wait for a body. A larger one is resumed where it broke off; so a connection that went silent is not waited
+/// for without end.
 const PATIENCE_FOR_BODY: Duration = Duration::from_secs(300);
 
 /// Sends requests to one hub and wherever it redirects them.
@@ -72,7 +72,8 @@ impl Transport {
         Ok(Self { agent, token: token.map(str::to_owned), origin })
     }
 
-    /// Sends a request and follows redirects. A `HEAD` stops at a redirect to another host: it says already what is there.
+    /// Sends a request and follows redirects. A `HEAD` stops at a redirect to another host: it says already what is
+    /// there.
     pub(super) fn send(&self, url: &str, method: Method) -> Result<Response<Body>, ureq::Error> {
         let mut url = url.to_owned();
         for _ in 0..=MAX_REDIRECTS {

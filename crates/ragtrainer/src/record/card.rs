@@ -40,8 +40,8 @@ pub(crate) struct ModelCard<'a> {
 }
 
 impl ModelCard<'_> {
-    /// `README.md`: what the model is, what it was made from, how it was trained, what it was measured as, how to load it.
-    /// Nothing in it depends on the machine or on when it was written.
+    /// `README.md`: what the model is, what it was made from, how it was trained, what it was measured as, how to load
+    /// it. Nothing in it depends on the machine or on when it was written.
     pub(crate) fn text(&self, standing: Standing<'_>) -> String {
         let Self { options, plan, head, encoder, base, .. } = *self;
         let folder = options.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -21,8 +21,9 @@ impl std::fmt::Display for NotHonoured {
 }
 
 /// Lists what programs that load an exported directory do not honour of these options, of the model's head and of its
-/// encoder. Programs that refuse the directory come first and have that line alone. PyLate and sentence-transformers honour
-/// all of them, and so does next-plaid with `export_onnx`. Without `encoder` it is one of another crate, which no program knows.
+/// encoder. Programs that refuse the directory come first and have that line alone. PyLate and sentence-transformers
+/// honour all of them, and so does next-plaid with `export_onnx`. Without `encoder` it is one of another crate, which
+/// no program knows.
 pub fn not_honoured(options: &Options, head: &HeadConfig, encoder: Option<&EncoderConfig>) -> Vec<NotHonoured> {
     let Some(encoder) = encoder else {
         let instead = "does not know this encoder and refuses the directory";

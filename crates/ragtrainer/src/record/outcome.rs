@@ -27,8 +27,8 @@ pub struct Outcome {
     pub best_made_of: Option<String>,
     /// Dev queries: before training, and the best model.
     pub dev: Option<DevResult>,
-    /// Whether the best model beats the start on dev queries. Chosen as the best of several on the same queries, it looks
-    /// better there than it is.
+    /// Whether the best model beats the start on dev queries. Chosen as the best of several on the same queries, it
+    /// looks better there than it is.
     pub dev_comparison: Option<Comparison>,
     /// Averages and mixtures that were measured at the end.
     pub candidates: Vec<Candidate>,
@@ -36,15 +36,16 @@ pub struct Outcome {
     pub test: Option<TestResult>,
     /// Steps that were left out, as their loss or gradient was not finite (`train.on_nonfinite`).
     pub skipped: usize,
-    /// Steps that were left out, as their gradient overflowed float16 (`train.precision = "f16"`); the loss is scaled by less from there
-    /// on.
+    /// Steps that were left out, as their gradient overflowed float16 (`train.precision = "f16"`); the loss is scaled
+    /// by less from there on.
     #[serde(default)]
     pub overflowed: usize,
     /// Time spent in training steps, in seconds, of all the processes that had a part in the run.
     pub training_seconds: f64,
     /// Most bytes of memory that the process had at once, where the system counts them.
     pub peak_memory: Option<u64>,
-    /// Settings of this run that other programs do not honour when they load the directories, beyond those of every run.
+    /// Settings of this run that other programs do not honour when they load the directories, beyond those of every
+    /// run.
     #[serde(default)]
     pub not_honoured: Vec<String>,
 }

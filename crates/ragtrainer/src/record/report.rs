@@ -56,7 +56,8 @@ impl Observer for ReportWriter {
         };
         if due {
             self.last = Some(Instant::now());
-            // A page for looking at is not worth ending a run for; at the end it is written once more, and that must succeed.
+            // A page for looking at is not worth ending a run for; at the end it is written once more, and that must
+            // succeed.
             if let Err(error) = write_report(&self.run) {
                 tracing::warn!("{error}");
             }

@@ -1,25 +1,20 @@
-//! The directory that training starts from: what a run plans by it, loads of it, and carries over into what it writes.
+//! The directory that training starts from: what a run loads of it, and carries over into what it writes.
 
 use std::fs;
 use std::path::Path;
 
 use burn::module::Module;
-use colbert_config::{ArtifactMetadata, Options, Plan, TrainOptions, resolve};
+use colbert_config::{ArtifactMetadata, Options, Plan, TrainOptions};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Export, HeadConfig, HostTensor, LoadReport, ModelError,
     Pretrained, SelfCheck, TrainingMemory, check_onnx, export_checked, named_parameters, rehearse_export,
 };
-use colbert_train::{Objective, TrainError, query_memory};
+use colbert_train::TrainError;
 
-use crate::backend::Backend;
 use crate::error::Error;
 use crate::record::card::{ModelCard, Standing};
-use crate::run::data::Prepared;
 use crate::run::encoder::{InnerModel, RunEncoder};
-use crate::run::fit::computed::within_limit;
-use crate::run::fit::tried::Fit;
-use crate::run::objective::RunObjective;
 use crate::source::read_model;
 
 /// The directory that training starts from, and the encoder of the run.
@@ -53,35 +48,6 @@ impl<'a, E: RunEncoder> Start<'a, E> {
             _ => {}
         }
         Ok(Self { encoder, pretrained, settings, tokenizer, head })
-    }
-
-    /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
-    pub(crate) fn plan<O: Objective>(
-        &self,
-        options: &Options,
-        backend: Backend,
-        prepared: &Prepared,
-        objective: &RunObjective<'_, O>,
-    ) -> Result<Plan, Error> {
-        let train = TrainOptions { precision: backend.precision(options.train.precision)?, ..options.train.clone() };
-        let examples = prepared.set.examples.len();
-        // What is wrong with the options is told before anything is tried out.
-        let asked = resolve(&train, examples)?;
-        let TrainOptions { query_maxlen, dim, .. } = train;
-        let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
-        // What the operators of flex take is known of the families' sizes, not of another crate's encoder.
-        let is_known = backend == Backend::Flex && self.encoder.own_name().is_none();
-        let (train, bytes) = if is_known {
-            // Where steps are tried out, what the data take is measured with them.
-            let held = held + prepared.memory();
-            within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head), held)?
-        } else {
-            let Some(limit) = train.memory_limit else { return Ok(asked) };
-            // The buffers of flex wait to be used again.
-            let keeps = backend.keeps_memory() || backend == Backend::Flex;
-            backend.run(Fit { start: self, train, objective, limit, held, keeps })?
-        };
-        Ok(Plan { memory: Some(bytes), ..resolve(&train, examples)? })
     }
 
     pub(crate) fn model<B: KernelAutodiffBackend>(
@@ -138,8 +104,8 @@ impl<E: RunEncoder> ModelWriter<'_, E> {
         Ok(self.with_export::<B>(tensors, device, write)?)
     }
 
-    /// Writes the start into the output folder and removes it again, so that a model that cannot be written ends the run
-    /// before its first step, and before an earlier run is replaced.
+    /// Writes the start into the output folder and removes it again, so that a model that cannot be written ends the
+    /// run before its first step, and before an earlier run is replaced.
     ///
     /// # Errors
     /// The start cannot be written.

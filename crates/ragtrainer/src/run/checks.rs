@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::run::base_model::Start;
 use crate::run::encoder::RunEncoder;
 
-/// Checks options, output folder, backend, precision and the model that training starts from. Writes nothing. `files` are
-/// further inputs of the run, such as option files.
+/// Checks options, output folder, backend, precision and the model that training starts from. Writes nothing. `files`
+/// are further inputs of the run, such as option files.
 ///
 /// # Errors
 /// Anything that would end the run later.
@@ -27,7 +27,7 @@ pub(crate) fn ready<E: RunEncoder>(
         let hint = "name a folder for the run with --output, or output = \"...\" in the config file";
         return Err(Error::NotSet { option: "output", hint });
     }
-    if begin == Begin::Anew {
+    if begin == Begin::New {
         output_may_be_written(options, files)?;
     } else if !RunFolder::is_run(&options.output) {
         return Err(TrainError::NoRun { path: options.output.clone() }.into());

@@ -52,8 +52,8 @@ impl Prepared {
         self.set.memory() + of_sets + of_collections
     }
 
-    /// Queries whose vectors are held at once outside of training steps: those of an evaluation, or of mining for a later
-    /// epoch, which has them twice for a moment.
+    /// Queries whose vectors are held at once outside of training steps: those of an evaluation, or of mining for a
+    /// later epoch, which has them twice for a moment.
     pub(crate) fn queries_held(&self, options: &Options) -> usize {
         let of = |set: &Option<EvaluationSet>| set.as_ref().map_or(0, |set| set.queries.len());
         let mines = self.remining.is_some() && options.negatives.miner == Miner::LateInteraction;

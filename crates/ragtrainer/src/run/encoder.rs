@@ -148,7 +148,7 @@ impl RunEncoder for DirectoryEncoder {
         Ok(Pretrained::read(directory)?.model::<B::InnerBackend>(settings, None, options.seed, device)?.0)
     }
 
-    /// Loads the directory as anybody would, with the settings that it declares.
+    /// Loads the directory as any other program would, with the settings that it declares.
     fn self_check<B: KernelAutodiffBackend>(
         &self,
         _: &Pretrained,

@@ -26,8 +26,8 @@ pub struct DirectoryEvaluation {
     pub model: Evaluation,
 }
 
-/// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25 for
-/// the language of the texts on the same queries.
+/// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25
+/// for the language of the texts on the same queries.
 ///
 /// A directory that is no ColBERT yet gets a random projection; the load report says so.
 ///

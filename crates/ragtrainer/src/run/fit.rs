@@ -1,4 +1,48 @@
-//! Micro-batches that fit a memory limit: computed by a formula, or tried out on the device.
+//! The plan of a run, with micro-batches that fit a memory limit: computed by a formula, or tried out on the device.
 
 pub(crate) mod computed;
 pub(crate) mod tried;
+
+use colbert_config::{Options, Plan, TrainOptions, resolve};
+use colbert_model::TrainingMemory;
+use colbert_train::{Objective, query_memory};
+
+use crate::backend::Backend;
+use crate::error::Error;
+use crate::run::base_model::Start;
+use crate::run::data::Prepared;
+use crate::run::encoder::RunEncoder;
+use crate::run::fit::computed::within_limit;
+use crate::run::fit::tried::Fit;
+use crate::run::objective::RunObjective;
+
+impl<E: RunEncoder> Start<'_, E> {
+    /// The plan on a backend: a precision that the device gains by, and as many micro-batches as memory asks for.
+    pub(crate) fn plan<O: Objective>(
+        &self,
+        options: &Options,
+        backend: Backend,
+        prepared: &Prepared,
+        objective: &RunObjective<'_, O>,
+    ) -> Result<Plan, Error> {
+        let train = TrainOptions { precision: backend.precision(options.train.precision)?, ..options.train.clone() };
+        let examples = prepared.set.examples.len();
+        // What is wrong with the options is reported before anything is tried out.
+        let asked = resolve(&train, examples)?;
+        let TrainOptions { query_maxlen, dim, .. } = train;
+        let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
+        // What the operators of flex take is known of the families' sizes, not of another crate's encoder.
+        let is_known = backend == Backend::Flex && self.encoder.own_name().is_none();
+        let (train, bytes) = if is_known {
+            // Where steps are tried out, what the data take is measured with them.
+            let held = held + prepared.memory();
+            within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head), held)?
+        } else {
+            let Some(limit) = train.memory_limit else { return Ok(asked) };
+            // The buffers of flex wait to be used again.
+            let keeps = backend.keeps_memory() || backend == Backend::Flex;
+            backend.run(Fit { start: self, train, objective, limit, held, keeps })?
+        };
+        Ok(Plan { memory: Some(bytes), ..resolve(&train, examples)? })
+    }
+}

@@ -53,8 +53,8 @@ impl fmt::Display for Inheritance {
     }
 }
 
-/// Takes over the lengths, masks and sizes of the model that `options` start from, where it is a ColBERT and the option is
-/// not in `named`, the dotted names of the options that a person set. Nothing without `inherit_settings`.
+/// Takes over the lengths, masks and sizes of the model that `options` start from, where it is a ColBERT and the option
+/// is not in `named`, the dotted names of the options that a person set. Nothing without `inherit_settings`.
 ///
 /// # Errors
 /// The model cannot be read.

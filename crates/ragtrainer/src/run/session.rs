@@ -11,7 +11,7 @@ use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HeadConfig, LoadReport};
 use colbert_train::{
     Begin, Comparison, Dev, Measured, Objective, Observer, RefreshExamples, RunFolder, TensorboardLog, TrainError,
-    Training, on_device, peak_memory, tokens_of_a_step,
+    Trained, Training, on_device, peak_memory, tokens_of_a_step,
 };
 use serde_json::Value;
 
@@ -134,7 +134,7 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
         let hint = "name a folder for the run with --output, or output = \"...\" in the config file";
         return Err(Error::NotSet { option: "output", hint });
     }
-    if begin == Begin::Anew {
+    if begin == Begin::New {
         output_may_be_written(options, &[])?;
     }
     let backend = Backend::from_name(&options.backend)?;
@@ -150,8 +150,8 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
     Err(Error::OutOfMemory { backend: backend.to_string(), step, batch_size, micro_batch, fits, said })
 }
 
-/// Where memory chose the micro-batches of the run in `options.output`, asks for as many again, so that another reading of memory
-/// does not make the run another one.
+/// Where memory chose the micro-batches of the run in `options.output`, asks for as many again, so that another reading
+/// of memory does not make the run another one.
 ///
 /// # Errors
 /// The run's plan cannot be read.
@@ -195,10 +195,9 @@ struct TrainJob<'a, O, E> {
 impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
     type Output = Result<Outcome, Error>;
 
-    fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { options, data, plan, start, objective, begin, observer } = self;
+    fn run<B: KernelAutodiffBackend>(mut self, device: &B::Device) -> Self::Output {
+        let Self { options, data, plan, start, objective, begin, .. } = self;
         let prepared = data.prepared;
-        let metric = options.evaluation.metric;
         let (model, _) = on_device::<B, _>("loading the model", || start.model::<B>(&options.train, device))??;
         let base = public_name(&options.pretrained_model_name);
         let card = ModelCard {
@@ -213,19 +212,10 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
         };
         let writer = ModelWriter { options, start, plan, card };
         // An old run is only replaced once the new one can start, and its models can be written.
-        if begin == Begin::Anew {
+        if begin == Begin::New {
             writer.rehearse(&model, device)?;
         }
-        let folder = match begin {
-            Begin::Anew => RunFolder::create(&options.output, options.overwrite)?,
-            Begin::Resume { .. } => RunFolder::open(&options.output)?,
-        };
-        // A run that is resumed without its plan was killed before it had written one.
-        if begin == Begin::Anew || !folder.path().join("plan.json").exists() {
-            let json = serde_json::to_string_pretty(options).expect("options have a JSON form");
-            folder.write("options.json", json.as_bytes())?;
-            folder.write_plan(plan)?;
-        }
+        let folder = self.open_folder()?;
         write_reports(prepared, &folder)?;
 
         let mut log = folder.metrics_log()?;
@@ -247,7 +237,7 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
             .with_observer(&mut log)
             .with_observer(&mut tensorboard)
             .with_observer(&mut report)
-            .with_observer(&mut *observer)
+            .with_observer(&mut *self.observer)
             .with_refresh(refresh)
             .run(model, begin);
         // If the record could not be written, that is the reason to tell.
@@ -255,58 +245,18 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
         tensorboard.finish()?;
         let trained = trained?;
 
-        let mut on_test = |set: &EvaluationSet| -> Result<TestResult, Error> {
-            let train = &options.train;
-            let at_once = tokens_of_a_step(train, plan);
-            let mut measure = |load: &dyn Fn() -> Result<InnerModel<E, B>, Error>| {
-                let measure = || evaluate_with(&load()?, &start.tokenizer, set, metric, at_once, device, observer);
-                on_device::<B, _>("an evaluation", measure)?
-            };
-            let best = measure(&|| start.written::<B>(train, &folder.best(), device))?;
-            let start = measure(&|| Ok(start.model::<B>(train, device)?.0.valid()))?;
-            Ok(TestResult {
-                bm25: bm25(set, metric, &options.language_code)?,
-                comparison: compare(&start, &best, options),
-                start: start.evaluation,
-                best: best.evaluation,
-            })
-        };
         let (test, stopped) = match &prepared.test {
-            Some(set) if !trained.stopped => match on_test(set) {
+            Some(set) if !trained.stopped => match self.on_test::<B>(set, &folder, device) {
                 Err(Error::Train(TrainError::Interrupted)) => (None, true),
                 measured => (Some(measured?), false),
             },
             _ => (None, trained.stopped),
         };
-        let (best_step, best_made_of) = trained.best.as_ref().map(|best| (best.step, best.made_of.clone())).unzip();
-        let dev = trained.baseline.zip(trained.best).map(|(before, best)| [before, best.measured]);
-        let changes = prepared
-            .dev
-            .as_ref()
-            .zip(dev.as_ref())
-            .map(|(set, [before, after])| QueryChanges::between(set, before, after, metric));
-        let outcome = Outcome {
-            best: folder.best(),
-            last: folder.last(),
-            steps: trained.steps,
-            stopped,
-            metric,
-            best_step,
-            best_made_of: best_made_of.flatten(),
-            dev_comparison: dev.as_ref().and_then(|[before, after]| compare(before, after, options)),
-            dev: dev.map(|[start, best]| DevResult { start: start.evaluation, best: best.evaluation }),
-            candidates: trained.candidates,
-            test,
-            skipped: trained.skipped,
-            overflowed: trained.overflowed,
-            training_seconds: trained.training_seconds,
-            peak_memory: peak_memory(),
-            not_honoured: not_honoured(options, &start.head, start.family())
-                .iter()
-                .filter(|difference| !difference.by_default)
-                .map(ToString::to_string)
-                .collect(),
-        };
+        let dev = trained.baseline.as_ref().zip(trained.best.as_ref().map(|best| &best.measured));
+        let metric = options.evaluation.metric;
+        let changes = prepared.dev.as_ref().zip(dev);
+        let changes = changes.map(|(set, (before, after))| QueryChanges::between(set, before, after, metric));
+        let outcome = Outcome { test, stopped, ..outcome(options, start, &folder, trained) };
         let json = serde_json::to_string_pretty(&outcome).expect("numbers and names have a JSON form");
         folder.write("outcome.json", json.as_bytes())?;
         folder.write("best/README.md", card.text(Standing::Best(&outcome)).as_bytes())?;
@@ -322,12 +272,84 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
     }
 }
 
+impl<O: Objective, E: RunEncoder> TrainJob<'_, O, E> {
+    /// Makes the folder of a new run, or opens that of the one that is resumed.
+    fn open_folder(&self) -> Result<RunFolder, Error> {
+        let Self { options, plan, begin, .. } = self;
+        let folder = match begin {
+            Begin::New => RunFolder::create(&options.output, options.overwrite)?,
+            Begin::Resume { .. } => RunFolder::open(&options.output)?,
+        };
+        // A run that is resumed without its plan was killed before it had written one.
+        if *begin == Begin::New || !folder.path().join("plan.json").exists() {
+            let json = serde_json::to_string_pretty(options).expect("options have a JSON form");
+            folder.write("options.json", json.as_bytes())?;
+            folder.write_plan(plan)?;
+        }
+        Ok(folder)
+    }
+
+    /// Measures the best model, as it is in the folder, and the start on test queries.
+    fn on_test<B: KernelAutodiffBackend>(
+        &mut self,
+        set: &EvaluationSet,
+        folder: &RunFolder,
+        device: &B::Device,
+    ) -> Result<TestResult, Error> {
+        let Self { options, start, plan, .. } = *self;
+        let (train, metric) = (&options.train, options.evaluation.metric);
+        let at_once = tokens_of_a_step(train, plan);
+        let mut measure = |load: &dyn Fn() -> Result<InnerModel<E, B>, Error>| {
+            let measure = || evaluate_with(&load()?, &start.tokenizer, set, metric, at_once, device, self.observer);
+            on_device::<B, _>("an evaluation", measure)?
+        };
+        let best = measure(&|| start.written::<B>(train, &folder.best(), device))?;
+        let start = measure(&|| Ok(start.model::<B>(train, device)?.0.valid()))?;
+        Ok(TestResult {
+            bm25: bm25(set, metric, &options.language_code)?,
+            comparison: compare(&start, &best, options),
+            start: start.evaluation,
+            best: best.evaluation,
+        })
+    }
+}
+
+/// The outcome of training, before test queries are measured.
+fn outcome<E: RunEncoder, M>(
+    options: &Options,
+    start: &Start<'_, E>,
+    folder: &RunFolder,
+    trained: Trained<M>,
+) -> Outcome {
+    let (best_step, best_made_of) = trained.best.as_ref().map(|best| (best.step, best.made_of.clone())).unzip();
+    let dev = trained.baseline.zip(trained.best.map(|best| best.measured));
+    let differences = not_honoured(options, &start.head, start.family());
+    Outcome {
+        best: folder.best(),
+        last: folder.last(),
+        steps: trained.steps,
+        stopped: trained.stopped,
+        metric: options.evaluation.metric,
+        best_step,
+        best_made_of: best_made_of.flatten(),
+        dev_comparison: dev.as_ref().and_then(|(before, after)| compare(before, after, options)),
+        dev: dev.map(|(start, best)| DevResult { start: start.evaluation, best: best.evaluation }),
+        candidates: trained.candidates,
+        test: None,
+        skipped: trained.skipped,
+        overflowed: trained.overflowed,
+        training_seconds: trained.training_seconds,
+        peak_memory: peak_memory(),
+        not_honoured: differences.iter().filter(|one| !one.by_default).map(ToString::to_string).collect(),
+    }
+}
+
 /// Whether one model is better than another on the same queries.
 fn compare(before: &Measured, after: &Measured, options: &Options) -> Option<Comparison> {
     Comparison::of_gains(&after.gains(before, options.evaluation.metric), options.evaluation.seed)
 }
 
-/// Writes `data_report.json` and `data_report.html`, `prepared.json`, and the gist of them in words as `data.txt`.
+/// Writes `data_report.json` and `data_report.html`, `prepared.json`, and a summary of them in words as `data.txt`.
 fn write_reports(prepared: &Prepared, folder: &RunFolder) -> Result<(), Error> {
     let json = serde_json::to_string_pretty(&prepared.report).expect("numbers and names have a JSON form");
     folder.write("prepared.json", json.as_bytes())?;

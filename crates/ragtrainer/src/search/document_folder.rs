@@ -1,13 +1,14 @@
 //! Encoded documents in a folder.
 //!
-//! `state.json` says what counts: how many passages and vectors, and which of them were deleted. It is written beside and
-//! renamed, after what it speaks of. Three files only grow: `vectors-G.f32` (`f16`, `i8`; row by row, as [`VectorFormat`]
-//! encodes them), `documents-G.jsonl` (a line for each passage) and `entries-G.bin` (for each passage where its vectors and
-//! its line end); G counts how often the folder was made compact. An index, if there is one, lies in a folder beside them. What lies behind the counts is left over from a writer
-//! that did not finish, and the next one cuts it off. One writer at a time holds `lock`; readers need none.
+//! `state.json` says what counts: how many passages and vectors, and which of them were deleted. It is written beside
+//! and renamed, after what it speaks of. Three files only grow: `vectors-G.f32` (`f16`, `i8`; row by row, as
+//! [`VectorFormat`] encodes them), `documents-G.jsonl` (a line for each passage) and `entries-G.bin` (for each passage
+//! where its vectors and its line end); G counts how often the folder was made compact. An index, if there is one, lies
+//! in a folder beside them. What lies behind the counts is left over from a writer that did not finish, and the next
+//! one cuts it off. One writer at a time holds `lock`; readers need none.
 //!
-//! Files are read by position, into the memory of the thread that needs them, and not mapped: a mapped file that another
-//! program cuts off ends this one by a signal, where a read is an error.
+//! Files are read by position, into the memory of the thread that needs them, and not mapped: a mapped file that
+//! another program cuts off ends this one by a signal, where a read is an error.
 
 mod compact;
 mod entries;
@@ -141,7 +142,8 @@ impl DocumentFolder {
     /// A folder that is missing, holds something else, or is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        // A writer that makes the folder compact removes the files of a state that was just read: then there is a newer.
+        // A writer that makes the folder compact removes the files of a state that was just read: then there is a
+        // newer.
         let mut before = None;
         loop {
             let state = State::read(path)?;
@@ -212,8 +214,8 @@ impl DocumentFolder {
         self.state.nbits
     }
 
-    /// Whether a search scores all passages even if there is an index. Default false; a program without the cargo feature
-    /// `index` always does.
+    /// Whether a search scores all passages even if there is an index. Default false; a program without the cargo
+    /// feature `index` always does.
     #[must_use]
     pub fn with_exact_search(mut self, exact: bool) -> Self {
         self.uses_index = !exact;

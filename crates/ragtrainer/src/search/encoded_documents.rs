@@ -71,6 +71,18 @@ impl EncodedDocuments {
     }
 }
 
+impl RagPretrainedModel {
+    /// Encodes documents, to be searched in memory; [`DocumentFolder`](crate::DocumentFolder) keeps them on disk.
+    ///
+    /// # Errors
+    /// An empty text, or one that the tokenizer refuses.
+    pub fn encode<S: AsRef<str> + Sync>(&self, documents: &[S]) -> Result<EncodedDocuments, Error> {
+        let mut encoded = EncodedDocuments::new(self);
+        encoded.add(self, documents)?;
+        Ok(encoded)
+    }
+}
+
 impl EncodedSource for EncodedDocuments {
     fn dim(&self) -> usize {
         self.vectors.dim()

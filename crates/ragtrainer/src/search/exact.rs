@@ -11,10 +11,12 @@ use crate::search::top::Top;
 /// Places that a thread reads and scores at once: about 1.6 MB of documents of 100 vectors of 128 float32.
 const PLACES: usize = 32;
 
-/// The best `k` places for each query. In passages of fewer than `floored_below` vectors, no query token counts less than 0.
+/// The best `k` places for each query. In passages of fewer than `floored_below` vectors, no query token counts less
+/// than 0.
 ///
-/// Every thread reads its own blocks, so that memory does not grow with the documents, and keeps the best of its own. Scores
-/// depend on query and passage alone, and equal scores are ordered by place, so the number of threads changes nothing.
+/// Every thread reads its own blocks, so that memory does not grow with the documents, and keeps the best of its own.
+/// Scores depend on query and passage alone, and equal scores are ordered by place, so the number of threads changes
+/// nothing.
 pub(crate) fn best(
     queries: &TextVectors,
     source: &dyn EncodedSource,
@@ -69,8 +71,8 @@ pub(crate) fn best_of(
     places.par_iter().enumerate().map_init(Worker::default, search).collect()
 }
 
-/// Ranks encoded documents for queries that were encoded before, on all threads of the CPU: for each query the places and
-/// scores of the best `k`, best first. With an index, those that it names are scored.
+/// Ranks encoded documents for queries that were encoded before, on all threads of the CPU: for each query the places
+/// and scores of the best `k`, best first. With an index, those that it names are scored.
 ///
 /// # Errors
 /// Queries of another size than the documents' vectors, or documents that cannot be read.

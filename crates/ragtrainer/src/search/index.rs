@@ -1,8 +1,8 @@
-//! A compressed index over token vectors, in fast-plaid's file format: centroids, and the residuals of the vectors in 1 to 8
-//! bits. `next-plaid` reads and writes it.
+//! A compressed index over token vectors, in fast-plaid's file format: centroids, and the residuals of the vectors in 1
+//! to 8 bits. `next-plaid` reads and writes it.
 //!
-//! This file is the one that names that crate. It is asked for nothing that holds all vectors in memory: the centroids come
-//! from a sample, then vectors are compressed a batch at a time. Places of passages are the ids of its documents.
+//! This file is the one that names that crate. It is asked for nothing that holds all vectors in memory: the centroids
+//! come from a sample, then vectors are compressed a batch at a time. Places of passages are the ids of its documents.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,8 @@ use crate::search::top::Top;
 /// Vectors that are compressed at once: 134 MB of 128 float32, and some copies of them.
 const BATCH: usize = 1 << 18;
 
-/// Vectors whose compressed form is in memory before the first files are written: about 1.2 GB at 4 bits. What comes after
-/// them is appended, and every append writes the lists of the centroids again.
+/// Vectors whose compressed form is in memory before the first files are written: about 1.2 GB at 4 bits. What comes
+/// after them is appended, and every append writes the lists of the centroids again.
 const FIRST: usize = 1 << 24;
 
 /// Vectors of an append.
@@ -111,8 +111,9 @@ impl PlaidIndex {
         self.index.num_partitions()
     }
 
-    /// The best `k` documents for each query, by number, with scores from the compressed vectors, best first. Only documents
-    /// among `among`, if that is given. Only documents near the queries' tokens are looked at: there may be fewer than `k`.
+    /// The best `k` documents for each query, by number, with scores from the compressed vectors, best first. Only
+    /// documents among `among`, if that is given. Only documents near the queries' tokens are looked at: there may be
+    /// fewer than `k`.
     ///
     /// # Errors
     /// Queries of another size than the vectors, or files that cannot be read.
@@ -281,8 +282,8 @@ fn settle(at: &Path) -> Result<(), Error> {
     sync().map_err(|source| Error::Io { action: "write", path: at.to_owned(), source })
 }
 
-/// Vectors of the passages from `place` on, until they are `most`, and the place behind them. A deleted passage has none, so
-/// that numbers of documents stay places.
+/// Vectors of the passages from `place` on, until they are `most`, and the place behind them. A deleted passage has
+/// none, so that numbers of documents stay places.
 fn batch(source: &dyn EncodedSource, mut place: usize, most: usize) -> Result<(Vec<Array2<f32>>, usize), Error> {
     let (mut documents, mut vectors, mut buffer) = (Vec::new(), 0, Vec::new());
     while place < source.places() && vectors < most {

@@ -29,8 +29,8 @@ pub enum Split {
 }
 
 impl Split {
-    /// Passages of each text, in order: parts of the text without white space around them. None of them is empty, unless
-    /// the text is.
+    /// Passages of each text, in order: parts of the text without white space around them. None of them is empty,
+    /// unless the text is.
     pub(crate) fn passages<'t>(
         self,
         model: &RagPretrainedModel,

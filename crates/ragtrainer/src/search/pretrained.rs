@@ -16,7 +16,6 @@ use crate::backend::{Backend, Job};
 use crate::error::Error;
 use crate::search::document::Document;
 use crate::search::document_folder::DocumentFolder;
-use crate::search::encoded_documents::EncodedDocuments;
 use crate::search::exact;
 use crate::search::passages::Split;
 use crate::search::ranking::{EncodedSource, Hit, Passage, hits};
@@ -72,12 +71,12 @@ pub struct RagPretrainedModel {
 }
 
 impl RagPretrainedModel {
-    /// Loads a model directory, or the model of this name on the Hugging Face hub (`org/name`, `org/name@revision`), with
-    /// the lengths, markers and masks that it declares, on the default backend.
+    /// Loads a model directory, or the model of this name on the Hugging Face hub (`org/name`, `org/name@revision`),
+    /// with the lengths, markers and masks that it declares, on the default backend.
     ///
     /// # Errors
-    /// A hub that cannot be reached or does not give the model; a directory that is missing, damaged or of an unknown kind; one
-    /// without a projection, which was never trained for retrieval.
+    /// A hub that cannot be reached or does not give the model; a directory that is missing, damaged or of an unknown
+    /// kind; one without a projection, which was never trained for retrieval.
     pub fn from_pretrained(directory: impl AsRef<Path>) -> Result<Self, Error> {
         Self::from_pretrained_on(directory, "auto")
     }
@@ -112,18 +111,18 @@ impl RagPretrainedModel {
         })
     }
 
-    /// Encode with factors of matrix products in this format. Default `f32`. bfloat16 is taken only where the device is faster
-    /// by it, float16 only where there is any ([`Self::precision`] tells what was taken), and a format moves vectors by some thousandths; documents that were encoded in one format may
-    /// be searched in the other.
+    /// Encode with factors of matrix products in this format. Default `f32`. bfloat16 is taken only where the device is
+    /// faster by it, float16 only where there is any ([`Self::precision`] tells what was taken), and a format moves
+    /// vectors by some thousandths; documents that were encoded in one format may be searched in the other.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = self.backend.nearest_precision(precision);
         self
     }
 
-    /// Score as RAGatouille's `rerank` and `search_encoded_docs` do: no query token counts less than 0 in a document that
-    /// is shorter than the longest of the call (of a search: than `doc_maxlen`) or has punctuation. Then a score can depend
-    /// on the other documents of the call. Default false.
+    /// Score as RAGatouille's `rerank` and `search_encoded_docs` do: no query token counts less than 0 in a document
+    /// that is shorter than the longest of the call (of a search: than `doc_maxlen`) or has punctuation. Then a score
+    /// can depend on the other documents of the call. Default false.
     #[must_use]
     pub fn with_zero_floor(mut self, zero_floor: bool) -> Self {
         self.zero_floor = zero_floor;
@@ -165,16 +164,6 @@ impl RagPretrainedModel {
     /// Tells this model's vectors from those of other models.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
-    }
-
-    /// Encodes documents, to be searched in memory; [`DocumentFolder`](crate::DocumentFolder) keeps them on disk.
-    ///
-    /// # Errors
-    /// An empty text, or one that the tokenizer refuses.
-    pub fn encode<S: AsRef<str> + Sync>(&self, documents: &[S]) -> Result<EncodedDocuments, Error> {
-        let mut encoded = EncodedDocuments::new(self);
-        encoded.add(self, documents)?;
-        Ok(encoded)
     }
 
     /// Encodes documents into a folder, which is created if it is missing and added to otherwise.
@@ -406,8 +395,8 @@ impl RagPretrainedModel {
         Ok(all)
     }
 
-    /// Encodes texts, the first of which has the number `first`. Vectors that are not finite are an error: every ranking by
-    /// them would be the order of the documents.
+    /// Encodes texts, the first of which has the number `first`. Vectors that are not finite are an error: every
+    /// ranking by them would be the order of the documents.
     fn encode_block(
         &self,
         what: &'static str,
@@ -422,8 +411,8 @@ impl RagPretrainedModel {
         }
     }
 
-    /// Scores `[queries, documents]`. With the floor, documents of fewer than `padded` vectors get a vector of zeros, as
-    /// the padding and the punctuation of the reference are.
+    /// Scores `[queries, documents]`. With the floor, documents of fewer than `padded` vectors get a vector of zeros,
+    /// as the padding and the punctuation of the reference are.
     fn scores(&self, queries: &TextVectors, documents: &TextVectors, padded: usize) -> Vec<f32> {
         if !self.backend.is_gpu() {
             return exact::scores(queries, documents, if self.zero_floor { padded } else { 0 });

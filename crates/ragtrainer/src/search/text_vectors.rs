@@ -123,7 +123,8 @@ impl TextVectors {
     }
 }
 
-/// A NumPy file of format 1.0: magic, version, length of the header, the header filled up to a multiple of 64, the numbers.
+/// A NumPy file of format 1.0: magic, version, length of the header, the header filled up to a multiple of 64, the
+/// numbers.
 fn write_npy(path: &Path, descr: &str, shape: &str, bytes: impl Iterator<Item = u8>) -> Result<(), Error> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     let length = (10 + header.len() + 1).next_multiple_of(64) - 10;

@@ -2,8 +2,8 @@
 
 /// The best `k` of the places that were offered so far.
 ///
-/// Up to twice as many wait in a list, and a selection in linear time halves it. A place that is worse than the last one of
-/// the best costs one comparison.
+/// Up to twice as many wait in a list, and a selection in linear time halves it. A place that is worse than the last
+/// one of the best costs one comparison.
 #[derive(Debug, Clone)]
 pub(crate) struct Top {
     k: usize,

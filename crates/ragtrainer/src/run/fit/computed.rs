@@ -1,4 +1,5 @@
-//! Fitting a run into memory on flex: the smallest number of micro-batches that does, by what is known of its operators.
+//! Fitting a run into memory on flex: the smallest number of micro-batches that does, by what is known of its
+//! operators.
 
 use colbert_config::{IbScope, MemoryLimit, TrainOptions};
 use colbert_model::TrainingMemory;

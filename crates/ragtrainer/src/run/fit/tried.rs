@@ -22,7 +22,8 @@ const SLACK: f64 = 1.1;
 /// Queries that are tried by themselves, to know what one more takes.
 const ALONE: [usize; 3] = [1, 2, 4];
 
-/// The options with the fewest micro-batches of which a step was seen to stay below the limit, and the bytes that it took.
+/// The options with the fewest micro-batches of which a step was seen to stay below the limit, and the bytes that it
+/// took.
 pub(crate) struct Fit<'a, O, E> {
     pub(crate) start: &'a Start<'a, E>,
     /// The options of training, in a precision that the device has.
@@ -164,8 +165,8 @@ impl Line {
     }
 }
 
-/// The fewest micro-batches that stay below the limit, and what they take. `measure` computes a step of so many queries in so
-/// many micro-batches.
+/// The fewest micro-batches that stay below the limit, and what they take. `measure` computes a step of N queries in M
+/// micro-batches.
 fn search(
     options: &TrainOptions,
     limit: u64,

@@ -14,8 +14,8 @@ use crate::search::ranking::{EncodedSource, VectorBlock};
 const PLACES: usize = 256;
 
 impl DocumentFolder {
-    /// Deletes documents by their ids, with all of their passages, and returns how many documents. Once more than half of
-    /// the passages are deleted, the folder is made compact.
+    /// Deletes documents by their ids, with all of their passages, and returns how many documents. Once more than half
+    /// of the passages are deleted, the folder is made compact.
     ///
     /// # Errors
     /// An id that is not there (then nothing is deleted), another writer, or a disk that refuses.

@@ -1,9 +1,9 @@
 //! The optional index of a document folder: which passages a search looks at.
 //!
-//! It lies in `index-N` and says nothing of its own: its documents are the folder's passages by place, and the scores of a
-//! search come from the folder's vectors. Passages that were added after it are looked at besides; deleted ones are left out.
-//! So the folder's promises hold with and without it: a new index is written whole, under a new number, before the state
-//! names it.
+//! It lies in `index-N` and says nothing of its own: its documents are the folder's passages by place, and the scores
+//! of a search come from the folder's vectors. Passages that were added after it are looked at besides; deleted ones
+//! are left out. So the folder's promises hold with and without it: a new index is written whole, under a new number,
+//! before the state names it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,8 +21,8 @@ const CANDIDATES: usize = 256;
 const FOR_EACH_HIT: usize = 4;
 
 impl DocumentFolder {
-    /// Builds an index of all passages, in place of one that is there. `nbits` (1, 2, 4 or 8) is the size of a compressed
-    /// number. Vectors are read a part at a time. `progress` is told how many passages are done.
+    /// Builds an index of all passages, in place of one that is there. `nbits` (1, 2, 4 or 8) is the size of a
+    /// compressed number. Vectors are read a part at a time. `progress` is told how many passages are done.
     ///
     /// # Errors
     /// Too few passages, a wrong number of bits, another writer, or a disk that refuses.
@@ -111,8 +111,8 @@ impl DocumentFolder {
         Ok(Some(candidates.collect()))
     }
 
-    /// The index, opened when first needed. None if there is none, or a writer has replaced it since the folder was opened:
-    /// then all passages are scored, which finds the same and more.
+    /// The index, opened when first needed. None if there is none, or a writer has replaced it since the folder was
+    /// opened: then all passages are scored, which finds the same and more.
     fn opened_index(&self) -> Result<Option<&PlaidIndex>, Error> {
         let Some(state) = self.state.index.filter(|_| self.uses_index) else { return Ok(None) };
         if let Some(opened) = self.index.get() {

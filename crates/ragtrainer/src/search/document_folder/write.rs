@@ -34,8 +34,8 @@ struct NewPassage<'a> {
 }
 
 impl DocumentFolder {
-    /// Encodes documents and adds them, with their ids; one without gets its number. Nothing is added if anything fails.
-    /// `progress` is told how many documents are encoded. Returns the ids.
+    /// Encodes documents and adds them, with their ids; one without gets its number. Nothing is added if anything
+    /// fails. `progress` is told how many documents are encoded. Returns the ids.
     ///
     /// # Errors
     /// An id that is taken, an empty text, another model than before, another writer, or a disk that refuses.
@@ -149,8 +149,8 @@ impl DocumentFolder {
         Ok((ids, number))
     }
 
-    /// Opens the files to be appended to. A folder of version 1 gets its table of entries, and `state` the new version: it
-    /// counts once the state is written.
+    /// Opens the files to be appended to. A folder of version 1 gets its table of entries, and `state` the new version:
+    /// it counts once the state is written.
     pub(super) fn appender(&self, state: &mut State) -> Result<Appender, Error> {
         let is_first_version = !state.has_entries();
         state.format = FORMAT;
