@@ -1,5 +1,5 @@
-//! Search over a folder of encoded documents: vectors a second for each number format beside the memory's rate, and on judged
-//! data the loss of each format and of the index.
+//! Search over a folder of encoded documents: vectors a second for each number format beside the memory's rate, and on
+//! judged data the loss of each format and of the index.
 //!
 //! `cargo bench -p ragtrainer-benches --bench search` makes a folder of seeded vectors. Variables:
 //! - `COLBERT_BENCH_NUMPY=PYTHON` runs `peers/search.py` on the same vectors, in the same run;

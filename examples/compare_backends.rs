@@ -43,7 +43,7 @@ impl Job for ShortRun<'_> {
         };
         Training::new(set, &pretrained.tokenizer(&settings)?, options, plan, device)
             .with_observer(&mut keep)
-            .run(model, Begin::Anew)?;
+            .run(model, Begin::New)?;
         Ok(records)
     }
 }

@@ -1,4 +1,5 @@
-//! An encoder of another crate under the ColBERT head: word vectors mixed with those of their neighbours, not pretrained.
+//! An encoder of another crate under the ColBERT head: word vectors mixed with those of their neighbours, not
+//! pretrained.
 //!
 //! Shows how to implement [`Encoder`] and hand it to a whole run, which keeps its folder, report and model card:
 //!

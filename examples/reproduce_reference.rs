@@ -1,11 +1,11 @@
-//! Trains on given triples in the given order, with the reference's schedule, and measures on a named pool: the comparison
-//! with colbert-ai in docs/quality.md.
+//! Trains on given triples in the given order, with the reference's schedule, and measures on a named pool: the
+//! comparison with colbert-ai in docs/quality.md.
 //!
 //! ```text
 //! cargo run --release -p ragtrainer-examples --example reproduce_reference -- MODEL TRIPLES.jsonl BEIR POOL.json SEED
 //! ```
-//! TRIPLES has lines `{"query", "positive", "negatives"}`; POOL names `queries` and `documents` of the BEIR folder's test
-//! split.
+//! TRIPLES has lines `{"query", "positive", "negatives"}`; POOL names `queries` and `documents` of the BEIR folder's
+//! test split.
 #![allow(clippy::print_stdout, reason = "examples print for people")]
 
 use std::collections::HashSet;
@@ -57,7 +57,7 @@ fn main() -> anyhow::Result<()> {
         Flow::Continue
     };
     let training = Training::new(&set, &tokenizer, &options, &plan, &device).with_observer(&mut print_steps);
-    let trained = training.run(model, Begin::Anew)?;
+    let trained = training.run(model, Begin::New)?;
     let after = evaluate(&trained.model.valid(), &tokenizer, &pool, metric, &device, &mut |_| Flow::Continue)?;
     for (when, measured) in [("before", before), ("after", after)] {
         let value = |metric| measured.evaluation.value(metric).unwrap_or(f64::NAN);

@@ -1,6 +1,7 @@
 //! A run that is stopped and resumed ends with the very bits of one that was not.
 //!
-//! Shows how an [`Observer`](ragtrainer::train::Observer) stops a run, and how the run resumes from its newest checkpoint:
+//! Shows how an [`Observer`](ragtrainer::train::Observer) stops a run, and how the run resumes from its newest
+//! checkpoint:
 //!
 //!     cargo run --release -p ragtrainer-examples --example resume
 #![expect(clippy::print_stdout, reason = "an example prints for people")]
@@ -31,7 +32,8 @@ struct Run {
 }
 
 impl Run {
-    /// Trains from the start or from the newest checkpoint in `folder`, up to the end or until `stop_after` steps are done.
+    /// Trains from the start or from the newest checkpoint in `folder`, up to the end or until `stop_after` steps are
+    /// done.
     fn train(&self, begin: Begin, stop_after: usize, folder: Option<&RunFolder>) -> anyhow::Result<Trained<Model>> {
         let device = FlexDevice;
         let settings = ColbertSettings::from(&self.options);
@@ -74,9 +76,9 @@ fn main() -> anyhow::Result<()> {
     let folder = RunFolder::create(&scratch.path().join("run"), false)?;
 
     println!("without a break:");
-    let straight = run.train(Begin::Anew, STEPS, None)?;
+    let straight = run.train(Begin::New, STEPS, None)?;
     println!("stopped by an observer:");
-    let stopped = run.train(Begin::Anew, STOP_AFTER, Some(&folder))?;
+    let stopped = run.train(Begin::New, STOP_AFTER, Some(&folder))?;
     ensure!(stopped.stopped && stopped.steps == STOP_AFTER, "the observer did not stop the run");
     println!("resumed:");
     let resumed = run.train(Begin::Resume { accept_changes: false }, STEPS, Some(&folder))?;

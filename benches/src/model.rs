@@ -31,7 +31,8 @@ pub enum Size {
     L6,
     /// BERT-base: 12 layers of 768, 12 heads, feed-forward 3072.
     Base,
-    /// ModernBERT-base: 22 layers of 768, 12 heads, a gated feed-forward of 1152, windows of 128 tokens in two layers of three.
+    /// ModernBERT-base: 22 layers of 768, 12 heads, a gated feed-forward of 1152, windows of 128 tokens in two layers
+    /// of three.
     Modern,
 }
 

@@ -50,7 +50,7 @@ fn train(scratch: &Scratch, begin: Begin) -> Result<(), TrainError> {
     let path = scratch.path().join("trained");
     let folder = match begin {
         Begin::Resume { .. } => RunFolder::open(&path)?,
-        Begin::Anew => {
+        Begin::New => {
             let folder = RunFolder::create(&path, false)?;
             folder.write_plan(&plan)?;
             folder
@@ -62,13 +62,13 @@ fn train(scratch: &Scratch, begin: Begin) -> Result<(), TrainError> {
 
 fn prepare(scratch: &Scratch) {
     write_tiny_model(scratch, "model");
-    train(scratch, Begin::Anew).expect("a short run");
+    train(scratch, Begin::New).expect("a short run");
     let weights = std::fs::read(scratch.path().join(CHECKPOINT_FOLDER).join("model.safetensors")).expect("it is there");
     scratch.write(&format!("{CHECKPOINT_FOLDER}/best-000001.safetensors"), &weights);
 }
 
-/// Resumes the run with a file of its checkpoint replaced, as if its checksum agreed: checksums guard against accidents, and
-/// these bytes are none.
+/// Resumes the run with a file of its checkpoint replaced, as if its checksum agreed: checksums guard against
+/// accidents, and these bytes are none.
 fn resume_with(scratch: &Scratch, name: &str, content: &[u8]) {
     let file = |name: &str| format!("{CHECKPOINT_FOLDER}/{name}");
     let kept: Vec<_> = CHECKPOINT.iter().map(|name| std::fs::read(scratch.path().join(file(name)))).collect();

@@ -49,7 +49,7 @@ pub fn run(bytes: &[u8]) {
             let Ok((model, _)) = pretrained.model::<B>(&settings, None, options.seed, &FlexDevice) else { return };
             let set = examples();
             let plan = resolve(&options, set.examples.len()).expect("these options fit these examples");
-            drop(Training::new(&set, &tokenizer, &options, &plan, &FlexDevice).run(model, Begin::Anew));
+            drop(Training::new(&set, &tokenizer, &options, &plan, &FlexDevice).run(model, Begin::New));
         },
     );
 }

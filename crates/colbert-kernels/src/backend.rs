@@ -45,14 +45,14 @@ pub trait Kernels: Backend {
         false
     }
 
-    /// Whether there are products of float16 on this device: on a GPU fast ones, on a CPU at any speed. Where there are none,
-    /// [`Precision::F16`] computes in float32.
+    /// Whether there are products of float16 on this device: on a GPU fast ones, on a CPU at any speed. Where there are
+    /// none, [`Precision::F16`] computes in float32.
     fn has_f16(_device: &Self::Device) -> bool {
         false
     }
 
-    /// Whether the device multiplies float32 factors faster if it may round them to TF32. Where it does not, [`Precision::Tf32`]
-    /// computes in float32.
+    /// Whether the device multiplies float32 factors faster if it may round them to TF32. Where it does not,
+    /// [`Precision::Tf32`] computes in float32.
     fn has_tf32(_device: &Self::Device) -> bool {
         false
     }
@@ -72,8 +72,8 @@ pub trait Kernels: Backend {
         DeviceMemory::Host
     }
 
-    /// Gives what is freed from now on back to the system at once, in this process, where the backend would keep it: slower,
-    /// but what a step takes is then the same each time. Nothing on a device with memory of its own.
+    /// Gives what is freed from now on back to the system at once, in this process, where the backend would keep it:
+    /// slower, but what a step takes is then the same each time. Nothing on a device with memory of its own.
     fn return_freed_memory(_device: &Self::Device) {}
 
     /// How failures of the device arrive, if they do so by panics that a run must make errors of.
@@ -177,7 +177,8 @@ pub trait Kernels: Backend {
         (gate::composed::<Self>(both.clone(), gate), both)
     }
 
-    /// The gate's output again, and the gradient of both halves. The gradient of the gate's output is `gradient weight`.
+    /// The gate's output again, and the gradient of both halves. The gradient of the gate's output is `gradient
+    /// weight`.
     fn gated_gradient(
         both: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -194,8 +195,8 @@ pub trait Kernels: Backend {
         dropout::composed::<Self>(input, dropout)
     }
 
-    /// Factors of the given rows of a matrix of `columns` numbers, `[rows, columns]`: 0 where dropped, 1 / (1 - probability)
-    /// elsewhere. Every backend gives the same.
+    /// Factors of the given rows of a matrix of `columns` numbers, `[rows, columns]`: 0 where dropped, 1 / (1 -
+    /// probability) elsewhere. Every backend gives the same.
     fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &Self::Device) -> FloatTensor<Self> {
         dropout::factors_from_host::<Self>(dropout, rows, columns, device)
     }
@@ -330,8 +331,8 @@ impl Kernels for burn::backend::Cuda<f32, i32> {
         DeviceMemory::Own(gpu_free_memory(device.index))
     }
 
-    /// Words and names of cubecl-runtime 0.10 (`IoError::BufferTooBig`), cubecl-cuda 0.10 (`GpuStorage::alloc`) and cubecl-common
-    /// 0.10 (`DeviceClient::new`).
+    /// Words and names of cubecl-runtime 0.10 (`IoError::BufferTooBig`), cubecl-cuda 0.10 (`GpuStorage::alloc`) and
+    /// cubecl-common 0.10 (`DeviceClient::new`).
     fn device_panics() -> Option<DevicePanics> {
         Some(DevicePanics {
             out_of_memory: &["can't allocate buffer of size", "CUDA allocation error", "CUDA_ERROR_OUT_OF_MEMORY"],

@@ -51,9 +51,9 @@ pub fn set_libtorch_threads(threads: usize) {
     tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
 }
 
-/// Products of bfloat16 and float16 on the CPU are oneDNN's, which keeps what it compiled for 1,024 shapes, a megabyte and more each; the
-/// shapes of packed texts hardly ever come again. This lets it keep what one step needs, unless the environment says otherwise.
-/// To be called before there are other threads: nothing is done if there are.
+/// Products of bfloat16 and float16 on the CPU are oneDNN's, which keeps what it compiled for 1,024 shapes, a megabyte
+/// and more each; the shapes of packed texts hardly ever come again. This lets it keep what one step needs, unless the
+/// environment says otherwise. To be called before there are other threads: nothing is done if there are.
 pub fn bound_libtorch_caches() {
     const VARIABLE: &str = "ONEDNN_PRIMITIVE_CACHE_CAPACITY";
     const SHAPES: &str = "64";
@@ -114,7 +114,8 @@ impl Kernels for Back {
         }
     }
 
-    /// Words of libtorch 2.9.0 (`c10/core/impl/alloc_cpu.cpp`, `c10/cuda/CUDACachingAllocator.cpp`) and of the C++ library.
+    /// Words of libtorch 2.9.0 (`c10/core/impl/alloc_cpu.cpp`, `c10/cuda/CUDACachingAllocator.cpp`) and of the C++
+    /// library.
     fn device_panics() -> Option<DevicePanics> {
         let out_of_memory =
             &["DefaultCPUAllocator: ", "CUDA out of memory", "CUDA error: out of memory", "std::bad_alloc"];
@@ -218,8 +219,8 @@ impl Kernels for Back {
     }
 }
 
-/// Whether libtorch's own attention serves: the one for the CPU has a backward, but no dropout; a row without any key, which
-/// windows can have, is not defined there.
+/// Whether libtorch's own attention serves: the one for the CPU has a backward, but no dropout; a row without any key,
+/// which windows can have, is not defined there.
 fn fused(query: &TchTensor, plan: &AttentionPlan) -> bool {
     query.tensor.device() == tch::Device::Cpu && plan.dropout.is_none() && plan.reach.is_none()
 }
@@ -254,8 +255,8 @@ fn processor_has_bf16() -> bool {
     burn_flex::Flex::has_bf16(&burn_flex::FlexDevice)
 }
 
-/// Lets libtorch's products on a GPU round float32 factors to TF32, until it is dropped. cuBLAS is told when a product is launched, so
-/// that those before and after are not touched.
+/// Lets libtorch's products on a GPU round float32 factors to TF32, until it is dropped. cuBLAS is told when a product
+/// is launched, so that those before and after are not touched.
 struct Tf32 {
     before: bool,
 }
@@ -290,8 +291,9 @@ struct Context {
     _opaque: [u8; 0],
 }
 
-// The names of C++ functions of libtorch 2.9.0 (`aten/src/ATen/Context.h`), which tch has no bindings of: `at::globalContext()`, which
-// gives a reference, and the members `setAllowTF32CuBLAS(bool)` and `allowTF32CuBLAS() const`, whose object is the first argument.
+// The names of C++ functions of libtorch 2.9.0 (`aten/src/ATen/Context.h`), which tch has no bindings of:
+// `at::globalContext()`, which gives a reference, and the members `setAllowTF32CuBLAS(bool)` and `allowTF32CuBLAS()
+// const`, whose object is the first argument.
 unsafe extern "C" {
     #[link_name = "_ZN2at13globalContextEv"]
     fn global_context() -> *mut Context;
@@ -301,8 +303,8 @@ unsafe extern "C" {
     fn allow_tf32_cublas(context: *const Context) -> bool;
 }
 
-/// Blocks of libtorch on the CPU are glibc's. It gives large ones back when they are freed, but what is large grows with every one
-/// that is, up to 32 MiB, and holes in between stay. Setting the size ends that.
+/// Blocks of libtorch on the CPU are glibc's. It gives large ones back when they are freed, but what is large grows
+/// with every one that is, up to 32 MiB, and holes in between stay. Setting the size ends that.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn return_large_blocks() {
     const LARGE: libc::c_int = 1 << 20;

@@ -24,7 +24,7 @@ pub enum Precision {
     F16,
 }
 
-/// `left right`, in the format that is asked for if it is had.
+/// `left right`, in the requested format if the device has it.
 pub(crate) fn composed_product<B: Kernels, const D: usize>(
     left: Tensor<B, D>,
     right: Tensor<B, D>,

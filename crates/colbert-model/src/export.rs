@@ -83,8 +83,8 @@ pub fn export_checked(
     replace_folder(&partial, path).map_err(|source| ModelError::Io { action: "rename", path: path.to_owned(), source })
 }
 
-/// Does all that [`export_checked`] does, and removes what it wrote: before hours of training, this tells whether a model of this
-/// kind can be written at `path`, whose folder must exist.
+/// Does all that [`export_checked`] does, and removes what it wrote: before hours of training, this tells whether a
+/// model of this kind can be written at `path`, whose folder must exist.
 ///
 /// # Errors
 /// As [`export_checked`].

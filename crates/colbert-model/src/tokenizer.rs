@@ -20,8 +20,8 @@ use crate::tokenizer::special_tokens::{SpecialTokens, listed_ids, punctuation_id
 const AROUND: usize = 2;
 
 /// Tokenizer of queries and documents. Queries: `[CLS] [Q] tokens [SEP] [MASK]…`, always `query_maxlen` long unless
-/// `query_expansion` is off or has a length of its own; documents: `[CLS] [D] tokens [SEP]`, at most `doc_maxlen` long. A
-/// side without a marker has none, and its prompt stands before the text.
+/// `query_expansion` is off or has a length of its own; documents: `[CLS] [D] tokens [SEP]`, at most `doc_maxlen` long.
+/// A side without a marker has none, and its prompt stands before the text.
 #[derive(Debug, Clone)]
 pub struct ColbertTokenizer {
     path: PathBuf,
@@ -133,7 +133,8 @@ impl ColbertTokenizer {
         Ok(encodings.iter().map(|encoding| self.document(encoding.get_ids())).collect())
     }
 
-    /// Counts how long texts are if nothing is cut off, markers included and prompts not, and how many of those tokens the vocabulary lacks.
+    /// Counts how long texts are if nothing is cut off, markers included and prompts not, and how many of those tokens
+    /// the vocabulary lacks.
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
@@ -159,8 +160,8 @@ impl ColbertTokenizer {
         Ok(self.settings.doc_maxlen.saturating_sub(around))
     }
 
-    /// Bytes of each text that its tokens are from, in order, without special tokens and prompts; nothing is cut off. The
-    /// ends are between characters.
+    /// Bytes of each text that its tokens are from, in order, without special tokens and prompts; nothing is cut off.
+    /// The ends are between characters.
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
@@ -234,8 +235,8 @@ impl ColbertTokenizer {
     }
 }
 
-/// Which tokens take part in MaxSim. Of a text whose tokens are all left out the first one does: a text without any vector
-/// could be neither scored nor stored.
+/// Which tokens take part in MaxSim. Of a text whose tokens are all left out the first one does: a text without any
+/// vector could be neither scored nor stored.
 fn scored(ids: &[u32], counts: impl Fn(&u32) -> bool) -> Vec<bool> {
     let mut scored: Vec<bool> = ids.iter().map(counts).collect();
     if !scored.contains(&true)

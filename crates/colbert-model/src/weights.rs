@@ -68,8 +68,8 @@ impl Weights {
         Ok(Self { path: path.to_owned(), tensors })
     }
 
-    /// Renames the tensors: without an encoder prefix (such as `bert.`), and with today's layer norm names (`weight`/`bias`,
-    /// not `gamma`/`beta`).
+    /// Renames the tensors: without an encoder prefix (such as `bert.`), and with today's layer norm names
+    /// (`weight`/`bias`, not `gamma`/`beta`).
     pub fn normalised(self, prefix: &str) -> Self {
         let rename = |name: String| {
             let name = name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
@@ -82,8 +82,9 @@ impl Weights {
         Self { path: self.path, tensors: self.tensors.into_iter().map(|(name, t)| (rename(name), t)).collect() }
     }
 
-    /// Renames the tensors as [`Self::normalised`] does, and takes off one prefix that a wrapper put before all names, such
-    /// as `module.` of DataParallel or `_orig_mod.` of `torch.compile`. `known` is the end of a name that every file has.
+    /// Renames the tensors as [`Self::normalised`] does, and takes off one prefix that a wrapper put before all names,
+    /// such as `module.` of DataParallel or `_orig_mod.` of `torch.compile`. `known` is the end of a name that every
+    /// file has.
     ///
     /// # Errors
     /// Several prefixes, of which one is the encoder's.
@@ -147,12 +148,12 @@ impl Weights {
         self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
     }
 
-    /// Names of the tensors nobody has taken.
+    /// Names of the tensors that were not taken.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// How many numbers the tensors hold that nobody has taken.
+    /// How many numbers the tensors that were not taken hold.
     pub(crate) fn numbers(&self) -> usize {
         self.tensors.values().map(|tensor| tensor.values.len()).sum()
     }

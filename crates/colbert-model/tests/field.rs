@@ -1,5 +1,5 @@
-//! Directories as people have them: saved by sentence-transformers 6, in old layouts, with wrappers' names, half downloaded.
-//! The fixtures of `tests/field/st6-native` were made by the script beside them.
+//! Directories as people have them: saved by sentence-transformers 6, in old layouts, with wrappers' names, half
+//! downloaded. The fixtures of `tests/field/st6-native` were made by the script beside them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -402,8 +402,8 @@ fn a_tokenizer_that_puts_nothing_around_a_text_is_repaired_or_refused() {
     assert!(error.contains("[SEP]") && error.contains("the end of a text"), "{error}");
 }
 
-/// transformers sets BERT's normalizer by `tokenizer_config.json`, whatever `tokenizer.json` says: so do we, and what is
-/// exported has one word for it.
+/// transformers sets BERT's normalizer by `tokenizer_config.json`, whatever `tokenizer.json` says: so do we, and what
+/// is exported has one word for it.
 #[test]
 fn the_case_of_letters_follows_tokenizer_config_as_in_transformers() {
     let text = "A Tor";

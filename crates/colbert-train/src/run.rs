@@ -49,7 +49,7 @@ pub struct Best {
     pub measured: Measured,
 }
 
-/// The surroundings of a run: data, plan, and who is told and written to.
+/// The surroundings of a run: data, plan, its observers and its folder.
 pub(crate) struct Surroundings<'a, B: KernelAutodiffBackend> {
     pub(crate) set: &'a TrainingSet,
     pub(crate) dev: Option<Dev<'a>>,
@@ -117,7 +117,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         self.state.step < self.around.plan.steps && !self.stop && !self.out_of_patience()
     }
 
-    /// Takes in the outcome of a step; observers are told its numbers, or why it was left out.
+    /// Takes in the outcome of a step; observers receive its numbers, or why it was left out.
     pub(crate) fn record<E: TrainableEncoder<B>>(
         &mut self,
         model: &Colbert<B, E>,

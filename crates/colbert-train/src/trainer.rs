@@ -32,7 +32,7 @@ use crate::step::trainable::TrainableEncoder;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     /// At the first step.
-    Anew,
+    New,
     /// At the newest whole checkpoint of the run's folder; at the first step if there is none.
     Resume {
         /// Go on though options or data are others than the checkpoint was made with.
@@ -133,7 +133,7 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
         self
     }
 
-    /// Adds an observer, which is told every event.
+    /// Adds an observer, which receives every event.
     #[must_use]
     pub fn with_observer(mut self, observer: &'a mut dyn Observer) -> Self {
         self.around.observers.push(observer);
@@ -168,7 +168,7 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
         let identity = identity(&around, further_options, &model)?;
         let mut run = Run::new(around, RunState { identity, ..RunState::default() });
         let model = match begin {
-            Begin::Anew => model,
+            Begin::New => model,
             Begin::Resume { accept_changes } => resume(&mut run, &mut step, model, accept_changes)?,
         };
         let (first, plan) = (run.state.step, run.around.plan);

@@ -61,7 +61,7 @@ fn losses(setup: &Setup) -> Vec<(f64, Option<f64>)> {
         }
         Flow::Continue
     };
-    setup.run(None, &mut listen, Begin::Anew).unwrap();
+    setup.run(None, &mut listen, Begin::New).unwrap();
     losses
 }
 
@@ -107,7 +107,7 @@ fn an_overflow_halves_the_scale_and_skips_the_step() {
         let folder = TempDir::new().unwrap();
         let setup = Setup::new(in_float16(TrainOptions { epochs: 6, accumsteps, ..options() }));
         let run = run_folder(&folder, "run");
-        let done = setup.run(Some(&run), &mut at_first_update, Begin::Anew).unwrap().steps;
+        let done = setup.run(Some(&run), &mut at_first_update, Begin::New).unwrap().steps;
         rescale(&run, first * 2.0);
         // What was left out before the first update.
         let before = done - 1;
@@ -146,7 +146,7 @@ fn a_resumed_run_in_float16_ends_with_the_same_bits_and_scale() {
     let setup = Setup::new(in_float16(TrainOptions { save_every: AutoSteps::Steps(2), ..options() }));
     let begin = |name: &str| {
         let run = run_folder(&folder, name);
-        setup.run(Some(&run), &mut at_first_update, Begin::Anew).unwrap();
+        setup.run(Some(&run), &mut at_first_update, Begin::New).unwrap();
         rescale(&run, too_large() * 2.0);
         run
     };
@@ -179,7 +179,7 @@ fn checkpoints_of_other_precisions_know_of_no_scale() {
     let states = [(Precision::F32, false), (Precision::F16, true)].map(|(precision, scaled)| {
         let run = run_folder(&folder, &precision.to_string());
         Setup::new(TrainOptions { precision, maxsteps: 4, ..options() })
-            .run(Some(&run), &mut ignore, Begin::Anew)
+            .run(Some(&run), &mut ignore, Begin::New)
             .unwrap();
         let path = newest_checkpoint(&run.checkpoints()).unwrap().0.unwrap();
         (fs::read_to_string(path.join("state.json")).unwrap().contains("loss_scale"), scaled)
@@ -214,7 +214,7 @@ fn a_gradient_that_is_never_finite_is_a_fault_once_the_scale_is_at_its_least() {
             }
             Flow::Continue
         };
-        let error = setup.run_with(&objective, None, &mut listen, Begin::Anew).unwrap_err();
+        let error = setup.run_with(&objective, None, &mut listen, Begin::New).unwrap_err();
         let TrainError::NonFinite { what, step, .. } = error else { panic!("{error}") };
         assert_eq!((what, step), ("gradient norm", last));
         assert_eq!(scales, (0..16).rev().map(|power| 2.0_f64.powi(power)).collect::<Vec<_>>());

@@ -112,7 +112,7 @@ fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
     let folder = |name: &str| RunFolder::create(&root.path().join(name), false).unwrap();
     let weights = |ran: Ran| parameters(&ran.trained.unwrap().model);
     let whole = folder("whole");
-    let ran = run(Some(&whole), true, usize::MAX, Begin::Anew);
+    let ran = run(Some(&whole), true, usize::MAX, Begin::New);
     assert_eq!((ran.asked.clone(), ran.refreshed.clone()), (vec![1, 2], vec![(2, 7, false), (3, 15, false)]));
     let expected = weights(ran);
     let examples = |folder: &RunFolder, epoch: usize| {
@@ -120,13 +120,13 @@ fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
     };
     assert_ne!(examples(&whole, 1), examples(&whole, 2));
     assert_eq!(examples(&whole, 1).lines().count(), 30 + 1, "rows, and their checksum");
-    assert_eq!(weights(run(None, true, usize::MAX, Begin::Anew)), expected, "without a folder, and once more");
-    assert_ne!(weights(run(None, false, usize::MAX, Begin::Anew)), expected, "the negatives matter");
+    assert_eq!(weights(run(None, true, usize::MAX, Begin::New)), expected, "without a folder, and once more");
+    assert_ne!(weights(run(None, false, usize::MAX, Begin::New)), expected, "the negatives matter");
 
     // Stopped in the middle of epoch 2, and on the edge of epoch 3.
     for stop_after in [9, 15] {
         let part = folder(&format!("part-{stop_after}"));
-        run(Some(&part), true, stop_after, Begin::Anew).trained.unwrap();
+        run(Some(&part), true, stop_after, Begin::New).trained.unwrap();
         let checkpoint = checkpoints(&part.checkpoints()).unwrap().pop().unwrap();
         assert!(checkpoint.ends_with(format!("step-{stop_after:06}")));
         let ran = run(Some(&part), true, usize::MAX, RESUME);
@@ -141,8 +141,8 @@ fn negatives_that_are_gone_or_damaged_are_told() {
     let root = TempDir::new().unwrap();
     let folder = RunFolder::create(&root.path().join("run"), false).unwrap();
     let weights = |ran: Ran| parameters(&ran.trained.unwrap().model);
-    let expected = weights(run(None, true, usize::MAX, Begin::Anew));
-    run(Some(&folder), true, 9, Begin::Anew).trained.unwrap();
+    let expected = weights(run(None, true, usize::MAX, Begin::New));
+    run(Some(&folder), true, 9, Begin::New).trained.unwrap();
     let file = folder.path().join("negatives/epoch-0001.jsonl");
     let message = || run(Some(&folder), true, usize::MAX, RESUME).trained.unwrap_err().to_string();
     let good = fs::read_to_string(&file).unwrap();
@@ -169,7 +169,7 @@ fn negatives_that_are_gone_or_damaged_are_told() {
     assert_eq!(fs::read_to_string(&file).unwrap(), good);
 
     let folder = RunFolder::create(&root.path().join("gone"), false).unwrap();
-    run(Some(&folder), true, 9, Begin::Anew).trained.unwrap();
+    run(Some(&folder), true, 9, Begin::New).trained.unwrap();
     fs::remove_file(folder.path().join("negatives/epoch-0001.jsonl")).unwrap();
     let message = run(Some(&folder), true, usize::MAX, RESUME).trained.unwrap_err().to_string();
     assert!(message.contains("negatives of epoch 2 are not in the folder"), "{message}");
@@ -192,6 +192,6 @@ fn a_refresh_that_breaks_its_contract_ends_the_run() {
     let device = device();
     let mut too_few = TooFew;
     let training = Training::new(&set, &tokenizer, &options, &plan, &device).with_refresh(Some(&mut too_few));
-    let error = training.run(model, Begin::Anew).unwrap_err().to_string();
+    let error = training.run(model, Begin::New).unwrap_err().to_string();
     assert!(error.contains("epoch 2 give 0 examples"), "{error}");
 }

@@ -22,7 +22,7 @@ fn stopped(folder: &TempDir) -> (Setup, RunFolder) {
         Event::Step(record) if record.step == 6 => Flow::Stop,
         _ => Flow::Continue,
     };
-    setup.run(Some(&run), &mut stop, Begin::Anew).unwrap();
+    setup.run(Some(&run), &mut stop, Begin::New).unwrap();
     assert_eq!(checkpoints(&run.checkpoints()).unwrap().len(), 2);
     (setup, run)
 }
@@ -38,14 +38,14 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn a_resumed_run_ends_with_the_same_bits() {
     let folder = TempDir::new().unwrap();
     let setup = Setup::new(TrainOptions { save_every: AutoSteps::Steps(4), ..options() });
-    let straight = setup.run(None, &mut ignore, Begin::Anew).unwrap();
+    let straight = setup.run(None, &mut ignore, Begin::New).unwrap();
     assert_eq!(straight.steps, 8);
     let mut stop = |event: &Event| match event {
         Event::Step(record) if record.step == 4 => Flow::Stop,
         _ => Flow::Continue,
     };
     let run = run_folder(&folder, "run");
-    let half = setup.run(Some(&run), &mut stop, Begin::Anew).unwrap();
+    let half = setup.run(Some(&run), &mut stop, Begin::New).unwrap();
     assert!(half.stopped && half.steps == 4);
     let resumed = setup.run(Some(&run), &mut ignore, RESUME).unwrap();
     let (a, b) = (parameters(&straight.model), parameters(&resumed.model));
@@ -78,7 +78,7 @@ fn a_resumed_run_chooses_the_same_model_and_has_the_same_record() {
         Flow::Continue
     };
     let other = run_folder(&folder, "other");
-    let straight = setup.run(Some(&other), &mut record, Begin::Anew).unwrap();
+    let straight = setup.run(Some(&other), &mut record, Begin::New).unwrap();
     assert_eq!(evaluations, expected[2..], "the evaluations after steps 6 and 8");
     assert_eq!((resumed.best, resumed.baseline), (straight.best, straight.baseline));
     let read = |path: PathBuf| fs::read(path.join("model.safetensors")).unwrap();
@@ -137,7 +137,7 @@ fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
     };
     let resumed = setup.run(Some(&run), &mut listen, RESUME).unwrap();
     assert_eq!(resumed_at, Some((3, 1)));
-    let straight = setup.run(None, &mut ignore, Begin::Anew).unwrap();
+    let straight = setup.run(None, &mut ignore, Begin::New).unwrap();
     assert_eq!(parameters(&resumed.model), parameters(&straight.model));
     assert_eq!(newest_checkpoint(&run.checkpoints()).unwrap().1, []);
 }
@@ -206,7 +206,7 @@ fn a_folder_that_refuses_writing_costs_nothing_that_was_written() {
         }
         Flow::Continue
     };
-    let error = setup.run(Some(&run), &mut refuse, Begin::Anew).unwrap_err();
+    let error = setup.run(Some(&run), &mut refuse, Begin::New).unwrap_err();
     assert!(matches!(&error, TrainError::Io { path, .. } if path.starts_with(&there)), "{error}");
     fs::remove_file(&there).unwrap();
     fs::rename(&aside, &there).unwrap();
@@ -219,7 +219,7 @@ fn a_folder_that_refuses_writing_costs_nothing_that_was_written() {
     };
     let resumed = setup.run(Some(&run), &mut listen, RESUME).unwrap();
     assert_eq!(resumed_at, Some((3, 0)));
-    let straight = setup.run(None, &mut ignore, Begin::Anew).unwrap();
+    let straight = setup.run(None, &mut ignore, Begin::New).unwrap();
     assert_eq!(parameters(&resumed.model), parameters(&straight.model));
 }
 
@@ -314,7 +314,7 @@ fn a_run_that_is_stopped_in_an_evaluation_makes_up_for_it() {
         evaluations(&mut expected, event);
         Flow::Continue
     };
-    let straight = setup.run(Some(&straight_folder), &mut listen, Begin::Anew).unwrap();
+    let straight = setup.run(Some(&straight_folder), &mut listen, Begin::New).unwrap();
     assert_eq!(expected.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [0, 3, 6, 8]);
     let file = |run: &RunFolder| fs::read(run.best().join("model.safetensors")).unwrap();
     for breaks_off_after in [0, 3, 8] {
@@ -329,7 +329,7 @@ fn a_run_that_is_stopped_in_an_evaluation_makes_up_for_it() {
             }
             Flow::Continue
         };
-        let stopped = setup.run(Some(&run), &mut stop, Begin::Anew).unwrap();
+        let stopped = setup.run(Some(&run), &mut stop, Begin::New).unwrap();
         assert_eq!((stopped.stopped, stopped.steps), (true, breaks_off_after));
         assert!(run.best().join("model.safetensors").exists());
         let mut listen = |event: &Event| {

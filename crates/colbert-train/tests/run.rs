@@ -73,7 +73,7 @@ impl Setup {
         Training::new(&self.set, &tokenizer, &self.options, &plan, &device())
             .with_dev(self.dev.as_ref().map(|set| Dev { set, options: &self.evaluation }))
             .with_observer(observer)
-            .run(change(model), Begin::Anew)
+            .run(change(model), Begin::New)
     }
 
     pub(crate) fn run_with(
@@ -117,7 +117,7 @@ fn the_loop_follows_the_recorded_trajectory() {
         }
         Flow::Continue
     };
-    let trained = setup.run(None, &mut observer, Begin::Anew).unwrap();
+    let trained = setup.run(None, &mut observer, Begin::New).unwrap();
     assert_eq!((trained.steps, losses.len()), (20, 20));
     for (found, expected) in losses.iter().zip(recorded["steps"].as_array().unwrap()) {
         assert!((found.0 - expected["loss"].as_f64().unwrap()).abs() < 1e-4);
@@ -132,7 +132,7 @@ fn the_same_seed_writes_the_same_bytes_and_another_does_not() {
     let folder = TempDir::new().unwrap();
     let bytes = |name: &str, seed| {
         let setup = Setup::new(TrainOptions { seed, ..options() });
-        let trained = setup.run(Some(&run_folder(&folder, name)), &mut ignore, Begin::Anew).unwrap();
+        let trained = setup.run(Some(&run_folder(&folder, name)), &mut ignore, Begin::New).unwrap();
         fs::read(trained.best_path.unwrap().join("model.safetensors")).unwrap()
     };
     assert_eq!(bytes("a", 1), bytes("b", 1));
@@ -147,7 +147,7 @@ fn a_stopped_run_leaves_a_checkpoint_and_a_model() {
         Event::Step(record) if record.step == 5 => Flow::Stop,
         _ => Flow::Continue,
     };
-    let trained = Setup::new(options()).run(Some(&run), &mut stop, Begin::Anew).unwrap();
+    let trained = Setup::new(options()).run(Some(&run), &mut stop, Begin::New).unwrap();
     assert!(trained.stopped && trained.steps == 5);
     let newest = checkpoints(&run.checkpoints()).unwrap().pop().unwrap();
     assert!(newest.ends_with("step-000005"), "{}", newest.display());
@@ -165,7 +165,7 @@ fn checkpoints_are_written_every_save_every_steps_and_only_the_newest_kept() {
         }
         Flow::Continue
     };
-    Setup::new(options()).run(Some(&run), &mut observer, Begin::Anew).unwrap();
+    Setup::new(options()).run(Some(&run), &mut observer, Begin::New).unwrap();
     assert_eq!(saved, [3, 6, 8]);
     let names: Vec<String> = checkpoints(&run.checkpoints())
         .unwrap()
@@ -200,7 +200,7 @@ fn checkpoints_are_kept_by_age_and_by_metric() {
             }
             Flow::Continue
         };
-        setup.run(Some(&run), &mut observer, Begin::Anew).unwrap();
+        setup.run(Some(&run), &mut observer, Begin::New).unwrap();
         let mut steps: Vec<usize> = values.iter().map(|(step, _)| *step).collect();
         assert_eq!(steps, [2, 4, 6, 8]);
         let last = steps.split_off(4 - newest);
@@ -232,7 +232,7 @@ fn defect_21_the_best_model_is_the_best_on_held_out_queries() {
         }
         Flow::Continue
     };
-    let trained = setup.run(Some(&run), &mut observer, Begin::Anew).unwrap();
+    let trained = setup.run(Some(&run), &mut observer, Begin::New).unwrap();
     assert_eq!(values.iter().map(|v| v.0).collect::<Vec<_>>(), [0, 3, 6, 8]);
     let highest = values.iter().map(|v| v.1).fold(0.0, f64::max);
     let best = trained.best.unwrap();
@@ -261,7 +261,7 @@ fn a_loss_that_is_not_finite_stops_the_run_and_is_written_so_that_it_can_be_repl
     setup.options.clip_norm = 0.0;
     let folder = TempDir::new().unwrap();
     let run = run_folder(&folder, "run");
-    let error = setup.run(Some(&run), &mut ignore, Begin::Anew).unwrap_err();
+    let error = setup.run(Some(&run), &mut ignore, Begin::New).unwrap_err();
     let message = error.to_string();
     let TrainError::NonFinite { step, queries, dump, what, .. } = error else { panic!("{message}") };
     assert!((2..=8).contains(&step), "step {step}");
@@ -319,16 +319,16 @@ fn batches_that_are_not_finite_can_be_skipped_but_not_for_ever() {
         }
         Flow::Continue
     };
-    let half = setup.run(Some(&run), &mut listen, Begin::Anew).unwrap();
+    let half = setup.run(Some(&run), &mut listen, Begin::New).unwrap();
     let whole = setup.run(Some(&run), &mut listen, RESUME).unwrap();
     assert_eq!((skipped.len(), steps.len(), whole.skipped), (1, 7, 1), "{skipped:?} {steps:?}");
     assert!(half.stopped && skipped[0].2 && !steps.contains(&skipped[0].0));
-    let straight = setup.run(None, &mut ignore, Begin::Anew).unwrap();
+    let straight = setup.run(None, &mut ignore, Begin::New).unwrap();
     assert_eq!(parameters(&straight.model), parameters(&whole.model), "AdamW counts updates, not steps");
 
     setup.options.epochs = 4;
     poison(&mut setup, &(0..34).collect::<Vec<_>>());
-    let error = setup.run(None, &mut ignore, Begin::Anew).unwrap_err();
+    let error = setup.run(None, &mut ignore, Begin::New).unwrap_err();
     let TrainError::NonFinite { step, skipped, .. } = error else { panic!("{error}") };
     assert_eq!((step, skipped), (11, 10));
 }
@@ -358,16 +358,16 @@ fn examples_that_do_not_fit_are_named() {
     let mut setup = Setup::new(options());
     setup.set.examples[7].documents.push(0);
     assert!(matches!(
-        setup.run(None, &mut ignore, Begin::Anew),
+        setup.run(None, &mut ignore, Begin::New),
         Err(TrainError::WrongWidth { example: 7, found: 3, .. })
     ));
     let mut setup = Setup::new(options());
     setup.set.examples[2].documents[1] = 1_000_000;
-    let error = setup.run(None, &mut ignore, Begin::Anew).unwrap_err();
+    let error = setup.run(None, &mut ignore, Begin::New).unwrap_err();
     assert!(error.to_string().contains("document 1000000"), "{error}");
     let mut setup = Setup::new(options());
     setup.set.examples[3].scores = Some(vec![1.0, 0.5]);
-    assert!(matches!(setup.run(None, &mut ignore, Begin::Anew), Err(TrainError::MixedScores { example: 0, .. })));
+    assert!(matches!(setup.run(None, &mut ignore, Begin::New), Err(TrainError::MixedScores { example: 0, .. })));
 }
 
 /// A run with a learning rate that ruins the model ends as soon as its patience is over, and was not stopped.
@@ -386,7 +386,7 @@ fn a_run_out_of_patience_ends_early() {
         }
         Flow::Continue
     };
-    let trained = setup.run(Some(&run), &mut listen, Begin::Anew).unwrap();
+    let trained = setup.run(Some(&run), &mut listen, Begin::New).unwrap();
     let best = trained.best.unwrap();
     assert_eq!(told, Some((best.step + 2, 2)));
     assert_eq!((trained.steps, trained.stopped), (best.step + 2, false));
@@ -420,7 +420,7 @@ fn averages_and_mixtures_are_adopted_only_if_they_are_better() {
             ..EvaluationOptions::default()
         };
         let run = run_folder(&folder, &number.to_string());
-        let trained = setup.run(Some(&run), &mut ignore, Begin::Anew).unwrap();
+        let trained = setup.run(Some(&run), &mut ignore, Begin::New).unwrap();
         let best = trained.best.unwrap();
         let value = best.measured.evaluation.value(Metric::Loss).unwrap();
         assert!(trained.candidates.len() >= 2, "{:?}", trained.candidates);
@@ -457,7 +457,7 @@ fn weights_that_are_not_finite_end_the_run_and_are_kept_nowhere() {
             }
             Flow::Continue
         };
-        let error = setup.run(Some(&run), &mut observer, Begin::Anew).unwrap_err();
+        let error = setup.run(Some(&run), &mut observer, Begin::New).unwrap_err();
         assert!(matches!(error, TrainError::NonFiniteWeights { step: 2, .. }), "{error}");
         assert_eq!(best, [0], "the first step moves nothing, at a learning rate of 0");
         let kept = checkpoints(&run.checkpoints()).unwrap();
@@ -491,7 +491,7 @@ fn a_model_whose_vectors_are_not_finite_is_never_the_best() {
             }
             Flow::Continue
         };
-        let ran = setup.run(Some(&run), &mut observer, Begin::Anew);
+        let ran = setup.run(Some(&run), &mut observer, Begin::New);
         assert_eq!(values[0], (0, true, true));
         assert!(values[1..].iter().all(|(_, has_value, best)| !has_value && !best), "{values:?}");
         match ran {

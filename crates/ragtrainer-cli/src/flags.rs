@@ -112,7 +112,8 @@ impl<R: Reader> Args for OptionFlags<R> {
             command.arg(match row.kind {
                 Kind::Paths => arg.num_args(1).action(ArgAction::Append),
                 Kind::Flag => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-                // A value may be a negative number, which the range of its option then refuses, but never the next flag.
+                // A value may be a negative number, which the range of its option then refuses, but never the next
+                // flag.
                 _ => arg.num_args(1).allow_negative_numbers(true),
             })
         })

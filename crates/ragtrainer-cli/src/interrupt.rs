@@ -1,4 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first asks the run to end after the current step, the second ends the program at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the run to end after the current step, the second ends the program at
+//! once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -40,8 +41,8 @@ impl Interrupt {
         Ok(Self(flag))
     }
 
-    /// Does work that can only be listened to, such as mining. None if [`Interrupt::end_if_requested`] ended it: what the
-    /// work had made is gone then, its files too.
+    /// Does work that can only be listened to, such as mining. None if [`Interrupt::end_if_requested`] ended it: what
+    /// the work had made is gone then, its files too.
     pub(crate) fn ending<T>(&self, work: impl FnOnce(&Self) -> T) -> Option<T> {
         match catch_unwind(AssertUnwindSafe(|| work(self))) {
             Ok(done) => Some(done),

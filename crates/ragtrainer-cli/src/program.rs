@@ -11,11 +11,11 @@ use crate::output::complain;
 
 /// Train late-interaction (ColBERT) retrieval models and search with them, without Python.
 ///
-/// Start with `ragtrainer check` to find what is wrong with your data, then `ragtrainer train --dry-run` to see what would
-/// happen, then `ragtrainer train`; `encode`, `rerank` and `search` use what was trained.
+/// Start with `ragtrainer check` to find what is wrong with your data, then `ragtrainer train --dry-run` to see what
+/// would happen, then `ragtrainer train`; `encode`, `rerank` and `search` use what was trained.
 ///
-/// Every option can stand in a config file (TOML, YAML or JSON), in the environment (RAGTRAINER_TRAIN__BATCH_SIZE=16) or
-/// on the command line; later ones win. RAGTRAINER_LOG=debug prints the records of the libraries to standard error.
+/// Every option can stand in a config file (TOML, YAML or JSON), in the environment (RAGTRAINER_TRAIN__BATCH_SIZE=16)
+/// or on the command line; later ones win. RAGTRAINER_LOG=debug prints the records of the libraries to standard error.
 #[derive(Debug, Parser)]
 #[command(name = "ragtrainer", version, max_term_width = 110)]
 struct Cli {

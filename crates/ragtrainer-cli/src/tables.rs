@@ -38,8 +38,8 @@ pub(crate) struct Answer {
     pub(crate) hits: Vec<Hit>,
 }
 
-/// The hits of each query: a line each, or a JSON object for each query, one a line. `is_one` says that there is no other
-/// query, so that its text need not stand above.
+/// The hits of each query: a line each, or a JSON object for each query, one a line. `is_one` says that there is no
+/// other query, so that its text need not stand above.
 pub(crate) fn print_hits(answers: &[Answer], is_one: bool, as_json: bool) -> anyhow::Result<()> {
     for answer in answers {
         if as_json {

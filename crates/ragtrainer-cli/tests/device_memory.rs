@@ -1,5 +1,6 @@
-//! Memory of a device: a limit that is met by trying, and steps that do not fit. On libtorch's CPU device, as its memory is the
-//! process's, which can be read and bounded; flex knows what its operators take, and what a GPU has is not for a test to bound.
+//! Memory of a device: a limit that is met by trying, and steps that do not fit. On libtorch's CPU device, as its
+//! memory is the process's, which can be read and bounded; flex knows what its operators take, and what a GPU has is
+//! not for a test to bound.
 
 use std::fs;
 use std::path::Path;

@@ -49,8 +49,8 @@ fn read_all(path: &Path) -> usize {
     kept.len()
 }
 
-/// What is added is there as a whole or not at all, and so is what is deleted, whenever SIGKILL comes; and a reader never
-/// meets anything else.
+/// What is added is there as a whole or not at all, and so is what is deleted, whenever SIGKILL comes; and a reader
+/// never meets anything else.
 #[test]
 fn a_folder_whose_writers_are_killed_holds_what_it_held_before_or_after() {
     let here = folder();

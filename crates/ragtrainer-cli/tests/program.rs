@@ -8,7 +8,8 @@ use ragtrainer::Backend;
 
 use crate::support::{backend, pairs, tiny_model};
 
-/// Share of its size that a number moves by on other backends than flex, where libraries choose their sums by the shapes of a call.
+/// Share of its size that a number moves by on other backends than flex, where libraries choose their sums by the
+/// shapes of a call.
 const MOVED: f32 = 1e-5;
 
 /// Whether two numbers are the same: to the last bit on flex.

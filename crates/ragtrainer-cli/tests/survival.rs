@@ -75,8 +75,8 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
     survives(&here, &train_arguments(&data, &LONG), 60 + 31, kills(5));
 }
 
-/// The same with everything that a run may do: negatives that are chosen again for every epoch, averages and mixtures of
-/// weights at the end, and evaluations of 150 queries against more than 250 documents.
+/// The same with everything that a run may do: negatives that are chosen again for every epoch, averages and mixtures
+/// of weights at the end, and evaluations of 150 queries against more than 250 documents.
 #[test]
 #[ignore = "takes minutes"]
 fn a_run_with_refresh_mixtures_and_large_evaluations_survives_kills() {
@@ -96,8 +96,8 @@ fn a_run_with_refresh_mixtures_and_large_evaluations_survives_kills() {
     survives(&here, &train_arguments(&data, &everything.concat()), 60 + 5, kills(100));
 }
 
-/// Replaces the dev queries of a BEIR folder by as many others as `queries` says, each with one relevant document, and adds `documents` to the
-/// corpus.
+/// Replaces the dev queries of a BEIR folder by as many others as `queries` says, each with one relevant document, and
+/// adds `documents` to the corpus.
 fn add_dev_queries(folder: &Path, queries: usize, documents: usize) {
     let append = |name: &str, text: String| {
         let path = folder.join(name);
@@ -260,8 +260,8 @@ fn a_full_file_system_at_every_write() {
     assert!(refused >= 10 && resumed > 0);
 }
 
-/// A file system that is read-only for a while: the run says so and changes nothing, and goes on once it may. Needs the right
-/// to mount.
+/// A file system that is read-only for a while: the run says so and changes nothing, and goes on once it may. Needs the
+/// right to mount.
 #[test]
 #[ignore = "needs the right to mount a tmpfs"]
 fn a_read_only_file_system() {

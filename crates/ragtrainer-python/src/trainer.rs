@@ -137,7 +137,7 @@ impl Trainer {
     ) -> PyResult<String> {
         process::enter()?;
         let options = options::parse(options)?.0;
-        let begin = if resume { Begin::Resume { accept_changes } } else { Begin::Anew };
+        let begin = if resume { Begin::Resume { accept_changes } } else { Begin::New };
         let listener = Listener::new(progress);
         let mut prepared = self.lock()?;
         known(&prepared)?;

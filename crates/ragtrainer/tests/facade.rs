@@ -28,7 +28,8 @@ fn resumed(trainer: &RagTrainer) -> RagTrainer {
     trainer.clone().with_begin(Begin::Resume { accept_changes: false })
 }
 
-/// Defects 19, 20 and 23 of the list in `docs/parity.md`: training starts from exported data, the folder is the caller's.
+/// Defects 19, 20 and 23 of the list in `docs/parity.md`: training starts from exported data, the folder is the
+/// caller's.
 #[test]
 fn defect_19_exported_data_can_be_taken_up() {
     let here = folder();
@@ -240,8 +241,8 @@ impl EncoderBuilder for WordsBuilder {
     }
 }
 
-/// An encoder of another crate has all of a run: plan and memory fit, mining with the model that is trained, dev and test
-/// queries, report, card, a checkpoint to resume from, and a directory that reads back.
+/// An encoder of another crate has all of a run: plan and memory fit, mining with the model that is trained, dev and
+/// test queries, report, card, a checkpoint to resume from, and a directory that reads back.
 #[test]
 fn an_encoder_of_another_crate_goes_the_whole_way() {
     let here = folder();

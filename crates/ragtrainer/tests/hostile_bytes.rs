@@ -1,5 +1,5 @@
-//! The fuzz targets on their seeds: the targets compile, and no seed, whole or cut short, makes anything panic. The fix of a
-//! defect that fuzzing found adds a seed.
+//! The fuzz targets on their seeds: the targets compile, and no seed, whole or cut short, makes anything panic. The fix
+//! of a defect that fuzzing found adds a seed.
 
 use std::fs;
 use std::path::Path;
@@ -32,8 +32,8 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
 fn no_seed_of_a_fuzz_target_panics() {
     for (name, target) in targets::TARGETS {
         for (seed, bytes) in seeds(name) {
-            // Inputs that fuzzing found are many and as short as they get. An answer of a hub that is cut short is asked for
-            // again after a pause, which would make this test long.
+            // Inputs that fuzzing found are many and as short as they get. An answer of a hub that is cut short is
+            // asked for again after a pause, which would make this test long.
             let whole_alone = seed.starts_with("found-") || *name == "hub";
             for cut in if whole_alone { CUTS } else { 0 }..=CUTS {
                 eprintln!("{name}/{seed}, {cut} of {CUTS} parts");
@@ -75,7 +75,8 @@ const WORDS: [&str; 16] = [
     "../../",
 ];
 
-/// Changes an input in one to eight places: a bit, a byte, a word in place of some bytes, a cut, a piece of another seed.
+/// Changes an input in one to eight places: a bit, a byte, a word in place of some bytes, a cut, a piece of another
+/// seed.
 fn mutated(seeds: &[(String, Vec<u8>)], draws: &mut Draws) -> Vec<u8> {
     let mut bytes = seeds[draws.below(seeds.len())].1.clone();
     for _ in 0..=draws.below(8) {

@@ -1,8 +1,8 @@
 //! The backend that the tests of the other crates run on, so that each is written once.
 //!
 //! `TEST_BACKEND` names it when the tests are built, and its device when they run: `flex` (also without the variable),
-//! `libtorch`, `libtorch:cuda:0`, `cuda`, `cuda:0`. All but the first need the features `tch` or `cuda` of this crate and of
-//! `ragtrainer`; `backends/test-on` gives them.
+//! `libtorch`, `libtorch:cuda:0`, `cuda`, `cuda:0`. All but the first need the features `tch` or `cuda` of this crate
+//! and of `ragtrainer`; `backends/test-on` gives them.
 
 use std::path::PathBuf;
 

@@ -5,6 +5,6 @@
 pub enum DeviceMemory {
     /// In the memory of the process.
     Host,
-    /// In memory of its own: bytes that nobody has, if the driver says how many.
+    /// In memory of its own: the bytes that are free, if the driver reports them.
     Own(Option<u64>),
 }

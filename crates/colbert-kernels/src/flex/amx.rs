@@ -50,7 +50,7 @@ impl Unit {
     /// Adds the products of `blocks` blocks of depth, one after the other, to sums.
     ///
     /// # Safety
-    /// So many blocks of `ROWS` times `STEPS` and of `STEPS` times `COLUMNS` pairs must be readable, and the sums
+    /// That many blocks of `ROWS` times `STEPS` and of `STEPS` times `COLUMNS` pairs must be readable, and the sums
     /// writable; the processor must be [configured](hardware::Configured).
     unsafe fn add_products(self, blocks: usize, left: *const f32, right: *const f32, sums: Sums) {
         // SAFETY: the caller's promise.

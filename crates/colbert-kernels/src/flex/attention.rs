@@ -1,7 +1,7 @@
 //! Attention of packed sequences, one sequence and head at a time.
 //!
-//! Query rows are taken in blocks, so that a block's weights stay in the cache; nothing larger is ever stored. Where a query
-//! sees a window, a block is multiplied with the keys that one of its queries sees, and no others.
+//! Query rows are taken in blocks, so that a block's weights stay in the cache; nothing larger is ever stored. Where a
+//! query sees a window, a block is multiplied with the keys that one of its queries sees, and no others.
 
 mod head;
 mod rows;
@@ -128,7 +128,8 @@ pub(crate) fn attention(level: Level, inputs: Inputs<'_>, plan: &AttentionPlan) 
             }
             let wide = seen.len().next_multiple_of(level.columns());
             let size = Size { rows, columns: wide, depth: head.format.steps(head.size) };
-            // SAFETY: `rows` tokens, packed keys from the first of a panel on, up to `wide` columns, and as many results.
+            // SAFETY: `rows` tokens, packed keys from the first of a panel on, up to `wide` columns, and as many
+            // results.
             unsafe {
                 let left = head.left(query, first, rows, aside);
                 let result = Product { start: weights.as_mut_ptr(), row: wide };
@@ -148,8 +149,8 @@ pub(crate) fn attention(level: Level, inputs: Inputs<'_>, plan: &AttentionPlan) 
             }
             let size = Size { rows, columns: head.size, depth: head.format.steps(seen.len()) };
             let left = head.weights_left(weights, wide, rows, seen.len(), weights_aside);
-            // SAFETY: `rows` rows of weights, packed values from an even one on, and the numbers of these tokens and this
-            // head, which no other head writes.
+            // SAFETY: `rows` rows of weights, packed values from an even one on, and the numbers of these tokens and
+            // this head, which no other head writes.
             unsafe {
                 let result = Product { start: to.at(offset), row: stride };
                 head.multiply(size, left, head.rows_from(values, seen.start), result, Begin::Zero);
@@ -304,8 +305,8 @@ fn write_gradient(
             written = written.max(seen.end);
             let across = Size { rows: seen.len(), columns: head.size, depth: head.format.steps(rows) };
             let along = Size { rows, columns: head.size, depth: head.format.steps(seen.len()) };
-            // SAFETY: `rows` rows of weights and products of the keys that are seen, packed factors from an even token on,
-            // and the numbers of this sequence and head, which no other head writes.
+            // SAFETY: `rows` rows of weights and products of the keys that are seen, packed factors from an even token
+            // on, and the numbers of this sequence and head, which no other head writes.
             unsafe {
                 let left = head.weights_turned(weights, wide, rows, weights_aside);
                 let result = Product { start: of_value(seen.start), row: stride };

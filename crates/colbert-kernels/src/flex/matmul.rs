@@ -42,8 +42,8 @@ pub(crate) fn matmul(layout: Layout, size: Size, left: View<'_>, right: View<'_>
     result
 }
 
-/// `result = start + left right`; `finish` gets every part of a row that is done, and the offset it has in the result. Gives
-/// whether those parts were whole rows.
+/// `result = start + left right`; `finish` gets every part of a row that is done, and the offset it has in the result.
+/// Gives whether those parts were whole rows.
 pub(crate) fn multiply(
     layout: Layout,
     size: Size,

@@ -56,7 +56,8 @@ impl AttentionPlan {
 pub struct Attended<T> {
     /// `[tokens, heads * head_size]`
     pub output: T,
-    /// Logarithm of the sum of the exponentials of each row of scaled products, `[tokens, heads]`; 0 where there are none.
+    /// Logarithm of the sum of the exponentials of each row of scaled products, `[tokens, heads]`; 0 where there are
+    /// none.
     pub log_sum_exp: T,
 }
 
@@ -90,7 +91,8 @@ pub(crate) fn check([tokens, size]: [usize; 2], plan: &AttentionPlan) {
     );
 }
 
-/// Stands for a product that does not count where a row may have no other. Its exponential is 0 without a maximum taken off.
+/// Stands for a product that does not count where a row may have no other. Its exponential is 0 without a maximum taken
+/// off.
 pub(crate) const NEVER: f32 = -1e30;
 
 /// Returns the factor on products of queries and keys.

@@ -1,8 +1,8 @@
-//! The attention of a transformer layer with its surroundings: a normalisation before it, the projection and the sum with the
-//! input after it.
+//! The attention of a transformer layer with its surroundings: a normalisation before it, the projection and the sum
+//! with the input after it.
 //!
-//! The state for the backward pass is the input, query, key and value, and the output of the attention. The normalised input is
-//! recomputed.
+//! The state for the backward pass is the input, query, key and value, and the output of the attention. The normalised
+//! input is recomputed.
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -92,8 +92,8 @@ pub(crate) fn forward<B: Kernels>(
     Forward { output, normed, qkv, attended }
 }
 
-/// The operator in the autodiff graph. Parents: input, weight and bias of the norm, both maps; the input takes the place of
-/// those that are missing.
+/// The operator in the autodiff graph. Parents: input, weight and bias of the norm, both maps; the input takes the
+/// place of those that are missing.
 #[derive(Debug)]
 struct Node;
 

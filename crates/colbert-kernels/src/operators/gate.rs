@@ -1,5 +1,5 @@
-//! Gated linear units (Shazeer 2020, "GLU variants improve transformer", section 2): one half of the numbers goes through an
-//! activation and is multiplied with the other.
+//! Gated linear units (Shazeer 2020, "GLU variants improve transformer", section 2): one half of the numbers goes
+//! through an activation and is multiplied with the other.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;

@@ -1,6 +1,8 @@
-//! A feed-forward network with a gate, with a normalisation before it and the sum with its input after it, both optional.
+//! A feed-forward network with a gate, with a normalisation before it and the sum with its input after it, both
+//! optional.
 //!
-//! The state for the backward pass is the input and both halves. The normalised input and the gate's output are recomputed.
+//! The state for the backward pass is the input and both halves. The normalised input and the gate's output are
+//! recomputed.
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -93,8 +95,8 @@ pub(crate) fn forward<B: Kernels>(
     Forward { output, normed, both }
 }
 
-/// The operator in the autodiff graph. Parents: input, then weight and bias of the norm, of `up` and of `down`; the input takes
-/// the place of those that are missing.
+/// The operator in the autodiff graph. Parents: input, then weight and bias of the norm, of `up` and of `down`; the
+/// input takes the place of those that are missing.
 #[derive(Debug)]
 struct Node;
 

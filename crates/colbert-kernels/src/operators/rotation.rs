@@ -1,5 +1,5 @@
-//! Rotary positions (Su et al. 2021, "RoFormer", section 3.4.2): pairs of a head's numbers are rotated by angles that grow
-//! with the token's position.
+//! Rotary positions (Su et al. 2021, "RoFormer", section 3.4.2): pairs of a head's numbers are rotated by angles that
+//! grow with the token's position.
 
 use std::sync::Arc;
 

@@ -35,8 +35,8 @@ impl<T: Clone> Normed<T> {
     }
 }
 
-/// Registers the gradients of the input and of the norm's weight and bias. `of_inner` gives the gradient of the normalised
-/// input, `beside` is the gradient of the input's other use.
+/// Registers the gradients of the input and of the norm's weight and bias. `of_inner` gives the gradient of the
+/// normalised input, `beside` is the gradient of the input's other use.
 pub(crate) fn propagate<B: Kernels>(
     [input, weight, bias]: [Option<NodeId>; 3],
     normed: Normed<FloatTensor<B>>,

@@ -1,7 +1,8 @@
 //! MaxSim of a fixed set of queries against stored documents, which come in any number and any order.
 //!
-//! The counterpart in training, `operators::maxsim`, lays out documents for every call; here queries are laid out once, and
-//! documents are read as they are stored. Both add the same products in the same order, so their scores are the same bits.
+//! The counterpart in training, `operators::maxsim`, lays out documents for every call; here queries are laid out once,
+//! and documents are read as they are stored. Both add the same products in the same order, so their scores are the
+//! same bits.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,7 +18,8 @@ const ROWS: usize = 48;
 /// Query tokens of a group: their products with [`ROWS`] document tokens fit in a second-level cache.
 const GROUP: usize = 1024;
 
-/// Queries, laid out to be scored against many documents on the CPU. Shared by threads; each has a [`Scratch`] of its own.
+/// Queries, laid out to be scored against many documents on the CPU. Shared by threads; each has a [`Scratch`] of its
+/// own.
 pub struct PackedQueries {
     level: Level,
     dim: usize,

@@ -15,8 +15,8 @@ pub enum VectorFormat {
     Float32,
     /// Rounded to float16: 2 bytes a number, an error of at most 2^-11 of it.
     Float16,
-    /// Whole numbers from -127 to 127 and a float32 scale for each vector: 1 byte a number, an error of at most 1/254 of
-    /// the vector's largest number.
+    /// Whole numbers from -127 to 127 and a float32 scale for each vector: 1 byte a number, an error of at most 1/254
+    /// of the vector's largest number.
     Int8,
 }
 

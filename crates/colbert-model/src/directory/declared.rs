@@ -51,8 +51,8 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Reads what a directory declares. `modules` are its Dense modules, if it has some, and `positions` the longest text of
-    /// its encoder. `dim` is left open.
+    /// Reads what a directory declares. `modules` are its Dense modules, if it has some, and `positions` the longest
+    /// text of its encoder. `dim` is left open.
     ///
     /// # Errors
     /// A file that does not parse, holds a value of the wrong type, or asks for something that is not done here.

@@ -85,10 +85,11 @@ pub struct LoadReport {
 
 impl Pretrained {
     /// Reads a directory: `config.json`; `model.safetensors`, the several files of `model.safetensors.index.json`, or
-    /// `pytorch_model.bin`; `tokenizer.json`, or the vocabulary files before it; the head from its Dense modules, else `linear.weight` of the root file;
-    /// what `artifact.metadata` and `config_sentence_transformers.json` declare.
+    /// `pytorch_model.bin`; `tokenizer.json`, or the vocabulary files before it; the head from its Dense modules, else
+    /// `linear.weight` of the root file; what `artifact.metadata` and `config_sentence_transformers.json` declare.
     ///
-    /// Older layouts, with the encoder in `0_Transformer`, and the folder of a run, whose model is in `best`, are read too.
+    /// Older layouts, with the encoder in `0_Transformer`, and the folder of a run, whose model is in `best`, are read
+    /// too.
     ///
     /// A vocabulary without the markers `[unused0]` and `[unused1]` gets them as new tokens.
     ///

@@ -66,7 +66,7 @@ pub struct CheckedText {
 }
 
 impl SelfCheck {
-    /// Loads a directory as anybody would and encodes the texts with the settings that it declares.
+    /// Loads a directory as any other program would and encodes the texts with the settings that it declares.
     ///
     /// # Errors
     /// A directory that cannot be loaded, or whose vectors are not finite.

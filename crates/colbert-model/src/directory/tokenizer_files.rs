@@ -94,7 +94,8 @@ fn put_around(tokenizer: &Tokenizer, special: &SpecialTokens, path: &Path) -> Re
     }))
 }
 
-/// Sets BERT's normalizer by `tokenizer_config.json`, as transformers does: what is trained here is what it reads later.
+/// Sets BERT's normalizer by `tokenizer_config.json`, as transformers does: what is trained here is what it reads
+/// later.
 fn normalize_as_configured(json: &mut Value, config: Keys<'_>, word_piece: bool) -> Result<(), ModelError> {
     let class = config.text("tokenizer_class")?;
     let applies = class.map_or(word_piece, |class| BERT_CLASSES.contains(&class));

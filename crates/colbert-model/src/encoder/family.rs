@@ -1,6 +1,7 @@
 //! The facts that the rest of the crate asks of an encoder family.
 //!
-//! A new family is a file with its module, its configuration and `impl Family`, and a line in the list of `families.rs`.
+//! A new family is a file with its module, its configuration and `impl Family`, and a line in the list of
+//! `families.rs`.
 
 use serde::de::DeserializeOwned;
 

@@ -1,8 +1,8 @@
 //! The special tokens of a vocabulary, and its punctuation.
 //!
 //! Special tokens are what the tokenizer itself says: its post-processor names what it puts around a text,
-//! `special_tokens_map.json` and `tokenizer_config.json` name the others, and where they are silent the usual names in the
-//! vocabulary count.
+//! `special_tokens_map.json` and `tokenizer_config.json` name the others, and where they are silent the usual names in
+//! the vocabulary count.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -65,8 +65,8 @@ fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
 
-/// Tokens that the post-processor puts before and behind a text. A tokenizer says it by what it does: an empty text shows
-/// them and nothing else.
+/// Tokens that the post-processor puts before and behind a text. A tokenizer says it by what it does: an empty text
+/// shows them and nothing else.
 pub(crate) fn around(tokenizer: &Tokenizer) -> (Option<String>, Option<String>) {
     let Ok(encoding) = guarded(Path::new(""), || tokenizer.encode("", true)) else { return (None, None) };
     let count = |side: bool| {
@@ -100,8 +100,8 @@ fn tokens_beside(processor: &Value, before: bool) -> usize {
 /// Ids of the tokens that are punctuation.
 ///
 /// In a WordPiece vocabulary every symbol is a token of its own wherever it stands: the first id of its encoding, as
-/// colbert-ai takes it. In the others a symbol may be another token after a space, and several may be one: every token that
-/// consists of ASCII punctuation, with or without the sign for a space before it.
+/// colbert-ai takes it. In the others a symbol may be another token after a space, and several may be one: every token
+/// that consists of ASCII punctuation, with or without the sign for a space before it.
 pub(crate) fn punctuation_ids(tokenizer: &Tokenizer) -> Result<BTreeSet<u32>, tokenizers::Error> {
     let mut ids = BTreeSet::new();
     if matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_)) {
@@ -124,8 +124,8 @@ pub(crate) fn listed_ids(tokenizer: &Tokenizer, words: &[String]) -> BTreeSet<u3
     words.iter().filter_map(|word| tokenizer.token_to_id(word)).collect()
 }
 
-/// Lists the vocabulary entries that are punctuation, as PyLate lists them: the symbols of a WordPiece vocabulary, and the
-/// entries of another.
+/// Lists the vocabulary entries that are punctuation, as PyLate lists them: the symbols of a WordPiece vocabulary, and
+/// the entries of another.
 ///
 /// # Errors
 /// The tokenizers library refuses a text.

@@ -38,7 +38,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// The known keys of a JSON object: each is absent, null, or of the right type, and anything else is an error of the file.
+/// The known keys of a JSON object: each is absent, null, or of the right type, and anything else is an error of the
+/// file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keys<'a> {
     pub(crate) json: &'a Value,

@@ -137,7 +137,7 @@ fn judged(set: &EvaluationSet) -> Vec<u32> {
     (0..set.queries.len() as u32).filter(|qid| set.judgements.positives(*qid).next().is_some()).collect()
 }
 
-/// Measures a model on a set, in memory that does not grow with the corpus. `progress` is told how many documents are
+/// Measures a model on a set, in memory that does not grow with the corpus. `progress` receives how many documents are
 /// done, and may end it.
 ///
 /// # Errors

@@ -54,15 +54,15 @@ struct RelevantScores {
 
 /// The documents in the order in which they are scored.
 struct Order {
-    /// Documents that are relevant to a query, with the queries of each (places in the list of queries) and their grades,
-    /// by the first of these.
+    /// Documents that are relevant to a query, with the queries of each (places in the list of queries) and their
+    /// grades, by the first of these.
     relevant: Vec<(u32, Vec<(usize, i32)>)>,
     /// All others.
     others: Vec<u32>,
 }
 
 impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
-    /// The standing of each of these queries, of which there are at most [`QUERIES_HELD`]. `progress` is told how many
+    /// The standing of each of these queries, of which there are at most [`QUERIES_HELD`]. `progress` receives how many
     /// documents are done, and may end it.
     pub(crate) fn standings(
         &self,

@@ -42,7 +42,7 @@ pub(crate) struct Selection {
     pub(crate) values: Vec<(usize, Option<f64>)>,
     /// Models that may still be chosen, the best first. Empty without dev data.
     pub(crate) best: Vec<Contender>,
-    /// Step of the last evaluation; a run that is resumed where one was due and interrupted makes up for it.
+    /// Step of the last evaluation; a run that is resumed where one was due and interrupted catches up.
     pub(crate) evaluated: Option<usize>,
     /// Evaluations since the best of them.
     pub(crate) since_best: usize,

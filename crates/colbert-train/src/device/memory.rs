@@ -21,14 +21,14 @@ pub fn forget_peak_memory() {
     }
 }
 
-/// Returns what this process could still take: what the system could give to a new program, or less if a container limits
-/// it.
+/// Returns what this process could still take: what the system could give to a new program, or less if a container
+/// limits it.
 pub fn available_memory() -> Option<u64> {
     let limits = [read("/proc/meminfo", "MemAvailable:"), crate::device::cgroup::left(Path::new("/"))];
     limits.into_iter().flatten().min()
 }
 
-/// A line of kibibytes in a file that Linux makes up.
+/// A line of kibibytes in a file that Linux generates.
 fn read(path: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

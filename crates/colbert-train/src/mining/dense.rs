@@ -106,8 +106,8 @@ impl<B: KernelBackend> DenseMiner<B> {
         Ok(best.into_par_iter().map(Best::ranking).collect())
     }
 
-    /// Puts vectors of texts, `[texts, size]`, on the device, unless one is not finite: a ranking by it would be the order of
-    /// the collection.
+    /// Puts vectors of texts, `[texts, size]`, on the device, unless one is not finite: a ranking by it would be the
+    /// order of the collection.
     fn on_device(&self, what: &'static str, texts: &[&str], vectors: HostTensor) -> Result<Tensor<B, 2>, TrainError> {
         let size = vectors.shape[1];
         if let Some(place) = vectors.values.iter().position(|value| !value.is_finite()) {

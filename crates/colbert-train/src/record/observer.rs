@@ -1,4 +1,4 @@
-//! The events of a run, and the observers that are told.
+//! The events of a run, and the observers that receive them.
 
 use std::path::PathBuf;
 

@@ -11,11 +11,12 @@ use crate::model::ModelArgs;
 use crate::output::{complain, say};
 use crate::progress::counted;
 
-/// Encode texts with a trained model: into a folder that `ragtrainer search` searches, or into a file for other programs.
+/// Encode texts with a trained model: into a folder that `ragtrainer search` searches, or into a file for other
+/// programs.
 ///
 /// A text is a line of JSONL (a text, or an object with `text` or `content`, `_id` or `id`, and perhaps an object
-/// `metadata`, which every hit returns), a member of a JSON list, a row of CSV or Parquet, or a line of TSV (text; or id
-/// and text); each but Parquet may be gzip.
+/// `metadata`, which every hit returns), a member of a JSON list, a row of CSV or Parquet, or a line of TSV (text; or
+/// id and text); each but Parquet may be gzip.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("to").args(["folder", "output"]).required(true))]
 pub(crate) struct EncodeCommand {
@@ -30,12 +31,12 @@ pub(crate) struct EncodeCommand {
     /// Delete the document with this id from the folder before anything is added; repeatable.
     #[arg(long, value_name = "ID", requires = "folder")]
     delete: Vec<String>,
-    /// Number format of the folder's vectors: float32, float16 (half the size) or int8 (a quarter) [default: that of the
-    /// folder, float32 for a new one].
+    /// Number format of the folder's vectors: float32, float16 (half the size) or int8 (a quarter) [default: that of
+    /// the folder, float32 for a new one].
     #[arg(long, value_name = "FORMAT", requires = "folder")]
     vectors: Option<VectorFormat>,
-    /// Split long documents into passages, which are found on their own and point to their document: between sentences, or
-    /// into stretches of tokens.
+    /// Split long documents into passages, which are found on their own and point to their document: between sentences,
+    /// or into stretches of tokens.
     #[arg(long, value_name = "HOW", requires = "folder")]
     split: Option<SplitBy>,
     /// Tokens of a passage at most [default: what the model's doc_maxlen leaves for text].

@@ -14,18 +14,19 @@ use crate::progress::counted;
 
 /// Build an index of a folder of encoded documents (see `ragtrainer encode --folder`), or add to it what came since.
 ///
-/// A search then scores only documents that the index names, by their exact vectors. Needed from some millions of vectors
-/// on: docs/search.md. Needs a program that was built with the cargo feature `index`.
+/// A search then scores only documents that the index names, by their exact vectors. Needed from some millions of
+/// vectors on: docs/search.md. Needs a program that was built with the cargo feature `index`.
 #[derive(Debug, Args)]
 pub(crate) struct IndexCommand {
     /// Folder of encoded documents.
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
-    /// Bits of a compressed number: 1, 2, 4 or 8 [default: those that the model declares, else 4]. An index of other bits is
-    /// built again.
+    /// Bits of a compressed number: 1, 2, 4 or 8 [default: those that the model declares, else 4]. An index of other
+    /// bits is built again.
     #[arg(long, value_name = "N")]
     nbits: Option<usize>,
-    /// Build the index again even if documents could be added to the one that is there. Its centroids then fit all documents.
+    /// Build the index again even if documents could be added to the one that is there. Its centroids then fit all
+    /// documents.
     #[arg(long)]
     rebuild: bool,
 }

@@ -9,7 +9,8 @@ use ragtrainer::model::write_onnx;
 
 use crate::output::say;
 
-/// Write model.onnx and onnx_config.json into a model directory, in float32: what next-plaid loads beside tokenizer.json.
+/// Write model.onnx and onnx_config.json into a model directory, in float32: what next-plaid loads beside
+/// tokenizer.json.
 ///
 /// `ragtrainer train --export-onnx` does it for the directories that it writes.
 #[derive(Debug, Args)]

@@ -13,8 +13,9 @@ use crate::output::say;
 
 /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
 ///
-/// Writes queries.train.colbert.tsv, corpus.train.colbert.tsv and triples.train.colbert.jsonl. The same data, options and
-/// seed give the same bytes. An earlier export in the folder is replaced only with --overwrite. Tabs and line breaks inside texts become spaces, as the format cannot hold them.
+/// Writes queries.train.colbert.tsv, corpus.train.colbert.tsv and triples.train.colbert.jsonl. The same data, options
+/// and seed give the same bytes. An earlier export in the folder is replaced only with --overwrite. Tabs and line
+/// breaks inside texts become spaces, as the format cannot hold them.
 #[derive(Debug, Args)]
 pub(crate) struct PrepareCommand {
     /// Folder the files are written to.

@@ -30,8 +30,8 @@ impl RunsCommand {
 
 /// Regenerate a run's HTML report, or compare several runs.
 ///
-/// For one run, RUN/report.html is written from the files in the folder. Several runs are printed side by side, with the
-/// options that differ; --html writes that as a page with curves.
+/// For one run, RUN/report.html is written from the files in the folder. Several runs are printed side by side, with
+/// the options that differ; --html writes that as a page with curves.
 #[derive(Debug, Args)]
 pub(crate) struct ReportCommand {
     /// Folders of runs.

@@ -44,8 +44,8 @@ pub(crate) struct SearchCommand {
     /// Score as RAGatouille does: no query token counts less than 0 in a document shorter than the model's doc_maxlen.
     #[arg(long)]
     zero_floor: bool,
-    /// Print a JSON object for each query, one a line: its id if it has one, its text, and hits with rank, score, document
-    /// id, passage, text and metadata.
+    /// Print a JSON object for each query, one a line: its id if it has one, its text, and hits with rank, score,
+    /// document id, passage, text and metadata.
     #[arg(long)]
     json: bool,
 }

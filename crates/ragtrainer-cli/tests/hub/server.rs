@@ -1,4 +1,5 @@
-//! A small server on loopback that speaks the protocol of the Hugging Face hub, with a second one as its content network.
+//! A small server on loopback that speaks the protocol of the Hugging Face hub, with a second one as its content
+//! network.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

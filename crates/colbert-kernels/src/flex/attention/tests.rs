@@ -64,7 +64,8 @@ fn exact(qkv: &[f64], rotation: Option<&Rotation>, plan: &AttentionPlan) -> Vec<
 /// Sequences (tokens, attended), heads, size of a head, and reaches.
 type Case = (Vec<(usize, usize)>, usize, usize, Vec<Option<usize>>);
 
-/// Cases of sequences, heads and their size, and reaches: of all, of windows that end within a block, and of a token alone.
+/// Cases of sequences, heads and their size, and reaches: of all, of windows that end within a block, and of a token
+/// alone.
 fn cases() -> Vec<Case> {
     let lengths: Vec<(usize, usize)> = (1..=20).map(|i| (2 * i, (2 * i).min(i + 7))).collect();
     vec![
