@@ -58,7 +58,7 @@ pub fn run(bytes: &[u8]) {
             && let Some(settings) = pretrained.declared_settings()
             && let Ok(tokenizer) = pretrained.tokenizer(&settings)
         {
-            drop((tokenizer.lengths(&TEXTS), tokenizer.skiplist()));
+            drop((tokenizer.query_lengths(&TEXTS), tokenizer.document_lengths(&TEXTS), tokenizer.skiplist()));
         }
         if write_onnx(&directory, ExportDtype::F16).is_ok() {
             for written in ["model/model.onnx", "model/onnx_config.json"] {

@@ -41,10 +41,10 @@ pub use options::data_paths::DataPaths;
 pub use options::memory::{Bytes, MemoryLimit};
 pub use options::metric::Metric;
 pub use options::miner_model::reference_miner_model;
-pub use options::train::{IbScope, OnNonFinite, Precision, TrainOptions};
+pub use options::train::{IbScope, MODEL_LENGTH, OnNonFinite, Precision, TrainOptions};
 pub use options::{
-    DataFormat, DataOptions, EvaluationOptions, ExportDtype, Miner, MinerModelSize, NegativeOptions, Options, Refresh,
-    TriplePolicy,
+    DataFormat, DataOptions, EvaluationOptions, ExportDtype, ExportLayout, Miner, MinerModelSize, NegativeOptions,
+    Options, Refresh, TriplePolicy,
 };
 pub use plan::Plan;
 pub use resolve::resolve;

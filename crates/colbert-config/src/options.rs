@@ -50,6 +50,8 @@ pub struct Options {
     /// Type of the numbers in the model directories that are written: `f32`, `f16` or `bf16`. Training, checkpoints
     /// and dev metrics are not touched by it.
     pub export_dtype: ExportDtype,
+    /// Programs that the model directories are written for.
+    pub export_layout: ExportLayout,
     /// Write `model.onnx` and `onnx_config.json` into the model directories, for next-plaid; weights are stored as
     /// `export_dtype` says.
     pub export_onnx: bool,
@@ -75,6 +77,7 @@ impl Default for Options {
             overwrite: false,
             backend: "auto".to_owned(),
             export_dtype: ExportDtype::F32,
+            export_layout: ExportLayout::All,
             export_onnx: false,
             data: DataOptions::default(),
             negatives: NegativeOptions::default(),
@@ -305,6 +308,17 @@ impl ExportDtype {
     }
 }
 
+/// Programs that a model directory is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportLayout {
+    /// One directory for colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs.
+    #[default]
+    All,
+    /// The files that sentence-transformers 6 itself writes, which the other programs do not read.
+    SentenceTransformers,
+}
+
 /// How "better" is measured, on queries that are not trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -384,7 +398,8 @@ mod tests {
         let train = json!({
             "batch_size": 32, "nbits": 2, "maxsteps": 500000, "use_ib_negatives": true,
             "learning_rate": 5e-6, "dim": 128, "doc_maxlen": 256, "use_relu": false, "warmup_steps": "auto",
-            "accumsteps": 1, "query_maxlen": 32, "nway": 2, "epochs": 1, "seed": 12345, "shuffle": true,
+            "accumsteps": 1, "query_maxlen": 32, "query_token_id": null, "doc_token_id": null,
+            "query_prompt": null, "document_prompt": null, "query_expansion_length": null, "nway": 2, "epochs": 1, "seed": 12345, "shuffle": true,
             "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
             "query_expansion": true, "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
             "save_every": "auto", "keep_checkpoints": 2, "keep_best_checkpoints": 0, "ib_scope": "batch",
@@ -395,7 +410,7 @@ mod tests {
             serde_json::to_value(Options::default()).unwrap(),
             json!({
                 "model_name": "", "license": "", "pretrained_model_name": "", "language_code": "en", "output": "", "overwrite": false,
-                "inherit_settings": true, "backend": "auto", "export_dtype": "f32", "export_onnx": false,
+                "inherit_settings": true, "backend": "auto", "export_dtype": "f32", "export_layout": "all", "export_onnx": false,
                 "data": {
                     "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,
                     "dev_split": 0, "positive_label": "1", "negative_label": "0", "skip_bad_rows": false

@@ -52,6 +52,8 @@ pub enum Kind {
     Label,
     /// A size in bytes, `auto`, or the word.
     Size(&'static str),
+    /// A number of tokens or `model`.
+    Tokens,
     /// A number of steps or `auto`.
     Steps,
     /// A number of steps, `auto` or `constant`.
@@ -118,6 +120,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("overwrite", Kind::Flag, Section::Run, Readers::PREPARE, "Replace an earlier run in the output directory, or an earlier export"),
     row("backend", Kind::Text, Section::Run, Readers::PREPARE, "Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N"),
     row("export_dtype", Kind::Words(&["f32", "f16", "bf16"]), Section::Run, Readers::TRAIN, "Number format of the weights in exported model directories"),
+    row("export_layout", Kind::Words(&["all", "sentence-transformers"]), Section::Run, Readers::TRAIN, "Write one directory for all programs, or one as sentence-transformers 6 itself writes it, which the others do not read"),
     row("export_onnx", Kind::Flag, Section::Run, Readers::TRAIN, "Also write model.onnx, for next-plaid"),
     // Data
     row("data.train", Kind::Paths, Section::Data, Readers::ALL, "Training data; several sources (a list, or the flag repeated) are read as one. JSONL, JSON, CSV, TSV or Parquet file; directory with one file per split; BEIR directory; the reference's three files; PyLate's three tables"),
@@ -151,12 +154,16 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.use_ib_negatives", Kind::Flag, Section::Train, Readers::TRAIN, "In-batch negatives: every other query's documents are negatives too"),
     row("train.learning_rate", Kind::Number, Section::Train, Readers::TRAIN, "Peak learning rate"),
     row("train.dim", Kind::Whole, Section::Train, Readers::PREPARE, "Size of a token embedding"),
-    row("train.doc_maxlen", Kind::Whole, Section::Train, Readers::ALL, "Maximum document length in tokens, markers included"),
+    row("train.doc_maxlen", Kind::Tokens, Section::Train, Readers::ALL, "Maximum document length in tokens, markers and prompt included; model: as many as the encoder has positions for"),
     row("train.use_relu", Kind::Flag, Section::Train, Readers::TRAIN, "ReLU after the projection"),
     row("train.warmup_steps", Kind::Warmup, Section::Train, Readers::TRAIN, "Steps of rising learning rate: a number, auto (a tenth of the run), or constant (no schedule)"),
     row("train.accumsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Micro-batches per batch, to save memory"),
     // Training: further
-    row("train.query_maxlen", Kind::Whole, Section::Further, Readers::ALL, "Query length in tokens, markers and [MASK] expansion included"),
+    row("train.query_maxlen", Kind::Tokens, Section::Further, Readers::ALL, "Query length in tokens, markers, prompt and [MASK] expansion included; model: as many as the encoder has positions for"),
+    row("train.query_token_id", Kind::OptionalText, Section::Further, Readers::ALL, "Token that marks queries, behind [CLS]; added where the vocabulary lacks it; an empty text is none; without it, the model's own, [unused0] for a plain encoder"),
+    row("train.doc_token_id", Kind::OptionalText, Section::Further, Readers::ALL, "Token that marks documents, as for queries; [unused1] for a plain encoder"),
+    row("train.query_prompt", Kind::OptionalText, Section::Further, Readers::ALL, "Text in front of every query, such as \"search_query: \"; without it, the model's own, none for a plain encoder"),
+    row("train.document_prompt", Kind::OptionalText, Section::Further, Readers::ALL, "Text in front of every document, as for queries"),
     row("train.nway", Kind::Whole, Section::Further, Readers::ALL, "Documents per query in a training example, the positive included"),
     row("train.epochs", Kind::Whole, Section::Further, Readers::CHECK, "Passes over the examples"),
     row("train.seed", Kind::Whole, Section::Further, Readers::TRAIN, "Seed of the order of examples, of dropout, and of new weights"),
@@ -166,6 +173,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.dropout", Kind::OptionalNumber("encoder"), Section::Further, Readers::TRAIN, "Dropout probability; encoder keeps those in its config.json"),
     row("train.attend_to_mask_tokens", Kind::Flag, Section::Further, Readers::TRAIN, "Let [MASK] expansion tokens be attended to"),
     row("train.query_expansion", Kind::Flag, Section::Further, Readers::TRAIN, "Pad queries with [MASK] tokens to query_maxlen"),
+    row("train.query_expansion_length", Kind::OptionalWhole("model"), Section::Further, Readers::TRAIN, "Pad shorter queries to N tokens only, and leave longer ones whole up to query_maxlen; model: the model's own, query_maxlen for a plain encoder"),
     row("train.mask_punctuation", Kind::Flag, Section::Further, Readers::TRAIN, "Leave punctuation out of document scoring"),
     row("train.schedule_horizon", Kind::Steps, Section::Further, Readers::TRAIN, "Step at which the learning rate reaches 0: a number, or auto (the last step)"),
     row("train.warmup_from_zero", Kind::Flag, Section::Further, Readers::TRAIN, "Give the first step a learning rate of 0, as the reference does"),
@@ -223,6 +231,7 @@ impl Kind {
             Self::Paths => "a path, a list of different paths, or nothing".to_owned(),
             Self::Label => "a word or a number".to_owned(),
             Self::Size(word) => format!("a size such as \"6GB\" or \"512MiB\", \"auto\", or \"{word}\""),
+            Self::Tokens => "a number of tokens, or \"model\"".to_owned(),
             Self::Steps => "a number of steps or \"auto\"".to_owned(),
             Self::Warmup => "a number of steps, \"auto\" or \"constant\"".to_owned(),
             Self::Words([rest @ .., last]) => format!("{} or {last}", rest.join(", ")),
@@ -247,6 +256,7 @@ impl Kind {
             Self::Path | Self::OptionalPath | Self::Paths => "PATH",
             Self::Label => "LABEL",
             Self::Size(_) => "SIZE",
+            Self::Tokens => "N|model",
             Self::Steps => "N|auto",
             Self::Warmup => "N|auto|constant",
             Self::Words(_) | Self::Metric => "NAME",
@@ -415,6 +425,7 @@ mod tests {
                 Kind::Steps | Kind::Size(_) | Kind::Warmup => json!("auto"),
                 Kind::Words(words) => json!(words[words.len() - 1]),
                 Kind::Columns => json!("context=document"),
+                Kind::Tokens => json!("model"),
             };
             assert_eq!(interpret(row, &sample), Some(sample.clone()), "{key}");
             let refused = if row.kind == Kind::Flag { json!("maybe") } else { json!(true) };

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use crate::error::ConfigError;
 use crate::options::auto::AutoSteps;
-use crate::options::train::TrainOptions;
-use crate::options::{DataOptions, EvaluationOptions, NegativeOptions, Options, Refresh};
+use crate::options::train::{MODEL_LENGTH, TrainOptions};
+use crate::options::{DataOptions, EvaluationOptions, ExportLayout, NegativeOptions, Options, Refresh};
 
 /// Largest token embedding. The models in use have 48 to 128; this only catches typing errors.
 const MAX_DIM: usize = 4096;
@@ -33,6 +33,15 @@ impl Options {
             "letters, digits and -_.+",
             "such as apache-2.0; leave it out to state none",
         )?;
+        if self.export_onnx && self.export_layout == ExportLayout::SentenceTransformers {
+            return Err(ConfigError::Contradiction {
+                field: "export_onnx",
+                found: "true".to_owned(),
+                other_field: "export_layout",
+                other_found: "\"sentence-transformers\"".to_owned(),
+                advice: "next-plaid, which model.onnx is for, reads the layout \"all\" alone",
+            });
+        }
         for (field, path) in [
             ("output", Some(&self.output)),
             ("data.all_documents", self.data.all_documents.as_ref()),
@@ -149,7 +158,8 @@ impl TrainOptions {
             ("train.doc_maxlen", self.doc_maxlen, MOST_AT_ONCE),
             ("train.epochs", self.epochs, MOST),
         ] {
-            check(field, found, found <= most, &format!("{most} or less"), "no machine can run more")?;
+            let fits = found <= most || found == MODEL_LENGTH && field.ends_with("maxlen");
+            check(field, found, fits, &format!("{most} or less"), "no machine can run more")?;
         }
         at_least("train.maxsteps", self.maxsteps, 1, "to see the plan without training, ask for a dry run")?;
         at_least("train.keep_checkpoints", self.keep_checkpoints, 1, "a run without one cannot be resumed")?;
@@ -166,6 +176,8 @@ impl TrainOptions {
         let too_short = "[CLS], the marker, one token and [SEP] have to fit";
         at_least("train.query_maxlen", self.query_maxlen, MIN_LENGTH, too_short)?;
         at_least("train.doc_maxlen", self.doc_maxlen, MIN_LENGTH, too_short)?;
+
+        self.check_markers_and_expansion()?;
 
         positive("train.learning_rate", self.learning_rate, "5e-6 is the default")?;
         positive("train.distillation_alpha", self.distillation_alpha, "1 takes teacher scores as they are")?;
@@ -187,6 +199,41 @@ impl TrainOptions {
             }
         }
         Ok(())
+    }
+}
+
+impl TrainOptions {
+    fn check_markers_and_expansion(&self) -> Result<(), ConfigError> {
+        for (field, marker) in
+            [("train.query_token_id", &self.query_token_id), ("train.doc_token_id", &self.doc_token_id)]
+        {
+            let marker = marker.as_deref().unwrap_or_default();
+            check(
+                field,
+                format!("{marker:?}"),
+                marker.is_empty() || !marker.trim().is_empty(),
+                "one token of the vocabulary, or an empty text",
+                "white space marks nothing",
+            )?;
+        }
+        let Some(length) = self.query_expansion_length else { return Ok(()) };
+        if !self.query_expansion {
+            return Err(ConfigError::Contradiction {
+                field: "train.query_expansion_length",
+                found: length.to_string(),
+                other_field: "train.query_expansion",
+                other_found: "false".to_owned(),
+                advice: "a length without expansion fills nothing up; leave one of the two out",
+            });
+        }
+        at_least("train.query_expansion_length", length, MIN_LENGTH, "[CLS], the marker, one token and [SEP] fit")?;
+        check(
+            "train.query_expansion_length",
+            length,
+            length <= self.query_maxlen,
+            &format!("train.query_maxlen = {} or less", self.query_maxlen),
+            "longer queries stay whole up to train.query_maxlen, which \"model\" leaves to the encoder",
+        )
     }
 }
 
@@ -273,7 +320,11 @@ mod tests {
             ("train.batch_size", json!(1 << 24), json!((1 << 24) + 1)),
             ("train.epochs", json!(1_000_000_000), json!(u64::MAX)),
             ("train.nway", json!(1 << 24), json!(u64::MAX)),
-            ("train.doc_maxlen", json!(1 << 24), json!(u64::MAX)),
+            ("train.doc_maxlen", json!(1 << 24), json!(u64::MAX - 1)),
+            ("train.query_expansion_length", json!(4), json!(3)),
+            ("train.query_expansion_length", json!(32), json!(33)),
+            ("train.query_token_id", json!("[Q] "), json!(" ")),
+            ("train.doc_token_id", json!(""), json!("\t")),
             ("train.maxsteps", json!(1), json!(0)),
             ("train.epochs", json!(1), json!(0)),
             ("train.nway", json!(2), json!(1)),
@@ -308,6 +359,19 @@ mod tests {
                 other => panic!("{key} = {outside}: {other}"),
             }
         }
+    }
+
+    #[test]
+    fn a_length_is_a_number_or_the_models_and_an_expansion_fits_into_it() {
+        with(&[("train.doc_maxlen", json!("model")), ("train.query_maxlen", json!("Model"))]).unwrap();
+        with(&[("train.query_maxlen", json!("model")), ("train.query_expansion_length", json!(100))]).unwrap();
+        let built = OptionSources::new().overrides([("train.doc_maxlen".to_owned(), json!("model"))]).build().unwrap();
+        assert_eq!(built.train.doc_maxlen, MODEL_LENGTH);
+        assert!(built.entries().contains(&("train.doc_maxlen", json!("model"))));
+        let error = with(&[("train.query_expansion", json!(false)), ("train.query_expansion_length", json!(8))]);
+        assert!(matches!(error, Err(ConfigError::Contradiction { field: "train.query_expansion_length", .. })));
+        let onnx = with(&[("export_onnx", json!(true)), ("export_layout", json!("sentence-transformers"))]);
+        assert!(onnx.unwrap_err().to_string().contains("next-plaid"));
     }
 
     #[test]

@@ -51,13 +51,51 @@ fn dpr_and_ms_marco_rows_are_read() {
 }
 
 #[test]
+fn csv_without_a_header_is_read_where_its_first_line_is_a_row() {
+    let lines = |row: &dyn Fn(usize) -> String| (1..7).map(row).collect::<String>();
+    let text = |number: usize| format!("Subject {number} is a thing that a chapter describes.");
+    let pairs = lines(&|row| format!("what is {row}?,\"{}\"\n", text(row)));
+    let raw = read("pairs.csv", &pairs).unwrap();
+    assert!(raw.announcement().contains("CSV without a header, separated by `,`, 6 pairs"), "{}", raw.announcement());
+    assert_eq!(says(&raw)[0], entry("what is 1?", &[&text(1)], &[]));
+    let labelled = lines(&|row| format!("what is {}?;{};{}\r\n", row / 2, text(row), row % 2));
+    let raw = read("labelled.csv", &format!("sep=;\r\n{labelled}")).unwrap();
+    assert_eq!(says(&raw)[1], entry("what is 1?", &[&text(3)], &[&text(2)]));
+    let triplets = lines(&|row| format!("what is {row}?,{},{}\n", text(row), text(row + 9)));
+    assert_eq!(says(&read("triplets.csv", &triplets).unwrap())[5], entry("what is 6?", &[&text(6)], &[&text(15)]));
+    // Headings that are no names stay a header: which column is which is asked for.
+    let headed = format!("\"Your question (please!)\",\"The answer (in short)\"\n{pairs}");
+    let error = read("survey.csv", &headed).unwrap_err().to_string();
+    assert!(error.contains("none of the columns is the query"), "{error}");
+}
+
+#[test]
+fn grades_of_relevance_above_zero_are_positives() {
+    let rows = |name: &str| {
+        let lines = [("a", 2), ("b", 1), ("c", 0), ("d", -1)];
+        let lines = lines.map(|(text, grade)| format!("what is a tor?,a long text about {text} and more,{grade}\n"));
+        format!("query,passage,{name}\n{}", lines.concat())
+    };
+    let long = |text: &str| format!("a long text about {text} and more");
+    for name in ["relevance", "Relevancy", "grade", "judgement"] {
+        let raw = read("grades.csv", &rows(name)).unwrap();
+        assert!(raw.announcement().contains("grades above 0 positive"), "{}", raw.announcement());
+        let expected = entry("what is a tor?", &[&long("a"), &long("b")], &[&long("c"), &long("d")]);
+        assert_eq!(says(&raw), [expected], "{name}");
+    }
+    // Numbers under another name are classes, such as those of entailment.
+    let error = read("classes.csv", &rows("label")).unwrap_err().to_string();
+    assert!(error.contains("found `2`"), "{error}");
+}
+
+#[test]
 fn refusals_say_what_a_table_is() {
     let rows = |row: &dyn Fn(usize) -> String| (0..4).map(row).collect::<String>();
     let text = |number: usize| format!("Subject {number} is a thing that a chapter describes.");
     let cases: [(&str, String, &[&str]); 6] = [
         (
             "no-header.csv",
-            rows(&|row| format!("\"what is {row}?\",\"{}\"\n", text(row))),
+            rows(&|row| format!("\"what is {row}?\",\"{0}\",\"{0}\",\"see {row}.\"\n", text(row))),
             &["line 1", "looks like a row"],
         ),
         (

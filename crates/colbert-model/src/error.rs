@@ -214,6 +214,57 @@ pub enum ModelError {
         /// The first text that differs.
         text: String,
     },
+    /// The files of an export cannot say what was trained.
+    #[error(
+        "{}: a program that reads the exported files would give other tokens than training for the text \"{text}\"; \
+         choose markers that are special tokens rather than words, or another export_layout",
+        path.display()
+    )]
+    ExportTokens {
+        /// The directory that was not written, or the one that training starts from.
+        path: PathBuf,
+        /// The first text that differs.
+        text: String,
+    },
+    /// A setting that the layout of an export has no word for.
+    #[error("export_layout = \"{layout}\" has no word for {setting}; {advice}")]
+    LayoutLacks {
+        /// The layout.
+        layout: &'static str,
+        /// The setting.
+        setting: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A graph for next-plaid of a model without a marker.
+    #[error(
+        "{}: model.onnx cannot be written for a model without a token that marks a {side}: next-plaid, which reads it, puts \
+         one into every text; set train.{option}, or leave export_onnx out",
+        path.display()
+    )]
+    OnnxWithoutMarker {
+        /// The model's directory.
+        path: PathBuf,
+        /// `query` or `document`.
+        side: &'static str,
+        /// The option.
+        option: &'static str,
+    },
+    /// A ColBERT whose tokenizer puts nothing around a text.
+    #[error(
+        "{}: the tokenizer puts no {cls} and {sep} around a text, and this ColBERT was saved with it: with them its vectors \
+         would not be those of other programs, and without them nothing is trained here; save its encoder with a tokenizer \
+         whose post-processor adds them, and train it as a plain encoder",
+        path.display()
+    )]
+    NothingAroundTexts {
+        /// `tokenizer.json`.
+        path: PathBuf,
+        /// Token before a text.
+        cls: String,
+        /// Token behind a text.
+        sep: String,
+    },
     /// A number that the type of an export cannot hold.
     #[error("{name} holds {value}, more than {dtype} can; export as float32, or as bfloat16")]
     OutOfRange {

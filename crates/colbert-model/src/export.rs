@@ -1,26 +1,32 @@
-//! Writing one directory in the layout that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs read.
+//! Writing a model directory: one that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs read, or one in
+//! the layout of sentence-transformers 6 alone.
 //!
 //! Which file serves whom is in docs/interop.md. The directory is written beside its final name and renamed.
 
+pub(crate) mod dialects;
 pub(crate) mod onnx;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use colbert_config::{ArtifactMetadata, ExportDtype};
+use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout};
 use colbert_kernels::KernelBackend;
 use serde_json::{Value, json};
 use tokenizers::{ModelWrapper, Tokenizer};
 
-use crate::directory::load::SourceFiles;
-use crate::directory::selfcheck::{self, SelfCheck};
+use crate::directory::load::{Pretrained, SourceFiles};
+use crate::directory::selfcheck::{self, SelfCheck, same_tokens};
 use crate::encoder::families::EncoderConfig;
 use crate::encoder::family::ExportFacts;
 use crate::error::ModelError;
+use crate::export::dialects::{Dialect, as_text, native, pylate};
 use crate::export::onnx::write_onnx;
 use crate::head::config::{HeadConfig, module_folder, names};
 use crate::head::files::{module_tensors, one_matrix};
 use crate::settings::ColbertSettings;
+use crate::tokenizer::ColbertTokenizer;
+use crate::tokenizer::panics::guarded;
 use crate::tokenizer::special_tokens::{SpecialTokens, skiplist_words};
 use crate::weights::{HostTensor, safetensors_bytes_as};
 use colbert_config::durable::{beside, replace_folder, sync_folder, write_synced};
@@ -38,6 +44,8 @@ pub struct Export<'a> {
     pub files: &'a SourceFiles,
     /// `artifact.metadata`.
     pub metadata: &'a ArtifactMetadata,
+    /// Programs that the directory is written for.
+    pub layout: ExportLayout,
     /// Type of the numbers that are written.
     pub dtype: ExportDtype,
     /// `model.onnx` and `onnx_config.json` too, with weights of that type.
@@ -49,12 +57,39 @@ pub struct Export<'a> {
     pub extra: &'a [(&'a str, String)],
 }
 
-/// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name, and what it
-/// makes of a few texts goes into `selfcheck.json`.
+/// Whether a layout can say the settings of a model: known before training.
 ///
 /// # Errors
-/// The folder exists and `overwrite` is false, a number that the type cannot hold, the disk refuses, or what was
-/// written does not load; then nothing is left under `path` that was not there.
+/// It has no word for one of them, or a program that reads it would give other tokens.
+pub fn check_layout(
+    pretrained: &Pretrained,
+    settings: &ColbertSettings,
+    layout: ExportLayout,
+) -> Result<(), ModelError> {
+    if layout == ExportLayout::All && settings.mask_query_punctuation {
+        return Err(ModelError::LayoutLacks {
+            layout: "all",
+            setting: "queries whose punctuation takes no part in scoring, as the model that training starts from has them",
+            advice: "set export_layout = \"sentence-transformers\"",
+        });
+    }
+    let path = &pretrained.tokenizer_path;
+    let written = tokenizer_json(&pretrained.files, settings);
+    let written = guarded(path, || Tokenizer::from_bytes(written.to_string()))?;
+    let worded = match layout {
+        ExportLayout::All => settings.clone(),
+        ExportLayout::SentenceTransformers => as_text(settings),
+    };
+    let written = ColbertTokenizer::with_special_tokens(written, &pretrained.special, &worded, path)?;
+    same_tokens(&pretrained.tokenizer(settings)?, &written, pretrained.directory())
+}
+
+/// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name: it must give the
+/// token ids of training, and what it makes of a few texts goes into `selfcheck.json`.
+///
+/// # Errors
+/// The folder exists and `overwrite` is false, a number that the type cannot hold, settings that the layout has no word
+/// for, the disk refuses, or what was written does not load; then nothing is left under `path` that was not there.
 pub fn export<B: KernelBackend>(
     export: &Export<'_>,
     path: &Path,
@@ -106,6 +141,7 @@ fn write_checked(
 ) -> Result<(), ModelError> {
     let written = write_directory(export, partial).and_then(|()| {
         let check = check(partial)?;
+        check.agrees_with(&tokenizer_of_training(export, partial)?, partial)?;
         let json = serde_json::to_string(&check).expect("numbers and texts have a JSON form");
         let path = partial.join(selfcheck::FILE);
         write_synced(&path, json.as_bytes()).map_err(|source| ModelError::Io { action: "write", path, source })?;
@@ -119,9 +155,6 @@ fn write_checked(
 }
 
 fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError> {
-    let create = |path: &Path| {
-        fs::create_dir_all(path).map_err(|source| ModelError::Io { action: "create", path: path.to_owned(), source })
-    };
     let head = head_of(export, folder)?;
     let encoder = match export.own_encoder {
         Some(_) => ExportFacts { tokenizer_class: None, token_types: false, older_key: None },
@@ -131,18 +164,19 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     let of_head: Vec<String> = names(&head).collect();
     let of_encoder = export.tensors.iter().filter(|(name, _)| !of_head.contains(name)).cloned();
     refuse_non_finite(export.tensors, folder)?;
-    let root: Vec<_> = of_encoder.chain([("linear.weight".to_owned(), one_matrix(&head, &modules))]).collect();
+    // colbert-ai reads the head there.
+    let matrix = (export.layout == ExportLayout::All).then(|| one_matrix(&head, &modules));
+    let root: Vec<_> = of_encoder.chain(matrix.map(|matrix| ("linear.weight".to_owned(), matrix))).collect();
     let mut files = vec![("model.safetensors".to_owned(), safetensors_bytes_as(&root, export.dtype)?)];
-    for (place, (layer, tensors)) in head.layers.iter().zip(&modules).enumerate() {
-        let module = module_folder(place);
-        create(&folder.join(&module))?;
-        files.push((format!("{module}/model.safetensors"), safetensors_bytes_as(tensors, export.dtype)?));
-        files.push((format!("{module}/config.json"), pretty(&layer.to_json())));
+    for (place, tensors) in modules.iter().enumerate() {
+        files.push((
+            format!("{}/model.safetensors", module_folder(place)),
+            safetensors_bytes_as(tensors, export.dtype)?,
+        ));
     }
     let tokenizer_path = folder.join("tokenizer.json");
-    let tokenizer = tokenizer_json(export);
-    let read = Tokenizer::from_bytes(tokenizer.to_string())
-        .map_err(|error| ModelError::Tokenizer { path: tokenizer_path.clone(), message: error.to_string() })?;
+    let tokenizer = tokenizer_json(export.files, export.settings);
+    let read = guarded(&tokenizer_path, || Tokenizer::from_bytes(tokenizer.to_string()))?;
     let source = export.files;
     let special = SpecialTokens::of(&read, [&source.special_tokens_map, &source.tokenizer_config]);
     let skiplist = match &export.settings.skiplist_words {
@@ -151,26 +185,52 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
         None => skiplist_words(&read, &tokenizer_path)?,
     };
     files.push(("tokenizer.json".to_owned(), pretty(&tokenizer)));
-    for (name, value) in json_files(export, encoder, &head, &special, &skiplist) {
-        files.push((name.to_owned(), pretty(&value)));
+    let dialect = Dialect { settings: export.settings, head: &head, skiplist: &skiplist };
+    let of_layout = match export.layout {
+        ExportLayout::All => pylate(dialect),
+        ExportLayout::SentenceTransformers => native(dialect),
+    };
+    for (name, value) in json_files(export, encoder, &special).into_iter().chain(of_layout) {
+        files.push((name, pretty(&value)));
     }
-    let metadata = export.metadata.to_json_string();
-    let metadata = metadata
-        .map_err(|source| ModelError::Metadata { path: folder.join("artifact.metadata"), source: Box::new(source) })?;
-    files.push(("artifact.metadata".to_owned(), metadata.into_bytes()));
+    if export.layout == ExportLayout::All {
+        let path = folder.join("artifact.metadata");
+        let metadata = export.metadata.to_json_string();
+        let metadata = metadata.map_err(|source| ModelError::Metadata { path, source: Box::new(source) })?;
+        files.push(("artifact.metadata".to_owned(), metadata.into_bytes()));
+    }
     if matches!(read.get_model(), ModelWrapper::WordPiece(_)) {
         files.push(("vocab.txt".to_owned(), vocabulary(export.files).into_bytes()));
     }
     files.extend(export.extra.iter().map(|(name, text)| ((*name).to_owned(), text.clone().into_bytes())));
+    write_files(files, folder)
+}
+
+/// Writes files, and the folders that their names have.
+fn write_files(files: Vec<(String, Vec<u8>)>, folder: &Path) -> Result<(), ModelError> {
+    let error = |action: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |source| ModelError::Io { action, path, source }
+    };
+    let folders: BTreeSet<_> = files.iter().map(|(name, _)| folder.join(name)).collect();
+    let folders: BTreeSet<_> = folders.iter().filter_map(|path| path.parent()).collect();
+    for path in &folders {
+        fs::create_dir_all(path).map_err(error("create", path))?;
+    }
     for (name, bytes) in files {
         let path = folder.join(name);
-        write_synced(&path, &bytes).map_err(|source| ModelError::Io { action: "write", path, source })?;
+        write_synced(&path, &bytes).map_err(error("write", &path))?;
     }
-    for place in 0..head.layers.len() {
-        let path = folder.join(module_folder(place));
-        sync_folder(&path).map_err(|source| ModelError::Io { action: "sync", path, source })?;
-    }
-    Ok(())
+    folders.iter().filter(|path| **path != folder).try_for_each(|path| sync_folder(path).map_err(error("sync", path)))
+}
+
+/// The tokenizer that the weights were trained with.
+fn tokenizer_of_training(export: &Export<'_>, folder: &Path) -> Result<ColbertTokenizer, ModelError> {
+    let path = folder.join("tokenizer.json");
+    let source = export.files;
+    let tokenizer = guarded(&path, || Tokenizer::from_bytes(source.tokenizer.to_string()))?;
+    let special = SpecialTokens::of(&tokenizer, [&source.special_tokens_map, &source.tokenizer_config]);
+    ColbertTokenizer::with_special_tokens(tokenizer, &special, export.settings, &path)
 }
 
 fn refuse_non_finite(tensors: &[(String, HostTensor)], folder: &Path) -> Result<(), ModelError> {
@@ -199,15 +259,13 @@ fn head_of(export: &Export<'_>, folder: &Path) -> Result<HeadConfig, ModelError>
     head.with_relu(export.settings.use_relu, folder)
 }
 
-/// The JSON files of the directory, by name.
+/// The JSON files that every layout has, by name.
 fn json_files(
     export: &Export<'_>,
     encoder: ExportFacts,
     head: &HeadConfig,
     special: &SpecialTokens,
-    skiplist: &[String],
-) -> Vec<(&'static str, Value)> {
-    let settings = export.settings;
+) -> Vec<(String, Value)> {
     let mut config = match export.own_encoder {
         Some(name) => json!({
             "model_type": name, "architectures": [name], "hidden_size": head.layers[0].in_features,
@@ -233,62 +291,16 @@ fn json_files(
         }
     }
     vec![
-        ("config.json", config),
-        ("tokenizer_config.json", tokenizer_config(export, encoder, special)),
-        ("special_tokens_map.json", special_tokens(special)),
-        ("modules.json", modules_json(head)),
-        ("sentence_bert_config.json", json!({"max_seq_length": settings.doc_maxlen - 1, "do_lower_case": false})),
-        ("config_sentence_transformers.json", sentence_transformers_config(settings, skiplist)),
+        ("config.json".to_owned(), config),
+        ("tokenizer_config.json".to_owned(), tokenizer_config(export, encoder, special)),
+        ("special_tokens_map.json".to_owned(), special_tokens(special)),
     ]
 }
 
-fn modules_json(head: &HeadConfig) -> Value {
-    let transformer = json!({"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"});
-    let dense = (0..head.layers.len()).map(|place| {
-        let place_of_all = place + 1;
-        json!({
-            "idx": place_of_all, "name": place_of_all.to_string(), "path": module_folder(place),
-            "type": "pylate.models.Dense.Dense",
-        })
-    });
-    std::iter::once(transformer).chain(dense).collect()
-}
-
-/// PyLate's dialect, which sentence-transformers 6 and pylate-rs read too.
-fn sentence_transformers_config(settings: &ColbertSettings, skiplist: &[String]) -> Value {
-    let mut config = json!({
-        "model_type": "ColBERT",
-        "__version__": {"sentence_transformers": "5.3.0", "transformers": "5.3.0", "pytorch": "2.9.0"},
-        "prompts": prompts(settings),
-        "default_prompt_name": null,
-        "similarity_fn_name": "MaxSim",
-        "query_prefix": settings.query_token_id,
-        "document_prefix": settings.doc_token_id,
-        "query_length": settings.query_maxlen,
-        "document_length": settings.doc_maxlen,
-        "attend_to_expansion_tokens": settings.attend_to_mask_tokens,
-        "skiplist_words": skiplist,
-        "do_query_expansion": settings.query_expansion,
-    });
-    if let (true, Some(length)) = (settings.query_expansion, settings.query_expansion_length) {
-        // Only sentence-transformers 6 knows a length that queries are filled up to without being cut to it.
-        let attend = settings.attend_to_mask_tokens;
-        config["query_expansion"] = json!({"strategy": "min", "attend": attend, "token": null, "length": length});
-    }
-    config
-}
-
-/// The prompts, which sentence-transformers puts in front of texts by itself and PyLate when asked to.
-fn prompts(settings: &ColbertSettings) -> Value {
-    let sides = [("query", &settings.query_prompt), ("document", &settings.document_prompt)];
-    let written = sides.into_iter().filter(|(_, prompt)| !prompt.is_empty());
-    Value::Object(written.map(|(side, prompt)| (side.to_owned(), json!(prompt))).collect())
-}
-
 /// The source's tokenizer with both markers listed as added tokens, without which pylate-rs cuts them into pieces.
-fn tokenizer_json(export: &Export<'_>) -> Value {
-    let mut tokenizer = export.files.tokenizer.clone();
-    let markers = [&export.settings.query_token_id, &export.settings.doc_token_id];
+fn tokenizer_json(files: &SourceFiles, settings: &ColbertSettings) -> Value {
+    let mut tokenizer = files.tokenizer.clone();
+    let markers = [&settings.query_token_id, &settings.doc_token_id];
     let ids: Vec<Option<Value>> =
         markers.iter().map(|marker| tokenizer["model"]["vocab"].get(marker.as_str()).cloned()).collect();
     if !tokenizer["added_tokens"].is_array() {
@@ -338,7 +350,7 @@ fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: &Special
         config["strip_accents"] = normalizer["strip_accents"].clone();
         config["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"].clone();
     }
-    config["model_max_length"] = json!(export.settings.doc_maxlen.max(512));
+    config["model_max_length"] = json!(export.settings.doc_maxlen.max(export.settings.query_maxlen).max(512));
     config
 }
 

@@ -46,7 +46,7 @@ pub use encoder::roberta::{Roberta, RobertaConfig};
 pub use encoder::{EncodeOptions, Encoder, EncoderInput};
 pub use error::ModelError;
 pub use export::onnx::{check_onnx, write_onnx};
-pub use export::{Export, export, export_checked, rehearse_export};
+pub use export::{Export, check_layout, export, export_checked, rehearse_export};
 pub use head::activation::Activation;
 pub use head::config::{DenseConfig, HeadConfig};
 pub use head::{Dense, Head};

@@ -58,11 +58,11 @@ impl From<&TrainOptions> for ColbertSettings {
             mask_punctuation: options.mask_punctuation,
             skiplist_words: None,
             use_relu: options.use_relu,
-            query_token_id: "[unused0]".to_owned(),
-            doc_token_id: "[unused1]".to_owned(),
-            query_prompt: String::new(),
-            document_prompt: String::new(),
-            query_expansion_length: None,
+            query_token_id: options.query_token_id.clone().unwrap_or_else(|| "[unused0]".to_owned()),
+            doc_token_id: options.doc_token_id.clone().unwrap_or_else(|| "[unused1]".to_owned()),
+            query_prompt: options.query_prompt.clone().unwrap_or_default(),
+            document_prompt: options.document_prompt.clone().unwrap_or_default(),
+            query_expansion_length: options.query_expansion_length,
             mask_query_punctuation: false,
         }
     }

@@ -78,7 +78,8 @@ impl ColbertTokenizer {
             ("query_maxlen", settings.query_maxlen, ids.query_marker),
             ("doc_maxlen", settings.doc_maxlen, ids.doc_marker),
         ] {
-            let room = AROUND + usize::from(marker.is_some());
+            let prompt = if option == "doc_maxlen" { &settings.document_prompt } else { &settings.query_prompt };
+            let room = AROUND + usize::from(marker.is_some()) + tokens_of(&tokenizer, prompt, path)?;
             if length <= room {
                 let (minimum, maximum) = (room + 1, usize::MAX);
                 return Err(ModelError::LengthOutOfRange { option, found: length, minimum, maximum });
@@ -133,20 +134,35 @@ impl ColbertTokenizer {
         Ok(encodings.iter().map(|encoding| self.document(encoding.get_ids())).collect())
     }
 
-    /// Counts how long texts are if nothing is cut off, markers included and prompts not, and how many of those tokens
-    /// the vocabulary lacks.
+    /// Counts how long queries are if nothing is cut off or filled up, marker and prompt included, and how many of
+    /// those tokens the vocabulary lacks.
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
-    pub fn lengths<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<(usize, usize)>, ModelError> {
+    pub fn query_lengths<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<(usize, usize)>, ModelError> {
+        self.lengths(&self.settings.query_prompt, self.ids.query_marker, texts)
+    }
+
+    /// Counts how long documents are, as for queries.
+    ///
+    /// # Errors
+    /// The tokenizers library refuses a text.
+    pub fn document_lengths<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<(usize, usize)>, ModelError> {
+        self.lengths(&self.settings.document_prompt, self.ids.doc_marker, texts)
+    }
+
+    fn lengths<S: AsRef<str> + Sync>(
+        &self,
+        prompt: &str,
+        marker: Option<u32>,
+        texts: &[S],
+    ) -> Result<Vec<(usize, usize)>, ModelError> {
         let count = |encoding: &Encoding| {
             let ids = encoding.get_ids();
-            (
-                ids.len() + usize::from(self.ids.doc_marker.is_some()),
-                ids.iter().filter(|id| Some(**id) == self.ids.unknown).count(),
-            )
+            let unknown = ids.iter().filter(|id| Some(**id) == self.ids.unknown).count();
+            (ids.len() + usize::from(marker.is_some()), unknown)
         };
-        Ok(self.encode(&self.uncut, "", texts)?.iter().map(count).collect())
+        Ok(self.encode(&self.uncut, prompt, texts)?.iter().map(count).collect())
     }
 
     /// Tokens of a document's own text that are kept at most: `doc_maxlen` without marker, special tokens and prompt.
@@ -233,6 +249,14 @@ impl ColbertTokenizer {
     fn is_skipped(&self, id: u32) -> bool {
         self.skipped.get(id as usize).is_some_and(|skip| *skip)
     }
+}
+
+/// How many tokens a prompt takes.
+fn tokens_of(tokenizer: &Tokenizer, prompt: &str, path: &Path) -> Result<usize, ModelError> {
+    if prompt.is_empty() {
+        return Ok(0);
+    }
+    guarded(path, || Ok(tokenizer.encode(prompt, false)?.get_ids().len()))
 }
 
 /// Which tokens take part in MaxSim. Of a text whose tokens are all left out the first one does: a text without any

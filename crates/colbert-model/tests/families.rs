@@ -8,7 +8,7 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
+use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, ModelError, Pretrained, PretrainedEncoder,
     SelfCheck, TokenSequence, Weights, export, maxsim, named_parameters,
@@ -136,6 +136,7 @@ fn exported(family: &str, path: &Path) -> (Pretrained, ColbertSettings) {
         settings: &settings,
         files: &pretrained.files,
         metadata: &metadata,
+        layout: ExportLayout::All,
         dtype: ExportDtype::F32,
         onnx: false,
         own_encoder: None,

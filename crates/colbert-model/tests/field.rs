@@ -8,7 +8,9 @@ use colbert_model::{Pretrained, SelfCheck, Weights, safetensors_bytes};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{B, copied, device, export_tiny, fixture, largest_difference, parity, settings, strings};
+use crate::support::{
+    B, copied, device, export_tiny, fixture, largest_difference, parity, plain_encoder, settings, strings,
+};
 
 /// float32 in two programs over two layers; issue 15 asks for no more.
 const TOLERANCE: f32 = 1e-5;
@@ -374,7 +376,7 @@ fn special_tokens_are_those_of_the_tokenizer() {
 #[test]
 fn a_tokenizer_that_puts_nothing_around_a_text_is_repaired_or_refused() {
     let folder = TempDir::new().unwrap();
-    let path = copied(&parity("tiny"), &folder);
+    let path = plain_encoder(&folder);
     let expected = query_ids(&path, "a tor");
     change(&path.join("tokenizer.json"), |json| json["post_processor"] = Value::Null);
     assert_eq!(query_ids(&path, "a tor"), expected);
@@ -400,6 +402,83 @@ fn a_tokenizer_that_puts_nothing_around_a_text_is_repaired_or_refused() {
     change(&path.join("tokenizer_config.json"), |json| json["sep_token"] = Value::Null);
     let error = refused(&path);
     assert!(error.contains("[SEP]") && error.contains("the end of a text"), "{error}");
+}
+
+/// Other programs made its vectors without [CLS] and [SEP]: with them they would be others, and nothing is trained
+/// without.
+#[test]
+fn a_colbert_that_was_trained_without_tokens_around_its_texts_is_refused() {
+    for colbert in ["linear.weight in the root file", "PyLate"] {
+        let folder = TempDir::new().unwrap();
+        let source = if colbert == "PyLate" { fixture("pylate") } else { parity("tiny") };
+        let path = copied(&source, &folder);
+        Pretrained::read(&path).unwrap();
+        change(&path.join("tokenizer.json"), |json| json["post_processor"] = Value::Null);
+        let error = refused(&path);
+        for part in ["tokenizer.json", "[CLS] and [SEP]", "post-processor", "plain encoder"] {
+            assert!(error.contains(part), "{colbert}: {error}");
+        }
+    }
+}
+
+/// As transformers reads them: `added_tokens.json` and special tokens of old layouts, `added_tokens_decoder` of newer
+/// ones.
+#[test]
+fn tokens_that_files_beside_the_vocabulary_add_are_honoured() {
+    let text = "a [Q] tor [unused2] and tor-x";
+    let folder = TempDir::new().unwrap();
+    let vocabulary = Pretrained::read(&parity("tiny")).unwrap().config.vocab_size() as u64;
+    let ids = |files: &[(&str, Value)], rows: u64, old: bool| {
+        let path = copied(&parity("tiny"), &folder);
+        if old {
+            fs::remove_file(path.join("tokenizer.json")).unwrap();
+        }
+        for (file, json) in files {
+            fs::write(path.join(file), json.to_string()).unwrap();
+        }
+        let mut weights = Weights::read(&path.join("model.safetensors")).unwrap();
+        let mut tensors = Vec::new();
+        for name in weights.names().map(str::to_owned).collect::<Vec<_>>() {
+            let shape = weights.shape(&name).unwrap().to_vec();
+            let mut tensor = weights.take(&name, &shape).unwrap();
+            if name.ends_with("word_embeddings.weight") {
+                tensor.shape[0] += rows as usize;
+                tensor.values.extend(std::iter::repeat_n(0.5, rows as usize * shape[1]));
+            }
+            tensors.push((name, tensor));
+        }
+        fs::write(path.join("model.safetensors"), safetensors_bytes(&tensors).unwrap()).unwrap();
+        change(&path.join("config.json"), |json| json["vocab_size"] = json!(vocabulary + rows));
+        Pretrained::read(&path).map(|_| query_ids(&path, text)).map_err(|error| error.to_string())
+    };
+    let one = |id: u64, ids: &[u32]| ids.iter().filter(|own| u64::from(**own) == id).count();
+    let plain = ids(&[], 0, true).unwrap();
+    let added = ("added_tokens.json", json!({"[Q]": vocabulary, "tor-x": vocabulary + 1}));
+    for old in [true, false] {
+        let found = ids(std::slice::from_ref(&added), 2, old).unwrap();
+        assert_eq!((one(vocabulary, &found), one(vocabulary + 1, &found)), (1, 1), "{found:?}");
+        let newer = json!({"do_lower_case": true, "added_tokens_decoder": {
+            vocabulary.to_string(): {"content": "[Q]", "lstrip": false, "rstrip": false, "normalized": false, "special": true}
+        }});
+        let found = ids(&[("tokenizer_config.json", newer), added.clone()], 2, old).unwrap();
+        assert_eq!((one(vocabulary, &found), one(vocabulary + 1, &found)), (1, 0), "its list counts alone");
+    }
+    // An entry of the vocabulary that a file calls special is one token, wherever it stands.
+    let special =
+        ("special_tokens_map.json", json!({"additional_special_tokens": ["[unused2]", {"content": "[no such]"}]}));
+    let found = ids(&[special], 0, true).unwrap();
+    assert_ne!(found, plain);
+    let unused = Pretrained::read(&parity("tiny")).unwrap();
+    let unused = unused.files.tokenizer["model"]["vocab"]["[unused2]"].as_u64();
+    assert_eq!(one(unused.unwrap(), &found), 1);
+    for (file, json) in [
+        ("added_tokens.json", json!({"[Q]": vocabulary + 1})),
+        ("added_tokens.json", json!({"[Q]": "first"})),
+        ("tokenizer_config.json", json!({"added_tokens_decoder": {"x": {"content": "[Q]"}}})),
+    ] {
+        let error = ids(&[(file, json.clone())], 2, true).unwrap_err();
+        assert!(error.contains("added") && error.contains("expected"), "{json}: {error}");
+    }
 }
 
 /// transformers sets BERT's normalizer by `tokenizer_config.json`, whatever `tokenizer.json` says: so do we, and what

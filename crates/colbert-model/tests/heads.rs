@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::backend::Autodiff;
-use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
+use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Activation, Colbert, ColbertSettings, Export, HeadConfig, ModelError, Pretrained, PretrainedEncoder, SelfCheck,
     Weights, export, named_parameters, parameter_names, safetensors_bytes,
@@ -41,6 +41,7 @@ fn write(pretrained: &Pretrained, settings: &ColbertSettings, path: &Path) -> Re
         settings,
         files,
         metadata: &metadata,
+        layout: ExportLayout::All,
         dtype: ExportDtype::F32,
         onnx: false,
         own_encoder: None,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
+use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     CheckedText, ColbertSettings, Export, HeadConfig, ModelError, Pretrained, SelfCheck, check_onnx, export,
     named_parameters, write_onnx,
@@ -41,6 +41,7 @@ fn exported(source: &Path, options: &TrainOptions, dtype: ExportDtype, folder: &
         settings: &settings,
         files,
         metadata: &metadata,
+        layout: ExportLayout::All,
         dtype,
         onnx: true,
         own_encoder: None,
@@ -220,8 +221,9 @@ fn what_has_no_graph_is_refused() {
     // 2 GiB in float32, 1 GiB in float16.
     let pretrained = Pretrained::read(&plain).unwrap();
     let head = HeadConfig::linear(32, 1 << 24);
-    let error = check_onnx(&pretrained, &head, ExportDtype::F32).unwrap_err();
+    let usual = ColbertSettings::default();
+    let error = check_onnx(&pretrained, &usual, &head, ExportDtype::F32).unwrap_err();
     assert!(matches!(error, ModelError::TooLargeForOnnx { .. }), "{error}");
-    check_onnx(&pretrained, &head, ExportDtype::F16).unwrap();
-    check_onnx(&pretrained, &pretrained.head(&ColbertSettings::default()).unwrap(), ExportDtype::F32).unwrap();
+    check_onnx(&pretrained, &usual, &head, ExportDtype::F16).unwrap();
+    check_onnx(&pretrained, &usual, &pretrained.head(&usual).unwrap(), ExportDtype::F32).unwrap();
 }

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions, resolve};
+use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, ModelError, Pretrained, PretrainedEncoder, Weights,
-    export, named_parameters,
+    export, named_parameters, safetensors_bytes,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -77,12 +77,32 @@ pub(crate) fn export_tiny_as(
         settings: &settings,
         files: &pretrained.files,
         metadata: &metadata,
+        layout: ExportLayout::All,
         dtype,
         onnx: false,
         own_encoder: None,
         extra: &card,
     };
     export::<B>(&directory, path, overwrite, &device())
+}
+
+/// The encoder of the tiny ColBERT without its head.
+pub(crate) fn plain_encoder(folder: &TempDir) -> PathBuf {
+    let path = copied(&parity("tiny"), folder);
+    let file = path.join("model.safetensors");
+    let mut weights = Weights::read(&file).unwrap();
+    weights.take("linear.weight", &[16, 32]).unwrap();
+    let names: Vec<String> = weights.names().map(str::to_owned).collect();
+    let tensors: Vec<_> = names
+        .into_iter()
+        .map(|name| {
+            let shape = weights.shape(&name).unwrap().to_vec();
+            let tensor = weights.take(&name, &shape).unwrap();
+            (name, tensor)
+        })
+        .collect();
+    fs::write(&file, safetensors_bytes(&tensors).unwrap()).unwrap();
+    path
 }
 
 /// A folder of `tests/families`.

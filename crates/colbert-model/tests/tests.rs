@@ -8,6 +8,7 @@ mod field;
 mod half_precision;
 mod heads;
 mod onnx;
+mod prompts;
 mod sentences;
 mod support;
 mod tokenization;

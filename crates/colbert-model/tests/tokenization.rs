@@ -118,7 +118,7 @@ fn lengths_count_what_would_be_cut_and_what_the_vocabulary_lacks() {
     let settings = ColbertSettings { doc_maxlen: 8, ..ColbertSettings::default() };
     let tokenizer = tokenizer("minilm", &settings);
     let texts = ["one two three four five six seven eight", "\u{1F9FF}"];
-    let lengths = tokenizer.lengths(&texts).unwrap();
+    let lengths = tokenizer.document_lengths(&texts).unwrap();
     // [CLS] [D] 8 words [SEP]; [CLS] [D] [UNK] [SEP]
     assert_eq!(lengths, [(11, 0), (4, 1)]);
     assert_eq!(tokenizer.documents(&texts).unwrap()[0].len(), 8);

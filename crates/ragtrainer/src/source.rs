@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use colbert_config::Options;
 use colbert_model::{Pretrained, hub_name};
 
 use crate::error::Error;
@@ -23,6 +24,15 @@ pub(crate) fn model_folder(name: &Path) -> Result<PathBuf, Error> {
 /// There is no such directory or model, or it cannot be used.
 pub(crate) fn read_model(name: impl AsRef<Path>) -> Result<Pretrained, Error> {
     Ok(Pretrained::read(&model_folder(name.as_ref())?)?)
+}
+
+/// Reads the model that training starts from, for these options.
+///
+/// # Errors
+/// As [`read_model`].
+pub(crate) fn read_start(options: &Options) -> Result<Pretrained, Error> {
+    let folder = model_folder(Path::new(&options.pretrained_model_name))?;
+    Ok(Pretrained::read_for(&folder, &options.train)?)
 }
 
 /// Returns the name of the base model for a published directory: its name on the hub or that of its folder, never its

@@ -24,7 +24,9 @@ pub struct TrainOptions {
     pub learning_rate: f64,
     /// Size of a token embedding.
     pub dim: usize,
-    /// Tokens of a document, markers included.
+    /// Tokens of a document, markers and prompt included; [`MODEL_LENGTH`], in files `"model"`, is as many as the encoder
+    /// has positions for.
+    #[serde(with = "tokens")]
     pub doc_maxlen: usize,
     /// ReLU after the projection. (The reference accepts it and does nothing: defect 27.)
     pub use_relu: bool,
@@ -34,8 +36,20 @@ pub struct TrainOptions {
     /// Micro-batches a batch is cut into, to save memory.
     pub accumsteps: usize,
 
-    /// Tokens of a query, markers and \[MASK\] expansion included. Source of the default: colbert-ai `ColBERTConfig`.
+    /// Tokens of a query, markers, prompt and \[MASK\] expansion included; [`MODEL_LENGTH`] as for documents. Source of the
+    /// default: colbert-ai `ColBERTConfig`.
+    #[serde(with = "tokens")]
     pub query_maxlen: usize,
+    /// Vocabulary token behind \[CLS\] of a query; one that the vocabulary lacks is added. Empty: none. Without a value: the
+    /// model's own, and `[unused0]` for a plain encoder, which is colbert-ai's.
+    pub query_token_id: Option<String>,
+    /// Vocabulary token behind \[CLS\] of a document, as for queries; for a plain encoder `[unused1]`.
+    pub doc_token_id: Option<String>,
+    /// Text in front of every query, such as `search_query: `. Without a value: the model's own, and none for a plain
+    /// encoder.
+    pub query_prompt: Option<String>,
+    /// Text in front of every document. Without a value: as for queries.
+    pub document_prompt: Option<String>,
     /// Documents per query in an example, the positive included. Source of the default: one negative, as in the
     /// reference.
     pub nway: usize,
@@ -56,6 +70,9 @@ pub struct TrainOptions {
     pub attend_to_mask_tokens: bool,
     /// Fill queries up with \[MASK\] tokens to `query_maxlen`. Source of the default: colbert-ai, which always does.
     pub query_expansion: bool,
+    /// Tokens that shorter queries are filled up to, while longer ones stay whole up to `query_maxlen` ("min" in
+    /// sentence-transformers 6). Without a value: the model's own, and `query_maxlen` for a plain encoder.
+    pub query_expansion_length: Option<usize>,
     /// Leave punctuation out of document scoring. Source of the default: colbert-ai.
     pub mask_punctuation: bool,
     /// Step at which the learning rate reaches 0: `"auto"` is the last step of this run; a number lays the decay over
@@ -106,6 +123,10 @@ impl Default for TrainOptions {
             warmup_steps: Warmup::Auto,
             accumsteps: 1,
             query_maxlen: 32,
+            query_token_id: None,
+            doc_token_id: None,
+            query_prompt: None,
+            document_prompt: None,
             nway: 2,
             epochs: 1,
             seed: 12345,
@@ -115,6 +136,7 @@ impl Default for TrainOptions {
             dropout: None,
             attend_to_mask_tokens: false,
             query_expansion: true,
+            query_expansion_length: None,
             mask_punctuation: true,
             schedule_horizon: AutoSteps::Auto,
             warmup_from_zero: false,
@@ -130,6 +152,61 @@ impl Default for TrainOptions {
             ema_decay: None,
             on_nonfinite: OnNonFinite::Stop,
         }
+    }
+}
+
+/// A length in tokens that the model alone limits. It becomes a number once the model is read.
+pub const MODEL_LENGTH: usize = usize::MAX;
+
+/// A number of tokens, or `"model"` for [`MODEL_LENGTH`].
+mod tokens {
+    use std::fmt;
+
+    use serde::{Deserializer, Serializer, de};
+
+    use super::MODEL_LENGTH;
+
+    const WORD: &str = "model";
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    pub(super) fn serialize<S: Serializer>(tokens: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        match *tokens {
+            MODEL_LENGTH => serializer.serialize_str(WORD),
+            tokens => serializer.serialize_u64(tokens as u64),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        struct Tokens;
+
+        impl de::Visitor<'_> for Tokens {
+            type Value = usize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of tokens or \"model\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, tokens: u64) -> Result<usize, E> {
+                // The largest number is the word's, so it stays a number that is out of range.
+                Ok(usize::try_from(tokens).unwrap_or(MODEL_LENGTH).min(MODEL_LENGTH - 1))
+            }
+
+            fn visit_i64<E: de::Error>(self, tokens: i64) -> Result<usize, E> {
+                match u64::try_from(tokens) {
+                    Ok(tokens) => self.visit_u64(tokens),
+                    Err(_) => Err(E::invalid_value(de::Unexpected::Signed(tokens), &self)),
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<usize, E> {
+                if word.trim().eq_ignore_ascii_case(WORD) {
+                    return Ok(MODEL_LENGTH);
+                }
+                word.trim().parse().map_err(|_| E::invalid_value(de::Unexpected::Str(word), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Tokens)
     }
 }
 

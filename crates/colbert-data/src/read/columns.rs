@@ -20,6 +20,8 @@ pub(crate) struct Columns {
     pub(crate) document: Option<String>,
     pub(crate) negatives: Vec<String>,
     pub(crate) label: Option<String>,
+    /// The label is a grade of relevance, as in judgements: above 0 is a positive.
+    pub(crate) is_graded: bool,
     pub(crate) scores: Option<String>,
     /// Scores of the positives and of the negatives, where they are apart (FlagEmbedding).
     pub(crate) split_scores: Option<[String; 2]>,
@@ -77,6 +79,8 @@ pub(super) fn is_label_name(name: &str) -> bool {
             | "relevant"
             | "is_relevant"
             | "relevance_label"
+            | "relevance_grade"
+            | "grade"
             | "is_selected"
             | "is_positive"
             | "is_duplicate"
@@ -84,6 +88,12 @@ pub(super) fn is_label_name(name: &str) -> bool {
             | "judgement"
             | "judgment"
     )
+}
+
+/// Names of label columns that may hold grades; numbers under other names are classes.
+fn is_grade_name(name: &str) -> bool {
+    let name = name.trim().to_ascii_lowercase();
+    is_label_name(&name) && (name.starts_with("relevan") || matches!(name.as_str(), "grade" | "judgement" | "judgment"))
 }
 
 /// Names of columns that hold ids and never texts.
@@ -125,7 +135,7 @@ fn is_rival(name: &str) -> bool {
 }
 
 /// Names of columns that describe a row and are not ranked.
-fn is_description(name: &str) -> bool {
+pub(super) fn is_description(name: &str) -> bool {
     is_id_name(name)
         || matches!(
             name.trim().to_ascii_lowercase().as_str(),
@@ -208,6 +218,9 @@ impl Columns {
         {
             columns.split_scores = Some(split.map(str::to_owned));
         }
+        columns.is_graded = columns.label.as_ref().is_some_and(|name| {
+            *named.labels == Labels::default() && is_grade_name(name) && named.facts(name).is_grades()
+        });
         columns.negatives.sort_by_key(|name| (number_of(name), name.clone()));
         columns.ignored = names.iter().filter(|name| !columns.uses(name)).map(|name| (*name).to_owned()).collect();
         columns.decided = columns.ignored.iter().filter(|name| role_of(name).is_some()).cloned().collect();

@@ -29,8 +29,8 @@ impl std::fmt::Debug for CsvRecords {
 }
 
 impl CsvRecords {
-    /// CSV with a header. `None`: the file is empty.
-    pub(super) fn csv(mut input: Input) -> Result<Option<Self>, DataError> {
+    /// CSV, with names in its first line or without. `None`: the file is empty.
+    pub(super) fn csv(mut input: Input, has_header: bool) -> Result<Option<Self>, DataError> {
         let separator = separator_line(input.peek()?);
         if let Some((_, length)) = separator {
             input.skip(length);
@@ -38,7 +38,7 @@ impl CsvRecords {
         let sample = input.peek()?;
         let delimiter = separator.map_or_else(|| delimiter(sample), |(delimiter, _)| delimiter);
         let dialect = Dialect::of_csv(sample, delimiter);
-        Self::of(input, dialect, true, u64::from(separator.is_some()))
+        Self::of(input, dialect, has_header, u64::from(separator.is_some()))
     }
 
     /// Cells of a dialect, after some lines that were passed over.
@@ -98,7 +98,8 @@ impl CsvRecords {
         match (self.dialect.delimiter, &self.header) {
             (b'\t', Some(_)) => "TSV with a header, cells in quotation marks".to_owned(),
             (b'\t', None) => "TSV, cells in quotation marks".to_owned(),
-            (delimiter, _) => format!("CSV separated by `{}`", char::from(delimiter)),
+            (delimiter, Some(_)) => format!("CSV separated by `{}`", char::from(delimiter)),
+            (delimiter, None) => format!("CSV without a header, separated by `{}`", char::from(delimiter)),
         }
     }
 
@@ -285,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
         std::fs::write(&path, content).unwrap();
-        let mut records = CsvRecords::csv(Input::open(&path, "cells").unwrap()).unwrap().unwrap();
+        let mut records = CsvRecords::csv(Input::open(&path, "cells").unwrap(), true).unwrap().unwrap();
         let mut found = vec![(records.line, records.header().unwrap().to_vec())];
         while records.advance().unwrap() {
             found.push((records.line, records.cells().unwrap()));

@@ -18,6 +18,8 @@ pub(super) struct Facts {
     ids: usize,
     labels: usize,
     zeros_and_ones: usize,
+    whole: usize,
+    above_one: usize,
     numbers: usize,
     words: usize,
     questions: usize,
@@ -33,6 +35,10 @@ impl Facts {
             facts.filled += 1;
             facts.labels += usize::from(may_be_label(cell, labels));
             facts.zeros_and_ones += usize::from(is_zero_or_one(cell));
+            if let Some(grade) = whole_number(cell) {
+                facts.whole += 1;
+                facts.above_one += usize::from(grade > 1);
+            }
             facts.numbers += usize::from(is_number(cell));
             if let Some(text) = first_text(cell) {
                 facts.texts += 1;
@@ -85,6 +91,11 @@ impl Facts {
         self.rows > 1 && self.filled == self.rows && self.zeros_and_ones == self.filled
     }
 
+    /// Whether there are whole numbers alone, and one of them is above 1.
+    pub(super) fn is_grades(&self) -> bool {
+        self.filled > 0 && self.filled == self.rows && self.whole == self.filled && self.above_one > 0
+    }
+
     /// Whether half of the texts or more end with a question mark.
     pub(super) fn is_questions(&self) -> bool {
         self.questions > 0 && 2 * self.questions >= self.texts
@@ -130,6 +141,12 @@ fn is_id(cell: &Value) -> bool {
 
 pub(super) fn is_number(cell: &Value) -> bool {
     cell.is_number() || cell.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok())
+}
+
+/// A whole number, written as a number or as a text, also as `2.0`.
+pub(super) fn whole_number(cell: &Value) -> Option<i64> {
+    let number = label_of(cell).filter(|_| !cell.is_boolean())?.trim().parse::<f64>().ok()?;
+    (number.fract() == 0.0 && number.abs() < 1e9).then_some(number as i64)
 }
 
 pub(super) fn is_zero_or_one(cell: &Value) -> bool {

@@ -1,4 +1,4 @@
-//! Whether the first line of a tab-separated file has the names of its columns.
+//! Whether the first line of a file of cells has the names of its columns.
 
 use super::ReadOptions;
 use super::columns::{self, is_id_name, role_of};
@@ -59,6 +59,30 @@ pub(super) fn is_header(names: &[String], rows: &[Vec<String>], content: Content
         || (rows.len() > 1 && stands_over_texts)
 }
 
+/// Whether the first line of a CSV file is a row: two or three cells, none of them a name, each like those below it.
+pub(super) fn is_row(cells: &[String], rows: &[Vec<String>]) -> bool {
+    /// Share of the words below that a first text may have at least: a heading has fewer.
+    const FEWEST: f64 = 0.4;
+    let is_number = |cell: &str| cell.trim().parse::<f64>().is_ok();
+    let is_question = |cell: &str| cell.trim_end().ends_with(['?', '？', '؟']);
+    let words = |cell: &str| cell.split_whitespace().count() as f64;
+    let is_like = |index: usize| {
+        let below: Vec<&str> = rows.iter().filter_map(|row| row.get(index).map(String::as_str)).collect();
+        let (cell, count) = (cells[index].as_str(), below.len() as f64);
+        let share = |is: &dyn Fn(&str) -> bool| below.iter().filter(|cell| is(cell)).count() as f64 / count.max(1.0);
+        if is_number(cell) {
+            return share(&is_number) == 1.0;
+        }
+        let mean = below.iter().map(|cell| words(cell)).sum::<f64>() / count.max(1.0);
+        words(cell) >= FEWEST * mean && (is_question(cell) || share(&is_question) < 0.5)
+    };
+    matches!(cells.len(), 2 | 3)
+        && !rows.is_empty()
+        && rows.iter().all(|row| row.len() == cells.len())
+        && !cells[..2].iter().any(|cell| cell.trim().is_empty() || is_name(cell) || is_number(cell))
+        && (0..cells.len()).all(is_like)
+}
+
 /// At most three words of letters, digits and marks that names have, the first of them a letter.
 pub(super) fn is_name(cell: &str) -> bool {
     cell.chars().count() <= LONGEST_NAME
@@ -75,6 +99,30 @@ mod tests {
         let cells = |line: &&str| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
         let rows: Vec<_> = lines[1..].iter().map(cells).collect();
         is_header(&cells(&lines[0]), &rows, Content::Rows, &ReadOptions::default())
+    }
+
+    #[test]
+    fn a_first_line_of_csv_is_a_row_only_if_it_is_like_the_others() {
+        let row = |lines: &[&[&str]]| {
+            let rows: Vec<Vec<String>> =
+                lines.iter().map(|line| line.iter().map(|cell| (*cell).to_owned()).collect()).collect();
+            is_row(&rows[0], &rows[1..])
+        };
+        let (a, b) = ("Where does a tor stand?", "What is a wet fen?");
+        let (x, y) = ("A tor is a rocky hill on a moor.", "A fen is wet land, full of reed.");
+        assert!(row(&[&[a, x], &[b, y]]) && row(&[&[a, x, "1"], &[b, y, "0"]]) && row(&[&[a, x, y], &[b, y, x]]));
+        for headed in [
+            &[&["Your question:", "The answer, in short!"], &[a, x], &[b, y]][..],
+            &[&["query", "passage"], &[a, x], &[b, y]],
+            &[&["what do people ask?", "(answer)"], &[a, x], &[b, y]],
+            &[&[a, x, "a label?"], &[a, x, "1"], &[b, y, "0"]],
+            &[&[a, x, "1"], &[b, y, "yes"]],
+            &[&["1", "2"], &["3", "4"]],
+            &[&[a, x, y, y], &[b, y, x, x]],
+            &[&[a, x]],
+        ] {
+            assert!(!row(headed), "{headed:?}");
+        }
     }
 
     #[test]

@@ -120,6 +120,9 @@ impl RowKind {
             Meaning::Triplets | Meaning::Pairs if self.is_tevatron() => {
                 format!("{what} in Tevatron's layout, {columns}")
             }
+            Meaning::Labelled if self.columns.as_ref().is_some_and(|columns| columns.is_graded) => {
+                format!("{what}, {columns}, grades above 0 positive")
+            }
             Meaning::Labelled => {
                 format!("{what}, {columns}, {} positive and {} negative", labels.positive, labels.negative)
             }

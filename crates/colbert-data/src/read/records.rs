@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::columns::{WHERE_TEXTS_ARE, role_of};
 use super::csv_records::CsvRecords;
 use super::dialect::Dialect;
-use super::header::is_header;
+use super::header::{is_header, is_name, is_row};
 use super::input::Input;
 use super::json_values::JsonValues;
 use super::whole::{self, Objects, Whole};
@@ -72,7 +72,7 @@ impl Records {
         let source = if input.peek()?.starts_with(b"PAR1") {
             parquet(path, is_gzip, content, options)?
         } else if input.extension() == "csv" {
-            match CsvRecords::csv(input)? {
+            match csv(path, input, expected, content, options)? {
                 Some(records) => Source::Csv(Box::new(records)),
                 None => return Ok(None),
             }
@@ -220,6 +220,24 @@ fn parquet(path: &Path, is_gzip: bool, content: Content, options: &ReadOptions) 
     }
     let is_used = |name: &str| may_be_used(name, content, options);
     super::parquet::records::ParquetRecords::open(path, &is_used).map(Source::Parquet)
+}
+
+/// CSV, whose first line has the names of its columns unless it is a row like those below it.
+fn csv(
+    path: &Path,
+    input: Input,
+    expected: &str,
+    content: Content,
+    options: &ReadOptions,
+) -> Result<Option<CsvRecords>, DataError> {
+    let Some(records) = CsvRecords::csv(input, true)? else { return Ok(None) };
+    let names = records.header().unwrap_or_default().to_vec();
+    if content != Content::Rows || !options.roles.is_empty() || names.iter().any(|name| is_name(name)) {
+        return Ok(Some(records));
+    }
+    let Some(mut below) = CsvRecords::csv(Input::open(path, expected)?, true)? else { return Ok(Some(records)) };
+    let rows: Vec<Vec<String>> = std::iter::from_fn(|| below.next_cells().ok().flatten()).take(HEADER_ROWS).collect();
+    if is_row(&names, &rows) { CsvRecords::csv(Input::open(path, expected)?, false) } else { Ok(Some(records)) }
 }
 
 /// Whether a column is read before it is known which roles there are.

@@ -2,7 +2,7 @@
 
 use colbert_config::ColumnRole;
 
-use super::columns::{Named, is_id_name, is_label_name, role_of};
+use super::columns::{Named, is_description, is_id_name, is_label_name, role_of};
 use super::header::is_name;
 
 /// Longest suggestion, bytes.
@@ -59,7 +59,7 @@ pub(super) fn suggestion(named: Named<'_>) -> Option<String> {
         let facts = named.facts(name);
         if has_role(name, &[ColumnRole::Query, ColumnRole::Positive, ColumnRole::Document]) {
             parts.push(format!("{name}=ignore"));
-        } else if role_of(name).is_none() && !is_id_name(name) && facts.is_labels() {
+        } else if role_of(name).is_none() && !is_description(name) && facts.is_labels() {
             parts.push(format!("{name}=label"));
         }
     }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::columns::{Columns, is_label_name};
+use super::facts::whole_number;
 use super::kind::{Meaning, RowKind};
 use crate::error::{DataError, Place};
 use crate::raw::labels::{Labels, label_of};
@@ -165,6 +166,10 @@ impl Reader<'_> {
     }
 
     fn label(&self, value: &Value) -> Result<bool, DataError> {
+        if self.kind.columns.as_ref().is_some_and(|columns| columns.is_graded) {
+            let grade = whole_number(value).map(|grade| grade > 0);
+            return grade.ok_or_else(|| malformed(self.place, "label: a grade, a whole number", brief(value)));
+        }
         let label = label_of(value).unwrap_or_else(|| brief(value));
         match self.labels.is_positive(&label) {
             Some(positive) => Ok(positive),

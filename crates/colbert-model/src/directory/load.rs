@@ -68,7 +68,7 @@ pub struct Pretrained {
     pub(crate) tokenizer_path: PathBuf,
     pub(crate) special: SpecialTokens,
     /// Markers that the vocabulary lacked, and the rows of the embedding matrix that were added for them.
-    added: Vec<&'static str>,
+    added: Vec<String>,
     added_rows: usize,
 }
 
@@ -96,6 +96,14 @@ impl Pretrained {
     /// # Errors
     /// Anything missing, cut short, of an unknown architecture, or that does not fit together.
     pub fn read(directory: &Path) -> Result<Self, ModelError> {
+        Self::read_for(directory, &TrainOptions::default())
+    }
+
+    /// Reads a directory to train it with these options: the vocabulary gets the markers that they name and it lacks.
+    ///
+    /// # Errors
+    /// As [`Pretrained::read`].
+    pub fn read_for(directory: &Path, options: &TrainOptions) -> Result<Self, ModelError> {
         let layout = Layout::find(directory)?;
         let config_path = layout.encoder.join("config.json");
         let config_json = EncoderConfig::with_model_type(read_json(&config_path, "a JSON object")?, &config_path)?;
@@ -117,7 +125,7 @@ impl Pretrained {
         let mut declared = Declared::read(&layout, metadata.as_ref(), of_modules, positions)?;
         let head = modules.or_else(|| matrix.map(HeadFiles::linear));
         declared.dim = head.as_ref().map(|head| head.config.dim());
-        let tokenizer = TokenizerFiles::read(&layout.encoder, config.is_word_piece())?;
+        let tokenizer = TokenizerFiles::read(&layout.encoder, config.is_word_piece(), declared.is_colbert())?;
         let special = SpecialTokens::of(&tokenizer.tokenizer, [&tokenizer.special_tokens_map, &tokenizer.config]);
         let files = SourceFiles {
             config: config_json,
@@ -140,7 +148,7 @@ impl Pretrained {
             added: Vec::new(),
             added_rows: 0,
         };
-        read.add_markers()?;
+        read.add_markers(options)?;
         read.check_shapes()?;
         Ok(read)
     }
@@ -151,7 +159,7 @@ impl Pretrained {
     }
 
     /// Markers that the vocabulary lacked.
-    pub(crate) fn added_markers(&self) -> &[&'static str] {
+    pub(crate) fn added_markers(&self) -> &[String] {
         &self.added
     }
 
@@ -165,9 +173,24 @@ impl Pretrained {
         self.declared.is_colbert().then(|| self.declared.over(ColbertSettings::default()))
     }
 
-    /// Settings for training: lengths and masks as the options say, markers and skiplist as the directory declares.
+    /// Settings for training: lengths and masks as the options say, skiplist as the directory declares, and so markers,
+    /// prompts and the length of expansion where the options are silent.
     pub fn settings(&self, options: &TrainOptions) -> ColbertSettings {
-        self.declared.tokens_over(ColbertSettings::from(options))
+        let declared = self.declared.tokens_over(ColbertSettings::from(options));
+        let or = |option: &Option<String>, declared: String| option.clone().unwrap_or(declared);
+        ColbertSettings {
+            query_token_id: or(&options.query_token_id, declared.query_token_id),
+            doc_token_id: or(&options.doc_token_id, declared.doc_token_id),
+            query_prompt: or(&options.query_prompt, declared.query_prompt),
+            document_prompt: or(&options.document_prompt, declared.document_prompt),
+            query_expansion_length: options.query_expansion_length.or(declared.query_expansion_length),
+            ..declared
+        }
+    }
+
+    /// Longest query or document that the encoder takes, in tokens.
+    pub fn max_length(&self) -> usize {
+        self.config.max_length().min(MAX_LENGTH)
     }
 
     /// The tokenizer with these settings.
@@ -175,7 +198,7 @@ impl Pretrained {
     /// # Errors
     /// A length that the encoder has no positions for, or a marker that the vocabulary lacks.
     pub fn tokenizer(&self, settings: &ColbertSettings) -> Result<ColbertTokenizer, ModelError> {
-        let maximum = self.config.max_length().min(MAX_LENGTH);
+        let maximum = self.max_length();
         for (option, found) in [("query_maxlen", settings.query_maxlen), ("doc_maxlen", settings.doc_maxlen)] {
             if found > maximum {
                 return Err(ModelError::LengthOutOfRange { option, found, minimum: 4, maximum });
@@ -313,12 +336,12 @@ impl Pretrained {
         self.config.nodes(&mut on, &inputs, &Tokens { places, attended: mask }).map(drop)
     }
 
-    /// Gives the vocabulary the markers that it lacks, behind its last id. Rows of the embedding matrix that no token
-    /// names are used first.
+    /// Gives the vocabulary the markers that it lacks, behind its last id: the usual ones, and those that options name.
+    /// Rows of the embedding matrix that no token names are used first.
     ///
     /// # Errors
-    /// The tokenizer has ids beyond the embedding matrix, or a marker that the directory itself declares is not there.
-    fn add_markers(&mut self) -> Result<(), ModelError> {
+    /// The tokenizer has ids beyond the embedding matrix.
+    fn add_markers(&mut self, options: &TrainOptions) -> Result<(), ModelError> {
         let path = self.tokenizer_path.clone();
         let largest_id = self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
         // The table decides where config.json claims more rows than there are.
@@ -328,37 +351,38 @@ impl Pretrained {
         if largest_id as usize >= vocab_size {
             return Err(ModelError::VocabularyTooLarge { path, largest_id, vocab_size });
         }
-        let settings = self.declared.tokens_over(ColbertSettings::default());
-        let usual = ColbertSettings::default();
-        for (declared, usual) in
-            [(settings.query_token_id, usual.query_token_id), (settings.doc_token_id, usual.doc_token_id)]
-        {
-            // A marker of another name is of the directory's own making, and it is an error if it is not there.
-            let name = match usual.as_str() {
-                "[unused0]" => "[unused0]",
-                _ => "[unused1]",
-            };
-            if declared != usual || self.tokenizer.token_to_id(&usual).is_some() {
-                continue;
+        let (settings, usual) = (self.settings(options), ColbertSettings::default());
+        for (marker, usual, named) in [
+            (settings.query_token_id, usual.query_token_id, &options.query_token_id),
+            (settings.doc_token_id, usual.doc_token_id, &options.doc_token_id),
+        ] {
+            // A marker of another name that the directory declares is its own, and it is an error if it is not there.
+            let may_be_added = !marker.is_empty() && (marker == usual || named.is_some());
+            if may_be_added && self.tokenizer.token_to_id(&marker).is_none() {
+                self.add_marker(marker, &path)?;
             }
-            let marker = AddedToken::from(name, true).normalized(false);
-            guarded(&path, || Ok(self.tokenizer.add_special_tokens(&[marker])))?;
-            let id = self.tokenizer.token_to_id(name).expect("it was just added");
-            let listed = json!({
-                "id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": true,
-            });
-            match self.files.tokenizer["added_tokens"].as_array_mut() {
-                Some(added) => added.push(listed),
-                None => self.files.tokenizer["added_tokens"] = json!([listed]),
-            }
-            self.added.push(name);
-            let (before, needed) = (self.config.vocab_size(), id as usize + 1);
-            if needed > before {
-                self.added_rows += needed - before;
-                self.config.set_vocab_size(needed);
-                self.files.config["vocab_size"] = json!(needed);
-            }
+        }
+        Ok(())
+    }
+
+    fn add_marker(&mut self, marker: String, path: &Path) -> Result<(), ModelError> {
+        let token = AddedToken::from(marker.clone(), true).normalized(false);
+        guarded(path, || Ok(self.tokenizer.add_special_tokens(&[token])))?;
+        let id = self.tokenizer.token_to_id(&marker).expect("it was just added");
+        let listed = json!({
+            "id": id, "content": marker, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        });
+        match self.files.tokenizer["added_tokens"].as_array_mut() {
+            Some(added) => added.push(listed),
+            None => self.files.tokenizer["added_tokens"] = json!([listed]),
+        }
+        self.added.push(marker);
+        let (before, needed) = (self.config.vocab_size(), id as usize + 1);
+        if needed > before {
+            self.added_rows += needed - before;
+            self.config.set_vocab_size(needed);
+            self.files.config["vocab_size"] = json!(needed);
         }
         Ok(())
     }

@@ -105,6 +105,24 @@ impl SelfCheck {
         }
     }
 
+    /// Compares the token ids and masks with those that a tokenizer gives: that of training, before a directory is
+    /// published at `path`.
+    ///
+    /// # Errors
+    /// They differ: the files that were written say something else than what was trained.
+    pub(crate) fn agrees_with(&self, tokenizer: &ColbertTokenizer, path: &Path) -> Result<(), ModelError> {
+        let tokens = |text: &CheckedText| TokenSequence {
+            ids: text.ids.clone(),
+            attended: text.attended,
+            scored: text.scored.clone(),
+        };
+        let sides =
+            [(&self.queries, tokenizer.queries(&QUERIES)?), (&self.documents, tokenizer.documents(&DOCUMENTS)?)];
+        sides.iter().try_for_each(|(written, trained)| {
+            same(written.iter().map(|text| text.text.as_str()), written.iter().map(tokens), trained, path)
+        })
+    }
+
     /// Computes a directory's texts again and compares with its `selfcheck.json`: the largest difference of a number of
     /// a vector.
     ///
@@ -126,6 +144,32 @@ impl SelfCheck {
         }
         let numbers = |texts: Vec<CheckedText>| texts.into_iter().flat_map(|text| text.vectors).flatten();
         Ok(numbers(recorded).zip(numbers(found)).map(|(a, b)| (a - b).abs()).fold(0.0, larger))
+    }
+}
+
+/// Compares two tokenizers on the texts of the self-check. `path` appears in messages.
+///
+/// # Errors
+/// They differ.
+pub(crate) fn same_tokens(
+    trained: &ColbertTokenizer,
+    written: &ColbertTokenizer,
+    path: &Path,
+) -> Result<(), ModelError> {
+    same(QUERIES, written.queries(&QUERIES)?, &trained.queries(&QUERIES)?, path)?;
+    same(DOCUMENTS, written.documents(&DOCUMENTS)?, &trained.documents(&DOCUMENTS)?, path)
+}
+
+fn same<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+    written: impl IntoIterator<Item = TokenSequence>,
+    trained: &[TokenSequence],
+    path: &Path,
+) -> Result<(), ModelError> {
+    let differs = |((_, written), trained): &((&str, TokenSequence), &TokenSequence)| written != *trained;
+    match texts.into_iter().zip(written).zip(trained).find(differs) {
+        Some(((text, _), _)) => Err(ModelError::ExportTokens { path: path.to_owned(), text: text.to_owned() }),
+        None => Ok(()),
     }
 }
 

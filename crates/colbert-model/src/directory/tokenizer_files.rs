@@ -7,7 +7,7 @@ use tokenizers::Tokenizer;
 
 use crate::error::ModelError;
 use crate::tokenizer::panics::guarded;
-use crate::tokenizer::special_tokens::{SpecialTokens, around};
+use crate::tokenizer::special_tokens::{SpecialTokens, around, token_text};
 use crate::weights::json::{Keys, optional_object, read_json, read_text};
 
 /// Classes of transformers that set the normalizer of `tokenizer.json` by the keys of `tokenizer_config.json`.
@@ -34,11 +34,13 @@ pub(crate) struct TokenizerFiles {
 }
 
 impl TokenizerFiles {
-    /// Reads the tokenizer of a directory. `word_piece`: the encoder's family uses BERT's tokenizer.
+    /// Reads the tokenizer of a directory. `word_piece`: the encoder's family uses BERT's tokenizer. `colbert`: the
+    /// directory is a ColBERT, whose vectors were made with the tokenizer as it is.
     ///
     /// # Errors
-    /// Files that are missing or damaged, or a vocabulary without the tokens that stand around a text.
-    pub(crate) fn read(directory: &Path, word_piece: bool) -> Result<Self, ModelError> {
+    /// Files that are missing or damaged; a vocabulary without the tokens that stand around a text; a ColBERT whose
+    /// tokenizer puts nothing around a text.
+    pub(crate) fn read(directory: &Path, word_piece: bool, colbert: bool) -> Result<Self, ModelError> {
         let path = directory.join("tokenizer.json");
         let config_path = directory.join("tokenizer_config.json");
         let config = optional_object(&config_path)?;
@@ -56,9 +58,14 @@ impl TokenizerFiles {
             json[field] = Value::Null;
         }
         normalize_as_configured(&mut json, keys, word_piece)?;
+        let added = add_listed_tokens(&mut json, directory, keys, &special_tokens_map)?;
         let mut tokenizer = guarded(&path, || Tokenizer::from_bytes(json.to_string()))?;
+        check_ids(&tokenizer, &added, directory)?;
         let special = SpecialTokens::of(&tokenizer, [&special_tokens_map, &config]);
         if let (None, _) | (_, None) = around(&tokenizer) {
+            if colbert {
+                return Err(ModelError::NothingAroundTexts { path, cls: special.cls, sep: special.sep });
+            }
             json["post_processor"] = put_around(&tokenizer, &special, &path)?;
             tokenizer = guarded(&path, || Tokenizer::from_bytes(json.to_string()))?;
             tracing::warn!(
@@ -70,6 +77,117 @@ impl TokenizerFiles {
         }
         Ok(Self { tokenizer, json, config, special_tokens_map, vocab })
     }
+}
+
+/// A token that a file beside `tokenizer.json` adds to the vocabulary, and its id.
+type ListedToken = (String, u64);
+
+/// Adds the tokens that `tokenizer_config.json`, or without its list `added_tokens.json`, names and `tokenizer.json` lacks;
+/// and marks the special tokens of the vocabulary that the files name, so that no text splits them. As transformers does.
+/// Returns those that were added.
+///
+/// # Errors
+/// A value of the wrong type.
+fn add_listed_tokens(
+    json: &mut Value,
+    directory: &Path,
+    config: Keys<'_>,
+    special_tokens_map: &Value,
+) -> Result<Vec<ListedToken>, ModelError> {
+    let named = special_names([special_tokens_map, config.json]);
+    let mut listed: Vec<(u64, Value)> = Vec::new();
+    if let Some(decoder) = config.object("added_tokens_decoder")? {
+        for (id, token) in decoder.as_object().into_iter().flatten() {
+            let (Ok(id), Some(content)) = (id.parse(), token["content"].as_str()) else {
+                return Err(config.unsupported("added_tokens_decoder", token, "tokens with content by their ids"));
+            };
+            let flag = |name: &str, otherwise: bool| token[name].as_bool().unwrap_or(otherwise);
+            let special = flag("special", false) || named.iter().any(|name| name == content);
+            listed.push((
+                id,
+                json!({
+                    "id": id, "content": content, "single_word": flag("single_word", false),
+                    "lstrip": flag("lstrip", false), "rstrip": flag("rstrip", false),
+                    "normalized": flag("normalized", !special), "special": special,
+                }),
+            ));
+        }
+    } else {
+        let path = directory.join("added_tokens.json");
+        let added = optional_object(&path)?;
+        for (content, id) in added.as_object().into_iter().flatten() {
+            let Some(id) = id.as_u64() else {
+                let keys = Keys { json: &added, path: &path };
+                return Err(keys.unsupported("added_tokens", id, "ids of tokens"));
+            };
+            listed.push((id, added_token(id, content, named.contains(content))));
+        }
+    }
+    listed.sort_by_key(|(id, _)| *id);
+    for name in &named {
+        if let Some(id) = vocabulary_id(json, name) {
+            listed.push((id, added_token(id, name, true)));
+        }
+    }
+    if !json["added_tokens"].is_array() {
+        json["added_tokens"] = json!([]);
+    }
+    let mut new = Vec::new();
+    let own = json["added_tokens"].as_array_mut().expect("it was made an array if it was none");
+    for (id, token) in listed {
+        if !own.iter().any(|known| known["content"] == token["content"]) {
+            new.push((token["content"].as_str().unwrap_or_default().to_owned(), id));
+            own.push(token);
+        }
+    }
+    Ok(new)
+}
+
+fn added_token(id: u64, content: &str, special: bool) -> Value {
+    json!({
+        "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": !special,
+        "special": special,
+    })
+}
+
+/// Texts of the special tokens that files name.
+fn special_names(files: [&Value; 2]) -> Vec<String> {
+    const KEYS: [&str; 7] =
+        ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+    let mut names = Vec::new();
+    for file in files {
+        let further = file["additional_special_tokens"].as_array().into_iter().flatten();
+        for token in KEYS.iter().map(|key| &file[*key]).chain(further) {
+            let name = token_text(token).filter(|name| !name.is_empty() && !names.iter().any(|own| own == name));
+            names.extend(name.map(str::to_owned));
+        }
+    }
+    names
+}
+
+/// The id of an entry of the vocabulary: of words by their ids, or of words with scores in the order of their ids.
+fn vocabulary_id(json: &Value, name: &str) -> Option<u64> {
+    match &json["model"]["vocab"] {
+        Value::Object(vocab) => vocab.get(name).and_then(Value::as_u64),
+        Value::Array(vocab) => vocab.iter().position(|entry| entry[0] == *name).map(|id| id as u64),
+        _ => None,
+    }
+}
+
+/// Checks that added tokens have the ids that their files say: a gap would give them others.
+fn check_ids(tokenizer: &Tokenizer, added: &[ListedToken], directory: &Path) -> Result<(), ModelError> {
+    for (token, id) in added {
+        let found = tokenizer.token_to_id(token).map(u64::from);
+        if found != Some(*id) {
+            let found = found.map_or_else(|| "none".to_owned(), |found| found.to_string());
+            let message = format!(
+                "the added token {token} has the id {id}, and the vocabulary leaves {found} for it; expected ids that \
+                 follow the vocabulary without a gap"
+            );
+            return Err(ModelError::Tokenizer { path: directory.to_owned(), message });
+        }
+    }
+    Ok(())
 }
 
 /// A post-processor that puts the special tokens around a text.

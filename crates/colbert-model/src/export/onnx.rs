@@ -51,11 +51,22 @@ pub fn write_onnx(directory: &Path, dtype: ExportDtype) -> Result<(), ModelError
     Ok(())
 }
 
-/// Whether a model with this encoder and head fits into an ONNX file: known before training.
+/// Whether a model with this encoder, settings and head fits into an ONNX file, and next-plaid can use it: known before
+/// training.
 ///
 /// # Errors
-/// It does not.
-pub fn check_onnx(pretrained: &Pretrained, head: &HeadConfig, dtype: ExportDtype) -> Result<(), ModelError> {
+/// More than 2 GiB, or a side without a marker.
+pub fn check_onnx(
+    pretrained: &Pretrained,
+    settings: &ColbertSettings,
+    head: &HeadConfig,
+    dtype: ExportDtype,
+) -> Result<(), ModelError> {
+    let markers =
+        [("query", "query_token_id", &settings.query_token_id), ("document", "doc_token_id", &settings.doc_token_id)];
+    if let Some((side, option, _)) = markers.into_iter().find(|(.., marker)| marker.is_empty()) {
+        return Err(ModelError::OnnxWithoutMarker { path: pretrained.directory().to_owned(), side, option });
+    }
     let of_head = head.layers.iter().flat_map(|layer| layer.shapes()).map(|(_, shape)| shape.iter().product::<usize>());
     let numbers = pretrained.weights.numbers() + of_head.sum::<usize>();
     let bytes = numbers as u64 * if dtype == ExportDtype::F32 { 4 } else { 2 };
@@ -73,7 +84,7 @@ fn settings(pretrained: &Pretrained) -> Result<ColbertSettings, ModelError> {
         return Err(ModelError::MissingTensor { path, name: "linear.weight".to_owned() });
     }
     if let Some(token) = pretrained.added_markers().first() {
-        return Err(ModelError::MissingToken { path, token: (*token).to_owned(), role: "marker" });
+        return Err(ModelError::MissingToken { path, token: token.clone(), role: "marker" });
     }
     Ok(pretrained.declared_settings().unwrap_or_default())
 }
@@ -85,7 +96,7 @@ fn settings(pretrained: &Pretrained) -> Result<ColbertSettings, ModelError> {
 fn onnx_model(pretrained: &Pretrained, dtype: ExportDtype) -> Result<ModelProto, ModelError> {
     let settings = settings(pretrained)?;
     let head = pretrained.head(&settings)?;
-    check_onnx(pretrained, &head, dtype)?;
+    check_onnx(pretrained, &settings, &head, dtype)?;
     let mut weights = pretrained.weights.clone();
     let mut on = Nodes { graph: Graph::new(dtype), weights: &mut weights };
     let ids = on.graph.input("input_ids");

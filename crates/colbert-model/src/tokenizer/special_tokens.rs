@@ -61,7 +61,7 @@ impl SpecialTokens {
 }
 
 /// The text of a token in a file: a string, or an object with `content`.
-fn token_text(value: &Value) -> Option<&str> {
+pub(crate) fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
 

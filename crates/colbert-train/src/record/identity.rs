@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use colbert_config::Options;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -36,9 +37,16 @@ impl fmt::Display for Change {
 }
 
 impl Identity {
-    /// Lists the differences of `now`, sorted by name.
+    /// Lists the differences of `now`, sorted by name. An option that this was made without, because it came later, had its
+    /// default then.
     pub fn changes(&self, now: &Self) -> Vec<Change> {
-        let mut changes = compare(&self.options, &now.options, Value::to_string);
+        let mut then = self.options.clone();
+        for (name, default) in Options::default().entries() {
+            if now.options.get(name) == Some(&default) {
+                then.entry(name.to_owned()).or_insert(default);
+            }
+        }
+        let mut changes = compare(&then, &now.options, Value::to_string);
         changes.extend(compare(&self.inputs, &now.inputs, String::clone));
         if self.program != now.program {
             let (then, now) = (self.program.clone(), now.program.clone());
@@ -87,6 +95,16 @@ mod tests {
                 "training data was 3 examples, 0f, is 4 examples, 1f"
             ]
         );
+        let later = of(
+            &[("train.seed", 1.into()), ("train.dim", 16.into()), ("train.query_prompt", Value::Null)],
+            "3 examples, 0f",
+        );
+        assert_eq!(then.changes(&later), [], "an option of a later version, at its default");
+        let set = of(
+            &[("train.seed", 1.into()), ("train.dim", 16.into()), ("train.query_prompt", "q".into())],
+            "3 examples, 0f",
+        );
+        assert_eq!(then.changes(&set)[0].to_string(), "train.query_prompt was nothing, is \"q\"");
         let newer = Identity { program: "2".to_owned(), ..then.clone() };
         assert_eq!(then.changes(&newer)[0].to_string(), "program was 1, is 2");
     }

@@ -21,6 +21,8 @@ class RunOptions(TypedDict, total=False):
     """Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N [default: auto]"""
     export_dtype: Literal["f32", "f16", "bf16"]
     """Number format of the weights in exported model directories [default: f32]"""
+    export_layout: Literal["all", "sentence-transformers"]
+    """Write one directory for all programs, or one as sentence-transformers 6 itself writes it, which the others do not read [default: all]"""
     export_onnx: bool
     """Also write model.onnx, for next-plaid [default: False]"""
 
@@ -79,8 +81,16 @@ class PrepareOptions(TypedDict, total=False):
 class TrainOptions(TypedDict, total=False):
     """Further options of ``RAGTrainer.train`` and ``RAGTrainer.plan``."""
 
-    query_maxlen: int
-    """Query length in tokens, markers and [MASK] expansion included [default: 32]"""
+    query_maxlen: int | str
+    """Query length in tokens, markers, prompt and [MASK] expansion included; model: as many as the encoder has positions for [default: 32]"""
+    query_token_id: str | None
+    """Token that marks queries, behind [CLS]; added where the vocabulary lacks it; an empty text is none; without it, the model's own, [unused0] for a plain encoder"""
+    doc_token_id: str | None
+    """Token that marks documents, as for queries; [unused1] for a plain encoder"""
+    query_prompt: str | None
+    """Text in front of every query, such as "search_query: "; without it, the model's own, none for a plain encoder"""
+    document_prompt: str | None
+    """Text in front of every document, as for queries"""
     epochs: int
     """Passes over the examples [default: 1]"""
     seed: int
@@ -97,6 +107,8 @@ class TrainOptions(TypedDict, total=False):
     """Let [MASK] expansion tokens be attended to [default: False]"""
     query_expansion: bool
     """Pad queries with [MASK] tokens to query_maxlen [default: True]"""
+    query_expansion_length: int | None
+    """Pad shorter queries to N tokens only, and leave longer ones whole up to query_maxlen; model: the model's own, query_maxlen for a plain encoder"""
     mask_punctuation: bool
     """Leave punctuation out of document scoring [default: True]"""
     schedule_horizon: int | str
@@ -136,6 +148,7 @@ KEYS: dict[str, dict[str, str]] = {
         "overwrite": "overwrite",
         "backend": "backend",
         "export_dtype": "export_dtype",
+        "export_layout": "export_layout",
         "export_onnx": "export_onnx",
     },
     "prepare": {
@@ -165,6 +178,10 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "train": {
         "query_maxlen": "train.query_maxlen",
+        "query_token_id": "train.query_token_id",
+        "doc_token_id": "train.doc_token_id",
+        "query_prompt": "train.query_prompt",
+        "document_prompt": "train.document_prompt",
         "epochs": "train.epochs",
         "seed": "train.seed",
         "shuffle": "train.shuffle",
@@ -173,6 +190,7 @@ KEYS: dict[str, dict[str, str]] = {
         "dropout": "train.dropout",
         "attend_to_mask_tokens": "train.attend_to_mask_tokens",
         "query_expansion": "train.query_expansion",
+        "query_expansion_length": "train.query_expansion_length",
         "mask_punctuation": "train.mask_punctuation",
         "schedule_horizon": "train.schedule_horizon",
         "warmup_from_zero": "train.warmup_from_zero",

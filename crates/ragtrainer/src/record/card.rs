@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use colbert_config::{ExportDtype, Options, Plan};
+use colbert_config::{ExportDtype, ExportLayout, Options, Plan};
 use colbert_data::{PrepareReport, TrainingSet};
-use colbert_model::{EncoderConfig, HeadConfig};
+use colbert_model::{ColbertSettings, EncoderConfig, HeadConfig};
 use colbert_train::{Comparison, Evaluation};
 use serde_json::json;
 
@@ -29,6 +29,7 @@ pub(crate) enum Standing<'a> {
 pub(crate) struct ModelCard<'a> {
     pub(crate) options: &'a Options,
     pub(crate) plan: &'a Plan,
+    pub(crate) settings: &'a ColbertSettings,
     pub(crate) head: &'a HeadConfig,
     /// The family of the encoder; none for one of another crate.
     pub(crate) encoder: Option<&'a EncoderConfig>,
@@ -43,7 +44,7 @@ impl ModelCard<'_> {
     /// `README.md`: what the model is, what it was made from, how it was trained, what it was measured as, how to load
     /// it. Nothing in it depends on the machine or on when it was written.
     pub(crate) fn text(&self, standing: Standing<'_>) -> String {
-        let Self { options, plan, head, encoder, base, .. } = *self;
+        let Self { options, plan, settings, head, encoder, base, .. } = *self;
         let folder = options.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = if options.model_name.is_empty() { &folder } else { &options.model_name };
         let train = &options.train;
@@ -53,24 +54,28 @@ impl ModelCard<'_> {
             other => format!("- Weights are stored as {}.\n", other.torch_name()),
         };
         let differences: String =
-            not_honoured(options, head, encoder).iter().map(|one| format!("- {one}.\n")).collect();
+            not_honoured(options, settings, head, encoder).iter().map(|one| format!("- {one}.\n")).collect();
         let onnx = if options.export_onnx { ", next-plaid" } else { "" };
-        let loaders = match encoder {
-            Some(_) => format!(
+        let files = match (encoder, options.export_layout) {
+            (None, _) => {
+                "The encoder is one of another crate: its program loads the folder with `load_parameters`.".to_owned()
+            }
+            (_, ExportLayout::All) => format!(
                 "The folder has the files of colbert-ai, RAGatouille, PyLate, sentence-transformers{onnx} and pylate-rs. \
                  What other programs do otherwise than ragtrainer:"
             ),
-            None => {
-                "The encoder is one of another crate: its program loads the folder with `load_parameters`.".to_owned()
+            (_, ExportLayout::SentenceTransformers) => {
+                "The folder has the files of sentence-transformers 6. What other programs do otherwise:".to_owned()
             }
         };
         format!(
             "{front}\n# {name}\n\n\
              A late-interaction (ColBERT) retrieval model, trained from `{base}` with ragtrainer {version}.\n\n\
              - Token vectors of {dim} numbers; queries of {query} tokens, documents of at most {doc} tokens.\n\
-             {layers}{stored}- Planned training: {plan}\n\n\
+             {texts}{layers}{stored}- Planned training: {plan}\n\n\
              ## Data\n{data}\n## Results\n{results}\n## Licence\n{licence}\n## Use\n\
-             {loaders}\n\n{differences}",
+             {files}\n\n{differences}",
+             texts = markers_and_prompts(settings),
             front = self.front_matter(),
             version = env!("CARGO_PKG_VERSION"),
             dim = train.dim,
@@ -91,7 +96,11 @@ impl ModelCard<'_> {
     /// The fields that the Hugging Face hub reads. JSON texts are YAML texts.
     fn front_matter(&self) -> String {
         let options = self.options;
-        let mut text = "---\nlibrary_name: PyLate\npipeline_tag: sentence-similarity\n".to_owned();
+        let library = match options.export_layout {
+            ExportLayout::All => "PyLate",
+            ExportLayout::SentenceTransformers => "sentence-transformers",
+        };
+        let mut text = format!("---\nlibrary_name: {library}\npipeline_tag: sentence-similarity\n");
         let mut field = |name: &str, value: &str| _ = writeln!(text, "{name}: {}", json!(value));
         field("language", &options.language_code);
         // Only a name on the hub may stand there.
@@ -138,6 +147,36 @@ impl ModelCard<'_> {
         };
         format!("{own}; {base}. What the data allow, is for whoever chose them to say.\n")
     }
+}
+
+/// A line for what stands before texts and for how queries are filled up, where that is not as usual.
+fn markers_and_prompts(settings: &ColbertSettings) -> String {
+    let usual = ColbertSettings::default();
+    let mut text = String::new();
+    let sides = [
+        ("queries", &settings.query_token_id, &usual.query_token_id, &settings.query_prompt),
+        ("documents", &settings.doc_token_id, &usual.doc_token_id, &settings.document_prompt),
+    ];
+    for (side, marker, usual, prompt) in sides {
+        let marker = match marker.as_str() {
+            _ if marker == usual && prompt.is_empty() => continue,
+            "" => "no marker".to_owned(),
+            marker => format!("the marker `{marker}`"),
+        };
+        let prompt = if prompt.is_empty() { "no prompt".to_owned() } else { format!("the prompt `{prompt}`") };
+        _ = writeln!(text, "- In front of {side}: {marker}, {prompt}.");
+    }
+    match (settings.query_expansion, settings.query_expansion_length) {
+        (false, _) => text += "- Queries are not filled up with [MASK].\n",
+        (true, Some(length)) => {
+            _ = writeln!(
+                text,
+                "- Queries of fewer than {length} tokens are filled up with [MASK], longer ones are not."
+            )
+        }
+        (true, None) => {}
+    }
+    text
 }
 
 /// The licence in the front matter of a card.

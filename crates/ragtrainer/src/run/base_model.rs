@@ -4,18 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use burn::module::Module;
-use colbert_config::{ArtifactMetadata, Options, Plan, TrainOptions};
+use colbert_config::{ArtifactMetadata, ExportLayout, Options, Plan, TrainOptions};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Export, HeadConfig, HostTensor, LoadReport, ModelError,
-    Pretrained, SelfCheck, TrainingMemory, check_onnx, export_checked, named_parameters, rehearse_export,
+    Pretrained, SelfCheck, TrainingMemory, check_layout, check_onnx, export_checked, named_parameters, rehearse_export,
 };
 use colbert_train::TrainError;
 
 use crate::error::Error;
 use crate::record::card::{ModelCard, Standing};
 use crate::run::encoder::{InnerModel, RunEncoder};
-use crate::source::read_model;
+use crate::source::read_start;
 
 /// The directory that training starts from, and the encoder of the run.
 pub(crate) struct Start<'a, E> {
@@ -33,9 +33,10 @@ impl<'a, E: RunEncoder> Start<'a, E> {
                 "name an encoder, a folder or a name on the hub, with --pretrained-model-name, or in the config file";
             return Err(Error::NotSet { option: "pretrained_model_name", hint });
         }
-        let pretrained = read_model(&options.pretrained_model_name)?;
+        let pretrained = read_start(options)?;
         let settings = pretrained.settings(&options.train);
         let tokenizer = pretrained.tokenizer(&settings)?;
+        check_layout(&pretrained, &settings, options.export_layout)?;
         let head = encoder.head(&pretrained, &settings)?;
         match encoder.own_name() {
             Some(name) if options.export_onnx => {
@@ -44,7 +45,10 @@ impl<'a, E: RunEncoder> Start<'a, E> {
             Some(name) if options.train.dropout.is_some() => {
                 return Err(Error::OwnEncoder { name, option: "train.dropout", hint: "leave it out" });
             }
-            None if options.export_onnx => check_onnx(&pretrained, &head, options.export_dtype)?,
+            Some(name) if options.export_layout == ExportLayout::SentenceTransformers => {
+                return Err(Error::OwnEncoder { name, option: "export_layout", hint: "leave it out" });
+            }
+            None if options.export_onnx => check_onnx(&pretrained, &settings, &head, options.export_dtype)?,
             _ => {}
         }
         Ok(Self { encoder, pretrained, settings, tokenizer, head })
@@ -150,6 +154,7 @@ impl<E: RunEncoder> ModelWriter<'_, E> {
             settings,
             files: &pretrained.files,
             metadata: &metadata,
+            layout: self.options.export_layout,
             dtype: self.options.export_dtype,
             onnx: self.options.export_onnx,
             own_encoder: encoder.own_name(),

@@ -13,7 +13,7 @@ use colbert_data::{
 use crate::error::Error;
 use crate::run::encoder::RunEncoder;
 use crate::run::miner::miner;
-use crate::source::read_model;
+use crate::source::read_start;
 
 /// Raw data and the sets that models are measured on, before negatives are added.
 #[derive(Debug, Clone)]
@@ -161,11 +161,14 @@ fn report(
     if options.pretrained_model_name.is_empty() {
         return Ok(DataReport::with_options(raw, &plain)?);
     }
-    let pretrained = read_model(&options.pretrained_model_name)?;
+    let pretrained = read_start(options)?;
     let settings = pretrained.settings(&options.train);
     let tokenizer = pretrained.tokenizer(&settings)?;
-    let counter = |texts: &[&str], _: Side| {
-        let lengths = tokenizer.lengths(texts)?;
+    let counter = |texts: &[&str], side: Side| {
+        let lengths = match side {
+            Side::Query => tokenizer.query_lengths(texts)?,
+            Side::Document => tokenizer.document_lengths(texts)?,
+        };
         Ok(lengths.into_iter().map(|(tokens, unknown)| TokenCount { tokens, unknown }).collect())
     };
     let (query_maxlen, doc_maxlen) = (settings.query_maxlen, settings.doc_maxlen);

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use colbert_config::{Options, TrainOptions};
-use colbert_model::Declared;
-use serde_json::Value;
+use colbert_config::{ConfigError, MODEL_LENGTH, Options, TrainOptions};
+use colbert_model::{ColbertSettings, Declared, Pretrained};
+use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::source::read_model;
@@ -54,21 +54,47 @@ impl fmt::Display for Inheritance {
 }
 
 /// Takes over the lengths, masks and sizes of the model that `options` start from, where it is a ColBERT and the option
-/// is not in `named`, the dotted names of the options that a person set. Nothing without `inherit_settings`.
+/// is not in `named`, the dotted names of the options that a person set. Nothing without `inherit_settings`. Lengths
+/// that are left to the model become numbers in any case.
 ///
 /// # Errors
-/// The model cannot be read.
+/// The model cannot be read, or every query would be filled up to all of its positions.
 pub(crate) fn inherit(options: &mut Options, named: &BTreeSet<String>) -> Result<Inheritance, Error> {
-    if options.pretrained_model_name.is_empty() || !options.inherit_settings {
+    let train = &mut options.train;
+    let left_to_model = [train.query_maxlen, train.doc_maxlen].contains(&MODEL_LENGTH);
+    if options.pretrained_model_name.is_empty() || !(options.inherit_settings || left_to_model) {
         return Ok(Inheritance::default());
     }
-    let declared = read_model(&options.pretrained_model_name)?.declared;
-    if !declared.is_colbert() {
-        return Ok(Inheritance::default());
+    let pretrained = read_model(&options.pretrained_model_name)?;
+    let unlimited = train.query_maxlen == MODEL_LENGTH;
+    for length in [&mut train.query_maxlen, &mut train.doc_maxlen] {
+        *length = if *length == MODEL_LENGTH { pretrained.max_length() } else { *length };
     }
-    let inheritance = take_over(&mut options.train, &declared, named);
-    tracing::info!("{inheritance}");
+    let mut inheritance = Inheritance::default();
+    if options.inherit_settings && pretrained.declared.is_colbert() {
+        inheritance = take_over(train, &pretrained.declared, named);
+        tracing::info!("{inheritance}");
+    }
+    if unlimited {
+        expands_to_a_length(train, &pretrained)?;
+    }
     Ok(inheritance)
+}
+
+/// Checks that queries without a limit of their own are not all filled up to the positions of the encoder.
+fn expands_to_a_length(train: &TrainOptions, pretrained: &Pretrained) -> Result<(), Error> {
+    if train.query_expansion && pretrained.settings(train).query_expansion_length.is_none() {
+        return Err(ConfigError::Contradiction {
+            field: "train.query_maxlen",
+            found: "\"model\"".to_owned(),
+            other_field: "train.query_expansion",
+            other_found: "true".to_owned(),
+            advice: "every query would be filled up with [MASK] to all positions of the encoder; set \
+                     train.query_expansion_length, or train.query_expansion = false",
+        }
+        .into());
+    }
+    Ok(())
 }
 
 /// The options of `train` that are not at their defaults, by dotted names: what a caller of the library set.
@@ -94,11 +120,33 @@ fn take_over(train: &mut TrainOptions, declared: &Declared, named: &BTreeSet<Str
         )*};
     }
     take!(dim, query_maxlen, doc_maxlen, attend_to_mask_tokens, query_expansion, mask_punctuation, use_relu);
+    settings.extend(of_texts(train, declared));
     let mut files = declared.files.clone();
     if declared.dim.is_some() {
         files.push("the projection");
     }
     Inheritance { files, settings }
+}
+
+/// Markers, prompts and the length of expansion: without a value of its own an option means the parent's. Those that
+/// are as usual are left out.
+fn of_texts(train: &TrainOptions, declared: &Declared) -> Vec<InheritedSetting> {
+    let usual = ColbertSettings::default();
+    let mut settings = Vec::new();
+    macro_rules! follow {
+        ($($field:ident),*) => {$(
+            if let Some(parent) = &declared.$field {
+                let (parent, default) = (json!(parent), json!(usual.$field));
+                let used = train.$field.as_ref().map_or_else(|| parent.clone(), |own| json!(own));
+                if used != parent || parent != default {
+                    let option = concat!("train.", stringify!($field));
+                    settings.push(InheritedSetting { option, parent, default, used });
+                }
+            }
+        )*};
+    }
+    follow!(query_token_id, doc_token_id, query_prompt, document_prompt, query_expansion_length);
+    settings
 }
 
 #[cfg(test)]
@@ -129,6 +177,28 @@ mod tests {
              default is 128\n  train.doc_maxlen = 256, as set; the model has 180\n  train.use_relu = true, taken over; the \
              default is false\n  as the defaults: query_maxlen"
         );
+    }
+
+    #[test]
+    fn markers_and_prompts_are_the_parents_unless_set() {
+        let parent = Declared {
+            query_token_id: Some("[Q] ".to_owned()),
+            doc_token_id: Some("[unused1]".to_owned()),
+            query_prompt: Some("search: ".to_owned()),
+            query_expansion_length: Some(12),
+            ..declared()
+        };
+        let mut train = TrainOptions { query_prompt: Some(String::new()), ..TrainOptions::default() };
+        let text = take_over(&mut train, &parent, &BTreeSet::new()).to_string();
+        for line in [
+            "train.query_token_id = \"[Q] \", taken over; the default is \"[unused0]\"",
+            "train.query_prompt = \"\", as set; the model has \"search: \"",
+            "train.query_expansion_length = 12, taken over; the default is null",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("doc_token_id"), "{text}");
+        assert_eq!(train.query_token_id, None, "without a value it is the parent's");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use colbert_train::{DenseMiner, LateInteractionMiner, RefreshExamples, TrainErro
 use crate::backend::{Backend, Job};
 use crate::error::Error;
 use crate::run::encoder::RunEncoder;
-use crate::source::{model_folder, read_model};
+use crate::source::{model_folder, read_start};
 
 /// The miner that the options ask for; for late interaction with the weights that training starts from. Nothing if
 /// negatives are drawn at random, or if none are added.
@@ -79,7 +79,7 @@ impl<E: RunEncoder> Job for ByStart<'_, E> {
                         --pretrained-model-name";
             return Err(Error::NotSet { option: "pretrained_model_name", hint });
         }
-        let pretrained = read_model(&options.pretrained_model_name)?;
+        let pretrained = read_start(options)?;
         let declared = pretrained.declared_settings();
         let declared = declared.filter(|_| encoder.own_name().is_none());
         let dim = declared.map_or(options.train.dim, |declared| declared.dim);
