@@ -1,8 +1,8 @@
 """Loads a model directory in another late-interaction stack and compares with the directory's selfcheck.json.
 
-    python replay.py STACK MODEL_DIR      STACK: colbert-ai, ragatouille, pylate, sentence-transformers, transformers
+    python replay.py STACK MODEL_DIR...   STACK: colbert-ai, ragatouille, pylate, sentence-transformers, transformers
 
-Prints one line: whether token ids are identical, the largest difference of a number of a token vector, and the largest
+Prints one line for each directory: whether token ids are identical, the largest difference of a number of a token vector, and the largest
 difference of a score where the stack computes them. Exit code 1 if a vector is off by more than 1e-5. A stack that
 cannot read the directory, for a reason that docs/interop.md names, has a line that says so, and exit code 0.
 """
@@ -242,8 +242,8 @@ STACKS = {
 }
 
 
-def main():
-    stack, directory = sys.argv[1:]
+def replay(stack, directory):
+    """Returns the line of a directory, and whether the stack agrees with it."""
     with open(os.path.join(directory, "selfcheck.json"), encoding="utf-8") as file:
         check = json.load(file)
     # What the stacks print is not the result.
@@ -251,13 +251,23 @@ def main():
         with contextlib.redirect_stdout(sys.stderr):
             version, same, difference, scores = STACKS[stack](directory, check)
     except NotReplayed as reason:
-        print(f"{stack}: not replayed: {reason}")
-        return
+        return f"{stack}: not replayed: {reason}", True
     scores = "not compared" if scores is None else f"{scores:.1e}"
-    verdict = "ok" if same and difference <= TOLERANCE else "DIFFERS"
+    agrees = same and difference <= TOLERANCE
     tokens = "identical" if same else "OTHER IDS"
-    print(f"{version}: token ids {tokens}; token vectors {difference:.1e}; scores {scores}: {verdict}")
-    sys.exit(0 if verdict == "ok" else 1)
+    verdict = "ok" if agrees else "DIFFERS"
+    return f"{version}: token ids {tokens}; token vectors {difference:.1e}; scores {scores}: {verdict}", agrees
+
+
+def main():
+    stack, *directories = sys.argv[1:]
+    all_agree = True
+    for directory in directories:
+        line, agrees = replay(stack, directory)
+        all_agree &= agrees
+        name = f"{os.path.basename(os.path.normpath(directory))}: " if len(directories) > 1 else ""
+        print(f"{name}{line}", flush=True)
+    sys.exit(0 if all_agree else 1)
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
         ExportLayout::All => pylate(dialect),
         ExportLayout::SentenceTransformers => native(dialect),
     };
-    for (name, value) in json_files(export, encoder, &special).into_iter().chain(of_layout) {
+    for (name, value) in json_files(export, encoder, &head, &special, &tokenizer).into_iter().chain(of_layout) {
         files.push((name, pretty(&value)));
     }
     if export.layout == ExportLayout::All {
@@ -265,6 +265,7 @@ fn json_files(
     encoder: ExportFacts,
     head: &HeadConfig,
     special: &SpecialTokens,
+    tokenizer: &Value,
 ) -> Vec<(String, Value)> {
     let mut config = match export.own_encoder {
         Some(name) => json!({
@@ -292,7 +293,7 @@ fn json_files(
     }
     vec![
         ("config.json".to_owned(), config),
-        ("tokenizer_config.json".to_owned(), tokenizer_config(export, encoder, special)),
+        ("tokenizer_config.json".to_owned(), tokenizer_config(export, encoder, special, tokenizer)),
         ("special_tokens_map.json".to_owned(), special_tokens(special)),
     ]
 }
@@ -322,7 +323,7 @@ fn tokenizer_json(files: &SourceFiles, settings: &ColbertSettings) -> Value {
 }
 
 /// The source's settings, with the names and the padding token that every stack agrees on.
-fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: &SpecialTokens) -> Value {
+fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: &SpecialTokens, tokenizer: &Value) -> Value {
     let mut config = if export.files.tokenizer_config.is_object() {
         export.files.tokenizer_config.clone()
     } else {
@@ -343,6 +344,13 @@ fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: &Special
     if !encoder.token_types && !config["model_input_names"].is_array() {
         config["model_input_names"] = json!(["input_ids", "attention_mask"]);
     }
+    // transformers 5 makes BERT's tokenizer of the vocabulary and of this list, whatever tokenizer.json adds.
+    let added = tokenizer["added_tokens"].as_array().into_iter().flatten().map(|token| {
+        let mut described = token.clone();
+        let id = described.as_object_mut().and_then(|fields| fields.remove("id")).unwrap_or_default();
+        (id.to_string(), described)
+    });
+    config["added_tokens_decoder"] = Value::Object(added.collect());
     let normalizer = &export.files.tokenizer["normalizer"];
     if normalizer["type"] == "BertNormalizer" {
         // transformers sets the normalizer by these keys, whatever tokenizer.json says.

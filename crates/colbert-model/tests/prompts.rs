@@ -204,6 +204,9 @@ fn a_marker_that_the_vocabulary_lacks_is_a_new_token_with_a_row_of_its_own() {
     let path = folder.path().join("exported");
     written(&source, &options, ExportLayout::All, &path);
     let again = Pretrained::read(&path).unwrap();
+    // transformers 5 takes the added tokens from there and not from tokenizer.json.
+    let listed = &read(path.join("tokenizer_config.json"))["added_tokens_decoder"][rows.to_string()];
+    assert_eq!((&listed["content"], &listed["special"]), (&json!("[Q] "), &json!(true)));
     assert_eq!((again.config.vocab_size(), again.declared.query_token_id.as_deref()), (rows + 1, Some("[Q] ")));
     // RoBERTa's vocabulary has no [unused0], and needs none where no marker is wanted.
     let none = TrainOptions { query_token_id: text(""), doc_token_id: text(""), ..base() };

@@ -9,7 +9,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::Error;
-use ragtrainer::config::{MemoryLimit, Miner, Refresh};
+use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Refresh};
 use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
 use ragtrainer::prelude::*;
 use ragtrainer::train::Begin;
@@ -126,6 +126,56 @@ fn defect_26_the_facade_inherits_too() {
     assert_eq!(trainer.plan(&small).unwrap().loaded.initialised, Vec::<String>::new(), "dim comes from the projection");
     let error = trainer.with_inherited_settings(false).plan(&small).unwrap_err().to_string();
     assert!(error.contains("set dim = 16"), "{error}");
+}
+
+/// Markers, prompts and lengths of the model reach what is planned, trained, written and reported, in both layouts.
+#[test]
+fn prompts_and_layouts_reach_the_whole_run() {
+    let here = folder();
+    let train = TrainOptions {
+        query_token_id: Some(String::new()),
+        doc_token_id: Some("[D]".to_owned()),
+        query_prompt: Some("search: ".to_owned()),
+        query_expansion_length: Some(12),
+        query_maxlen: MODEL_LENGTH,
+        ..options()
+    };
+    for layout in [ExportLayout::All, ExportLayout::SentenceTransformers] {
+        let output = here.path().join(format!("{layout:?}"));
+        let mut trainer = RagTrainer::from_options(Options {
+            pretrained_model_name: tiny_model().to_str().unwrap().to_owned(),
+            backend: backend(),
+            output: output.clone(),
+            export_layout: layout,
+            ..Options::default()
+        });
+        trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+        let every = TrainOptions { query_expansion_length: None, ..train.clone() };
+        let error = trainer.plan(&every).unwrap_err().to_string();
+        assert!(error.contains("all positions of the encoder"), "{error}");
+        assert_eq!(trainer.plan(&train).unwrap().loaded.initialised, ["embeddings of [D]"]);
+        let outcome = trainer.train(&train).unwrap();
+        let card = std::fs::read_to_string(outcome.best.join("README.md")).unwrap();
+        for line in [
+            "In front of queries: no marker, the prompt `search: `.",
+            "In front of documents: the marker `[D]`, no prompt.",
+            "Queries of fewer than 12 tokens are filled up",
+            "queries of 512 tokens",
+        ] {
+            assert!(card.contains(line), "{line}: {card}");
+        }
+        let said = outcome.not_honoured.join("\n");
+        let native = layout == ExportLayout::SentenceTransformers;
+        assert_eq!(outcome.best.join("artifact.metadata").exists(), !native);
+        assert_eq!(said.contains("PyLate: puts prompts in front of texts only when told to"), !native, "{said}");
+        assert_eq!(said.contains("do not read the layout of sentence-transformers"), native, "{said}");
+        // The directory says all of it to whoever uses it, this program too.
+        let documents: Vec<String> = pairs().into_iter().map(|(_, document)| document).collect();
+        let ranked = pretrained(&outcome.best).rerank(&pairs()[0].0, &documents, 3).unwrap();
+        assert_eq!(ranked.len(), 3);
+        let again = RagTrainer::new("next", outcome.best.to_str().unwrap()).inheritance().unwrap().to_string();
+        assert!(again.contains("search: \", taken over") && again.contains("query_expansion_length = 12"), "{again}");
+    }
 }
 
 /// `resume` goes on where an observer stopped the run, and ends with the bytes of a run that was not stopped.
