@@ -95,7 +95,7 @@ fn refusals_say_what_a_table_is() {
     let cases: [(&str, String, &[&str]); 6] = [
         (
             "no-header.csv",
-            rows(&|row| format!("\"what is {row}?\",\"{0}\",\"{0}\",\"see {row}.\"\n", text(row))),
+            rows(&|row| format!("\"what is {row}?\",\"{0}\",\"{0}\",\"see {row}!\"\n", text(row))),
             &["line 1", "looks like a row"],
         ),
         (
