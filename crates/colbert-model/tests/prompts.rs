@@ -72,6 +72,7 @@ fn written(source: &Path, options: &TrainOptions, layout: ExportLayout, path: &P
         layout,
         dtype: ExportDtype::F32,
         onnx: false,
+        own_encoder: None,
         extra: &[],
     };
     export::<B>(&all, path, false, &device()).unwrap();

@@ -9,7 +9,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::Error;
-use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Refresh};
+use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Options, Refresh};
 use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
 use ragtrainer::prelude::*;
 use ragtrainer::train::Begin;

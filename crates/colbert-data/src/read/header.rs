@@ -111,8 +111,8 @@ mod tests {
         let (a, b) = ("Where does a tor stand?", "What is a wet fen?");
         let (x, y) = ("A tor is a rocky hill on a moor.", "A fen is wet land, full of reed.");
         assert!(row(&[&[a, x], &[b, y]]) && row(&[&[a, x, "1"], &[b, y, "0"]]) && row(&[&[a, x, y], &[b, y, x]]));
-        for headed in [
-            &[&["Your question:", "The answer, in short!"], &[a, x], &[b, y]][..],
+        let headings: [&[&[&str]]; 8] = [
+            &[&["Your question:", "The answer, in short!"], &[a, x], &[b, y]],
             &[&["query", "passage"], &[a, x], &[b, y]],
             &[&["what do people ask?", "(answer)"], &[a, x], &[b, y]],
             &[&[a, x, "a label?"], &[a, x, "1"], &[b, y, "0"]],
@@ -120,7 +120,8 @@ mod tests {
             &[&["1", "2"], &["3", "4"]],
             &[&[a, x, y, y], &[b, y, x, x]],
             &[&[a, x]],
-        ] {
+        ];
+        for headed in headings {
             assert!(!row(headed), "{headed:?}");
         }
     }

@@ -75,7 +75,7 @@ impl ModelCard<'_> {
              {texts}{layers}{stored}- Planned training: {plan}\n\n\
              ## Data\n{data}\n## Results\n{results}\n## Licence\n{licence}\n## Use\n\
              {files}\n\n{differences}",
-             texts = markers_and_prompts(settings),
+            texts = markers_and_prompts(settings),
             front = self.front_matter(),
             version = env!("CARGO_PKG_VERSION"),
             dim = train.dim,
