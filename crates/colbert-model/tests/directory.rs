@@ -396,3 +396,14 @@ fn lengths_beyond_the_positions_are_refused() {
     let error = pretrained.tokenizer(&settings(32, 513)).unwrap_err().to_string();
     assert!(error.contains("doc_maxlen = 513") && error.contains("512"), "{error}");
 }
+
+/// A plain encoder of few positions can be evaluated as it is.
+#[test]
+fn default_lengths_are_those_that_the_encoder_has_positions_for() {
+    for (path, doc_maxlen) in [(parity("tiny"), 256), (fixture("distilbert"), 64), (fixture("roberta"), 64)] {
+        let pretrained = Pretrained::read(&path).unwrap();
+        let settings = pretrained.default_settings();
+        assert_eq!((settings.query_maxlen, settings.doc_maxlen), (32, doc_maxlen), "{}", path.display());
+        pretrained.tokenizer(&settings).unwrap();
+    }
+}

@@ -34,6 +34,29 @@ fn a_folder_whose_maker_was_killed_is_made_again() {
     assert!(matches!(DocumentFolder::open_or_create(here.path(), &model), Err(Error::DocumentFolder { .. })));
 }
 
+/// MaxSim passes over NaN: a damaged document would be ranked by what is left of it.
+#[test]
+fn a_folder_with_vectors_that_are_not_finite_is_not_searched() {
+    let here = folder();
+    let model = pretrained(tiny_model());
+    let path = here.path().join("documents");
+    let mut documents = DocumentFolder::open_or_create(&path, &model).unwrap();
+    add(&mut documents, &model, &["a tor is a hill", "a weir is a dam"]);
+    let is_vectors = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "f32");
+    let vectors = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).find(is_vectors).unwrap();
+    let whole = fs::read(&vectors).unwrap();
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut damaged = whole.clone();
+        damaged[4..8].copy_from_slice(&value.to_le_bytes());
+        fs::write(&vectors, damaged).unwrap();
+        let opened = DocumentFolder::open(&path).unwrap();
+        let error = model.search("what is a tor", &opened, 2).unwrap_err().to_string();
+        assert!(error.contains("not finite") && error.contains(".f32"), "{error}");
+    }
+    fs::write(&vectors, whole).unwrap();
+    assert_eq!(found(&DocumentFolder::open(&path).unwrap(), &model).len(), 2);
+}
+
 #[test]
 fn a_number_is_given_once_and_a_document_is_deleted_once() {
     let here = folder();

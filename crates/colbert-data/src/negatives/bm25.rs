@@ -26,6 +26,10 @@ const MEMORY_BUDGET: usize = 64 << 20;
 /// of a larger collection is left to the file cache, which gives it up when memory is needed elsewhere.
 const IN_MEMORY: u64 = 1 << 30;
 
+/// Memory of an index in memory and of its making, as a share of the text: found to be 1.15 with 100,000 documents of 900
+/// bytes.
+const SHARE_OF_TEXT: f64 = 1.5;
+
 /// Queries between two words of progress.
 const PROGRESS_EVERY: usize = 100;
 
@@ -56,6 +60,12 @@ impl Bm25Index {
         Self::build(collection, analysis, IN_MEMORY, &|_, _, _| ()).map_err(failed)
     }
 
+    /// Bytes of memory that the index of a collection takes at most, about, while it is made and used.
+    #[must_use]
+    pub fn memory(collection: &Collection) -> u64 {
+        (text_bytes(collection).min(IN_MEMORY) as f64 * SHARE_OF_TEXT) as u64
+    }
+
     fn build(
         collection: &Collection,
         analysis: &TextAnalysis,
@@ -66,7 +76,7 @@ impl Bm25Index {
         let mut schema = Schema::builder();
         let indexing = TextFieldIndexing::default().set_index_option(IndexRecordOption::WithFreqs);
         let text = schema.add_text_field("text", TextOptions::default().set_indexing_options(indexing));
-        let size: u64 = collection.iter().map(|text| text.len() as u64).sum();
+        let size = text_bytes(collection);
         let folder = if size > in_memory { Some(tempfile::tempdir()?) } else { None };
         let directory: Box<dyn Directory> = match &folder {
             Some(folder) => {
@@ -201,6 +211,10 @@ impl NegativeMiner for Bm25Miner {
 
 fn failed(source: TantivyError) -> DataError {
     DataError::Miner { miner: "bm25".to_owned(), source: Box::new(source) }
+}
+
+fn text_bytes(collection: &Collection) -> u64 {
+    collection.iter().map(|text| text.len() as u64).sum()
 }
 
 #[cfg(test)]

@@ -83,10 +83,30 @@ pub(super) fn examine(raw: &RawData, findings: &mut Vec<Finding>) -> (Option<Tea
             ),
             examples: Vec::new(),
             fix: format!(
-                "train.distillation_alpha = {:.3}, which brings the spread to about 5",
-                5.0 / scores.mean_spread
+                "train.distillation_alpha = {}, which brings the spread to about 5",
+                two_digits(5.0 / scores.mean_spread)
             ),
         });
     }
     (Some(scores), spreads)
+}
+
+/// A positive number with two significant digits, however small it is.
+fn two_digits(number: f64) -> String {
+    let after_point = (1.0 - number.log10().floor()).clamp(0.0, 300.0);
+    format!("{number:.*}", after_point as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_digits_of_any_size() {
+        let cases = [(5.0, "5.0"), (0.123, "0.12"), (0.000_000_512, "0.00000051"), (1234.5, "1234"), (55.5, "56")];
+        for (number, text) in cases {
+            assert_eq!(two_digits(number), text);
+        }
+        assert!(two_digits(5e-300).trim_end_matches('0').ends_with('5'));
+    }
 }

@@ -89,6 +89,22 @@ impl VectorFormat {
         self.decode_rows(Level::detect(), bytes, dim, &mut to[start..]);
     }
 
+    /// Whether all numbers of stored vectors are finite. Damaged bytes may be NaN, which MaxSim passes over.
+    ///
+    /// # Shapes
+    /// - bytes: whole rows of `dim` numbers
+    #[must_use]
+    pub fn is_finite(self, bytes: &[u8], dim: usize) -> bool {
+        // Without an early end, so that the loops are vectorised.
+        let float32 = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) & 0x7f80_0000 == 0x7f80_0000;
+        let float16 = |bytes: &[u8; 2]| u16::from_le_bytes(*bytes) & 0x7c00 == 0x7c00;
+        !match self {
+            Self::Float32 => bytes.as_chunks().0.iter().fold(false, |any, bytes| any | float32(bytes)),
+            Self::Float16 => bytes.as_chunks().0.iter().fold(false, |any, bytes| any | float16(bytes)),
+            Self::Int8 => bytes.chunks_exact(SCALE + dim).filter_map(<[u8]>::first_chunk).any(float32),
+        }
+    }
+
     /// Writes whole rows as float32.
     pub(crate) fn decode_rows(self, level: Level, bytes: &[u8], dim: usize, to: &mut [f32]) {
         match self {
@@ -200,6 +216,22 @@ mod tests {
         }
         assert_eq!(there_and_back(VectorFormat::Int8, &[0.0; 4], 2), [0.0; 4]);
         assert_eq!(there_and_back(VectorFormat::Float16, &[1e9, -1e9], 2), [65504.0, -65504.0]);
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_seen_wherever_it_is() {
+        for format in VectorFormat::ALL {
+            let mut bytes = Vec::new();
+            format.encode(&[0.5; 40 * 8], 8, &mut bytes);
+            assert!(format.is_finite(&bytes, 8));
+            for row in [0, 17, 39] {
+                // The scale of int8 vectors, the first number of others: the highest bytes of a float.
+                let (mut damaged, end) = (bytes.clone(), if format == VectorFormat::Float16 { 2 } else { 4 });
+                let number = row * format.row_bytes(8) + end;
+                damaged[number - 2..number].fill(0xff);
+                assert!(!format.is_finite(&damaged, 8), "{format} {row}");
+            }
+        }
     }
 
     #[test]

@@ -170,7 +170,18 @@ impl Pretrained {
 
     /// Settings that the directory itself declares, over the defaults. None for a plain encoder.
     pub fn declared_settings(&self) -> Option<ColbertSettings> {
-        self.declared.is_colbert().then(|| self.declared.over(ColbertSettings::default()))
+        self.declared.is_colbert().then(|| self.declared.over(self.default_settings()))
+    }
+
+    /// Settings of a directory that declares none: the defaults, with lengths that the encoder has positions for.
+    pub fn default_settings(&self) -> ColbertSettings {
+        let maximum = self.config.max_length().min(MAX_LENGTH);
+        let ColbertSettings { query_maxlen, doc_maxlen, .. } = ColbertSettings::default();
+        ColbertSettings {
+            query_maxlen: query_maxlen.min(maximum),
+            doc_maxlen: doc_maxlen.min(maximum),
+            ..ColbertSettings::default()
+        }
     }
 
     /// Settings for training: lengths and masks as the options say, skiplist as the directory declares, and so markers,

@@ -72,7 +72,7 @@ impl SelfCheck {
     /// A directory that cannot be loaded, or whose vectors are not finite.
     pub fn compute<B: KernelBackend>(directory: &Path, device: &B::Device) -> Result<Self, ModelError> {
         let pretrained = Pretrained::read(directory)?;
-        let settings = pretrained.declared_settings().unwrap_or_default();
+        let settings = pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings());
         let tokenizer = pretrained.tokenizer(&settings)?;
         let (model, _) = pretrained.model::<B>(&settings, None, 0, device)?;
         Self::of(&model, &tokenizer, directory, device)

@@ -86,7 +86,7 @@ fn settings(pretrained: &Pretrained) -> Result<ColbertSettings, ModelError> {
     if let Some(token) = pretrained.added_markers().first() {
         return Err(ModelError::MissingToken { path, token: token.clone(), role: "marker" });
     }
-    Ok(pretrained.declared_settings().unwrap_or_default())
+    Ok(pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings()))
 }
 
 /// The graph of a model directory.

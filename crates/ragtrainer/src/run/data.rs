@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use colbert_config::{Miner, Options, Refresh};
 use colbert_data::{
-    BeirFolder, Collection, DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions, PrepareReport,
-    RawData, ReadOptions, Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits, TrainingSet,
-    check_language_code, prepare_with_progress, read_documents, read_training_data,
+    BeirFolder, Bm25Index, Collection, DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions,
+    PrepareReport, RawData, ReadOptions, Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits,
+    TrainingSet, check_language_code, prepare_with_progress, read_documents, read_training_data,
 };
 
 use crate::error::Error;
@@ -41,15 +41,19 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Bytes of memory that the sets take, about.
-    pub(crate) fn memory(&self) -> u64 {
+    /// Bytes of memory that the sets take, about, and the largest index for BM25 over one of them: of documents that
+    /// negatives are mined from, or that a test ranks.
+    pub(crate) fn memory(&self, options: &Options) -> u64 {
         let sets: Vec<&EvaluationSet> = self.dev.iter().chain(&self.test).collect();
         let mut collections: Vec<&Arc<Collection>> = sets.iter().map(|set| &set.collection).collect();
         // The splits of a folder share their documents.
         collections.dedup_by(|a, b| Arc::ptr_eq(a, b));
         let of_collections: u64 = collections.into_iter().map(|collection| collection.memory()).sum();
         let of_sets: u64 = sets.into_iter().map(EvaluationSet::memory_without_collection).sum();
-        self.set.memory() + of_sets + of_collections
+        let mined = options.negatives.mines().then_some(&self.set.collection);
+        let indexed = mined.into_iter().chain(self.test.as_ref().map(|set| &*set.collection));
+        let index = indexed.map(Bm25Index::memory).max().unwrap_or(0);
+        self.set.memory() + of_sets + of_collections + index
     }
 
     /// Queries whose vectors are held at once outside of training steps: those of an evaluation, or of mining for a

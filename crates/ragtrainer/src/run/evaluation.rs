@@ -43,7 +43,7 @@ pub fn evaluate_directory(
 ) -> Result<DirectoryEvaluation, Error> {
     check_language_code(language_code)?;
     let pretrained = read_model(directory)?;
-    let settings = pretrained.declared_settings().unwrap_or_default();
+    let settings = pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings());
     let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
     let (loaded, own) = Backend::from_name(backend)?.run(job)?;
     Ok(DirectoryEvaluation { loaded, bm25: bm25(set, options.metric, language_code)?, model: own.evaluation })

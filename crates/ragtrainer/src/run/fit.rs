@@ -35,7 +35,7 @@ impl<E: RunEncoder> Start<'_, E> {
         let is_known = backend == Backend::Flex && self.encoder.own_name().is_none();
         let (train, bytes) = if is_known {
             // Where steps are tried out, what the data take is measured with them.
-            let held = held + prepared.memory();
+            let held = held + prepared.memory(options);
             within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head), held)?
         } else {
             let Some(limit) = train.memory_limit else { return Ok(asked) };

@@ -349,6 +349,10 @@ impl EncodedSource for DocumentFolder {
             offsets.extend(entries[1..].iter().map(|entry| before + (entry.row - first) as usize));
             found.extend(run);
         }
+        if !self.vector_format().is_finite(buffer, self.state.dim) {
+            let problem = "the file holds vectors that are not finite; it is damaged: encode the documents again";
+            return Err(Error::DocumentFolder { path, problem });
+        }
         let rows = VectorRows::Stored(self.vector_format(), buffer);
         Ok(VectorBlock { places: found, offsets, rows })
     }
