@@ -379,6 +379,68 @@ fn the_command_line_encodes_reranks_and_searches() {
     }
 }
 
+/// Passages, metadata, number formats, files of queries and a choice of documents, as a user meets them.
+#[test]
+fn the_command_line_splits_keeps_metadata_and_answers_files_of_queries() {
+    let here = folder();
+    let model = tiny_model();
+    let model = model.to_str().unwrap();
+    let long = "A tor is a hill. A fen is wet. A beck is a stream. A weir is a dam. A moor is open land.";
+    let corpus = [
+        serde_json::json!({"_id": "long", "text": long, "metadata": {"source": "moor.txt"}}).to_string(),
+        serde_json::json!({"_id": "short", "text": "Ropes were made in Garth."}).to_string(),
+    ];
+    fs::write(here.path().join("corpus.jsonl"), corpus.join("\n")).unwrap();
+    let queries =
+        (0..3).map(|i| serde_json::json!({"_id": format!("q{i}"), "text": "what is a fen"}).to_string() + "\n");
+    fs::write(here.path().join("queries.jsonl"), queries.collect::<String>()).unwrap();
+    let encode = ["encode", "--model", model, "--input", "corpus.jsonl", "--folder"];
+    let split = ["kept", "--vectors", "int8", "--split", "sentences", "--passage-tokens", "8"];
+    let ran = ragtrainer(here.path(), &[&encode[..], &split].concat());
+    assert!(ran.code == Some(0) && ran.output.contains("2 documents added as "), "{}{}", ran.output, ran.errors);
+    assert!(here.path().join("kept/vectors-0.i8").exists());
+
+    let search = ["search", "--model", model, "--folder", "kept", "--queries", "queries.jsonl", "--json", "--k", "50"];
+    let ran = ragtrainer(here.path(), &search);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let answers: Vec<serde_json::Value> = ran.output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.iter().map(|answer| answer["id"].as_str().unwrap()).collect::<Vec<_>>(), ["q0", "q1", "q2"]);
+    assert_eq!(answers[0]["hits"], answers[2]["hits"]);
+    let hits = answers[0]["hits"].as_array().unwrap();
+    assert!(hits.len() > 2, "{hits:?}");
+    for hit in hits {
+        let of_long = hit["id"] == "long";
+        assert_eq!(hit["metadata"]["source"] == "moor.txt", of_long, "{hit}");
+        assert!(!of_long || long.contains(hit["text"].as_str().unwrap()), "{hit}");
+    }
+    let mut passages: Vec<u64> =
+        hits.iter().filter(|hit| hit["id"] == "long").map(|hit| hit["passage"].as_u64().unwrap()).collect();
+    passages.sort_unstable();
+    assert_eq!(passages, (0..passages.len() as u64).collect::<Vec<_>>());
+
+    let ran = ragtrainer(here.path(), &[&search[..], &["--among", "short"]].concat());
+    let first: serde_json::Value = serde_json::from_str(ran.output.lines().next().unwrap()).unwrap();
+    assert_eq!(first["hits"].as_array().unwrap().len(), 1, "{first}");
+    assert_eq!(first["hits"][0]["id"], "short");
+
+    let overlap = ["other", "--split", "sentences", "--overlap", "3"];
+    for (arguments, part) in [
+        ([&search[..], &["--among", "nobody"]].concat(), "no document nobody"),
+        ([&encode[..], &["kept", "--vectors", "float32"]].concat(), "another format"),
+        ([&encode[..], &overlap].concat(), "--split tokens"),
+        ([&encode[..], &["other", "--split", "tokens", "--passage-tokens", "100000"]].concat(), "doc_maxlen"),
+    ] {
+        let ran = ragtrainer(here.path(), &arguments);
+        assert!(ran.code == Some(1) && ran.errors.contains(part), "{part} is not in {}", ran.errors);
+    }
+    let ran = ragtrainer(here.path(), &[&encode[..], &["other", "--vectors", "f64"]].concat());
+    assert!(ran.code == Some(2) && ran.errors.contains("expected float32, float16 or int8"), "{}", ran.errors);
+    if cfg!(not(feature = "index")) {
+        let ran = ragtrainer(here.path(), &["index", "--folder", "kept"]);
+        assert!(ran.code == Some(1) && ran.errors.contains("--features index"), "{}", ran.errors);
+    }
+}
+
 #[test]
 fn sources_of_documents_agree_on_dim() {
     let encoded = model().encode(&["a text"]).unwrap();

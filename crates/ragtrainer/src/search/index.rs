@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
-use next_plaid::kmeans::{ComputeKmeansConfig, compute_kmeans};
+use next_plaid::kmeans::{KMeansConfig, compute_centroids, default_config};
 use next_plaid::mmap::{convert_f16_to_f32_npy, convert_i64_to_i32_npy, detect_npy_dtype, normalize_u8_npy};
 use next_plaid::update::update_index;
 use next_plaid::{
@@ -37,7 +37,10 @@ const APPEND: usize = 1 << 20;
 /// Vectors that centroids are made from at most: 1 GB of 128 float32.
 const SAMPLE: usize = 1 << 21;
 
-/// Vectors below which the sample is repeated, because a twentieth of it chooses the steps of the residuals.
+/// Vectors of which a twentieth, as in fast-plaid, chooses the steps of the residuals.
+const HELD_OUT: usize = 1 << 20;
+
+/// Vectors below which those are repeated, so that a twentieth of them is not nothing.
 const SMALL: usize = 4096;
 
 /// Seed of the sample and the centroids.
@@ -232,25 +235,34 @@ fn codec(
     let mut chosen = rand::seq::index::sample(&mut ChaCha8Rng::seed_from_u64(SEED), count, wanted).into_vec();
     // Files are read forwards.
     chosen.sort_unstable();
-    let (mut sample, mut sampled) = (Vec::new(), 0);
+    let dim = source.dim();
+    let (mut sample, mut held_out, mut held) = (Vec::new(), Vec::new(), 0);
     for place in chosen {
-        let (documents, _) = batch(source, place, 1)?;
-        sampled += documents.iter().map(Array2::nrows).sum::<usize>();
-        sample.extend(documents);
+        for document in batch(source, place, 1)?.0 {
+            sample.extend(document.iter().copied());
+            if held < HELD_OUT {
+                held += document.nrows();
+                held_out.push(document);
+            }
+        }
     }
+    let sample = Array2::from_shape_vec((sample.len() / dim, dim), sample).expect("whole rows");
     let partitions = 1usize << ((16.0 * (vectors as f64).sqrt()).log2().floor() as u32);
-    let kmeans = ComputeKmeansConfig {
-        num_partitions: Some(partitions.min(sampled)),
-        n_samples_kmeans: Some(sample.len()),
-        kmeans_niters: config.kmeans_niters,
-        max_points_per_centroid: config.max_points_per_centroid,
-        seed: SEED,
-        force_cpu: true,
-    };
-    let centroids = compute_kmeans(&sample, &kmeans).map_err(wrong("write", to))?;
-    let times = SMALL.div_ceil(sampled.max(1));
-    let repeated: Vec<Array2<f32>> = (0..times).flat_map(|_| sample.iter().cloned()).collect();
-    prepare_codec_artifacts(&repeated, centroids, config).map_err(wrong("write", to))
+    let partitions = partitions.min(sample.nrows());
+    // Fewer vectors at once than fast-plaid takes: each thread holds their distances to up to 10,240 centroids.
+    let kmeans = KMeansConfig { seed: SEED, chunk_size_data: 2048, ..default_config(partitions) };
+    let mut centroids =
+        compute_centroids(&sample.view(), partitions, Some(kmeans), true).map_err(wrong("write", to))?;
+    drop(sample);
+    for mut row in centroids.rows_mut() {
+        let length = row.dot(&row).sqrt().max(1e-12);
+        row /= length;
+    }
+    if held < SMALL {
+        let times = SMALL.div_ceil(held.max(1));
+        held_out = std::iter::repeat_n(held_out, times).flatten().collect();
+    }
+    prepare_codec_artifacts(&held_out, centroids, config).map_err(wrong("write", to))
 }
 
 fn append(
