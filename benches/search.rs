@@ -95,7 +95,8 @@ fn speed() {
     let memory = memory_rate();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     println!(
-        "\nsearch: {passages} passages of {PASSAGE_TOKENS} vectors, dim {DIM}, {threads} threads; memory {memory:.1} GB/s"
+        "\nsearch: {passages} passages of {PASSAGE_TOKENS} vectors, dim {DIM}, {threads} threads; \
+         memory {memory:.1} GB/s"
     );
     println!(
         "format     queries   ms a query   million vectors/s   GB/s of vectors   share of memory   open, ms   peak, MB"

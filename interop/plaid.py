@@ -1,7 +1,7 @@
-"""Shows that an index of ragtrainer opens in fast-plaid (PyLate's index) and the reverse: plaid.py PROGRAM MODEL DOCUMENTS
+"""Shows that an index of ragtrainer opens in fast-plaid (PyLate's index), and the reverse.
 
-PROGRAM is a ragtrainer with the cargo feature `index`, MODEL a model directory, DOCUMENTS a JSONL file of texts. Both sides
-get the same vectors; what they rank first must agree, but for what compression makes of near ties.
+plaid.py PROGRAM MODEL DOCUMENTS: a ragtrainer with the cargo feature `index`, a model directory, a JSONL file of texts.
+Both sides get the same vectors; what they rank first must agree, but for what compression makes of near ties.
 """
 
 import json
@@ -29,7 +29,8 @@ def ragtrainer(*arguments):
 
 def ours(folder, queries, *more):
     """Places of the first hits of each query, and what was printed to standard error."""
-    ran = ragtrainer("search", "--model", model, "--folder", folder, "--queries", queries, "--k", DEPTH, "--json", *more)
+    what = ["--model", model, "--folder", folder, "--queries", queries, "--k", DEPTH, "--json", *more]
+    ran = ragtrainer("search", *what)
     return [[hit["index"] for hit in json.loads(line)["hits"]] for line in ran.stdout.splitlines()], ran.stderr
 
 
@@ -49,10 +50,12 @@ def main():
         (here / "documents.jsonl").write_text("\n".join(lines), encoding="utf-8")
         texts = [json.loads(line) for line in lines]
         words = [" ".join((text if isinstance(text, str) else text["text"]).split()[:8]) for text in texts]
-        (here / "queries.jsonl").write_text("\n".join(map(json.dumps, words[:: len(words) // QUERIES][:QUERIES])), encoding="utf-8")
-        ragtrainer("encode", "--model", model, "--input", here / "documents.jsonl", "--folder", here / "kept")
-        ragtrainer("encode", "--model", model, "--input", here / "documents.jsonl", "--output", here / "vectors.npy")
-        ragtrainer("encode", "--model", model, "--input", here / "queries.jsonl", "--queries", "--output", here / "queries.npy")
+        chosen = words[:: len(words) // QUERIES][:QUERIES]
+        (here / "queries.jsonl").write_text("\n".join(map(json.dumps, chosen)), encoding="utf-8")
+        encode = ["encode", "--model", model, "--input"]
+        ragtrainer(*encode, here / "documents.jsonl", "--folder", here / "kept")
+        ragtrainer(*encode, here / "documents.jsonl", "--output", here / "vectors.npy")
+        ragtrainer(*encode, here / "queries.jsonl", "--queries", "--output", here / "queries.npy")
         ragtrainer("index", "--folder", here / "kept", "--nbits", 4)
         offsets = np.load(here / "queries.offsets.npy")
         queries = torch.from_numpy(np.load(here / "queries.npy")).reshape(len(offsets) - 1, offsets[1], -1)
@@ -65,7 +68,8 @@ def main():
         assert not errors, errors
         shutil.copytree(index, here / "opened", ignore=shutil.ignore_patterns("merged_*"))
         there = theirs(here / "opened", queries)
-        print(f"fast-plaid on our index: {overlap(there, raw):.3f} of our first {DEPTH}, {overlap(there, exact):.3f} of exact search's")
+        shares = f"{overlap(there, raw):.3f} of our first {DEPTH}, {overlap(there, exact):.3f} of exact search's"
+        print(f"fast-plaid on our index: {shares}")
         assert overlap(there, raw) > 0.9, (there, raw)
         assert overlap(found, exact) > 0.95
 
@@ -76,8 +80,10 @@ def main():
         before = {path.name: path.read_bytes() for path in (here / "made").iterdir()}
         raw, errors = ours(here / "made", here / "queries.jsonl")
         assert not errors, errors
-        assert before == {path.name: path.read_bytes() for path in (here / "made").iterdir()}, "their folder was changed"
-        print(f"ours on fast-plaid's index: {overlap(raw, there):.3f} of its first {DEPTH}, {overlap(raw, exact):.3f} of exact search's")
+        after = {path.name: path.read_bytes() for path in (here / "made").iterdir()}
+        assert before == after, "their folder was changed"
+        shares = f"{overlap(raw, there):.3f} of its first {DEPTH}, {overlap(raw, exact):.3f} of exact search's"
+        print(f"ours on fast-plaid's index: {shares}")
         assert overlap(raw, there) > 0.9, (raw, there)
     print("fast-plaid: ok")
 

@@ -57,10 +57,11 @@ pub use search::document::Document;
 pub use search::document_folder::DocumentFolder;
 pub use search::encoded_documents::EncodedDocuments;
 pub use search::exact::search_vectors;
+pub use search::folders::FolderOptions;
 #[cfg(feature = "index")]
 pub use search::index::PlaidIndex;
 pub use search::passages::Split;
-pub use search::pretrained::{FolderOptions, RagPretrainedModel};
+pub use search::pretrained::RagPretrainedModel;
 pub use search::ranking::{EncodedSource, Hit, Passage, VectorBlock};
 pub use search::text_vectors::TextVectors;
 pub use trainer::RagTrainer;

@@ -1,8 +1,8 @@
 //! MaxSim of a fixed set of queries against stored documents, which come in any number and any order.
 //!
-//! The counterpart in training, `operators::maxsim`, lays out documents for every call; here queries are laid out once,
-//! and documents are read as they are stored. Both add the same products in the same order, so their scores are the
-//! same bits.
+//! The counterpart in training, `operators::maxsim`, lays out documents for every call; here queries are laid out
+//! once, and documents are read as they are stored. Both add the same products in the same order, so their scores are
+//! the same bits.
 
 use std::fmt;
 use std::ops::Range;

@@ -35,8 +35,8 @@ pub(crate) struct EncodeCommand {
     /// the folder, float32 for a new one].
     #[arg(long, value_name = "FORMAT", requires = "folder")]
     vectors: Option<VectorFormat>,
-    /// Split long documents into passages, which are found on their own and point to their document: between sentences,
-    /// or into stretches of tokens.
+    /// Split long documents into passages, which are found on their own and point to their document: between
+    /// sentences, or into stretches of tokens.
     #[arg(long, value_name = "HOW", requires = "folder")]
     split: Option<SplitBy>,
     /// Tokens of a passage at most [default: what the model's doc_maxlen leaves for text].

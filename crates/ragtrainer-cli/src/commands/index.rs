@@ -36,8 +36,8 @@ impl IndexCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let _ = (self.folder, self.nbits, self.rebuild);
         anyhow::bail!(
-            "this program has no index; build it with cargo build --release --features index (ragtrainer search scores every \
-             document without one)"
+            "this program has no index; build it with cargo build --release --features index (without one, ragtrainer \
+             search scores every document)"
         )
     }
 

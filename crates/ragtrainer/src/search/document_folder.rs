@@ -3,9 +3,9 @@
 //! `state.json` says what counts: how many passages and vectors, and which of them were deleted. It is written beside
 //! and renamed, after what it speaks of. Three files only grow: `vectors-G.f32` (`f16`, `i8`; row by row, as
 //! [`VectorFormat`] encodes them), `documents-G.jsonl` (a line for each passage) and `entries-G.bin` (for each passage
-//! where its vectors and its line end); G counts how often the folder was made compact. An index, if there is one, lies
-//! in a folder beside them. What lies behind the counts is left over from a writer that did not finish, and the next
-//! one cuts it off. One writer at a time holds `lock`; readers need none.
+//! where its vectors and its line end); G counts how often the folder was made compact. An index, if there is one,
+//! lies in a folder beside them. What lies behind the counts is left over from a writer that did not finish, and the
+//! next one cuts it off. One writer at a time holds `lock`; readers need none.
 //!
 //! Files are read by position, into the memory of the thread that needs them, and not mapped: a mapped file that
 //! another program cuts off ends this one by a signal, where a read is an error.

@@ -1,5 +1,5 @@
-//! A compressed index over token vectors, in fast-plaid's file format: centroids, and the residuals of the vectors in 1
-//! to 8 bits. `next-plaid` reads and writes it.
+//! A compressed index over token vectors, in fast-plaid's file format: centroids, and the residuals of the vectors in
+//! 1 to 8 bits. `next-plaid` reads and writes it.
 //!
 //! This file is the one that names that crate. It is asked for nothing that holds all vectors in memory: the centroids
 //! come from a sample, then vectors are compressed a batch at a time. Places of passages are the ids of its documents.

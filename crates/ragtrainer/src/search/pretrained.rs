@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Tensor, TensorData};
 use colbert_config::{ArtifactMetadata, Precision};
 use colbert_data::Fingerprint;
-use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts, VectorFormat};
+use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts};
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder,
     TokenSequence, named_parameters,
@@ -14,10 +14,7 @@ use colbert_model::{
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
-use crate::search::document::Document;
-use crate::search::document_folder::DocumentFolder;
 use crate::search::exact;
-use crate::search::passages::Split;
 use crate::search::ranking::{EncodedSource, Hit, Passage, hits};
 use crate::search::text_vectors::TextVectors;
 use crate::search::top::Top;
@@ -28,15 +25,6 @@ const ENCODE_BLOCK: usize = 64;
 
 /// Numbers of document vectors that a GPU scores at once: 16 MiB.
 const BLOCK_NUMBERS: usize = 4 << 20;
-
-/// How documents are stored by [`RagPretrainedModel::index`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FolderOptions {
-    /// Number format of the vectors; none for that of the folder, float32 for a new one.
-    pub vectors: Option<VectorFormat>,
-    /// How long documents become passages.
-    pub split: Split,
-}
 
 /// A trained model, to encode, rerank and search with.
 ///
@@ -111,8 +99,8 @@ impl RagPretrainedModel {
         })
     }
 
-    /// Encode with factors of matrix products in this format. Default `f32`. bfloat16 is taken only where the device is
-    /// faster by it, float16 only where there is any ([`Self::precision`] tells what was taken), and a format moves
+    /// Encode with factors of matrix products in this format. Default `f32`. bfloat16 is taken only where the device
+    /// is faster by it, float16 only where there is any ([`Self::precision`] tells what was taken), and a format moves
     /// vectors by some thousandths; documents that were encoded in one format may be searched in the other.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
@@ -164,44 +152,6 @@ impl RagPretrainedModel {
     /// Tells this model's vectors from those of other models.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
-    }
-
-    /// Encodes documents into a folder, which is created if it is missing and added to otherwise.
-    /// [`DocumentFolder::build_index`] makes an index of it, for more than exact search can score in time.
-    ///
-    /// # Errors
-    /// As [`DocumentFolder::open_or_create_as`] and [`DocumentFolder::add_passages`].
-    pub fn index<D: Clone + Into<Document>>(
-        &self,
-        path: impl AsRef<Path>,
-        documents: &[D],
-        options: &FolderOptions,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<DocumentFolder, Error> {
-        let mut folder = DocumentFolder::open_or_create_as(path, self, options.vectors)?;
-        folder.add_passages(self, documents, options.split, progress)?;
-        Ok(folder)
-    }
-
-    /// Adds documents to a folder, and returns their ids.
-    ///
-    /// # Errors
-    /// As [`DocumentFolder::add_passages`].
-    pub fn add<D: Clone + Into<Document>>(
-        &self,
-        folder: &mut DocumentFolder,
-        documents: &[D],
-        split: Split,
-    ) -> Result<Vec<String>, Error> {
-        folder.add_passages(self, documents, split, &mut |_| {})
-    }
-
-    /// Deletes documents from a folder by their ids, and returns how many.
-    ///
-    /// # Errors
-    /// As [`DocumentFolder::delete`].
-    pub fn delete<S: AsRef<str>>(&self, folder: &mut DocumentFolder, ids: &[S]) -> Result<usize, Error> {
-        folder.delete(ids)
     }
 
     /// Vectors of documents, of the tokens that are scored.

@@ -149,8 +149,8 @@ impl DocumentFolder {
         Ok((ids, number))
     }
 
-    /// Opens the files to be appended to. A folder of version 1 gets its table of entries, and `state` the new version:
-    /// it counts once the state is written.
+    /// Opens the files to be appended to. A folder of version 1 gets its table of entries, and `state` the new
+    /// version: it counts once the state is written.
     pub(super) fn appender(&self, state: &mut State) -> Result<Appender, Error> {
         let is_first_version = !state.has_entries();
         state.format = FORMAT;
