@@ -38,6 +38,7 @@ pub use error::ConfigError;
 pub use options::auto::{AutoSteps, Warmup};
 pub use options::columns::{ColumnRole, ColumnRoles};
 pub use options::data_paths::DataPaths;
+pub use options::losses::{DistillationLoss, ScoreScale};
 pub use options::memory::{Bytes, MemoryLimit};
 pub use options::metric::Metric;
 pub use options::miner_model::reference_miner_model;

@@ -7,6 +7,7 @@
 pub(crate) mod auto;
 pub(crate) mod columns;
 pub(crate) mod data_paths;
+pub(crate) mod losses;
 pub(crate) mod memory;
 pub(crate) mod metric;
 pub(crate) mod miner_model;
@@ -395,17 +396,24 @@ mod tests {
     /// The table of defaults, written a second time from RAGatouille's `RAGTrainer`, colbert-ai and the contract.
     #[test]
     fn defaults_are_the_documented_ones() {
-        let train = json!({
+        let train = r#"{
             "batch_size": 32, "nbits": 2, "maxsteps": 500000, "use_ib_negatives": true,
             "learning_rate": 5e-6, "dim": 128, "doc_maxlen": 256, "use_relu": false, "warmup_steps": "auto",
             "accumsteps": 1, "query_maxlen": 32, "query_token_id": null, "doc_token_id": null,
-            "query_prompt": null, "document_prompt": null, "query_expansion_length": null, "nway": 2, "epochs": 1, "seed": 12345, "shuffle": true,
+            "query_prompt": null, "document_prompt": null, "query_expansion_length": null,
+            "nway": 2, "draw_negatives": false,
+            "epochs": 1, "seed": 12345, "shuffle": true,
             "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
             "query_expansion": true, "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
             "save_every": "auto", "keep_checkpoints": 2, "keep_best_checkpoints": 0, "ib_scope": "batch",
-            "ib_skip_known_positives": true, "distillation_alpha": 1.0, "ignore_scores": false, "ema_decay": null, "precision": "f32",
+            "ib_skip_known_positives": true, "ib_own_negatives": false, "distillation_alpha": 1.0, "ignore_scores": false,
+            "temperature": 1.0, "learn_temperature": false, "distillation_loss": "kl", "teacher_scores": "raw",
+            "student_scores": "raw", "teacher_temperature": 1.0, "student_temperature": 1.0,
+            "cross_entropy_weight": null, "distillation_weight": 1.0, "in_batch_weight": 1.0, "ema_decay": null,
+            "precision": "f32",
             "memory_limit": null, "on_nonfinite": "stop"
-        });
+        }"#;
+        let train: serde_json::Value = serde_json::from_str(train).unwrap();
         assert_eq!(
             serde_json::to_value(Options::default()).unwrap(),
             json!({

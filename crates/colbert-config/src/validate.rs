@@ -4,8 +4,9 @@ use std::fmt::Display;
 
 use crate::error::ConfigError;
 use crate::options::auto::AutoSteps;
+use crate::options::losses::DistillationLoss;
 use crate::options::train::{MODEL_LENGTH, TrainOptions};
-use crate::options::{DataOptions, EvaluationOptions, ExportLayout, NegativeOptions, Options, Refresh};
+use crate::options::{DataOptions, EvaluationOptions, ExportLayout, NegativeOptions, Options, Refresh, TriplePolicy};
 
 /// Largest token embedding. The models in use have 48 to 128; this only catches typing errors.
 const MAX_DIM: usize = 4096;
@@ -55,6 +56,15 @@ impl Options {
             if let Some(path) = path.filter(|path| path.to_str().is_none()) {
                 return Err(ConfigError::PathNotUnicode { field, path: path.clone() });
             }
+        }
+        if self.train.draw_negatives && self.negatives.triples == TriplePolicy::Reference {
+            return Err(ConfigError::Contradiction {
+                field: "train.draw_negatives",
+                found: "true".to_owned(),
+                other_field: "negatives.triples",
+                other_found: "\"reference\"".to_owned(),
+                advice: "the reference makes a fixed number of triples and draws nothing later; use one of the two",
+            });
         }
         self.data.validate()?;
         self.negatives.validate()?;
@@ -181,6 +191,7 @@ impl TrainOptions {
 
         positive("train.learning_rate", self.learning_rate, "5e-6 is the default")?;
         positive("train.distillation_alpha", self.distillation_alpha, "1 takes teacher scores as they are")?;
+        self.validate_losses()?;
         not_negative("train.weight_decay", self.weight_decay, "0 turns weight decay off")?;
         not_negative("train.clip_norm", self.clip_norm, "0 turns clipping off")?;
         if let Some(dropout) = self.dropout {
@@ -234,6 +245,62 @@ impl TrainOptions {
             &format!("train.query_maxlen = {} or less", self.query_maxlen),
             "longer queries stay whole up to train.query_maxlen, which \"model\" leaves to the encoder",
         )
+    }
+
+    fn validate_losses(&self) -> Result<(), ConfigError> {
+        positive("train.temperature", self.temperature, "1 leaves scores as they are; 0.02 to 0.2 sharpen them")?;
+        positive("train.teacher_temperature", self.teacher_temperature, "1 leaves scores as they are")?;
+        positive("train.student_temperature", self.student_temperature, "1 leaves scores as they are")?;
+        let weights = [
+            ("train.cross_entropy_weight", self.cross_entropy_weight),
+            ("train.distillation_weight", Some(self.distillation_weight)),
+        ];
+        for (field, weight) in weights {
+            not_negative(field, weight.unwrap_or(1.0), "0 turns this part of the loss off")?;
+        }
+        positive(
+            "train.in_batch_weight",
+            self.in_batch_weight,
+            "use_ib_negatives = false leaves the in-batch loss out",
+        )?;
+        let contradiction = |field, found: &dyn Display, other_field, other_found: &dyn Display, advice| {
+            let (found, other_found) = (found.to_string(), other_found.to_string());
+            Err(ConfigError::Contradiction { field, found, other_field, other_found, advice })
+        };
+        if self.teacher_temperature != 1.0 && self.distillation_alpha != 1.0 {
+            return contradiction(
+                "train.teacher_temperature",
+                &self.teacher_temperature,
+                "train.distillation_alpha",
+                &self.distillation_alpha,
+                "one is the inverse of the other; use one of the two",
+            );
+        }
+        if self.distillation_loss == DistillationLoss::MarginMse {
+            let softened = [
+                ("train.teacher_temperature", self.teacher_temperature),
+                ("train.student_temperature", self.student_temperature),
+            ];
+            if let Some((field, found)) = softened.into_iter().find(|(_, temperature)| *temperature != 1.0) {
+                let advice = "margins have no softmax and so no temperature; leave it out, or use \"kl\"";
+                return contradiction(field, &found, "train.distillation_loss", &"\"margin_mse\"", advice);
+            }
+        }
+        if !self.use_ib_negatives && self.in_batch_weight != 1.0 {
+            let advice = "there is no in-batch loss to weigh; leave the weight out, or use in-batch negatives";
+            return contradiction(
+                "train.in_batch_weight",
+                &self.in_batch_weight,
+                "train.use_ib_negatives",
+                &false,
+                advice,
+            );
+        }
+        if self.cross_entropy_weight == Some(0.0) && self.distillation_weight == 0.0 && !self.use_ib_negatives {
+            let advice = "no part of the loss is left to train with; give one of them a weight";
+            return contradiction("train.cross_entropy_weight", &0, "train.distillation_weight", &0, advice);
+        }
+        Ok(())
     }
 }
 
@@ -336,6 +403,12 @@ mod tests {
             ("train.learning_rate", json!(1e-300), json!(0.0)),
             ("train.learning_rate", json!(1), json!(-0.5)),
             ("train.distillation_alpha", json!(0.1), json!(0)),
+            ("train.temperature", json!(0.02), json!(0)),
+            ("train.teacher_temperature", json!(0.25), json!(0)),
+            ("train.student_temperature", json!(4), json!(-1)),
+            ("train.cross_entropy_weight", json!(0), json!(-0.3)),
+            ("train.distillation_weight", json!(0), json!(-0.3)),
+            ("train.in_batch_weight", json!(0.3), json!(0)),
             ("train.weight_decay", json!(0), json!(-0.1)),
             ("train.clip_norm", json!(0), json!(-2)),
             ("train.dropout", json!(0), json!(-0.1)),
@@ -408,6 +481,43 @@ mod tests {
             with(&[("data.negative_label", json!(1))]).unwrap_err().to_string(),
             "data.positive_label is \"1\", but data.negative_label is \"1\": use two different labels"
         );
+    }
+
+    #[test]
+    fn options_of_the_loss_that_contradict_each_other_are_refused() {
+        for (changes, expected) in [
+            (
+                vec![("train.teacher_temperature", json!(2)), ("train.distillation_alpha", json!(0.5))],
+                "train.teacher_temperature is 2, but train.distillation_alpha is 0.5: one is the inverse of the other; \
+                 use one of the two",
+            ),
+            (
+                vec![("train.student_temperature", json!(2)), ("train.distillation_loss", json!("margin_mse"))],
+                "train.student_temperature is 2, but train.distillation_loss is \"margin_mse\": margins have no softmax \
+                 and so no temperature; leave it out, or use \"kl\"",
+            ),
+            (
+                vec![("train.in_batch_weight", json!(0.5)), ("train.use_ib_negatives", json!(false))],
+                "train.in_batch_weight is 0.5, but train.use_ib_negatives is false: there is no in-batch loss to weigh; \
+                 leave the weight out, or use in-batch negatives",
+            ),
+            (
+                vec![("train.draw_negatives", json!(true)), ("negatives.triples", json!("reference"))],
+                "train.draw_negatives is true, but negatives.triples is \"reference\": the reference makes a fixed number \
+                 of triples and draws nothing later; use one of the two",
+            ),
+            (
+                vec![
+                    ("train.cross_entropy_weight", json!(0)),
+                    ("train.distillation_weight", json!(0)),
+                    ("train.use_ib_negatives", json!(false)),
+                ],
+                "train.cross_entropy_weight is 0, but train.distillation_weight is 0: no part of the loss is left to \
+                 train with; give one of them a weight",
+            ),
+        ] {
+            assert_eq!(with(&changes).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]

@@ -65,8 +65,8 @@ pub enum TrainError {
         /// How many there are.
         count: usize,
     },
-    /// An example has another number of documents than `nway`.
-    #[error("example {example} has {found} documents; nway = {expected} asks for exactly {expected}")]
+    /// An example has no negative, or more documents than `nway`.
+    #[error("example {example} has {found} documents; nway = {expected} asks for 2 to {expected}")]
     WrongWidth {
         /// Place of the example, from 0.
         example: usize,
@@ -107,8 +107,8 @@ pub enum TrainError {
     },
     /// Some examples have teacher scores and others have not.
     #[error(
-        "example {example} has {found} teacher scores for {documents} documents; give every example a score per \
-         document, or set ignore_scores = true to train on labels alone"
+        "example {example} has {found} teacher scores for {documents} documents; give it a score per document or none at \
+         all, or set ignore_scores = true to train on labels alone"
     )]
     MixedScores {
         /// Place of the first such example, from 0.

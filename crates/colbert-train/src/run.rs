@@ -145,7 +145,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
 
     fn tell_numbers(&mut self, batch: &Batch, outcome: StepOutcome, seconds: f64) {
         let step = self.state.step;
-        let StepOutcome { loss, gradient_norm, learning_rate, loss_scale, .. } = outcome;
+        let StepOutcome { loss, gradient_norm, learning_rate, loss_scale, learned, .. } = outcome;
         if let Some(mean) = self.state.losses.jump(loss.total) {
             self.tell(&Event::Spike { step, loss: loss.total, mean });
         }
@@ -158,6 +158,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
             learning_rate,
             gradient_norm,
             loss_scale,
+            learned,
             positive_score: loss.positive_score,
             negative_score: loss.negative_score,
             examples,
@@ -376,6 +377,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         step: &Step<'_, B, O>,
     ) -> Result<(), TrainError> {
         self.state.loss_scale = step.loss_scale();
+        self.state.learned = step.learned().clone();
         let optimizer = step.optimizer();
         let step = self.state.step;
         if self.abort {

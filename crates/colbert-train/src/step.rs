@@ -2,12 +2,16 @@
 
 pub(crate) mod adamw;
 pub(crate) mod batch;
+pub(crate) mod blocks;
+pub(crate) mod colbert_objective;
 pub(crate) mod gradients;
+pub(crate) mod learned;
 pub(crate) mod loss_scale;
 pub(crate) mod loss_watch;
 pub(crate) mod objective;
 pub(crate) mod optimizer_step;
 pub(crate) mod order;
+pub(crate) mod own_rows;
 pub(crate) mod prefetch;
 pub(crate) mod rehearsal;
 pub(crate) mod schedule;

@@ -22,7 +22,8 @@ use crate::record::state::RunState;
 use crate::refresh::{RefreshExamples, read_examples};
 use crate::run::{Best, Dev, Run, Surroundings, WriteModel};
 use crate::step::batch::Batcher;
-use crate::step::objective::{ColbertObjective, Objective};
+use crate::step::colbert_objective::ColbertObjective;
+use crate::step::objective::Objective;
 use crate::step::optimizer_step::Step;
 use crate::step::order::{epoch_going_on, epochs_begun};
 use crate::step::prefetch::{Prefetch, Steps};
@@ -274,7 +275,7 @@ fn resume<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
     if let Some(best) = state.selection.best.first() {
         around.write_as(&model, best.tensors.clone(), RunFolder::best)?;
     }
-    step.restore(optimizer, state.loss_scale);
+    step.restore(optimizer, &state);
     run.go_on_from(state);
     let event = Event::Resumed { step: run.state.step, checkpoint: Some(path), skipped, changes };
     run.around.tell(&event);

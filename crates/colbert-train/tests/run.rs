@@ -366,8 +366,14 @@ fn examples_that_do_not_fit_are_named() {
     let error = setup.run(None, &mut ignore, Begin::New).unwrap_err();
     assert!(error.to_string().contains("document 1000000"), "{error}");
     let mut setup = Setup::new(options());
-    setup.set.examples[3].scores = Some(vec![1.0, 0.5]);
-    assert!(matches!(setup.run(None, &mut ignore, Begin::New), Err(TrainError::MixedScores { example: 0, .. })));
+    setup.set.examples[3].scores = Some(vec![1.0, 0.5, 0.2]);
+    assert!(matches!(setup.run(None, &mut ignore, Begin::New), Err(TrainError::MixedScores { example: 3, .. })));
+    let mut setup = Setup::new(options());
+    setup.set.examples[5].documents.truncate(1);
+    assert!(matches!(
+        setup.run(None, &mut ignore, Begin::New),
+        Err(TrainError::WrongWidth { example: 5, found: 1, .. })
+    ));
 }
 
 /// A run with a learning rate that ruins the model ends as soon as its patience is over, and was not stopped.

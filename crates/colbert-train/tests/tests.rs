@@ -6,6 +6,7 @@ mod evaluation;
 mod float16;
 mod losses;
 mod mining;
+mod objective;
 mod refresh;
 mod rehearsal;
 mod resume;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::options::auto::{AutoSteps, Warmup};
+use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::memory::MemoryLimit;
 
 /// How the model is trained. The first ten are `RAGTrainer.train`'s own arguments, names and defaults.
@@ -53,6 +54,9 @@ pub struct TrainOptions {
     /// Documents per query in an example, the positive included. Source of the default: one negative, as in the
     /// reference.
     pub nway: usize,
+    /// Draw `nway - 1` of a query's negatives newly each time that it is used, in place of an example for each group of
+    /// them.
+    pub draw_negatives: bool,
     /// Passes over the examples; `maxsteps` still bounds the run.
     pub epochs: usize,
     /// Seed of the order of examples, of dropout, and of new weights. Source of the default: colbert-ai `Launcher`.
@@ -91,10 +95,36 @@ pub struct TrainOptions {
     pub ib_scope: IbScope,
     /// Leave a query's other known positives out of its in-batch negatives (defect 36).
     pub ib_skip_known_positives: bool,
+    /// Count a query's own negatives in its in-batch loss as well. With `cross_entropy_weight = 0` that is the contrastive
+    /// loss of PyLate and of sentence-transformers (`MultipleNegativesRankingLoss`): one softmax over all documents.
+    pub ib_own_negatives: bool,
     /// Factor on teacher scores before their softmax. Source of the default: colbert-ai.
     pub distillation_alpha: f64,
     /// Train on labels alone even where teacher scores are given. Source of the default: colbert-ai.
     pub ignore_scores: bool,
+    /// Scores are divided by it before the softmax of both contrastive losses (cross-entropy and in-batch). Source of
+    /// the default: colbert-ai, which divides by nothing.
+    pub temperature: f64,
+    /// Learn the temperature along with the weights, from `temperature` on.
+    pub learn_temperature: bool,
+    /// Loss of rows with teacher scores. Source of the default: colbert-ai.
+    pub distillation_loss: DistillationLoss,
+    /// Scale of a row's teacher scores before they are compared. Source of the default: colbert-ai.
+    pub teacher_scores: ScoreScale,
+    /// Scale of a row's own scores before they are compared with the teacher's. Source of the default: colbert-ai.
+    pub student_scores: ScoreScale,
+    /// Teacher scores are divided by it before their softmax; the inverse of `distillation_alpha`.
+    pub teacher_temperature: f64,
+    /// The student's scores are divided by it before their softmax, and the divergence is multiplied by its square
+    /// (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2).
+    pub student_temperature: f64,
+    /// Weight of the cross-entropy over a row's own documents. None ("auto") is colbert-ai's choice: 1 for rows without
+    /// teacher scores, 0 for rows with them.
+    pub cross_entropy_weight: Option<f64>,
+    /// Weight of the distillation loss of rows with teacher scores. Source of the default: colbert-ai.
+    pub distillation_weight: f64,
+    /// Weight of the in-batch loss. Source of the default: colbert-ai.
+    pub in_batch_weight: f64,
     /// Matmul precision of the encoder; weights, sums and everything else are float32 in any case. `auto` is bfloat16
     /// where the device multiplies it faster, else float16 on a GPU that has it. `f16` scales the loss; a device
     /// without float16 matmul refuses it. `tf32` lets an NVIDIA GPU round float32 factors; other devices refuse it.
@@ -128,6 +158,7 @@ impl Default for TrainOptions {
             query_prompt: None,
             document_prompt: None,
             nway: 2,
+            draw_negatives: false,
             epochs: 1,
             seed: 12345,
             shuffle: true,
@@ -145,8 +176,19 @@ impl Default for TrainOptions {
             keep_best_checkpoints: 0,
             ib_scope: IbScope::Batch,
             ib_skip_known_positives: true,
+            ib_own_negatives: false,
             distillation_alpha: 1.0,
             ignore_scores: false,
+            temperature: 1.0,
+            learn_temperature: false,
+            distillation_loss: DistillationLoss::default(),
+            teacher_scores: ScoreScale::default(),
+            student_scores: ScoreScale::default(),
+            teacher_temperature: 1.0,
+            student_temperature: 1.0,
+            cross_entropy_weight: None,
+            distillation_weight: 1.0,
+            in_batch_weight: 1.0,
             precision: Precision::F32,
             memory_limit: None,
             ema_decay: None,

@@ -37,12 +37,12 @@ impl fmt::Display for Change {
 }
 
 impl Identity {
-    /// Lists the differences of `now`, sorted by name. An option that this was made without, because it came later, had its
-    /// default then.
+    /// Lists the differences of `now`, sorted by name. An option that the checkpoint does not name, as it was added to the
+    /// program later, had its default.
     pub fn changes(&self, now: &Self) -> Vec<Change> {
         let mut then = self.options.clone();
         for (name, default) in Options::default().entries() {
-            if now.options.get(name) == Some(&default) {
+            if now.options.contains_key(name) {
                 then.entry(name.to_owned()).or_insert(default);
             }
         }
@@ -90,7 +90,7 @@ mod tests {
             words,
             [
                 "train.dim was 16, is nothing",
-                "train.nway was nothing, is 3",
+                "train.nway was 2, is 3",
                 "train.seed was 1, is 2",
                 "training data was 3 examples, 0f, is 4 examples, 1f"
             ]
@@ -100,11 +100,11 @@ mod tests {
             "3 examples, 0f",
         );
         assert_eq!(then.changes(&later), [], "an option of a later version, at its default");
-        let set = of(
-            &[("train.seed", 1.into()), ("train.dim", 16.into()), ("train.query_prompt", "q".into())],
-            "3 examples, 0f",
-        );
-        assert_eq!(then.changes(&set)[0].to_string(), "train.query_prompt was nothing, is \"q\"");
+        let added =
+            of(&[("train.seed", 1.into()), ("train.dim", 16.into()), ("train.nway", 2.into())], "3 examples, 0f");
+        assert_eq!(then.changes(&added), [], "an option that was added later had its default");
+        let unknown = of(&[("train.seed", 1.into()), ("train.dim", 16.into()), ("plan.x", 2.into())], "3 examples, 0f");
+        assert_eq!(then.changes(&unknown)[0].to_string(), "plan.x was nothing, is 2");
         let newer = Identity { program: "2".to_owned(), ..then.clone() };
         assert_eq!(then.changes(&newer)[0].to_string(), "program was 1, is 2");
     }

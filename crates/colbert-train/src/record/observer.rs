@@ -142,6 +142,9 @@ pub struct StepRecord {
     /// Factor on the loss in the backward pass, in a run in float16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
+    /// Learned numbers of the loss at this step, such as `log_temperature`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<(String, f64)>,
     /// Mean score of the positives.
     pub positive_score: f64,
     /// Mean score of the queries' own negatives.

@@ -6,6 +6,7 @@ use crate::best::averaging::NamedTensors;
 use crate::best::evaluate::Measured;
 use crate::best::selection::{Contender, Selection};
 use crate::record::identity::Identity;
+use crate::step::learned::LearnedNumbers;
 use crate::step::loss_scale::LossScale;
 use crate::step::loss_watch::LossWatch;
 
@@ -25,6 +26,9 @@ pub(crate) struct RunState {
     /// Scale of the loss, in a run in float16; none in others, and in checkpoints of before there was float16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) loss_scale: Option<LossScale>,
+    /// Learned numbers of the loss; none in most runs, and in checkpoints of before there were any.
+    #[serde(skip_serializing_if = "LearnedNumbers::is_empty")]
+    pub(crate) learned: LearnedNumbers,
     /// Running mean of the loss.
     pub(crate) losses: LossWatch,
     /// Exponential average of the weights, if there is one; in a file of its own.
@@ -49,6 +53,8 @@ struct StateFile {
     skipped: usize,
     #[serde(default)]
     loss_scale: Option<LossScale>,
+    #[serde(default)]
+    learned: LearnedNumbers,
     losses: LossWatch,
     training_seconds: f64,
 }
@@ -56,9 +62,10 @@ struct StateFile {
 impl From<StateFile> for RunState {
     fn from(file: StateFile) -> Self {
         let StateFile { step, identity, baseline, values, best, evaluated, since_best, .. } = file;
-        let StateFile { skipped, loss_scale, losses, training_seconds, .. } = file;
+        let StateFile { skipped, loss_scale, learned, losses, training_seconds, .. } = file;
         let selection = Selection { baseline, values, best, evaluated, since_best };
-        Self { step, identity, selection, skipped, loss_scale, losses, average: Vec::new(), training_seconds }
+        let average = Vec::new();
+        Self { step, identity, selection, skipped, loss_scale, learned, losses, average, training_seconds }
     }
 }
 

@@ -10,9 +10,9 @@ use burn::tensor::{ElementConversion, Tensor, TensorData};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HostTensor, ModelError, Weights};
 
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.999;
-const EPS: f64 = 1e-8;
+pub(crate) const BETA1: f64 = 0.9;
+pub(crate) const BETA2: f64 = 0.999;
+pub(crate) const EPS: f64 = 1e-8;
 
 /// First and second moment of a parameter, flattened.
 #[derive(Debug, Clone)]

@@ -6,9 +6,16 @@ use colbert_config::TrainOptions;
 use colbert_data::{Example, TrainingSet};
 use colbert_model::{ColbertTokenizer, TokenSequence};
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
 use crate::error::TrainError;
 use crate::step::objective::Targets;
 use crate::step::order::ExampleOrder;
+
+/// Keeps draws of negatives apart from those of the order, which have the same seed.
+const DRAWS: u64 = 0x6e65_6761_7469_7665;
 
 /// Texts that one loss is computed over.
 #[derive(Debug, Clone)]
@@ -58,7 +65,7 @@ impl Batch {
 /// How examples are put into batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchShape {
-    /// Documents of an example.
+    /// Documents of an example, at most.
     pub(crate) nway: usize,
     /// Examples of a batch.
     pub(crate) batch_size: usize,
@@ -70,6 +77,8 @@ pub(crate) struct BatchShape {
     pub(crate) shuffle: bool,
     /// Whether teacher scores are left out.
     pub(crate) ignore_scores: bool,
+    /// Whether an example may have more documents than `nway`, of which some negatives are drawn at each use.
+    pub(crate) draw_negatives: bool,
 }
 
 impl BatchShape {
@@ -82,6 +91,7 @@ impl BatchShape {
             seed: options.seed,
             shuffle: options.shuffle,
             ignore_scores: options.ignore_scores,
+            draw_negatives: options.draw_negatives,
         }
     }
 }
@@ -100,7 +110,7 @@ pub(crate) struct Batcher<'a> {
 
 impl<'a> Batcher<'a> {
     /// # Errors
-    /// An example that names an unknown text, is not `nway` wide, or has no scores where others have.
+    /// An example that names an unknown text, has no negative or more documents than `nway`, or not a score for each.
     pub(crate) fn new(
         set: &'a TrainingSet,
         tokenizer: &'a ColbertTokenizer,
@@ -129,14 +139,13 @@ impl<'a> Batcher<'a> {
             if let Some(&id) = example.documents.iter().find(|id| **id as usize >= set.collection.len()) {
                 return Err(unknown("document", id, set.collection.len()));
             }
-            if example.documents.len() != self.shape.nway {
-                let found = example.documents.len();
+            let found = example.documents.len();
+            if found < 2 || (found > self.shape.nway && !self.shape.draw_negatives) {
                 return Err(TrainError::WrongWidth { example: place, found, expected: self.shape.nway });
             }
-            let scores = example.scores.as_ref().map_or(0, Vec::len);
-            if self.with_scores && scores != example.documents.len() {
-                let documents = example.documents.len();
-                return Err(TrainError::MixedScores { example: place, found: scores, documents });
+            let scores = example.scores.as_ref().map_or(found, Vec::len);
+            if self.with_scores && scores != found {
+                return Err(TrainError::MixedScores { example: place, found: scores, documents: found });
             }
         }
         Ok(())
@@ -182,13 +191,34 @@ impl<'a> Batcher<'a> {
         let positions = first..first + self.shape.batch_size;
         let places: Vec<usize> = positions.clone().map(|at| self.order.example_at(at)).collect();
         let epochs = positions.map(|at| at / self.set.examples.len());
-        let examples: Vec<&Example> = epochs.zip(&places).map(|(epoch, &place)| self.example(epoch, place)).collect();
-        let parts = examples.chunks(self.shape.part_size).map(|chunk| self.part(chunk)).collect::<Result<_, _>>()?;
-        let rows = examples.into_iter().cloned().collect();
+        let examples = epochs.zip(&places).map(|(epoch, &place)| self.example(epoch, place));
+        let rows: Vec<Example> =
+            examples.zip(first..).map(|(example, position)| self.drawn(example, position)).collect();
+        let parts = rows.chunks(self.shape.part_size).map(|chunk| self.part(chunk)).collect::<Result<_, _>>()?;
         Ok(Batch { step, examples: places, rows, parts })
     }
 
-    fn part(&self, examples: &[&Example]) -> Result<BatchPart, TrainError> {
+    /// An example with `nway` documents at most: the positive, and a choice of the others that follows from the seed and
+    /// the position in the order of all epochs.
+    fn drawn(&self, example: &Example, position: usize) -> Example {
+        let Example { query, documents, scores } = example;
+        let wanted = self.shape.nway - 1;
+        if documents.len() - 1 <= wanted {
+            return example.clone();
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(self.shape.seed ^ DRAWS);
+        rng.set_stream(position as u64);
+        let mut others: Vec<usize> = (1..documents.len()).collect();
+        let mut places = vec![0];
+        places.extend_from_slice(others.partial_shuffle(&mut rng, wanted).0);
+        Example {
+            query: *query,
+            documents: places.iter().map(|&place| documents[place]).collect(),
+            scores: scores.as_ref().map(|scores| places.iter().map(|&place| scores[place]).collect()),
+        }
+    }
+
+    fn part(&self, examples: &[Example]) -> Result<BatchPart, TrainError> {
         let mut places: HashMap<u32, usize> = HashMap::new();
         let mut pids: Vec<u32> = Vec::new();
         let mut documents = Vec::with_capacity(examples.len());
@@ -217,7 +247,7 @@ impl<'a> Batcher<'a> {
         Ok(BatchPart {
             queries: self.tokenizer.queries(&query_texts)?,
             documents: self.tokenizer.documents(&document_texts)?,
-            targets: Targets { documents, teacher, positives },
+            targets: Targets { documents, teacher, positives, block: None },
         })
     }
 }

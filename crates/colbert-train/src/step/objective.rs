@@ -1,24 +1,26 @@
-//! Losses over embeddings.
-//!
-//! [`Objective`] is the seam for another loss; [`ColbertObjective`] is colbert-ai's: n-way cross-entropy or
-//! distillation, plus in-batch negatives.
+//! The seam for losses over embeddings. [`ColbertObjective`](crate::ColbertObjective) is the one that options describe.
 
-use burn::tensor::activation::log_softmax;
+use std::ops::Range;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
-use colbert_config::TrainOptions;
 use colbert_kernels::KernelBackend;
-use colbert_model::{Embeddings, maxsim};
+use colbert_model::Embeddings;
+
+use crate::step::own_rows::ints;
 
 /// Which documents belong to which query. Document numbers are places in the embeddings' list.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Targets {
-    /// A row per query: its own documents, positive first; all rows equally long (nway).
+    /// A row per query: its own documents, positive first. Rows may have unlike lengths.
     pub documents: Vec<Vec<usize>>,
-    /// A row per query: a teacher's score for each of its own documents.
+    /// A row per query: a teacher's score for each of its own documents; an empty row where there are none.
     pub teacher: Option<Vec<Vec<f32>>>,
     /// A row per query: every document known to be relevant to it, its own positive included.
     pub positives: Vec<Vec<usize>>,
+    /// Rows whose loss is asked for: the embeddings of queries are of these alone, those of documents of all. None means
+    /// all rows, and is the only value that an objective without [`Objective::takes_blocks`] sees.
+    pub block: Option<Range<usize>>,
 }
 
 /// A loss and what it is made of. Every tensor has one element.
@@ -35,13 +37,20 @@ pub struct Loss<B: Backend> {
 }
 
 impl Targets {
-    /// Where each query's own documents are among those of the batch, positive first.
+    /// The rows whose loss is asked for.
+    pub fn rows(&self) -> Range<usize> {
+        self.block.clone().unwrap_or(0..self.documents.len())
+    }
+
+    /// Where each query's own documents are among those of the batch, positive first. A row that is shorter than the
+    /// longest repeats its positive.
     ///
     /// # Shapes
     /// `[queries, nway]`.
     pub fn own<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Int> {
-        let shape = [self.documents.len(), self.documents.first().map_or(0, Vec::len)];
-        Tensor::from_data(ints(&self.documents.concat(), shape), device)
+        let width = self.documents.iter().map(Vec::len).max().unwrap_or(0);
+        let padded = self.documents.iter().flat_map(|own| (0..width).map(|place| *own.get(place).unwrap_or(&own[0])));
+        Tensor::from_data(ints(&padded.collect::<Vec<_>>(), [self.documents.len(), width]), device)
     }
 
     /// True where a document of the batch is known to be relevant to a query, its own positive excepted: it is no
@@ -77,6 +86,17 @@ impl<B: Backend> Loss<B> {
     }
 }
 
+/// A number of a loss that is learned along with the weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearnedNumber {
+    /// Its name in reports.
+    pub name: &'static str,
+    /// Its value before the first step.
+    pub start: f64,
+    /// The least and the largest value that it may take.
+    pub bounds: [f64; 2],
+}
+
 /// A loss over the embeddings of a batch.
 ///
 /// It must be a mean over queries, so that micro-batches can be averaged.
@@ -90,36 +110,29 @@ pub trait Objective: Send + Sync {
     /// Whether a query's loss depends on other queries' documents. If so, and the batch is cut into micro-batches,
     /// embeddings and their gradients are cached so that the loss still sees the whole batch.
     fn couples_queries(&self) -> bool;
-}
 
-/// colbert-ai's loss (0.2.22, `training.py`, `colbert.py` `compute_ib_loss`).
-///
-/// With s the MaxSim scores of a query's own documents, positive first, and t the teacher's scores:
-/// - labels: `-log softmax(s)[0]`;
-/// - teacher: `sum softmax(alpha t) (log softmax(alpha t) - log softmax(s))`;
-/// - in-batch: `-log softmax` of the positive among itself and all documents of all other queries.
-///
-/// First or second, plus the third if asked for, each a mean over queries.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ColbertObjective {
-    /// Add the in-batch loss.
-    pub use_ib_negatives: bool,
-    /// Leave a query's other known positives out of its in-batch negatives.
-    pub ib_skip_known_positives: bool,
-    /// Factor on teacher scores.
-    pub distillation_alpha: f64,
-    /// Use labels even where there are teacher scores.
-    pub ignore_scores: bool,
-}
+    /// Whether [`Objective::loss`] heeds [`Targets::block`], so that a large batch never has all its scores in memory.
+    fn takes_blocks(&self) -> bool {
+        false
+    }
 
-impl From<&TrainOptions> for ColbertObjective {
-    fn from(options: &TrainOptions) -> Self {
-        Self {
-            use_ib_negatives: options.use_ib_negatives,
-            ib_skip_known_positives: options.ib_skip_known_positives,
-            distillation_alpha: options.distillation_alpha,
-            ignore_scores: options.ignore_scores,
-        }
+    /// Lists the numbers of the loss that are learned along with the weights.
+    fn learned(&self) -> Vec<LearnedNumber> {
+        Vec::new()
+    }
+
+    /// As [`Objective::loss`], with the learned numbers as they are at this step.
+    ///
+    /// # Shapes
+    /// `learned`: `[numbers]`, in the order of [`Objective::learned`].
+    fn loss_with<B: KernelBackend>(
+        &self,
+        queries: &Embeddings<B>,
+        documents: &Embeddings<B>,
+        targets: &Targets,
+        _learned: &Tensor<B, 1>,
+    ) -> Loss<B> {
+        self.loss(queries, documents, targets)
     }
 }
 
@@ -131,70 +144,22 @@ impl<O: Objective> Objective for &O {
     fn couples_queries(&self) -> bool {
         (**self).couples_queries()
     }
-}
 
-impl Objective for ColbertObjective {
-    fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
-        let scores = maxsim(queries, documents);
-        let device = scores.device();
-        let (count, nway) = (targets.documents.len(), targets.documents[0].len());
-        let own = targets.documents.concat();
-        // A document that stands in several places counts in each of them.
-        let slots = scores.select(1, Tensor::<B, 1, Int>::from_data(ints(&own, [own.len()]), &device));
-        let own_slots: Vec<usize> = (0..count * nway).collect();
-        let own_scores = slots.clone().gather(1, Tensor::from_data(ints(&own_slots, [count, nway]), &device));
-
-        let log_p = log_softmax(own_scores.clone(), 1);
-        let first = match targets.teacher.as_ref().filter(|_| !self.ignore_scores) {
-            None => ("cross_entropy", log_p.slice([0..count, 0..1]).mean().neg()),
-            Some(teacher) => {
-                let teacher = Tensor::<B, 2>::from_data(TensorData::new(teacher.concat(), [count, nway]), &device);
-                let log_t = log_softmax(teacher.mul_scalar(self.distillation_alpha), 1);
-                let divergence = (log_t.clone().exp() * (log_t - log_p)).sum();
-                ("distillation", divergence.div_scalar(count as f64))
-            }
-        };
-        let mut parts = vec![first];
-        if self.use_ib_negatives {
-            let left_out = self.left_out(targets, &device);
-            let candidates = log_softmax(slots.mask_fill(left_out, f32::NEG_INFINITY), 1);
-            let positive_slots: Vec<usize> = (0..count).map(|i| i * nway).collect();
-            let positive = candidates.gather(1, Tensor::from_data(ints(&positive_slots, [count, 1]), &device));
-            parts.push(("in_batch", positive.mean().neg()));
-        }
-        let total = parts.iter().map(|(_, part)| part.clone()).reduce(|a, b| a + b).expect("there is a first part");
-        let own_scores = own_scores.detach();
-        Loss {
-            total,
-            parts,
-            positive_score: own_scores.clone().slice([0..count, 0..1]).mean(),
-            negative_score: own_scores.slice([0..count, 1..nway]).mean(),
-        }
+    fn takes_blocks(&self) -> bool {
+        (**self).takes_blocks()
     }
 
-    fn couples_queries(&self) -> bool {
-        self.use_ib_negatives
+    fn learned(&self) -> Vec<LearnedNumber> {
+        (**self).learned()
     }
-}
 
-impl ColbertObjective {
-    /// True where a slot is no candidate for a query: `[queries, queries * nway]`.
-    fn left_out<B: Backend>(&self, targets: &Targets, device: &B::Device) -> Tensor<B, 2, Bool> {
-        let (count, nway) = (targets.documents.len(), targets.documents[0].len());
-        let slots = targets.documents.concat();
-        let mut left_out = vec![false; count * slots.len()];
-        for query in 0..count {
-            for (slot, document) in slots.iter().enumerate() {
-                let own_positive = slot == query * nway;
-                let own_negative = slot / nway == query && !own_positive;
-                let known = self.ib_skip_known_positives && targets.positives[query].contains(document);
-                left_out[query * slots.len() + slot] = own_negative || (known && !own_positive);
-            }
-        }
-        Tensor::from_data(TensorData::new(left_out, [count, slots.len()]), device)
+    fn loss_with<B: KernelBackend>(
+        &self,
+        queries: &Embeddings<B>,
+        documents: &Embeddings<B>,
+        targets: &Targets,
+        learned: &Tensor<B, 1>,
+    ) -> Loss<B> {
+        (**self).loss_with(queries, documents, targets, learned)
     }
-}
-
-fn ints<const D: usize>(values: &[usize], shape: [usize; D]) -> TensorData {
-    TensorData::new(values.iter().map(|v| *v as i32).collect::<Vec<_>>(), shape)
 }

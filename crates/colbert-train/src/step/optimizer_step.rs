@@ -10,9 +10,12 @@ use colbert_model::{Colbert, ColbertTokenizer, EncodeOptions};
 
 use crate::device::fault::{DeviceFault, guarded};
 use crate::error::TrainError;
+use crate::record::state::RunState;
 use crate::step::adamw::{AdamW, clip_factor, gradient_norm, sum_of_weights};
 use crate::step::batch::{Batch, BatchShape, Batcher};
-use crate::step::gradients::{BatchLoss, GradientPlan, batch_gradients};
+use crate::step::blocks::MOST_WINNERS;
+use crate::step::gradients::{BatchGradient, BatchLoss, GradientPlan, batch_gradients};
+use crate::step::learned::LearnedNumbers;
 use crate::step::loss_scale::LossScale;
 use crate::step::objective::Objective;
 use crate::step::schedule::Schedule;
@@ -31,6 +34,8 @@ pub struct Step<'a, B: KernelAutodiffBackend, O> {
     scales: bool,
     /// Kept where a resumed run no longer scales, as it counts steps that AdamW has not seen.
     loss_scale: Option<LossScale>,
+    /// Numbers of the objective that are learned.
+    learned: LearnedNumbers,
     device: &'a B::Device,
 }
 
@@ -41,7 +46,9 @@ pub struct Gradient {
     pub loss: BatchLoss,
     /// The gradient of every parameter that has one, by the parameter's id.
     pub parameters: GradientsParams,
-    /// L2 norm of all gradients together, before clipping.
+    /// The gradient of the objective's learned numbers, in their order.
+    pub learned: Vec<f64>,
+    /// L2 norm of all gradients together, before clipping; learned numbers of the objective do not count.
     pub norm: f64,
 }
 
@@ -56,6 +63,8 @@ pub struct StepOutcome {
     pub learning_rate: f64,
     /// Factor on the loss in the backward pass, in float16.
     pub loss_scale: Option<f64>,
+    /// Learned numbers of the objective at this step.
+    pub learned: Vec<(String, f64)>,
     /// Whether the weights were updated.
     pub update: Update,
 }
@@ -105,6 +114,7 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
         let reaches_across = objective.couples_queries() && options.ib_scope == IbScope::Batch;
         let cached = reaches_across && accumsteps > 1;
         let micro_batch_size = options.batch_size / accumsteps;
+        let learned = LearnedNumbers::new(&objective.learned());
         Self {
             objective,
             shape: BatchShape {
@@ -117,12 +127,14 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
                 seed: options.seed,
                 precision: EncodeOptions::in_precision(precision).precision,
                 loss_scale: 1.0,
+                most_winners: MOST_WINNERS,
             },
             schedule: Schedule::constant(options.learning_rate),
             clip_norm: options.clip_norm,
             optimizer: AdamW::new(options.weight_decay),
             scales: precision == Precision::F16,
             loss_scale: None,
+            learned,
             device,
         }
     }
@@ -131,6 +143,15 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
     #[must_use]
     pub fn with_loss_scale(mut self, scale: f64) -> Self {
         self.loss_scale = Some(LossScale { scale, ..LossScale::default() });
+        self
+    }
+
+    /// Bounds the winners of MaxSim that a loss over cached embeddings has in memory at once, four bytes for each query
+    /// token and document. Where a batch has more, its loss is computed by blocks of queries, with the same gradient but
+    /// for the order of sums.
+    #[must_use]
+    pub fn with_most_winners(mut self, winners: usize) -> Self {
+        self.gradients.most_winners = winners;
         self
     }
 
@@ -146,9 +167,10 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
     /// batch's number.
     pub fn gradient<E: TrainableEncoder<B>>(&self, model: &Colbert<B, E>, batch: &Batch) -> Gradient {
         let plan = GradientPlan { loss_scale: self.scale().unwrap_or(1.0), ..self.gradients };
-        let (loss, parameters) = batch_gradients(model, batch, &self.objective, plan, self.device);
+        let BatchGradient { loss, parameters, learned } =
+            batch_gradients(model, batch, &self.objective, &self.learned, plan, self.device);
         let norm = gradient_norm(model, &parameters);
-        Gradient { loss, parameters, norm }
+        Gradient { loss, parameters, learned, norm }
     }
 
     /// Updates a model by a gradient, clipped.
@@ -159,6 +181,7 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
         learning_rate: f64,
     ) -> Colbert<B, E> {
         let clip = clip_factor(gradient.norm, self.clip_norm);
+        self.learned.update(&self.objective.learned(), &gradient.learned, learning_rate);
         self.optimizer.step(model, gradient.parameters, learning_rate, clip)
     }
 
@@ -179,6 +202,7 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
             gradient_norm: gradient.norm,
             learning_rate: self.schedule.at(batch.step),
             loss_scale: self.scale(),
+            learned: self.learned.values(),
             update: Update::Applied,
         };
         let numbers = [("loss", outcome.loss.total), ("gradient norm", gradient.norm)];
@@ -212,10 +236,22 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
 }
 
 impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
-    /// Goes on with the optimizer and the loss scale of a checkpoint.
-    pub(crate) fn restore(&mut self, optimizer: AdamW<B::InnerBackend>, loss_scale: Option<LossScale>) {
+    /// Goes on with the optimizer, the loss scale and the learned numbers of a checkpoint.
+    pub(crate) fn restore(&mut self, optimizer: AdamW<B::InnerBackend>, state: &RunState)
+    where
+        O: Objective,
+    {
         self.optimizer = optimizer;
-        self.loss_scale = loss_scale;
+        self.loss_scale = state.loss_scale;
+        // Another loss begins with its own numbers.
+        if state.learned.fits(&self.objective.learned()) {
+            self.learned = state.learned.clone();
+        }
+    }
+
+    /// The learned numbers of the objective.
+    pub(crate) fn learned(&self) -> &LearnedNumbers {
+        &self.learned
     }
 
     pub(crate) fn optimizer(&self) -> &AdamW<B::InnerBackend> {

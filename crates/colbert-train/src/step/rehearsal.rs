@@ -61,6 +61,7 @@ impl Rehearsal<'_> {
                 documents: (0..queries).map(|query| (query * nway..(query + 1) * nway).collect()).collect(),
                 teacher: None,
                 positives: (0..queries).map(|query| vec![query * nway]).collect(),
+                block: None,
             },
         };
         let parts = if whole { 1 } else { self.accumsteps };

@@ -1,8 +1,9 @@
 //! The loss of a run: the one that the options describe, or another crate's.
 
+use burn::tensor::Tensor;
 use colbert_kernels::KernelBackend;
 use colbert_model::Embeddings;
-use colbert_train::{ColbertObjective, Loss, Objective, Targets};
+use colbert_train::{ColbertObjective, LearnedNumber, Loss, Objective, Targets};
 
 /// The loss of a run.
 #[derive(Debug)]
@@ -25,6 +26,33 @@ impl<O: Objective> Objective for RunObjective<'_, O> {
         match self {
             RunObjective::Configured(objective) => objective.couples_queries(),
             RunObjective::Own(objective) => objective.couples_queries(),
+        }
+    }
+
+    fn takes_blocks(&self) -> bool {
+        match self {
+            RunObjective::Configured(objective) => objective.takes_blocks(),
+            RunObjective::Own(objective) => objective.takes_blocks(),
+        }
+    }
+
+    fn learned(&self) -> Vec<LearnedNumber> {
+        match self {
+            RunObjective::Configured(objective) => objective.learned(),
+            RunObjective::Own(objective) => objective.learned(),
+        }
+    }
+
+    fn loss_with<B: KernelBackend>(
+        &self,
+        queries: &Embeddings<B>,
+        documents: &Embeddings<B>,
+        targets: &Targets,
+        learned: &Tensor<B, 1>,
+    ) -> Loss<B> {
+        match self {
+            RunObjective::Configured(objective) => objective.loss_with(queries, documents, targets, learned),
+            RunObjective::Own(objective) => objective.loss_with(queries, documents, targets, learned),
         }
     }
 }
