@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
     let options = TrainOptions {
         batch_size: 16,
         maxsteps: 50,
-        learning_rate: 1e-4,
+        learning_rate: Some(1e-4),
         doc_maxlen: 96,
         dropout: Some(0.0),
         ..TrainOptions::default()

@@ -29,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     let options = TrainOptions {
         batch_size: 16,
         maxsteps: 16,
-        learning_rate: 1e-4, // high, as the run is short
+        learning_rate: Some(1e-4), // high, as the run is short
         doc_maxlen: 96,
         save_every: AutoSteps::Steps(8), // a checkpoint and a look at the held-out questions
         ..TrainOptions::default()

@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
         anyhow::bail!("expected MODEL TRIPLES.jsonl BEIR POOL.json SEED");
     };
     let options = TrainOptions {
-        learning_rate: 2e-5,
+        learning_rate: Some(2e-5),
         warmup_steps: Warmup::Steps(4),
         warmup_from_zero: true,
         schedule_horizon: AutoSteps::Steps(STEPS),
@@ -80,7 +80,7 @@ fn training_set(path: &str, count: usize) -> anyhow::Result<TrainingSet> {
         examples.push(Example { query, documents, scores: None });
     }
     ensure!(examples.len() == count, "{path} has only {} triples", examples.len());
-    Ok(TrainingSet { queries, collection, examples, positives })
+    Ok(TrainingSet { queries, collection, examples, positives, sources: Vec::new() })
 }
 
 /// The named queries and documents of a BEIR folder's test split.

@@ -64,7 +64,7 @@ fn main() -> anyhow::Result<()> {
     let options = TrainOptions {
         batch_size: 8,
         maxsteps: STEPS,
-        learning_rate: 1e-4,
+        learning_rate: Some(1e-4),
         doc_maxlen: 64,
         dropout: Some(0.1), // its masks are a function of seed and step
         save_every: AutoSteps::Steps(STEPS),

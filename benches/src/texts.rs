@@ -88,5 +88,5 @@ pub fn training_set(triples: usize, of_documents: WordCount, seed: u64) -> Train
         positives.insert(query, documents[0], 1);
         examples.push(Example { query, documents, scores: None });
     }
-    TrainingSet { queries, collection, examples, positives }
+    TrainingSet { queries, collection, examples, positives, sources: Vec::new() }
 }

@@ -34,7 +34,7 @@ fn train(scratch: &Scratch, begin: Begin) -> Result<(), TrainError> {
     let query = queries.add("tor ?").expect("a text");
     let documents = ["a tor", "tors ."].map(|text| collection.add(text).expect("a text")).to_vec();
     let examples = vec![Example { query, documents, scores: None }];
-    let set = TrainingSet { queries, collection, examples, positives: Judgements::new() };
+    let set = TrainingSet { queries, collection, examples, positives: Judgements::new(), sources: Vec::new() };
     let options =
         TrainOptions { dim: 2, batch_size: 1, epochs: 2, query_maxlen: 8, doc_maxlen: 8, ..Default::default() };
     let plan = resolve(&options, 1)?;

@@ -21,7 +21,8 @@ fn examples() -> TrainingSet {
         documents: documents.map(|text| collection.add(text).expect("a text")).to_vec(),
         scores: None,
     });
-    TrainingSet { queries, collection, examples: examples.to_vec(), positives: Judgements::new() }
+    let examples = examples.to_vec();
+    TrainingSet { queries, collection, examples, positives: Judgements::new(), sources: Vec::new() }
 }
 
 /// Runs the target on an input.

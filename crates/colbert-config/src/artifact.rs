@@ -341,7 +341,7 @@ mod tests {
         let options = TrainOptions {
             nbits: 4,
             accumsteps: 2,
-            learning_rate: 0.1 + 0.2,
+            learning_rate: Some(0.1 + 0.2),
             maxsteps: 400,
             use_relu: true,
             nway: 3,

@@ -28,6 +28,7 @@ pub mod durable;
 mod error;
 mod options;
 mod plan;
+mod recipe;
 mod resolve;
 mod sources;
 mod table;
@@ -42,6 +43,8 @@ pub use options::losses::{DistillationLoss, ScoreScale};
 pub use options::memory::{Bytes, MemoryLimit};
 pub use options::metric::Metric;
 pub use options::miner_model::reference_miner_model;
+pub use options::mix::{MixBatches, Numbers};
+pub use options::schedule::{REFERENCE_LEARNING_RATE, Schedule, automatic_learning_rate};
 pub use options::train::{IbScope, MODEL_LENGTH, OnNonFinite, Precision, TrainOptions};
 pub use options::{
     DataFormat, DataOptions, EvaluationOptions, ExportDtype, ExportLayout, Miner, MinerModelSize, NegativeOptions,

@@ -11,6 +11,8 @@ pub(crate) mod losses;
 pub(crate) mod memory;
 pub(crate) mod metric;
 pub(crate) mod miner_model;
+pub(crate) mod mix;
+pub(crate) mod schedule;
 pub(crate) mod train;
 
 use std::fmt;
@@ -196,6 +198,9 @@ pub struct NegativeOptions {
     /// positive that nobody marked. Values above 1 also keep candidates that outscore the positive;
     /// `None` disables the filter. Source of the default: NV-Retriever, arXiv 2407.15831, `TopK-PercPos`.
     pub positive_score_share: Option<f64>,
+    /// Negatives below which a query, or an example that came ready-made, is left out and counted. One that has more, yet
+    /// fewer than `nway` asks for, is used with what it has. None ("auto") is `nway - 1`.
+    pub min_negatives: Option<usize>,
     /// Pairings of positives and negatives that become examples.
     pub triples: TriplePolicy,
     /// Seed of the sampling. Source of the default: the reference.
@@ -216,6 +221,7 @@ impl Default for NegativeOptions {
             miner_document_prefix: None,
             refresh: Refresh::default(),
             positive_score_share: Some(0.95),
+            min_negatives: None,
             triples: TriplePolicy::default(),
             seed: 42,
         }
@@ -403,8 +409,12 @@ mod tests {
             "query_prompt": null, "document_prompt": null, "query_expansion_length": null,
             "nway": 2, "draw_negatives": false,
             "epochs": 1, "seed": 12345, "shuffle": true,
-            "weight_decay": 0.01, "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
-            "query_expansion": true, "mask_punctuation": true, "schedule_horizon": "auto", "warmup_from_zero": false,
+            "mix_weights": null, "mix_exponent": 1.0, "mix_batches": "mixed",
+            "weight_decay": 0.01, "decay_biases_and_norms": true, "head_rate_factor": 1.0,
+            "embeddings_rate_factor": 1.0, "layer_rate_decay": 1.0, "freeze_encoder_steps": 0,
+            "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
+            "query_expansion": true, "mask_punctuation": true, "schedule": "linear", "decay_steps": "auto",
+            "schedule_horizon": "auto", "warmup_from_zero": false,
             "save_every": "auto", "keep_checkpoints": 2, "keep_best_checkpoints": 0, "ib_scope": "batch",
             "ib_skip_known_positives": true, "ib_own_negatives": false, "distillation_alpha": 1.0, "ignore_scores": false,
             "temperature": 1.0, "learn_temperature": false, "distillation_loss": "kl", "teacher_scores": "raw",
@@ -427,7 +437,8 @@ mod tests {
                     "num_new_negatives": 10, "hard_negative_minimum_rank": 10, "hard_negative_maximum_rank": 110,
                     "mine_hard_negatives": true, "miner": "bm25", "miner_model": null,
                     "hard_negative_model_size": "small", "miner_query_prefix": null, "miner_document_prefix": null,
-                    "refresh": "never", "positive_score_share": 0.95, "triples": "all", "seed": 42
+                    "refresh": "never", "positive_score_share": 0.95, "min_negatives": null,
+                    "triples": "all", "seed": 42
                 },
                 "train": train,
                 "evaluation": {

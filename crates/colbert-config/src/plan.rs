@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::options::memory::Bytes;
+use crate::options::schedule::Schedule;
 use crate::options::train::{IbScope, Precision};
 
 /// Share of the peak learning rate at the end of a run above which it "hardly falls".
@@ -38,6 +39,15 @@ pub struct Plan {
     pub ib_documents: usize,
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// The choice of the learning rate in words, where it was automatic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate_reason: Option<String>,
+    /// The course of the learning rate after its warm-up. (Plans of before there was a choice have none, which is linear.)
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Steps of the fall at the end of [`Schedule::WarmupStableDecay`].
+    #[serde(default)]
+    pub decay_steps: usize,
     /// Warm-up steps; none means a constant learning rate.
     pub warmup_steps: Option<usize>,
     /// Step at which the learning rate reaches 0; without meaning if it is constant.
@@ -50,6 +60,9 @@ pub struct Plan {
     pub precision: Precision,
     /// Bytes of memory that training takes at most, where it is known: every text counted at its longest.
     pub memory: Option<u64>,
+    /// Sentences about options of loss, optimizer and mixing that are not at their defaults.
+    #[serde(default)]
+    pub recipe: Vec<String>,
 }
 
 impl fmt::Display for Plan {
@@ -83,19 +96,32 @@ impl Plan {
         if warmup > steps {
             return format!("learning rate rises towards {peak}, which it would reach at step {warmup}");
         }
+        if self.schedule == Schedule::Constant {
+            return match warmup {
+                0 => format!("learning rate stays at {peak}"),
+                _ => format!("learning rate rises to {peak} at step {warmup} and stays there"),
+            };
+        }
         let (start, step) = match warmup {
             0 => (format!("learning rate starts at {peak}"), "step "),
             _ => (format!("learning rate rises to {peak} at step {warmup}"), ""),
         };
+        let (falls, step) = match self.schedule {
+            Schedule::Linear | Schedule::Constant => ("falls".to_owned(), step),
+            Schedule::Cosine => ("falls along a cosine".to_owned(), step),
+            Schedule::WarmupStableDecay => {
+                (format!("stays until step {}, falls", horizon.saturating_sub(self.decay_steps)), "")
+            }
+        };
         if horizon <= steps {
-            return format!("{start}, falls to 0 at {step}{horizon}");
+            return format!("{start}, {falls} to 0 at {step}{horizon}");
         }
-        let share = (horizon - steps) as f64 / horizon.saturating_sub(warmup).max(1) as f64;
+        let share = self.schedule.share(steps, warmup, horizon, self.decay_steps);
         let end = match share {
             share if share >= HARDLY_FALLS => "hardly falls".to_owned(),
             share => format!("ends at {}", scientific(two_digits(self.learning_rate * share))),
         };
-        format!("{start}, falls towards 0 at step {horizon}, so it {end}")
+        format!("{start}, {falls} towards 0 at step {horizon}, so it {end}")
     }
 
     fn checkpoints_in_words(&self) -> String {
@@ -137,6 +163,10 @@ impl Plan {
         if self.use_ib_negatives && self.ib_documents == 0 {
             remarks.push("There are no in-batch documents, as there is only one query to take them from.".to_owned());
         }
+        if let Some(reason) = &self.learning_rate_reason {
+            remarks.push(format!("The learning rate is automatic: {reason}."));
+        }
+        remarks.extend(self.recipe.iter().cloned());
         if let Some(dropout) = self.dropout {
             remarks.push(format!("Dropout is {dropout} in place of the encoder's own."));
         }
@@ -180,7 +210,7 @@ fn two_digits(number: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::{AutoSteps, IbScope, Plan, TrainOptions, Warmup, resolve};
+    use crate::{AutoSteps, IbScope, Plan, Schedule, TrainOptions, Warmup, resolve};
 
     fn words(options: TrainOptions, examples: usize) -> String {
         resolve(&options, examples).unwrap().to_string()
@@ -216,7 +246,7 @@ mod tests {
             let options = TrainOptions {
                 warmup_steps,
                 schedule_horizon: horizon,
-                learning_rate: 2e-5,
+                learning_rate: Some(2e-5),
                 use_ib_negatives: false,
                 ..options()
             };
@@ -248,6 +278,31 @@ mod tests {
         ] {
             assert_eq!(schedule(warmup, horizon), format!("{expected}{end}"));
         }
+    }
+
+    #[test]
+    fn other_schedules_in_words() {
+        for (schedule, warmup_steps, expected) in [
+            (Schedule::Cosine, 10, "rises to 5e-6 at step 10, falls along a cosine to 0 at 100"),
+            (Schedule::WarmupStableDecay, 10, "rises to 5e-6 at step 10, stays until step 90, falls to 0 at 100"),
+            (Schedule::WarmupStableDecay, 0, "starts at 5e-6, stays until step 90, falls to 0 at 100"),
+            (Schedule::Constant, 10, "rises to 5e-6 at step 10 and stays there"),
+            (Schedule::Constant, 0, "stays at 5e-6"),
+        ] {
+            let words = words(TrainOptions { schedule, warmup_steps: Warmup::Steps(warmup_steps), ..options() }, 3_200);
+            assert!(words.contains(&format!("; learning rate {expected};")), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_plan_of_before_there_were_recipes_is_read() {
+        let plan = resolve(&options(), 1_000).unwrap();
+        let mut json = serde_json::to_value(&plan).unwrap();
+        for name in ["schedule", "decay_steps", "recipe"] {
+            json.as_object_mut().unwrap().remove(name).unwrap();
+        }
+        let read: Plan = serde_json::from_value(json).unwrap();
+        assert_eq!(Plan { decay_steps: plan.decay_steps, ..read }, plan);
     }
 
     #[test]
@@ -313,7 +368,7 @@ mod tests {
 
     #[test]
     fn the_plan_survives_json() {
-        let plan = resolve(&TrainOptions { learning_rate: 0.1 + 0.2, ..options() }, 1_000).unwrap();
+        let plan = resolve(&TrainOptions { learning_rate: Some(0.1 + 0.2), ..options() }, 1_000).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&serde_json::to_string(&plan).unwrap()).unwrap(), plan);
     }
 }

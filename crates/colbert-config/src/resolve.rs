@@ -2,8 +2,10 @@
 
 use crate::error::ConfigError;
 use crate::options::auto::{AutoSteps, Warmup};
+use crate::options::schedule::{REFERENCE_LEARNING_RATE, Schedule};
 use crate::options::train::{IbScope, Precision, TrainOptions};
 use crate::plan::Plan;
+use crate::recipe::recipe;
 
 /// One part in this many: warm-up and the distance between checkpoints (RAGatouille `RAGTrainer.train`).
 const TENTH: usize = 10;
@@ -16,7 +18,7 @@ const TENTH: usize = 10;
 /// always a tenth of the steps that happen. Without such a cut the numbers are the same.
 ///
 /// Speeds of the device and memory of the model are not known here: an "auto" precision becomes float32, and a memory
-/// limit is ignored. A caller that knows them replaces both first, as the facade does.
+/// limit is ignored; an "auto" learning rate becomes the reference's. A caller that knows them replaces both first, as the facade does.
 ///
 /// # Errors
 ///
@@ -41,6 +43,10 @@ pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigEr
         return Err(ConfigError::TooFewExamples { examples, epochs, batch_size });
     }
 
+    let decay_steps = match options.decay_steps {
+        AutoSteps::Auto => (steps / TENTH).max(1),
+        AutoSteps::Steps(decay) => decay,
+    };
     let schedule_horizon = match options.schedule_horizon {
         AutoSteps::Auto => steps,
         AutoSteps::Steps(horizon) => horizon,
@@ -50,7 +56,7 @@ pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigEr
         Warmup::Steps(warmup) => Some(warmup),
         Warmup::Constant => None,
     };
-    if let Some(warmup_steps) = warmup_steps {
+    if let Some(warmup_steps) = warmup_steps.filter(|_| options.schedule != Schedule::Constant) {
         if schedule_horizon < steps {
             return Err(ConfigError::OutOfRange {
                 field: "train.schedule_horizon",
@@ -61,6 +67,15 @@ pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigEr
         }
         if warmup_steps >= schedule_horizon {
             return Err(ConfigError::WarmupTooLong { warmup_steps, schedule_horizon });
+        }
+        let room = schedule_horizon - warmup_steps;
+        if options.schedule == Schedule::WarmupStableDecay && decay_steps > room {
+            return Err(ConfigError::OutOfRange {
+                field: "train.decay_steps",
+                found: decay_steps.to_string(),
+                expected: format!("{room} or less, the steps between warm-up and horizon"),
+                advice: "use \"auto\", or a shorter warm-up".to_owned(),
+            });
         }
     }
 
@@ -86,7 +101,10 @@ pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigEr
         use_ib_negatives: options.use_ib_negatives,
         ib_scope: options.ib_scope,
         ib_documents,
-        learning_rate: options.learning_rate,
+        learning_rate: options.learning_rate.unwrap_or(REFERENCE_LEARNING_RATE),
+        learning_rate_reason: None,
+        schedule: options.schedule,
+        decay_steps,
         warmup_steps,
         schedule_horizon,
         save_every,
@@ -96,6 +114,7 @@ pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigEr
             precision => precision,
         },
         memory: None,
+        recipe: recipe(options, steps),
     })
 }
 
@@ -211,6 +230,25 @@ mod tests {
         );
         resolve(&horizon(31, Warmup::Auto), 1_000).unwrap();
         resolve(&horizon(30, Warmup::Constant), 1_000).unwrap();
+    }
+
+    #[test]
+    fn a_fall_that_does_not_fit_is_refused() {
+        let stable = |decay_steps| TrainOptions {
+            schedule: Schedule::WarmupStableDecay,
+            decay_steps,
+            warmup_steps: Warmup::Steps(10),
+            ..options()
+        };
+        assert_eq!(resolve(&stable(AutoSteps::Auto), 1_000).unwrap().decay_steps, 3);
+        resolve(&stable(AutoSteps::Steps(21)), 1_000).unwrap();
+        assert_eq!(
+            resolve(&stable(AutoSteps::Steps(22)), 1_000).unwrap_err().to_string(),
+            "train.decay_steps is 22, expected 21 or less, the steps between warm-up and horizon: use \"auto\", or a \
+             shorter warm-up"
+        );
+        let constant = TrainOptions { schedule: Schedule::Constant, warmup_steps: Warmup::Steps(31), ..options() };
+        resolve(&constant, 1_000).unwrap();
     }
 
     #[test]

@@ -318,7 +318,7 @@ mod tests {
             let options = file.clone().build().unwrap();
             let mut expected = Options { output: "from-file".into(), ..Options::default() };
             expected.train.batch_size = 8;
-            expected.train.learning_rate = 1e-4;
+            expected.train.learning_rate = Some(1e-4);
             expected.train.epochs = 2;
             expected.train.dropout = Some(0.2);
             assert_eq!(options, expected, "{name}: file over defaults");
@@ -402,7 +402,7 @@ mod tests {
         expected.data.format = crate::DataFormat::LabeledPairs;
         expected.data.positive_label = "2".to_owned();
         expected.train.dropout = Some(0.1);
-        expected.train.learning_rate = 1.0;
+        expected.train.learning_rate = Some(1.0);
         expected.train.warmup_steps = Warmup::Constant;
         expected.train.save_every = AutoSteps::Steps(20);
         expected.train.seed = u64::MAX;
@@ -420,7 +420,7 @@ mod tests {
             .overrides([("train.warmup_steps".to_owned(), json!(7)), ("data.dev".to_owned(), json!("x"))])
             .build()
             .unwrap();
-        options.train.learning_rate = 0.1 + 0.2;
+        options.train.learning_rate = Some(0.1 + 0.2);
         let path = write(&folder, "options.json", &serde_json::to_string(&options).unwrap());
         assert_eq!(OptionSources::new().file(path).unwrap().build().unwrap(), options);
     }

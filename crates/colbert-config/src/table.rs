@@ -48,6 +48,8 @@ pub enum Kind {
     OptionalPath,
     /// A path, a list of paths, or nothing.
     Paths,
+    /// A list of numbers, or nothing.
+    Numbers,
     /// A word or a number.
     Label,
     /// A size in bytes, `auto`, or the word.
@@ -145,6 +147,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("negatives.miner_document_prefix", Kind::OptionalText, Section::Negatives, Readers::PREPARE, "Text before every document for the sentence encoder; without it, the encoder's own"),
     row("negatives.refresh", Kind::Words(&["never", "epoch"]), Section::Negatives, Readers::TRAIN, "Choose negatives once (never), or again at the start of every later epoch"),
     row("negatives.positive_score_share", Kind::OptionalNumber("off"), Section::Negatives, Readers::PREPARE, "Drop mined candidates that score above this share of the positive's score, as likely positives (NV-Retriever, arXiv 2407.15831)"),
+    row("negatives.min_negatives", Kind::OptionalWhole("auto"), Section::Negatives, Readers::ALL, "Leave out and count queries and ready-made examples with fewer than N negatives, and use those with more than N, yet fewer than nway - 1, as they are; auto is nway - 1"),
     row("negatives.triples", Kind::Words(&["all", "reference"]), Section::Negatives, Readers::ALL, "Pair every positive with every negative (all), or make the reference's number of triples"),
     row("negatives.seed", Kind::Whole, Section::Negatives, Readers::PREPARE, "Seed of the sampling of negatives"),
     // Training: RAGTrainer.train
@@ -152,7 +155,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.nbits", Kind::Whole, Section::Train, Readers::TRAIN, "Bits per residual of a later index; written to artifact.metadata, not used in training"),
     row("train.maxsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Upper bound on optimizer steps"),
     row("train.use_ib_negatives", Kind::Flag, Section::Train, Readers::TRAIN, "In-batch negatives: every other query's documents are negatives too"),
-    row("train.learning_rate", Kind::Number, Section::Train, Readers::TRAIN, "Peak learning rate"),
+    row("train.learning_rate", Kind::OptionalNumber("auto"), Section::Train, Readers::TRAIN, "Peak learning rate; auto is 5e-6 where a trained ColBERT goes on and 3e-5 where the head is new"),
     row("train.dim", Kind::Whole, Section::Train, Readers::PREPARE, "Size of a token embedding"),
     row("train.doc_maxlen", Kind::Tokens, Section::Train, Readers::ALL, "Maximum document length in tokens, markers and prompt included; model: as many as the encoder has positions for"),
     row("train.use_relu", Kind::Flag, Section::Train, Readers::TRAIN, "ReLU after the projection"),
@@ -169,13 +172,23 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.epochs", Kind::Whole, Section::Further, Readers::CHECK, "Passes over the examples"),
     row("train.seed", Kind::Whole, Section::Further, Readers::TRAIN, "Seed of the order of examples, of dropout, and of new weights"),
     row("train.shuffle", Kind::Flag, Section::Further, Readers::TRAIN, "Shuffle the examples in every epoch; false keeps their order, as the reference does"),
+    row("train.mix_weights", Kind::Numbers, Section::Further, Readers::TRAIN, "How often examples of each source of data.train are taken, such as \"2, 1\"; without it, by train.mix_exponent"),
+    row("train.mix_exponent", Kind::Number, Section::Further, Readers::TRAIN, "A source of N examples weighs N to this power: 1 takes every example equally often, 0 every source"),
+    row("train.mix_batches", Kind::Words(&["mixed", "one_source"]), Section::Further, Readers::TRAIN, "Make batches of all sources together, or each batch of one source, so that its in-batch negatives are of the same source"),
     row("train.weight_decay", Kind::Number, Section::Further, Readers::TRAIN, "Decoupled weight decay of AdamW, on every parameter"),
+    row("train.decay_biases_and_norms", Kind::Flag, Section::Further, Readers::TRAIN, "Let weight decay act on biases and norms, too, as the reference does"),
+    row("train.head_rate_factor", Kind::Number, Section::Further, Readers::TRAIN, "Factor on the learning rate of the head"),
+    row("train.embeddings_rate_factor", Kind::Number, Section::Further, Readers::TRAIN, "Factor on the learning rate of the encoder's embeddings"),
+    row("train.layer_rate_decay", Kind::Number, Section::Further, Readers::TRAIN, "Factor on the learning rate from each encoder layer to the one below it, such as 0.9"),
+    row("train.freeze_encoder_steps", Kind::Whole, Section::Further, Readers::TRAIN, "Train the head alone for the first N updates"),
     row("train.clip_norm", Kind::Number, Section::Further, Readers::TRAIN, "Maximum global gradient norm; 0 disables clipping"),
     row("train.dropout", Kind::OptionalNumber("encoder"), Section::Further, Readers::TRAIN, "Dropout probability; encoder keeps those in its config.json"),
     row("train.attend_to_mask_tokens", Kind::Flag, Section::Further, Readers::TRAIN, "Let [MASK] expansion tokens be attended to"),
     row("train.query_expansion", Kind::Flag, Section::Further, Readers::TRAIN, "Pad queries with [MASK] tokens to query_maxlen"),
     row("train.query_expansion_length", Kind::OptionalWhole("model"), Section::Further, Readers::TRAIN, "Pad shorter queries to N tokens only, and leave longer ones whole up to query_maxlen; model: the model's own, query_maxlen for a plain encoder"),
     row("train.mask_punctuation", Kind::Flag, Section::Further, Readers::TRAIN, "Leave punctuation out of document scoring"),
+    row("train.schedule", Kind::Words(&["linear", "cosine", "warmup_stable_decay", "constant"]), Section::Further, Readers::TRAIN, "Course of the learning rate after its warm-up: a straight line or a cosine down to 0, constant until a straight fall at the end, or constant"),
+    row("train.decay_steps", Kind::Steps, Section::Further, Readers::TRAIN, "Steps of the fall at the end of schedule = \"warmup_stable_decay\": a number, or auto (a tenth of the run)"),
     row("train.schedule_horizon", Kind::Steps, Section::Further, Readers::TRAIN, "Step at which the learning rate reaches 0: a number, or auto (the last step)"),
     row("train.warmup_from_zero", Kind::Flag, Section::Further, Readers::TRAIN, "Give the first step a learning rate of 0, as the reference does"),
     row("train.save_every", Kind::Steps, Section::Further, Readers::TRAIN, "Steps between checkpoints and evaluations: a number, or auto (a tenth of the run)"),
@@ -241,6 +254,7 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::OptionalPath => "a path, or nothing".to_owned(),
             Self::Paths => "a path, a list of different paths, or nothing".to_owned(),
+            Self::Numbers => "numbers with commas between them, such as \"2, 1\", or a list of them".to_owned(),
             Self::Label => "a word or a number".to_owned(),
             Self::Size(word) => format!("a size such as \"6GB\" or \"512MiB\", \"auto\", or \"{word}\""),
             Self::Tokens => "a number of tokens, or \"model\"".to_owned(),
@@ -266,6 +280,7 @@ impl Kind {
             Self::Number | Self::OptionalNumber(_) => "X",
             Self::Text | Self::OptionalText => "TEXT",
             Self::Path | Self::OptionalPath | Self::Paths => "PATH",
+            Self::Numbers => "X,X",
             Self::Label => "LABEL",
             Self::Size(_) => "SIZE",
             Self::Tokens => "N|model",
@@ -432,6 +447,7 @@ mod tests {
                 Kind::Flag => json!(true),
                 Kind::Number | Kind::OptionalNumber(_) => json!(0.5),
                 Kind::Text | Kind::OptionalText | Kind::Path | Kind::OptionalPath | Kind::Paths => json!("x"),
+                Kind::Numbers => json!([2.0, 1.0]),
                 Kind::Label | Kind::Whole | Kind::OptionalWhole(_) => json!(3),
                 Kind::Metric => json!("mrr@10"),
                 Kind::Steps | Kind::Size(_) | Kind::Warmup => json!("auto"),
@@ -443,7 +459,7 @@ mod tests {
             let refused = if row.kind == Kind::Flag { json!("maybe") } else { json!(true) };
             assert_eq!(interpret(row, &refused), None, "{key}");
             let optional = row.kind.absent().is_some()
-                || matches!(row.kind, Kind::OptionalText | Kind::OptionalPath | Kind::Paths);
+                || matches!(row.kind, Kind::OptionalText | Kind::OptionalPath | Kind::Paths | Kind::Numbers);
             assert_eq!(interpret(row, &Value::Null).is_some(), optional, "{key}");
             if let Some(word) = row.kind.absent() {
                 assert_eq!(interpret(row, &json!(word)), Some(Value::Null), "{key} = {word}");
@@ -516,6 +532,8 @@ mod tests {
             ("model_name", "true", json!("true")),
             ("data.positive_label", "1", json!("1")),
             ("train.warmup_steps", "7", json!("7")),
+            ("train.mix_weights", "2, 1", json!("2, 1")),
+            ("train.learning_rate", "auto", Value::Null),
         ] {
             assert_eq!(interpret(OptionRow::of(key).unwrap(), &json!(text)), Some(value), "{key} = {text}");
         }

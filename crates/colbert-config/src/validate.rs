@@ -3,8 +3,10 @@
 use std::fmt::Display;
 
 use crate::error::ConfigError;
-use crate::options::auto::AutoSteps;
+use crate::options::auto::{AutoSteps, Warmup};
 use crate::options::losses::DistillationLoss;
+use crate::options::mix::MixBatches;
+use crate::options::schedule::Schedule;
 use crate::options::train::{MODEL_LENGTH, TrainOptions};
 use crate::options::{DataOptions, EvaluationOptions, ExportLayout, NegativeOptions, Options, Refresh, TriplePolicy};
 
@@ -64,6 +66,18 @@ impl Options {
                 other_field: "negatives.triples",
                 other_found: "\"reference\"".to_owned(),
                 advice: "the reference makes a fixed number of triples and draws nothing later; use one of the two",
+            });
+        }
+        let mixes = !self.train.mix_weights.0.is_empty()
+            || self.train.mix_exponent != 1.0
+            || self.train.mix_batches == MixBatches::OneSource;
+        if mixes && self.negatives.refresh == Refresh::Epoch {
+            return Err(ConfigError::Contradiction {
+                field: "negatives.refresh",
+                found: "\"epoch\"".to_owned(),
+                other_field: "train.mix_weights, mix_exponent or mix_batches",
+                other_found: "set".to_owned(),
+                advice: "examples that are made again do not keep their places among the sources; use one of the two",
             });
         }
         self.data.validate()?;
@@ -129,6 +143,9 @@ impl NegativeOptions {
                 advice: "there are no new negatives to choose again; ask for some, or leave refresh out",
             });
         }
+        if let Some(least) = self.min_negatives {
+            at_least("negatives.min_negatives", least, 1, "\"auto\" is one less than train.nway")?;
+        }
         if let Some(share) = self.positive_score_share {
             positive("negatives.positive_score_share", share, "0.95 is the default")?;
         }
@@ -189,7 +206,40 @@ impl TrainOptions {
 
         self.check_markers_and_expansion()?;
 
-        positive("train.learning_rate", self.learning_rate, "5e-6 is the default")?;
+        positive("train.learning_rate", self.learning_rate.unwrap_or(1.0), "5e-6 is the default")?;
+        for (field, factor) in [
+            ("train.head_rate_factor", self.head_rate_factor),
+            ("train.embeddings_rate_factor", self.embeddings_rate_factor),
+            ("train.layer_rate_decay", self.layer_rate_decay),
+        ] {
+            not_negative(field, factor, "1 leaves the learning rate as it is, 0 trains nothing there")?;
+        }
+        if self.schedule != Schedule::WarmupStableDecay && self.decay_steps != AutoSteps::Auto {
+            let AutoSteps::Steps(steps) = self.decay_steps else { unreachable!("it is not auto") };
+            return Err(ConfigError::Contradiction {
+                field: "train.decay_steps",
+                found: steps.to_string(),
+                other_field: "train.schedule",
+                other_found: format!("\"{}\"", self.schedule),
+                advice: "only \"warmup_stable_decay\" has a fall at its end; leave the steps out, or use that schedule",
+            });
+        }
+        if self.warmup_steps == Warmup::Constant && ![Schedule::Linear, Schedule::Constant].contains(&self.schedule) {
+            return Err(ConfigError::Contradiction {
+                field: "train.schedule",
+                found: format!("\"{}\"", self.schedule),
+                other_field: "train.warmup_steps",
+                other_found: "\"constant\"".to_owned(),
+                advice: "that is no schedule at all; use warmup_steps = 0 for a schedule without warm-up",
+            });
+        }
+        for weight in &self.mix_weights.0 {
+            not_negative("train.mix_weights", *weight, "0 leaves a source out")?;
+        }
+        let weightless = !self.mix_weights.0.is_empty() && self.mix_weights.0.iter().all(|weight| *weight == 0.0);
+        check("train.mix_weights", 0, !weightless, "one weight above 0 at least", "no source is left to train on")?;
+        let fine = (0.0..=10.0).contains(&self.mix_exponent);
+        check("train.mix_exponent", self.mix_exponent, fine, "0 to 10", "1 takes every example equally often")?;
         positive("train.distillation_alpha", self.distillation_alpha, "1 takes teacher scores as they are")?;
         self.validate_losses()?;
         not_negative("train.weight_decay", self.weight_decay, "0 turns weight decay off")?;
@@ -203,8 +253,11 @@ impl TrainOptions {
             let fine = (0.0..1.0).contains(&decay);
             check("train.ema_decay", decay, fine, "0 or more and below 1", "0.999 averages over about 1000 steps")?;
         }
-        for (field, steps) in [("train.save_every", self.save_every), ("train.schedule_horizon", self.schedule_horizon)]
-        {
+        for (field, steps) in [
+            ("train.save_every", self.save_every),
+            ("train.schedule_horizon", self.schedule_horizon),
+            ("train.decay_steps", self.decay_steps),
+        ] {
             if let AutoSteps::Steps(steps) = steps {
                 at_least(field, steps, 1, "use \"auto\" to have it derived from the size of the run")?;
             }
@@ -403,6 +456,11 @@ mod tests {
             ("train.learning_rate", json!(1e-300), json!(0.0)),
             ("train.learning_rate", json!(1), json!(-0.5)),
             ("train.distillation_alpha", json!(0.1), json!(0)),
+            ("train.head_rate_factor", json!(10), json!(-1)),
+            ("train.embeddings_rate_factor", json!(0), json!(-1)),
+            ("train.layer_rate_decay", json!(0.9), json!(-0.9)),
+            ("train.mix_exponent", json!(0), json!(-0.5)),
+            ("train.mix_exponent", json!(10), json!(11)),
             ("train.temperature", json!(0.02), json!(0)),
             ("train.teacher_temperature", json!(0.25), json!(0)),
             ("train.student_temperature", json!(4), json!(-1)),
@@ -418,6 +476,7 @@ mod tests {
             ("train.keep_checkpoints", json!(1), json!(0)),
             ("train.schedule_horizon", json!(1), json!(0)),
             ("negatives.positive_score_share", json!(1), json!(0)),
+            ("negatives.min_negatives", json!(1), json!(0)),
             ("evaluation.pool_size", json!(1), json!(0)),
             ("evaluation.max_queries", json!(1), json!(0)),
             ("evaluation.patience", json!(1), json!(0)),
@@ -451,7 +510,9 @@ mod tests {
     fn numbers_that_are_none_are_out() {
         for number in [f64::NAN, f64::INFINITY] {
             for change in [
-                TrainOptions { learning_rate: number, ..TrainOptions::default() },
+                TrainOptions { learning_rate: Some(number), ..TrainOptions::default() },
+                TrainOptions { temperature: number, ..TrainOptions::default() },
+                TrainOptions { mix_exponent: number, ..TrainOptions::default() },
                 TrainOptions { weight_decay: number, ..TrainOptions::default() },
                 TrainOptions { clip_norm: number, ..TrainOptions::default() },
                 TrainOptions { distillation_alpha: number, ..TrainOptions::default() },
@@ -484,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_loss_that_contradict_each_other_are_refused() {
+    fn options_of_a_recipe_that_contradict_each_other_are_refused() {
         for (changes, expected) in [
             (
                 vec![("train.teacher_temperature", json!(2)), ("train.distillation_alpha", json!(0.5))],
@@ -500,6 +561,25 @@ mod tests {
                 vec![("train.in_batch_weight", json!(0.5)), ("train.use_ib_negatives", json!(false))],
                 "train.in_batch_weight is 0.5, but train.use_ib_negatives is false: there is no in-batch loss to weigh; \
                  leave the weight out, or use in-batch negatives",
+            ),
+            (
+                vec![("train.schedule", json!("cosine")), ("train.warmup_steps", json!("constant"))],
+                "train.schedule is \"cosine\", but train.warmup_steps is \"constant\": that is no schedule at all; use \
+                 warmup_steps = 0 for a schedule without warm-up",
+            ),
+            (
+                vec![("train.decay_steps", json!(7))],
+                "train.decay_steps is 7, but train.schedule is \"linear\": only \"warmup_stable_decay\" has a fall at its \
+                 end; leave the steps out, or use that schedule",
+            ),
+            (
+                vec![("train.mix_weights", json!("0, 0"))],
+                "train.mix_weights is 0, expected one weight above 0 at least: no source is left to train on",
+            ),
+            (
+                vec![("train.mix_exponent", json!(0.5)), ("negatives.refresh", json!("epoch"))],
+                "negatives.refresh is \"epoch\", but train.mix_weights, mix_exponent or mix_batches is set: examples that \
+                 are made again do not keep their places among the sources; use one of the two",
             ),
             (
                 vec![("train.draw_negatives", json!(true)), ("negatives.triples", json!("reference"))],

@@ -39,6 +39,8 @@ pub struct RawData {
     pub(crate) counts: RowCounts,
     pub(crate) bad_rows: BadRows,
     pub(crate) announcement: String,
+    /// First query of each source, where several were merged: a query belongs to the first source that has it.
+    pub(crate) sources: Vec<u32>,
 }
 
 /// Most queries have a positive or two: these need no memory of their own.
@@ -49,6 +51,8 @@ pub(crate) type Pids = smallvec::SmallVec<[u32; 4]>;
 pub(crate) struct Group {
     pub(crate) positives: Pids,
     pub(crate) negatives: Pids,
+    /// Whether a row that is no example yet judged it, so that examples are to be made of it.
+    pub(crate) open: bool,
 }
 
 impl RawData {
@@ -91,6 +95,12 @@ impl RawData {
     #[must_use]
     pub fn ready_made(&self) -> &[Example] {
         &self.ready
+    }
+
+    /// Whether some rows are no examples yet, so that negatives are added to their queries.
+    #[must_use]
+    pub fn needs_negatives(&self) -> bool {
+        self.ready.is_empty() || self.groups.iter().any(|group| group.open)
     }
 
     /// Rows by kind.
@@ -150,7 +160,7 @@ impl RawData {
                 for (positive, score) in positives.iter().zip(of_positives) {
                     let pid = self.collection.add(positive)?;
                     // Every positive is known before another's example is looked at.
-                    self.judge(qid, pid, true);
+                    self.note(qid, pid, true);
                     let documents = std::iter::once(pid).chain(rest.iter().copied()).collect();
                     let scores = std::iter::once(*score).chain(of_negatives.iter().copied()).collect();
                     self.push_ready(Example { query: qid, documents, scores: Some(scores) });
@@ -173,7 +183,7 @@ impl RawData {
         self.counts.ready_made += 1;
         for (position, &pid) in example.documents.iter().enumerate() {
             if position == 0 || example.scores.is_none() {
-                self.judge(example.query, pid, position == 0);
+                self.note(example.query, pid, position == 0);
             }
         }
         self.ready.push(example);
@@ -196,8 +206,15 @@ impl RawData {
         Ok(new)
     }
 
-    /// Notes a judgement and says whether it is new.
+    /// Notes a judgement of a row that is no example yet, and says whether it is new.
     pub(crate) fn judge(&mut self, qid: u32, pid: u32, positive: bool) -> bool {
+        let new = self.note(qid, pid, positive);
+        self.groups[qid as usize].open = true;
+        new
+    }
+
+    /// Notes a judgement and says whether it is new.
+    fn note(&mut self, qid: u32, pid: u32, positive: bool) -> bool {
         let index = qid as usize;
         if self.groups.len() <= index {
             self.groups.resize_with(index + 1, Group::default);

@@ -7,6 +7,7 @@ mod files;
 mod formats;
 mod loading;
 mod measured;
+mod mixing;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod properties;

@@ -75,6 +75,23 @@ pub enum TrainError {
         /// The option.
         expected: usize,
     },
+    /// Weights of sources that are not one for each.
+    #[error(
+        "train.mix_weights has {found} weights for {sources} sources of training data: give one for each, in the order of \
+         data.train"
+    )]
+    MixWeights {
+        /// Weights there are.
+        found: usize,
+        /// Sources there are.
+        sources: usize,
+    },
+    /// No source with a weight has an example.
+    #[error(
+        "no source of training data with a weight above 0 has an example of its own: a query belongs to the first source \
+         that has it; raise its weight in train.mix_weights"
+    )]
+    NothingToMix,
     /// Refreshed negatives gave another number of examples.
     #[error("the negatives chosen for epoch {epoch} give {found} examples, where every epoch must have {expected}")]
     RefreshedCount {

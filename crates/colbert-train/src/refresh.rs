@@ -40,6 +40,14 @@ struct Sum {
     crc32: String,
 }
 
+/// A row of a file of examples: the query, its documents, and their teacher scores if it has some.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Row {
+    Plain(u32, Vec<u32>),
+    Scored(u32, Vec<u32>, Vec<f32>),
+}
+
 impl Sum {
     fn of(rows: &[u8]) -> Self {
         Self { crc32: format!("{:08x}", crc32fast::hash(rows)) }
@@ -71,8 +79,13 @@ fn whole_examples(bytes: &[u8]) -> Option<Vec<Example>> {
         return None;
     }
     let example = |row: &[u8]| {
-        let (query, documents): (u32, Vec<u32>) = serde_json::from_slice(row).ok()?;
-        Some(Example { query, documents, scores: None })
+        // Rows without teacher scores have no third member.
+        let row: Row = serde_json::from_slice(row).ok()?;
+        let (query, documents, scores) = match row {
+            Row::Plain(query, documents) => (query, documents, None),
+            Row::Scored(query, documents, scores) => (query, documents, Some(scores)),
+        };
+        Some(Example { query, documents, scores })
     };
     rows.split_inclusive(|byte| *byte == b'\n').map(example).collect()
 }
@@ -83,8 +96,12 @@ pub(crate) fn write_examples(folder: &RunFolder, epoch: usize, examples: &[Examp
     let parent = folder.path().join("negatives");
     fs::create_dir_all(&parent).map_err(io("create", &parent))?;
     let mut text = String::new();
-    for Example { query, documents, .. } in examples {
-        text += &serde_json::to_string(&(query, documents)).expect("ids have a JSON form");
+    for Example { query, documents, scores } in examples {
+        let row = match scores {
+            None => serde_json::to_string(&(query, documents)),
+            Some(scores) => serde_json::to_string(&(query, documents, scores)),
+        };
+        text += &row.expect("ids and scores have a JSON form");
         text.push('\n');
     }
     text += &serde_json::to_string(&Sum::of(text.as_bytes())).expect("a text has a JSON form");

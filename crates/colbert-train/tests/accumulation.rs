@@ -46,7 +46,7 @@ pub(crate) fn gradients_in(model: &Model, options: &TrainOptions, precision: Pre
     (loss, gradients_by_name(model, &parameters))
 }
 
-fn assert_same((loss, gradients): &Found, (expected_loss, expected): &Found) {
+pub(crate) fn assert_same((loss, gradients): &Found, (expected_loss, expected): &Found) {
     assert!((loss.total - expected_loss.total).abs() < TOLERANCE, "{} and {}", loss.total, expected_loss.total);
     assert_eq!(gradients.len(), expected.len());
     for (name, gradient) in expected {

@@ -24,7 +24,7 @@ fn options() -> TrainOptions {
         dim: 16,
         query_maxlen: 20,
         doc_maxlen: 32,
-        learning_rate: 1e-3,
+        learning_rate: Some(1e-3),
         warmup_steps: Warmup::Steps(2),
         save_every: AutoSteps::Steps(9),
         dropout: Some(0.1),

@@ -253,9 +253,9 @@ fn a_checkpoint_of_other_options_or_data_is_refused_by_name() {
         Err(TrainError::Changed { changes, .. }) => changes,
         other => panic!("{:?}", other.map(|trained| trained.steps)),
     };
-    setup.options.learning_rate = 2e-3;
+    setup.options.learning_rate = Some(2e-3);
     assert_eq!(refused(&setup), "train.learning_rate was 0.001, is 0.002");
-    setup.options.learning_rate = 1e-3;
+    setup.options.learning_rate = Some(1e-3);
     setup.set.examples.swap(0, 1);
     let changes = refused(&setup);
     assert!(changes.starts_with("training data was 34 examples of "), "{changes}");

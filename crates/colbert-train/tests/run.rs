@@ -28,7 +28,7 @@ pub(crate) fn options() -> TrainOptions {
         dim: 16,
         query_maxlen: 20,
         doc_maxlen: 32,
-        learning_rate: 1e-3,
+        learning_rate: Some(1e-3),
         warmup_steps: Warmup::Steps(2),
         save_every: AutoSteps::Steps(3),
         dropout: Some(0.1),
@@ -183,7 +183,7 @@ fn checkpoints_are_kept_by_age_and_by_metric() {
         let run = run_folder(&folder, "run");
         // A learning rate that ruins the model, so that the last is not the best.
         let mut setup = Setup::new(TrainOptions {
-            learning_rate: 0.3,
+            learning_rate: Some(0.3),
             clip_norm: 0.0,
             save_every: AutoSteps::Steps(2),
             keep_checkpoints: newest,
@@ -223,7 +223,7 @@ fn defect_21_the_best_model_is_the_best_on_held_out_queries() {
     let folder = TempDir::new().unwrap();
     let run = run_folder(&folder, "run");
     // A learning rate that ruins the model: the start stays the best.
-    let mut setup = Setup::new(TrainOptions { learning_rate: 0.3, clip_norm: 0.0, ..options() });
+    let mut setup = Setup::new(TrainOptions { learning_rate: Some(0.3), clip_norm: 0.0, ..options() });
     setup.dev = Some(dev_set(20));
     let mut values = Vec::new();
     let mut observer = |event: &Event| {
@@ -256,8 +256,12 @@ fn defect_21_the_best_model_is_the_best_on_held_out_queries() {
 /// The dump is computed again, to the same kind of number.
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_is_written_so_that_it_can_be_replayed() {
-    let mut setup =
-        Setup::new(TrainOptions { learning_rate: 1e30, warmup_steps: Warmup::Constant, dropout: None, ..options() });
+    let mut setup = Setup::new(TrainOptions {
+        learning_rate: Some(1e30),
+        warmup_steps: Warmup::Constant,
+        dropout: None,
+        ..options()
+    });
     setup.options.clip_norm = 0.0;
     let folder = TempDir::new().unwrap();
     let run = run_folder(&folder, "run");
@@ -279,7 +283,7 @@ fn a_loss_that_is_not_finite_stops_the_run_and_is_written_so_that_it_can_be_repl
         scores: example.scores.clone(),
     });
     let examples = examples.collect();
-    let set = TrainingSet { queries, collection, examples, positives: Judgements::new() };
+    let set = TrainingSet { queries, collection, examples, positives: Judgements::new(), sources: Vec::new() };
     let again = TrainOptions { shuffle: false, seed: faulty.seed, ..setup.options.clone() };
     let plan = resolve(&again, 4).unwrap();
     let (model, tokenizer) = tiny(&again, None);
@@ -381,8 +385,12 @@ fn examples_that_do_not_fit_are_named() {
 fn a_run_out_of_patience_ends_early() {
     let folder = TempDir::new().unwrap();
     let run = run_folder(&folder, "run");
-    let mut setup =
-        Setup::new(TrainOptions { learning_rate: 0.3, clip_norm: 0.0, save_every: AutoSteps::Steps(1), ..options() });
+    let mut setup = Setup::new(TrainOptions {
+        learning_rate: Some(0.3),
+        clip_norm: 0.0,
+        save_every: AutoSteps::Steps(1),
+        ..options()
+    });
     setup.dev = Some(dev_set(20));
     setup.evaluation.patience = Some(2);
     let mut told = None;
@@ -409,7 +417,7 @@ fn averages_and_mixtures_are_adopted_only_if_they_are_better() {
     let mut adopted = 0;
     for (number, learning_rate) in [1e-3, 1e-2, 3e-2].into_iter().enumerate() {
         let mut setup = Setup::new(TrainOptions {
-            learning_rate,
+            learning_rate: Some(learning_rate),
             save_every: AutoSteps::Steps(2),
             epochs: 2,
             ema_decay: Some(0.5),
@@ -451,7 +459,8 @@ fn averages_and_mixtures_are_adopted_only_if_they_are_better() {
 fn weights_that_are_not_finite_end_the_run_and_are_kept_nowhere() {
     for on_nonfinite in [OnNonFinite::Stop, OnNonFinite::Skip] {
         let folder = TempDir::new().unwrap();
-        let broken = TrainOptions { learning_rate: 1e300, on_nonfinite, save_every: AutoSteps::Steps(1), ..options() };
+        let broken =
+            TrainOptions { learning_rate: Some(1e300), on_nonfinite, save_every: AutoSteps::Steps(1), ..options() };
         let warmup_steps = Warmup::Steps(2);
         let mut setup = Setup::new(TrainOptions { warmup_steps, warmup_from_zero: true, ..broken });
         setup.dev = Some(dev_set(8));
@@ -469,7 +478,7 @@ fn weights_that_are_not_finite_end_the_run_and_are_kept_nowhere() {
         let kept = checkpoints(&run.checkpoints()).unwrap();
         assert_eq!(kept, [run.checkpoints().join("step-000001")]);
         // The sound checkpoint is resumed with options that learn.
-        setup.options.learning_rate = 1e-4;
+        setup.options.learning_rate = Some(1e-4);
         let resumed = setup.run(Some(&run), &mut ignore, Begin::Resume { accept_changes: true }).unwrap();
         assert_eq!((resumed.steps, resumed.skipped), (8, 0));
     }
@@ -480,7 +489,7 @@ fn weights_that_are_not_finite_end_the_run_and_are_kept_nowhere() {
 fn a_model_whose_vectors_are_not_finite_is_never_the_best() {
     for (on_nonfinite, ends) in [(OnNonFinite::Stop, true), (OnNonFinite::Skip, false)] {
         let mut setup = Setup::new(TrainOptions {
-            learning_rate: 1e20,
+            learning_rate: Some(1e20),
             on_nonfinite,
             maxsteps: 2,
             warmup_steps: Warmup::Constant,

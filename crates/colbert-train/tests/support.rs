@@ -55,7 +55,7 @@ pub(crate) fn training_set(rows: &[Value]) -> TrainingSet {
         positives.insert(query, documents[0], 1);
         examples.push(Example { query, documents, scores });
     }
-    TrainingSet { queries, collection, examples, positives }
+    TrainingSet { queries, collection, examples, positives, sources: Vec::new() }
 }
 
 /// The options that reproduce the reference's behaviour, with the numbers of a fixture's `config`.
@@ -64,7 +64,7 @@ pub(crate) fn reference_options(config: &Value) -> TrainOptions {
     TrainOptions {
         batch_size: number("bsize"),
         accumsteps: number("accumsteps"),
-        learning_rate: config["lr"].as_f64().unwrap(),
+        learning_rate: Some(config["lr"].as_f64().unwrap()),
         maxsteps: number("maxsteps"),
         nway: number("nway"),
         dim: number("dim"),

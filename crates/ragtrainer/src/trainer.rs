@@ -257,6 +257,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
         let prepare = PrepareOptions {
             negatives: options.negatives.clone(),
             nway: options.train.nway,
+            draw_negatives: options.train.draw_negatives,
             ..PrepareOptions::default()
         };
         let input = self.input.take().ok_or(Error::NotPrepared)?;
@@ -277,7 +278,8 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     ) -> Result<PrepareReport, Error> {
         raw_data.add_documents(self.documents.drain(..))?;
         self.options.negatives = options.negatives.clone();
-        let train = TrainOptions { nway: options.nway, ..TrainOptions::default() };
+        let train =
+            TrainOptions { nway: options.nway, draw_negatives: options.draw_negatives, ..TrainOptions::default() };
         let all = self.inherited(&train)?.0;
         let input = Input::new(&all, raw_data, self.dev.clone(), self.test.clone(), Vec::new())?;
         let prepared = input.prepare(&all, options, self.miner.as_ref(), &self.encoder, &|_, _, _| ())?;

@@ -219,7 +219,7 @@ fn a_head_of_several_layers_is_trained_resumed_and_used() {
         trainer
     };
     let options =
-        TrainOptions { batch_size: 4, maxsteps: 4, epochs: 2, learning_rate: 1e-3, ..TrainOptions::default() };
+        TrainOptions { batch_size: 4, maxsteps: 4, epochs: 2, learning_rate: Some(1e-3), ..TrainOptions::default() };
     let trainer = run("a");
     let preview = trainer.plan(&options).unwrap();
     let head = "32 -> 48 (bias, GELU, residual) -> 48 (Tanh, residual) -> 40 (bias, SiLU) -> 40 (ReLU) -> 32 (bias, Sigmoid) -> 24";

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::options::auto::{AutoSteps, Warmup};
 use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::memory::MemoryLimit;
+use crate::options::mix::{MixBatches, Numbers};
+use crate::options::schedule::{REFERENCE_LEARNING_RATE, Schedule};
 
 /// How the model is trained. The first ten are `RAGTrainer.train`'s own arguments, names and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +23,9 @@ pub struct TrainOptions {
     pub maxsteps: usize,
     /// Add the in-batch loss: every other query's documents are negatives.
     pub use_ib_negatives: bool,
-    /// Peak learning rate.
-    pub learning_rate: f64,
+    /// Peak learning rate. None ("auto") is the reference's where a trained ColBERT goes on, and a higher one where the
+    /// head is new ([`automatic_learning_rate`](crate::automatic_learning_rate)). Source of the default: the reference.
+    pub learning_rate: Option<f64>,
     /// Size of a token embedding.
     pub dim: usize,
     /// Tokens of a document, markers and prompt included; [`MODEL_LENGTH`], in files `"model"`, is as many as the encoder
@@ -63,9 +66,29 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Shuffle the examples in every epoch; false keeps the given order, as the reference does.
     pub shuffle: bool,
+    /// How often examples of each source of `data.train` are taken: a number for each, in their order, of which only the
+    /// ratios count. Empty: by `mix_exponent`.
+    pub mix_weights: Numbers,
+    /// Without `mix_weights`, a source of n examples weighs n to this power: 1 takes every example equally often, 0
+    /// every source. Below 1 small sources are repeated within an epoch and large ones not used up.
+    pub mix_exponent: f64,
+    /// Whether a batch has examples of one source alone.
+    pub mix_batches: MixBatches,
     /// Decoupled weight decay on every parameter. Source of the default: torch `AdamW`, which the reference uses as
     /// it is.
     pub weight_decay: f64,
+    /// Let weight decay act on biases and on the weights of norms, too. Source of the default: torch `AdamW`, as the
+    /// reference uses it; transformers' own trainer leaves them out.
+    pub decay_biases_and_norms: bool,
+    /// Factor on the learning rate of the head.
+    pub head_rate_factor: f64,
+    /// Factor on the learning rate of the encoder's embeddings.
+    pub embeddings_rate_factor: f64,
+    /// Factor on the learning rate of each layer of the encoder below its last: layer l of L has this to the power of
+    /// L - 1 - l, the embeddings this to the power of L (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
+    pub layer_rate_decay: f64,
+    /// Updates at the start in which the encoder stays as it is and the head alone is trained.
+    pub freeze_encoder_steps: usize,
     /// Gradients are scaled down to this global L2 norm; 0 turns clipping off. Source of the default: colbert-ai.
     pub clip_norm: f64,
     /// Dropout probability in place of the ones in the encoder's `config.json`.
@@ -79,6 +102,10 @@ pub struct TrainOptions {
     pub query_expansion_length: Option<usize>,
     /// Leave punctuation out of document scoring. Source of the default: colbert-ai.
     pub mask_punctuation: bool,
+    /// The course of the learning rate after its warm-up. Source of the default: colbert-ai.
+    pub schedule: Schedule,
+    /// Steps of falling learning rate at the end of `schedule = "warmup_stable_decay"`: `"auto"` is a tenth of the steps.
+    pub decay_steps: AutoSteps,
     /// Step at which the learning rate reaches 0: `"auto"` is the last step of this run; a number lays the decay over
     /// that many steps (500000 is the reference's behaviour, defect 23).
     pub schedule_horizon: AutoSteps,
@@ -146,7 +173,7 @@ impl Default for TrainOptions {
             nbits: 2,
             maxsteps: 500_000,
             use_ib_negatives: true,
-            learning_rate: 5e-6,
+            learning_rate: Some(REFERENCE_LEARNING_RATE),
             dim: 128,
             doc_maxlen: 256,
             use_relu: false,
@@ -162,13 +189,23 @@ impl Default for TrainOptions {
             epochs: 1,
             seed: 12345,
             shuffle: true,
+            mix_weights: Numbers::default(),
+            mix_exponent: 1.0,
+            mix_batches: MixBatches::Mixed,
             weight_decay: 0.01,
+            decay_biases_and_norms: true,
+            head_rate_factor: 1.0,
+            embeddings_rate_factor: 1.0,
+            layer_rate_decay: 1.0,
+            freeze_encoder_steps: 0,
             clip_norm: 2.0,
             dropout: None,
             attend_to_mask_tokens: false,
             query_expansion: true,
             query_expansion_length: None,
             mask_punctuation: true,
+            schedule: Schedule::Linear,
+            decay_steps: AutoSteps::Auto,
             schedule_horizon: AutoSteps::Auto,
             warmup_from_zero: false,
             save_every: AutoSteps::Auto,

@@ -39,6 +39,11 @@ pub(crate) fn all(query: u32, positives: &[u32], negatives: &[u32], nway: usize)
     made
 }
 
+/// One example per positive, with all negatives.
+pub(crate) fn pools(query: u32, positives: &[u32], negatives: &[u32]) -> QueryExamples {
+    all(query, positives, negatives, negatives.len() + 1)
+}
+
 /// Triples in the reference's numbers; `text` is the query's, so that the draw depends on it and the seed alone.
 pub(crate) fn reference(query: u32, positives: &[u32], negatives: &[u32], seed: u64, text: &str) -> QueryExamples {
     if positives.len() < 2 || negatives.is_empty() {
@@ -109,6 +114,13 @@ mod tests {
         let documents: Vec<_> = made.examples.iter().map(|example| example.documents.clone()).collect();
         assert_eq!(documents, [[1, 8], [1, 9], [1, 7], [2, 8], [2, 9], [2, 7]]);
         assert_eq!(made.filled_up, 0);
+    }
+
+    #[test]
+    fn a_pool_is_a_positive_with_all_negatives() {
+        let made = pools(3, &[1, 2], &[8, 9, 7]);
+        let documents: Vec<_> = made.examples.iter().map(|example| example.documents.clone()).collect();
+        assert_eq!((documents, made.filled_up), (vec![vec![1, 8, 9, 7], vec![2, 8, 9, 7]], 0));
     }
 
     #[test]

@@ -21,9 +21,16 @@ pub struct PrepareOptions {
     pub nway: usize,
     /// Which pairings become examples; `negatives.triples` can ask for the reference's as well.
     pub triples: TriplePolicy,
+    /// Make one example per positive with all negatives of its query, of which the trainer draws at each use.
+    pub draw_negatives: bool,
 }
 
 impl PrepareOptions {
+    /// Negatives below which a query or a ready-made example is left out.
+    fn least(&self) -> usize {
+        self.negatives.min_negatives.unwrap_or(self.nway.saturating_sub(1))
+    }
+
     fn policy(&self) -> TriplePolicy {
         if self.triples == TriplePolicy::All { self.negatives.triples } else { self.triples }
     }
@@ -31,18 +38,17 @@ impl PrepareOptions {
 
 impl Default for PrepareOptions {
     fn default() -> Self {
-        Self { negatives: NegativeOptions::default(), nway: 2, triples: TriplePolicy::default() }
+        Self { negatives: NegativeOptions::default(), nway: 2, triples: TriplePolicy::default(), draw_negatives: false }
     }
 }
 
 /// Adds negatives to raw data and makes examples of it.
 ///
 /// Negatives are mined by `miner`, or by [`Bm25Miner`](crate::Bm25Miner) for English if there is none (and
-/// `negatives.miner` names no other); with
-/// `negatives.mine_hard_negatives` off, or `negatives.miner` random, they are drawn at random and no miner is used. A
-/// query for which mining leaves no candidate at all gets random ones, and the report says so. Rows that are examples
-/// already (with teacher scores, or from the reference's training files) are taken as they are, in their order, cut to
-/// `nway`.
+/// `negatives.miner` names no other); with `negatives.mine_hard_negatives` off, or `negatives.miner` random, they are
+/// drawn at random and no miner is used. A query for which mining leaves no candidate at all gets random ones, and the
+/// report says so. Rows that are examples already (with teacher scores, or from the reference's training files) are
+/// taken as they are, in their order, cut to `nway`; where there are other rows too, the examples of these follow.
 ///
 /// Which negatives a query is given depends on the seed, the query's text and the collection; not on the number of
 /// threads, nor on what the other queries are.
@@ -72,30 +78,26 @@ pub fn prepare_with_progress(
     let mut report = PrepareReport::of(&raw.queries, &raw.collection, &raw.groups, options.nway);
     let twins = Twins::find(&raw.collection);
     let positives = raw.known_positives(&twins);
-    let mut set = TrainingSet { queries: raw.queries, collection: raw.collection, examples: Vec::new(), positives };
-    if raw.ready.is_empty() {
+    let (needs_negatives, has_ready) = (raw.needs_negatives(), !raw.ready.is_empty());
+    let mut set = TrainingSet {
+        queries: raw.queries,
+        collection: raw.collection,
+        examples: raw.ready,
+        positives,
+        sources: raw.sources,
+    };
+    if has_ready {
+        take_ready_made(&mut set, raw.grouped, options, &mut report)?;
+    }
+    if needs_negatives {
         let groups = add_negatives(raw.groups, &set, &twins, &options.negatives, miner, progress, &mut report)?;
-        set.examples = make_examples(&groups, &set.queries, options, &mut report);
-    } else {
-        let judged = raw.counts.pairs + raw.counts.labelled_pairs + raw.counts.triplets + raw.counts.judgements;
-        if judged > 0 {
-            return Err(DataError::NoExamples {
-                reason: format!(
-                    "{} ready-made examples are mixed with {judged} rows that need negatives",
-                    raw.ready.len()
-                ),
-                advice: "prepare them apart".to_owned(),
-            });
-        }
-        set.examples = raw.ready;
-        if raw.grouped {
-            let before = set.examples.len();
-            set.examples.retain(|example| example.documents.len() >= options.nway);
-            report.short_of_scored = before - set.examples.len();
-        }
-        take_ready_made(&mut set, options, &mut report)?;
+        let made = make_examples(&groups, has_ready, &set.queries, options, &mut report);
+        set.examples.extend(made);
     }
     report.examples = set.examples.len();
+    if !set.sources.is_empty() {
+        report.by_source = set.examples_by_source().iter().map(Vec::len).collect();
+    }
     if set.examples.is_empty() {
         return Err(no_examples(&report, options));
     }
@@ -106,6 +108,20 @@ pub fn prepare_with_progress(
 pub(crate) fn check(options: &PrepareOptions) -> Result<(), DataError> {
     validate_nway(options.nway)?;
     options.negatives.validate()?;
+    if options.policy() == TriplePolicy::Reference && options.draw_negatives {
+        return Err(DataError::OptionRange {
+            option: "train.draw_negatives",
+            expected: "false, as the reference's triple counts are asked for".to_owned(),
+            found: "true".to_owned(),
+        });
+    }
+    if negatives.min_negatives == Some(0) {
+        return Err(DataError::OptionRange {
+            option: "negatives.min_negatives",
+            expected: "1 or more, or auto".to_owned(),
+            found: "0".to_owned(),
+        });
+    }
     if options.policy() == TriplePolicy::Reference && options.nway != 2 {
         return Err(DataError::OptionRange {
             option: "train.nway",
@@ -116,8 +132,10 @@ pub(crate) fn check(options: &PrepareOptions) -> Result<(), DataError> {
     Ok(())
 }
 
+/// Makes examples of groups; with `only_open`, of those alone that some row asks for.
 pub(crate) fn make_examples(
     groups: &[Group],
+    only_open: bool,
     queries: &Queries,
     options: &PrepareOptions,
     report: &mut PrepareReport,
@@ -125,40 +143,65 @@ pub(crate) fn make_examples(
     let mut examples = Vec::new();
     for (qid, group) in groups.iter().enumerate() {
         let query = qid as u32;
+        if only_open && !group.open {
+            continue;
+        }
         if group.positives.is_empty() {
             report.without_positives += 1;
         } else if group.negatives.is_empty() && options.nway > 1 {
             report.without_negatives += 1;
-        } else if group.negatives.len() + 1 < options.nway {
-            report.short_of_nway += 1;
+        } else if group.negatives.len() < options.least() {
+            *(if options.negatives.min_negatives.is_some() {
+                &mut report.below_minimum
+            } else {
+                &mut report.short_of_nway
+            }) += 1;
         } else {
-            let Group { positives, negatives } = group;
+            let Group { positives, negatives, .. } = group;
+            let width = options.nway.min(negatives.len() + 1);
             let made = match options.policy() {
-                TriplePolicy::All => examples::all(query, positives, negatives, options.nway),
+                _ if options.draw_negatives => examples::pools(query, positives, negatives),
+                TriplePolicy::All => examples::all(query, positives, negatives, width),
                 TriplePolicy::Reference => {
                     let text = queries.text(query);
                     examples::reference(query, positives, negatives, options.negatives.seed, text)
                 }
             };
             report.filled_up += made.filled_up;
+            if width < options.nway {
+                report.narrower += made.examples.len();
+            }
             examples.extend(made.examples);
         }
     }
     examples
 }
 
+/// Takes the examples of the set as they came, `grouped` if rows of one document each made them.
 fn take_ready_made(
     set: &mut TrainingSet,
+    grouped: bool,
     options: &PrepareOptions,
     report: &mut PrepareReport,
 ) -> Result<(), DataError> {
+    let (before, has_minimum) = (set.examples.len(), options.negatives.min_negatives.is_some());
+    if grouped || has_minimum {
+        // An example of one document teaches nothing, whatever nway is.
+        let least = if has_minimum { options.least().max(1) + 1 } else { options.nway };
+        set.examples.retain(|example| example.documents.len() >= least);
+        let left_out = before - set.examples.len();
+        *(if has_minimum { &mut report.below_minimum } else { &mut report.short_of_scored }) += left_out;
+    }
     report.ready_made = set.examples.len();
     for (index, example) in set.examples.iter_mut().enumerate() {
         let documents = example.documents.len();
         if documents < options.nway {
-            return Err(DataError::ShortExample { example: index + 1, documents, nway: options.nway });
+            if !has_minimum {
+                return Err(DataError::ShortExample { example: index + 1, documents, nway: options.nway });
+            }
+            report.narrower += 1;
         }
-        if documents > options.nway {
+        if documents > options.nway && !options.draw_negatives {
             report.cut_to_nway += 1;
             example.documents.truncate(options.nway);
             if let Some(scores) = &mut example.scores {
@@ -183,6 +226,10 @@ pub(crate) fn no_examples(report: &PrepareReport, options: &PrepareOptions) -> D
     let all_positive = all_positive(report.documents);
     let (reason, advice) = if report.positives == 0 {
         ("no query has a positive".to_owned(), "check which column or label marks the positives")
+    } else if report.below_minimum > 0 {
+        let least = options.least();
+        let reason = format!("no query has the {least} negatives that negatives.min_negatives asks for");
+        (reason, "lower negatives.min_negatives, raise negatives.num_new_negatives, or give more documents")
     } else if report.short_of_scored > 0 {
         let reason = format!("no query has the {} scored documents that train.nway asks for", options.nway);
         // An example of one document teaches nothing, so that 2 is the least.

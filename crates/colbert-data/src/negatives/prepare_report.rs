@@ -71,6 +71,12 @@ pub struct PrepareReport {
     pub without_negatives: usize,
     /// Queries with fewer than `nway - 1` negatives, though with some: no example.
     pub short_of_nway: usize,
+    /// Queries and ready-made examples with fewer negatives than `negatives.min_negatives`: no example.
+    pub below_minimum: usize,
+    /// Examples with fewer than `nway` documents, as `negatives.min_negatives` allows.
+    pub narrower: usize,
+    /// Examples of each source; empty where there is one source alone.
+    pub by_source: Vec<usize>,
     /// Queries with fewer than `nway` scored documents: no example.
     pub short_of_scored: usize,
     /// Examples that repeat negatives of an earlier example of the same positive, as the last group was not full.
@@ -104,10 +110,14 @@ impl fmt::Display for PrepareReport {
             "{} examples of {} documents each, from {} queries and {} documents ({} positives, {} negatives given)",
             self.examples, self.nway, self.queries, self.documents, self.positives, self.given_negatives
         )?;
+        if !self.by_source.is_empty() {
+            let counts: Vec<String> = self.by_source.iter().map(ToString::to_string).collect();
+            writeln!(f, "  examples by source, in the order of data.train: {}", counts.join(", "))?;
+        }
         if self.ready_made > 0 {
             writeln!(
                 f,
-                "  {} examples came ready-made and were taken as they are; no negatives were added",
+                "  {} examples came ready-made and were taken as they are; no negatives were added to them",
                 self.ready_made
             )?;
         }
@@ -153,6 +163,11 @@ impl fmt::Display for PrepareReport {
                 self.short_of_nway,
                 "queries with too few negatives for train.nway: no example; raise negatives.num_new_negatives or lower train.nway",
             ),
+            (
+                self.below_minimum,
+                "queries or ready-made examples with fewer negatives than negatives.min_negatives: left out",
+            ),
+            (self.narrower, "examples have fewer documents than train.nway"),
             (self.short_of_scored, "queries with fewer scored documents than train.nway: no example; lower train.nway"),
             (self.filled_up, "examples repeat some negatives of their query to be full"),
             (self.cut_to_nway, "ready-made examples cut to train.nway documents"),

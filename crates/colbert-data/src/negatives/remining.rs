@@ -14,6 +14,8 @@ use crate::texts::twins::Twins;
 #[derive(Debug, Clone)]
 pub struct Remining {
     groups: Vec<Group>,
+    /// Examples that came ready-made, as they are trained on.
+    ready: Vec<Example>,
     options: PrepareOptions,
 }
 
@@ -22,7 +24,15 @@ impl Remining {
     /// negatives.
     #[must_use]
     pub fn of(raw: &RawData, options: &PrepareOptions) -> Option<Self> {
-        raw.ready.is_empty().then(|| Self { groups: raw.groups.clone(), options: options.clone() })
+        let ready = Vec::new();
+        raw.needs_negatives().then(|| Self { groups: raw.groups.clone(), ready, options: options.clone() })
+    }
+
+    /// Keeps the examples of a prepared set that came ready-made: later epochs have them as the first one has.
+    #[must_use]
+    pub fn with_ready_made(mut self, set: &TrainingSet, report: &PrepareReport) -> Self {
+        self.ready = set.examples[..report.ready_made].to_vec();
+        self
     }
 
     /// Examples for an epoch, counted from 0, with negatives by `miner`, or drawn at random if the options say so.
@@ -52,11 +62,11 @@ impl Remining {
             progress,
             &mut report,
         )?;
-        let made = make_examples(&groups, &set.queries, &options, &mut report);
+        let made = make_examples(&groups, !self.ready.is_empty(), &set.queries, &options, &mut report);
         if made.is_empty() {
             return Err(no_examples(&report, &options));
         }
-        let wanted = set.examples.len();
+        let wanted = set.examples.len() - self.ready.len();
         let examples: Vec<Example> = if made.len() > wanted {
             let mut rng = rng_for(options.negatives.seed, "examples of a later epoch", "");
             let mut kept = distinct_below(&mut rng, made.len(), wanted);
@@ -65,6 +75,7 @@ impl Remining {
         } else {
             made.iter().cycle().take(wanted).cloned().collect()
         };
+        let examples: Vec<Example> = self.ready.iter().cloned().chain(examples).collect();
         report.examples = examples.len();
         Ok((examples, report))
     }

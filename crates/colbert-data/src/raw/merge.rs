@@ -8,18 +8,26 @@ use crate::texts::Texts;
 
 impl RawData {
     /// Adds everything of another source: texts that are the same byte for byte stay one, judgements of a query add up,
-    /// rows are counted together. A source's own id of a text is kept unless it names another text here.
+    /// rows are counted together. A source's own id of a text is kept unless it names another text here. What is added
+    /// is one source, whatever it was merged of.
     ///
     /// # Errors
     /// [`DataError::TooMany`] past 2^32 - 1 texts.
     pub fn merge(&mut self, other: Self) -> Result<(), DataError> {
+        if self.sources.is_empty() {
+            self.sources.push(0);
+        }
+        self.sources.push(self.queries.len() as u32);
         let qids = merge_texts(&mut self.queries, &other.queries)?;
         let pids = merge_texts(&mut self.collection, &other.collection)?;
         for (group, &qid) in other.groups.iter().zip(&qids) {
             for (list, positive) in [(&group.positives, true), (&group.negatives, false)] {
                 for &pid in list {
-                    self.judge(qid, pids[pid as usize], positive);
+                    self.note(qid, pids[pid as usize], positive);
                 }
+            }
+            if group.open {
+                self.groups[qid as usize].open = true;
             }
         }
         self.ready.extend(other.ready.into_iter().map(|example| Example {

@@ -115,6 +115,10 @@ impl RawData {
 
     /// Removes queries with everything that is known of them.
     fn remove(&mut self, gone: &HashSet<u32>) -> Result<(), DataError> {
+        for start in &mut self.sources {
+            let before = gone.iter().filter(|qid| **qid < *start).count();
+            *start -= before as u32;
+        }
         let (mut queries, mut groups, mut renamed) = (Queries::new(), Vec::new(), HashMap::new());
         for old in 0..self.queries.len() as u32 {
             if gone.contains(&old) {

@@ -43,6 +43,8 @@ impl TrainingSet {
             scores.unwrap_or_default().iter().for_each(|score| hash.add(&score.to_bits().to_le_bytes()));
         }
         add_judgements(&mut hash, &self.positives, self.queries.len());
+        // One source is what data are without sources, and has the number that it always had.
+        self.sources.iter().for_each(|first| hash.add_number((*first).into()));
         hash.finish()
     }
 }
@@ -85,6 +87,7 @@ mod tests {
         change(&|set| set.examples[0].documents.reverse());
         change(&|set| set.examples[0].scores = Some(vec![1.0, 0.5]));
         change(&|set| set.positives.insert(0, 2, 1));
+        change(&|set| set.sources = vec![0, 1]);
         for (place, set) in changed.iter().enumerate() {
             assert_ne!(set.fingerprint(), original.fingerprint(), "change {place}");
         }

@@ -14,7 +14,7 @@ pub struct Example {
     pub scores: Option<Vec<f32>>,
 }
 
-/// Texts and examples, ready for training. Every example has the same number of documents.
+/// Texts and examples, ready for training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingSet {
     /// Distinct queries.
@@ -25,6 +25,23 @@ pub struct TrainingSet {
     pub examples: Vec<Example>,
     /// Every known positive of every query, so that no in-batch negative needs to be one.
     pub positives: Judgements,
+    /// First query of each source of the data, rising; empty where there is one source alone.
+    pub sources: Vec<u32>,
+}
+
+impl TrainingSet {
+    /// Places of the examples of each source. One source has them all.
+    #[must_use]
+    pub fn examples_by_source(&self) -> Vec<Vec<u32>> {
+        let mut places = vec![Vec::new(); self.sources.len().max(1)];
+        for (example, place) in self.examples.iter().zip(0..) {
+            // A query belongs to the last source that begins at it or before; sources without queries of their own begin
+            // where the next one does.
+            let after = self.sources.partition_point(|first| *first <= example.query);
+            places[after.saturating_sub(1)].push(place);
+        }
+        places
+    }
 }
 
 impl TrainingSet {

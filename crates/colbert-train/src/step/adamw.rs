@@ -10,6 +10,8 @@ use burn::tensor::{ElementConversion, Tensor, TensorData};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HostTensor, ModelError, Weights};
 
+use crate::step::groups::Group;
+
 pub(crate) const BETA1: f64 = 0.9;
 pub(crate) const BETA2: f64 = 0.999;
 pub(crate) const EPS: f64 = 1e-8;
@@ -27,13 +29,30 @@ struct Moments<B: Backend> {
 pub(crate) struct AdamW<B: Backend> {
     weight_decay: f64,
     updates: u32,
+    /// The treatment of each parameter in the module's order; all alike where there is none.
+    groups: Vec<Group>,
     moments: Vec<Option<Moments<B>>>,
 }
 
 impl<B: Backend> AdamW<B> {
     /// A fresh optimizer.
     pub(crate) fn new(weight_decay: f64) -> Self {
-        Self { weight_decay, updates: 0, moments: Vec::new() }
+        Self { weight_decay, updates: 0, groups: Vec::new(), moments: Vec::new() }
+    }
+
+    /// Updates done.
+    pub(crate) fn updates(&self) -> u32 {
+        self.updates
+    }
+
+    /// Whether the parameters have been put into groups.
+    pub(crate) fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// Treats each parameter by its group, in the module's order.
+    pub(crate) fn set_groups(&mut self, groups: Vec<Group>) {
+        self.groups = groups;
     }
 
     /// One update. Every gradient is multiplied by `scale` first (clipping).
@@ -52,7 +71,7 @@ impl<B: Backend> AdamW<B> {
             step: self.updates.into(),
             gradient_scale: scale,
         };
-        model.map(&mut Stepper { update, gradients, moments: &mut self.moments, next: 0 })
+        model.map(&mut Stepper { update, gradients, groups: &self.groups, moments: &mut self.moments, next: 0 })
     }
 
     /// The moments as named tensors: `exp_avg.NAME` and `exp_avg_sq.NAME`, flattened, for the parameters that have
@@ -96,13 +115,27 @@ impl<B: Backend> AdamW<B> {
             };
             moments.push(Some(Moments { first: take(&first)?, second: take(&second)? }));
         }
-        Ok(Self { weight_decay, updates, moments })
+        Ok(Self { weight_decay, updates, groups: Vec::new(), moments })
+    }
+}
+
+impl Group {
+    /// The update of a parameter of the group. One that was frozen begins to count when it begins to move, as its moments
+    /// do.
+    fn update(self, all: colbert_kernels::AdamW) -> colbert_kernels::AdamW {
+        colbert_kernels::AdamW {
+            learning_rate: all.learning_rate * self.rate,
+            weight_decay: if self.decays { all.weight_decay } else { 0.0 },
+            step: all.step.saturating_sub(self.frozen_for.into()).max(1),
+            ..all
+        }
     }
 }
 
 struct Stepper<'a, B: Backend> {
     update: colbert_kernels::AdamW,
     gradients: GradientsParams,
+    groups: &'a [Group],
     moments: &'a mut Vec<Option<Moments<B>>>,
     next: usize,
 }
@@ -126,7 +159,8 @@ impl<AB: KernelAutodiffBackend> ModuleMapper<AB> for Stepper<'_, AB::InnerBacken
         let zeros = || Tensor::zeros([size], &parameter.device());
         let Moments { first, second } = old.unwrap_or_else(|| Moments { first: zeros(), second: zeros() });
         let all = colbert_kernels::Moments { parameter, mean: first, square: second };
-        let moved = colbert_kernels::adamw_step(all, gradient.reshape([size]), &self.update);
+        let update = self.groups.get(place).copied().unwrap_or_default().update(self.update);
+        let moved = colbert_kernels::adamw_step(all, gradient.reshape([size]), &update);
         self.moments[place] = Some(Moments { first: moved.mean, second: moved.square });
         let tensor = Tensor::from_inner(moved.parameter.reshape(shape)).set_require_grad(tracked);
         Param::from_mapped_value(id, tensor, mapper)

@@ -11,6 +11,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::TrainError;
+use crate::step::mix::{Mix, MixedOrder};
 use crate::step::objective::Targets;
 use crate::step::order::ExampleOrder;
 
@@ -63,7 +64,7 @@ impl Batch {
 }
 
 /// How examples are put into batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BatchShape {
     /// Documents of an example, at most.
     pub(crate) nway: usize,
@@ -79,6 +80,8 @@ pub(crate) struct BatchShape {
     pub(crate) ignore_scores: bool,
     /// Whether an example may have more documents than `nway`, of which some negatives are drawn at each use.
     pub(crate) draw_negatives: bool,
+    /// How examples of several sources are mixed.
+    pub(crate) mix: Mix,
 }
 
 impl BatchShape {
@@ -92,6 +95,23 @@ impl BatchShape {
             shuffle: options.shuffle,
             ignore_scores: options.ignore_scores,
             draw_negatives: options.draw_negatives,
+            mix: Mix::from(options),
+        }
+    }
+}
+
+/// The order of examples: of all alike, or of several sources by their shares.
+#[derive(Debug)]
+enum Order {
+    Plain(ExampleOrder),
+    Mixed(MixedOrder),
+}
+
+impl Order {
+    fn example_at(&mut self, position: usize) -> usize {
+        match self {
+            Self::Plain(order) => order.example_at(position),
+            Self::Mixed(order) => order.example_at(position),
         }
     }
 }
@@ -103,28 +123,26 @@ pub(crate) struct Batcher<'a> {
     /// Examples that took the place of the training set's, each from an epoch on.
     refreshed: Vec<(usize, Vec<Example>)>,
     tokenizer: &'a ColbertTokenizer,
-    order: ExampleOrder,
+    order: Order,
     shape: BatchShape,
     with_scores: bool,
 }
 
 impl<'a> Batcher<'a> {
     /// # Errors
-    /// An example that names an unknown text, has no negative or more documents than `nway`, or not a score for each.
+    /// An example that names an unknown text, has no negative or more documents than `nway`, or not a score for each;
+    /// weights that are not one for each source.
     pub(crate) fn new(
         set: &'a TrainingSet,
         tokenizer: &'a ColbertTokenizer,
         shape: BatchShape,
     ) -> Result<Self, TrainError> {
         let with_scores = !shape.ignore_scores && set.examples.iter().any(|example| example.scores.is_some());
-        let batcher = Self {
-            set,
-            refreshed: Vec::new(),
-            tokenizer,
-            order: ExampleOrder::new(set.examples.len(), shape.seed, shape.shuffle),
-            shape,
-            with_scores,
+        let order = match MixedOrder::new(set, &shape.mix, shape.batch_size, shape.seed, shape.shuffle)? {
+            Some(mixed) => Order::Mixed(mixed),
+            None => Order::Plain(ExampleOrder::new(set.examples.len(), shape.seed, shape.shuffle)),
         };
+        let batcher = Self { set, refreshed: Vec::new(), tokenizer, order, shape, with_scores };
         batcher.check(&set.examples)?;
         Ok(batcher)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use burn::optim::GradientsParams;
-use colbert_config::{IbScope, Plan, Precision, TrainOptions};
+use colbert_config::{IbScope, Plan, Precision, REFERENCE_LEARNING_RATE, TrainOptions};
 use colbert_data::TrainingSet;
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{Colbert, ColbertTokenizer, EncodeOptions};
@@ -15,6 +15,7 @@ use crate::step::adamw::{AdamW, clip_factor, gradient_norm, sum_of_weights};
 use crate::step::batch::{Batch, BatchShape, Batcher};
 use crate::step::blocks::MOST_WINNERS;
 use crate::step::gradients::{BatchGradient, BatchLoss, GradientPlan, batch_gradients};
+use crate::step::groups::{GroupOptions, drop_encoder};
 use crate::step::learned::LearnedNumbers;
 use crate::step::loss_scale::LossScale;
 use crate::step::objective::Objective;
@@ -29,6 +30,7 @@ pub struct Step<'a, B: KernelAutodiffBackend, O> {
     gradients: GradientPlan,
     schedule: Schedule,
     clip_norm: f64,
+    groups: GroupOptions,
     optimizer: AdamW<B::InnerBackend>,
     /// Whether the loss is scaled: in float16.
     scales: bool,
@@ -129,8 +131,9 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
                 loss_scale: 1.0,
                 most_winners: MOST_WINNERS,
             },
-            schedule: Schedule::constant(options.learning_rate),
+            schedule: Schedule::constant(options.learning_rate.unwrap_or(REFERENCE_LEARNING_RATE)),
             clip_norm: options.clip_norm,
+            groups: GroupOptions::from(options),
             optimizer: AdamW::new(options.weight_decay),
             scales: precision == Precision::F16,
             loss_scale: None,
@@ -160,15 +163,18 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
     /// # Errors
     /// Examples that do not fit together, or a text that the tokenizer refuses.
     pub fn batch(&self, set: &TrainingSet, tokenizer: &ColbertTokenizer, number: usize) -> Result<Batch, TrainError> {
-        Batcher::new(set, tokenizer, self.shape)?.batch(number)
+        Batcher::new(set, tokenizer, self.shape())?.batch(number)
     }
 
     /// Computes loss and gradient of a batch. The model stays as it is; dropout depends only on the seed and the
     /// batch's number.
     pub fn gradient<E: TrainableEncoder<B>>(&self, model: &Colbert<B, E>, batch: &Batch) -> Gradient {
         let plan = GradientPlan { loss_scale: self.scale().unwrap_or(1.0), ..self.gradients };
-        let BatchGradient { loss, parameters, learned } =
+        let BatchGradient { loss, mut parameters, learned } =
             batch_gradients(model, batch, &self.objective, &self.learned, plan, self.device);
+        if self.optimizer.updates() < self.groups.frozen_for {
+            drop_encoder(model, &mut parameters);
+        }
         let norm = gradient_norm(model, &parameters);
         Gradient { loss, parameters, learned, norm }
     }
@@ -181,6 +187,9 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
         learning_rate: f64,
     ) -> Colbert<B, E> {
         let clip = clip_factor(gradient.norm, self.clip_norm);
+        if !self.optimizer.has_groups() {
+            self.optimizer.set_groups(self.groups.groups(&model));
+        }
         self.learned.update(&self.objective.learned(), &gradient.learned, learning_rate);
         self.optimizer.step(model, gradient.parameters, learning_rate, clip)
     }
@@ -264,7 +273,7 @@ impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
     }
 
     pub(crate) fn shape(&self) -> BatchShape {
-        self.shape
+        self.shape.clone()
     }
 
     /// The scale and its history; none unless a step was computed in float16.

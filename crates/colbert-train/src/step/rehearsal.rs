@@ -1,6 +1,6 @@
 //! A step that is computed for what it takes in memory alone.
 
-use colbert_config::TrainOptions;
+use colbert_config::{REFERENCE_LEARNING_RATE, TrainOptions};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{Colbert, TokenSequence};
 
@@ -39,7 +39,7 @@ impl Rehearsal<'_> {
         let batch = self.batch(step.is_cached());
         let work = || {
             let gradient = step.gradient(model, &batch);
-            let next = step.apply(model.clone(), gradient, options.learning_rate);
+            let next = step.apply(model.clone(), gradient, REFERENCE_LEARNING_RATE);
             // What a next step begins with is there, and what failed has failed.
             B::sync(device).map(|()| drop(next)).map_err(|error| error.to_string())
         };

@@ -1,13 +1,15 @@
 //! The learning rate of every step.
 
-use colbert_config::{Plan, TrainOptions};
+use colbert_config::{Plan, Schedule as Course, TrainOptions};
 
-/// Linear rise, then linear fall; or constant.
+/// A linear rise, then the course that the options ask for; or constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Schedule {
     peak: f64,
+    course: Course,
     warmup: Option<usize>,
     horizon: usize,
+    decay: usize,
     from_zero: bool,
 }
 
@@ -16,31 +18,31 @@ impl Schedule {
     pub(crate) fn new(plan: &Plan, options: &TrainOptions) -> Self {
         Self {
             peak: plan.learning_rate,
+            course: plan.schedule,
             warmup: plan.warmup_steps,
             horizon: plan.schedule_horizon,
+            decay: plan.decay_steps,
             from_zero: options.warmup_from_zero,
         }
     }
 
     /// A learning rate that stays as it is.
     pub(crate) fn constant(learning_rate: f64) -> Self {
-        Self { peak: learning_rate, warmup: None, horizon: 0, from_zero: false }
+        let course = Course::Constant;
+        Self { peak: learning_rate, course, warmup: None, horizon: 0, decay: 0, from_zero: false }
     }
 
     /// Learning rate of the update after `done` updates.
     ///
-    /// With w warm-up steps and horizon T: `peak * (done + 1) / w` while done < w (`done / w` from zero, as in the
-    /// reference), then `peak * (T - done) / (T - w)`, never below 0. Source: transformers
-    /// `get_linear_schedule_with_warmup`, which colbert-ai uses.
+    /// With w warm-up steps: `peak * (done + 1) / w` while done < w (`done / w` from zero, as in the reference), then the
+    /// share of the peak that the course gives.
     pub(crate) fn at(&self, done: usize) -> f64 {
         let Some(warmup) = self.warmup else { return self.peak };
         if done < warmup {
             let risen = if self.from_zero { done } else { done + 1 };
             return self.peak * (risen as f64 / warmup.max(1) as f64);
         }
-        let left = self.horizon.saturating_sub(done) as f64;
-        let fall = self.horizon.saturating_sub(warmup).max(1) as f64;
-        self.peak * (left / fall)
+        self.peak * self.course.share(done, warmup, self.horizon, self.decay)
     }
 }
 
@@ -49,7 +51,7 @@ mod tests {
     use super::*;
 
     fn schedule(warmup: Option<usize>, horizon: usize, from_zero: bool) -> Schedule {
-        Schedule { peak: 1.0, warmup, horizon, from_zero }
+        Schedule { peak: 1.0, course: Course::Linear, warmup, horizon, decay: 0, from_zero }
     }
 
     /// REFERENCE: w = 3, T = 10 gives 0, .33, .67, 1, .86 ...
@@ -77,5 +79,19 @@ mod tests {
         assert_eq!(schedule(Some(0), 4, false).at(0), 1.0);
         assert_eq!(schedule(Some(0), 4, false).at(2), 0.5);
         assert_eq!(schedule(None, 4, false).at(1000), 1.0);
+    }
+
+    #[test]
+    fn other_courses_follow_the_warm_up() {
+        let s = Schedule { course: Course::Cosine, ..schedule(Some(2), 10, false) };
+        assert_eq!((s.at(0), s.at(1)), (0.5, 1.0));
+        assert!((s.at(6) - 0.5).abs() < 1e-12 && s.at(10).abs() < 1e-12);
+        let s = Schedule { course: Course::WarmupStableDecay, decay: 4, ..schedule(Some(2), 10, false) };
+        assert_eq!(
+            (0..11).map(|done| s.at(done)).collect::<Vec<_>>(),
+            [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
+        );
+        let s = Schedule { course: Course::Constant, ..schedule(Some(2), 0, true) };
+        assert_eq!((s.at(0), s.at(1), s.at(2), s.at(1000)), (0.0, 0.5, 1.0, 1.0));
     }
 }

@@ -108,9 +108,9 @@ fn print_outcome(outcome: &Outcome, options: &Options) {
     match outcome.best_step {
         Some(0) if outcome.best_made_of.is_none() => say!(
             "No checkpoint beat the start on dev {}: the best model is the one that training started from. \
-             Try another learning_rate than {:e}, more steps, or harder negatives.",
+             Try another learning_rate than {}, more steps, or harder negatives.",
             outcome.metric,
-            options.train.learning_rate
+            options.train.learning_rate.map_or_else(|| "auto".to_owned(), |rate| format!("{rate:e}"))
         ),
         Some(_) => {
             if let Some(parts) = &outcome.best_made_of {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::module::Module;
-use colbert_config::{ArtifactMetadata, ExportLayout, Options, Plan, TrainOptions};
+use colbert_config::{ArtifactMetadata, ExportLayout, Options, Plan, TrainOptions, automatic_learning_rate};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Export, HeadConfig, HostTensor, LoadReport, ModelError,
@@ -52,6 +52,17 @@ impl<'a, E: RunEncoder> Start<'a, E> {
             _ => {}
         }
         Ok(Self { encoder, pretrained, settings, tokenizer, head })
+    }
+
+    /// The peak learning rate, and the reason where it is automatic.
+    pub(crate) fn learning_rate(&self, options: &Options) -> (f64, Option<&'static str>) {
+        match options.train.learning_rate {
+            Some(rate) => (rate, None),
+            None => {
+                let (rate, reason) = automatic_learning_rate(self.pretrained.declared.dim.is_some());
+                (rate, Some(reason))
+            }
+        }
     }
 
     pub(crate) fn model<B: KernelAutodiffBackend>(

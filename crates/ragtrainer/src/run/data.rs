@@ -140,7 +140,7 @@ impl Input {
         let Self { raw, report: data, dev, test, .. } = self;
         // Examples that came ready-made get no negatives: no model is read for them.
         let miner = match own {
-            _ if !raw.ready_made().is_empty() => None,
+            _ if !raw.needs_negatives() => None,
             Some(own) => options.negatives.mines().then(|| Arc::clone(own)),
             None => miner(options, encoder)?,
         };
@@ -149,6 +149,7 @@ impl Input {
             Refresh::Never => None,
         };
         let (set, report) = prepare_with_progress(raw, prepare, miner.as_deref(), progress)?;
+        let remining = remining.map(|remining| remining.with_ready_made(&set, &report));
         Ok(Prepared { set, data, report, remining, dev, test })
     }
 }

@@ -25,10 +25,19 @@ impl<E: RunEncoder> Start<'_, E> {
         prepared: &Prepared,
         objective: &RunObjective<'_, O>,
     ) -> Result<Plan, Error> {
-        let train = TrainOptions { precision: backend.precision(options.train.precision)?, ..options.train.clone() };
         let examples = prepared.set.examples.len();
+        let (learning_rate, reason) = self.learning_rate(options);
+        let train = TrainOptions {
+            precision: backend.precision(options.train.precision)?,
+            learning_rate: Some(learning_rate),
+            ..options.train.clone()
+        };
+        let plan = |train: &TrainOptions| {
+            let plan = resolve(train, examples)?;
+            Ok::<_, Error>(Plan { learning_rate_reason: reason.map(str::to_owned), ..plan })
+        };
         // What is wrong with the options is reported before anything is tried out.
-        let asked = resolve(&train, examples)?;
+        let asked = plan(&train)?;
         let TrainOptions { query_maxlen, dim, .. } = train;
         let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
         // What the operators of flex take is known of the families' sizes, not of another crate's encoder.
@@ -43,6 +52,6 @@ impl<E: RunEncoder> Start<'_, E> {
             let keeps = backend.keeps_memory() || backend == Backend::Flex;
             backend.run(Fit { start: self, train, objective, limit, held, keeps })?
         };
-        Ok(Plan { memory: Some(bytes), ..resolve(&train, examples)? })
+        Ok(Plan { memory: Some(bytes), ..plan(&train)? })
     }
 }
