@@ -49,7 +49,8 @@ fn main() -> anyhow::Result<()> {
     let trainer = RagTrainer::new("custom-encoder", MODEL).with_output("runs/custom-encoder", true);
     let mut trainer = trainer.with_dev_split(40, EvaluationOptions::default()).with_encoder(WordMixEncoder);
     trainer.prepare_training_data(BeirFolder::open(DATA.as_ref())?.into_raw("train")?, &PrepareOptions::default())?;
-    let options = TrainOptions { maxsteps: 80, learning_rate: Some(3e-3), dim: 64, doc_maxlen: 96, ..Default::default() };
+    let options =
+        TrainOptions { maxsteps: 80, learning_rate: Some(3e-3), dim: 64, doc_maxlen: 96, ..Default::default() };
     println!("{}", trainer.train(&options)?);
     Ok(())
 }

@@ -40,8 +40,13 @@ fn main() -> anyhow::Result<()> {
         .with_dev(folder.evaluation("dev")?, choice)
         .with_objective(InBatchSoftmax { temperature: 0.5 });
     trainer.prepare_training_data(folder.into_raw("train")?, &PrepareOptions::default())?;
-    let options =
-        TrainOptions { batch_size: 16, maxsteps: 12, learning_rate: Some(1e-4), doc_maxlen: 96, ..TrainOptions::default() };
+    let options = TrainOptions {
+        batch_size: 16,
+        maxsteps: 12,
+        learning_rate: Some(1e-4),
+        doc_maxlen: 96,
+        ..TrainOptions::default()
+    };
     println!("{}", trainer.train(&options)?);
     Ok(())
 }

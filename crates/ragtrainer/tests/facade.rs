@@ -1,5 +1,6 @@
 //! The facade, as a downstream crate uses it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::Error;
-use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Options, Refresh};
+use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, OptionSources, Options, Refresh};
 use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
 use ragtrainer::prelude::*;
 use ragtrainer::train::Begin;
@@ -178,6 +179,49 @@ fn prompts_and_layouts_reach_the_whole_run() {
     }
 }
 
+#[test]
+fn an_automatic_learning_rate_follows_the_head() {
+    let here = folder();
+    let plain = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart/model");
+    for (model, dim, rate, reason) in [
+        (tiny_model(), 16, 5e-6, "as training goes on from a trained ColBERT"),
+        (plain, 128, 3e-5, "as the head is new"),
+    ] {
+        let mut trainer = RagTrainer::new("towns", model.to_str().unwrap())
+            .with_backend(backend())
+            .with_output(here.path().join("run"), false);
+        trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+        let automatic = TrainOptions { learning_rate: None, dim, ..options() };
+        let plan = trainer.plan(&automatic).unwrap().plan;
+        assert_eq!(plan.learning_rate, rate);
+        assert!(
+            plan.to_string().contains("The learning rate is automatic: ") && plan.to_string().contains(reason),
+            "{plan}"
+        );
+        let fixed = trainer.plan(&TrainOptions { dim, ..options() }).unwrap().plan;
+        assert_eq!((fixed.learning_rate, fixed.learning_rate_reason), (5e-6, None));
+    }
+}
+
+/// The recipes name options that there are, and data and models that are in the repository or that another recipe makes.
+#[test]
+fn recipes_are_option_files_that_can_be_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let files: Vec<_> = std::fs::read_dir(root.join("examples/recipes")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(files.len() >= 4);
+    let read = |file: &std::path::PathBuf| OptionSources::new().file(file).unwrap().build().unwrap();
+    let made: BTreeSet<_> = files.iter().map(|file| read(file).output.join("best")).collect();
+    for file in &files {
+        let options = read(file);
+        options.validate().unwrap();
+        let model = Path::new(&options.pretrained_model_name);
+        assert!(made.contains(model) || root.join(model).is_dir(), "{}: {}", file.display(), model.display());
+        for path in &options.data.train.0 {
+            assert!(root.join(path).is_dir(), "{}: {}", file.display(), path.display());
+        }
+    }
+}
+
 /// `resume` goes on where an observer stopped the run, and ends with the bytes of a run that was not stopped.
 #[test]
 fn a_stopped_run_is_taken_up_by_the_facade() {
@@ -315,7 +359,7 @@ fn an_encoder_of_another_crate_goes_the_whole_way() {
         trainer.prepare_training_data(raw, &PrepareOptions { negatives, ..PrepareOptions::default() }).unwrap();
         trainer
     };
-    let options = TrainOptions { epochs: 2, maxsteps: 6, learning_rate: 1e-2, ..options() };
+    let options = TrainOptions { epochs: 2, maxsteps: 6, learning_rate: Some(1e-2), ..options() };
     let trainer = run("a");
     let limited = |limit| TrainOptions { memory_limit: Some(MemoryLimit::Bytes(limit)), ..options.clone() };
     let preview = trainer.plan(&limited(1 << 40)).unwrap();

@@ -115,13 +115,6 @@ pub(crate) fn check(options: &PrepareOptions) -> Result<(), DataError> {
             found: "true".to_owned(),
         });
     }
-    if negatives.min_negatives == Some(0) {
-        return Err(DataError::OptionRange {
-            option: "negatives.min_negatives",
-            expected: "1 or more, or auto".to_owned(),
-            found: "0".to_owned(),
-        });
-    }
     if options.policy() == TriplePolicy::Reference && options.nway != 2 {
         return Err(DataError::OptionRange {
             option: "train.nway",

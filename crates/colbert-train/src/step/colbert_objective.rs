@@ -162,7 +162,7 @@ impl ColbertObjective {
 
         let mut parts = Vec::new();
         if cross_entropy.any() {
-            let log_p = log_softmax(temperature.divide(rows.hidden(own_scores.clone())), 1);
+            let log_p = log_softmax(rows.hidden(temperature.divide(own_scores.clone())), 1);
             parts.push(("cross_entropy", cross_entropy.mean(log_p.slice([0..count, 0..1])).neg()));
         }
         if let Some(teacher) = teacher.filter(|_| distillation.any()) {
@@ -170,7 +170,8 @@ impl ColbertObjective {
         }
         if self.use_ib_negatives {
             let left_out = self.left_out(&rows, &own, targets, &device);
-            let candidates = log_softmax(temperature.divide(slots.mask_fill(left_out, f32::NEG_INFINITY)), 1);
+            // Hidden after the division, as 0 times infinity would be the gradient of a learned temperature.
+            let candidates = log_softmax(temperature.divide(slots).mask_fill(left_out, f32::NEG_INFINITY), 1);
             let positives: Vec<usize> = (0..count).map(|row| rows.positive(row)).collect();
             let positive = candidates.gather(1, Tensor::from_data(ints(&positives, [count, 1]), &device));
             parts.push(("in_batch", weighed(positive.mean().neg(), self.in_batch_weight)));

@@ -56,6 +56,8 @@ class PrepareOptions(TypedDict, total=False):
     """Choose negatives once (never), or again at the start of every later epoch [default: never]"""
     positive_score_share: float | None
     """Drop mined candidates that score above this share of the positive's score, as likely positives (NV-Retriever, arXiv 2407.15831) [default: 0.95]"""
+    min_negatives: int | None
+    """Leave out and count queries and ready-made examples with fewer than N negatives, and use those with more than N, yet fewer than nway - 1, as they are; auto is nway - 1"""
     triples: Literal["all", "reference"]
     """Pair every positive with every negative (all), or make the reference's number of triples [default: all]"""
     negatives_seed: int
@@ -91,14 +93,32 @@ class TrainOptions(TypedDict, total=False):
     """Text in front of every query, such as "search_query: "; without it, the model's own, none for a plain encoder"""
     document_prompt: str | None
     """Text in front of every document, as for queries"""
+    draw_negatives: bool
+    """One example per positive, whose nway - 1 negatives are drawn newly from all of its query's each time it is used [default: False]"""
     epochs: int
     """Passes over the examples [default: 1]"""
     seed: int
     """Seed of the order of examples, of dropout, and of new weights [default: 12345]"""
     shuffle: bool
     """Shuffle the examples in every epoch; false keeps their order, as the reference does [default: True]"""
+    mix_weights: list[float] | str | None
+    """How often examples of each source of data.train are taken, such as "2, 1"; without it, by train.mix_exponent"""
+    mix_exponent: float
+    """A source of N examples weighs N to this power: 1 takes every example equally often, 0 every source [default: 1.0]"""
+    mix_batches: Literal["mixed", "one_source"]
+    """Make batches of all sources together, or each batch of one source, so that its in-batch negatives are of the same source [default: mixed]"""
     weight_decay: float
     """Decoupled weight decay of AdamW, on every parameter [default: 0.01]"""
+    decay_biases_and_norms: bool
+    """Let weight decay act on biases and norms, too, as the reference does [default: True]"""
+    head_rate_factor: float
+    """Factor on the learning rate of the head [default: 1.0]"""
+    embeddings_rate_factor: float
+    """Factor on the learning rate of the encoder's embeddings [default: 1.0]"""
+    layer_rate_decay: float
+    """Factor on the learning rate from each encoder layer to the one below it, such as 0.9 [default: 1.0]"""
+    freeze_encoder_steps: int
+    """Train the head alone for the first N updates [default: 0]"""
     clip_norm: float
     """Maximum global gradient norm; 0 disables clipping [default: 2.0]"""
     dropout: float | None
@@ -111,6 +131,10 @@ class TrainOptions(TypedDict, total=False):
     """Pad shorter queries to N tokens only, and leave longer ones whole up to query_maxlen; model: the model's own, query_maxlen for a plain encoder"""
     mask_punctuation: bool
     """Leave punctuation out of document scoring [default: True]"""
+    schedule: Literal["linear", "cosine", "warmup_stable_decay", "constant"]
+    """Course of the learning rate after its warm-up: a straight line or a cosine down to 0, constant until a straight fall at the end, or constant [default: linear]"""
+    decay_steps: int | str
+    """Steps of the fall at the end of schedule = "warmup_stable_decay": a number, or auto (a tenth of the run) [default: auto]"""
     schedule_horizon: int | str
     """Step at which the learning rate reaches 0: a number, or auto (the last step) [default: auto]"""
     warmup_from_zero: bool
@@ -125,10 +149,32 @@ class TrainOptions(TypedDict, total=False):
     """Take in-batch negatives from the whole batch, or from the micro-batch as the reference does [default: batch]"""
     ib_skip_known_positives: bool
     """Leave a query's other known positives out of its in-batch negatives [default: True]"""
+    ib_own_negatives: bool
+    """Count a query's own negatives in its in-batch loss too; with cross_entropy_weight = 0, the contrastive loss of PyLate and sentence-transformers [default: False]"""
     distillation_alpha: float
     """Factor on teacher scores before their softmax [default: 1.0]"""
     ignore_scores: bool
     """Train on labels even where teacher scores are given [default: False]"""
+    temperature: float
+    """Temperature of the contrastive losses (cross-entropy and in-batch): scores are divided by it; 1 is the reference [default: 1.0]"""
+    learn_temperature: bool
+    """Learn the temperature along with the weights, starting at train.temperature [default: False]"""
+    distillation_loss: Literal["kl", "margin_mse"]
+    """Loss of rows with teacher scores: KL divergence, or mean squared error of the margins between the positive and each negative [default: kl]"""
+    teacher_scores: Literal["raw", "min_max", "z_score"]
+    """Scale of a row's teacher scores: as given, from 0 to 1, or with mean 0 and standard deviation 1 [default: raw]"""
+    student_scores: Literal["raw", "min_max", "z_score"]
+    """Scale of a row's own scores where they are compared with a teacher's, as for train.teacher_scores [default: raw]"""
+    teacher_temperature: float
+    """Teacher scores are divided by it before their softmax; the inverse of train.distillation_alpha [default: 1.0]"""
+    student_temperature: float
+    """The model's scores are divided by it before the softmax of distillation, whose loss is multiplied by its square [default: 1.0]"""
+    cross_entropy_weight: float | None
+    """Weight of the cross-entropy over a row's own documents; auto is 1 for rows without teacher scores and 0 for rows with them"""
+    distillation_weight: float
+    """Weight of the distillation loss of rows with teacher scores [default: 1.0]"""
+    in_batch_weight: float
+    """Weight of the in-batch loss [default: 1.0]"""
     precision: Literal["f32", "tf32", "bf16", "f16", "auto"]
     """Matmul precision: f32, tf32 (NVIDIA GPUs from Ampere on), bf16, f16 (with loss scaling; not on flex), or auto (the fastest that the device supports) [default: f32]"""
     memory_limit: int | str | None
@@ -165,6 +211,7 @@ KEYS: dict[str, dict[str, str]] = {
         "miner_document_prefix": "negatives.miner_document_prefix",
         "refresh": "negatives.refresh",
         "positive_score_share": "negatives.positive_score_share",
+        "min_negatives": "negatives.min_negatives",
         "triples": "negatives.triples",
         "negatives_seed": "negatives.seed",
         "nway": "train.nway",
@@ -182,16 +229,27 @@ KEYS: dict[str, dict[str, str]] = {
         "doc_token_id": "train.doc_token_id",
         "query_prompt": "train.query_prompt",
         "document_prompt": "train.document_prompt",
+        "draw_negatives": "train.draw_negatives",
         "epochs": "train.epochs",
         "seed": "train.seed",
         "shuffle": "train.shuffle",
+        "mix_weights": "train.mix_weights",
+        "mix_exponent": "train.mix_exponent",
+        "mix_batches": "train.mix_batches",
         "weight_decay": "train.weight_decay",
+        "decay_biases_and_norms": "train.decay_biases_and_norms",
+        "head_rate_factor": "train.head_rate_factor",
+        "embeddings_rate_factor": "train.embeddings_rate_factor",
+        "layer_rate_decay": "train.layer_rate_decay",
+        "freeze_encoder_steps": "train.freeze_encoder_steps",
         "clip_norm": "train.clip_norm",
         "dropout": "train.dropout",
         "attend_to_mask_tokens": "train.attend_to_mask_tokens",
         "query_expansion": "train.query_expansion",
         "query_expansion_length": "train.query_expansion_length",
         "mask_punctuation": "train.mask_punctuation",
+        "schedule": "train.schedule",
+        "decay_steps": "train.decay_steps",
         "schedule_horizon": "train.schedule_horizon",
         "warmup_from_zero": "train.warmup_from_zero",
         "save_every": "train.save_every",
@@ -199,8 +257,19 @@ KEYS: dict[str, dict[str, str]] = {
         "keep_best_checkpoints": "train.keep_best_checkpoints",
         "ib_scope": "train.ib_scope",
         "ib_skip_known_positives": "train.ib_skip_known_positives",
+        "ib_own_negatives": "train.ib_own_negatives",
         "distillation_alpha": "train.distillation_alpha",
         "ignore_scores": "train.ignore_scores",
+        "temperature": "train.temperature",
+        "learn_temperature": "train.learn_temperature",
+        "distillation_loss": "train.distillation_loss",
+        "teacher_scores": "train.teacher_scores",
+        "student_scores": "train.student_scores",
+        "teacher_temperature": "train.teacher_temperature",
+        "student_temperature": "train.student_temperature",
+        "cross_entropy_weight": "train.cross_entropy_weight",
+        "distillation_weight": "train.distillation_weight",
+        "in_batch_weight": "train.in_batch_weight",
         "precision": "train.precision",
         "memory_limit": "train.memory_limit",
         "ema_decay": "train.ema_decay",

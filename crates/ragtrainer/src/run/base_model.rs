@@ -59,7 +59,8 @@ impl<'a, E: RunEncoder> Start<'a, E> {
         match options.train.learning_rate {
             Some(rate) => (rate, None),
             None => {
-                let (rate, reason) = automatic_learning_rate(self.pretrained.declared.dim.is_some());
+                let is_trained = self.encoder.own_name().is_none() && self.pretrained.declared.dim.is_some();
+                let (rate, reason) = automatic_learning_rate(is_trained);
                 (rate, Some(reason))
             }
         }
