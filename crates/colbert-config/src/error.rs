@@ -13,7 +13,7 @@ use thiserror::Error;
 pub enum ConfigError {
     /// A metric that does not exist, or one without a cut-off.
     #[error(
-        "unknown metric \"{found}\": expected ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10, or \
+        "unknown metric \"{found}\": expected ndcg@k, mrr@k, recall@k, success@k or map@k with k of 1 or more, such as ndcg@10, or \
          loss"
     )]
     UnknownMetric {

@@ -194,6 +194,12 @@ pub struct NegativeOptions {
     pub miner_document_prefix: Option<String>,
     /// When negatives are chosen again.
     pub refresh: Refresh,
+    /// Directory, or name on the hub, of another model that scores every candidate of every query: a cross-encoder or a
+    /// ColBERT. Its scores replace the miner's in `positive_score_share` and become the scores that training distils.
+    pub teacher: Option<PathBuf>,
+    /// Folder that keeps the teacher's scores by the content of the texts, for later runs. `None`: `ragtrainer/scores` in the
+    /// user's folder of caches.
+    pub teacher_cache: Option<PathBuf>,
     /// A mined candidate that its miner scores above this share of the positive's score is never used: it is likely a
     /// positive that nobody marked. Values above 1 also keep candidates that outscore the positive;
     /// `None` disables the filter. Source of the default: NV-Retriever, arXiv 2407.15831, `TopK-PercPos`.
@@ -220,6 +226,8 @@ impl Default for NegativeOptions {
             miner_query_prefix: None,
             miner_document_prefix: None,
             refresh: Refresh::default(),
+            teacher: None,
+            teacher_cache: None,
             positive_score_share: Some(0.95),
             min_negatives: None,
             triples: TriplePolicy::default(),
@@ -437,8 +445,8 @@ mod tests {
                     "num_new_negatives": 10, "hard_negative_minimum_rank": 10, "hard_negative_maximum_rank": 110,
                     "mine_hard_negatives": true, "miner": "bm25", "miner_model": null,
                     "hard_negative_model_size": "small", "miner_query_prefix": null, "miner_document_prefix": null,
-                    "refresh": "never", "positive_score_share": 0.95, "min_negatives": null,
-                    "triples": "all", "seed": 42
+                    "refresh": "never", "teacher": null, "teacher_cache": null, "positive_score_share": 0.95,
+                    "min_negatives": null, "triples": "all", "seed": 42
                 },
                 "train": train,
                 "evaluation": {

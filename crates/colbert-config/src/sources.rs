@@ -500,7 +500,7 @@ mod tests {
         assert_eq!(
             error_of_variable("RAGTRAINER_EVALUATION__METRIC", "map"),
             "environment variable RAGTRAINER_EVALUATION__METRIC: evaluation.metric is \"map\", expected ndcg@k, mrr@k, \
-             recall@k or success@k with k of 1 or more, such as ndcg@10, or loss"
+             recall@k, success@k or map@k with k of 1 or more, such as ndcg@10, or loss"
         );
     }
 

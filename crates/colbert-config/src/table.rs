@@ -146,6 +146,8 @@ pub const OPTIONS: &[OptionRow] = &[
     row("negatives.miner_query_prefix", Kind::OptionalText, Section::Negatives, Readers::PREPARE, "Text before every query for the sentence encoder; without it, the encoder's own"),
     row("negatives.miner_document_prefix", Kind::OptionalText, Section::Negatives, Readers::PREPARE, "Text before every document for the sentence encoder; without it, the encoder's own"),
     row("negatives.refresh", Kind::Words(&["never", "epoch"]), Section::Negatives, Readers::TRAIN, "Choose negatives once (never), or again at the start of every later epoch"),
+    row("negatives.teacher", Kind::OptionalPath, Section::Negatives, Readers::PREPARE, "Cross-encoder or ColBERT that scores every candidate: positive_score_share then counts by its scores, and training distils them; directory or name on the hub"),
+    row("negatives.teacher_cache", Kind::OptionalPath, Section::Negatives, Readers::PREPARE, "Folder that keeps the teacher's scores for later runs; without it, ragtrainer/scores in the user's folder of caches"),
     row("negatives.positive_score_share", Kind::OptionalNumber("off"), Section::Negatives, Readers::PREPARE, "Drop mined candidates that score above this share of the positive's score, as likely positives (NV-Retriever, arXiv 2407.15831)"),
     row("negatives.min_negatives", Kind::OptionalWhole("auto"), Section::Negatives, Readers::ALL, "Leave out and count queries and ready-made examples with fewer than N negatives, and use those with more than N, yet fewer than nway - 1, as they are; auto is nway - 1"),
     row("negatives.triples", Kind::Words(&["all", "reference"]), Section::Negatives, Readers::ALL, "Pair every positive with every negative (all), or make the reference's number of triples"),
@@ -214,7 +216,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.ema_decay", Kind::OptionalNumber("off"), Section::Further, Readers::TRAIN, "Keep an exponential moving average of the weights with this decay per step, and measure it at the end"),
     row("train.on_nonfinite", Kind::Words(&["stop", "skip"]), Section::Further, Readers::TRAIN, "If a loss or gradient is not finite: stop the run, or skip the step"),
     // Evaluation
-    row("evaluation.metric", Kind::Metric, Section::Evaluation, Readers::TRAIN, "Metric that chooses the best model: ndcg@K, mrr@K, recall@K, success@K or loss"),
+    row("evaluation.metric", Kind::Metric, Section::Evaluation, Readers::TRAIN, "Metric that chooses the best model: ndcg@K, mrr@K, recall@K, success@K, map@K or loss"),
     row("evaluation.pool_size", Kind::OptionalWhole("all"), Section::Evaluation, Readers::ALL, "Rank dev queries against N documents: all the relevant ones and random others"),
     row("evaluation.max_queries", Kind::OptionalWhole("all"), Section::Evaluation, Readers::ALL, "Use at most N dev queries, a seeded choice"),
     row("evaluation.seed", Kind::Whole, Section::Evaluation, Readers::ALL, "Seed of those two choices and of data.dev_split"),
@@ -267,7 +269,7 @@ impl Kind {
                     .to_owned()
             }
             Self::Metric => {
-                "ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, such as ndcg@10, or loss".to_owned()
+                "ndcg@k, mrr@k, recall@k, success@k or map@k with k of 1 or more, such as ndcg@10, or loss".to_owned()
             }
         }
     }

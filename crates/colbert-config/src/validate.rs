@@ -51,6 +51,8 @@ impl Options {
             ("data.dev", self.data.dev.as_ref()),
             ("data.test", self.data.test.as_ref()),
             ("negatives.miner_model", self.negatives.miner_model.as_ref()),
+            ("negatives.teacher", self.negatives.teacher.as_ref()),
+            ("negatives.teacher_cache", self.negatives.teacher_cache.as_ref()),
         ]
         .into_iter()
         .chain(self.data.train.0.iter().map(|path| ("data.train", Some(path))))
@@ -145,6 +147,15 @@ impl NegativeOptions {
         }
         if let Some(least) = self.min_negatives {
             at_least("negatives.min_negatives", least, 1, "\"auto\" is one less than train.nway")?;
+        }
+        if let (Refresh::Epoch, Some(teacher)) = (self.refresh, &self.teacher) {
+            return Err(ConfigError::Contradiction {
+                field: "negatives.refresh",
+                found: "\"epoch\"".to_owned(),
+                other_field: "negatives.teacher",
+                other_found: format!("\"{}\"", teacher.display()),
+                advice: "a teacher scores the candidates of one choice; leave one of the two out",
+            });
         }
         if let Some(share) = self.positive_score_share {
             positive("negatives.positive_score_share", share, "0.95 is the default")?;

@@ -318,6 +318,25 @@ pub enum DataError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// A teacher broke its contract.
+    #[error("teacher {teacher}: expected {expected}, found {found}")]
+    TeacherContract {
+        /// Its name.
+        teacher: String,
+        /// The expected result.
+        expected: String,
+        /// The result that was found.
+        found: String,
+    },
+    /// A teacher failed.
+    #[error("teacher {teacher}: {source}")]
+    Teacher {
+        /// Its name.
+        teacher: String,
+        /// Its reason.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A miner failed.
     #[error("miner {miner}: {source}")]
     Miner {
@@ -360,6 +379,7 @@ impl DataError {
             Self::LanguageCode { .. } | Self::OptionRange { .. } | Self::Options(_) => "option out of range",
             Self::Tokenizer { .. } => "tokenizer",
             Self::MinerContract { .. } | Self::Miner { .. } => "miner",
+            Self::TeacherContract { .. } | Self::Teacher { .. } => "teacher",
         }
     }
 

@@ -6,6 +6,8 @@ pub(crate) mod miner;
 pub(crate) mod prepare;
 pub(crate) mod prepare_report;
 pub(crate) mod remining;
+pub(crate) mod score_cache;
+pub(crate) mod teacher;
 
 use std::collections::HashSet;
 
@@ -16,6 +18,7 @@ use crate::error::DataError;
 use crate::negatives::bm25::Bm25Miner;
 use crate::negatives::miner::{MiningProgress, NegativeMiner, Ranked, mine, within};
 use crate::negatives::prepare_report::{PrepareReport, RankWindow};
+use crate::negatives::teacher::{PairScores, Teaching, highest_allowed};
 use crate::raw::Group;
 use crate::sets::training_set::TrainingSet;
 use crate::texts::Collection;
@@ -23,6 +26,9 @@ use crate::texts::judgements::Judgements;
 use crate::texts::pid_set::PidSet;
 use crate::texts::sample::{distinct_below, distinct_outside, rng_for};
 use crate::texts::twins::Twins;
+
+/// Candidates drawn for each new negative if a teacher is to judge them: it leaves out likely positives.
+const DRAWN_FOR_TEACHER: usize = 2;
 
 /// The negatives chosen for one query, with counts for the report.
 #[derive(Default)]
@@ -37,16 +43,24 @@ struct Chosen {
     positive_unranked: bool,
 }
 
-/// Drops contradictions and appends new negatives to every query that has a positive.
+/// The models that are asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Models<'a> {
+    pub(crate) miner: Option<&'a dyn NegativeMiner>,
+    pub(crate) teaching: Option<Teaching<'a>>,
+}
+
+/// Drops contradictions and appends new negatives to every query that has a positive. With a teacher, returns the scores
+/// of all that is in the groups of such queries.
 pub(crate) fn add_negatives(
     mut groups: Vec<Group>,
     set: &TrainingSet,
     twins: &Twins,
     options: &NegativeOptions,
-    miner: Option<&dyn NegativeMiner>,
+    models: Models<'_>,
     progress: &MiningProgress<'_>,
     report: &mut PrepareReport,
-) -> Result<Vec<Group>, DataError> {
+) -> Result<(Vec<Group>, Option<PairScores>), DataError> {
     for (group, qid) in groups.iter_mut().zip(0..) {
         let given = group.negatives.len();
         let positives = PidSet::of(&group.positives);
@@ -58,25 +72,17 @@ pub(crate) fn add_negatives(
     }
     let asked = options.num_new_negatives;
     report.asked = asked;
-    if asked == 0 {
-        return Ok(groups);
-    }
-    let rankings = rankings(set, options, miner, progress, report)?;
-    let chooser = Chooser { collection: &set.collection, known: &set.positives, twins, options };
-    let chosen: Vec<Chosen> = groups
-        .par_iter()
-        .enumerate()
-        .map(|(qid, group)| {
-            if group.positives.is_empty() {
-                return Chosen::default();
-            }
-            let query = Query { qid: qid as u32, text: set.queries.text(qid as u32), group };
-            match &rankings {
-                Some(rankings) => chooser.mined(query, &rankings[qid]),
-                None => chooser.random(query),
-            }
-        })
-        .collect();
+    let chosen = match asked {
+        0 => groups.iter().map(|_| Chosen::default()).collect(),
+        _ => choose(&groups, set, twins, options, models, progress, report)?,
+    };
+    let (chosen, scores) = match models.teaching {
+        None => (chosen, None),
+        Some(teaching) => {
+            let (chosen, scores) = judge(teaching, &groups, chosen, set, options, progress, report)?;
+            (chosen, Some(scores))
+        }
+    };
     for (group, chosen) in groups.iter_mut().zip(chosen) {
         if group.positives.is_empty() {
             continue;
@@ -92,7 +98,72 @@ pub(crate) fn add_negatives(
         report.positive_unranked += usize::from(chosen.positive_unranked);
         group.negatives.extend(chosen.negatives);
     }
-    Ok(groups)
+    Ok((groups, scores))
+}
+
+/// Candidates for every query that has a positive: as many as are asked for, or more if a teacher will leave some out.
+fn choose(
+    groups: &[Group],
+    set: &TrainingSet,
+    twins: &Twins,
+    options: &NegativeOptions,
+    models: Models<'_>,
+    progress: &MiningProgress<'_>,
+    report: &mut PrepareReport,
+) -> Result<Vec<Chosen>, DataError> {
+    let rankings = rankings(set, options, models.miner, progress, report)?;
+    let judged = models.teaching.is_some();
+    let wanted = options.num_new_negatives.saturating_mul(if judged { DRAWN_FOR_TEACHER } else { 1 });
+    // The share is that of the teacher's score then: one judge is enough, and the better one.
+    let share = options.positive_score_share.filter(|_| !judged);
+    let chooser = Chooser { collection: &set.collection, known: &set.positives, twins, options, wanted, share };
+    let chosen = groups
+        .par_iter()
+        .enumerate()
+        .map(|(qid, group)| {
+            if group.positives.is_empty() {
+                return Chosen::default();
+            }
+            let query = Query { qid: qid as u32, text: set.queries.text(qid as u32), group };
+            match &rankings {
+                Some(rankings) => chooser.mined(query, &rankings[qid]),
+                None => chooser.random(query),
+            }
+        })
+        .collect();
+    Ok(chosen)
+}
+
+/// Has the teacher score everything of every query that has a positive, leaves out candidates that it scores above a share
+/// of the best positive's score, and keeps as many of the others as are asked for.
+fn judge(
+    teaching: Teaching<'_>,
+    groups: &[Group],
+    mut chosen: Vec<Chosen>,
+    set: &TrainingSet,
+    options: &NegativeOptions,
+    progress: &MiningProgress<'_>,
+    report: &mut PrepareReport,
+) -> Result<(Vec<Chosen>, PairScores), DataError> {
+    let pairs = groups.iter().zip(&chosen).zip(0..).filter(|((group, _), _)| !group.positives.is_empty());
+    let pairs = pairs.flat_map(|((group, chosen), qid)| {
+        let pids = group.positives.iter().chain(&group.negatives).chain(&chosen.negatives);
+        pids.map(move |pid| (qid, *pid))
+    });
+    let scored = teaching.score(pairs, &set.queries, &set.collection, progress)?;
+    report.judged_by(teaching.teacher, &scored);
+    report.positive_score_share = options.positive_score_share;
+    for ((group, chosen), qid) in groups.iter().zip(&mut chosen).zip(0..) {
+        let best = group.positives.iter().map(|pid| f64::from(scored.scores[&(qid, *pid)])).reduce(f64::max);
+        if let (Some(best), Some(share)) = (best, options.positive_score_share) {
+            let highest = highest_allowed(best, share);
+            let drawn = chosen.negatives.len();
+            chosen.negatives.retain(|pid| f64::from(scored.scores[&(qid, *pid)]) <= highest);
+            chosen.dropped_close += drawn - chosen.negatives.len();
+        }
+        chosen.negatives.truncate(options.num_new_negatives);
+    }
+    Ok((chosen, scored.scores))
 }
 
 /// Rankings for every query down to the window's end, or nothing if negatives are to be drawn at random.
@@ -138,6 +209,10 @@ struct Chooser<'a> {
     known: &'a Judgements,
     twins: &'a Twins,
     options: &'a NegativeOptions,
+    /// Candidates to draw.
+    wanted: usize,
+    /// Share of the positive's score above which a mined candidate is left out.
+    share: Option<f64>,
 }
 
 /// One query and what is given for it.
@@ -154,7 +229,7 @@ impl Chooser<'_> {
         let positives = PidSet::of(&query.group.positives);
         let given: HashSet<u32> = query.group.negatives.iter().map(|&pid| self.twins.first(pid)).collect();
         let window = options.hard_negative_minimum_rank..options.hard_negative_maximum_rank;
-        let highest = options.positive_score_share.map(|share| self.highest_score(query.qid, ranking, share));
+        let highest = self.share.map(|share| self.highest_score(query.qid, ranking, share));
         let mut chosen = Chosen { positive_unranked: highest == Some(None), ..Chosen::default() };
         let highest = highest.flatten().unwrap_or(f64::INFINITY);
         let (mut left, mut taken) = (Vec::new(), HashSet::new());
@@ -178,10 +253,8 @@ impl Chooser<'_> {
             return Chosen { negatives: random.negatives, random: true, fallback: true, ..chosen };
         }
         let mut rng = rng_for(self.options.seed, "mined negatives", query.text);
-        chosen.negatives = distinct_below(&mut rng, left.len(), self.options.num_new_negatives)
-            .into_iter()
-            .map(|index| left[index])
-            .collect();
+        chosen.negatives =
+            distinct_below(&mut rng, left.len(), self.wanted).into_iter().map(|index| left[index]).collect();
         chosen
     }
 
@@ -193,7 +266,7 @@ impl Chooser<'_> {
         excluded.sort_unstable();
         excluded.dedup();
         let mut rng = rng_for(self.options.seed, "random negatives", query.text);
-        let negatives = distinct_outside(&mut rng, self.collection.len(), &excluded, self.options.num_new_negatives);
+        let negatives = distinct_outside(&mut rng, self.collection.len(), &excluded, self.wanted);
         Chosen { negatives, random: true, ..Chosen::default() }
     }
 
@@ -202,7 +275,6 @@ impl Chooser<'_> {
     /// relevant.
     fn highest_score(&self, qid: u32, ranking: &[Ranked], share: f64) -> Option<f64> {
         let positive = ranking.iter().find(|ranked| self.known.is_positive(qid, ranked.pid))?;
-        let score = f64::from(positive.score);
-        Some(score - (1.0 - share) * score.abs())
+        Some(highest_allowed(f64::from(positive.score), share))
     }
 }

@@ -1,6 +1,7 @@
 //! Files that appear whole or not at all: written beside their final name, synced, then renamed.
 
 pub(crate) mod reference;
+pub(crate) mod scored;
 pub(crate) mod tables;
 
 use std::fs::File;

@@ -14,4 +14,5 @@ mod properties;
 mod reports;
 mod shapes;
 mod support;
+mod teacher;
 mod twins;

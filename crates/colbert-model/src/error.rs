@@ -45,6 +45,12 @@ pub enum ModelError {
         #[source]
         source: serde_json::Error,
     },
+    /// A factor of token pooling that is none.
+    #[error("pool_factor = {found}: expected a number of 1 or more; 2 keeps about half of a document's vectors, 1 all of them")]
+    PoolFactor {
+        /// The factor.
+        found: f64,
+    },
     /// The encoder family is not one of ours.
     #[error("{}: model_type \"{found}\" is not supported; supported: {supported}", path.display())]
     UnknownArchitecture {

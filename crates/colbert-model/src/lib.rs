@@ -4,7 +4,8 @@
 //!   [`Encoder`] is the trait another one implements.
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
 //! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
-//! - [`SentenceEncoder`] gives one vector a text, for mining negatives.
+//! - [`SentenceEncoder`] gives one vector a text, for mining negatives; [`CrossEncoder`] one score a pair of texts, to
+//!   teach.
 //! - [`Pretrained`] reads a Hugging Face directory, [`export()`] writes one in the layout that other stacks read, with
 //!   a [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
 //!
@@ -49,7 +50,9 @@ pub use export::onnx::{check_onnx, write_onnx};
 pub use export::{Export, check_layout, export, export_checked, rehearse_export};
 pub use head::activation::Activation;
 pub use head::config::{DenseConfig, HeadConfig};
+pub use head::token_pooling::TokenPooling;
 pub use head::{Dense, Head};
+pub use sentence::cross_encoder::CrossEncoder;
 pub use sentence::encoder::{SentenceEncoder, SentenceSettings};
 pub use sentence::family::Pooling;
 pub use settings::ColbertSettings;

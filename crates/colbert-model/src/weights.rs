@@ -153,6 +153,11 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// The tensors that were not taken, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &HostTensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
     /// How many numbers the tensors that were not taken hold.
     pub(crate) fn numbers(&self) -> usize {
         self.tensors.values().map(|tensor| tensor.values.len()).sum()

@@ -1,6 +1,7 @@
 //! Tests of the model against numbers recorded from colbert-ai 0.2.22 (`parity/README.md`), and of what it must not
 //! change.
 
+mod cross_encoders;
 mod directory;
 mod encoding;
 mod families;
@@ -11,4 +12,5 @@ mod onnx;
 mod prompts;
 mod sentences;
 mod support;
+mod token_pooling;
 mod tokenization;

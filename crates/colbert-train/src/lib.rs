@@ -1,5 +1,6 @@
 //! Training of late-interaction (ColBERT) models: losses, schedule, accumulation, the loop, checkpoints, evaluation,
-//! the choice of the best model, and the miners that need a model ([`DenseMiner`], [`LateInteractionMiner`]).
+//! the choice of the best model, the miners that need a model ([`DenseMiner`], [`LateInteractionMiner`]), and teachers
+//! ([`CrossEncoderTeacher`], [`ColbertTeacher`]).
 //!
 //! [`Training::run`] is the loop. It reads only a [`Plan`](colbert_config::Plan) and options, tells every
 //! [`Event`] to its [`Observer`]s, and returns the directory of the best model. [`Objective`] is the seam for another
@@ -24,7 +25,7 @@ pub use device::fault::on_device;
 pub use device::memory::{available_memory, forget_peak_memory, peak_memory, resident_memory};
 pub use error::TrainError;
 pub use flow::Flow;
-pub use mining::{DenseMiner, LateInteractionMiner};
+pub use mining::{ColbertTeacher, CrossEncoderTeacher, DenseMiner, LateInteractionMiner};
 pub use record::checkpoint::{Skipped, checkpoints, newest_checkpoint};
 pub use record::faulty_batch::{FaultyBatch, FaultyExample};
 pub use record::identity::{Change, Identity};

@@ -1,8 +1,10 @@
-//! Miners that need a model: a sentence encoder, and the ColBERT that is trained.
+//! Miners that need a model: a sentence encoder, and the ColBERT that is trained. Teachers that score candidates.
 
 mod best;
 mod dense;
 mod late_interaction;
+mod teacher;
 
 pub use dense::DenseMiner;
 pub use late_interaction::LateInteractionMiner;
+pub use teacher::{ColbertTeacher, CrossEncoderTeacher};

@@ -8,5 +8,6 @@ pub(crate) mod onnx;
 pub(crate) mod prepare;
 pub(crate) mod rerank;
 pub(crate) mod runs;
+pub(crate) mod score;
 pub(crate) mod search;
 pub(crate) mod train;

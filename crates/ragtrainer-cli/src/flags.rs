@@ -91,6 +91,9 @@ impl<R: Reader> OptionFlags<R> {
         if let (Some(model), Miner::Dense | Miner::LateInteraction) = (&negatives.miner_model, negatives.miner) {
             fetched(model)?;
         }
+        if let Some(teacher) = &negatives.teacher {
+            fetched(teacher)?;
+        }
         Ok((options, named))
     }
 }

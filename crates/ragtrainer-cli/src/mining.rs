@@ -49,6 +49,7 @@ fn what(phase: MiningPhase) -> &'static str {
     match phase {
         MiningPhase::Indexing => "texts",
         MiningPhase::Rescoring => "documents rescored",
+        MiningPhase::Teaching => "pairs scored by the teacher",
         _ => "queries",
     }
 }

@@ -32,7 +32,9 @@ enum Command {
     Train(commands::train::TrainCommand),
     /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
     Prepare(commands::prepare::PrepareCommand),
-    /// Measure a model directory on the judged queries of a BEIR folder, beside BM25.
+    /// Score the candidates of every query with a teacher, and write them as rows for distillation.
+    Score(commands::score::ScoreCommand),
+    /// Measure a model directory on the judged queries of BEIR folders, beside BM25.
     Evaluate(commands::evaluate::EvaluateCommand),
     /// List the runs in a folder.
     Runs(commands::runs::RunsCommand),
@@ -60,6 +62,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Train(command) => command.run(),
         Command::Prepare(command) => command.run(),
+        Command::Score(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Runs(command) => command.run(),
         Command::Report(command) => command.run(),

@@ -9,8 +9,15 @@ use crate::output::{json_line, say};
 /// Characters of a text that a line shows.
 const SHOWN: usize = 100;
 
-/// A row for each system, a column for each metric.
+/// A row for each system, a column for each metric, and a line with the numbers of queries and documents.
 pub(crate) fn evaluation_table(title: &str, rows: &[(&str, &Evaluation)]) -> String {
+    let Some((_, first)) = rows.first() else { return String::new() };
+    let counts = format!("({} queries, each against {} documents)", first.queries, first.documents);
+    format!("{}\n{counts}", metric_rows(title, rows))
+}
+
+/// A row for each system, a column for each metric.
+pub(crate) fn metric_rows(title: &str, rows: &[(&str, &Evaluation)]) -> String {
     let Some((_, first)) = rows.first() else { return String::new() };
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(title.len());
     let mut text = format!("{title:width$}");
@@ -24,7 +31,6 @@ pub(crate) fn evaluation_table(title: &str, rows: &[(&str, &Evaluation)]) -> Str
             text.push_str(&format!("  {value:>10}"));
         }
     }
-    text.push_str(&format!("\n({} queries, each against {} documents)", first.queries, first.documents));
     text
 }
 

@@ -458,6 +458,70 @@ fn float16_is_had_or_refused_before_data_are_read() {
     }
 }
 
+/// Folders count alike in the mean, whatever their sizes, and every query is in the file.
+#[test]
+fn several_folders_are_evaluated_with_their_mean_and_a_file_of_queries() {
+    let here = folder();
+    let model = tiny_model();
+    let beir = |name: &str, rows: std::ops::Range<usize>| {
+        let pairs = &crate::support::pairs()[rows];
+        let folder = here.path().join(name);
+        fs::create_dir_all(folder.join("qrels")).unwrap();
+        let line = |id: String, text: &str| serde_json::json!({"_id": id, "text": text}).to_string() + "\n";
+        let each = |letter: &str, text: fn(&(String, String)) -> &str| -> String {
+            pairs.iter().enumerate().map(|(place, pair)| line(format!("{letter}{place}"), text(pair))).collect()
+        };
+        fs::write(folder.join("queries.jsonl"), each("q", |pair| &pair.0)).unwrap();
+        fs::write(folder.join("corpus.jsonl"), each("d", |pair| &pair.1)).unwrap();
+        let judged: String = (0..pairs.len()).map(|place| format!("q{place}\td{place}\t1\n")).collect();
+        fs::write(folder.join("qrels/test.tsv"), "query-id\tcorpus-id\tscore\n".to_owned() + &judged).unwrap();
+    };
+    beir("three", 0..3);
+    beir("nine", 3..12);
+    let evaluate = |further: &[&str]| {
+        let arguments = ["evaluate", "--model", model.to_str().unwrap(), "--metric", "map@5"];
+        ragtrainer(here.path(), &[&arguments[..], further].concat())
+    };
+    let ran = evaluate(&["--data", "three", "--data", "nine", "--json", "--per-query", "queries.jsonl"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let json: serde_json::Value = serde_json::from_str(&ran.output).unwrap();
+    let alone = |name: &str| -> serde_json::Value {
+        let ran = evaluate(&["--data", name, "--json"]);
+        serde_json::from_str(&ran.output).unwrap()
+    };
+    let [three, nine] = ["three", "nine"].map(alone);
+    for system in ["bm25", "model"] {
+        assert_eq!(json["folders"][0][system], three[system]);
+        assert_eq!(json["folders"][1][system], nine[system]);
+        for (place, mean) in json["mean"][system]["metrics"].as_array().unwrap().iter().enumerate() {
+            let value = |one: &serde_json::Value| one[system]["metrics"][place][1].as_f64().unwrap();
+            assert!((mean[1].as_f64().unwrap() - (value(&three) + value(&nine)) / 2.0).abs() < 1e-12, "{mean}");
+        }
+        assert_eq!(json["mean"][system]["metrics"][0][0], "map@5");
+        assert_eq!(json["mean"][system]["queries"], 12);
+    }
+    let text = fs::read_to_string(here.path().join("queries.jsonl")).unwrap();
+    let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 12);
+    for (system, name, of) in [("model", "three", &rows[..3]), ("bm25", "nine", &rows[3..])] {
+        let values = of.iter().map(|row| row[system]["value"].as_f64().unwrap());
+        let mean = values.sum::<f64>() / of.len() as f64;
+        let shown = alone(name)[system]["metrics"][0][1].as_f64().unwrap();
+        assert!((mean - shown).abs() < 1e-12, "{system} {name}: {mean} {shown}");
+    }
+    assert_eq!(rows[3]["query_id"], "q0");
+    assert_eq!(rows[3]["relevant"], serde_json::json!(["d0"]));
+    assert_eq!(rows[3]["data"], "nine");
+    assert!(rows.iter().all(|row| row["model"]["first"].as_array().unwrap().len() == 3));
+
+    let ran = evaluate(&["--data", "three", "--data", "nine"]);
+    assert!(ran.output.contains("mean of 2 folders"), "{}", ran.output);
+    let ran = evaluate(&["--data", "three", "--per-query", "queries.jsonl"]);
+    assert!(ran.code == Some(1) && ran.errors.contains("queries.jsonl is there already"), "{}", ran.errors);
+    let ran = evaluate(&["--data", "three", "--data", "nowhere"]);
+    assert!(ran.code == Some(1) && ran.errors.contains("nowhere"), "{}", ran.errors);
+}
+
 /// BM25 beside a model is that of the language of the texts, as in training.
 #[test]
 fn evaluate_takes_the_language_of_the_texts() {

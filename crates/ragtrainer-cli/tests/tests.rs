@@ -12,4 +12,5 @@ mod streams;
 #[path = "../../ragtrainer/tests/support.rs"]
 mod support;
 mod survival;
+mod teacher;
 mod trained;

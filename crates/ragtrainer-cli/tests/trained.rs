@@ -114,6 +114,47 @@ fn texts_can_be_encoded_in_bfloat16() {
     assert_eq!(fast.with_precision(Precision::F32).document_vectors(&documents).unwrap(), vectors);
 }
 
+/// About half of the vectors, of length 1, which search and rerank score alike; bad factors write nothing.
+#[test]
+fn documents_are_pooled_where_they_are_encoded() {
+    use ragtrainer::model::TokenPooling;
+
+    let here = folder();
+    let documents = documents();
+    let pooled = model().with_token_pooling(TokenPooling::new(2.0).unwrap());
+    let (all, half) = (model().document_vectors(&documents).unwrap(), pooled.document_vectors(&documents).unwrap());
+    for text in 0..documents.len() {
+        let (before, after) = (all.rows(text).len() / 16, half.rows(text).len() / 16);
+        assert!(after <= 1 + (before - 1).div_ceil(2) && after >= 1, "{before} to {after}");
+        assert_eq!(all.rows(text)[..16], half.rows(text)[..16], "the first token is kept");
+        for row in half.rows(text).chunks(16) {
+            let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            assert!((length - 1.0).abs() < 1e-5, "{length}");
+        }
+    }
+    assert_eq!(pooled.query_vectors(&[QUERY]).unwrap(), model().query_vectors(&[QUERY]).unwrap());
+    let searched = pooled.search(QUERY, &pooled.encode(&documents).unwrap(), 5).unwrap();
+    let reranked = pooled.rerank(QUERY, &documents, 5).unwrap();
+    let of = |hits: &[ragtrainer::Hit]| hits.iter().map(|hit| (hit.index, hit.score)).collect::<Vec<_>>();
+    assert_scores(&of(&searched), &of(&reranked));
+
+    let lines: String = documents.iter().map(|text| serde_json::json!(text).to_string() + "\n").collect();
+    fs::write(here.path().join("texts.jsonl"), lines).unwrap();
+    let model = tiny_model();
+    let encode = |further: &[&str]| {
+        let arguments = ["encode", "--model", model.to_str().unwrap(), "--input", "texts.jsonl", "--output", "v.safetensors"];
+        ragtrainer(here.path(), &[&arguments[..], further].concat())
+    };
+    for (bad, words) in [("0.5", "1 or more"), ("NaN", "1 or more"), ("two", "invalid value")] {
+        let ran = encode(&["--pool-factor", bad]);
+        assert!(ran.code != Some(0) && ran.errors.contains(words), "{bad}: {}", ran.errors);
+        assert!(!here.path().join("v.safetensors").exists());
+    }
+    let ran = encode(&["--pool-factor", "2"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert!(ran.output.contains(&format!(" {} vectors of 16", half.tokens())), "{}", ran.output);
+}
+
 /// The same things in the same order with the same scores.
 fn assert_scores<T: PartialEq + std::fmt::Debug>(found: &[(T, f32)], expected: &[(T, f32)]) {
     let alike = found.iter().zip(expected).all(|(a, b)| a.0 == b.0 && same(a.1, b.1));

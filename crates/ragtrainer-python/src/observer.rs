@@ -52,6 +52,7 @@ impl Listener {
             MiningPhase::Indexing => "indexing",
             MiningPhase::Ranking => "ranking",
             MiningPhase::Rescoring => "rescoring",
+            MiningPhase::Teaching => "teaching",
             // Phases that are younger than this crate.
             _ => "mining",
         };

@@ -124,6 +124,16 @@ pub enum Error {
         /// How to set it.
         hint: &'static str,
     },
+    /// A teacher that is neither a cross-encoder nor a trained ColBERT.
+    #[error(
+        "negatives.teacher: {} has no classification head and no projection of a trained ColBERT, so that it cannot score a \
+         document for a query; name a cross-encoder, such as cross-encoder/ms-marco-MiniLM-L6-v2, or a ColBERT",
+        path.display()
+    )]
+    NoTeacher {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The dense miner has no model.
     #[error(
         "negatives.miner_model is not set: name a sentence encoder, a folder or a name on the hub, with --miner-model; the \

@@ -10,3 +10,4 @@ pub(crate) mod inherit;
 pub(crate) mod miner;
 pub(crate) mod objective;
 pub(crate) mod session;
+pub(crate) mod teacher;

@@ -19,6 +19,9 @@ pub enum Metric {
     Recall(usize),
     /// 1 if any of the first k is relevant.
     Success(usize),
+    /// Mean average precision: the precision at the rank of each relevant document of the first k, summed and divided
+    /// by the number of relevant documents (trec_eval's `map_cut`).
+    Map(usize),
     /// Cross-entropy of the relevant documents against all that are not, by their scores. The only one that is better
     /// the lower it is.
     Loss,
@@ -54,6 +57,7 @@ impl fmt::Display for Metric {
             Self::Mrr(k) => write!(f, "mrr@{k}"),
             Self::Recall(k) => write!(f, "recall@{k}"),
             Self::Success(k) => write!(f, "success@{k}"),
+            Self::Map(k) => write!(f, "map@{k}"),
             Self::Loss => f.write_str("loss"),
         }
     }
@@ -74,6 +78,7 @@ impl FromStr for Metric {
             "mrr" => Ok(Self::Mrr(k)),
             "recall" => Ok(Self::Recall(k)),
             "success" => Ok(Self::Success(k)),
+            "map" => Ok(Self::Map(k)),
             _ => Err(unknown()),
         }
     }
@@ -104,6 +109,7 @@ mod tests {
             ("mrr@1", Metric::Mrr(1)),
             ("recall@100", Metric::Recall(100)),
             ("success@5", Metric::Success(5)),
+            ("map@100", Metric::Map(100)),
             ("loss", Metric::Loss),
         ] {
             assert_eq!(text.parse::<Metric>().unwrap(), metric);
@@ -135,12 +141,12 @@ mod tests {
 
     #[test]
     fn an_unknown_metric_is_told_the_known_ones() {
-        for text in ["ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "map@10", ""] {
+        for text in ["ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "map", "err@10", ""] {
             let message = text.parse::<Metric>().unwrap_err().to_string();
             assert_eq!(
                 message,
                 format!(
-                    "unknown metric \"{text}\": expected ndcg@k, mrr@k, recall@k or success@k with k of 1 or more, \
+                    "unknown metric \"{text}\": expected ndcg@k, mrr@k, recall@k, success@k or map@k with k of 1 or more, \
                      such as ndcg@10, or loss"
                 )
             );

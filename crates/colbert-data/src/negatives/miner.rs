@@ -56,6 +56,8 @@ pub enum MiningPhase {
     Ranking,
     /// Scoring candidates once more; counts documents.
     Rescoring,
+    /// Scoring candidates by a teacher; counts (query, document) pairs, those of earlier runs included.
+    Teaching,
 }
 
 /// Ranks with `miner` down to `depth`, after checking that the miner kept its contract.

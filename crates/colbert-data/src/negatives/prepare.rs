@@ -3,10 +3,11 @@
 use colbert_config::{NegativeOptions, TriplePolicy, validate_nway};
 
 use crate::error::DataError;
-use crate::negatives::add_negatives;
 use crate::negatives::examples;
 use crate::negatives::miner::{MiningProgress, NegativeMiner};
 use crate::negatives::prepare_report::PrepareReport;
+use crate::negatives::teacher::{Teaching, attach};
+use crate::negatives::{Models, add_negatives};
 use crate::raw::{Group, RawData};
 use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::Queries;
@@ -74,6 +75,32 @@ pub fn prepare_with_progress(
     miner: Option<&dyn NegativeMiner>,
     progress: &MiningProgress<'_>,
 ) -> Result<(TrainingSet, PrepareReport), DataError> {
+    if let Some(teacher) = &options.negatives.teacher {
+        return Err(DataError::OptionRange {
+            option: "negatives.teacher",
+            expected: "none, as no teacher was handed over (prepare_with_teacher takes one)".to_owned(),
+            found: teacher.display().to_string(),
+        });
+    }
+    prepare_with_teacher(raw, options, miner, None, progress)
+}
+
+/// As [`prepare_with_progress`], with a teacher that scores every candidate of every query once, those that were given
+/// included.
+///
+/// A mined or drawn candidate that it scores above `negatives.positive_score_share` of the best positive's score is left
+/// out, in place of the same rule on the miner's scores. Every example gets the teacher's scores, for distillation; rows
+/// that came with scores keep theirs.
+///
+/// # Errors
+/// As [`prepare`], and the teacher's own.
+pub fn prepare_with_teacher(
+    raw: RawData,
+    options: &PrepareOptions,
+    miner: Option<&dyn NegativeMiner>,
+    teaching: Option<Teaching<'_>>,
+    progress: &MiningProgress<'_>,
+) -> Result<(TrainingSet, PrepareReport), DataError> {
     check(options)?;
     let mut report = PrepareReport::of(&raw.queries, &raw.collection, &raw.groups, options.nway);
     let twins = Twins::find(&raw.collection);
@@ -88,10 +115,20 @@ pub fn prepare_with_progress(
     };
     if has_ready {
         take_ready_made(&mut set, raw.grouped, options, &mut report)?;
+        if let Some(teaching) = teaching {
+            let TrainingSet { queries, collection, examples, .. } = &mut set;
+            let scored = teaching.score_examples(examples, queries, collection, progress)?;
+            report.judged_by(teaching.teacher, &scored);
+        }
     }
     if needs_negatives {
-        let groups = add_negatives(raw.groups, &set, &twins, &options.negatives, miner, progress, &mut report)?;
-        let made = make_examples(&groups, has_ready, &set.queries, options, &mut report);
+        let models = Models { miner, teaching };
+        let (groups, scores) =
+            add_negatives(raw.groups, &set, &twins, &options.negatives, models, progress, &mut report)?;
+        let mut made = make_examples(&groups, has_ready, &set.queries, options, &mut report);
+        if let Some(scores) = &scores {
+            attach(&mut made, scores);
+        }
         set.examples.extend(made);
     }
     report.examples = set.examples.len();

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::negatives::teacher::{Scored, Teacher};
 use crate::raw::Group;
 use crate::texts::{Collection, Queries};
 
@@ -55,7 +56,13 @@ pub struct PrepareReport {
     pub dropped_equal: usize,
     /// Candidates left out as negatives that were given already.
     pub dropped_given: usize,
-    /// Candidates left out because the miner scores them above a share of the positive's score.
+    /// Name of the teacher, if one scored candidates.
+    pub teacher: Option<String>,
+    /// (query, document) pairs with a score of the teacher.
+    pub teacher_pairs: usize,
+    /// How many of them it scored in an earlier run.
+    pub teacher_known: usize,
+    /// Candidates left out because teacher or miner scores them above a share of the positive's score.
     pub dropped_close: usize,
     /// That share, if candidates were compared with the positive.
     pub positive_score_share: Option<f64>,
@@ -101,6 +108,13 @@ impl PrepareReport {
             ..Self::default()
         }
     }
+
+    /// Counts what a teacher scored.
+    pub(crate) fn judged_by(&mut self, teacher: &dyn Teacher, scored: &Scored) {
+        self.teacher = Some(teacher.name());
+        self.teacher_pairs += scored.scores.len();
+        self.teacher_known += scored.scores.len() - scored.computed;
+    }
 }
 
 impl fmt::Display for PrepareReport {
@@ -131,6 +145,13 @@ impl fmt::Display for PrepareReport {
                 Some(asked) => writeln!(f, " (asked for {asked}; there are no more documents)")?,
                 None => writeln!(f)?,
             }
+        }
+        if let Some(teacher) = &self.teacher {
+            writeln!(
+                f,
+                "  {} query-document pairs scored by {teacher}, {} of them in an earlier run",
+                self.teacher_pairs, self.teacher_known
+            )?;
         }
         if self.random_negatives > 0 {
             writeln!(f, "  {} negatives drawn at random", self.random_negatives)?;

@@ -1,10 +1,10 @@
 //! Choosing negatives once more, for a later epoch.
 
 use crate::error::DataError;
-use crate::negatives::add_negatives;
 use crate::negatives::miner::{MiningProgress, NegativeMiner};
 use crate::negatives::prepare::{PrepareOptions, check, make_examples, no_examples};
 use crate::negatives::prepare_report::PrepareReport;
+use crate::negatives::{Models, add_negatives};
 use crate::raw::{Group, RawData};
 use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::sample::{distinct_below, rng_for};
@@ -53,12 +53,14 @@ impl Remining {
         options.negatives.seed = options.negatives.seed.wrapping_add(epoch as u64);
         check(&options)?;
         let mut report = PrepareReport::of(&set.queries, &set.collection, &self.groups, options.nway);
-        let groups = add_negatives(
+        // Options refuse a teacher here: its scores of new candidates would cost more than the epoch.
+        let models = Models { miner, teaching: None };
+        let (groups, _) = add_negatives(
             self.groups.clone(),
             set,
             &Twins::find(&set.collection),
             &options.negatives,
-            miner,
+            models,
             progress,
             &mut report,
         )?;

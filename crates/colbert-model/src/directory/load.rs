@@ -1,10 +1,12 @@
 //! Reading a model directory in Hugging Face layout: a plain encoder, or a ColBERT that somebody saved.
 
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
 use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions};
 use colbert_kernels::KernelBackend;
+use fnv::FnvHasher;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -327,6 +329,38 @@ impl Pretrained {
             weights.add_rows(self.config.word_table(), self.added_rows, self.config.initializer_range(), &mut rng);
         }
         self.config.build(&mut weights, device)
+    }
+
+    /// Draws the embeddings of markers that were added, for a model that never looks them up.
+    pub(crate) fn fill_added_rows(&mut self) {
+        if self.added_rows > 0 {
+            let mut rng = ChaCha8Rng::seed_from_u64(0);
+            let deviation = self.config.initializer_range();
+            self.weights.add_rows(self.config.word_table(), self.added_rows, deviation, &mut rng);
+            self.added_rows = 0;
+        }
+    }
+
+    /// Returns a hash (64-bit FNV-1a, in hexadecimal digits) of everything that a model's output depends on: weights, head,
+    /// tokenizer, configuration and declared settings. `purpose` tells apart different uses of one directory.
+    pub fn content_hash(&self, purpose: &str) -> String {
+        let mut hash = FnvHasher::default();
+        let mut add = |bytes: &[u8]| {
+            hash.write(&(bytes.len() as u64).to_le_bytes());
+            hash.write(bytes);
+        };
+        add(purpose.as_bytes());
+        add(self.files.config.to_string().as_bytes());
+        add(self.files.tokenizer.to_string().as_bytes());
+        add(format!("{:?}", self.declared).as_bytes());
+        let head = self.head.iter().flat_map(|head| head.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+        for (name, tensor) in self.weights.iter().chain(head) {
+            add(name.as_bytes());
+            add(format!("{:?}", tensor.shape).as_bytes());
+            let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            add(&bytes);
+        }
+        format!("{:016x}", hash.finish())
     }
 
     /// Compares the shapes of all tensors that the encoder takes with the configuration, before anything is computed.

@@ -23,6 +23,11 @@ pub(crate) fn metric_value(metric: Metric, ranks: &[(usize, i32)], judgements: &
             let relevant = judgements.iter().filter(|(_, grade)| *grade > 0).count();
             if relevant == 0 { 0.0 } else { within(k).count() as f64 / relevant as f64 }
         }
+        Metric::Map(k) => {
+            let relevant = judgements.iter().filter(|(_, grade)| *grade > 0).count();
+            let precisions: f64 = (1..).zip(within(k)).map(|(found, (rank, _))| f64::from(found) / *rank as f64).sum();
+            if relevant == 0 { 0.0 } else { precisions / relevant as f64 }
+        }
         Metric::Success(k) => f64::from(u8::from(within(k).next().is_some())),
         Metric::Loss => f64::NAN,
     }
@@ -60,13 +65,17 @@ mod tests {
         assert_eq!(metric_value(Metric::Mrr(2), &ranking, &JUDGED), 0.0);
         assert_eq!(metric_value(Metric::Recall(3), &ranking, &JUDGED), 0.5);
         assert_eq!(metric_value(Metric::Recall(4), &ranking, &JUDGED), 1.0);
+        let map = |k| metric_value(Metric::Map(k), &ranking, &JUDGED);
+        assert!((map(4) - (1.0 / 3.0 + 2.0 / 4.0) / 2.0).abs() < 1e-12);
+        assert!((map(3) - (1.0 / 3.0) / 2.0).abs() < 1e-12, "of all relevant documents, found or not");
+        assert_eq!(map(2), 0.0);
         assert_eq!(metric_value(Metric::Success(2), &ranking, &JUDGED), 0.0);
         assert_eq!(metric_value(Metric::Success(3), &ranking, &JUDGED), 1.0);
     }
 
     #[test]
     fn a_query_without_relevant_documents_scores_nothing() {
-        for metric in [Metric::Ndcg(5), Metric::Mrr(5), Metric::Recall(5), Metric::Success(5)] {
+        for metric in [Metric::Ndcg(5), Metric::Mrr(5), Metric::Recall(5), Metric::Success(5), Metric::Map(5)] {
             assert_eq!(metric_value(metric, &[30], &[(30, 0)]), 0.0, "{metric}");
         }
     }

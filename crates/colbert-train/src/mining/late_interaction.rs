@@ -105,7 +105,7 @@ impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
 }
 
 /// Refuses vectors that are not finite: a ranking by them would be the order of the collection.
-fn all_finite<B: KernelBackend>(
+pub(super) fn all_finite<B: KernelBackend>(
     what: &'static str,
     texts: &[&str],
     embeddings: &Embeddings<B>,
@@ -117,7 +117,7 @@ fn all_finite<B: KernelBackend>(
 }
 
 /// Scores of one document against some of the queries, in their order.
-fn score<B: KernelBackend>(
+pub(super) fn score<B: KernelBackend>(
     all: &Embeddings<B>,
     queries: &[usize],
     documents: &Embeddings<B>,

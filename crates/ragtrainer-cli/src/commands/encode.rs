@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use ragtrainer::data::{TextRecord, TextSide, read_texts};
+use ragtrainer::model::TokenPooling;
 use ragtrainer::{Document, DocumentFolder, Split, VectorFormat};
 
 use crate::model::ModelArgs;
@@ -45,6 +46,10 @@ pub(crate) struct EncodeCommand {
     /// Tokens that a passage shares with the one before it, with --split tokens.
     #[arg(long, value_name = "N", requires = "split", default_value_t = 0)]
     overlap: usize,
+    /// Keep about one vector in X of each document: like vectors become their mean, the first token is kept as it is
+    /// (hierarchical token pooling). 2 or 3 lose little; 1 keeps all.
+    #[arg(long, value_name = "X", conflicts_with = "queries")]
+    pool_factor: Option<f64>,
     /// File of vectors: FILE.npy (and FILE.offsets.npy beside it) or FILE.safetensors.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -81,6 +86,7 @@ impl EncodeCommand {
             _ => anyhow::bail!("--output must end in .npy or .safetensors"),
         };
         let split = self.split()?;
+        let pooling = self.pool_factor.map(TokenPooling::new).transpose()?;
         let mut records: Vec<TextRecord> = Vec::new();
         let side = if self.queries { TextSide::Queries } else { TextSide::Documents };
         for path in &self.input {
@@ -91,6 +97,10 @@ impl EncodeCommand {
             records.extend(file.records);
         }
         let model = self.model.load()?;
+        let model = match pooling {
+            Some(pooling) => model.with_token_pooling(pooling),
+            None => model,
+        };
         if let Some(path) = &self.folder {
             let mut folder = DocumentFolder::open_or_create_as(path, &model, self.vectors)?;
             if !self.delete.is_empty() {

@@ -1,33 +1,38 @@
 //! `ragtrainer evaluate`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, bail};
 use clap::Args;
+use ragtrainer::config::durable::replace_file;
 use ragtrainer::config::{EvaluationOptions, Metric};
-use ragtrainer::data::read_evaluation_set;
+use ragtrainer::data::{EvaluationSet, read_evaluation_set};
+use ragtrainer::train::QueryResult;
 use ragtrainer::{DirectoryEvaluation, evaluate_directory};
+use serde_json::json;
 
 use crate::interrupt::Interrupt;
 use crate::output::{complain, json_line, say};
 use crate::progress::{Progress, fetched};
-use crate::tables::evaluation_table;
+use crate::tables::{evaluation_table, metric_rows};
 
-/// Measure a model directory on the judged queries of a BEIR folder, beside BM25.
+/// Measure a model directory on the judged queries of BEIR folders, beside BM25.
 ///
-/// Every query is scored against every document of the folder (or of the pool), exactly.
+/// Every query is scored against every document of its folder (or of the pool), exactly. Of several folders, such as those
+/// of NanoBEIR, the mean is shown too, in which each folder counts alike.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateCommand {
     /// Model directory or name on the hub, such as RUN/best.
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// BEIR folder: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    /// BEIR folder: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv; repeatable.
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Vec<PathBuf>,
     /// Split of the judgements.
     #[arg(long, value_name = "NAME", default_value = "test")]
     split: String,
-    /// A further metric, put first: ndcg@K, mrr@K, recall@K, success@K.
+    /// A further metric, put first: ndcg@K, mrr@K, recall@K, success@K, map@K.
     #[arg(long, value_name = "NAME", default_value = "ndcg@10")]
     metric: Metric,
     /// Rank against N documents: all the relevant ones and random others.
@@ -42,6 +47,10 @@ pub(crate) struct EvaluateCommand {
     /// Backend and device.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     backend: String,
+    /// Also write a JSON object for each query, one a line: its value, the rank of its first relevant document, and the
+    /// first documents that were found, for the model and for BM25.
+    #[arg(long, value_name = "FILE")]
+    per_query: Option<PathBuf>,
     /// Print the numbers as JSON.
     #[arg(long)]
     json: bool,
@@ -55,25 +64,87 @@ impl EvaluateCommand {
             max_queries: self.max_queries,
             ..EvaluationOptions::default()
         };
-        let set = read_evaluation_set(&self.data, &self.split)?;
-        let set = set.with_pool(options.pool_size, options.max_queries, options.seed)?;
+        if let Some(path) = self.per_query.as_deref().filter(|path| path.exists()) {
+            bail!("{} is there already; name another file", path.display());
+        }
+        // All of them before the first is measured: a folder that cannot be read ends hours of work otherwise.
+        let read = |data: &PathBuf| {
+            let set = read_evaluation_set(data, &self.split)?;
+            Ok(set.with_pool(options.pool_size, options.max_queries, options.seed)?)
+        };
+        let sets = self.data.iter().map(read).collect::<anyhow::Result<Vec<EvaluationSet>>>()?;
         fetched(&self.model)?;
         let mut progress = Progress::new(Interrupt::default());
-        let DirectoryEvaluation { loaded, bm25, model } =
-            evaluate_directory(&self.model, &set, &options, &self.language_code, &self.backend, &mut progress)?;
-        if !loaded.initialised.is_empty() {
+        let mut measured = Vec::new();
+        for set in &sets {
+            let (language, backend) = (&self.language_code, &self.backend);
+            measured.push(evaluate_directory(&self.model, set, &options, language, backend, &mut progress)?);
+        }
+        if let Some(DirectoryEvaluation { loaded, .. }) = measured.first().filter(|one| !one.loaded.initialised.is_empty()) {
             complain!(
                 "warning: {} is not in {} and was drawn at random",
                 loaded.initialised.join(", "),
                 self.model.display()
             );
         }
-        if self.json {
-            json_line(&serde_json::to_string_pretty(&serde_json::json!({"bm25": bm25, "model": model}))?);
-        } else {
-            let name = self.model.display().to_string();
-            say!("{}", evaluation_table(&self.split, &[("BM25", &bm25), (&name, &model)]));
+        if let Some(path) = &self.per_query {
+            let rows = self.data.iter().zip(&sets).zip(&measured);
+            let lines: String = rows.flat_map(|((data, set), measured)| self.query_rows(data, set, measured)).collect();
+            replace_file(path, lines.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
         }
+        self.print(&measured)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// A line for each query of a folder.
+    fn query_rows(&self, data: &Path, set: &EvaluationSet, measured: &DirectoryEvaluation) -> Vec<String> {
+        let id = |pid: &u32| set.collection.id(*pid).map_or_else(|| pid.to_string(), str::to_owned);
+        let ids = |pids: &[u32]| pids.iter().map(id).collect::<Vec<_>>();
+        let pairs = measured.model_queries.iter().zip(&measured.bm25_queries);
+        let row = |(model, bm25): (&QueryResult, &QueryResult)| {
+            let qid = model.qid;
+            let relevant: Vec<u32> = set.judgements.positives(qid).collect();
+            let row = json!({
+                "data": data.display().to_string(),
+                "split": self.split,
+                "query_id": set.queries.id(qid).map_or_else(|| qid.to_string(), str::to_owned),
+                "query": set.queries.text(qid),
+                "relevant": ids(&relevant),
+                "metric": self.metric,
+                "model": {"value": model.value, "rank": model.rank, "first": ids(&model.first)},
+                "bm25": {"value": bm25.value, "rank": bm25.rank, "first": ids(&bm25.first)},
+            });
+            row.to_string() + "\n"
+        };
+        pairs.map(row).collect()
+    }
+
+    fn print(&self, measured: &[DirectoryEvaluation]) -> anyhow::Result<()> {
+        let name = self.model.display().to_string();
+        if let [DirectoryEvaluation { bm25, model, .. }] = measured {
+            if self.json {
+                json_line(&serde_json::to_string_pretty(&json!({"bm25": bm25, "model": model}))?);
+            } else {
+                say!("{}", evaluation_table(&self.split, &[("BM25", bm25), (&name, model)]));
+            }
+            return Ok(());
+        }
+        let (bm25, model) = DirectoryEvaluation::mean(measured);
+        if self.json {
+            let folders = self.data.iter().zip(measured).map(|(data, one)| {
+                json!({"data": data.display().to_string(), "bm25": one.bm25, "model": one.model})
+            });
+            let folders: Vec<_> = folders.collect();
+            let all = json!({"folders": folders, "mean": {"bm25": bm25, "model": model}});
+            json_line(&serde_json::to_string_pretty(&all)?);
+            return Ok(());
+        }
+        for (data, one) in self.data.iter().zip(measured) {
+            let title = format!("{} {}", data.display(), self.split);
+            say!("{}\n", evaluation_table(&title, &[("BM25", &one.bm25), (&name, &one.model)]));
+        }
+        let title = format!("mean of {} folders", measured.len());
+        say!("{}", metric_rows(&title, &[("BM25", &bm25), (&name, &model)]));
+        Ok(())
     }
 }

@@ -54,6 +54,10 @@ class PrepareOptions(TypedDict, total=False):
     """Text before every document for the sentence encoder; without it, the encoder's own"""
     refresh: Literal["never", "epoch"]
     """Choose negatives once (never), or again at the start of every later epoch [default: never]"""
+    teacher: str | os.PathLike[str] | None
+    """Cross-encoder or ColBERT that scores every candidate: positive_score_share then counts by its scores, and training distils them; directory or name on the hub"""
+    teacher_cache: str | os.PathLike[str] | None
+    """Folder that keeps the teacher's scores for later runs; without it, ragtrainer/scores in the user's folder of caches"""
     positive_score_share: float | None
     """Drop mined candidates that score above this share of the positive's score, as likely positives (NV-Retriever, arXiv 2407.15831) [default: 0.95]"""
     min_negatives: int | None
@@ -65,7 +69,7 @@ class PrepareOptions(TypedDict, total=False):
     nway: int
     """Documents per query in a training example, the positive included [default: 2]"""
     metric: str
-    """Metric that chooses the best model: ndcg@K, mrr@K, recall@K, success@K or loss [default: ndcg@10]"""
+    """Metric that chooses the best model: ndcg@K, mrr@K, recall@K, success@K, map@K or loss [default: ndcg@10]"""
     pool_size: int | None
     """Rank dev queries against N documents: all the relevant ones and random others"""
     max_queries: int | None
@@ -210,6 +214,8 @@ KEYS: dict[str, dict[str, str]] = {
         "miner_query_prefix": "negatives.miner_query_prefix",
         "miner_document_prefix": "negatives.miner_document_prefix",
         "refresh": "negatives.refresh",
+        "teacher": "negatives.teacher",
+        "teacher_cache": "negatives.teacher_cache",
         "positive_score_share": "negatives.positive_score_share",
         "min_negatives": "negatives.min_negatives",
         "triples": "negatives.triples",

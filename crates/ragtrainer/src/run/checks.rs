@@ -46,6 +46,8 @@ pub(crate) fn output_may_be_written(options: &Options, files: &[PathBuf]) -> Res
         ("the test data", data.test.as_deref()),
         ("the model that training starts from", Some(Path::new(&options.pretrained_model_name))),
         ("the miner's model", options.negatives.miner_model.as_deref()),
+        ("the teacher", options.negatives.teacher.as_deref()),
+        ("the teacher's scores", options.negatives.teacher_cache.as_deref()),
     ];
     let files = files.iter().map(|file| ("an option file", Some(file.as_path())));
     let train = data.train.0.iter().map(|path| ("the training data", Some(path.as_path())));

@@ -6,7 +6,7 @@ use colbert_config::{EvaluationOptions, Metric};
 use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, check_language_code};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Encoder, LoadReport, Pretrained};
-use colbert_train::{Evaluation, Event, Measured, Observer, evaluate_within};
+use colbert_train::{Evaluation, Event, Measured, Observer, QueryResult, evaluate_within};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
@@ -24,6 +24,31 @@ pub struct DirectoryEvaluation {
     pub bm25: Evaluation,
     /// The model.
     pub model: Evaluation,
+    /// The queries one by one, as BM25 ranks for them.
+    pub bm25_queries: Vec<QueryResult>,
+    /// The same queries in the same order, as the model ranks for them.
+    pub model_queries: Vec<QueryResult>,
+}
+
+impl DirectoryEvaluation {
+    /// Returns the mean of several evaluations, each folder counting alike, as NanoBEIR takes it: BM25 and model. Queries
+    /// are those of all folders, documents too. A metric that one of them lacks is left out.
+    pub fn mean(evaluations: &[Self]) -> (Evaluation, Evaluation) {
+        let of = |part: fn(&Self) -> &Evaluation| {
+            let parts: Vec<&Evaluation> = evaluations.iter().map(part).collect();
+            let metrics = parts.first().map_or(&[][..], |first| &first.metrics).iter();
+            let means = metrics.filter_map(|(metric, _)| {
+                let values: Option<Vec<f64>> = parts.iter().map(|part| part.value(*metric)).collect();
+                Some((*metric, values?.iter().sum::<f64>() / parts.len() as f64))
+            });
+            Evaluation {
+                queries: parts.iter().map(|part| part.queries).sum(),
+                documents: parts.iter().map(|part| part.documents).sum(),
+                metrics: means.collect(),
+            }
+        };
+        (of(|one| &one.bm25), of(|one| &one.model))
+    }
 }
 
 /// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25
@@ -46,15 +71,26 @@ pub fn evaluate_directory(
     let settings = pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings());
     let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
     let (loaded, own) = Backend::from_name(backend)?.run(job)?;
-    Ok(DirectoryEvaluation { loaded, bm25: bm25(set, options.metric, language_code)?, model: own.evaluation })
+    let words = measured_bm25(set, options.metric, language_code)?;
+    Ok(DirectoryEvaluation {
+        loaded,
+        bm25: words.evaluation,
+        model: own.evaluation,
+        bm25_queries: words.queries,
+        model_queries: own.queries,
+    })
 }
 
 /// BM25 on a set.
 pub(crate) fn bm25(set: &EvaluationSet, metric: Metric, language_code: &str) -> Result<Evaluation, Error> {
+    Ok(measured_bm25(set, metric, language_code)?.evaluation)
+}
+
+fn measured_bm25(set: &EvaluationSet, metric: Metric, language_code: &str) -> Result<Measured, Error> {
     let index = Bm25Index::new(&set.collection, &TextAnalysis::for_language(language_code))?;
     let rankings = index.rank(&set.queries, BM25_DEPTH)?;
     let pids: Vec<Vec<u32>> = rankings.into_iter().map(|row| row.into_iter().map(|hit| hit.pid).collect()).collect();
-    Ok(Measured::of_rankings(set, &pids, metric)?.evaluation)
+    Ok(Measured::of_rankings(set, &pids, metric)?)
 }
 
 struct EvaluateJob<'a> {

@@ -9,8 +9,9 @@ use colbert_data::Fingerprint;
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts};
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder,
-    TokenSequence, named_parameters,
+    TokenPooling, TokenSequence, named_parameters,
 };
+use rayon::prelude::*;
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
@@ -55,6 +56,7 @@ pub struct RagPretrainedModel {
     backend: Backend,
     precision: Precision,
     zero_floor: bool,
+    pooling: Option<TokenPooling>,
     on_device: Box<dyn OnDevice>,
 }
 
@@ -95,6 +97,7 @@ impl RagPretrainedModel {
             backend,
             precision: Precision::F32,
             zero_floor: false,
+            pooling: None,
             on_device,
         })
     }
@@ -114,6 +117,14 @@ impl RagPretrainedModel {
     #[must_use]
     pub fn with_zero_floor(mut self, zero_floor: bool) -> Self {
         self.zero_floor = zero_floor;
+        self
+    }
+
+    /// Pool the vectors of documents wherever they are encoded: fewer vectors to store and to score. Queries stay whole.
+    /// Documents that were pooled, by any factor, and documents that were not may be searched together.
+    #[must_use]
+    pub fn with_token_pooling(mut self, pooling: TokenPooling) -> Self {
+        self.pooling = Some(pooling);
         self
     }
 
@@ -355,9 +366,18 @@ impl RagPretrainedModel {
     ) -> Result<TextVectors, Error> {
         let vectors = self.on_device.encode(sequences, self.settings.dim, self.precision);
         let is_finite = |text: &usize| vectors.rows(*text).iter().all(|value| value.is_finite());
-        match (0..vectors.len()).find(|text| !is_finite(text)) {
+        if let Some(text) = (0..vectors.len()).find(|text| !is_finite(text)) {
+            return Err(Error::NotFinite { path: self.directory.clone(), what, index: first + text });
+        }
+        match self.pooling.filter(|_| what == "document") {
             None => Ok(vectors),
-            Some(text) => Err(Error::NotFinite { path: self.directory.clone(), what, index: first + text }),
+            Some(pooling) => {
+                let dim = vectors.dim();
+                let pooled = (0..vectors.len()).into_par_iter().map(|text| pooling.pool(vectors.rows(text), dim));
+                let mut all = TextVectors::new(dim);
+                pooled.collect::<Vec<_>>().iter().for_each(|rows| all.push(rows));
+                Ok(all)
+            }
         }
     }
 

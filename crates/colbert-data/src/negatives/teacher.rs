@@ -1,0 +1,135 @@
+//! The contract of a teacher, and the scores of the pairs that it was asked for.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+
+use crate::error::DataError;
+use crate::negatives::miner::{MiningPhase, MiningProgress};
+use crate::negatives::score_cache::ScoreCache;
+use crate::sets::training_set::Example;
+use crate::texts::{Collection, Queries};
+
+/// Pairs scored between two words of progress, and stored at once.
+const PAIRS: usize = 256;
+
+/// Another model that scores documents for queries: a cross-encoder, or a ColBERT that is trained already. Its scores
+/// tell false negatives from true ones and are what the student is trained towards.
+pub trait Teacher: Debug + Send + Sync {
+    /// Short name for reports.
+    fn name(&self) -> String;
+
+    /// Letters and digits, fit for a file's name, that tell this teacher's scores from those of any other: they change
+    /// with weights, tokenizer and lengths.
+    fn fingerprint(&self) -> String;
+
+    /// Scores of (query, document) pairs in their order, the higher the better.
+    ///
+    /// # Errors
+    /// [`DataError::Teacher`] with the teacher's own reason.
+    fn scores(&self, pairs: &[(&str, &str)]) -> Result<Vec<f32>, DataError>;
+}
+
+/// A teacher, and the scores that it gave in earlier runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Teaching<'a> {
+    /// The model.
+    pub teacher: &'a dyn Teacher,
+    /// Scores that are known and new ones, on disk.
+    pub cache: Option<&'a ScoreCache>,
+}
+
+/// Scores by qid and pid.
+pub(crate) type PairScores = HashMap<(u32, u32), f32>;
+
+/// The scores of some pairs, and how many of them the teacher computed now.
+pub(crate) struct Scored {
+    pub(crate) scores: PairScores,
+    pub(crate) computed: usize,
+}
+
+impl Teaching<'_> {
+    /// Scores each of these (qid, pid) pairs once.
+    ///
+    /// # Errors
+    /// The teacher's, one that breaks its contract, and a cache that cannot be written.
+    pub(crate) fn score(
+        &self,
+        pairs: impl IntoIterator<Item = (u32, u32)>,
+        queries: &Queries,
+        collection: &Collection,
+        progress: &MiningProgress<'_>,
+    ) -> Result<Scored, DataError> {
+        let mut scores = PairScores::new();
+        let mut missing = Vec::new();
+        for (qid, pid) in pairs {
+            let std::collections::hash_map::Entry::Vacant(entry) = scores.entry((qid, pid)) else { continue };
+            let known = self.cache.and_then(|cache| cache.get(queries.text(qid), collection.text(pid)));
+            if known.is_none() {
+                missing.push((qid, pid));
+            }
+            // A score that is missing is overwritten below, or the whole call fails.
+            entry.insert(known.unwrap_or(f32::NAN));
+        }
+        let total = scores.len();
+        let known = total - missing.len();
+        progress(MiningPhase::Teaching, known, total);
+        for (place, block) in missing.chunks(PAIRS).enumerate() {
+            let texts: Vec<(&str, &str)> =
+                block.iter().map(|&(qid, pid)| (queries.text(qid), collection.text(pid))).collect();
+            let computed = self.teacher.scores(&texts)?;
+            self.check(&texts, &computed)?;
+            if let Some(cache) = self.cache {
+                cache.add(&texts, &computed)?;
+            }
+            scores.extend(block.iter().copied().zip(computed));
+            progress(MiningPhase::Teaching, known + place * PAIRS + block.len(), total);
+        }
+        Ok(Scored { scores, computed: missing.len() })
+    }
+
+    /// Gives examples without scores those of their documents.
+    ///
+    /// # Errors
+    /// As [`Teaching::score`].
+    pub(crate) fn score_examples(
+        &self,
+        examples: &mut [Example],
+        queries: &Queries,
+        collection: &Collection,
+        progress: &MiningProgress<'_>,
+    ) -> Result<Scored, DataError> {
+        let without = examples.iter().filter(|example| example.scores.is_none());
+        let pairs = without.flat_map(|example| example.documents.iter().map(|&pid| (example.query, pid)));
+        let scored = self.score(pairs, queries, collection, progress)?;
+        attach(examples, &scored.scores);
+        Ok(scored)
+    }
+
+    fn check(&self, pairs: &[(&str, &str)], scores: &[f32]) -> Result<(), DataError> {
+        let broken = |expected: String, found: String| {
+            Err(DataError::TeacherContract { teacher: self.teacher.name(), expected, found })
+        };
+        if scores.len() != pairs.len() {
+            return broken(format!("a score for each of {} pairs", pairs.len()), scores.len().to_string());
+        }
+        match scores.iter().zip(pairs).find(|(score, _)| !score.is_finite()) {
+            Some((score, (query, document))) => {
+                broken("a finite score".to_owned(), format!("{score} for query \"{query}\", document \"{document}\""))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Gives examples without scores those of their documents, which are all in `scores`.
+pub(crate) fn attach(examples: &mut [Example], scores: &PairScores) {
+    for example in examples.iter_mut().filter(|example| example.scores.is_none()) {
+        let of = |pid: &u32| scores[&(example.query, *pid)];
+        example.scores = Some(example.documents.iter().map(of).collect());
+    }
+}
+
+/// Returns the highest score that a candidate may have: this share of a positive's, on a scale that may be negative.
+pub(crate) fn highest_allowed(positive: f64, share: f64) -> f64 {
+    positive - (1.0 - share) * positive.abs()
+}

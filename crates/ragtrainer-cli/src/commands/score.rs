@@ -1,0 +1,52 @@
+//! `ragtrainer score`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+use ragtrainer::data::export_scored;
+
+use crate::data::prepare;
+use crate::flags::{OptionFlags, Prepare};
+use crate::interrupt::INTERRUPTED;
+use crate::output::say;
+
+/// Score the candidates of every query with a teacher, and write them as rows for distillation.
+///
+/// The teacher is a cross-encoder or another ColBERT. Candidates are those of the data and new negatives as `ragtrainer
+/// prepare` adds them; --num-new-negatives 0 adds none. Each line of the output has a query, --nway documents with the
+/// positive first, and the teacher's scores; `ragtrainer train` reads it as training data. Scores are kept by the content
+/// of the texts: an interrupted run, and another one with the same texts, computes only what is missing.
+#[derive(Debug, Args)]
+pub(crate) struct ScoreCommand {
+    /// JSONL file that is written.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    flags: OptionFlags<Prepare>,
+}
+
+impl ScoreCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let mut trainer = self.flags.trainer()?;
+        if trainer.options().negatives.teacher.is_none() {
+            bail!(
+                "negatives.teacher is not set: name a cross-encoder or a ColBERT, a directory or a name on the hub, with --teacher"
+            );
+        }
+        if self.out.exists() && !trainer.options().overwrite {
+            bail!("{} is there already; name another file, or pass --overwrite to replace it", self.out.display());
+        }
+        if self.out.is_dir() {
+            bail!("{} is a directory; name a file", self.out.display());
+        }
+        if prepare(&mut trainer)?.is_none() {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        let Some(set) = trainer.training_set() else { bail!("no examples were prepared") };
+        export_scored(set, &self.out)?;
+        say!("wrote {}: {} rows", self.out.display(), set.examples.len());
+        Ok(ExitCode::SUCCESS)
+    }
+}
