@@ -46,7 +46,9 @@ pub enum ModelError {
         source: serde_json::Error,
     },
     /// A factor of token pooling that is none.
-    #[error("pool_factor = {found}: expected a number of 1 or more; 2 keeps about half of a document's vectors, 1 all of them")]
+    #[error(
+        "pool_factor = {found}: expected a number of 1 or more; 2 keeps about half of a document's vectors, 1 all of them"
+    )]
     PoolFactor {
         /// The factor.
         found: f64,

@@ -190,6 +190,19 @@ impl ColbertTokenizer {
         Ok(texts.iter().zip(&encodings).map(spans).collect())
     }
 
+    /// Returns the text of a token as it is decoded alone, or its name in the vocabulary where that is nothing.
+    ///
+    /// # Errors
+    /// The tokenizers library refuses the id.
+    pub fn token(&self, id: u32) -> Result<String, ModelError> {
+        let decoded = guarded(&self.path, || self.uncut.decode(&[id], false))?;
+        let decoded = decoded.trim();
+        if decoded.is_empty() {
+            return Ok(self.uncut.id_to_token(id).unwrap_or_else(|| id.to_string()));
+        }
+        Ok(decoded.to_owned())
+    }
+
     /// Ids of the tokens that take no part in a document's score.
     pub fn skiplist(&self) -> Vec<u32> {
         (0..self.skipped.len() as u32).filter(|id| self.skipped[*id as usize]).collect()

@@ -114,6 +114,44 @@ fn texts_can_be_encoded_in_bfloat16() {
     assert_eq!(fast.with_precision(Precision::F32).document_vectors(&documents).unwrap(), vectors);
 }
 
+/// The matches add up to the score, each is the best of its query token, and the page shows them without running them.
+#[test]
+fn a_score_is_explained_token_by_token() {
+    let here = folder();
+    let (model, documents) = (model(), documents());
+    let query = model.query_vectors(&[QUERY]).unwrap();
+    for hit in model.rerank(QUERY, &documents, 4).unwrap() {
+        let explained = model.explain(QUERY, &hit.text).unwrap();
+        assert!((explained.score - hit.score).abs() < 1e-4, "{} {}", explained.score, hit.score);
+        assert_eq!(explained.matches.len(), query.tokens());
+        let scored = explained.document.iter().filter(|token| token.is_scored).count();
+        let rows = model.document_vectors(&[&hit.text]).unwrap();
+        assert_eq!(scored, rows.tokens());
+        for (one, row) in explained.matches.iter().zip(query.values().chunks(16)) {
+            assert!(explained.document[one.place].is_scored);
+            assert_eq!(explained.document[one.place].token, one.document_token);
+            assert!((f64::from(one.similarity) - naive(row, rows.values(), 16, false)).abs() < 1e-5);
+        }
+    }
+    let words: Vec<String> = model.explain(QUERY, "rope").unwrap().matches.into_iter().map(|m| m.query_token).collect();
+    assert!(words.iter().any(|word| word == "what"), "{words:?}");
+
+    fs::write(here.path().join("texts.jsonl"), "\"<script>alert(1)</script> rope and glass\"\n\"salt\"\n").unwrap();
+    let model = tiny_model();
+    let rerank = |k: &str| {
+        let arguments = ["rerank", "--model", model.to_str().unwrap(), "--query", "<b>rope</b>", "--documents"];
+        ragtrainer(here.path(), &[&arguments[..], &["texts.jsonl", "--explain", "why.html", "--k", k]].concat())
+    };
+    let ran = rerank("2");
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    let page = fs::read_to_string(here.path().join("why.html")).unwrap();
+    assert!(!page.contains("<script") && !page.contains("<b>rope"), "texts are no markup");
+    assert_eq!(page.matches("score ").count() >= 2, true);
+    assert!(page.contains("tokens of expansion"), "{page}");
+    let ran = rerank("1");
+    assert!(ran.code == Some(1) && ran.errors.contains("why.html is there already"), "{}", ran.errors);
+}
+
 /// About half of the vectors, of length 1, which search and rerank score alike; bad factors write nothing.
 #[test]
 fn documents_are_pooled_where_they_are_encoded() {
@@ -142,7 +180,8 @@ fn documents_are_pooled_where_they_are_encoded() {
     fs::write(here.path().join("texts.jsonl"), lines).unwrap();
     let model = tiny_model();
     let encode = |further: &[&str]| {
-        let arguments = ["encode", "--model", model.to_str().unwrap(), "--input", "texts.jsonl", "--output", "v.safetensors"];
+        let arguments =
+            ["encode", "--model", model.to_str().unwrap(), "--input", "texts.jsonl", "--output", "v.safetensors"];
         ragtrainer(here.path(), &[&arguments[..], further].concat())
     };
     for (bad, words) in [("0.5", "1 or more"), ("NaN", "1 or more"), ("two", "invalid value")] {

@@ -57,6 +57,7 @@ pub use search::document::Document;
 pub use search::document_folder::DocumentFolder;
 pub use search::encoded_documents::EncodedDocuments;
 pub use search::exact::search_vectors;
+pub use search::explanation::{DocumentToken, Explanation, TokenMatch};
 pub use search::folders::FolderOptions;
 #[cfg(feature = "index")]
 pub use search::index::PlaidIndex;

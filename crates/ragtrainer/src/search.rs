@@ -4,6 +4,7 @@ pub(crate) mod document;
 pub(crate) mod document_folder;
 pub(crate) mod encoded_documents;
 pub(crate) mod exact;
+pub(crate) mod explanation;
 pub(crate) mod folders;
 #[cfg(feature = "index")]
 pub(crate) mod index;

@@ -132,8 +132,8 @@ fn ward(tokens: &[&[f32]]) -> Vec<Merge> {
         for third in (0..count).filter(|third| *third != other && sizes[*third] > 0.0) {
             let size = sizes[third];
             let (to_one, to_other) = (distance[third * count + one], distance[third * count + other]);
-            let squared = (size + size_one) * to_one.powi(2) + (size + size_other) * to_other.powi(2)
-                - size * height.powi(2);
+            let squared =
+                (size + size_one) * to_one.powi(2) + (size + size_other) * to_other.powi(2) - size * height.powi(2);
             let new = (squared.max(0.0) / (size + size_one + size_other)).sqrt();
             distance[third * count + other] = new;
             distance[other * count + third] = new;

@@ -80,7 +80,9 @@ impl EvaluateCommand {
             let (language, backend) = (&self.language_code, &self.backend);
             measured.push(evaluate_directory(&self.model, set, &options, language, backend, &mut progress)?);
         }
-        if let Some(DirectoryEvaluation { loaded, .. }) = measured.first().filter(|one| !one.loaded.initialised.is_empty()) {
+        if let Some(DirectoryEvaluation { loaded, .. }) =
+            measured.first().filter(|one| !one.loaded.initialised.is_empty())
+        {
             complain!(
                 "warning: {} is not in {} and was drawn at random",
                 loaded.initialised.join(", "),
@@ -131,9 +133,10 @@ impl EvaluateCommand {
         }
         let (bm25, model) = DirectoryEvaluation::mean(measured);
         if self.json {
-            let folders = self.data.iter().zip(measured).map(|(data, one)| {
-                json!({"data": data.display().to_string(), "bm25": one.bm25, "model": one.model})
-            });
+            let folders =
+                self.data.iter().zip(measured).map(
+                    |(data, one)| json!({"data": data.display().to_string(), "bm25": one.bm25, "model": one.model}),
+                );
             let folders: Vec<_> = folders.collect();
             let all = json!({"folders": folders, "mean": {"bm25": bm25, "model": model}});
             json_line(&serde_json::to_string_pretty(&all)?);

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
+use ragtrainer::Hit;
 use ragtrainer::data::{TextSide, read_texts};
+use ragtrainer::record::write_explanations;
 
 use crate::model::ModelArgs;
 use crate::output::complain;
@@ -29,6 +32,9 @@ pub(crate) struct RerankCommand {
     /// Score as RAGatouille does: no query token counts less than 0 in a document that is shorter than the longest.
     #[arg(long)]
     zero_floor: bool,
+    /// Write a page that shows, for each hit, which token of the query matched which of the document.
+    #[arg(long, value_name = "FILE.html")]
+    explain: Option<PathBuf>,
     /// Print a JSON object for each query, one a line.
     #[arg(long)]
     json: bool,
@@ -36,6 +42,9 @@ pub(crate) struct RerankCommand {
 
 impl RerankCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(path) = self.explain.as_deref().filter(|path| path.exists()) {
+            bail!("{} is there already; name another file", path.display());
+        }
         let file = read_texts(&self.documents, TextSide::Documents)?;
         if let Some(note) = &file.note {
             complain!("{note}");
@@ -47,6 +56,12 @@ impl RerankCommand {
         let mut hits = model.rerank(&self.query, &texts, self.k)?;
         for hit in &mut hits {
             hit.id.clone_from(&records[hit.index].id);
+        }
+        if let Some(path) = &self.explain {
+            let explain = |hit: &Hit| Ok((hit.clone(), model.explain(&self.query, texts[hit.index])?));
+            let explained = hits.iter().map(explain).collect::<anyhow::Result<Vec<_>>>()?;
+            write_explanations(path, &self.query, &explained)?;
+            complain!("wrote {}", path.display());
         }
         print_hits(&[Answer { id: None, query: self.query, hits }], true, self.json)?;
         Ok(ExitCode::SUCCESS)

@@ -8,14 +8,15 @@ use colbert_config::{ArtifactMetadata, Precision};
 use colbert_data::Fingerprint;
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend, ScoredTexts};
 use colbert_model::{
-    Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder,
-    TokenPooling, TokenSequence, named_parameters,
+    Colbert, ColbertSettings, ColbertTokenizer, EncodeOptions, LoadReport, Pretrained, PretrainedEncoder, TokenPooling,
+    TokenSequence, named_parameters,
 };
 use rayon::prelude::*;
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
 use crate::search::exact;
+use crate::search::explanation::DocumentToken;
 use crate::search::ranking::{EncodedSource, Hit, Passage, hits};
 use crate::search::text_vectors::TextVectors;
 use crate::search::top::Top;
@@ -26,6 +27,12 @@ const ENCODE_BLOCK: usize = 64;
 
 /// Numbers of document vectors that a GPU scores at once: 16 MiB.
 const BLOCK_NUMBERS: usize = 4 << 20;
+
+/// The tokens of one text, and the vectors of those that are scored.
+pub(crate) struct TokenVectors {
+    pub(crate) tokens: Vec<DocumentToken>,
+    pub(crate) vectors: TextVectors,
+}
 
 /// A trained model, to encode, rerank and search with.
 ///
@@ -120,8 +127,8 @@ impl RagPretrainedModel {
         self
     }
 
-    /// Pool the vectors of documents wherever they are encoded: fewer vectors to store and to score. Queries stay whole.
-    /// Documents that were pooled, by any factor, and documents that were not may be searched together.
+    /// Pool the vectors of documents wherever they are encoded: fewer vectors to store and to score. Queries stay
+    /// whole. Documents that were pooled, by any factor, and documents that were not may be searched together.
     #[must_use]
     pub fn with_token_pooling(mut self, pooling: TokenPooling) -> Self {
         self.pooling = Some(pooling);
@@ -213,6 +220,26 @@ impl RagPretrainedModel {
     pub fn query_vectors<S: AsRef<str> + Sync>(&self, queries: &[S]) -> Result<TextVectors, Error> {
         not_empty("query", 0, queries)?;
         self.vectors("query", 0, &self.tokenizer.queries(queries)?, &mut |_| {})
+    }
+
+    /// Tokens of a query and their vectors.
+    pub(crate) fn tokens_of_query(&self, query: &str) -> Result<TokenVectors, Error> {
+        not_empty("query", 0, &[query])?;
+        self.token_vectors("query", &self.tokenizer.queries(&[query])?)
+    }
+
+    /// Tokens of a document and the vectors of those that are scored, which no pooling touches.
+    pub(crate) fn tokens_of_document(&self, document: &str) -> Result<TokenVectors, Error> {
+        not_empty("document", 0, &[document])?;
+        self.token_vectors("document", &self.tokenizer.documents(&[document])?)
+    }
+
+    fn token_vectors(&self, what: &'static str, sequences: &[TokenSequence]) -> Result<TokenVectors, Error> {
+        let sequence = &sequences[0];
+        let tokens = sequence.ids.iter().zip(&sequence.scored);
+        let tokens = tokens.map(|(id, &is_scored)| Ok(DocumentToken { token: self.tokenizer.token(*id)?, is_scored }));
+        let tokens = tokens.collect::<Result<Vec<_>, Error>>()?;
+        Ok(TokenVectors { tokens, vectors: self.encode_whole(what, 0, sequences)? })
     }
 
     /// Ranks documents for a query and returns the best `k` of them, or all if there are fewer.
@@ -356,9 +383,25 @@ impl RagPretrainedModel {
         Ok(all)
     }
 
+    /// Encodes texts and pools documents, if that is asked for.
+    fn encode_block(
+        &self,
+        what: &'static str,
+        first: usize,
+        sequences: &[TokenSequence],
+    ) -> Result<TextVectors, Error> {
+        let vectors = self.encode_whole(what, first, sequences)?;
+        let Some(pooling) = self.pooling.filter(|_| what == "document") else { return Ok(vectors) };
+        let dim = vectors.dim();
+        let pooled = (0..vectors.len()).into_par_iter().map(|text| pooling.pool(vectors.rows(text), dim));
+        let mut all = TextVectors::new(dim);
+        pooled.collect::<Vec<_>>().iter().for_each(|rows| all.push(rows));
+        Ok(all)
+    }
+
     /// Encodes texts, the first of which has the number `first`. Vectors that are not finite are an error: every
     /// ranking by them would be the order of the documents.
-    fn encode_block(
+    fn encode_whole(
         &self,
         what: &'static str,
         first: usize,
@@ -366,18 +409,9 @@ impl RagPretrainedModel {
     ) -> Result<TextVectors, Error> {
         let vectors = self.on_device.encode(sequences, self.settings.dim, self.precision);
         let is_finite = |text: &usize| vectors.rows(*text).iter().all(|value| value.is_finite());
-        if let Some(text) = (0..vectors.len()).find(|text| !is_finite(text)) {
-            return Err(Error::NotFinite { path: self.directory.clone(), what, index: first + text });
-        }
-        match self.pooling.filter(|_| what == "document") {
+        match (0..vectors.len()).find(|text| !is_finite(text)) {
             None => Ok(vectors),
-            Some(pooling) => {
-                let dim = vectors.dim();
-                let pooled = (0..vectors.len()).into_par_iter().map(|text| pooling.pool(vectors.rows(text), dim));
-                let mut all = TextVectors::new(dim);
-                pooled.collect::<Vec<_>>().iter().for_each(|rows| all.push(rows));
-                Ok(all)
-            }
+            Some(text) => Err(Error::NotFinite { path: self.directory.clone(), what, index: first + text }),
         }
     }
 
