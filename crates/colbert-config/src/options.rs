@@ -44,8 +44,8 @@ pub struct Options {
     /// Replace a run that is already in `output`.
     pub overwrite: bool,
     /// Backend and device: `flex`; with the feature `cuda` also `cuda` and `cuda:1`; with the feature `tch` also
-    /// `libtorch`, `libtorch:cuda` and `libtorch:cuda:1`; `auto` is the first of `cuda`, `libtorch:cuda` and `flex`
-    /// that can be used.
+    /// `libtorch`, `libtorch:cuda` and `libtorch:cuda:1`; with the feature `wgpu` also `wgpu` and `wgpu:1`; `auto` is
+    /// the first of `cuda`, `libtorch:cuda`, `wgpu` and `flex` that can be used.
     pub backend: String,
     /// Type of the numbers in the model directories that are written: `f32`, `f16` or `bf16`. Training, checkpoints
     /// and dev metrics are not touched by it.

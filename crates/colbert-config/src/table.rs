@@ -115,7 +115,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("inherit_settings", Kind::Flag, Section::Run, Readers::ALL, "Take lengths, masks and sizes that are not set from the ColBERT that training starts from"),
     row("output", Kind::Path, Section::Run, Readers::TRAIN, "Directory of the run; the best model is written to its best/"),
     row("overwrite", Kind::Flag, Section::Run, Readers::PREPARE, "Replace an earlier run in the output directory, or an earlier export"),
-    row("backend", Kind::Text, Section::Run, Readers::PREPARE, "Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N"),
+    row("backend", Kind::Text, Section::Run, Readers::PREPARE, "Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N, wgpu, wgpu:N"),
     row("export_dtype", Kind::Words(&["f32", "f16", "bf16"]), Section::Run, Readers::TRAIN, "Number format of the weights in exported model directories"),
     row("export_onnx", Kind::Flag, Section::Run, Readers::TRAIN, "Also write model.onnx, for next-plaid"),
     // Data

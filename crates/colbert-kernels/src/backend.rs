@@ -7,13 +7,11 @@
 use std::sync::Arc;
 
 use burn::backend::Autodiff;
-use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{ElementConversion, Tensor};
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 
-#[cfg(feature = "cuda")]
-use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
 use crate::device::memory::DeviceMemory;
 use crate::device::panics::DevicePanics;
 use crate::operators::adamw::{self, AdamW, Moments};
@@ -28,11 +26,10 @@ use crate::operators::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::operators::linear::{self, FloatMap};
 use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::packed_attention;
+use crate::operators::primitive::tensor;
 use crate::operators::rotation::Rotation;
 use crate::operators::self_attention;
 use crate::precision::Precision;
-#[cfg(feature = "cuda")]
-use crate::precision::in_parts;
 
 /// The operators of a backend on its own tensors. Implement it with an empty block for a new backend, and override what
 /// it has better versions of.
@@ -79,6 +76,13 @@ pub trait Kernels: Backend {
     /// How failures of the device arrive, if they do so by panics that a run must make errors of.
     fn device_panics() -> Option<DevicePanics> {
         None
+    }
+
+    /// Whether all numbers of a tensor are finite. By default their sum tells, which large numbers may make infinite; a
+    /// device that may assume that there is no NaN looks at bits.
+    fn all_finite(input: FloatTensor<Self>) -> bool {
+        let sum = tensor::<Self, 1>(Self::float_sum(input));
+        sum.into_scalar().elem::<f64>().is_finite()
     }
 
     /// `input weight^T + bias`.
@@ -306,44 +310,6 @@ pub trait Kernels: Backend {
     }
 }
 
-#[cfg(feature = "cuda")]
-impl Kernels for burn::backend::Cuda<f32, i32> {
-    fn has_bf16(device: &Self::Device) -> bool {
-        gpu_has_bf16(device.index)
-    }
-
-    fn has_f16(device: &Self::Device) -> bool {
-        gpu_has_f16(device.index)
-    }
-
-    fn has_tf32(device: &Self::Device) -> bool {
-        gpu_has_tf32(device.index)
-    }
-
-    /// CubeCL's products of float32 take TF32 on tensor cores wherever that wins its autotune (cubek-matmul 0.2,
-    /// `adjust_dtypes`), and nothing tells them not to.
-    fn float32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
-        if Self::has_tf32(&left.device()) { in_parts(left, right, Tensor::matmul) } else { left.matmul(right) }
-    }
-
-    fn device_memory(device: &Self::Device) -> DeviceMemory {
-        DeviceMemory::Own(gpu_free_memory(device.index))
-    }
-
-    /// Words and names of cubecl-runtime 0.10 (`IoError::BufferTooBig`), cubecl-cuda 0.10 (`GpuStorage::alloc`) and cubecl-common
-    /// 0.10 (`DeviceClient::new`).
-    fn device_panics() -> Option<DevicePanics> {
-        Some(DevicePanics {
-            out_of_memory: &["can't allocate buffer of size", "CUDA allocation error", "CUDA_ERROR_OUT_OF_MEMORY"],
-            threads: &["DSU-", "DSD-"],
-        })
-    }
-
-    fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &Self::Device) -> FloatTensor<Self> {
-        dropout::factors_on_device::<Self>(dropout, rows, columns, device)
-    }
-}
-
 /// The operators that models call, differentiable where the backend is. Not for implementing: see [`Kernels`].
 pub trait KernelBackend: Backend {
     /// See [`linear()`](crate::linear()).
@@ -416,6 +382,9 @@ pub trait KernelBackend: Backend {
         documents: FloatTensor<Self>,
         texts: [ScoredTexts; 2],
     ) -> FloatTensor<Self>;
+
+    /// See [`all_finite`](crate::all_finite).
+    fn kernel_all_finite(input: FloatTensor<Self>) -> bool;
 }
 
 impl<B: Kernels> KernelBackend for B {
@@ -494,6 +463,10 @@ impl<B: Kernels> KernelBackend for B {
 
     fn kernel_maxsim(queries: FloatTensor<B>, documents: FloatTensor<B>, texts: [ScoredTexts; 2]) -> FloatTensor<B> {
         B::maxsim_forward(queries, documents, &texts).0
+    }
+
+    fn kernel_all_finite(input: FloatTensor<B>) -> bool {
+        B::all_finite(input)
     }
 }
 
@@ -579,6 +552,10 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         texts: [ScoredTexts; 2],
     ) -> FloatTensor<Self> {
         maxsim::differentiable::<B, C>(queries, documents, texts)
+    }
+
+    fn kernel_all_finite(input: FloatTensor<Self>) -> bool {
+        B::all_finite(input.primitive)
     }
 }
 

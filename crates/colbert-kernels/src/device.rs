@@ -1,4 +1,4 @@
-//! Devices: how their panics are recognised, and which GPU a driver reports.
+//! Devices: how their panics are recognised, which GPU a driver reports, and which adapters there are.
 
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -6,3 +6,5 @@ pub(crate) mod cuda;
 pub(crate) mod generation;
 pub(crate) mod memory;
 pub(crate) mod panics;
+#[cfg(feature = "wgpu")]
+pub(crate) mod wgpu;

@@ -3,13 +3,15 @@
 //! Sequences lie one after the other without padding, so every operator works on `[tokens, size]`. The functions of
 //! this crate run on every backend that has [`Kernels`], and are differentiable under
 //! [`Autodiff`](burn::backend::Autodiff) with a backward of their own. On [`Flex`](burn_flex::Flex), burn's CPU
-//! backend, they are fused, use every thread and the instructions that the processor has, and take buffers from a pool;
-//! elsewhere they are composed of burn's operators.
+//! backend, they are fused, use every thread and the instructions that the processor has, and take buffers from a pool.
+//! On GPUs those of CubeCL are fused too. Elsewhere they are composed of burn's operators.
 //!
 //! The same input gives the same bits on every run and with any number of threads: sums are cut into blocks by shape
 //! alone, and taken in order. Dropout is a function of seed and place.
 
 mod backend;
+#[cfg(feature = "cube")]
+mod cube;
 mod device;
 mod flex;
 #[cfg(feature = "tch")]
@@ -24,6 +26,8 @@ pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
 pub use device::cuda::{CudaMissing, probe_cuda};
 pub use device::memory::DeviceMemory;
 pub use device::panics::DevicePanics;
+#[cfg(feature = "wgpu")]
+pub use device::wgpu::{WgpuAdapter, WgpuMissing, open_wgpu, wgpu_adapters};
 pub use flex::release_idle_memory;
 #[cfg(feature = "tch")]
 pub use libtorch::{LibTorchMissing, bound_libtorch_caches, probe_libtorch_cuda, set_libtorch_threads};
@@ -32,6 +36,7 @@ pub use operators::attention::{Attended, AttentionPlan, attention};
 pub use operators::attention_sublayer::{AttentionSublayer, attention_sublayer};
 pub use operators::dropout::{Dropout, dropout};
 pub use operators::embed::{Tables, TokenRows, embed};
+pub use operators::finite::all_finite;
 pub use operators::gate::{Activation, ActiveHalf, Gate};
 pub use operators::gated_feed_forward::{GatedFeedForward, gated_feed_forward};
 pub use operators::gelu::gelu;

@@ -5,6 +5,7 @@ pub(crate) mod attention;
 pub(crate) mod attention_sublayer;
 pub(crate) mod dropout;
 pub(crate) mod embed;
+pub(crate) mod finite;
 pub(crate) mod gate;
 pub(crate) mod gated_feed_forward;
 pub(crate) mod gelu;

@@ -51,7 +51,7 @@ const CUT: f32 = 8193.0;
 /// A float32 product by products that round their factors to TF32: each factor is cut into a first part, which TF32
 /// holds, and the rest, of which it holds enough. Left out is the product of the rests, which is below what float32
 /// keeps of the whole. The device multiplies three times. (Known as 3xTF32: NVIDIA CUTLASS, example 27.)
-#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "for CUDA alone"))]
+#[cfg_attr(not(any(feature = "cube", test)), expect(dead_code, reason = "for CUDA alone"))]
 pub(crate) fn in_parts<B: Backend, const D: usize>(
     left: Tensor<B, D>,
     right: Tensor<B, D>,

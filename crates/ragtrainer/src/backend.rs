@@ -6,6 +6,8 @@ mod cuda;
 mod flex;
 #[cfg(feature = "tch")]
 mod libtorch;
+#[cfg(feature = "wgpu-untuned")]
+mod wgpu;
 
 use std::fmt;
 
@@ -22,6 +24,9 @@ pub enum Backend {
     /// An NVIDIA GPU by its index, through CubeCL.
     #[cfg(feature = "cuda")]
     Cuda(usize),
+    /// A GPU of any maker by its adapter's number, through Vulkan, Metal or DirectX 12.
+    #[cfg(feature = "wgpu-untuned")]
+    Wgpu(usize),
     /// libtorch on the CPU.
     #[cfg(feature = "tch")]
     LibTorch,
@@ -36,8 +41,8 @@ struct Kind {
     name: &'static str,
     /// All that this build accepts, for people.
     forms: &'static [&'static str],
-    /// Name that "auto" tries, if it is taken where it can be used.
-    preferred: Option<&'static str>,
+    /// The device that "auto" takes, if there is one.
+    preferred: fn() -> Option<Backend>,
     /// The backend of a name, whose parts between colons follow the first. None if there is no such name.
     parse: fn(&[&str]) -> Option<Result<Backend, Missing>>,
 }
@@ -52,10 +57,12 @@ const KINDS: &[Kind] = &[
     cuda::KIND,
     #[cfg(feature = "tch")]
     libtorch::KIND,
+    #[cfg(feature = "wgpu-untuned")]
+    wgpu::KIND,
 ];
 
 /// Kinds and the cargo features that compile them in.
-const FEATURES: [(&str, &str); 2] = [("cuda", "cuda"), ("libtorch", "tch")];
+const FEATURES: [(&str, &str); 3] = [("cuda", "cuda"), ("libtorch", "tch"), ("wgpu", "wgpu")];
 
 /// A device of a backend that is compiled in.
 trait Device: Copy + fmt::Display {
@@ -82,6 +89,11 @@ macro_rules! with_device {
             #[cfg(feature = "cuda")]
             Backend::Cuda(index) => {
                 let $device = cuda::Gpu(index);
+                $result
+            }
+            #[cfg(feature = "wgpu-untuned")]
+            Backend::Wgpu(index) => {
+                let $device = wgpu::Gpu(index);
                 $result
             }
             #[cfg(feature = "tch")]
@@ -135,14 +147,14 @@ pub fn available_backends() -> Vec<&'static str> {
 }
 
 impl Backend {
-    /// The backend of a name: `flex`, `cuda`, `cuda:1`, `libtorch`, `libtorch:cuda:1`; `auto` is the first of `cuda`,
-    /// `libtorch:cuda` and `flex` that can be used.
+    /// The backend of a name: `flex`, `cuda`, `cuda:1`, `libtorch`, `libtorch:cuda:1`, `wgpu`, `wgpu:1`; `auto` is the
+    /// first of `cuda`, `libtorch:cuda`, `wgpu` and `flex` that can be used, and never a GPU in software.
     ///
     /// # Errors
     /// A name that is unknown, whose backend was not compiled in, or whose device is not available on this machine.
     pub fn from_name(name: &str) -> Result<Self, Error> {
         if name == "auto" {
-            let preferred = KINDS.iter().filter_map(|kind| Self::from_name(kind.preferred?).ok()).next();
+            let preferred = KINDS.iter().find_map(|kind| (kind.preferred)());
             return Ok(preferred.unwrap_or(Self::Flex));
         }
         let available = || available_backends().join(", ");
@@ -156,7 +168,9 @@ impl Backend {
         // A wrong name of a backend that is not there is wrong all the same.
         let is_index = |text: &&str| text.parse::<usize>().is_ok();
         let is_form = match parts.as_slice() {
-            ["cuda", rest @ ..] | ["libtorch", "cuda", rest @ ..] => rest.len() <= 1 && rest.iter().all(is_index),
+            ["cuda" | "wgpu", rest @ ..] | ["libtorch", "cuda", rest @ ..] => {
+                rest.len() <= 1 && rest.iter().all(is_index)
+            }
             parts => parts.len() == 1,
         };
         match FEATURES.iter().find(|(kind, _)| *kind == parts[0]).filter(|_| is_form) {
@@ -289,12 +303,20 @@ mod tests {
         assert!(Backend::from_name("auto").is_ok());
         let error = Backend::from_name("tpu").unwrap_err().to_string();
         assert!(error.contains("tpu") && error.contains("flex"), "{error}");
-        for wrong in ["flex:1", "cuda:one", "cuda:0:0", "libtorch:cpu", "libtorch:cuda:-1", ""] {
+        for wrong in ["flex:1", "cuda:one", "cuda:0:0", "libtorch:cpu", "libtorch:cuda:-1", "wgpu:one", ""] {
             let error = Backend::from_name(wrong).unwrap_err();
             assert!(matches!(error, Error::UnknownBackend { .. }), "{wrong}: {error}");
         }
         #[cfg(not(feature = "cuda"))]
         assert!(Backend::from_name("cuda:1").unwrap_err().to_string().contains("--features cuda"));
+        #[cfg(not(feature = "wgpu-untuned"))]
+        assert!(Backend::from_name("wgpu:1").unwrap_err().to_string().contains("--features wgpu"));
+        #[cfg(feature = "wgpu-untuned")]
+        {
+            let error = Backend::from_name("wgpu:999").unwrap_err();
+            assert!(matches!(error, Error::BackendUnusable { .. }), "{error}");
+            assert!(!Backend::from_name("auto").unwrap().to_string().contains("in software"));
+        }
         #[cfg(not(feature = "tch"))]
         assert!(Backend::from_name("libtorch").unwrap_err().to_string().contains("--features tch"));
         #[cfg(feature = "tch")]

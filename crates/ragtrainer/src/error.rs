@@ -169,6 +169,12 @@ pub enum Error {
     /// "auto" was asked for where free memory cannot be read.
     #[error("train.memory_limit = \"auto\" needs a Linux system; name a size instead, such as \"6GB\"")]
     NoMemoryReading,
+    /// A limit was asked for on a device whose free memory no driver reports, as with wgpu.
+    #[error(
+        "train.memory_limit cannot be kept on this backend, which does not report the GPU's free memory: remove it, and \
+         set train.accumsteps if a step does not fit"
+    )]
+    NoDeviceMemoryReading,
     /// A step did not fit into the device's memory.
     #[error(
         "{backend}: out of memory at step {step}, in a batch of {batch_size} queries of which {micro_batch} were computed at once; \

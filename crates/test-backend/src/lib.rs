@@ -1,8 +1,8 @@
 //! The backend that the tests of the other crates run on, so that each is written once.
 //!
 //! `TEST_BACKEND` names it when the tests are built, and its device when they run: `flex` (also without the variable),
-//! `libtorch`, `libtorch:cuda:0`, `cuda`, `cuda:0`. All but the first need the features `tch` or `cuda` of this crate and of
-//! `ragtrainer`; `backends/test-on` gives them.
+//! `libtorch`, `libtorch:cuda:0`, `cuda`, `cuda:0`, `wgpu`. All but the first need the features `tch`, `cuda` or `wgpu`
+//! of this crate and of `ragtrainer`; `backends/test-on` gives them.
 
 use std::path::PathBuf;
 
@@ -20,6 +20,10 @@ pub type TestBackend = burn::backend::LibTorch<f32>;
 /// The backend, without gradients.
 #[cfg(test_backend = "cuda")]
 pub type TestBackend = burn::backend::Cuda<f32, i32>;
+
+/// The backend, without gradients.
+#[cfg(test_backend = "wgpu")]
+pub type TestBackend = burn::backend::Wgpu<f32, i32>;
 
 /// The backend to train on.
 pub type TestAutodiff = Autodiff<TestBackend>;
@@ -53,6 +57,11 @@ pub fn device() -> TestDevice {
         ["cuda"] => burn::backend::cuda::CudaDevice::new(0),
         ["cuda", index] => burn::backend::cuda::CudaDevice::new(index.parse().expect("an index")),
         other => panic!("built for CUDA, TEST_BACKEND says {}", other.join(":")),
+    };
+    #[cfg(test_backend = "wgpu")]
+    return match named().as_slice() {
+        ["wgpu"] => burn::backend::wgpu::WgpuDevice::DefaultDevice,
+        other => panic!("built for wgpu, TEST_BACKEND says {}", other.join(":")),
     };
 }
 

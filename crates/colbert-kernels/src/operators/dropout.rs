@@ -70,7 +70,7 @@ impl Dropout {
     }
 
     /// Numbers of 32 bits below it are dropped. Even, so that the lowest bit of a number need not be looked at.
-    fn threshold(self) -> u32 {
+    pub(crate) fn threshold(self) -> u32 {
         (f64::from(self.probability) * 4_294_967_296.0) as u32 & !1
     }
 
@@ -141,7 +141,7 @@ pub(crate) fn factors_from_host<B: Kernels>(
 ///
 /// The hash is of 32 bits without sign; a device has 32 or 64 with one. Only the lower 32 bits are ever looked at, and
 /// shifts are masked, so both give the same.
-#[cfg_attr(not(any(test, feature = "cuda", feature = "tch")), expect(dead_code, reason = "flex has its own"))]
+#[cfg_attr(not(any(test, feature = "tch")), expect(dead_code, reason = "flex and CubeCL have their own"))]
 pub(crate) fn factors_on_device<B: Kernels>(
     dropout: Dropout,
     rows: &[usize],

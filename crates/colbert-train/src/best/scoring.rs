@@ -1,6 +1,6 @@
 //! MaxSim of every judged query with every document, in blocks: what is held at once does not grow with the corpus.
 
-use burn::tensor::{ElementConversion, Tensor};
+use burn::tensor::Tensor;
 use colbert_data::EvaluationSet;
 use colbert_kernels::KernelBackend;
 use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence, maxsim};
@@ -245,8 +245,7 @@ fn within(sequences: &[TokenSequence], tokens: usize) -> Vec<std::ops::Range<usi
 /// The first text with a vector that is not finite. MaxSim cannot tell: it passes over NaN in looking for the largest
 /// product.
 pub(crate) fn not_finite<B: KernelBackend>(embeddings: &Embeddings<B>) -> Option<usize> {
-    // The sum of unit vectors is finite if they are, and is one number to read.
-    if embeddings.vectors.clone().sum().into_scalar().elem::<f64>().is_finite() {
+    if colbert_kernels::all_finite(embeddings.vectors.clone()) {
         return None;
     }
     let dim = embeddings.vectors.dims()[1];

@@ -18,7 +18,7 @@ class RunOptions(TypedDict, total=False):
     overwrite: bool
     """Replace an earlier run in the output directory, or an earlier export [default: False]"""
     backend: str
-    """Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N [default: auto]"""
+    """Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N, wgpu, wgpu:N [default: auto]"""
     export_dtype: Literal["f32", "f16", "bf16"]
     """Number format of the weights in exported model directories [default: f32]"""
     export_onnx: bool

@@ -10,7 +10,7 @@ use crate::backend::{Backend, Device, Job, Kind};
 pub(super) const KIND: Kind = Kind {
     name: "cuda",
     forms: &["cuda", "cuda:N"],
-    preferred: Some("cuda"),
+    preferred: || Backend::from_name("cuda").ok(),
     parse: |parts| {
         let index = match parts {
             [] => 0,

@@ -10,7 +10,7 @@ use crate::backend::{Backend, Device, Job, Kind};
 pub(super) const KIND: Kind = Kind {
     name: "flex",
     forms: &["flex"],
-    preferred: None,
+    preferred: || None,
     parse: |parts| parts.is_empty().then_some(Ok(Backend::Flex)),
 };
 

@@ -10,7 +10,7 @@ use crate::backend::{Backend, Device, Job, Kind};
 pub(super) const KIND: Kind = Kind {
     name: "libtorch",
     forms: &["libtorch", "libtorch:cuda:N"],
-    preferred: Some("libtorch:cuda"),
+    preferred: || Backend::from_name("libtorch:cuda").ok(),
     parse: |parts| {
         let index = match parts {
             [] => return Some(Ok(Backend::LibTorch)),

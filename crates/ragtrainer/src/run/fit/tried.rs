@@ -115,6 +115,7 @@ impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
     /// Bytes that are allowed.
     fn limit(&self, limit: MemoryLimit) -> Result<u64, Error> {
         let free = match (limit, self.before) {
+            (_, DeviceMemory::Own(None)) => return Err(Error::NoDeviceMemoryReading),
             (MemoryLimit::Bytes(bytes), _) => return Ok(bytes),
             (MemoryLimit::Auto, DeviceMemory::Host) => available_memory(),
             (MemoryLimit::Auto, DeviceMemory::Own(free)) => free,

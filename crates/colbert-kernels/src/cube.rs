@@ -1,0 +1,23 @@
+//! Kernels of GPUs, written once in CubeCL for every runtime: CUDA, and Vulkan, Metal and DirectX 12 through wgpu.
+//!
+//! Each kernel has the composed version of its operator beside it, in [`operators`](crate::operators), as the oracle of
+//! its tests. No kernel uses atomics or subgroups: sums are taken in an order that the shapes alone decide, so a run
+//! gives the same bits again, and a software driver without subgroups runs them too.
+
+mod adamw;
+mod attention;
+mod backend;
+mod dropout;
+mod embed;
+mod finite;
+mod gelu;
+mod launch;
+mod layer_norm;
+mod maxsim;
+mod random;
+mod sums;
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "wgpu")]
+pub(crate) use launch::{LEAST_BINDINGS, LEAST_SHARED_BYTES, MOST_UNITS};

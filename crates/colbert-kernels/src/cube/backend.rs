@@ -1,0 +1,256 @@
+//! The operators of a GPU's backend: kernels of our own where there are any, composed versions elsewhere.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{DType, Shape};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
+use std::sync::Arc;
+
+use crate::backend::Kernels;
+use crate::cube::{adamw, attention, dropout, embed, finite, gelu, layer_norm, maxsim, sums};
+#[cfg(feature = "cuda")]
+use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
+use crate::device::memory::DeviceMemory;
+use crate::device::panics::DevicePanics;
+use crate::operators::adamw::{AdamW, Moments};
+use crate::operators::attention::{Attended, AttentionPlan, composed, composed_gradient};
+use crate::operators::dropout::Dropout;
+use crate::operators::embed::{Tables, TokenRows};
+use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
+use crate::operators::maxsim::ScoredTexts;
+use crate::operators::primitive::{primitive, tensor};
+use crate::precision::{Precision, in_parts};
+
+/// What a runtime knows of its devices.
+pub(crate) trait Gpu: CubeRuntime {
+    /// Words that begin its messages about memory that is not available.
+    const OUT_OF_MEMORY: &'static [&'static str];
+
+    /// Whether a device multiplies bfloat16 faster than float32.
+    fn has_bf16(device: &Self::CubeDevice) -> bool;
+
+    /// Whether it multiplies float16.
+    fn has_f16(device: &Self::CubeDevice) -> bool;
+
+    /// Whether it rounds factors of float32 to TF32 unasked.
+    fn has_tf32(_device: &Self::CubeDevice) -> bool {
+        false
+    }
+
+    /// Where its tensors are.
+    fn memory(device: &Self::CubeDevice) -> DeviceMemory;
+}
+
+#[cfg(feature = "cuda")]
+impl Gpu for cubecl::cuda::CudaRuntime {
+    /// Words of cubecl-runtime 0.10 (`IoError::BufferTooBig`) and cubecl-cuda 0.10 (`GpuStorage::alloc`).
+    const OUT_OF_MEMORY: &'static [&'static str] =
+        &["can't allocate buffer of size", "CUDA allocation error", "CUDA_ERROR_OUT_OF_MEMORY"];
+
+    fn has_bf16(device: &Self::CubeDevice) -> bool {
+        gpu_has_bf16(device.index)
+    }
+
+    fn has_f16(device: &Self::CubeDevice) -> bool {
+        gpu_has_f16(device.index)
+    }
+
+    fn has_tf32(device: &Self::CubeDevice) -> bool {
+        gpu_has_tf32(device.index)
+    }
+
+    fn memory(device: &Self::CubeDevice) -> DeviceMemory {
+        DeviceMemory::Own(gpu_free_memory(device.index))
+    }
+}
+
+#[cfg(feature = "wgpu")]
+impl Gpu for cubecl::wgpu::WgpuRuntime {
+    /// Words of cubecl-runtime 0.10 (`IoError::BufferTooBig`), wgpu-core 29 (`DeviceError::OutOfMemory`) and wgpu 29.
+    const OUT_OF_MEMORY: &'static [&'static str] =
+        &["can't allocate buffer of size", "Not enough memory left", "Out of Memory", "Out Of Memory"];
+
+    /// WGSL has no bfloat16.
+    fn has_bf16(_: &Self::CubeDevice) -> bool {
+        false
+    }
+
+    fn has_f16(device: &Self::CubeDevice) -> bool {
+        CubeBackend::<Self, f32, i32, u32>::supports_dtype(device, DType::F16)
+    }
+
+    fn memory(device: &Self::CubeDevice) -> DeviceMemory {
+        crate::device::wgpu::memory(device)
+    }
+}
+
+/// Whether the factors of a matmul of this precision are rounded here.
+fn rounds<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> bool {
+    match precision {
+        Precision::F32 | Precision::Tf32 => false,
+        Precision::Bf16 => R::has_bf16(device),
+        Precision::F16 => R::has_f16(device),
+    }
+}
+
+/// Whether our kernel of attention computes a plan; elsewhere the composed version does, whose products are of the
+/// format that is asked for.
+fn attends<R: Gpu>(query: &burn_cubecl::tensor::CubeTensor<R>, plan: &AttentionPlan) -> bool {
+    !rounds::<R>(plan.precision, &query.device) && attention::can(query, plan)
+}
+
+impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
+    fn has_bf16(device: &Self::Device) -> bool {
+        R::has_bf16(device)
+    }
+
+    fn has_f16(device: &Self::Device) -> bool {
+        R::has_f16(device)
+    }
+
+    fn has_tf32(device: &Self::Device) -> bool {
+        R::has_tf32(device)
+    }
+
+    /// CubeCL's products of float32 take TF32 on tensor cores wherever that wins its autotune (cubek-matmul 0.2,
+    /// `adjust_dtypes`), and nothing tells them not to.
+    fn float32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
+        if R::has_tf32(&left.device()) { in_parts(left, right, Tensor::matmul) } else { left.matmul(right) }
+    }
+
+    fn device_memory(device: &Self::Device) -> DeviceMemory {
+        R::memory(device)
+    }
+
+    /// Names of threads of cubecl-common 0.10 (`DeviceClient::new`).
+    fn device_panics() -> Option<DevicePanics> {
+        Some(DevicePanics { out_of_memory: R::OUT_OF_MEMORY, threads: &["DSU-", "DSD-"] })
+    }
+
+    fn all_finite(input: FloatTensor<Self>) -> bool {
+        let flags = tensor::<Self, 1>(finite::flags(input));
+        let flags = flags.into_data().into_vec::<f32>().expect("float32");
+        flags.into_iter().all(|flag| flag == 0.0)
+    }
+
+    fn sum_rows(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(tensor::<Self, 2>(sums::sum_rows(gradient)).squeeze_dim::<1>(0))
+    }
+
+    fn linear_gelu_forward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        gelu::forward_with_bias(Self::linear_forward(input, weight, None, precision), bias)
+    }
+
+    fn gelu_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::forward(input)
+    }
+
+    fn gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::gradient(input, gradient, false).1
+    }
+
+    fn gelu_with_gradient(
+        input: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (output, of_input) = gelu::gradient(input, gradient, true);
+        (output.expect("asked for"), of_input)
+    }
+
+    fn dropout_forward(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        dropout::forward(input, dropout)
+    }
+
+    fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &Self::Device) -> FloatTensor<Self> {
+        let shape = Shape::from([rows.len(), columns]);
+        let unwritten = empty_device_contiguous_dtype(R::client(device), device.clone(), shape, DType::F32);
+        dropout::factors(unwritten, dropout, rows)
+    }
+
+    fn layer_norm_forward(
+        input: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
+        dropout: Dropout,
+        affine: Affine<FloatTensor<Self>>,
+    ) -> Normalised<FloatTensor<Self>> {
+        layer_norm::forward(input, residual, dropout, affine)
+    }
+
+    fn layer_norm_again(
+        sum: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        layer_norm::again(sum, statistics, affine)
+    }
+
+    fn layer_norm_gradient(
+        sum: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
+        gradient: FloatTensor<Self>,
+        beside: Option<FloatTensor<Self>>,
+    ) -> NormGradients<FloatTensor<Self>> {
+        let found = layer_norm::gradient(sum, statistics, affine, gradient, beside);
+        let vector = |row| primitive(tensor::<Self, 2>(row).squeeze_dim::<1>(0));
+        NormGradients { sum: found.sum, weight: vector(found.weight), bias: found.bias.map(vector) }
+    }
+
+    fn attention_forward(qkv: [FloatTensor<Self>; 3], plan: &AttentionPlan) -> Attended<FloatTensor<Self>> {
+        if attends(&qkv[0], plan) { attention::forward(qkv, plan) } else { composed::<Self>(qkv, plan) }
+    }
+
+    fn attention_gradient(
+        qkv: [FloatTensor<Self>; 3],
+        forward: Attended<FloatTensor<Self>>,
+        gradient: FloatTensor<Self>,
+        plan: &AttentionPlan,
+    ) -> [FloatTensor<Self>; 3] {
+        if attends(&qkv[0], plan) {
+            attention::gradient(qkv, forward, gradient, plan)
+        } else {
+            composed_gradient::<Self>(qkv, forward, gradient, plan)
+        }
+    }
+
+    fn embed_forward(tables: Tables<FloatTensor<Self>>, rows: &TokenRows) -> FloatTensor<Self> {
+        embed::forward(tables, rows)
+    }
+
+    fn embed_gradient(gradient: FloatTensor<Self>, rows: &Arc<[u32]>, count: usize) -> FloatTensor<Self> {
+        embed::gradient(gradient, rows, count)
+    }
+
+    fn maxsim_forward(
+        queries: FloatTensor<Self>,
+        documents: FloatTensor<Self>,
+        texts: &[ScoredTexts; 2],
+    ) -> (FloatTensor<Self>, IntTensor<Self>) {
+        maxsim::forward(queries, documents, texts)
+    }
+
+    fn maxsim_gradient(
+        queries: FloatTensor<Self>,
+        documents: FloatTensor<Self>,
+        winners: IntTensor<Self>,
+        gradient: FloatTensor<Self>,
+        texts: &[ScoredTexts; 2],
+    ) -> [FloatTensor<Self>; 2] {
+        maxsim::gradient(queries, documents, winners, gradient, texts)
+    }
+
+    fn adamw(
+        moments: Moments<FloatTensor<Self>>,
+        gradient: FloatTensor<Self>,
+        options: &AdamW,
+    ) -> Moments<FloatTensor<Self>> {
+        adamw::step(moments, gradient, options)
+    }
+}

@@ -1,0 +1,54 @@
+//! Whether numbers are finite, by their bits: a GPU may assume that there are no others, and then `max(NaN, 2)` is 2.
+
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use crate::cube::launch::{UNITS, cubes, floats, unwritten};
+
+/// Bits of the exponent of a float32: all are set where a number is infinite or none.
+const EXPONENT: u32 = 0x7f80_0000;
+
+/// Most cubes that share the numbers out; the host reads as many flags.
+const CUBES: usize = 256;
+
+/// Whether a number is NaN.
+#[cube]
+pub(crate) fn is_nan(x: f32) -> bool {
+    (u32::reinterpret(x) & 0x7fff_ffffu32) > EXPONENT
+}
+
+/// 1 for each unit that met a number that is not finite, else 0.
+#[cube(launch)]
+fn flag(input: &Array<f32>, flags: &mut Array<f32>, units: usize) {
+    let at = ABSOLUTE_POS;
+    if at >= units {
+        terminate!();
+    }
+    let mut found = 0.0f32;
+    let mut i = at;
+    while i < input.len() {
+        if (u32::reinterpret(input[i]) & EXPONENT) == EXPONENT {
+            found = 1.0f32;
+        }
+        i += units;
+    }
+    flags[at] = found;
+}
+
+/// A number for each of some units: 0 if what it looked at was finite.
+pub(crate) fn flags<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
+    let input = floats(input);
+    let count = CUBES.min(input.meta.num_elements().div_ceil(UNITS as usize)).max(1);
+    let units = count * UNITS as usize;
+    let flags = unwritten(&input, [units]);
+    flag::launch(
+        &flags.client,
+        cubes(&flags, count),
+        CubeDim::new_1d(UNITS),
+        input.into_array_arg(),
+        flags.clone().into_array_arg(),
+        units,
+    );
+    flags
+}

@@ -1,0 +1,124 @@
+//! GELU by the error function with the bias before it, forward and backward, each in one launch.
+
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use crate::cube::launch::{UNITS, cubes_of_elements, dims, floats, unwritten};
+
+/// Share of the normal distribution below a number.
+#[cube]
+fn below(x: f32) -> f32 {
+    (Erf::erf(x * 0.707_106_77f32) + 1.0f32) * 0.5f32
+}
+
+/// Its density: 1 / sqrt(2 pi) e^(-x^2 / 2).
+#[cube]
+fn density(x: f32) -> f32 {
+    (x * x * -0.5f32).exp() * 0.398_942_3f32
+}
+
+/// Adds a bias in place, and GELU of the sum.
+#[cube(launch)]
+fn add_bias(product: &mut Array<f32>, bias: &Array<f32>, output: &mut Array<f32>, size: usize) {
+    let at = ABSOLUTE_POS;
+    if at >= output.len() {
+        terminate!();
+    }
+    let sum = product[at] + bias[at % size];
+    product[at] = sum;
+    output[at] = sum * below(sum);
+}
+
+#[cube(launch)]
+fn value(input: &Array<f32>, output: &mut Array<f32>) {
+    let at = ABSOLUTE_POS;
+    if at >= output.len() {
+        terminate!();
+    }
+    output[at] = input[at] * below(input[at]);
+}
+
+/// GELU again, if it is asked for, and the gradient of its input.
+#[cube(launch)]
+fn derivative(
+    input: &Array<f32>,
+    gradient: &Array<f32>,
+    output: &mut Array<f32>,
+    of_input: &mut Array<f32>,
+    #[comptime] has_output: bool,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= of_input.len() {
+        terminate!();
+    }
+    let x = input[at];
+    let share = below(x);
+    if comptime!(has_output) {
+        output[at] = x * share;
+    }
+    of_input[at] = gradient[at] * (share + x * density(x));
+}
+
+/// GELU of `product + bias`, and that sum. `product` is a matrix that nobody else has.
+pub(crate) fn forward_with_bias<R: CubeRuntime>(
+    product: CubeTensor<R>,
+    bias: CubeTensor<R>,
+) -> (CubeTensor<R>, CubeTensor<R>) {
+    let [rows, size] = dims(&product);
+    let product = floats(product);
+    let sum = if product.can_mut() { product } else { product.copy() };
+    let output = unwritten(&sum, [rows, size]);
+    if rows * size > 0 {
+        add_bias::launch(
+            &output.client,
+            cubes_of_elements(&output, rows * size),
+            CubeDim::new_1d(UNITS),
+            sum.clone().into_array_arg(),
+            floats(bias).into_array_arg(),
+            output.clone().into_array_arg(),
+            size,
+        );
+    }
+    (output, sum)
+}
+
+/// GELU of a matrix.
+pub(crate) fn forward<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
+    let [rows, size] = dims(&input);
+    let output = unwritten(&input, [rows, size]);
+    if rows * size > 0 {
+        value::launch(
+            &output.client,
+            cubes_of_elements(&output, rows * size),
+            CubeDim::new_1d(UNITS),
+            floats(input).into_array_arg(),
+            output.clone().into_array_arg(),
+        );
+    }
+    output
+}
+
+/// Gradient of GELU's input, and GELU again if it is asked for.
+pub(crate) fn gradient<R: CubeRuntime>(
+    input: CubeTensor<R>,
+    gradient: CubeTensor<R>,
+    has_output: bool,
+) -> (Option<CubeTensor<R>>, CubeTensor<R>) {
+    let [rows, size] = dims(&input);
+    let of_input = unwritten(&input, [rows, size]);
+    let output = if has_output { unwritten(&input, [rows, size]) } else { of_input.clone() };
+    if rows * size > 0 {
+        derivative::launch(
+            &of_input.client,
+            cubes_of_elements(&of_input, rows * size),
+            CubeDim::new_1d(UNITS),
+            floats(input).into_array_arg(),
+            floats(gradient).into_array_arg(),
+            output.clone().into_array_arg(),
+            of_input.clone().into_array_arg(),
+            has_output,
+        );
+    }
+    (has_output.then_some(output), of_input)
+}

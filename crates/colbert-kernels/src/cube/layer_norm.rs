@@ -1,0 +1,297 @@
+//! Layer normalisation of a residual sum with dropout: forward in one launch, backward in one for what was normalised
+//! and a few for the parameters.
+
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use crate::cube::launch::{UNITS, cubes, cubes_of_elements, dims, floats, unwritten};
+use crate::cube::random::{Mask, factor, row_key};
+use crate::cube::sums::{ROWS, sum_of_cube, sum_rows};
+use crate::operators::dropout::Dropout;
+use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
+
+/// One cube a row.
+#[cube(launch)]
+fn normalise(
+    input: &Array<f32>,
+    residual: &Array<f32>,
+    weight: &Array<f32>,
+    bias: &Array<f32>,
+    output: &mut Array<f32>,
+    sum: &mut Array<f32>,
+    statistics: &mut Array<f32>,
+    rows: usize,
+    size: usize,
+    eps: f32,
+    seed_high: u32,
+    seed_low: u32,
+    threshold: u32,
+    dropout_scale: f32,
+    #[comptime] has_residual: bool,
+    #[comptime] has_bias: bool,
+    #[comptime] drops: bool,
+) {
+    let row = CUBE_POS;
+    if row >= rows {
+        terminate!();
+    }
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let start = row * size;
+    let units = comptime!(UNITS as usize);
+    let mut total = 0.0f32;
+    let key = row_key(seed_high, seed_low, row as u32);
+    let mut i = UNIT_POS as usize;
+    while i < size {
+        let mut value = input[start + i];
+        if comptime!(drops) {
+            value *= factor(key.low, key.high, i as u32, threshold, dropout_scale);
+        }
+        if comptime!(has_residual) {
+            value += residual[start + i];
+        }
+        sum[start + i] = value;
+        total += value;
+        i += units;
+    }
+    let mean = sum_of_cube(total, &mut shared) / f32::cast_from(size);
+    let mut squares = 0.0f32;
+    i = UNIT_POS as usize;
+    while i < size {
+        let centred = sum[start + i] - mean;
+        squares += centred * centred;
+        i += units;
+    }
+    let variance = sum_of_cube(squares, &mut shared) / f32::cast_from(size);
+    let scale = 1.0f32 / (variance + eps).sqrt();
+    i = UNIT_POS as usize;
+    while i < size {
+        let mut value = (sum[start + i] - mean) * scale * weight[i];
+        if comptime!(has_bias) {
+            value += bias[i];
+        }
+        output[start + i] = value;
+        i += units;
+    }
+    if UNIT_POS == 0 {
+        statistics[2 * row] = mean;
+        statistics[2 * row + 1] = scale;
+    }
+}
+
+/// One unit an element.
+#[cube(launch)]
+fn normalise_again(
+    sum: &Array<f32>,
+    statistics: &Array<f32>,
+    weight: &Array<f32>,
+    bias: &Array<f32>,
+    output: &mut Array<f32>,
+    size: usize,
+    #[comptime] has_bias: bool,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= output.len() {
+        terminate!();
+    }
+    let row = at / size;
+    let mut value = (sum[at] - statistics[2 * row]) * statistics[2 * row + 1] * weight[at % size];
+    if comptime!(has_bias) {
+        value += bias[at % size];
+    }
+    output[at] = value;
+}
+
+/// Gradient of what was normalised; one cube a row.
+#[cube(launch)]
+fn sum_gradient(
+    sum: &Array<f32>,
+    statistics: &Array<f32>,
+    weight: &Array<f32>,
+    gradient: &Array<f32>,
+    beside: &Array<f32>,
+    output: &mut Array<f32>,
+    rows: usize,
+    size: usize,
+    #[comptime] has_beside: bool,
+) {
+    let row = CUBE_POS;
+    if row >= rows {
+        terminate!();
+    }
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let units = comptime!(UNITS as usize);
+    let start = row * size;
+    let mean = statistics[2 * row];
+    let scale = statistics[2 * row + 1];
+    let mut of_mean = 0.0f32;
+    let mut along = 0.0f32;
+    let mut i = UNIT_POS as usize;
+    while i < size {
+        let weighted = gradient[start + i] * weight[i];
+        of_mean += weighted;
+        along += weighted * (sum[start + i] - mean) * scale;
+        i += units;
+    }
+    let of_mean = sum_of_cube(of_mean, &mut shared) / f32::cast_from(size);
+    let along = sum_of_cube(along, &mut shared) / f32::cast_from(size);
+    i = UNIT_POS as usize;
+    while i < size {
+        let normal = (sum[start + i] - mean) * scale;
+        let mut value = (gradient[start + i] * weight[i] - of_mean - normal * along) * scale;
+        if comptime!(has_beside) {
+            value += beside[start + i];
+        }
+        output[start + i] = value;
+        i += units;
+    }
+}
+
+/// Gradients of weight and bias, summed over blocks of rows: `[blocks, size]` each.
+#[cube(launch)]
+fn parameter_blocks(
+    sum: &Array<f32>,
+    statistics: &Array<f32>,
+    gradient: &Array<f32>,
+    of_weight: &mut Array<f32>,
+    of_bias: &mut Array<f32>,
+    rows: usize,
+    size: usize,
+    #[comptime] block: usize,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= of_weight.len() {
+        terminate!();
+    }
+    let first = at / size * block;
+    let column = at % size;
+    let end = select(first + block < rows, first + block, rows);
+    let mut weight = 0.0f32;
+    let mut bias = 0.0f32;
+    for row in first..end {
+        let own = gradient[row * size + column];
+        weight += own * (sum[row * size + column] - statistics[2 * row]) * statistics[2 * row + 1];
+        bias += own;
+    }
+    of_weight[at] = weight;
+    of_bias[at] = bias;
+}
+
+/// See [`composed`](crate::operators::layer_norm::composed).
+pub(crate) fn forward<R: CubeRuntime>(
+    input: CubeTensor<R>,
+    residual: Option<CubeTensor<R>>,
+    dropout: Dropout,
+    affine: Affine<CubeTensor<R>>,
+) -> Normalised<CubeTensor<R>> {
+    let [rows, size] = dims(&input);
+    let input = floats(input);
+    let mask = Mask::from(dropout);
+    let [output, sum] = [(); 2].map(|()| unwritten(&input, [rows, size]));
+    let statistics = unwritten(&input, [rows, 2]);
+    let (has_residual, has_bias) = (residual.is_some(), affine.bias.is_some());
+    let weight = floats(affine.weight);
+    // Something has to stand where there is no residual and no bias; it is not read.
+    let residual = residual.map_or_else(|| weight.clone(), floats);
+    let bias = affine.bias.map_or_else(|| weight.clone(), floats);
+    if rows > 0 {
+        normalise::launch(
+            &output.client,
+            cubes(&output, rows),
+            CubeDim::new_1d(UNITS),
+            input.into_array_arg(),
+            residual.into_array_arg(),
+            weight.into_array_arg(),
+            bias.into_array_arg(),
+            output.clone().into_array_arg(),
+            sum.clone().into_array_arg(),
+            statistics.clone().into_array_arg(),
+            rows,
+            size,
+            affine.eps as f32,
+            mask.seed_high,
+            mask.seed_low,
+            mask.threshold,
+            mask.scale,
+            has_residual,
+            has_bias,
+            mask.drops,
+        );
+    }
+    Normalised { output, sum, statistics }
+}
+
+/// See [`composed_again`](crate::operators::layer_norm::composed_again).
+pub(crate) fn again<R: CubeRuntime>(
+    sum: CubeTensor<R>,
+    statistics: CubeTensor<R>,
+    affine: Affine<CubeTensor<R>>,
+) -> CubeTensor<R> {
+    let [rows, size] = dims(&sum);
+    let output = unwritten(&sum, [rows, size]);
+    let has_bias = affine.bias.is_some();
+    let weight = floats(affine.weight);
+    let bias = affine.bias.map_or_else(|| weight.clone(), floats);
+    if rows > 0 {
+        normalise_again::launch(
+            &output.client,
+            cubes_of_elements(&output, rows * size),
+            CubeDim::new_1d(UNITS),
+            floats(sum).into_array_arg(),
+            floats(statistics).into_array_arg(),
+            weight.into_array_arg(),
+            bias.into_array_arg(),
+            output.clone().into_array_arg(),
+            size,
+            has_bias,
+        );
+    }
+    output
+}
+
+/// See [`composed_gradient`](crate::operators::layer_norm::composed_gradient).
+pub(crate) fn gradient<R: CubeRuntime>(
+    sum: CubeTensor<R>,
+    statistics: CubeTensor<R>,
+    affine: Affine<CubeTensor<R>>,
+    gradient: CubeTensor<R>,
+    beside: Option<CubeTensor<R>>,
+) -> NormGradients<CubeTensor<R>> {
+    let [rows, size] = dims(&sum);
+    let [sum, statistics, weight, gradient] = [sum, statistics, affine.weight, gradient].map(floats);
+    let of_sum = unwritten(&sum, [rows, size]);
+    let blocks = rows.div_ceil(ROWS).max(1);
+    let [of_weight, of_bias] = [(); 2].map(|()| unwritten(&sum, [blocks, size]));
+    let has_beside = beside.is_some();
+    let beside = beside.map_or_else(|| weight.clone(), floats);
+    if rows > 0 {
+        sum_gradient::launch(
+            &of_sum.client,
+            cubes(&of_sum, rows),
+            CubeDim::new_1d(UNITS),
+            sum.clone().into_array_arg(),
+            statistics.clone().into_array_arg(),
+            weight.into_array_arg(),
+            gradient.clone().into_array_arg(),
+            beside.into_array_arg(),
+            of_sum.clone().into_array_arg(),
+            rows,
+            size,
+            has_beside,
+        );
+    }
+    parameter_blocks::launch(
+        &of_sum.client,
+        cubes_of_elements(&of_sum, blocks * size),
+        CubeDim::new_1d(UNITS),
+        sum.into_array_arg(),
+        statistics.into_array_arg(),
+        gradient.into_array_arg(),
+        of_weight.clone().into_array_arg(),
+        of_bias.clone().into_array_arg(),
+        rows,
+        size,
+        ROWS,
+    );
+    NormGradients { sum: of_sum, weight: sum_rows(of_weight), bias: affine.bias.map(|_| sum_rows(of_bias)) }
+}

@@ -1,0 +1,281 @@
+//! The fused kernels against the composed operators, on the backend that the tests run on. Memory that kernels write is
+//! NaN before, so that what they leave out shows.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::{ActivationOps, FloatTensor, FloatTensorOps, IntTensor};
+use burn::tensor::{Int, Tensor, TensorData};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use test_backend::{TestBackend as B, device};
+
+use crate::backend::Kernels;
+use crate::operators::adamw::{self, AdamW, Moments};
+use crate::operators::attention::{self, AttentionPlan};
+use crate::operators::dropout::{self, Dropout};
+use crate::operators::embed::{self, Tables, TokenRows};
+use crate::operators::layer_norm::{self, Affine};
+use crate::operators::maxsim::{self, ScoredTexts};
+use crate::operators::primitive::{primitive, tensor};
+use crate::operators::{gelu, linear};
+use crate::precision::Precision;
+use crate::segments::Segments;
+
+/// Float32 sums of up to 300 numbers below 1 in another order, and the approximation of erf that both share.
+const ERROR: f32 = 2e-5;
+
+type Float = FloatTensor<B>;
+
+fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, D> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let numbers: Vec<f32> = (0..shape.iter().product()).map(|_| random.random_range(-1.0..1.0)).collect();
+    Tensor::from_data(TensorData::new(numbers, shape), &device())
+}
+
+/// Leaves memory full of NaN behind, which kernels are given next.
+fn spoil() {
+    let kept: Vec<Tensor<B, 1>> =
+        [64, 1 << 10, 1 << 14, 1 << 17].repeat(6).into_iter().map(|n| Tensor::full([n], f32::NAN, &device())).collect();
+    B::sync(&device()).expect("the device works");
+    drop(kept);
+}
+
+fn numbers(found: Float) -> Vec<f32> {
+    tensor::<B, 1>(B::float_reshape(found.clone(), [shape(&found).iter().product::<usize>()].into()))
+        .into_data()
+        .into_vec()
+        .expect("float32")
+}
+
+fn shape(of: &Float) -> Vec<usize> {
+    burn::tensor::TensorMetadata::shape(of).to_vec()
+}
+
+fn same(found: Float, expected: Float, what: &str) {
+    assert_eq!(shape(&found), shape(&expected), "{what}");
+    let (found, expected) = (numbers(found), numbers(expected));
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let near = (found - expected).abs() <= ERROR * expected.abs().max(1.0);
+        assert!(near, "{what}: number {i} is {found}, not {expected}");
+    }
+}
+
+fn p<const D: usize>(x: &Tensor<B, D>) -> Float {
+    primitive(x.clone())
+}
+
+#[test]
+fn normalisations() {
+    for (rows, size) in [(1, 1), (3, 70), (300, 33), (2, 512)] {
+        let [input, residual, back, beside] = [1, 2, 3, 4].map(|seed| random([rows, size], seed));
+        let (weight, bias) = (random([size], 5), random([size], 6));
+        for (has_bias, has_residual, probability) in [(true, true, 0.3), (false, false, 0.0), (true, false, 0.1)] {
+            let affine = || Affine { weight: p(&weight), bias: has_bias.then(|| p(&bias)), eps: 1e-3 };
+            let residual = || has_residual.then(|| p(&residual));
+            let dropout = Dropout { probability, seed: 0x1234_5678_9abc_def0 };
+            spoil();
+            let found = B::layer_norm_forward(p(&input), residual(), dropout, affine());
+            let expected = layer_norm::composed::<B>(p(&input), residual(), dropout, affine());
+            let (sum, statistics) = (expected.sum.clone(), expected.statistics.clone());
+            same(found.output, expected.output, "output");
+            same(found.sum, expected.sum, "sum");
+            same(found.statistics, expected.statistics, "statistics");
+            let again = layer_norm::composed_again::<B>(sum.clone(), statistics.clone(), affine());
+            spoil();
+            same(B::layer_norm_again(sum.clone(), statistics.clone(), affine()), again, "again");
+            let beside = || has_residual.then(|| p(&beside));
+            spoil();
+            let found = B::layer_norm_gradient(sum.clone(), statistics.clone(), affine(), p(&back), beside());
+            let expected = layer_norm::composed_gradient::<B>(sum, statistics, affine(), p(&back), beside());
+            same(found.sum, expected.sum, "gradient");
+            same(found.weight, expected.weight, "weight");
+            match (found.bias, expected.bias) {
+                (Some(found), Some(expected)) => same(found, expected, "bias"),
+                (None, None) => {}
+                _ => panic!("a bias has a gradient, and only a bias"),
+            }
+        }
+    }
+}
+
+#[test]
+fn dropout_and_its_factors() {
+    let input = random([130, 37], 1);
+    for probability in [0.1, 0.5] {
+        let dropout = Dropout { probability, seed: u64::MAX - 5 };
+        spoil();
+        let expected: Vec<f32> = numbers(p(&input)).iter().zip(dropout.mask(130, 37)).map(|(x, m)| x * m).collect();
+        assert_eq!(numbers(B::dropout_forward(p(&input), dropout)), expected);
+        let rows = [0, 5, 4_000_000_000, 77];
+        spoil();
+        let found = B::dropout_factors(dropout, &rows, 90, &device());
+        assert_eq!(numbers(found), numbers(dropout::factors_from_host::<B>(dropout, &rows, 90, &device())));
+    }
+}
+
+#[test]
+fn gelu_with_and_without_bias() {
+    let (input, weight, bias) = (random([70, 20], 1), random([50, 20], 2), random([50], 3));
+    let back = random([70, 50], 4) * 2.0;
+    spoil();
+    let (output, sum) = B::linear_gelu_forward(p(&input), p(&weight), p(&bias), Precision::F32);
+    let expected = linear::composed::<B>(p(&input), p(&weight), Some(p(&bias)), Precision::F32);
+    same(sum.clone(), expected.clone(), "sum");
+    same(output, B::gelu(expected), "GELU of the sum");
+    let expected = gelu::composed_gradient::<B>(sum.clone(), p(&back));
+    spoil();
+    let (again, gradient) = B::gelu_with_gradient(sum.clone(), p(&back));
+    same(again, B::gelu(sum.clone()), "GELU again");
+    same(gradient, expected.clone(), "gradient");
+    same(B::gelu_gradient(sum.clone(), p(&back)), expected, "gradient alone");
+    spoil();
+    same(B::gelu_forward(sum.clone()), B::gelu(sum), "GELU");
+}
+
+#[test]
+fn sums_of_rows() {
+    for (rows, columns) in [(1, 3), (128, 65), (129, 7), (20_000, 3)] {
+        let input = random([rows, columns], 1) * (1.0 / (rows as f32).sqrt());
+        spoil();
+        same(B::sum_rows(p(&input)), linear::composed_sum_rows::<B>(p(&input)), "sums of rows");
+    }
+}
+
+#[test]
+fn embeddings() {
+    let rows =
+        TokenRows { ids: (0..200u32).map(|i| i * i % 23).collect(), positions: (0..200u32).map(|i| i % 40).collect() };
+    let (word, position, token_type) = (random([30, 70], 1), random([40, 70], 2), random([2, 70], 3));
+    for (has_position, has_type) in [(true, true), (true, false), (false, true), (false, false)] {
+        let tables = || Tables {
+            word: p(&word),
+            position: has_position.then(|| p(&position)),
+            token_type: has_type.then(|| p(&token_type)),
+        };
+        spoil();
+        same(B::embed_forward(tables(), &rows), embed::composed::<B>(tables(), &rows), "embeddings");
+    }
+    let back = random([200, 70], 4);
+    spoil();
+    let found = B::embed_gradient(p(&back), &rows.ids, 30);
+    same(found, embed::composed_gradient::<B>(p(&back), &rows.ids, 30), "gradient of a table");
+}
+
+/// The row of the winner of each query token and document; where none wins it does not matter.
+fn rows_of_winners(winners: IntTensor<B>, turned: bool) -> Vec<i32> {
+    let winners = Tensor::<B, 2, Int>::new(winners);
+    let winners = if turned { winners.transpose() } else { winners };
+    winners.into_data().convert::<i32>().into_vec().expect("integers")
+}
+
+#[test]
+fn maxsim_of_blocks() {
+    // Documents of less than a block, of exactly one, and of several; one without a scored token; more tokens than a
+    // block; dimensions that fill a block and that do not.
+    let lengths = [1, 32, 75, 7, 64];
+    let starts: Vec<usize> =
+        lengths.iter().scan(0, |end, length| Some(std::mem::replace(end, *end + length))).collect();
+    let scored: Vec<bool> = (0..179).map(|i| i % 5 != 2 && !(starts[3]..starts[4]).contains(&i)).collect();
+    let query_scored: Vec<bool> = (0..50).map(|i| i != 7).collect();
+    let texts = [ScoredTexts::new(&[3, 32, 15], query_scored), ScoredTexts::new(&lengths, scored)];
+    for dim in [16, 32, 50] {
+        let (queries, mut documents) = (random([50, dim], 1), random([179, dim], 2));
+        // Equal products: the first row wins. Row 40 is row 35 again, and row 120 is.
+        for copy in [40, 120] {
+            let own = documents.clone().narrow(0, 35, 1) * 3.0;
+            documents = documents.slice_assign([copy..copy + 1, 0..dim], own.clone());
+            documents = documents.slice_assign([35..36, 0..dim], own * (1.0 / 3.0));
+        }
+        let doubled = documents.clone().narrow(0, 40, 1);
+        documents = documents.slice_assign([36..37, 0..dim], doubled);
+        spoil();
+        let (scores, winners) = B::maxsim_forward(p(&queries), p(&documents), &texts);
+        let (expected, winners_expected) = maxsim::composed::<B>(p(&queries), p(&documents), &texts);
+        same(scores, expected, "scores");
+        let found = rows_of_winners(winners.clone(), true);
+        let rows = rows_of_winners(winners_expected.clone(), false);
+        for (i, (found, row)) in found.iter().zip(rows).enumerate() {
+            let dead = i % 5 == 3;
+            assert_eq!(*found, if dead { -1 } else { row }, "winner of query token {} in document {}", i / 5, i % 5);
+        }
+        assert!(found.contains(&36), "equal products are tried");
+        let back = random([3, 5], 9);
+        spoil();
+        let found = B::maxsim_gradient(p(&queries), p(&documents), winners, p(&back), &texts);
+        let expected = maxsim::composed_gradient::<B>(p(&queries), p(&documents), winners_expected, p(&back), &texts);
+        for (found, expected) in found.into_iter().zip(expected) {
+            same(found, expected, "gradient");
+        }
+    }
+}
+
+#[test]
+fn a_nan_is_not_lost_in_maxsim() {
+    let texts = [ScoredTexts::new(&[2], vec![true; 2]), ScoredTexts::new(&[40, 3], vec![true; 43])];
+    for row in [0, 17, 39] {
+        let documents =
+            random([43, 8], 2).slice_assign([row..row + 1, 0..1], Tensor::full([1, 1], f32::NAN, &device()));
+        let scores = numbers(B::maxsim_forward(p(&random([2, 8], 1)), p(&documents), &texts).0);
+        assert!(scores[0].is_nan() && scores[1].is_finite(), "row {row}: {scores:?}");
+    }
+}
+
+#[test]
+fn finiteness_is_told_by_bits() {
+    let good = random([100, 70], 1);
+    assert!(B::all_finite(p(&good)));
+    for (value, place) in [(f32::NAN, 0), (f32::INFINITY, 99), (f32::NEG_INFINITY, 50)] {
+        let bad = good.clone().slice_assign([place..place + 1, 69..70], Tensor::full([1, 1], value, &device()));
+        assert!(!B::all_finite(p(&bad)), "{value} in row {place}");
+    }
+}
+
+#[test]
+fn attention_of_packed_sequences() {
+    // Sequences of one token, of a part of a block, of several blocks, with tokens that nothing attends to.
+    let segments = Segments::new([(1, 1), (45, 45), (70, 33), (32, 5), (64, 64)]);
+    let tokens = segments.tokens();
+    // The kernels that there are: with and without windows, with and without dropout; blocks of each size.
+    let every = [(None, 0.0), (None, 0.2), (Some(7), 0.2), (Some(0), 0.0), (Some(40), 0.0)];
+    for (heads, head_size, plans) in [(3, 5, &every[..]), (1, 64, &every[1..2]), (1, 80, &every[2..3])] {
+        let size = heads * head_size;
+        let [query, key, value, back] = [1, 2, 3, 4].map(|seed| random([tokens, size], seed));
+        for (reach, probability) in plans.iter().copied() {
+            let dropout = Dropout { probability, seed: 99 << 40 };
+            let plan = AttentionPlan { segments: segments.clone(), heads, reach, dropout, precision: Precision::F32 };
+            let qkv = || [p(&query), p(&key), p(&value)];
+            let what = format!("{heads} heads of {head_size}, reach {reach:?}, {probability} dropped");
+            spoil();
+            let found = B::attention_forward(qkv(), &plan);
+            let expected = attention::composed::<B>(qkv(), &plan);
+            same(found.output, expected.output.clone(), &what);
+            same(found.log_sum_exp, expected.log_sum_exp.clone(), &format!("log-sum-exp, {what}"));
+            spoil();
+            let found = B::attention_gradient(qkv(), expected.clone(), p(&back), &plan);
+            let expected = attention::composed_gradient::<B>(qkv(), expected, p(&back), &plan);
+            for ((found, expected), name) in found.into_iter().zip(expected).zip(["query", "key", "value"]) {
+                same(found, expected, &format!("gradient of the {name}, {what}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn optimizer_steps() {
+    let options = AdamW {
+        learning_rate: 1e-2,
+        beta_1: 0.9,
+        beta_2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step: 3,
+        gradient_scale: 0.5,
+    };
+    let [parameter, mean, gradient] = [1, 2, 3].map(|seed| random([1000], seed));
+    let square = random([1000], 4).abs();
+    let moments = || Moments { parameter: p(&parameter), mean: p(&mean), square: p(&square) };
+    let expected = adamw::composed::<B>(moments(), p(&gradient), &options);
+    let found = B::adamw(moments(), p(&gradient), &options);
+    same(found.parameter, expected.parameter, "parameter");
+    same(found.mean, expected.mean, "mean");
+    same(found.square, expected.square, "mean of squares");
+}
