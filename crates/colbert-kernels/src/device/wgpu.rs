@@ -23,13 +23,13 @@ const LEAST_BUFFER_BYTES: u64 = 128 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WgpuMissing {
-    /// No library of any interface.
+    /// No driver of any interface.
     #[error(
-        "no library of Vulkan, Metal or DirectX 12 was found: install the driver of the GPU's maker and the Vulkan loader \
+        "no driver of Vulkan, Metal or DirectX 12 was found: install that of the GPU's maker, and for Vulkan its loader \
          (libvulkan1)"
     )]
     Driver,
-    /// A library, but no adapter.
+    /// A driver, but no adapter.
     #[error("{} found no adapter: install the driver of the GPU's maker", interfaces.join(" and "))]
     Adapter {
         /// Interfaces that answered.
