@@ -426,13 +426,17 @@ fn a_colbert_that_was_trained_without_tokens_around_its_texts_is_refused() {
 #[test]
 fn tokens_that_files_beside_the_vocabulary_add_are_honoured() {
     let text = "a [Q] tor [unused2] and tor-x";
-    let folder = TempDir::new().unwrap();
     let vocabulary = Pretrained::read(&parity("tiny")).unwrap().config.vocab_size() as u64;
     let ids = |files: &[(&str, Value)], rows: u64, old: bool| {
+        let folder = TempDir::new().unwrap();
         let path = copied(&parity("tiny"), &folder);
         if old {
             fs::remove_file(path.join("tokenizer.json")).unwrap();
         }
+        // As in older directories; a newer one has its list there, which counts alone.
+        change(&path.join("tokenizer_config.json"), |json| {
+            json.as_object_mut().unwrap().remove("added_tokens_decoder");
+        });
         for (file, json) in files {
             fs::write(path.join(file), json.to_string()).unwrap();
         }
