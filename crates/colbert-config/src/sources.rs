@@ -43,7 +43,7 @@ const NOT_OPTIONS: [&str; 1] = ["RAGTRAINER_LOG"];
 ///     .overrides([("train.learning_rate".to_owned(), serde_json::json!(2e-5))])
 ///     .build()?;
 /// assert_eq!(options.train.batch_size, 16);
-/// assert_eq!(options.train.learning_rate, 2e-5);
+/// assert_eq!(options.train.learning_rate, Some(2e-5));
 /// assert_eq!(options.train.doc_maxlen, 256);
 /// # Ok::<(), colbert_config::ConfigError>(())
 /// ```
