@@ -24,7 +24,7 @@ pub(crate) const NEVER: f32 = -1e30;
 /// Above it is a product that counts.
 pub(crate) const HARDLY: f32 = -5e29;
 
-/// What kernels are compiled for.
+/// The parameters that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Form {
     /// Numbers of a token in one head.

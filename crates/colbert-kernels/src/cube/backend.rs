@@ -23,7 +23,7 @@ use crate::operators::maxsim::ScoredTexts;
 use crate::operators::primitive::{primitive, tensor};
 use crate::precision::{Precision, in_parts};
 
-/// What a runtime knows of its devices.
+/// The knowledge that a runtime has of its devices.
 pub(crate) trait Gpu: CubeRuntime {
     /// Words that begin its messages about memory that is not available.
     const OUT_OF_MEMORY: &'static [&'static str];

@@ -1,4 +1,4 @@
-//! What launching a kernel needs: memory, arguments and the number of cubes.
+//! The needs of launching a kernel: memory, arguments and the number of cubes.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;

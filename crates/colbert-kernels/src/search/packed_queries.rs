@@ -192,7 +192,7 @@ impl Document<'_> {
         self.end() - self.offsets[self.place]
     }
 
-    /// What a query token counts at least.
+    /// The least that a query token counts.
     fn least(&self) -> f32 {
         match self.offsets.get(self.place + 1) {
             Some(_) if self.rows() < self.floored_below => 0.0,

@@ -10,7 +10,7 @@ pub struct Document {
     pub id: Option<String>,
     /// Its text.
     pub text: String,
-    /// What is kept beside it and returned with every hit, such as its source.
+    /// Metadata that is kept beside it and returned with every hit, such as its source.
     pub metadata: Map<String, Value>,
 }
 

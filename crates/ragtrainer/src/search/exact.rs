@@ -108,7 +108,7 @@ pub(crate) fn scores(queries: &TextVectors, documents: &TextVectors, floored_bel
     (0..queries).flat_map(|query| by_document.iter().skip(query).step_by(queries).copied()).collect()
 }
 
-/// What a thread has of its own.
+/// The state of one thread.
 #[derive(Default)]
 struct Worker {
     tops: Vec<Top>,

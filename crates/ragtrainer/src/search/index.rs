@@ -317,7 +317,7 @@ fn matrix(rows: &[f32], dim: usize) -> Array2<f32> {
     Array2::from_shape_vec((rows.len() / dim, dim), rows.to_vec()).expect("whole rows")
 }
 
-/// What `next-plaid` does to a folder of fast-plaid when it loads one, without its words to standard error.
+/// Does what `next-plaid` does to a folder of fast-plaid when it loads one, without its words to standard error.
 fn convert(folder: &Path, mut metadata: Metadata) -> Result<(), next_plaid::Error> {
     for name in ["centroids.npy", "avg_residual.npy", "bucket_cutoffs.npy", "bucket_weights.npy"] {
         let path = folder.join(name);

@@ -25,7 +25,7 @@ pub struct Hit {
     pub passage: usize,
     /// Text of the passage.
     pub text: String,
-    /// What was stored with the document.
+    /// Metadata that was stored with the document.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
 }
@@ -39,7 +39,7 @@ pub struct Passage {
     pub passage: usize,
     /// Text of the passage.
     pub text: String,
-    /// What was stored with the document.
+    /// Metadata that was stored with the document.
     pub metadata: Map<String, Value>,
 }
 
