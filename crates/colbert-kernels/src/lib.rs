@@ -34,6 +34,7 @@ pub use libtorch::{LibTorchMissing, bound_libtorch_caches, probe_libtorch_cuda, 
 pub use operators::adamw::{AdamW, Moments, adamw_step};
 pub use operators::attention::{Attended, AttentionPlan, attention};
 pub use operators::attention_sublayer::{AttentionSublayer, attention_sublayer};
+pub use operators::biased_attention::biased_attention;
 pub use operators::dropout::{Dropout, dropout};
 pub use operators::embed::{Tables, TokenRows, embed};
 pub use operators::finite::all_finite;
@@ -44,7 +45,7 @@ pub use operators::layer_norm::{Affine, NormGradients, Normalised, layer_norm, r
 pub use operators::linear::{Map, feed_forward, linear};
 pub use operators::maxsim::{ScoredTexts, maxsim};
 pub use operators::packed_attention::packed_self_attention;
-pub use operators::rotation::Rotation;
+pub use operators::rotation::{Rotation, rotate};
 pub use operators::self_attention::self_attention;
 pub use precision::Precision;
 pub use search::packed_queries::{PackedQueries, Scratch, VectorRows};

@@ -3,6 +3,7 @@
 pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod attention_sublayer;
+pub(crate) mod biased_attention;
 pub(crate) mod dropout;
 pub(crate) mod embed;
 pub(crate) mod finite;

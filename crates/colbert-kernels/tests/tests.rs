@@ -1,5 +1,6 @@
 //! The public operators: values and gradients against double precision, the same bits on every run and thread count.
 
+mod biased;
 mod float16;
 mod gradients;
 mod same_bits;

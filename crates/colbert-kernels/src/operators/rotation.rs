@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 
-use crate::backend::Kernels;
 use crate::operators::primitive::floats;
 use crate::segments::Segments;
 
@@ -19,6 +19,21 @@ pub struct Rotation {
     /// `[positions, pairs]`
     sin: Arc<[f32]>,
     pairs: usize,
+}
+
+/// Rotates the heads of packed tokens by their positions, where [`packed_self_attention`](crate::packed_self_attention)
+/// does not fit: queries and keys that are normalised before.
+///
+/// # Shapes
+/// - input, output: `[tokens, heads * head_size]`, the sequences one after the other
+///
+/// # Panics
+/// If the tokens are not the segments', or the rotation has too few positions or too many pairs.
+pub fn rotate<B: Backend>(input: Tensor<B, 2>, rotation: &Rotation, segments: &Segments, heads: usize) -> Tensor<B, 2> {
+    let [tokens, size] = input.dims();
+    assert_eq!(tokens, segments.tokens(), "tokens of the tensor and of the segments");
+    rotation.check(segments.max_length(), size / heads);
+    rotation.composed(input, segments, heads, false)
 }
 
 impl Rotation {
@@ -42,7 +57,7 @@ impl Rotation {
     }
 
     /// Rotates packed tokens `[tokens, heads * head_size]`; backwards, by the opposite angles.
-    pub(crate) fn composed<B: Kernels>(
+    pub(crate) fn composed<B: Backend>(
         &self,
         input: Tensor<B, 2>,
         segments: &Segments,
