@@ -31,8 +31,7 @@ fn a_constant_bias_is_no_bias() {
     let bias = Tensor::<Back, 3>::ones([3, 9, 9], &inputs[0].device()) * 0.7;
     let plain = run(&inputs, &|x| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan));
     for bias in [None, Some(&bias)] {
-        let found =
-            run(&inputs, &|x| biased_attention([x[0].clone(), x[1].clone(), x[2].clone()], bias, false, &plan));
+        let found = run(&inputs, &|x| biased_attention([x[0].clone(), x[1].clone(), x[2].clone()], bias, false, &plan));
         assert!(largest(&found.0, &plain.0) < ERROR);
         for (found, expected) in found.1.iter().zip(&plain.1) {
             assert!(largest(found, expected) < ERROR);

@@ -1,5 +1,5 @@
-//! Writing a model directory: one that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs read, or one in
-//! the layout of sentence-transformers 6 alone.
+//! Writing a model directory: one that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs read, or
+//! one in the layout of sentence-transformers 6 alone.
 //!
 //! Which file serves whom is in docs/interop.md. The directory is written beside its final name and renamed.
 
@@ -84,8 +84,8 @@ pub fn check_layout(
     same_tokens(&pretrained.tokenizer(settings)?, &written, pretrained.directory())
 }
 
-/// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name: it must give the
-/// token ids of training, and what it makes of a few texts goes into `selfcheck.json`.
+/// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name: it must give
+/// the token ids of training, and what it makes of a few texts goes into `selfcheck.json`.
 ///
 /// # Errors
 /// The folder exists and `overwrite` is false, a number that the type cannot hold, settings that the layout has no word
@@ -154,11 +154,14 @@ fn write_checked(
     written
 }
 
+/// Special tokens by their keys; none where the vocabulary has no such token.
+type Entries<'a> = [(&'static str, Option<&'a str>); 5];
+
 fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError> {
     let head = head_of(export, folder)?;
     let encoder = match export.own_encoder {
-        Some(_) => ExportFacts { tokenizer_class: None, token_types: false, older_key: None },
-        None => EncoderConfig::from_json(&export.files.config, &folder.join("config.json"))?.export_facts(),
+        Some(_) => None,
+        None => Some(EncoderConfig::from_json(&export.files.config, &folder.join("config.json"))?),
     };
     let modules = module_tensors(&head, export.tensors, folder)?;
     let of_head: Vec<String> = names(&head).collect();
@@ -190,7 +193,9 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
         ExportLayout::All => pylate(dialect),
         ExportLayout::SentenceTransformers => native(dialect),
     };
-    for (name, value) in json_files(export, encoder, &head, &special, &tokenizer).into_iter().chain(of_layout) {
+    for (name, value) in
+        json_files(export, encoder.as_ref(), &head, special.entries(&read), &tokenizer).into_iter().chain(of_layout)
+    {
         files.push((name, pretty(&value)));
     }
     if export.layout == ExportLayout::All {
@@ -262,11 +267,13 @@ fn head_of(export: &Export<'_>, folder: &Path) -> Result<HeadConfig, ModelError>
 /// The JSON files that every layout has, by name.
 fn json_files(
     export: &Export<'_>,
-    encoder: ExportFacts,
+    encoder: Option<&EncoderConfig>,
     head: &HeadConfig,
-    special: &SpecialTokens,
+    special: Entries<'_>,
     tokenizer: &Value,
 ) -> Vec<(String, Value)> {
+    let general = ExportFacts { tokenizer_class: None, token_types: false, older_key: None };
+    let facts = encoder.map_or(general, EncoderConfig::export_facts);
     let mut config = match export.own_encoder {
         Some(name) => json!({
             "model_type": name, "architectures": [name], "hidden_size": head.layers[0].in_features,
@@ -278,7 +285,10 @@ fn json_files(
             config
         }
     };
-    if let Some((newer, older, default)) = encoder.older_key {
+    if let (Some(encoder), Some(fields)) = (encoder, config.as_object_mut()) {
+        encoder.complete(fields);
+    }
+    if let Some((newer, older, default)) = facts.older_key {
         config[older] = config.get(newer).cloned().unwrap_or(json!(default));
     }
     // transformers 4 reads the first, 5 the second: the type of the file, not of the one that training started from.
@@ -293,7 +303,7 @@ fn json_files(
     }
     vec![
         ("config.json".to_owned(), config),
-        ("tokenizer_config.json".to_owned(), tokenizer_config(export, encoder, special, tokenizer)),
+        ("tokenizer_config.json".to_owned(), tokenizer_config(export, facts, special, tokenizer)),
         ("special_tokens_map.json".to_owned(), special_tokens(special)),
     ]
 }
@@ -323,21 +333,24 @@ fn tokenizer_json(files: &SourceFiles, settings: &ColbertSettings) -> Value {
 }
 
 /// The source's settings, with the names and the padding token that every stack agrees on.
-fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: &SpecialTokens, tokenizer: &Value) -> Value {
+fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: Entries<'_>, tokenizer: &Value) -> Value {
     let mut config = if export.files.tokenizer_config.is_object() {
         export.files.tokenizer_config.clone()
     } else {
         json!({"do_lower_case": export.files.tokenizer["normalizer"]["lowercase"].as_bool().unwrap_or(true)})
     };
     // PyLate saves [MASK] here; colbert-ai then drops every expansion token without a word.
-    config["pad_token"] = json!(special.pad);
-    config["mask_token"] = json!(special.mask);
-    config["cls_token"] = json!(special.cls);
-    config["sep_token"] = json!(special.sep);
-    config["unk_token"] = json!(special.unk);
+    for (key, token) in special {
+        match token {
+            Some(token) => config[key] = json!(token),
+            // One that the vocabulary lacks would be added to it.
+            None => drop(config.as_object_mut().and_then(|config| config.remove(key))),
+        }
+    }
     if let Some(class) = encoder.tokenizer_class {
         config["tokenizer_class"] = json!(class);
-    } else if !config["tokenizer_class"].is_string() {
+    } else if !config["tokenizer_class"].is_string() || config["tokenizer_class"] == "TokenizersBackend" {
+        // transformers 5 writes a name that 4 does not know.
         config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
     }
     // A general tokenizer class gives token types, which these encoders refuse.
@@ -362,9 +375,9 @@ fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: &Special
     config
 }
 
-fn special_tokens(special: &SpecialTokens) -> Value {
-    let SpecialTokens { pad, mask, cls, sep, unk } = special;
-    json!({"cls_token": cls, "mask_token": mask, "pad_token": pad, "sep_token": sep, "unk_token": unk})
+fn special_tokens(special: Entries<'_>) -> Value {
+    let there = special.into_iter().filter_map(|(key, token)| Some((key.to_owned(), json!(token?))));
+    Value::Object(there.collect())
 }
 
 /// `vocab.txt`: the source's, or the vocabulary of `tokenizer.json` in the order of its ids.

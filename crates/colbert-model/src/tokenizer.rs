@@ -36,8 +36,10 @@ pub struct ColbertTokenizer {
 
 #[derive(Debug, Clone, Copy)]
 struct SpecialIds {
-    pad: u32,
-    mask: u32,
+    /// None where a text's own end is the padding, as in vocabularies of decoders.
+    pad: Option<u32>,
+    /// None in a vocabulary without a mask, which goes without expansion.
+    mask: Option<u32>,
     query_marker: Option<u32>,
     doc_marker: Option<u32>,
     unknown: Option<u32>,
@@ -68,8 +70,12 @@ impl ColbertTokenizer {
         };
         let marker = |token: &str, role| if token.is_empty() { Ok(None) } else { id(token, role).map(Some) };
         let ids = SpecialIds {
-            pad: id(&special.pad, "padding")?,
-            mask: id(&special.mask, "query expansion")?,
+            pad: Some(id(&special.pad, "padding")?)
+                .filter(|_| special.pad != special.sep && special.pad != special.cls),
+            mask: match settings.query_expansion {
+                true => Some(id(&special.mask, "query expansion")?),
+                false => tokenizer.token_to_id(&special.mask),
+            },
             query_marker: marker(&settings.query_token_id, "query marker")?,
             doc_marker: marker(&settings.doc_token_id, "document marker")?,
             unknown: tokenizer.token_to_id(&special.unk),
@@ -235,10 +241,12 @@ impl ColbertTokenizer {
     fn query(&self, text: &[u32]) -> TokenSequence {
         let mut ids = with_marker(text, self.ids.query_marker);
         let real = ids.len();
-        for id in &mut ids {
-            // A literal "[PAD]" in the text becomes a mask, as in colbert-ai.
-            if *id == self.ids.pad {
-                *id = self.ids.mask;
+        if let Some(mask) = self.ids.mask {
+            for id in &mut ids {
+                // A literal "[PAD]" in the text becomes a mask, as in colbert-ai.
+                if Some(*id) == self.ids.pad {
+                    *id = mask;
+                }
             }
         }
         let full = self.settings.query_maxlen;
@@ -247,7 +255,9 @@ impl ColbertTokenizer {
             Some(least) => real.max(least.min(full)),
             None => full,
         };
-        ids.resize(length, self.ids.mask);
+        if let Some(mask) = self.ids.mask {
+            ids.resize(length, mask);
+        }
         let attended = if self.settings.attend_to_mask_tokens { length } else { real };
         let counts = |id: &u32| !self.settings.mask_query_punctuation || !self.is_skipped(*id);
         TokenSequence { scored: scored(&ids, counts), attended, ids }
@@ -255,7 +265,7 @@ impl ColbertTokenizer {
 
     fn document(&self, text: &[u32]) -> TokenSequence {
         let ids = with_marker(text, self.ids.doc_marker);
-        let counts = |id: &u32| *id != self.ids.pad && !self.is_skipped(*id);
+        let counts = |id: &u32| Some(*id) != self.ids.pad && !self.is_skipped(*id);
         TokenSequence { attended: ids.len(), scored: scored(&ids, counts), ids }
     }
 

@@ -31,21 +31,23 @@ pub struct TrainingMemory {
 }
 
 impl TrainingMemory {
-    /// Of a ColBERT of this encoder and head. The constants were found with BERT; another family is taken for a BERT of
-    /// its sizes, ModernBERT for one whose feed-forward layer is twice as wide.
-    pub fn of(config: &EncoderConfig, head: &HeadConfig) -> Self {
-        let Sizes { hidden, wide, layers, heads, rows } = config.sizes();
+    /// Of a ColBERT of this encoder and head, for texts of at most `longest` tokens. The constants were found with
+    /// BERT; another family is taken for a BERT of its sizes, one with a gated feed-forward layer for one whose
+    /// feed-forward layer is twice as wide. Where attention is composed, its weights are counted.
+    pub fn of(config: &EncoderConfig, head: &HeadConfig, longest: usize) -> Self {
+        let Sizes { hidden, wide, layers, heads, attention, pairs, rows } = config.sizes();
         let [hidden, wide, layers, heads, rows] = [hidden, wide, layers, heads, rows].map(|size| size as u64);
+        let [attention, of_pairs] = [attention, pairs.saturating_mul(longest)].map(|size| size as u64);
         let dim = head.dim() as u64;
         let of_head: usize =
             head.layers.iter().flat_map(DenseConfig::shapes).map(|(_, shape)| shape.iter().product::<usize>()).sum();
         // Of a layer before the last: before and after its activation, and the sum with its residual.
         let between: usize = head.layers.iter().rev().skip(1).map(|layer| 3 * layer.out_features).sum();
-        let layer = 4 * hidden * hidden + 2 * hidden * wide + 9 * hidden + wide;
+        let layer = 4 * hidden * attention + 2 * hidden * wide + 9 * hidden + wide;
         let parameters = rows * hidden + layers * layer + of_head as u64;
         // Of a layer: query, key, value, attention's output, two sums and two outputs of normalisations; the sum
         // before GELU. Beside them what the backward of one feed-forward network holds, and embeddings.
-        let kept = layers * (8 * hidden + wide + heads + 4) + 2 * hidden + between as u64;
+        let kept = layers * (4 * hidden + 4 * attention + wide + heads + 4 + of_pairs) + 2 * hidden + between as u64;
         let passing = 3 * wide + 5 * hidden;
         Self {
             parameters: 4 * parameters,

@@ -111,6 +111,46 @@ impl Weights {
         Ok(Self { path: self.path, tensors }.normalised(prefix))
     }
 
+    /// Renames the weight and the bias of `from`, as far as they are here.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        for kind in ["weight", "bias"] {
+            if let Some(tensor) = self.tensors.remove(&format!("{from}.{kind}")) {
+                self.tensors.insert(format!("{to}.{kind}"), tensor);
+            }
+        }
+    }
+
+    /// Makes one tensor of several, one behind the other along the first axis.
+    ///
+    /// # Errors
+    /// One of them is missing, or its rows are of another shape than those of the first.
+    pub(crate) fn join(&mut self, from: &[String], to: &str) -> Result<(), ModelError> {
+        let mut whole: Option<HostTensor> = None;
+        for name in from {
+            let Some(part) = self.tensors.remove(name) else {
+                return Err(ModelError::MissingTensor { path: self.path.clone(), name: name.clone() });
+            };
+            let Some(whole) = &mut whole else {
+                whole = Some(part);
+                continue;
+            };
+            if part.shape.is_empty() || part.shape.get(1..) != whole.shape.get(1..) {
+                let expected = [&part.shape[..1.min(part.shape.len())], whole.shape.get(1..).unwrap_or(&[])].concat();
+                return Err(ModelError::WrongShape {
+                    path: self.path.clone(),
+                    name: name.clone(),
+                    found: part.shape.into(),
+                    expected: expected.into(),
+                    hint: "".into(),
+                });
+            }
+            whole.shape[0] += part.shape[0];
+            whole.values.extend(part.values);
+        }
+        self.tensors.extend(whole.map(|whole| (to.to_owned(), whole)));
+        Ok(())
+    }
+
     /// The names and shapes alone, for a check of what a configuration asks for.
     pub(crate) fn outline(&self) -> Self {
         let bare = |tensor: &HostTensor| HostTensor { shape: tensor.shape.clone(), values: Vec::new() };

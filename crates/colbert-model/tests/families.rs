@@ -18,7 +18,27 @@ use tempfile::TempDir;
 
 use crate::support::{B, compare_with_pylate, copied, device, expected, fixture, largest_difference, strings};
 
-const FAMILIES: [&str; 5] = ["distilbert", "electra", "roberta", "xlm-roberta", "modernbert"];
+const FAMILIES: [&str; 13] = [
+    "distilbert",
+    "electra",
+    "roberta",
+    "xlm-roberta",
+    "modernbert",
+    "mmbert",
+    "nomic_bert",
+    "nomic_bert-5",
+    "gte",
+    "eurobert",
+    "qwen3",
+    "qwen3-both",
+    "mpnet",
+];
+
+/// Families whose vocabularies have no unused tokens, so that the markers are added.
+const WITHOUT_UNUSED: [&str; 7] = ["roberta", "xlm-roberta", "mmbert", "eurobert", "qwen3", "qwen3-both", "mpnet"];
+
+/// Families whose vocabularies are WordPiece.
+const WORD_PIECE: [&str; 6] = ["distilbert", "electra", "nomic_bert", "nomic_bert-5", "gte", "mpnet"];
 
 /// Spread of float32 arithmetic over two to four layers, with a margin.
 const TOLERANCE: f32 = 1e-5;
@@ -29,6 +49,11 @@ fn ids(value: &Value) -> Vec<u32> {
 
 fn settings(query_maxlen: usize, doc_maxlen: usize) -> ColbertSettings {
     ColbertSettings { dim: 16, query_maxlen, doc_maxlen, ..ColbertSettings::default() }
+}
+
+/// Settings of a run with these lengths.
+fn settings_of(pretrained: &Pretrained, query_maxlen: usize, doc_maxlen: usize) -> ColbertSettings {
+    pretrained.settings(&TrainOptions { dim: 16, query_maxlen, doc_maxlen, ..TrainOptions::default() })
 }
 
 #[test]
@@ -53,7 +78,8 @@ fn hidden_states_are_those_of_transformers() {
         for (i, sequence) in sequences.iter().enumerate() {
             let length = sequence.len();
             // Behind the window of the last attended token nothing is defined in transformers; ours mixes nothing in.
-            let defined = if family == "modernbert" { length.min(sequence.attended + 6) } else { length };
+            let defined =
+                if matches!(family, "modernbert" | "mmbert") { length.min(sequence.attended + 6) } else { length };
             let name = format!("hidden.{i}");
             let expected = hidden.take(&name, &[length, 32]).unwrap();
             let own = found.clone().narrow(0, start, defined).into_data().to_vec::<f32>().unwrap();
@@ -69,16 +95,14 @@ fn tokens_are_those_of_transformers_with_a_marker_behind_the_first() {
     for family in FAMILIES {
         let expected = expected(family);
         let length = |key: &str| expected[key].as_u64().unwrap() as usize;
-        let settings = settings(length("query_length"), length("document_length"));
         let pretrained = Pretrained::read(&fixture(family)).unwrap();
+        let settings = settings_of(&pretrained, length("query_length"), length("document_length"));
         let tokenizer = pretrained.tokenizer(&settings).unwrap();
         let vocabulary = expected["vocabulary"].as_u64().unwrap() as u32;
         let (Some(query_marker), Some(doc_marker)) = tokenizer.marker_ids() else { panic!("{family} has markers") };
-        match family {
-            "roberta" | "xlm-roberta" => {
-                assert_eq!((query_marker, doc_marker), (vocabulary, vocabulary + 1), "{family}")
-            }
-            _ => assert!(query_marker < vocabulary && doc_marker < vocabulary, "{family} has unused tokens"),
+        match WITHOUT_UNUSED.contains(&family) {
+            true => assert_eq!((query_marker, doc_marker), (vocabulary, vocabulary + 1), "{family}"),
+            false => assert!(query_marker < vocabulary && doc_marker < vocabulary, "{family} has unused tokens"),
         }
         let texts = strings(&expected["texts"]);
         let marked = |ids: &[u32], marker: u32| [&ids[..1], &[marker], &ids[1..]].concat();
@@ -87,7 +111,9 @@ fn tokens_are_those_of_transformers_with_a_marker_behind_the_first() {
             let document = tokenizer.documents(&[text]).unwrap().remove(0);
             let real = marked(&ids(&expected["queries"][i]), query_marker);
             assert_eq!(query.ids[..real.len()], real, "{family}: {text:?}");
-            assert_eq!((query.len(), query.attended), (settings.query_maxlen, real.len()), "{family}: {text:?}");
+            // Qwen3 has no mask that a query could be filled up with.
+            let full = if matches!(family, "qwen3" | "qwen3-both") { real.len() } else { settings.query_maxlen };
+            assert_eq!((query.len(), query.attended), (full, real.len()), "{family}: {text:?}");
             assert!(query.ids[real.len()..].windows(2).all(|pair| pair[0] == pair[1]), "{family}: one mask token");
             assert_eq!(document.ids, marked(&ids(&expected["documents"][i]), doc_marker), "{family}: {text:?}");
         }
@@ -101,7 +127,7 @@ fn defect_30_punctuation_is_skipped_wherever_it_stands() {
     for family in FAMILIES {
         let expected = expected(family);
         let pretrained = Pretrained::read(&fixture(family)).unwrap();
-        let skiplist = pretrained.tokenizer(&settings(16, 40)).unwrap().skiplist();
+        let skiplist = pretrained.tokenizer(&settings_of(&pretrained, 16, 40)).unwrap().skiplist();
         let json: Value =
             serde_json::from_str(&fs::read_to_string(fixture(family).join("tokenizer.json")).unwrap()).unwrap();
         let unknown = json["model"]["unk_id"].as_u64().map(|id| id as u32);
@@ -153,6 +179,9 @@ fn every_family_is_exported_and_loaded_again() {
         let path = folder.path().join("exported");
         let (pretrained, settings) = exported(family, &path);
         let (model, report) = pretrained.model::<B>(&settings, None, 3, &device()).unwrap();
+        if let Ok(keep) = std::env::var("KEEP") {
+            std::process::Command::new("cp").arg("-r").arg(&path).arg(format!("{keep}/{family}")).status().unwrap();
+        }
         let again = Pretrained::read(&path).unwrap();
         assert_eq!(
             again.declared_settings().unwrap(),
@@ -161,7 +190,7 @@ fn every_family_is_exported_and_loaded_again() {
         let declared = again.declared_settings().unwrap();
         let (loaded, nothing) = again.model::<B>(&declared, None, 99, &device()).unwrap();
         assert!(nothing.initialised.is_empty() && nothing.ignored.is_empty(), "{family}: {nothing:?}");
-        let drawn = matches!(family, "roberta" | "xlm-roberta");
+        let drawn = WITHOUT_UNUSED.contains(&family);
         assert_eq!(report.initialised.len(), 1 + usize::from(drawn), "{family}: {:?}", report.initialised);
         let texts = strings(&expected(family)["texts"]);
         let score = |model: &Colbert<B, PretrainedEncoder<B>>, pretrained: &Pretrained, settings| {
@@ -180,10 +209,126 @@ fn every_family_is_exported_and_loaded_again() {
         let tokenizer: Value =
             serde_json::from_str(&fs::read_to_string(path.join("tokenizer_config.json")).unwrap()).unwrap();
         let inputs = serde_json::json!(["input_ids", "attention_mask"]);
-        assert_eq!(tokenizer["model_input_names"] == inputs, family != "electra", "{family}: {tokenizer}");
-        let roberta = matches!(family, "roberta" | "xlm-roberta");
-        assert_eq!(special["mask_token"], if roberta { "<mask>" } else { "[MASK]" }, "{family}");
-        assert_eq!(path.join("vocab.txt").exists(), matches!(family, "distilbert" | "electra"), "{family}");
+        let with_types = matches!(family, "electra" | "nomic_bert" | "nomic_bert-5" | "gte");
+        assert_eq!(tokenizer["model_input_names"] == inputs, !with_types, "{family}: {tokenizer}");
+        assert_ne!(tokenizer["tokenizer_class"], "TokenizersBackend", "{family}: transformers 4 does not know it");
+        let mask = match family {
+            "roberta" | "xlm-roberta" | "mmbert" | "mpnet" => Some("<mask>"),
+            "eurobert" => Some("<|mask|>"),
+            "qwen3" | "qwen3-both" => None,
+            _ => Some("[MASK]"),
+        };
+        assert_eq!(special.get("mask_token").and_then(Value::as_str), mask, "{family}");
+        assert_eq!(tokenizer.get("mask_token").and_then(Value::as_str), mask, "{family}");
+        assert_eq!(path.join("vocab.txt").exists(), WORD_PIECE.contains(&family), "{family}");
+    }
+}
+
+fn copy_with(family: &str, folder: &TempDir, change: impl FnOnce(&mut Value)) -> std::path::PathBuf {
+    let path = copied(&fixture(family), folder);
+    let file = path.join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    change(&mut config);
+    fs::write(&file, config.to_string()).unwrap();
+    path
+}
+
+fn hidden(path: &Path, sequences: &[TokenSequence]) -> Vec<f32> {
+    let pretrained = Pretrained::read(path).unwrap();
+    let (model, _) = pretrained.model::<B>(&settings(16, 40), None, 0, &device()).unwrap();
+    let input = EncoderInput::new(sequences, EncodeOptions::default());
+    model.encoder.forward(&input, &device()).into_data().to_vec().unwrap()
+}
+
+fn sequence(ids: &[u32]) -> TokenSequence {
+    TokenSequence { ids: ids.to_vec(), attended: ids.len(), scored: vec![true; ids.len()] }
+}
+
+/// The keys of Nomic's own model code give what those of transformers give, and an export has both.
+#[test]
+fn nomics_own_configuration_is_read() {
+    let sequences = [sequence(&[4, 9, 30, 31, 5])];
+    let expected = hidden(&fixture("nomic_bert"), &sequences);
+    let folder = TempDir::new().unwrap();
+    let own = |config: &mut Value| {
+        let old = config.as_object().unwrap().clone();
+        *config = serde_json::json!({
+            "model_type": "nomic_bert", "vocab_size": old["vocab_size"], "n_embd": 32, "n_layer": 2, "n_head": 2, "n_inner": 64,
+            "n_positions": 64, "layer_norm_epsilon": 1e-12, "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0,
+            "activation_function": "swiglu", "prenorm": false, "type_vocab_size": 2, "num_experts": 0,
+        });
+    };
+    assert_eq!(hidden(&copy_with("nomic_bert", &folder, own), &sequences), expected);
+    for (field, value) in [
+        ("num_experts", serde_json::json!(8)),
+        ("moe_every_n_layers", serde_json::json!(2)),
+        ("activation_function", serde_json::json!("gelu")),
+        ("prenorm", serde_json::json!(true)),
+        ("rotary_emb_fraction", serde_json::json!(0.5)),
+        ("qkv_proj_bias", serde_json::json!(true)),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let path = copy_with("nomic_bert", &folder, |config| config[field] = value.clone());
+        let error = Pretrained::read(&path).unwrap_err().to_string();
+        assert!(error.contains(field), "{field}: {error}");
+    }
+}
+
+/// GTE's fixed scaling of angles, against its formula: base times factor, frequencies over factor^(2 / head size).
+#[test]
+fn scaled_angles_of_gte_are_those_of_its_model_code() {
+    let ids: Vec<u32> = (7..40).collect();
+    let sequences = [sequence(&ids)];
+    let with = |theta: f64, scaling: Value| {
+        let folder = TempDir::new().unwrap();
+        let path = copy_with("gte", &folder, |config| {
+            config["model_type"] = "new".into();
+            config.as_object_mut().unwrap().remove("rope_parameters");
+            config["rope_theta"] = theta.into();
+            config["rope_scaling"] = scaling;
+        });
+        hidden(&path, &sequences)
+    };
+    let scaled = with(500.0, serde_json::json!({"type": "ntk", "factor": 4.0}));
+    // Heads have 16 numbers. A base of 500 * 4, and all frequencies over 4^(1 / 8): no base alone gives that.
+    let unscaled = with(2000.0, Value::Null);
+    assert!(largest_difference(&scaled, &unscaled) > 1e-3);
+    assert_eq!(with(2000.0, serde_json::json!({"type": "ntk", "factor": 1.0})), unscaled);
+    let folder = TempDir::new().unwrap();
+    let path = copy_with("gte", &folder, |config| config["rope_scaling"] = serde_json::json!({"type": "yarn"}));
+    let error = Pretrained::read(&path).unwrap_err().to_string();
+    assert!(error.contains("rope_scaling"), "{error}");
+}
+
+/// Qwen3 looks back unless its configuration says otherwise; EuroBERT attends to both sides.
+#[test]
+fn a_causal_encoder_does_not_see_what_follows() {
+    let first = |path: &Path, ids: &[u32]| hidden(path, &[sequence(ids)])[..3 * 32].to_vec();
+    let (short, long) = ([40, 41, 42], [40, 41, 42, 43, 44]);
+    let apart = |path: &Path| largest_difference(&first(path, &short), &first(path, &long));
+    assert!(apart(&fixture("qwen3")) < 1e-6);
+    assert!(apart(&fixture("eurobert")) > 1e-3);
+    assert!(apart(&fixture("qwen3-both")) > 1e-3);
+    let folder = TempDir::new().unwrap();
+    let path = copy_with("qwen3", &folder, |config| config["use_sliding_window"] = true.into());
+    assert!(Pretrained::read(&path).unwrap_err().to_string().contains("use_sliding_window"));
+}
+
+/// transformers 4 reads other keys than transformers 5 writes; without them it would take its defaults.
+#[test]
+fn an_export_has_the_keys_of_older_and_newer_transformers() {
+    for (family, keys) in [
+        ("mmbert", [("global_rope_theta", 160_000.0), ("local_rope_theta", 160_000.0)]),
+        ("eurobert", [("rope_theta", 250_000.0), ("head_dim", 8.0)]),
+        ("qwen3", [("rope_theta", 1_000_000.0), ("head_dim", 16.0)]),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("exported");
+        exported(family, &path);
+        let config: Value = serde_json::from_str(&fs::read_to_string(path.join("config.json")).unwrap()).unwrap();
+        for (key, value) in keys {
+            assert_eq!(config[key].as_f64(), Some(value), "{family}: {key} of {config}");
+        }
     }
 }
 
@@ -250,7 +395,7 @@ fn every_parameter_of_every_family_can_be_trained() {
     type A = Autodiff<B>;
     for family in FAMILIES {
         let pretrained = Pretrained::read(&fixture(family)).unwrap();
-        let settings = settings(16, 40);
+        let settings = settings_of(&pretrained, 16, 40);
         let tokenizer = pretrained.tokenizer(&settings).unwrap();
         let (model, _) = pretrained.model::<A>(&settings, None, 0, &device()).unwrap();
         let texts = strings(&expected(family)["texts"]);

@@ -141,19 +141,25 @@ fn wrong_types_in_known_keys_are_errors_that_name_file_and_key() {
 /// Values that would make training panic or a model of NaN, in every family.
 #[test]
 fn configuration_out_of_range_is_an_error_of_the_file_in_every_family() {
-    let dropouts: [(&str, &[&str]); 6] = [
+    let dropouts: [(&str, &[&str]); 11] = [
         ("tiny", &["hidden_dropout_prob", "attention_probs_dropout_prob"]),
         ("roberta", &["hidden_dropout_prob", "attention_probs_dropout_prob"]),
         ("xlm-roberta", &["hidden_dropout_prob", "attention_probs_dropout_prob"]),
         ("electra", &["hidden_dropout_prob", "attention_probs_dropout_prob"]),
         ("distilbert", &["dropout", "attention_dropout"]),
         ("modernbert", &["attention_dropout", "mlp_dropout", "embedding_dropout"]),
+        ("nomic_bert", &["hidden_dropout_prob", "attention_probs_dropout_prob"]),
+        ("gte", &["hidden_dropout_prob", "attention_probs_dropout_prob"]),
+        ("mpnet", &["hidden_dropout_prob", "attention_probs_dropout_prob"]),
+        ("eurobert", &["attention_dropout"]),
+        ("qwen3", &["attention_dropout"]),
     ];
     for (family, fields) in dropouts {
         let source = if family == "tiny" { parity("tiny") } else { fixture(family) };
         let eps = match family {
             "modernbert" => Some("norm_eps"),
             "distilbert" => None,
+            "eurobert" | "qwen3" => Some("rms_norm_eps"),
             _ => Some("layer_norm_eps"),
         };
         let wrong_dropouts = [json!(1.0), json!(2), json!(-0.5)];
@@ -298,7 +304,19 @@ fn weights_that_do_not_fit_are_found_when_a_directory_is_read() {
     change(&path.join("config.json"), |json| json["max_position_embeddings"] = json!(128));
     let error = refused(&path);
     assert!(error.contains("position_embeddings") && error.contains("[512, 32]"), "{error}");
-    for family in ["distilbert", "roberta", "xlm-roberta", "electra", "modernbert"] {
+    for family in [
+        "distilbert",
+        "roberta",
+        "xlm-roberta",
+        "electra",
+        "modernbert",
+        "nomic_bert",
+        "gte",
+        "eurobert",
+        "qwen3",
+        "qwen3-both",
+        "mpnet",
+    ] {
         let path = copied(&fixture(family), &folder);
         let config = read(&path.join("config.json"));
         let field = if family == "distilbert" { "hidden_dim" } else { "intermediate_size" };

@@ -115,6 +115,7 @@ impl Pretrained {
             return Err(ModelError::MissingFile { path, hint: "it holds the weights" });
         };
         let mut weights = weights.unwrapped(config.prefix(), config.word_table())?;
+        config.adopt(&mut weights)?;
         let modules = HeadFiles::read(&layout, config.hidden_size())?;
         // Where there are modules, the matrix in the root file is theirs, multiplied into one.
         let matrix = match weights.shape("linear.weight").map(<[usize]>::to_vec) {
@@ -127,7 +128,7 @@ impl Pretrained {
         let mut declared = Declared::read(&layout, metadata.as_ref(), of_modules, positions)?;
         let head = modules.or_else(|| matrix.map(HeadFiles::linear));
         declared.dim = head.as_ref().map(|head| head.config.dim());
-        let tokenizer = TokenizerFiles::read(&layout.encoder, config.is_word_piece(), declared.is_colbert())?;
+        let tokenizer = TokenizerFiles::read(&layout.encoder, &config, declared.is_colbert())?;
         let special = SpecialTokens::of(&tokenizer.tokenizer, [&tokenizer.special_tokens_map, &tokenizer.config]);
         let files = SourceFiles {
             config: config_json,
@@ -172,7 +173,7 @@ impl Pretrained {
 
     /// Settings that the directory itself declares, over the defaults. None for a plain encoder.
     pub fn declared_settings(&self) -> Option<ColbertSettings> {
-        self.declared.is_colbert().then(|| self.declared.over(self.default_settings()))
+        self.declared.is_colbert().then(|| self.expandable(self.declared.over(self.default_settings())))
     }
 
     /// Settings of a directory that declares none: the defaults, with lengths that the encoder has positions for.
@@ -187,23 +188,44 @@ impl Pretrained {
     }
 
     /// Settings for training: lengths and masks as the options say, skiplist as the directory declares, and so markers,
-    /// prompts and the length of expansion where the options are silent.
+    /// prompts and the length of expansion where the options are silent. A vocabulary without a mask token turns the
+    /// expansion of queries off.
     pub fn settings(&self, options: &TrainOptions) -> ColbertSettings {
         let declared = self.declared.tokens_over(ColbertSettings::from(options));
         let or = |option: &Option<String>, declared: String| option.clone().unwrap_or(declared);
-        ColbertSettings {
+        let settings = ColbertSettings {
             query_token_id: or(&options.query_token_id, declared.query_token_id),
             doc_token_id: or(&options.doc_token_id, declared.doc_token_id),
             query_prompt: or(&options.query_prompt, declared.query_prompt),
             document_prompt: or(&options.document_prompt, declared.document_prompt),
             query_expansion_length: options.query_expansion_length.or(declared.query_expansion_length),
             ..declared
+        };
+        if settings.query_expansion && !self.has_mask() {
+            tracing::warn!(
+                "{} has no mask token: queries are not filled up (query_expansion is off)",
+                self.tokenizer_path.display()
+            );
         }
+        self.expandable(settings)
     }
 
     /// Longest query or document that the encoder takes, in tokens.
     pub fn max_length(&self) -> usize {
         self.config.max_length().min(MAX_LENGTH)
+    }
+
+    /// Whether the vocabulary has a mask token, which queries are filled up with.
+    pub fn has_mask(&self) -> bool {
+        self.tokenizer.token_to_id(&self.special.mask).is_some()
+    }
+
+    /// The same settings, without expansion of queries where there is nothing to fill them up with.
+    fn expandable(&self, settings: ColbertSettings) -> ColbertSettings {
+        match self.has_mask() {
+            true => settings,
+            false => ColbertSettings { query_expansion: false, query_expansion_length: None, ..settings },
+        }
     }
 
     /// The tokenizer with these settings.
@@ -341,8 +363,8 @@ impl Pretrained {
         }
     }
 
-    /// Returns a hash (64-bit FNV-1a, in hexadecimal digits) of everything that a model's output depends on: weights, head,
-    /// tokenizer, configuration and declared settings. `purpose` tells apart different uses of one directory.
+    /// Returns a hash (64-bit FNV-1a, in hexadecimal digits) of everything that a model's output depends on: weights,
+    /// head, tokenizer, configuration and declared settings. `purpose` tells apart different uses of one directory.
     pub fn content_hash(&self, purpose: &str) -> String {
         let mut hash = FnvHasher::default();
         let mut add = |bytes: &[u8]| {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
+use crate::encoder::families::EncoderConfig;
 use crate::error::ModelError;
 use crate::tokenizer::panics::guarded;
 use crate::tokenizer::special_tokens::{SpecialTokens, around, token_text};
@@ -34,13 +35,14 @@ pub(crate) struct TokenizerFiles {
 }
 
 impl TokenizerFiles {
-    /// Reads the tokenizer of a directory. `word_piece`: the encoder's family uses BERT's tokenizer. `colbert`: the
-    /// directory is a ColBERT, whose vectors were made with the tokenizer as it is.
+    /// Reads the tokenizer of a directory for an encoder. `colbert`: the directory is a ColBERT, whose vectors were
+    /// made with the tokenizer as it is.
     ///
     /// # Errors
     /// Files that are missing or damaged; a vocabulary without the tokens that stand around a text; a ColBERT whose
     /// tokenizer puts nothing around a text.
-    pub(crate) fn read(directory: &Path, word_piece: bool, colbert: bool) -> Result<Self, ModelError> {
+    pub(crate) fn read(directory: &Path, encoder: &EncoderConfig, colbert: bool) -> Result<Self, ModelError> {
+        let word_piece = encoder.is_word_piece();
         let path = directory.join("tokenizer.json");
         let config_path = directory.join("tokenizer_config.json");
         let config = optional_object(&config_path)?;
@@ -62,7 +64,9 @@ impl TokenizerFiles {
         let mut tokenizer = guarded(&path, || Tokenizer::from_bytes(json.to_string()))?;
         check_ids(&tokenizer, &added, directory)?;
         let special = SpecialTokens::of(&tokenizer, [&special_tokens_map, &config]);
-        if let (None, _) | (_, None) = around(&tokenizer) {
+        // A decoder's vocabulary has perhaps no token for the beginning of a text: it is used as it is.
+        let complete = !encoder.needs_cls() && tokenizer.token_to_id(&special.cls).is_none();
+        if let (false, (None, _) | (_, None)) = (complete, around(&tokenizer)) {
             if colbert {
                 return Err(ModelError::NothingAroundTexts { path, cls: special.cls, sep: special.sep });
             }
@@ -82,9 +86,9 @@ impl TokenizerFiles {
 /// A token that a file beside `tokenizer.json` adds to the vocabulary, and its id.
 type ListedToken = (String, u64);
 
-/// Adds the tokens that `tokenizer_config.json`, or without its list `added_tokens.json`, names and `tokenizer.json` lacks;
-/// and marks the special tokens of the vocabulary that the files name, so that no text splits them. As transformers does.
-/// Returns those that were added.
+/// Adds the tokens that `tokenizer_config.json`, or without its list `added_tokens.json`, names and `tokenizer.json`
+/// lacks; and marks the special tokens of the vocabulary that the files name, so that no text splits them. As
+/// transformers does. Returns those that were added.
 ///
 /// # Errors
 /// A value of the wrong type.

@@ -11,10 +11,11 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Unsupported, check_dropout, check_eps, check_initializer, check_sizes,
+    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_eps, check_initializer,
+    check_sizes,
 };
 use crate::encoder::layers::Linear;
-use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
+use crate::encoder::token_embeddings::{EMBEDDINGS_NORM, TableSizes, TokenEmbeddings};
 use crate::encoder::transformer::{BERT_NAMES, LayerSizes, Transformer};
 use crate::encoder::transformer_nodes::TransformerNodes;
 use crate::encoder::{Encoder, EncoderInput};
@@ -130,6 +131,7 @@ impl BertConfig {
             tables: self.tables(),
             heads: self.num_attention_heads,
             padding: None,
+            relative: None,
         }
     }
 
@@ -147,8 +149,9 @@ impl BertConfig {
 
     pub(crate) fn tables(&self) -> TableSizes {
         TableSizes {
+            norm: EMBEDDINGS_NORM,
             words: self.vocab_size,
-            positions: self.max_position_embeddings,
+            positions: Some(self.max_position_embeddings),
             token_types: Some(self.type_vocab_size),
             size: self.hidden_size,
             eps: self.layer_norm_eps,
@@ -160,7 +163,8 @@ impl BertConfig {
 impl Family for BertConfig {
     const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("bert", "BertModel")];
     const PREFIX: &'static str = "bert.";
-    const LOADERS: Loaders = Loaders { colbert_ai: true, pylate_rs: true, colbert_ai_punctuation: true };
+    const LOADERS: Loaders =
+        Loaders { colbert_ai: true, pylate_rs: true, colbert_ai_punctuation: true, transformers: Transformers::Any };
     const EXPORT: ExportFacts =
         ExportFacts { tokenizer_class: Some("BertTokenizer"), token_types: true, older_key: None };
 
@@ -205,6 +209,8 @@ impl Family for BertConfig {
             wide: self.intermediate_size,
             layers: self.num_hidden_layers,
             heads: self.num_attention_heads,
+            attention: self.hidden_size,
+            pairs: 0,
             rows: self.vocab_size.saturating_add(self.max_position_embeddings).saturating_add(self.type_vocab_size),
         }
     }

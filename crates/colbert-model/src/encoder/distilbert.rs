@@ -8,10 +8,10 @@ use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Unsupported, check_dropout, check_initializer, check_sizes,
+    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_initializer, check_sizes,
 };
-use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
-use crate::encoder::transformer::{BERT_NAMES, LayerNames, LayerSizes, Transformer};
+use crate::encoder::token_embeddings::{EMBEDDINGS_NORM, TableSizes, TokenEmbeddings};
+use crate::encoder::transformer::{LayerNames, LayerSizes, Transformer};
 use crate::encoder::transformer_nodes::TransformerNodes;
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
@@ -83,8 +83,9 @@ fn init_range() -> f64 {
 impl DistilBertConfig {
     pub(crate) fn tables(&self) -> TableSizes {
         TableSizes {
+            norm: EMBEDDINGS_NORM,
             words: self.vocab_size,
-            positions: self.max_position_embeddings,
+            positions: Some(self.max_position_embeddings),
             token_types: None,
             size: self.dim,
             eps: EPS,
@@ -109,7 +110,8 @@ impl DistilBertConfig {
 impl Family for DistilBertConfig {
     const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("distilbert", "DistilBertModel")];
     const PREFIX: &'static str = "distilbert.";
-    const LOADERS: Loaders = Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: true };
+    const LOADERS: Loaders =
+        Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: true, transformers: Transformers::Any };
     const EXPORT: ExportFacts = ExportFacts { tokenizer_class: None, token_types: false, older_key: None };
 
     fn unsupported(&self) -> Option<Unsupported> {
@@ -147,6 +149,8 @@ impl Family for DistilBertConfig {
             wide: self.hidden_dim,
             layers: self.n_layers,
             heads: self.n_heads,
+            attention: self.dim,
+            pairs: 0,
             rows: self.vocab_size.saturating_add(self.max_position_embeddings),
         }
     }
@@ -170,7 +174,8 @@ impl Family for DistilBertConfig {
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let (layers, tables, heads) = (self.layers(), self.tables(), self.n_heads);
-        TransformerNodes { layers, names: NAMES, tables, heads, padding: None }.build(on, inputs, tokens)
+        TransformerNodes { layers, names: NAMES, tables, heads, padding: None, relative: None }
+            .build(on, inputs, tokens)
     }
 }
 
@@ -204,13 +209,8 @@ impl<B: Backend> DistilBert<B> {
 
 /// The file's name of a parameter at a field path, which spells BERT's names below the layer's number.
 fn file_name(path: &str) -> String {
-    let translated = || {
-        let (number, rest) = path.strip_prefix("transformer.layer.")?.split_once('.')?;
-        let (part, kind) = rest.rsplit_once('.')?;
-        let place = BERT_NAMES.parts.iter().position(|own| *own == part)?;
-        Some(format!("{}.{number}.{}.{kind}", NAMES.layers, NAMES.parts[place]))
-    };
-    translated().unwrap_or_else(|| path.to_owned())
+    let of_layer = path.strip_prefix("transformer.layer.").and_then(|path| NAMES.tensor_name(path));
+    of_layer.unwrap_or_else(|| path.to_owned())
 }
 
 impl<B: KernelBackend> Encoder<B> for DistilBert<B> {

@@ -8,7 +8,7 @@ use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::bert::BertConfig;
-use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Unsupported, check_sizes};
+use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_sizes};
 use crate::encoder::layers::Linear;
 use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
 use crate::encoder::transformer::{BERT_NAMES, Transformer};
@@ -37,7 +37,8 @@ fn narrow() -> usize {
 impl Family for ElectraConfig {
     const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("electra", "ElectraModel")];
     const PREFIX: &'static str = "electra.";
-    const LOADERS: Loaders = Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: true };
+    const LOADERS: Loaders =
+        Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: true, transformers: Transformers::Any };
     const EXPORT: ExportFacts = ExportFacts { tokenizer_class: None, token_types: true, older_key: None };
 
     fn unsupported(&self) -> Option<Unsupported> {

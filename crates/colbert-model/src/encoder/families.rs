@@ -9,13 +9,17 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use colbert_kernels::KernelBackend;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::encoder::bert::{Bert, BertConfig};
 use crate::encoder::distilbert::{DistilBert, DistilBertConfig};
 use crate::encoder::electra::{Electra, ElectraConfig};
 use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes};
+use crate::encoder::gte::{Gte, GteConfig};
+use crate::encoder::llama::{Llama, LlamaConfig};
 use crate::encoder::modernbert::{ModernBert, ModernBertConfig};
+use crate::encoder::mpnet::{Mpnet, MpnetConfig};
+use crate::encoder::nomic_bert::{NomicBert, NomicBertConfig};
 use crate::encoder::roberta::{Roberta, RobertaConfig};
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
@@ -99,6 +103,14 @@ macro_rules! families {
                 match self { $(Self::$name(_) => $config::PREFIX,)+ }
             }
 
+            /// Gives the tensors of a file the names and the layout that this family is computed with.
+            ///
+            /// # Errors
+            /// Tensors that belong together and do not fit together.
+            pub(crate) fn adopt(&self, weights: &mut Weights) -> Result<(), ModelError> {
+                match self { $(Self::$name(_) => $config::adopt(weights),)+ }
+            }
+
             /// Name of the word embedding matrix, without the prefix.
             pub(crate) fn word_table(&self) -> &'static str {
                 match self { $(Self::$name(_) => $config::WORD_TABLE,)+ }
@@ -106,7 +118,17 @@ macro_rules! families {
 
             /// Programs that load an exported directory of this family.
             pub fn loaders(&self) -> Loaders {
-                match self { $(Self::$name(_) => $config::LOADERS,)+ }
+                match self { $(Self::$name(config) => config.loaders(),)+ }
+            }
+
+            /// Whether a vocabulary file of the family is BERT's: WordPiece, with its special tokens.
+            pub(crate) fn is_word_piece(&self) -> bool {
+                match self { $(Self::$name(_) => $config::BERT_TOKENIZER,)+ }
+            }
+
+            /// Whether a text has to begin with a special token.
+            pub(crate) fn needs_cls(&self) -> bool {
+                match self { $(Self::$name(_) => $config::NEEDS_CLS,)+ }
             }
 
             /// Differences of an export's files.
@@ -128,6 +150,14 @@ families! {
     Electra(ElectraConfig),
     /// ModernBERT: `modernbert`.
     ModernBert(ModernBertConfig),
+    /// NomicBERT: `nomic_bert`.
+    NomicBert(NomicBertConfig),
+    /// GTE from 2024 on: `gte`, `new`.
+    Gte(GteConfig),
+    /// The block of Llama: `eurobert`, `qwen3`.
+    Llama(LlamaConfig),
+    /// MPNet: `mpnet`.
+    Mpnet(MpnetConfig),
 }
 
 impl EncoderConfig {
@@ -179,11 +209,6 @@ impl EncoderConfig {
         Ok(json)
     }
 
-    /// Whether the family's vocabularies are BERT's WordPiece.
-    pub(crate) fn is_word_piece(&self) -> bool {
-        self.loaders().colbert_ai_punctuation
-    }
-
     /// Returns the rows of the word embedding matrix.
     pub fn vocab_size(&self) -> usize {
         each_config!(self, config => config.vocab_size())
@@ -196,6 +221,11 @@ impl EncoderConfig {
     /// Returns the size of a hidden vector.
     pub fn hidden_size(&self) -> usize {
         self.sizes().hidden
+    }
+
+    /// Adds the keys to an exported `config.json` that programs want and the source may lack.
+    pub(crate) fn complete(&self, config: &mut Map<String, Value>) {
+        each_config!(self, own => own.complete(config));
     }
 
     pub(crate) fn sizes(&self) -> Sizes {

@@ -4,10 +4,12 @@
 //! `families.rs`.
 
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::error::ModelError;
 use crate::onnx::graph::Value as Node;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
+use crate::weights::Weights;
 
 /// The facts of an encoder family, implemented by its configuration.
 pub(crate) trait Family: DeserializeOwned {
@@ -23,8 +25,31 @@ pub(crate) trait Family: DeserializeOwned {
     /// The programs that load an exported directory of this family. Has no default, so that a new family has to decide.
     const LOADERS: Loaders;
 
+    /// Whether a vocabulary file of the family is BERT's: WordPiece, with its special tokens.
+    const BERT_TOKENIZER: bool = Self::LOADERS.colbert_ai_punctuation;
+
+    /// Whether a text has to begin with a special token, as the encoder was trained with one.
+    const NEEDS_CLS: bool = true;
+
+    /// Returns the programs that load an exported directory of this configuration.
+    fn loaders(&self) -> Loaders {
+        Self::LOADERS
+    }
+
     /// Differences between the files of an export of this family and those of the others.
     const EXPORT: ExportFacts;
+
+    /// Gives tensors the names and the layout that this family is computed with, where files have others too. The
+    /// prefix is off.
+    ///
+    /// # Errors
+    /// Tensors that belong together and do not fit together.
+    fn adopt(_weights: &mut Weights) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    /// Adds the keys to an exported `config.json` that programs want and the source may lack.
+    fn complete(&self, _config: &mut Map<String, Value>) {}
 
     /// Returns the first field that asks for something this encoder does not do, or that is out of range.
     fn unsupported(&self) -> Option<Unsupported>;
@@ -63,6 +88,22 @@ pub struct Loaders {
     pub pylate_rs: bool,
     /// colbert-ai finds the punctuation of the family's vocabularies: they are WordPiece, where a symbol is one token.
     pub colbert_ai_punctuation: bool,
+    /// The condition under which PyLate and sentence-transformers load it.
+    pub transformers: Transformers,
+}
+
+/// The version of transformers, under PyLate and sentence-transformers, that loads an encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transformers {
+    /// Every version that these programs work with.
+    Any,
+    /// A version that has the family: 5.3 has, 4.55 has not.
+    From5_3,
+    /// A version that has the family: 5.24 has, 5.3 has not.
+    From5_24,
+    /// None, without the model code of the source.
+    None,
 }
 
 /// Differences between the files of an export of one family and those of another.
@@ -85,6 +126,11 @@ pub(crate) struct Sizes {
     pub(crate) wide: usize,
     pub(crate) layers: usize,
     pub(crate) heads: usize,
+    /// Numbers of a token's query: heads times their size.
+    pub(crate) attention: usize,
+    /// Numbers of a layer that are held for each pair of a query's token and a key's until the backward pass; 0 where
+    /// the weights of attention are computed again.
+    pub(crate) pairs: usize,
     /// Rows of all embedding tables.
     pub(crate) rows: usize,
 }

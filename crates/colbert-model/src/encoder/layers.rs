@@ -34,6 +34,18 @@ impl<B: Backend> Linear<B> {
     }
 }
 
+impl<B: Backend> Linear<B> {
+    /// Takes `name.weight` `[out, in]` of a map without a bias out of `weights`.
+    pub(crate) fn bare(
+        name: &str,
+        shape: [usize; 2],
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self { weight: weights.param(&format!("{name}.weight"), shape, device)?, bias: None })
+    }
+}
+
 impl<B: KernelBackend> Linear<B> {
     /// Applies the map.
     ///
@@ -128,5 +140,32 @@ impl<B: KernelBackend> LayerNorm<B> {
         dropout: Dropout,
     ) -> Tensor<B, 2> {
         residual_layer_norm(input, residual, self.weight.val(), self.bias.val(), self.eps, dropout)
+    }
+}
+
+/// Division by the root mean square of a token's numbers (Zhang and Sennrich 2019, section 4), composed of burn's
+/// operators.
+#[derive(Module, Debug)]
+pub(crate) struct RmsNorm<B: Backend> {
+    pub(crate) weight: Param<Tensor<B, 1>>,
+    pub(crate) eps: f64,
+}
+
+impl<B: Backend> RmsNorm<B> {
+    /// Takes `name.weight` `[size]` out of `weights`.
+    pub(crate) fn take(
+        name: &str,
+        size: usize,
+        eps: f64,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self { weight: weights.param(&format!("{name}.weight"), [size], device)?, eps })
+    }
+
+    /// `[rows, size]` in and out.
+    pub(crate) fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
+        let root = (input.clone().square().mean_dim(1) + self.eps).sqrt();
+        input / root * self.weight.val().unsqueeze::<2>()
     }
 }

@@ -11,13 +11,16 @@ use colbert_kernels::{
     Segments, Tables, TokenRows, attention_sublayer, dropout, embed, gated_feed_forward, layer_norm,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
 
 use crate::encoder::dropout::DropoutSeed;
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Unsupported, check_dropout, check_eps, check_initializer, check_sizes,
+    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_eps, check_initializer,
+    check_sizes,
 };
 use crate::encoder::layers::{Embedding, Linear};
 use crate::encoder::modernbert_nodes;
+use crate::encoder::rotary::Angles;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::onnx::graph::Value;
@@ -123,13 +126,21 @@ impl Family for ModernBertConfig {
     const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("modernbert", "ModernBertModel")];
     const PREFIX: &'static str = "model.";
     const WORD_TABLE: &'static str = "embeddings.tok_embeddings.weight";
-    const LOADERS: Loaders = Loaders { colbert_ai: false, pylate_rs: true, colbert_ai_punctuation: false };
+    const LOADERS: Loaders =
+        Loaders { colbert_ai: false, pylate_rs: true, colbert_ai_punctuation: false, transformers: Transformers::Any };
     const EXPORT: ExportFacts = ExportFacts {
         tokenizer_class: None,
         token_types: false,
         // pylate-rs wants the older key too.
         older_key: Some(("norm_eps", "layer_norm_eps", 1e-5)),
     };
+
+    fn complete(&self, config: &mut Map<String, Json>) {
+        // transformers 4 reads these, and takes its defaults for those of a file that transformers 5 wrote.
+        let [global, local] = self.thetas();
+        config.entry("global_rope_theta").or_insert(json!(global));
+        config.entry("local_rope_theta").or_insert(json!(local));
+    }
 
     fn unsupported(&self) -> Option<Unsupported> {
         if self.hidden_activation != "gelu" {
@@ -183,6 +194,8 @@ impl Family for ModernBertConfig {
             wide: self.intermediate_size.saturating_mul(2),
             layers: self.num_hidden_layers,
             heads: self.num_attention_heads,
+            attention: self.hidden_size,
+            pairs: 0,
             rows: self.vocab_size,
         }
     }
@@ -332,13 +345,6 @@ impl<B: Backend> ModernBert<B> {
     }
 }
 
-/// Rotary angles of a head of this size, for sequences of at most `positions` tokens (Su et al. 2021, section 3.4.2).
-fn rotation(theta: f64, head_size: usize, positions: usize) -> Rotation {
-    // In float32 and in this order, as in transformers.
-    let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / head_size as f32);
-    Rotation::new(&(0..head_size / 2).map(frequency).collect::<Vec<f32>>(), positions)
-}
-
 impl<B: KernelBackend> ModernBert<B> {
     fn is_global(&self, layer: usize) -> bool {
         layer.is_multiple_of(self.global_every)
@@ -399,7 +405,7 @@ impl<B: KernelBackend> ModernBert<B> {
         let mut states =
             vec![dropout(embedded, DropoutSeed::dropout(input.options.child(0).dropout, self.embedding_dropout))];
         let (head_size, positions) = (self.hidden_size / self.heads, input.segments.max_length());
-        let rotations = self.thetas.map(|theta| rotation(theta, head_size, positions));
+        let rotations = self.thetas.map(|theta| Angles { theta, factor: 1.0 }.rotation(head_size, positions));
         for i in 0..self.layers.len() {
             let last = states[states.len() - 1].clone();
             let place = |part| input.options.child(1 + i as u64).child(part);

@@ -1,41 +1,11 @@
-//! ModernBERT as a graph: what `modernbert.rs` and `window_attention.rs` compute.
+//! ModernBERT as a graph: what `modernbert.rs` computes.
 
 use crate::encoder::modernbert::ModernBertConfig;
+use crate::encoder::rotary::Angles;
+use crate::encoder::rotary_nodes::RotationNodes;
 use crate::error::ModelError;
 use crate::onnx::graph::{Setting, Value};
 use crate::onnx::nodes::{Mix, Nodes, Tokens};
-
-/// Cosines and sines of rotary positions, `[length, head_size]`.
-struct Rotation {
-    cos: Value,
-    sin: Value,
-}
-
-impl Rotation {
-    fn new(on: &mut Nodes<'_>, theta: f64, half: usize, tokens: &Tokens) -> Self {
-        // In float32 and in this order, as the encoder has it.
-        let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / (2 * half) as f32);
-        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
-        let row = on.graph.row(&format!("frequencies of {theta:e}"), &frequencies);
-        let (last, places) = (on.graph.ints(&[1]), on.graph.float32(&tokens.places));
-        let places = on.graph.op("Unsqueeze", &[&places, &last]);
-        let angles = on.graph.op("Mul", &[&places, &row]);
-        let mut both = |operator| {
-            let half = on.graph.op(operator, &[&angles]);
-            on.graph.op_with("Concat", &[&half, &half], &[("axis", Setting::Int(-1))])
-        };
-        Self { cos: both("Cos"), sin: both("Sin") }
-    }
-
-    /// `[batch, heads, length, head_size]` in and out.
-    fn turn(&self, on: &mut Nodes<'_>, x: &Value) -> Value {
-        let halves = on.graph.ops("Split", &[x], &[("axis", Setting::Int(-1))], 2);
-        let second = on.graph.op("Neg", &[&halves[1]]);
-        let turned = on.graph.op_with("Concat", &[&second, &halves[0]], &[("axis", Setting::Int(-1))]);
-        let (kept, turned) = (on.graph.op("Mul", &[x, &self.cos]), on.graph.op("Mul", &[&turned, &self.sin]));
-        on.graph.op("Add", &[&kept, &turned])
-    }
-}
 
 /// Which tokens are in one another's window, of the attended ones: bool `[batch, 1, length, length]`.
 fn near(on: &mut Nodes<'_>, reach: usize, tokens: &Tokens) -> Value {
@@ -57,7 +27,10 @@ pub(crate) fn build(
 ) -> Result<Value, ModelError> {
     let (size, wide, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
     let norm = |on: &mut Nodes<'_>, name: &str, x: &Value| on.layer_norm(name, size, config.norm_eps, x);
-    let rotations = config.thetas().map(|theta| Rotation::new(on, theta, size / heads / 2, tokens));
+    let rotations = config.thetas().map(|theta| {
+        let frequencies = Angles { theta, factor: 1.0 }.frequencies(size / heads);
+        RotationNodes::new(on, &format!("{theta:e}"), &frequencies, tokens)
+    });
     let near = near(on, config.local_attention / 2, tokens);
     let words = on.rows("embeddings.tok_embeddings.weight", [config.vocab_size, size], ids)?;
     let mut hidden = norm(on, "embeddings.norm", &words)?;
@@ -71,7 +44,7 @@ pub(crate) fn build(
         let [query, key, value] = [0, 1, 2].map(|part: usize| on.split_heads(&parts[part], heads, size));
         let parts = [rotation.turn(on, &query), rotation.turn(on, &key), value];
         let allowed = if is_global { &tokens.attended } else { &near };
-        let mixed = on.attention(&Mix { parts, allowed, may_be_empty: !is_global, heads, hidden: size });
+        let mixed = on.attention(&Mix { parts, allowed, may_be_empty: !is_global, bias: None, heads, hidden: size });
         let projected = on.linear(&at("attn.Wo"), [size, size], &mixed)?;
         let attended = on.graph.op("Add", &[&hidden, &projected]);
         let normed = norm(on, &at("mlp_norm"), &attended)?;

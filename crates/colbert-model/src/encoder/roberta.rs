@@ -10,7 +10,7 @@ use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::bert::{BertConfig, Pooler};
-use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Unsupported};
+use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported};
 use crate::encoder::token_embeddings::TokenEmbeddings;
 use crate::encoder::transformer::{BERT_NAMES, Transformer};
 use crate::encoder::transformer_nodes::TransformerNodes;
@@ -39,7 +39,8 @@ impl Family for RobertaConfig {
     const ARCHITECTURES: &'static [(&'static str, &'static str)] =
         &[("roberta", "RobertaModel"), ("xlm-roberta", "XLMRobertaModel"), ("camembert", "CamembertModel")];
     const PREFIX: &'static str = "roberta.";
-    const LOADERS: Loaders = Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: false };
+    const LOADERS: Loaders =
+        Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: false, transformers: Transformers::Any };
     const EXPORT: ExportFacts = ExportFacts { tokenizer_class: None, token_types: false, older_key: None };
 
     fn unsupported(&self) -> Option<Unsupported> {
@@ -114,7 +115,7 @@ impl<B: Backend> Roberta<B> {
 }
 
 /// Position of every token: padding has the padding id, the others are counted from the one behind it.
-fn positions(input: &EncoderInput, padding: u32) -> Arc<[u32]> {
+pub(crate) fn positions(input: &EncoderInput, padding: u32) -> Arc<[u32]> {
     let mut positions = Vec::with_capacity(input.ids.len());
     for segment in input.segments.as_slice() {
         let mut next = padding;

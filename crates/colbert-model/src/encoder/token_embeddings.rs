@@ -12,15 +12,21 @@ use crate::encoder::layers::{Embedding, LayerNorm};
 use crate::error::ModelError;
 use crate::weights::Weights;
 
+/// BERT's name of the norm.
+pub(crate) const EMBEDDINGS_NORM: &str = "embeddings.LayerNorm";
+
 /// Sizes of the tables.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TableSizes {
     pub(crate) words: usize,
-    pub(crate) positions: usize,
+    /// None where positions are not embedded.
+    pub(crate) positions: Option<usize>,
     /// None where a family has no token types.
     pub(crate) token_types: Option<usize>,
     /// Numbers of a row.
     pub(crate) size: usize,
+    /// Name of the norm.
+    pub(crate) norm: &'static str,
     pub(crate) eps: f64,
     pub(crate) dropout: f64,
 }
@@ -28,7 +34,7 @@ pub(crate) struct TableSizes {
 #[derive(Module, Debug)]
 pub(crate) struct TokenEmbeddings<B: Backend> {
     word_embeddings: Embedding<B>,
-    position_embeddings: Embedding<B>,
+    position_embeddings: Option<Embedding<B>>,
     token_type_embeddings: Option<Embedding<B>>,
     layer_norm: LayerNorm<B>,
     dropout: f64,
@@ -42,12 +48,9 @@ impl<B: Backend> TokenEmbeddings<B> {
         };
         Ok(Self {
             word_embeddings: table("word_embeddings", sizes.words)?,
-            position_embeddings: table("position_embeddings", sizes.positions)?,
-            token_type_embeddings: match sizes.token_types {
-                Some(rows) => Some(table("token_type_embeddings", rows)?),
-                None => None,
-            },
-            layer_norm: LayerNorm::take("embeddings.LayerNorm", sizes.size, sizes.eps, weights, device)?,
+            position_embeddings: sizes.positions.map(|rows| table("position_embeddings", rows)).transpose()?,
+            token_type_embeddings: sizes.token_types.map(|rows| table("token_type_embeddings", rows)).transpose()?,
+            layer_norm: LayerNorm::take(sizes.norm, sizes.size, sizes.eps, weights, device)?,
             dropout: sizes.dropout,
         })
     }
@@ -57,8 +60,9 @@ impl<B: KernelBackend> TokenEmbeddings<B> {
     /// `[tokens, size]`
     pub(crate) fn forward(&self, ids: &Arc<[u32]>, positions: Arc<[u32]>, seed: Option<DropoutSeed>) -> Tensor<B, 2> {
         let word = self.word_embeddings.weight.val();
-        let token_type = self.token_type_embeddings.as_ref().map(|table| table.weight.val());
-        let tables = Tables { word, position: Some(self.position_embeddings.weight.val()), token_type };
+        let of = |table: &Option<Embedding<B>>| table.as_ref().map(|table| table.weight.val());
+        let (position, token_type) = (of(&self.position_embeddings), of(&self.token_type_embeddings));
+        let tables = Tables { word, position, token_type };
         let rows = TokenRows { ids: ids.clone(), positions };
         dropout(self.layer_norm.forward(embed(tables, &rows)), DropoutSeed::dropout(seed, self.dropout))
     }

@@ -6,7 +6,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{AttentionPlan, KernelBackend, Segments};
+use colbert_kernels::{AttentionPlan, KernelBackend, Segments, biased_attention};
 
 use crate::encoder::EncodeOptions;
 use crate::encoder::dropout::DropoutSeed;
@@ -53,6 +53,16 @@ pub(crate) const BERT_NAMES: LayerNames = LayerNames {
     ],
 };
 
+impl LayerNames {
+    /// Name in a file of a parameter at a field path below the layers, such as `0.output.dense.weight`.
+    pub(crate) fn tensor_name(&self, path: &str) -> Option<String> {
+        let (number, rest) = path.split_once('.')?;
+        let (part, kind) = rest.rsplit_once('.')?;
+        let place = BERT_NAMES.parts.iter().position(|own| *own == part)?;
+        Some(format!("{}.{number}.{}.{kind}", self.layers, self.parts[place]))
+    }
+}
+
 #[derive(Module, Debug)]
 struct SelfAttention<B: Backend> {
     query: Linear<B>,
@@ -95,12 +105,26 @@ struct TransformerLayer<B: Backend> {
 }
 
 impl<B: KernelBackend> TransformerLayer<B> {
-    fn forward(&self, input: Tensor<B, 2>, segments: &Segments, heads: usize, options: EncodeOptions) -> Tensor<B, 2> {
+    /// `bias`: see [`biased_attention`].
+    fn forward(
+        &self,
+        input: Tensor<B, 2>,
+        segments: &Segments,
+        heads: usize,
+        bias: Option<&Tensor<B, 3>>,
+        options: EncodeOptions,
+    ) -> Tensor<B, 2> {
         let (place, precision) = (|place| options.child(place), options.precision);
         let a = &self.attention.self_;
         let dropout = DropoutSeed::dropout(place(0).dropout, a.dropout);
         let plan = AttentionPlan { segments: segments.clone(), heads, reach: None, dropout, precision };
-        let mixed = self_attention(input.clone(), [&a.query, &a.key, &a.value], &plan);
+        let mixed = match bias {
+            None => self_attention(input.clone(), [&a.query, &a.key, &a.value], &plan),
+            Some(_) => {
+                let parts = [&a.query, &a.key, &a.value].map(|map| map.forward(input.clone(), precision));
+                biased_attention(parts, bias, false, &plan)
+            }
+        };
         let output = &self.attention.output;
         let hidden = output.join(output.dense.forward(mixed, precision), input, place(1));
         let projected = feed_forward(hidden.clone(), &self.intermediate.dense, &self.output.dense, precision);
@@ -162,8 +186,20 @@ impl<B: KernelBackend> Transformer<B> {
         heads: usize,
         options: EncodeOptions,
     ) -> Tensor<B, 2> {
+        self.forward_with_bias(input, segments, heads, None, options)
+    }
+
+    /// The same with numbers added to the scaled products of every layer's attention, `[heads, positions, positions]`.
+    pub(crate) fn forward_with_bias(
+        &self,
+        input: Tensor<B, 2>,
+        segments: &Segments,
+        heads: usize,
+        bias: Option<&Tensor<B, 3>>,
+        options: EncodeOptions,
+    ) -> Tensor<B, 2> {
         let layers = self.layer.iter().zip(1..);
-        layers.fold(input, |hidden, (layer, i)| layer.forward(hidden, segments, heads, options.child(i)))
+        layers.fold(input, |hidden, (layer, i)| layer.forward(hidden, segments, heads, bias, options.child(i)))
     }
 
     /// The input and the output of every layer.
@@ -176,7 +212,7 @@ impl<B: KernelBackend> Transformer<B> {
     ) -> Vec<Tensor<B, 2>> {
         let mut states = vec![input];
         for (layer, i) in self.layer.iter().zip(1..) {
-            states.push(layer.forward(states[states.len() - 1].clone(), segments, heads, options.child(i)));
+            states.push(layer.forward(states[states.len() - 1].clone(), segments, heads, None, options.child(i)));
         }
         states
     }

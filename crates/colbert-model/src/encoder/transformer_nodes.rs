@@ -15,6 +15,9 @@ pub(crate) struct TransformerNodes {
     pub(crate) heads: usize,
     /// The id of padding, behind which positions begin; none where the first position is 0.
     pub(crate) padding: Option<u32>,
+    /// The table of relative positions whose numbers are added to attention's products: its name, its rows, and the
+    /// row of each distance from the query to the key, the smallest distance first.
+    pub(crate) relative: Option<(&'static str, usize, Vec<i64>)>,
 }
 
 impl TransformerNodes {
@@ -22,6 +25,10 @@ impl TransformerNodes {
     pub(crate) fn build(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let mut hidden = self.embeddings(on, inputs, tokens)?;
         let LayerSizes { hidden: size, wide, eps, .. } = self.layers;
+        let bias = match &self.relative {
+            Some((table, rows, of_distance)) => Some(self.bias(on, (table, *rows), of_distance, tokens)?),
+            None => None,
+        };
         for i in 0..self.layers.layers {
             let at = |part: usize| format!("{}.{i}.{}", self.names.layers, self.names.parts[part]);
             let mut part = |place: usize| {
@@ -29,7 +36,8 @@ impl TransformerNodes {
                 Ok::<_, ModelError>(on.split_heads(&mapped, self.heads, size))
             };
             let parts = [part(0)?, part(1)?, part(2)?];
-            let mix = Mix { parts, allowed: &tokens.attended, may_be_empty: false, heads: self.heads, hidden: size };
+            let (allowed, bias, heads) = (&tokens.attended, bias.as_ref(), self.heads);
+            let mix = Mix { parts, allowed, may_be_empty: false, bias, heads, hidden: size };
             let mixed = on.attention(&mix);
             let projected = on.linear(&at(3), [size, size], &mixed)?;
             let sum = on.graph.op("Add", &[&projected, &hidden]);
@@ -43,29 +51,61 @@ impl TransformerNodes {
         Ok(hidden)
     }
 
+    /// Numbers for each head, query and key, `[heads, length, length]`.
+    fn bias(
+        &self,
+        on: &mut Nodes<'_>,
+        (table, rows): (&str, usize),
+        of_distance: &[i64],
+        tokens: &Tokens,
+    ) -> Result<Value, ModelError> {
+        let (first, last, middle) =
+            (on.graph.ints(&[0]), on.graph.ints(&[1]), on.graph.int(of_distance.len() as i64 / 2));
+        let queries = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
+        let keys = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
+        let distance = on.graph.op("Sub", &[&keys, &queries]);
+        let place = on.graph.op("Add", &[&distance, &middle]);
+        let of_distance = on.graph.ints(of_distance);
+        let places = on.graph.op("Gather", &[&of_distance, &place]);
+        let numbers = on.rows(table, [rows, self.heads], &places)?;
+        Ok(on.graph.op_with("Transpose", &[&numbers], &[("perm", Setting::Ints(vec![2, 0, 1]))]))
+    }
+
     fn embeddings(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let tables = self.tables;
-        let words = on.rows("embeddings.word_embeddings.weight", [tables.words, tables.size], &inputs.ids)?;
         let places = match self.padding {
             None => tokens.places.clone(),
             Some(padding) => behind(on, &inputs.ids, i64::from(padding)),
         };
-        let positions = on.rows("embeddings.position_embeddings.weight", [tables.positions, tables.size], &places)?;
-        let mut sum = on.graph.op("Add", &[&words, &positions]);
-        if let Some(rows) = tables.token_types {
-            let types = match &inputs.token_types {
-                Some(types) => types.clone(),
-                None => on.graph.int(0),
-            };
-            let types = on.rows("embeddings.token_type_embeddings.weight", [rows, tables.size], &types)?;
-            sum = on.graph.op("Add", &[&sum, &types]);
-        }
-        let embedded = on.layer_norm("embeddings.LayerNorm", tables.size, tables.eps, &sum)?;
+        let embedded = embeddings(&tables, on, inputs, &places)?;
         if tables.size == self.layers.hidden {
             return Ok(embedded);
         }
         on.linear("embeddings_project", [self.layers.hidden, tables.size], &embedded)
     }
+}
+
+/// The normalised sum of the rows of all tables, `[batch, length, size]`.
+pub(crate) fn embeddings(
+    tables: &TableSizes,
+    on: &mut Nodes<'_>,
+    inputs: &Inputs,
+    places: &Value,
+) -> Result<Value, ModelError> {
+    let mut sum = on.rows("embeddings.word_embeddings.weight", [tables.words, tables.size], &inputs.ids)?;
+    if let Some(rows) = tables.positions {
+        let positions = on.rows("embeddings.position_embeddings.weight", [rows, tables.size], places)?;
+        sum = on.graph.op("Add", &[&sum, &positions]);
+    }
+    if let Some(rows) = tables.token_types {
+        let types = match &inputs.token_types {
+            Some(types) => types.clone(),
+            None => on.graph.int(0),
+        };
+        let types = on.rows("embeddings.token_type_embeddings.weight", [rows, tables.size], &types)?;
+        sum = on.graph.op("Add", &[&sum, &types]);
+    }
+    on.layer_norm(tables.norm, tables.size, tables.eps, &sum)
 }
 
 /// Position of every token: padding has the padding id, the others are counted from the one behind it.

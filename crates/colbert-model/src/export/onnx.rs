@@ -103,7 +103,8 @@ fn onnx_model(pretrained: &Pretrained, dtype: ExportDtype) -> Result<ModelProto,
     let mask = on.graph.input("attention_mask");
     let token_types = pretrained.config.takes_token_types().then(|| on.graph.input("token_type_ids"));
     let inputs = Inputs { ids, token_types };
-    let expansion = (!settings.attend_to_mask_tokens).then(|| mask_id(pretrained)).transpose()?;
+    let masked = settings.query_expansion && !settings.attend_to_mask_tokens;
+    let expansion = masked.then(|| mask_id(pretrained)).transpose()?;
     let tokens = tokens(&mut on, &inputs.ids, &mask, expansion);
     let hidden = pretrained.config.nodes(&mut on, &inputs, &tokens)?;
     let vectors = head_nodes(&mut on, pretrained, &head, &hidden)?;
@@ -220,7 +221,11 @@ fn onnx_config(pretrained: &Pretrained) -> Result<Json, ModelError> {
         "attend_to_expansion_tokens": settings.attend_to_mask_tokens,
         "skiplist_words": skiplist,
         "embedding_dim": settings.dim,
-        "mask_token_id": special_id(pretrained, &special.mask, "query expansion")?,
+        // next-plaid wants an id even where nothing is filled up.
+        "mask_token_id": match settings.query_expansion || pretrained.has_mask() {
+            true => special_id(pretrained, &special.mask, "query expansion")?,
+            false => special_id(pretrained, &special.pad, "padding")?,
+        },
         "pad_token_id": special_id(pretrained, &special.pad, "padding")?,
         "do_lower_case": false,
     }))

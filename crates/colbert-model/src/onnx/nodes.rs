@@ -4,7 +4,7 @@ use crate::error::ModelError;
 use crate::onnx::graph::{Graph, Setting, Value};
 use crate::weights::{HostTensor, Weights};
 
-/// Stands for a product that does not count, as in `window_attention.rs`.
+/// Stands for a product that does not count, as in attention itself.
 const NEVER: f32 = -1e30;
 
 /// Inputs of a graph, int64 `[batch, length]`.
@@ -35,6 +35,8 @@ pub(crate) struct Mix<'a> {
     pub(crate) allowed: &'a Value,
     /// A row may have no column; it then gets zeros.
     pub(crate) may_be_empty: bool,
+    /// Numbers to add to the scaled products, to be spread over `[batch, heads, length, length]`.
+    pub(crate) bias: Option<&'a Value>,
     pub(crate) heads: usize,
     pub(crate) hidden: usize,
 }
@@ -95,6 +97,28 @@ impl Nodes<'_> {
         self.graph.op("Mul", &[&halved, &sum])
     }
 
+    /// `x / (1 + e^-x)`
+    pub(crate) fn silu(&mut self, x: &Value) -> Value {
+        let gate = self.graph.op("Sigmoid", &[x]);
+        self.graph.op("Mul", &[x, &gate])
+    }
+
+    /// Division by the root mean square of the last axis, which has `size` numbers.
+    pub(crate) fn rms_norm(&mut self, name: &str, size: usize, eps: f64, x: &Value) -> Result<Value, ModelError> {
+        let name = format!("{name}.weight");
+        let weight = self.weights.take(&name, &[size])?;
+        let weight = self.graph.weight(&name, &weight)?;
+        let (axes, share, eps) =
+            (self.graph.ints(&[-1]), self.graph.float(1.0 / size as f32), self.graph.float(eps as f32));
+        let squares = self.graph.op("Mul", &[x, x]);
+        let sum = self.graph.op_with("ReduceSum", &[&squares, &axes], &[("keepdims", Setting::Int(1))]);
+        let mean = self.graph.op("Mul", &[&sum, &share]);
+        let mean = self.graph.op("Add", &[&mean, &eps]);
+        let root = self.graph.op("Sqrt", &[&mean]);
+        let normal = self.graph.op("Div", &[x, &root]);
+        Ok(self.graph.op("Mul", &[&normal, &weight]))
+    }
+
     /// 0, 1, 2 and so on, as many as the texts have tokens: int64 `[length]`.
     pub(crate) fn places(&mut self, ids: &Value) -> Value {
         let (zero, one) = (self.graph.int(0), self.graph.int(1));
@@ -117,7 +141,10 @@ impl Nodes<'_> {
         let never = self.graph.float(NEVER);
         let key = self.graph.op_with("Transpose", &[key], &[("perm", Setting::Ints(vec![0, 1, 3, 2]))]);
         let products = self.graph.op("MatMul", &[query, &key]);
-        let products = self.graph.op("Mul", &[&products, &scale]);
+        let mut products = self.graph.op("Mul", &[&products, &scale]);
+        if let Some(bias) = mix.bias {
+            products = self.graph.op("Add", &[&products, bias]);
+        }
         let products = self.graph.op("Where", &[mix.allowed, &products, &never]);
         let mut weights = self.graph.op_with("Softmax", &[&products], &[("axis", Setting::Int(-1))]);
         if mix.may_be_empty {

@@ -60,6 +60,22 @@ impl SpecialTokens {
     }
 }
 
+impl SpecialTokens {
+    /// Those that the vocabulary has, by their keys in `special_tokens_map.json`.
+    pub(crate) fn entries<'a>(&'a self, tokenizer: &Tokenizer) -> [(&'static str, Option<&'a str>); 5] {
+        let Self { pad, mask, cls, sep, unk } = self;
+        let entry =
+            |key, token: &'a String| (key, Some(token.as_str()).filter(|own| tokenizer.token_to_id(own).is_some()));
+        [
+            entry("cls_token", cls),
+            entry("mask_token", mask),
+            entry("pad_token", pad),
+            entry("sep_token", sep),
+            entry("unk_token", unk),
+        ]
+    }
+}
+
 /// The text of a token in a file: a string, or an object with `content`.
 pub(crate) fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())

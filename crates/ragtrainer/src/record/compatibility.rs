@@ -1,7 +1,7 @@
 //! Differences between this program and the others that load a directory written here. docs/interop.md has the table.
 
 use colbert_config::{ExportLayout, Options};
-use colbert_model::{ColbertSettings, EncoderConfig, HeadConfig, Loaders};
+use colbert_model::{ColbertSettings, EncoderConfig, HeadConfig, Loaders, Transformers};
 
 /// A choice that a program does not honour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,7 @@ impl std::fmt::Display for NotHonoured {
 
 const COLBERT_AI: &str = "colbert-ai and RAGatouille";
 const PYLATE: &str = "PyLate";
+const PYLATE_AND_SENTENCE_TRANSFORMERS: &str = "PyLate and sentence-transformers";
 const PYLATE_RS: &str = "pylate-rs";
 const NEXT_PLAID: &str = "next-plaid";
 const NEXT_PLAID_BY_PYLATE: &str = "next-plaid, by way of PyLate's ONNX export";
@@ -31,7 +32,8 @@ type Difference = (bool, &'static str, &'static str, bool);
 
 /// Lists what programs that load an exported directory do not honour of these options, of the model's settings, head
 /// and encoder. Programs that refuse the directory come first and have that line alone. sentence-transformers 6 honours
-/// all of them. Without `encoder` it is one of another crate, which no program knows.
+/// all of them where its transformers knows the encoder. Without `encoder` it is one of another crate, which no program
+/// knows.
 pub fn not_honoured(
     options: &Options,
     settings: &ColbertSettings,
@@ -49,15 +51,24 @@ pub fn not_honoured(
         );
         return vec![NotHonoured { stack, instead, by_default: false }];
     }
-    let Loaders { colbert_ai, pylate_rs, .. } = encoder.loaders();
+    let Loaders { colbert_ai, pylate_rs, transformers, .. } = encoder.loaders();
+    let newer = match transformers {
+        Transformers::Any => None,
+        Transformers::From5_3 => Some("need a newer transformers for this encoder: 5.3 loads it, 4.55 does not"),
+        Transformers::From5_24 => Some("need a newer transformers for this encoder: 5.24 loads it, 5.3 does not"),
+        _ => Some("refuse this encoder without the model code of the source, which is not exported"),
+    };
     let refused = [
+        (newer.is_some(), PYLATE_AND_SENTENCE_TRANSFORMERS, newer.unwrap_or_default()),
         (!colbert_ai, COLBERT_AI, "refuse this encoder under the tensor names that the other programs read"),
         (!pylate_rs, PYLATE_RS, "refuses encoders other than BERT and ModernBERT"),
     ];
     let refused: Vec<_> = refused.into_iter().filter(|(refuses, ..)| *refuses).collect();
     // With a graph of ours next-plaid needs none of PyLate's.
     let counts = |stack: &str| {
-        !(refused.iter().any(|(_, refusing, _)| *refusing == stack)
+        !(refused
+            .iter()
+            .any(|(_, refusing, _)| refusing.split(" and ").any(|name| name == stack) || *refusing == stack)
             || options.export_onnx && stack == NEXT_PLAID_BY_PYLATE)
     };
     let differences = of_head(head).into_iter().chain(of_expansion(settings)).chain(of_texts(settings));
@@ -183,6 +194,10 @@ mod tests {
         );
         assert!(modern[1..].iter().all(|line| line.starts_with("pylate-rs")), "{modern:?}");
         let electra = lines("electra");
+        let first = |model_type: &str| lines(model_type)[0].clone();
+        assert!(first("nomic_bert").starts_with("PyLate and sentence-transformers: need a newer transformers"));
+        assert!(first("eurobert").ends_with("5.3 loads it, 4.55 does not"));
+        assert!(first("qwen3").starts_with("colbert-ai") && first("mpnet").starts_with("pylate-rs"));
         assert!(electra.len() == 2 && electra[0] == "pylate-rs: refuses encoders other than BERT and ModernBERT");
         let roberta = lines("roberta");
         assert!(roberta.len() == 3 && roberta[2].contains("other tokens for punctuation"), "{roberta:?}");

@@ -92,7 +92,10 @@ impl<'a, E: RunEncoder> Start<'a, E> {
     /// Memory that training takes: of an encoder of another crate only what its parameters take is known.
     pub(crate) fn memory<B: KernelAutodiffBackend>(&self, model: &Colbert<B, E::Encoder<B>>) -> TrainingMemory {
         match self.family() {
-            Some(config) => TrainingMemory::of(config, &self.head),
+            Some(config) => {
+                let ColbertSettings { query_maxlen, doc_maxlen, .. } = self.settings;
+                TrainingMemory::of(config, &self.head, query_maxlen.max(doc_maxlen))
+            }
             None => TrainingMemory { parameters: 4 * model.num_params() as u64, per_token: 0, per_embedding: 0 },
         }
     }

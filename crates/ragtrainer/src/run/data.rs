@@ -6,8 +6,8 @@ use std::sync::Arc;
 use colbert_config::{Miner, Options, Refresh};
 use colbert_data::{
     BeirFolder, Bm25Index, Collection, DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions,
-    PrepareReport, RawData, ReadOptions, Remining, ReportOptions, Side, Teaching, TextAnalysis, TokenCount, TokenLimits,
-    TrainingSet, check_language_code, prepare_with_teacher, read_documents, read_training_data,
+    PrepareReport, RawData, ReadOptions, Remining, ReportOptions, Side, Teaching, TextAnalysis, TokenCount,
+    TokenLimits, TrainingSet, check_language_code, prepare_with_teacher, read_documents, read_training_data,
 };
 
 use crate::error::Error;

@@ -38,14 +38,15 @@ impl<E: RunEncoder> Start<'_, E> {
         };
         // What is wrong with the options is reported before anything is tried out.
         let asked = plan(&train)?;
-        let TrainOptions { query_maxlen, dim, .. } = train;
+        let TrainOptions { query_maxlen, doc_maxlen, dim, .. } = train;
         let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
         // What the operators of flex take is known of the families' sizes, not of another crate's encoder.
         let is_known = backend == Backend::Flex && self.encoder.own_name().is_none();
         let (train, bytes) = if is_known {
             // Where steps are tried out, what the data take is measured with them.
             let held = held + prepared.memory(options);
-            within_limit(&train, TrainingMemory::of(&self.pretrained.config, &self.head), held)?
+            let need = TrainingMemory::of(&self.pretrained.config, &self.head, query_maxlen.max(doc_maxlen));
+            within_limit(&train, need, held)?
         } else {
             let Some(limit) = train.memory_limit else { return Ok(asked) };
             // The buffers of flex wait to be used again.

@@ -1,0 +1,34 @@
+//! Rotary positions as nodes of an ONNX graph.
+
+use crate::onnx::graph::{Setting, Value};
+use crate::onnx::nodes::{Nodes, Tokens};
+
+/// Cosines and sines of rotary positions, `[length, head_size]`.
+pub(crate) struct RotationNodes {
+    cos: Value,
+    sin: Value,
+}
+
+impl RotationNodes {
+    /// Adds the angles of a head's pairs at every place of a text; `name` tells them from others of the graph.
+    pub(crate) fn new(on: &mut Nodes<'_>, name: &str, frequencies: &[f32], tokens: &Tokens) -> Self {
+        let row = on.graph.row(&format!("frequencies of {name}"), frequencies);
+        let (last, places) = (on.graph.ints(&[1]), on.graph.float32(&tokens.places));
+        let places = on.graph.op("Unsqueeze", &[&places, &last]);
+        let angles = on.graph.op("Mul", &[&places, &row]);
+        let mut both = |operator| {
+            let half = on.graph.op(operator, &[&angles]);
+            on.graph.op_with("Concat", &[&half, &half], &[("axis", Setting::Int(-1))])
+        };
+        Self { cos: both("Cos"), sin: both("Sin") }
+    }
+
+    /// `[batch, heads, length, head_size]` in and out.
+    pub(crate) fn turn(&self, on: &mut Nodes<'_>, x: &Value) -> Value {
+        let halves = on.graph.ops("Split", &[x], &[("axis", Setting::Int(-1))], 2);
+        let second = on.graph.op("Neg", &[&halves[1]]);
+        let turned = on.graph.op_with("Concat", &[&second, &halves[0]], &[("axis", Setting::Int(-1))]);
+        let (kept, turned) = (on.graph.op("Mul", &[x, &self.cos]), on.graph.op("Mul", &[&turned, &self.sin]));
+        on.graph.op("Add", &[&kept, &turned])
+    }
+}

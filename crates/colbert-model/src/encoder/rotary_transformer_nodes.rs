@@ -1,0 +1,53 @@
+//! The layers of NomicBERT and GTE as nodes of an ONNX graph: what `rotary_transformer.rs` computes.
+
+use colbert_kernels::Activation;
+
+use crate::encoder::rotary_nodes::RotationNodes;
+use crate::encoder::rotary_transformer::RotaryLayers;
+use crate::error::ModelError;
+use crate::onnx::graph::{Setting, Value};
+use crate::onnx::nodes::{Mix, Nodes, Tokens};
+
+/// Hidden states of the last layer, `[batch, length, hidden]`.
+pub(crate) fn build(
+    sizes: &RotaryLayers,
+    on: &mut Nodes<'_>,
+    embedded: Value,
+    tokens: &Tokens,
+) -> Result<Value, ModelError> {
+    let RotaryLayers { layers, hidden: size, wide, heads, eps, angles, activation, names, .. } = *sizes;
+    let rotation = RotationNodes::new(on, "the rotary positions", &angles.frequencies(size / heads), tokens);
+    let mut hidden = embedded;
+    for i in 0..layers {
+        let at = |part: &str| format!("{}.{i}.{part}", names.layers);
+        let all = on.linear(&at(names.qkv), [3 * size, size], &hidden)?;
+        let parts = on.graph.ops("Split", &[&all], &[("axis", Setting::Int(-1))], 3);
+        let [query, key, value] = [0, 1, 2].map(|part: usize| on.split_heads(&parts[part], heads, size));
+        let parts = [rotation.turn(on, &query), rotation.turn(on, &key), value];
+        let allowed = &tokens.attended;
+        let mixed = on.attention(&Mix { parts, allowed, may_be_empty: false, bias: None, heads, hidden: size });
+        let projected = on.linear(&at(names.out), [size, size], &mixed)?;
+        let sum = on.graph.op("Add", &[&projected, &hidden]);
+        let attended = on.layer_norm(&at(names.attention_norm), size, eps, &sum)?;
+        let (up, gate) = match names.gate {
+            Some(gate) => {
+                let up = on.linear(&at(names.up), [wide, size], &attended)?;
+                (up, on.linear(&at(gate), [wide, size], &attended)?)
+            }
+            None => {
+                let both = on.linear(&at(names.up), [2 * wide, size], &attended)?;
+                let halves = on.graph.ops("Split", &[&both], &[("axis", Setting::Int(-1))], 2);
+                (halves[0].clone(), halves[1].clone())
+            }
+        };
+        let gate = match activation {
+            Activation::Gelu => on.gelu(&gate),
+            Activation::Silu => on.silu(&gate),
+        };
+        let gated = on.graph.op("Mul", &[&up, &gate]);
+        let down = on.linear(&at(names.down), [size, wide], &gated)?;
+        let sum = on.graph.op("Add", &[&down, &attended]);
+        hidden = on.layer_norm(&at(names.feed_forward_norm), size, eps, &sum)?;
+    }
+    Ok(hidden)
+}
