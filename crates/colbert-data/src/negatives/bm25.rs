@@ -26,7 +26,7 @@ const MEMORY_BUDGET: usize = 64 << 20;
 /// of a larger collection is left to the file cache, which gives it up when memory is needed elsewhere.
 const IN_MEMORY: u64 = 1 << 30;
 
-/// Memory of an index in memory and of its making, as a share of the text: found to be 1.15 with 100,000 documents of 900
+/// Memory of an index in memory and of its making, as a share of the text: found to be 1.15 with 100,000 documents of 1,000
 /// bytes.
 const SHARE_OF_TEXT: f64 = 1.5;
 
