@@ -22,7 +22,7 @@ fn sorted(mut rows: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
 fn compare(file: &str, unit_length: bool) {
     let path = test_backend::crate_folder().join("tests/token_pooling").join(file);
     let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    assert_eq!(cases.len(), 21);
+    assert_eq!(cases.len(), 18);
     let mut fewer = 0;
     for (place, case) in cases.iter().enumerate() {
         let pooling = TokenPooling { unit_length, ..TokenPooling::new(case["factor"].as_f64().unwrap()).unwrap() };
@@ -38,7 +38,7 @@ fn compare(file: &str, unit_length: bool) {
             assert!(near, "{file}, case {place}: {found:?} {expected:?}");
         }
     }
-    assert!(fewer > 12, "{fewer}");
+    assert_eq!(fewer, 12, "documents of three tokens and more");
 }
 
 #[test]
@@ -61,6 +61,9 @@ fn a_factor_of_one_changes_nothing_and_less_is_refused() {
         let error = TokenPooling::new(factor).unwrap_err().to_string();
         assert!(error.contains("pool_factor") && error.contains("1 or more"), "{error}");
     }
+    // Equal vectors are one group; PyLate keeps some of them, as rounding has it. MaxSim does not see the difference.
+    let equal = [0.6f32, 0.8].repeat(7);
+    assert_eq!(TokenPooling::new(2.0).unwrap().pool(&equal, 2).len(), 2 * 2);
     // Opposite vectors have no mean direction.
     let opposite = [0.0, 1.0, 1.0, 0.0, -1.0, 0.0];
     let pooled = TokenPooling::new(2.0).unwrap().pool(&opposite, 2);

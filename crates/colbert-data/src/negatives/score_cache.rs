@@ -1,5 +1,5 @@
-//! Scores of a teacher on disk, by the content of query and document, so that an interrupted run or another one with the
-//! same texts does not compute them again.
+//! Scores of a teacher on disk, by the content of query and document, so that an interrupted run or another one with
+//! the same texts does not compute them again.
 //!
 //! A file has a header and then records of 20 bytes: the hash of both texts (two 64-bit FNV-1a numbers that start
 //! differently) and the score as float32, little endian. Records are appended and synced a block at a time; a record

@@ -18,8 +18,8 @@ struct Row<'a> {
     scores: Option<&'a [f32]>,
 }
 
-/// Writes a row for each example, in their order; an earlier file is replaced. [`crate::read_training_data`] reads it. The
-/// same training set gives the same bytes.
+/// Writes a row for each example, in their order; an earlier file is replaced. [`crate::read_training_data`] reads it.
+/// The same training set gives the same bytes.
 ///
 /// # Errors
 /// [`DataError::Write`].

@@ -1,9 +1,10 @@
-//! Hierarchical token pooling: the vectors of a document in groups of like ones, a mean for each group, so that an index
-//! holds fewer vectors (Clavie et al. 2024, arXiv 2409.14683).
+//! Hierarchical token pooling: the vectors of a document in groups of like ones, a mean for each group, so that an
+//! index holds fewer vectors (Clavie et al. 2024, arXiv 2409.14683).
 //!
-//! Groups are those of Ward's linkage on cosine distances, cut where there are at most as many as are asked for: those of
-//! scipy's `linkage(method="ward")` and `fcluster(criterion="maxclust")`, which PyLate 1.6 and sentence-transformers 6.2
-//! use. Means come in the order of each group's first token; theirs come in another order, which MaxSim does not see.
+//! Groups are those of Ward's linkage on cosine distances, cut where there are at most as many as are asked for: those
+//! of scipy's `linkage(method="ward")` and `fcluster(criterion="maxclust")`, which PyLate 1.6 and
+//! sentence-transformers 6.2 use. Means come in the order of each group's first token; theirs come in another order,
+//! which MaxSim does not see.
 
 use crate::error::ModelError;
 

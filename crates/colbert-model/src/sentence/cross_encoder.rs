@@ -2,7 +2,8 @@
 //! transformers or a CrossEncoder of sentence-transformers gives it. A teacher of what is trained here; it is not
 //! trained itself.
 //!
-//! Owns what a directory says of lengths and of the function over its scores. The head is in [`crate::sentence::classifier`].
+//! Owns what a directory says of lengths and of the function over its scores. The head is in
+//! [`crate::sentence::classifier`].
 
 use std::path::{Path, PathBuf};
 
@@ -221,8 +222,8 @@ fn max_length(pretrained: &Pretrained) -> Result<usize, ModelError> {
     Ok(length)
 }
 
-/// Gives tokens of the second text rows of their own behind those of the word table: word and second token type, less the
-/// first token type that every row gets. The sums are those of BERT, and the encoders need know of one type alone.
+/// Gives tokens of the second text rows of their own behind those of the word table: word and second token type, less
+/// the first token type that every row gets. The sums are those of BERT, and the encoders need know of one type alone.
 fn add_second_text(pretrained: &mut Pretrained) -> Result<bool, ModelError> {
     const TYPES: &str = "embeddings.token_type_embeddings.weight";
     let has_types = matches!(pretrained.config, EncoderConfig::Bert(_) | EncoderConfig::Electra(_));

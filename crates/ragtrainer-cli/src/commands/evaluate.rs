@@ -19,8 +19,8 @@ use crate::tables::{evaluation_table, metric_rows};
 
 /// Measure a model directory on the judged queries of BEIR folders, beside BM25.
 ///
-/// Every query is scored against every document of its folder (or of the pool), exactly. Of several folders, such as those
-/// of NanoBEIR, the mean is shown too, in which each folder counts alike.
+/// Every query is scored against every document of its folder (or of the pool), exactly. Of several folders, such as
+/// those of NanoBEIR, the mean is shown too, in which each folder counts alike.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateCommand {
     /// Model directory or name on the hub, such as RUN/best.

@@ -16,8 +16,8 @@ use crate::output::say;
 ///
 /// The teacher is a cross-encoder or another ColBERT. Candidates are those of the data and new negatives as `ragtrainer
 /// prepare` adds them; --num-new-negatives 0 adds none. Each line of the output has a query, --nway documents with the
-/// positive first, and the teacher's scores; `ragtrainer train` reads it as training data. Scores are kept by the content
-/// of the texts: an interrupted run, and another one with the same texts, computes only what is missing.
+/// positive first, and the teacher's scores; `ragtrainer train` reads it as training data. Scores are kept by the
+/// content of the texts: an interrupted run, and another one with the same texts, computes only what is missing.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreCommand {
     /// JSONL file that is written.
@@ -32,7 +32,8 @@ impl ScoreCommand {
         let mut trainer = self.flags.trainer()?;
         if trainer.options().negatives.teacher.is_none() {
             bail!(
-                "negatives.teacher is not set: name a cross-encoder or a ColBERT, a directory or a name on the hub, with --teacher"
+                "negatives.teacher is not set: name a cross-encoder or a ColBERT, a directory or a name on the hub, \
+                 with --teacher"
             );
         }
         if self.out.exists() && !trainer.options().overwrite {

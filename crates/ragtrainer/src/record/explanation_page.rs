@@ -9,7 +9,7 @@ use crate::record::page;
 use crate::search::explanation::{Explanation, TokenMatch};
 use crate::search::ranking::Hit;
 
-/// What the page needs beside the sheet of all pages.
+/// Rules beside those of the sheet of all pages.
 const STYLE: &str = "
 .text{line-height:2}.text span{padding:.1em .15em;border-radius:3px}.text .unscored{color:var(--soft)}
 .matches td:nth-child(2){text-align:left}.matches th:nth-child(2){text-align:left}
