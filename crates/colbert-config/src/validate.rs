@@ -511,6 +511,10 @@ mod tests {
         let built = OptionSources::new().overrides([("train.doc_maxlen".to_owned(), json!("model"))]).build().unwrap();
         assert_eq!(built.train.doc_maxlen, MODEL_LENGTH);
         assert!(built.entries().contains(&("train.doc_maxlen", json!("model"))));
+        for largest in [json!(u64::MAX), json!(u64::MAX.to_string())] {
+            let error = with(&[("train.doc_maxlen", largest)]);
+            assert!(matches!(error, Err(ConfigError::OutOfRange { field: "train.doc_maxlen", .. })));
+        }
         let error = with(&[("train.query_expansion", json!(false)), ("train.query_expansion_length", json!(8))]);
         assert!(matches!(error, Err(ConfigError::Contradiction { field: "train.query_expansion_length", .. })));
         let onnx = with(&[("export_onnx", json!(true)), ("export_layout", json!("sentence-transformers"))]);

@@ -281,7 +281,10 @@ mod tokens {
                 if word.trim().eq_ignore_ascii_case(WORD) {
                     return Ok(MODEL_LENGTH);
                 }
-                word.trim().parse().map_err(|_| E::invalid_value(de::Unexpected::Str(word), &self))
+                match word.trim().parse() {
+                    Ok(tokens) => self.visit_u64(tokens),
+                    Err(_) => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                }
             }
         }
 
