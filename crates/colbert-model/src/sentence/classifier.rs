@@ -65,6 +65,11 @@ impl<B: Backend> Classifier<B> {
                 };
                 Parts { dense: "head.dense", activation, out: "classifier" }
             }
+            _ => {
+                let expected = "bert, distilbert, roberta, xlm-roberta, electra or modernbert for a cross-encoder";
+                let found = keys.text("model_type")?.unwrap_or_default();
+                return Err(keys.unsupported("model_type", &found.into(), expected));
+            }
         };
         let norm = match config {
             EncoderConfig::ModernBert(own) => {

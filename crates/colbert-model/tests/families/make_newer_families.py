@@ -34,15 +34,20 @@ def gemma_pairs():
     """As Gemma 2's, which mmBERT has: spaces as a sign, bytes for what is unknown, and names of its own."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    # Gemma's vocabulary has every symbol as a token, and merges no words with symbols; only this trainer needs a split.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\u2581", "merged_with_next"), pre_tokenizers.Punctuation()])
+    alphabet = [c for c in map(chr, range(33, 127)) if not c.isalnum()]
     names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     special = names + [f"<0x{byte:02X}>" for byte in range(256)]
-    trainer = trainers.BpeTrainer(vocab_size=480, special_tokens=special, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=480, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(lines(), trainer)
     # The trainer marks the bytes as added tokens; in Gemma's file only the named ones are.
     text = json.loads(tokenizer.to_str())
     text["added_tokens"] = [token for token in text["added_tokens"] if token["content"] in names]
     tokenizer = Tokenizer.from_str(json.dumps(text))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
     template(tokenizer, "<bos>", "<eos>")
     return tokenizer, dict(
