@@ -500,8 +500,8 @@ fn the_command_line_splits_keeps_metadata_and_answers_files_of_queries() {
 
     let ran = ragtrainer(here.path(), &[&search[..], &["--among", "short"]].concat());
     let first: serde_json::Value = serde_json::from_str(ran.output.lines().next().unwrap()).unwrap();
-    assert_eq!(first["hits"].as_array().unwrap().len(), 1, "{first}");
-    assert_eq!(first["hits"][0]["id"], "short");
+    let hits = first["hits"].as_array().unwrap();
+    assert!(!hits.is_empty() && hits.iter().all(|hit| hit["id"] == "short"), "{first}");
 
     let overlap = ["other", "--split", "sentences", "--overlap", "3"];
     for (arguments, part) in [
