@@ -73,6 +73,10 @@ pub(super) fn is_row(cells: &[String], rows: &[Vec<String>]) -> bool {
         if is_number(cell) {
             return share(&is_number) == 1.0;
         }
+        // Words over numbers are a heading, whatever they are.
+        if share(&is_number) > 0.5 {
+            return false;
+        }
         let mean = below.iter().map(|cell| words(cell)).sum::<f64>() / count.max(1.0);
         words(cell) >= FEWEST * mean && (is_question(cell) || share(&is_question) < 0.5)
     };

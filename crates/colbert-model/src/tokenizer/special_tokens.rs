@@ -89,10 +89,12 @@ pub(crate) fn around(tokenizer: &Tokenizer) -> (Option<String>, Option<String>) 
         let template = tokenizer.get_post_processor().and_then(|processor| serde_json::to_value(processor).ok());
         template.map_or(0, |template| tokens_beside(&template, side))
     };
-    let tokens = encoding.get_tokens();
+    // A tokenizer that pads puts its padding behind all of it.
+    let attended = encoding.get_tokens().iter().zip(encoding.get_attention_mask());
+    let tokens: Vec<&String> = attended.filter(|(_, attended)| **attended == 1).map(|(token, _)| token).collect();
     let (before, behind) = (count(true), count(false));
-    let first = (before > 0).then(|| tokens.first().cloned()).flatten();
-    let last = (behind > 0).then(|| tokens.last().cloned()).flatten();
+    let first = (before > 0).then(|| tokens.first().copied().cloned()).flatten();
+    let last = (behind > 0).then(|| tokens.last().copied().cloned()).flatten();
     (first, last)
 }
 

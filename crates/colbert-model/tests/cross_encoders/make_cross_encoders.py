@@ -90,7 +90,8 @@ def main():
         fast = t.AutoTokenizer.from_pretrained(folder)
         logits, ids, types = [], [], []
         for query, document in pairs:
-            tokens = fast(query, document, truncation=True, max_length=40, return_tensors="pt")
+            # As lists: alone, transformers takes an empty second text for none.
+            tokens = fast([query], [document], truncation=True, max_length=40, return_tensors="pt")
             ids.append(tokens["input_ids"][0].tolist())
             types.append(tokens.get("token_type_ids", torch.zeros_like(tokens["input_ids"]))[0].tolist())
             with torch.no_grad():
