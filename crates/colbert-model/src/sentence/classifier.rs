@@ -104,8 +104,8 @@ impl<B: KernelBackend> Classifier<B> {
             let rows = start..start + sequence.len();
             start = rows.end;
             match self.pooling {
-                Pooling::Cls => hidden.clone().slice([rows.start..rows.start + 1]),
-                Pooling::Mean => hidden.clone().slice([rows]).mean_dim(0),
+                Pooling::Cls => hidden.clone().narrow(0, rows.start, 1),
+                Pooling::Mean => hidden.clone().narrow(0, rows.start, sequence.len()).mean_dim(0),
             }
         });
         let pooled = Tensor::cat(pooled.collect(), 0);

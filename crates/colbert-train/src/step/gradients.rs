@@ -217,13 +217,16 @@ fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
 /// Gradients on the embeddings of pieces of texts, queries first.
 type OnPieces<B> = Vec<Option<Tensor<B, 2>>>;
 
+/// A loss, its gradients on pieces of texts, and its gradient on the numbers that are learned with it.
+type LossAndGradients<B> = (BatchLoss, OnPieces<B>, Option<Tensor<B, 1>>);
+
 /// The loss of a batch and its gradient on the embeddings, all scores at once.
 fn loss_at_once<B: KernelAutodiffBackend>(
     objective: &impl Objective,
     part: &BatchPart,
     embeddings: [Vec<Embeddings<B::InnerBackend>>; 2],
     scale: LossScale<'_, B>,
-) -> (BatchLoss, OnPieces<B::InnerBackend>, Option<Tensor<B::InnerBackend, 1>>) {
+) -> LossAndGradients<B::InnerBackend> {
     let [queries, documents] =
         embeddings.map(|pieces| pieces.into_iter().map(Embeddings::<B>::leaf).collect::<Vec<_>>());
     let numbers = scale.learned.leaf::<B>(scale.device);

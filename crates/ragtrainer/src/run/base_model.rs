@@ -7,14 +7,14 @@ use burn::module::Module;
 use colbert_config::{ArtifactMetadata, ExportLayout, Options, Plan, TrainOptions, automatic_learning_rate};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
-    Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Export, HeadConfig, HostTensor, LoadReport, ModelError,
-    Pretrained, SelfCheck, TrainingMemory, check_layout, check_onnx, export_checked, named_parameters, rehearse_export,
+    Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Export, HeadConfig, HostTensor, ModelError, Pretrained,
+    SelfCheck, TrainingMemory, check_layout, check_onnx, export_checked, named_parameters, rehearse_export,
 };
 use colbert_train::TrainError;
 
 use crate::error::Error;
 use crate::record::card::{ModelCard, Standing};
-use crate::run::encoder::{InnerModel, RunEncoder};
+use crate::run::encoder::{InnerModel, RunEncoder, StartModel};
 use crate::source::read_start;
 
 /// The directory that training starts from, and the encoder of the run.
@@ -70,7 +70,7 @@ impl<'a, E: RunEncoder> Start<'a, E> {
         &self,
         train: &TrainOptions,
         device: &B::Device,
-    ) -> Result<(Colbert<B, E::Encoder<B>>, LoadReport), Error> {
+    ) -> Result<StartModel<E, B>, Error> {
         Ok(self.encoder.model::<B>(&self.pretrained, &self.settings, train, device)?)
     }
 

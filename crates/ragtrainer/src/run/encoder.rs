@@ -54,6 +54,9 @@ pub(crate) type InnerModel<E, B> = Colbert<
     <<E as RunEncoder>::Encoder<B> as AutodiffModule<B>>::InnerModule,
 >;
 
+/// The model that training starts from, and where its tensors came from.
+pub(crate) type StartModel<E, B> = (Colbert<B, <E as RunEncoder>::Encoder<B>>, LoadReport);
+
 /// An encoder that a run can have: [`DirectoryEncoder`], or any [`EncoderBuilder`].
 pub trait RunEncoder {
     /// The encoder on a backend.
@@ -78,7 +81,9 @@ pub trait RunEncoder {
         settings: &ColbertSettings,
         options: &TrainOptions,
         device: &B::Device,
-    ) -> Result<(Colbert<B, Self::Encoder<B>>, LoadReport), ModelError>;
+    ) -> Result<StartModel<Self, B>, ModelError>
+    where
+        Self: Sized;
 
     /// Reads a directory that the run has written.
     ///

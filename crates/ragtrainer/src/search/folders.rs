@@ -21,7 +21,8 @@ pub struct FolderOptions {
 
 impl RagPretrainedModel {
     /// Encodes documents into a folder, which is created if it is missing and added to otherwise.
-    /// [`DocumentFolder::build_index`] makes an index of it, for more than exact search can score in time.
+    /// `DocumentFolder::build_index` (feature `index`) makes an index of it, for more than exact search can score in
+    /// time.
     ///
     /// # Errors
     /// As [`DocumentFolder::open_or_create_as`] and [`DocumentFolder::add_passages`].
