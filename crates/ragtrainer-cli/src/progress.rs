@@ -10,7 +10,9 @@ use ragtrainer::HubEvent;
 use ragtrainer::train::{Event, Flow, Observer, StepRecord};
 
 use crate::interrupt::Interrupt;
-use crate::output::{complain, say, shown};
+#[cfg(feature = "hub")]
+use crate::output::complain;
+use crate::output::{say, shown};
 
 /// Without a terminal a line at most this often.
 pub(crate) const QUIET: Duration = Duration::from_secs(5);
