@@ -275,7 +275,7 @@ fn resume<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
     if let Some(best) = state.selection.best.first() {
         around.write_as(&model, best.tensors.clone(), RunFolder::best)?;
     }
-    step.restore(optimizer, &state);
+    step.restore(optimizer, state.loss_scale, &state.learned);
     run.go_on_from(state);
     let event = Event::Resumed { step: run.state.step, checkpoint: Some(path), skipped, changes };
     run.around.tell(&event);

@@ -206,6 +206,21 @@ fn a_learned_temperature_has_the_gradient_of_its_logarithm() {
     assert!(objective(&TrainOptions::default()).learned().is_empty());
 }
 
+/// As in a micro-batch whose rows have nothing that counts: the backward pass finds a gradient of 0, and no panic.
+#[test]
+fn rows_that_weigh_nothing_have_a_gradient_of_zero() {
+    let (scores, targets) = batch();
+    let weightless = TrainOptions {
+        use_ib_negatives: false,
+        cross_entropy_weight: Some(0.0),
+        distillation_weight: 0.0,
+        ..TrainOptions::default()
+    };
+    let found = computed(&objective(&weightless), &scores, &targets, 0.0);
+    assert_eq!((found.total, found.parts.len()), (0.0, 0));
+    assert!(found.of_scores.iter().flatten().all(|gradient| *gradient == 0.0), "{:?}", found.of_scores);
+}
+
 /// Blocks of any size add up to the loss and gradient of the whole batch.
 #[test]
 fn a_loss_by_blocks_is_the_loss_of_the_batch() {

@@ -132,6 +132,9 @@ fn teachers_that_cannot_teach_are_refused_before_anything_is_written() {
     refused(score(here.path(), &cross_encoder(), &cache), &["occupied"]);
     let data = pairs_file(here.path());
     let data = data.to_str().unwrap();
+    let before = fs::read(data).unwrap();
+    refused(score(here.path(), &cross_encoder(), &["--out", data, "--overwrite"]), &["part of the input"]);
+    assert_eq!(fs::read(data).unwrap(), before);
     refused(ragtrainer(here.path(), &["score", "--train-data", data, "--out", "scored.jsonl"]), &["--teacher"]);
     let epoch = ["--teacher", "t", "--refresh", "epoch"];
     refused(train(here.path(), Path::new(data), &epoch), &["negatives.refresh", "negatives.teacher"]);

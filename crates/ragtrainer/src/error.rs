@@ -176,6 +176,18 @@ pub enum Error {
         /// Micro-batches with which it would fit.
         accumsteps: usize,
     },
+    /// Every part of the loss that the examples have is weighed with 0.
+    #[error(
+        "no example counts in the loss: {scored} of {examples} have teacher scores, and the parts of the loss that the \
+         examples have weigh 0; raise train.cross_entropy_weight (labels) or train.distillation_weight (teacher scores), \
+         or use in-batch negatives"
+    )]
+    NothingToMinimise {
+        /// Training examples.
+        examples: usize,
+        /// Those with teacher scores.
+        scored: usize,
+    },
     /// "auto" was asked for where free memory cannot be read.
     #[error("train.memory_limit = \"auto\" needs a Linux system; name a size instead, such as \"6GB\"")]
     NoMemoryReading,

@@ -180,6 +180,25 @@ fn prompts_and_layouts_reach_the_whole_run() {
 }
 
 #[test]
+fn a_loss_in_which_no_example_counts_is_refused() {
+    let here = folder();
+    let mut trainer = RagTrainer::new("towns", tiny_model().to_str().unwrap())
+        .with_backend(backend())
+        .with_output(here.path().join("run"), false);
+    trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    let by_labels = TrainOptions { use_ib_negatives: false, ..options() };
+    let by_nothing = TrainOptions { cross_entropy_weight: Some(0.0), ..by_labels.clone() };
+    trainer.plan(&by_labels).unwrap();
+    for error in [trainer.plan(&by_nothing).unwrap_err(), trainer.train(&by_nothing).unwrap_err()] {
+        let error = error.to_string();
+        assert!(error.contains("no example counts") && error.contains("cross_entropy_weight"), "{error}");
+    }
+    assert!(!here.path().join("run").exists());
+    let with_in_batch = TrainOptions { use_ib_negatives: true, ..by_nothing };
+    trainer.plan(&with_in_batch).unwrap();
+}
+
+#[test]
 fn an_automatic_learning_rate_follows_the_head() {
     let here = folder();
     let plain = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart/model");

@@ -4,6 +4,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use colbert_config::{DistillationLoss, ScoreScale, TrainOptions};
+use colbert_data::Example;
 use colbert_kernels::KernelBackend;
 use colbert_model::{Embeddings, maxsim};
 
@@ -133,6 +134,20 @@ impl Objective for ColbertObjective {
 }
 
 impl ColbertObjective {
+    /// Whether any of these examples counts in a part of the loss whose weight is not 0.
+    pub fn counts(&self, examples: &[Example]) -> bool {
+        self.use_ib_negatives
+            || examples.iter().any(|example| {
+                let has_teacher = !self.ignore_scores && example.scores.is_some();
+                has_teacher && self.distillation_weight != 0.0 || self.label_weight(has_teacher) != 0.0
+            })
+    }
+
+    /// Weight of the cross-entropy of a query with or without teacher scores.
+    fn label_weight(&self, has_teacher: bool) -> f64 {
+        self.cross_entropy_weight.unwrap_or(if has_teacher { 0.0 } else { 1.0 })
+    }
+
     fn loss_at<B: KernelBackend>(
         &self,
         queries: &Embeddings<B>,
@@ -154,9 +169,7 @@ impl ColbertObjective {
             Some(teacher) => teacher.iter().map(|row| !row.is_empty()).collect(),
             None => vec![false; count],
         };
-        let automatic = |has_teacher: bool| if has_teacher { 0.0 } else { 1.0 };
-        let of_labels = |has_teacher: &bool| self.cross_entropy_weight.unwrap_or(automatic(*has_teacher));
-        let cross_entropy = RowWeights(has_teacher.iter().map(of_labels).collect());
+        let cross_entropy = RowWeights(has_teacher.iter().map(|&has_teacher| self.label_weight(has_teacher)).collect());
         let of_teacher = |has_teacher: &bool| if *has_teacher { self.distillation_weight } else { 0.0 };
         let distillation = RowWeights(has_teacher.iter().map(of_teacher).collect());
 
@@ -177,10 +190,12 @@ impl ColbertObjective {
             parts.push(("in_batch", weighed(positive.mean().neg(), self.in_batch_weight)));
         }
         let total = parts.iter().map(|(_, part)| part.clone()).reduce(|a, b| a + b);
+        // All weights are 0 where no query of a micro-batch has what the weighted parts need: a loss that moves nothing,
+        // with a history, as a backward pass needs one.
+        let total = total.unwrap_or_else(|| own_scores.clone().sum().mul_scalar(0.0));
         let own_scores = own_scores.detach();
         Loss {
-            // All weights are 0 where no query has what the weighted parts need: a loss that moves nothing.
-            total: total.unwrap_or_else(|| own_scores.clone().sum().mul_scalar(0.0)),
+            total,
             parts,
             positive_score: own_scores.clone().slice([0..count, 0..1]).mean(),
             negative_score: rows.mean(own_scores, 1),

@@ -59,7 +59,7 @@ impl LearnedNumbers {
     /// The values as a leaf whose gradient can be asked for, `[numbers]`.
     pub(crate) fn leaf<B: KernelAutodiffBackend>(&self, device: &B::Device) -> Tensor<B, 1> {
         let values: Vec<f32> = self.numbers.iter().map(|number| number.value as f32).collect();
-        // A tensor without elements is not to be had on every backend.
+        // Not every backend can make a tensor without elements.
         let values = if values.is_empty() { vec![0.0] } else { values };
         let count = values.len();
         Tensor::from_data(TensorData::new(values, [count]), device).require_grad()

@@ -10,7 +10,6 @@ use colbert_model::{Colbert, ColbertTokenizer, EncodeOptions};
 
 use crate::device::fault::{DeviceFault, guarded};
 use crate::error::TrainError;
-use crate::record::state::RunState;
 use crate::step::adamw::{AdamW, clip_factor, gradient_norm, sum_of_weights};
 use crate::step::batch::{Batch, BatchShape, Batcher};
 use crate::step::blocks::MOST_WINNERS;
@@ -246,15 +245,19 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
 
 impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
     /// Goes on with the optimizer, the loss scale and the learned numbers of a checkpoint.
-    pub(crate) fn restore(&mut self, optimizer: AdamW<B::InnerBackend>, state: &RunState)
-    where
+    pub(crate) fn restore(
+        &mut self,
+        optimizer: AdamW<B::InnerBackend>,
+        loss_scale: Option<LossScale>,
+        learned: &LearnedNumbers,
+    ) where
         O: Objective,
     {
         self.optimizer = optimizer;
-        self.loss_scale = state.loss_scale;
+        self.loss_scale = loss_scale;
         // Another loss begins with its own numbers.
-        if state.learned.fits(&self.objective.learned()) {
-            self.learned = state.learned.clone();
+        if learned.fits(&self.objective.learned()) {
+            self.learned = learned.clone();
         }
     }
 

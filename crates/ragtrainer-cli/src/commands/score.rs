@@ -1,6 +1,6 @@
 //! `ragtrainer score`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -42,6 +42,10 @@ impl ScoreCommand {
         if self.out.is_dir() {
             bail!("{} is a directory; name a file", self.out.display());
         }
+        let data = &trainer.options().data;
+        if let Some(input) = data.train.0.iter().chain(&data.all_documents).find(|input| holds(input, &self.out)) {
+            bail!("{} is part of the input {}; name another file", self.out.display(), input.display());
+        }
         if prepare(&mut trainer)?.is_none() {
             return Ok(ExitCode::from(INTERRUPTED));
         }
@@ -50,4 +54,9 @@ impl ScoreCommand {
         say!("wrote {}: {} rows", self.out.display(), set.examples.len());
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whether a file that is there is this input, or lies in it.
+fn holds(input: &Path, file: &Path) -> bool {
+    matches!((input.canonicalize(), file.canonicalize()), (Ok(input), Ok(file)) if file.starts_with(&input))
 }

@@ -38,6 +38,7 @@ impl<E: RunEncoder> Start<'_, E> {
         };
         // What is wrong with the options is reported before anything is tried out.
         let asked = plan(&train)?;
+        objective.check(&prepared.set.examples)?;
         let TrainOptions { query_maxlen, doc_maxlen, dim, .. } = train;
         let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
         // What the operators of flex take is known of the families' sizes, not of another crate's encoder.

@@ -1,9 +1,12 @@
 //! The loss of a run: the one that the options describe, or another crate's.
 
 use burn::tensor::Tensor;
+use colbert_data::Example;
 use colbert_kernels::KernelBackend;
 use colbert_model::Embeddings;
 use colbert_train::{ColbertObjective, LearnedNumber, Loss, Objective, Targets};
+
+use crate::error::Error;
 
 /// The loss of a run.
 #[derive(Debug)]
@@ -12,6 +15,22 @@ pub(crate) enum RunObjective<'a, O> {
     Configured(ColbertObjective),
     /// Another, by [`RagTrainer::with_objective`](crate::RagTrainer::with_objective).
     Own(&'a O),
+}
+
+impl<O> RunObjective<'_, O> {
+    /// Checks that the examples give the loss something to minimise.
+    ///
+    /// # Errors
+    /// The weights of every part that the examples have are 0.
+    pub(crate) fn check(&self, examples: &[Example]) -> Result<(), Error> {
+        match self {
+            Self::Configured(objective) if !objective.counts(examples) => Err(Error::NothingToMinimise {
+                examples: examples.len(),
+                scored: examples.iter().filter(|example| example.scores.is_some()).count(),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<O: Objective> Objective for RunObjective<'_, O> {
