@@ -48,7 +48,7 @@ pub use read::{
 };
 pub use report::{
     DataReport, Finding, Histogram, ReportOptions, Severity, Side, SideTokens, TeacherScores, TokenCount, TokenCounter,
-    TokenLimits, TokenReport, WordLengths,
+    TokenLimits, TokenReport, WordLengths, language_mismatch,
 };
 pub use sets::evaluation_set::EvaluationSet;
 pub use sets::reference_files::ReferenceFiles;

@@ -22,6 +22,7 @@ use crate::texts::language::TextAnalysis;
 use crate::write::stage;
 
 pub use histogram::Histogram;
+pub use language::language_mismatch;
 pub use teacher::TeacherScores;
 pub use tokens::{Side, SideTokens, TokenCount, TokenCounter, TokenLimits, TokenReport};
 pub use words::WordLengths;
@@ -148,7 +149,7 @@ impl DataReport {
     fn examine(raw: &RawData, options: &ReportOptions<'_>) -> Self {
         let mut findings = findings::find(raw, &options.evaluations);
         false_negatives::examine(raw, &options.analysis, &mut findings);
-        language::examine(raw, options.analysis.code(), &mut findings);
+        findings.extend(language_mismatch(&raw.queries, &raw.collection, options.analysis.code()));
         let (teacher, spreads) = teacher::examine(raw, &mut findings);
         let judged = |count: fn(&crate::raw::Group) -> usize| raw.groups.iter().map(move |group| count(group) as f64);
         let histograms = [

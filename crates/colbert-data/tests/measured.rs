@@ -153,7 +153,7 @@ fn measured_report() {
         let start = Instant::now();
         let raw = RawData::from_triplets(rows).unwrap();
         let read = start.elapsed();
-        let tokens = TokenLimits { counter: &counter, query_maxlen: 32, doc_maxlen: 256 };
+        let tokens = TokenLimits { counter: &counter, query_maxlen: 32, doc_maxlen: 256, longest: 512 };
         let options = ReportOptions { tokens: Some(tokens), ..ReportOptions::default() };
         let report = DataReport::with_options(&raw, &options).unwrap();
         println!("{count} rows read in {read:?}, checked in {:?}\n{report}", start.elapsed() - read);

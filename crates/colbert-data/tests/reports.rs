@@ -133,7 +133,7 @@ fn tokens_that_are_cut_off_or_unknown_are_counted() {
         };
         Ok(texts.iter().map(count).collect())
     };
-    let tokens = TokenLimits { counter: &counter, query_maxlen: 8, doc_maxlen: 30 };
+    let tokens = TokenLimits { counter: &counter, query_maxlen: 8, doc_maxlen: 30, longest: 512 };
     let report =
         DataReport::with_options(&raw, &ReportOptions { tokens: Some(tokens), ..ReportOptions::default() }).unwrap();
     let documents = &report.tokens.as_ref().unwrap().documents;
@@ -147,10 +147,40 @@ fn tokens_that_are_cut_off_or_unknown_are_counted() {
     assert_parts(&finding("unknown_tokens_queries").message, &["25.0 %"]);
     assert_parts(&report.to_string(), &["tokens", "kept at", "5.0%"]);
     let failing = |_: &[&str], _: Side| Err("no vocabulary".into());
-    let tokens = TokenLimits { counter: &failing, query_maxlen: 8, doc_maxlen: 30 };
+    let tokens = TokenLimits { counter: &failing, query_maxlen: 8, doc_maxlen: 30, longest: 512 };
     let error = DataReport::with_options(&raw, &ReportOptions { tokens: Some(tokens), ..ReportOptions::default() })
         .unwrap_err();
     assert_parts(&error.to_string(), &["counting tokens: no vocabulary"]);
+}
+
+/// Lengths that training would refuse are never advised.
+#[test]
+fn advice_never_goes_beyond_the_encoder() {
+    use colbert_data::{ReportOptions, Side, TokenCount, TokenLimits};
+
+    // 100 documents of 1 to 100 tokens: 3,220 are left at 40, 4,230 at 60.
+    let raw =
+        RawData::from_pairs((1..=100).map(|tokens| (format!("query {tokens}"), format!("text {tokens}")))).unwrap();
+    let counter = |texts: &[&str], _: Side| {
+        let count = |text: &&str| TokenCount { tokens: text.split_once(' ').unwrap().1.parse().unwrap(), unknown: 0 };
+        Ok(texts.iter().map(count).collect())
+    };
+    let advice = |doc_maxlen: usize, longest: usize| {
+        let tokens = Some(TokenLimits { counter: &counter, query_maxlen: 100, doc_maxlen, longest });
+        let report = DataReport::with_options(&raw, &ReportOptions { tokens, ..ReportOptions::default() }).unwrap();
+        report.findings.into_iter().find(|finding| finding.name == "truncated_documents").unwrap().fix
+    };
+    assert_parts(&advice(40, 512), &["train.doc_maxlen = 99 would keep 99 % of them whole"]);
+    assert_parts(
+        &advice(40, 60),
+        &["train.doc_maxlen = 60, the most that the encoder takes, would keep 60.0 %", "1.31 times"],
+    );
+    for (maxlen, longest) in [(60, 60), (64, 64)] {
+        let advice = advice(maxlen, longest);
+        assert_parts(&advice, &["into parts", &format!("no more than {longest} tokens")]);
+        assert!(!advice.contains("train.doc_maxlen"), "{advice}");
+    }
+    assert_parts(&advice(99, 99), &["nothing to do"]);
 }
 
 #[test]

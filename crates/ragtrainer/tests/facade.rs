@@ -179,6 +179,27 @@ fn prompts_and_layouts_reach_the_whole_run() {
     }
 }
 
+/// What the data report advises can be followed: here the encoder has 64 positions and the texts have more tokens.
+#[test]
+fn advice_about_lengths_can_be_followed() {
+    let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/families/roberta");
+    let long = "a tor is a rocky hill on a moor and water flows by it ".repeat(6);
+    let pairs: Vec<_> = pairs().into_iter().map(|(query, document)| (query, format!("{document} {long}"))).collect();
+    let advice = |doc_maxlen: usize| {
+        let mut trainer = RagTrainer::from_options(Options {
+            pretrained_model_name: encoder.to_str().unwrap().to_owned(),
+            backend: backend(),
+            train: TrainOptions { doc_maxlen, dim: 16, ..TrainOptions::default() },
+            ..Options::default()
+        });
+        trainer.set_data(RawData::from_pairs(pairs.clone()).unwrap()).unwrap();
+        let report = trainer.data_report().unwrap();
+        report.findings.iter().find(|finding| finding.name == "truncated_documents").unwrap().fix.clone()
+    };
+    assert!(advice(32).starts_with("train.doc_maxlen = 64, the most that the encoder takes"), "{}", advice(32));
+    assert!(advice(64).contains("into parts") && !advice(64).contains("doc_maxlen"), "{}", advice(64));
+}
+
 #[test]
 fn a_loss_in_which_no_example_counts_is_refused() {
     let here = folder();

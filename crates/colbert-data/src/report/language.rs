@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{Finding, Severity};
-use crate::raw::RawData;
 use crate::texts::language_code::{base_of, name_of};
+use crate::texts::{Collection, Queries};
 
 /// Characters that are looked at together: a text alone may be too short to tell.
 const TOGETHER: usize = 1_000;
@@ -15,26 +15,27 @@ const GROUPS: usize = 40;
 /// Share of the groups that must agree.
 const AGREE: f64 = 0.8;
 
-pub(super) fn examine(raw: &RawData, code: &str, findings: &mut Vec<Finding>) {
+/// Finds out whether the texts are of another language than `code` says; None if not, or if they say too little.
+pub fn language_mismatch(queries: &Queries, collection: &Collection, code: &str) -> Option<Finding> {
     let base = base_of(code);
     // Of a language that is not known here, its neighbours' words say nothing.
     if !whatlang::Lang::all().iter().any(|language| is_same(code_of(*language), &base)) {
-        return;
+        return None;
     }
-    let groups = groups(raw);
+    let groups = groups(queries, collection);
     let mut votes: HashMap<&str, usize> = HashMap::new();
     for group in &groups {
         if let Some(found) = whatlang::detect(group).filter(whatlang::Info::is_reliable) {
             *votes.entry(code_of(found.lang())).or_insert(0) += 1;
         }
     }
-    let Some((&found, &count)) = votes.iter().max_by_key(|(code, count)| (**count, **code)) else { return };
+    let (&found, &count) = votes.iter().max_by_key(|(code, count)| (**count, **code))?;
     if is_same(found, &base) || (count as f64) < AGREE * groups.len() as f64 {
-        return;
+        return None;
     }
     let name = name_of(found).unwrap_or(found);
     let named = name_of(&base).unwrap_or(code);
-    findings.push(Finding {
+    Some(Finding {
         severity: Severity::Warning,
         name: "language_mismatch".to_owned(),
         count: count as u64,
@@ -44,15 +45,15 @@ pub(super) fn examine(raw: &RawData, code: &str, findings: &mut Vec<Finding>) {
         ),
         examples: Vec::new(),
         fix: format!("language_code = \"{found}\""),
-    });
+    })
 }
 
 /// Texts spread evenly over the documents and the queries, several at a time.
-fn groups(raw: &RawData) -> Vec<String> {
-    let all = raw.collection.len() + raw.queries.len();
-    let text = |index: usize| match index.checked_sub(raw.collection.len()) {
-        None => raw.collection.text(index as u32),
-        Some(qid) => raw.queries.text(qid as u32),
+fn groups(queries: &Queries, collection: &Collection) -> Vec<String> {
+    let all = collection.len() + queries.len();
+    let text = |index: usize| match index.checked_sub(collection.len()) {
+        None => collection.text(index as u32),
+        Some(qid) => queries.text(qid as u32),
     };
     let mut groups: Vec<String> = Vec::new();
     let starts = all.min(GROUPS);

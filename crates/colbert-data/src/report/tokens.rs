@@ -63,6 +63,8 @@ pub struct TokenLimits<'a> {
     pub query_maxlen: usize,
     /// Tokens of a document, special ones included.
     pub doc_maxlen: usize,
+    /// Tokens of the longest text that the encoder has positions for: no advice goes beyond it.
+    pub longest: usize,
 }
 
 impl std::fmt::Debug for TokenLimits<'_> {
@@ -70,6 +72,7 @@ impl std::fmt::Debug for TokenLimits<'_> {
         f.debug_struct("TokenLimits")
             .field("query_maxlen", &self.query_maxlen)
             .field("doc_maxlen", &self.doc_maxlen)
+            .field("longest", &self.longest)
             .finish_non_exhaustive()
     }
 }
@@ -103,6 +106,34 @@ pub struct SideTokens {
     pub(super) lengths: Vec<usize>,
 }
 
+impl SideTokens {
+    /// What to do about texts that are cut, by a length that the encoder takes.
+    fn advice(&self, name: &str, option: &str, longest: usize) -> String {
+        let length = self.keeps_99_percent.min(longest);
+        if self.keeps_99_percent <= self.maxlen {
+            return format!("nothing to do, or cut the longest {name} into parts");
+        }
+        if length <= self.maxlen {
+            return format!("cut the longest {name} into parts: the encoder takes no more than {longest} tokens");
+        }
+        let whole = self.lengths.iter().filter(|&&own| own <= length).count() as f64 / self.examined as f64;
+        let cost = encoded(&self.lengths, length) as f64 / encoded(&self.lengths, self.maxlen).max(1) as f64;
+        let (share, most) = if length == self.keeps_99_percent {
+            ("99".to_owned(), "")
+        } else {
+            (format!("{:.1}", 100.0 * whole), ", the most that the encoder takes,")
+        };
+        format!(
+            "{option} = {length}{most} would keep {share} % of them whole, with {cost:.2} times the tokens to encode"
+        )
+    }
+}
+
+/// Tokens that are left of texts of these lengths if they are cut at another.
+fn encoded(lengths: &[usize], maxlen: usize) -> u64 {
+    lengths.iter().map(|&length| length.min(maxlen) as u64).sum()
+}
+
 /// Tokens of both sides.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TokenReport {
@@ -127,10 +158,6 @@ pub(super) fn examine(
         if tokens.cut_share > 0.0 {
             let severity = if tokens.cut_share > CUT { Severity::Warning } else { Severity::Note };
             let count = (tokens.cut_share * tokens.examined as f64).round() as u64;
-            let fix = format!(
-                "{option} = {} would keep 99 % of them whole, with {:.2} times the tokens to encode",
-                tokens.keeps_99_percent, tokens.cost_of_99_percent
-            );
             findings.push(Finding {
                 severity,
                 name: format!("truncated_{name}"),
@@ -142,11 +169,7 @@ pub(super) fn examine(
                     100.0 * tokens.lost_share
                 ),
                 examples: Vec::new(),
-                fix: if tokens.keeps_99_percent > tokens.maxlen {
-                    fix
-                } else {
-                    format!("nothing to do, or cut the longest {name} into parts")
-                },
+                fix: tokens.advice(name, option, limits.longest),
             });
         }
         if tokens.unknown_share > UNKNOWN {
@@ -189,7 +212,7 @@ fn side<Kind>(
     let Some(&max) = lengths.last() else { return Ok(SideTokens { maxlen, ..SideTokens::default() }) };
     let at = |percent: usize| lengths[(examined * percent).div_ceil(100) - 1];
     let total: u64 = lengths.iter().map(|&length| length as u64).sum();
-    let encoded = |maxlen: usize| lengths.iter().map(|&length| length.min(maxlen) as u64).sum::<u64>();
+    let encoded = |maxlen: usize| encoded(&lengths, maxlen);
     let share = |part: u64| part as f64 / total.max(1) as f64;
     let lost = total - encoded(maxlen);
     Ok(SideTokens {

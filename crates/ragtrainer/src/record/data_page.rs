@@ -213,7 +213,7 @@ mod tests {
         let counter = |texts: &[&str], _: Side| {
             Ok(texts.iter().map(|text| TokenCount { tokens: text.split(' ').count(), unknown: 0 }).collect())
         };
-        let tokens = TokenLimits { counter: &counter, query_maxlen: 8, doc_maxlen: 30 };
+        let tokens = TokenLimits { counter: &counter, query_maxlen: 8, doc_maxlen: 30, longest: 512 };
         let options = ReportOptions { tokens: Some(tokens), ..ReportOptions::default() };
         let page = page(&DataReport::with_options(&raw, &options).unwrap());
         assert!(page.contains("cut at 30") && page.contains("texts cut"), "{page}");

@@ -183,7 +183,8 @@ fn report(
         Ok(lengths.into_iter().map(|(tokens, unknown)| TokenCount { tokens, unknown }).collect())
     };
     let (query_maxlen, doc_maxlen) = (settings.query_maxlen, settings.doc_maxlen);
-    let tokens = Some(TokenLimits { counter: &counter, query_maxlen, doc_maxlen });
+    let longest = pretrained.max_length();
+    let tokens = Some(TokenLimits { counter: &counter, query_maxlen, doc_maxlen, longest });
     Ok(DataReport::with_options(raw, &ReportOptions { tokens, ..plain })?)
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use colbert_config::{EvaluationOptions, Metric};
-use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, check_language_code};
+use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, check_language_code, language_mismatch};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Encoder, LoadReport, Pretrained};
 use colbert_train::{Evaluation, Event, Measured, Observer, QueryResult, evaluate_within};
@@ -54,7 +54,8 @@ impl DirectoryEvaluation {
 /// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25
 /// for the language of the texts on the same queries.
 ///
-/// A directory that is no ColBERT yet gets a random projection; the load report says so.
+/// A directory that is no ColBERT yet gets a random projection; the load report says so. Texts of another language than
+/// the code says are a warning in the log: BM25 would be too easy to beat.
 ///
 /// # Errors
 /// A language that is not known, a model that cannot be read, or a set without relevant documents.
@@ -67,6 +68,9 @@ pub fn evaluate_directory(
     observer: &mut dyn Observer,
 ) -> Result<DirectoryEvaluation, Error> {
     check_language_code(language_code)?;
+    if let Some(finding) = language_mismatch(&set.queries, &set.collection, language_code) {
+        tracing::warn!("{}; {}", finding.message, finding.fix);
+    }
     let pretrained = read_model(directory)?;
     let settings = pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings());
     let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
