@@ -10,7 +10,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::Error;
-use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, OptionSources, Options, Refresh};
+use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Numbers, OptionSources, Options, Refresh};
 use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
 use ragtrainer::prelude::*;
 use ragtrainer::train::Begin;
@@ -201,7 +201,7 @@ fn advice_about_lengths_can_be_followed() {
 }
 
 #[test]
-fn a_loss_in_which_no_example_counts_is_refused() {
+fn what_nothing_can_be_trained_with_is_refused_with_the_plan() {
     let here = folder();
     let mut trainer = RagTrainer::new("towns", tiny_model().to_str().unwrap())
         .with_backend(backend())
@@ -217,6 +217,12 @@ fn a_loss_in_which_no_example_counts_is_refused() {
     assert!(!here.path().join("run").exists());
     let with_in_batch = TrainOptions { use_ib_negatives: true, ..by_nothing };
     trainer.plan(&with_in_batch).unwrap();
+    // Weights of sources that there are not are told as early.
+    let weights = TrainOptions { mix_weights: Numbers(vec![1.0, 2.0]), ..options() };
+    for error in [trainer.plan(&weights).unwrap_err(), trainer.train(&weights).unwrap_err()] {
+        assert!(error.to_string().contains("2 weights for 1 sources"), "{error}");
+    }
+    assert!(!here.path().join("run").exists());
 }
 
 #[test]

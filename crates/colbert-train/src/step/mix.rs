@@ -25,6 +25,14 @@ impl From<&TrainOptions> for Mix {
     }
 }
 
+/// Checks that the sources of a set can be mixed as the options say.
+///
+/// # Errors
+/// There are not as many weights as sources, or no source with a weight has an example.
+pub fn check_mix(set: &TrainingSet, options: &TrainOptions) -> Result<(), TrainError> {
+    MixedOrder::new(set, &Mix::from(options), options.batch_size, options.seed, options.shuffle).map(drop)
+}
+
 /// One source: its examples, in an order of its own.
 #[derive(Debug, Clone)]
 struct Source {

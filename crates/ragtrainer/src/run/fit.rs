@@ -5,7 +5,7 @@ pub(crate) mod tried;
 
 use colbert_config::{Options, Plan, TrainOptions, resolve};
 use colbert_model::TrainingMemory;
-use colbert_train::{Objective, query_memory};
+use colbert_train::{Objective, check_mix, query_memory};
 
 use crate::backend::Backend;
 use crate::error::Error;
@@ -39,6 +39,7 @@ impl<E: RunEncoder> Start<'_, E> {
         // What is wrong with the options is reported before anything is tried out.
         let asked = plan(&train)?;
         objective.check(&prepared.set.examples)?;
+        check_mix(&prepared.set, &train)?;
         let TrainOptions { query_maxlen, doc_maxlen, dim, .. } = train;
         let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
         // What the operators of flex take is known of the families' sizes, not of another crate's encoder.
