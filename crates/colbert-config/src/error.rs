@@ -96,6 +96,16 @@ pub enum ConfigError {
         path: PathBuf,
     },
 
+    /// Processes cannot have equal shares of a batch.
+    #[error("{}", unequal_shares(*batch_size, *processes, *accumsteps))]
+    UnequalShares {
+        /// Queries of a batch.
+        batch_size: usize,
+        /// Processes.
+        processes: usize,
+        /// Micro-batches of each.
+        accumsteps: usize,
+    },
     /// A batch that cannot be cut into equal micro-batches.
     #[error(
         "train.batch_size is {batch_size}, which train.accumsteps = {accumsteps} does not divide: micro-batches must be \
@@ -197,5 +207,16 @@ fn too_few(examples: usize, epochs: usize, batch_size: usize) -> String {
     let largest = examples.saturating_mul(epochs);
     format!(
         "{have} cannot fill one batch of {batch_size} queries: use train.batch_size = {largest} or less, or add examples"
+    )
+}
+
+fn unequal_shares(batch_size: usize, processes: usize, accumsteps: usize) -> String {
+    let pieces = processes.saturating_mul(accumsteps);
+    let below = batch_size / pieces * pieces;
+    let next = if below == 0 { pieces.to_string() } else { format!("{below} or {}", below.saturating_add(pieces)) };
+    let micro = if accumsteps == 1 { String::new() } else { format!(" with {accumsteps} micro-batches each") };
+    format!(
+        "train.batch_size is {batch_size}, which {processes} processes{micro} cannot share equally: use \
+         train.batch_size = {next}"
     )
 }

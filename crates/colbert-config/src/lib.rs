@@ -51,7 +51,7 @@ pub use options::{
     Options, Refresh, TriplePolicy,
 };
 pub use plan::Plan;
-pub use resolve::resolve;
+pub use resolve::{resolve, resolve_for_processes};
 pub use sources::OptionSources;
 pub use table::{Kind, OPTIONS, OptionRow, Readers, Section};
 pub use validate::validate_nway;

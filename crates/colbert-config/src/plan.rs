@@ -25,9 +25,12 @@ pub struct Plan {
     pub steps: usize,
     /// Queries per optimizer step.
     pub batch_size: usize,
-    /// Micro-batches per optimizer step.
+    /// Processes that share every batch. (Plans of before there were several have none, which is 1.)
+    #[serde(default = "one")]
+    pub processes: usize,
+    /// Micro-batches per optimizer step, of each process.
     pub accumsteps: usize,
-    /// Queries per micro-batch: `batch_size / accumsteps`.
+    /// Queries per micro-batch: `batch_size / (processes * accumsteps)`.
     pub micro_batch_size: usize,
     /// Documents per query, the positive included.
     pub nway: usize,
@@ -65,6 +68,10 @@ pub struct Plan {
     pub recipe: Vec<String>,
 }
 
+fn one() -> usize {
+    1
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let against = if self.batch_size == 1 { "against" } else { "each against" };
@@ -87,6 +94,12 @@ impl fmt::Display for Plan {
 }
 
 impl Plan {
+    /// Micro-batches per optimizer step, of all processes together. The bits of a run depend on this number and not on how
+    /// many processes share it.
+    pub fn pieces(&self) -> usize {
+        self.processes * self.accumsteps
+    }
+
     fn learning_rate_in_words(&self) -> String {
         let peak = scientific(self.learning_rate);
         let (steps, horizon) = (self.steps, self.schedule_horizon);
@@ -151,14 +164,18 @@ impl Plan {
             }
             _ => remarks.push(format!("The run ends at maxsteps, after {seen} of {offered} examples.")),
         }
-        if self.accumsteps > 1 {
+        if self.processes > 1 {
+            let each = self.batch_size / self.processes;
+            remarks.push(format!("{} processes, {} each.", self.processes, count(each, "query", "queries")));
+        }
+        if self.pieces() > 1 {
             let size = count(self.micro_batch_size, "query", "queries");
             let pool = match (self.ib_documents > 0, self.ib_scope) {
                 (false, _) => "",
                 (true, IbScope::Batch) => "; in-batch documents come from the whole batch",
                 (true, IbScope::MicroBatch) => "; in-batch documents come from the micro-batch alone",
             };
-            remarks.push(format!("Each batch is computed in {} micro-batches of {size}{pool}.", self.accumsteps));
+            remarks.push(format!("Each batch is computed in {} micro-batches of {size}{pool}.", self.pieces()));
         }
         if self.use_ib_negatives && self.ib_documents == 0 {
             remarks.push("There are no in-batch documents, as there is only one query to take them from.".to_owned());
@@ -183,7 +200,8 @@ impl Plan {
             );
         }
         if let Some(memory) = self.memory {
-            remarks.push(format!("Takes at most about {} of memory.", Bytes(memory)));
+            let each = if self.processes > 1 { " in each process" } else { "" };
+            remarks.push(format!("Takes at most about {} of memory{each}.", Bytes(memory)));
         }
         remarks
     }

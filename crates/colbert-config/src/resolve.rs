@@ -35,8 +35,22 @@ const TENTH: usize = 10;
 /// # Ok::<(), colbert_config::ConfigError>(())
 /// ```
 pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigError> {
+    resolve_for_processes(options, examples, 1)
+}
+
+/// As [`resolve`], for a run whose batches `processes` processes share: each has `batch_size / processes` queries of a
+/// batch, in `accumsteps` micro-batches. Steps, schedule and order do not depend on their number.
+///
+/// # Errors
+///
+/// As [`resolve`], and a batch that the processes cannot share equally.
+pub fn resolve_for_processes(options: &TrainOptions, examples: usize, processes: usize) -> Result<Plan, ConfigError> {
     options.validate()?;
     let (batch_size, epochs) = (options.batch_size, options.epochs);
+    let pieces = processes.saturating_mul(options.accumsteps);
+    if !batch_size.is_multiple_of(pieces) {
+        return Err(ConfigError::UnequalShares { batch_size, processes, accumsteps: options.accumsteps });
+    }
 
     let steps = options.maxsteps.min(examples.saturating_mul(epochs) / batch_size);
     if steps == 0 {
@@ -83,7 +97,7 @@ pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigEr
         AutoSteps::Auto => (steps / TENTH).max(1),
         AutoSteps::Steps(every) => every,
     };
-    let micro_batch_size = batch_size / options.accumsteps;
+    let micro_batch_size = batch_size / pieces;
     let pool_queries = match options.ib_scope {
         IbScope::Batch => batch_size,
         IbScope::MicroBatch => micro_batch_size,
@@ -95,6 +109,7 @@ pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigEr
         epochs,
         steps,
         batch_size,
+        processes,
         accumsteps: options.accumsteps,
         micro_batch_size,
         nway: options.nway,
@@ -191,6 +206,43 @@ mod tests {
             assert_eq!(plan.ib_documents, expected, "{options:?}");
             assert_eq!(plan.micro_batch_size * plan.accumsteps, batch_size);
         }
+    }
+
+    #[test]
+    fn processes_share_a_batch_and_change_nothing_else() {
+        let accumulated = TrainOptions { accumsteps: 4, ..options() };
+        let alone = resolve(&accumulated, 1_000).unwrap();
+        for (processes, accumsteps) in [(2, 2), (4, 1)] {
+            let options = TrainOptions { accumsteps, ..options() };
+            let shared = resolve_for_processes(&options, 1_000, processes).unwrap();
+            assert_eq!((shared.processes, shared.accumsteps, shared.pieces()), (processes, accumsteps, 4));
+            assert_eq!(Plan { processes: 1, accumsteps: 4, ..shared }, alone);
+        }
+        let text = resolve_for_processes(&options(), 320, 4).unwrap().to_string();
+        assert!(text.contains("\n4 processes, 8 queries each.\n"), "{text}");
+        let micro = TrainOptions { ib_scope: IbScope::MicroBatch, ..options() };
+        assert_eq!(resolve_for_processes(&micro, 320, 4).unwrap().ib_documents, 14, "of a process's own queries");
+    }
+
+    #[test]
+    fn a_batch_that_does_not_divide_is_told_the_next_sizes() {
+        let message = |batch_size, accumsteps, processes| {
+            let options = TrainOptions { batch_size, accumsteps, ..options() };
+            resolve_for_processes(&options, 1_000, processes).unwrap_err().to_string()
+        };
+        assert_eq!(
+            message(32, 1, 3),
+            "train.batch_size is 32, which 3 processes cannot share equally: use train.batch_size = 30 or 33"
+        );
+        assert_eq!(
+            message(32, 2, 12),
+            "train.batch_size is 32, which 12 processes with 2 micro-batches each cannot share equally: use \
+             train.batch_size = 24 or 48"
+        );
+        assert_eq!(
+            message(2, 1, 4),
+            "train.batch_size is 2, which 4 processes cannot share equally: use train.batch_size = 4"
+        );
     }
 
     #[test]

@@ -53,6 +53,26 @@ pub enum TrainError {
         /// Learning rate of the update.
         learning_rate: f64,
     },
+    /// Processes that are to train one model have other options or data.
+    #[error(
+        "process {rank} of the run has other options or data than this one: {differences}; start all with the same \
+         command, and let all read the same files"
+    )]
+    ProcessesDiffer {
+        /// The other process.
+        rank: usize,
+        /// From this process to the other.
+        differences: String,
+    },
+    /// Processes that train one model have come to have different weights.
+    #[error(
+        "the processes of the run have different weights after step {step}: they do not compute alike, as unlike \
+         processors or programs may not; use machines of one kind and one build of the program, and resume"
+    )]
+    ProcessesApart {
+        /// Optimizer step, from 1.
+        step: usize,
+    },
     /// An example names a text that does not exist.
     #[error("example {example} names {what} {id}, but there are only {count}")]
     UnknownId {

@@ -3,8 +3,10 @@
 mod best;
 mod dense;
 mod late_interaction;
+mod shared;
 mod teacher;
 
 pub use dense::DenseMiner;
 pub use late_interaction::LateInteractionMiner;
+pub use shared::SharedMiner;
 pub use teacher::{ColbertTeacher, CrossEncoderTeacher};

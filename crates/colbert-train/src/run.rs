@@ -10,12 +10,13 @@ use colbert_kernels::{KernelAutodiffBackend, release_idle_memory};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, Weights, named_parameters, replace_parameters};
 
 use crate::best::averaging::{NamedTensors, move_average};
-use crate::best::evaluate::{Measured, evaluate_within, tokens_of_a_step};
+use crate::best::evaluate::{EvaluationLimits, Measured, evaluate_within, tokens_of_a_step};
 use crate::best::selection::Candidate;
 use crate::device::fault::{guarded, on_device};
 use crate::device::memory::resident_memory;
 use crate::error::TrainError;
 use crate::flow::Flow;
+use crate::processes::Processes;
 use crate::record::checkpoint::{prune_checkpoints, write_checkpoint};
 use crate::record::faulty_batch::{FaultyBatch, MOST_DUMPED, MOST_SKIPPED_IN_A_ROW};
 use crate::record::observer::{Event, Observer, StepRecord};
@@ -60,6 +61,7 @@ pub(crate) struct Surroundings<'a, B: KernelAutodiffBackend> {
     pub(crate) write_model: &'a WriteModel<'a>,
     pub(crate) observers: Vec<&'a mut dyn Observer>,
     pub(crate) device: &'a B::Device,
+    pub(crate) processes: &'a dyn Processes,
 }
 
 impl<B: KernelAutodiffBackend> Surroundings<'_, B> {
@@ -70,7 +72,7 @@ impl<B: KernelAutodiffBackend> Surroundings<'_, B> {
         strongest.unwrap_or(Flow::Continue)
     }
 
-    /// Writes weights as a model directory; nothing without a folder.
+    /// Writes weights as a model directory, in process 0; nothing without a folder.
     pub(crate) fn write_as<E: TrainableEncoder<B>>(
         &self,
         model: &Colbert<B, E>,
@@ -79,6 +81,9 @@ impl<B: KernelAutodiffBackend> Surroundings<'_, B> {
     ) -> Result<Option<PathBuf>, TrainError> {
         let Some(folder) = self.folder else { return Ok(None) };
         let path = path(folder);
+        if !self.processes.is_first() {
+            return Ok(Some(path));
+        }
         let tensors: Vec<_> = tensors.into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
         (self.write_model)(&tensors, &path)?;
         Ok(Some(path))
@@ -110,6 +115,16 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
     pub(crate) fn go_on_from(&mut self, state: RunState) {
         self.saved_at = state.step;
         self.state = state;
+    }
+
+    /// Learns whether an observer of another process wants the run to end, so that all end after the same step.
+    pub(crate) fn agree(&mut self) {
+        let processes = self.around.processes;
+        if processes.size() > 1 {
+            let wishes = processes.all_gather(&[self.stop.into(), self.abort.into()]);
+            self.stop = wishes.iter().any(|wish| wish[0] == 1);
+            self.abort = wishes.iter().any(|wish| wish[1] == 1);
+        }
     }
 
     /// Whether there is a further step.
@@ -202,17 +217,13 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         epoch: usize,
     ) -> Result<Vec<Example>, TrainError> {
         let start = Instant::now();
-        let kept = match self.around.folder.map(|folder| read_examples(folder, epoch)).transpose() {
-            // The weights that chose them are those of this moment, so that they can be chosen again.
-            Err(TrainError::NegativesDamaged { .. }) => None,
-            kept => kept?.flatten(),
-        };
+        let kept = self.kept_examples(epoch)?;
         let read = kept.is_some();
         let examples = match kept {
             Some(examples) => examples,
             None => {
                 let examples = refresh.examples(model.valid(), epoch)?;
-                if let Some(folder) = self.around.folder {
+                if let Some(folder) = self.around.folder.filter(|_| self.around.processes.is_first()) {
                     write_examples(folder, epoch, &examples)?;
                 }
                 examples
@@ -222,6 +233,24 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         let seconds = start.elapsed().as_secs_f64();
         self.tell(&Event::Refreshed { epoch: epoch + 1, step, read, seconds });
         Ok(examples)
+    }
+
+    /// Examples of an epoch that an earlier part of the run wrote down, as process 0 finds them.
+    fn kept_examples(&self, epoch: usize) -> Result<Option<Vec<Example>>, TrainError> {
+        let Some(folder) = self.around.folder else { return Ok(None) };
+        let read = || match read_examples(folder, epoch) {
+            // The weights that chose them are those of this moment, so that they can be chosen again.
+            Err(TrainError::NegativesDamaged { .. }) => Ok(None),
+            kept => kept,
+        };
+        let processes = self.around.processes;
+        if processes.size() == 1 {
+            return read();
+        }
+        let kept = if processes.is_first() { read()? } else { None };
+        let found = processes.broadcast(&[kept.is_some().into()]);
+        // The file stays as it is from here on.
+        if processes.is_first() || found == [0] { Ok(kept) } else { read() }
     }
 
     /// Waits for the device, so that what failed on it is known before its numbers are kept.
@@ -248,7 +277,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         let faulty = FaultyBatch::new(self.around.set, batch, self.around.options.seed, what, value);
         let (step, queries) = (faulty.step, faulty.queries());
         let dump = match self.around.folder {
-            Some(folder) if self.state.skipped < MOST_DUMPED => {
+            Some(folder) if self.state.skipped < MOST_DUMPED && self.around.processes.is_first() => {
                 Some(faulty.write(folder, &named_parameters::<B, _>(model))?)
             }
             _ => None,
@@ -284,13 +313,14 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         let (tokenizer, device) = (self.around.tokenizer, self.around.device);
         let skips = self.around.options.on_nonfinite == OnNonFinite::Skip && self.state.step > 0;
         let tokens_at_once = tokens_of_a_step(self.around.options, self.around.plan);
+        let limits = EvaluationLimits { tokens_at_once, processes: self.around.processes };
         let mut progress = |done| {
             self.tell(&Event::Evaluating { done, total });
             if self.stop { Flow::Stop } else { Flow::Continue }
         };
         let plain = model.valid();
         let metric = dev.options.metric;
-        let measure = || evaluate_within(&plain, tokenizer, dev.set, metric, tokens_at_once, device, &mut progress);
+        let measure = || evaluate_within(&plain, tokenizer, dev.set, metric, limits, device, &mut progress);
         match on_device::<B, _>("an evaluation", measure)? {
             // Without a value it is worse than any other. A start that has none is no model to train.
             Err(TrainError::NonFiniteVectors { .. }) if skips => Measured::without_value(dev.set, metric),
@@ -385,7 +415,8 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         }
         self.settle()?;
         self.saved_at = step;
-        let Some(folder) = self.around.folder else { return Ok(()) };
+        let first = self.around.processes.is_first();
+        let Some(folder) = self.around.folder.filter(|_| first) else { return Ok(()) };
         // A checkpoint is put together beside what the step left.
         release_idle_memory();
         let path = write_checkpoint(&folder.checkpoints(), model, optimizer, &self.state)?;

@@ -3,6 +3,7 @@
 pub(crate) mod adamw;
 pub(crate) mod batch;
 pub(crate) mod blocks;
+pub(crate) mod cached;
 pub(crate) mod colbert_objective;
 pub(crate) mod gradients;
 pub(crate) mod groups;
@@ -13,6 +14,7 @@ pub(crate) mod mix;
 pub(crate) mod objective;
 pub(crate) mod optimizer_step;
 pub(crate) mod order;
+pub(crate) mod ordered_sum;
 pub(crate) mod own_rows;
 pub(crate) mod prefetch;
 pub(crate) mod rehearsal;

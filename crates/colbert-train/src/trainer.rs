@@ -14,6 +14,7 @@ use crate::best::averaging::NamedTensors;
 use crate::best::evaluate::Measured;
 use crate::best::selection::{Candidate, Selection};
 use crate::error::TrainError;
+use crate::processes::{OneProcess, Processes};
 use crate::record::checkpoint::{newest_checkpoint, read_checkpoint};
 use crate::record::identity::{Change, Identity};
 use crate::record::observer::{Event, Observer};
@@ -100,6 +101,7 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>> Training<'a, B, E> {
             write_model: &|_, _| Ok(()),
             observers: Vec::new(),
             device,
+            processes: &OneProcess,
         };
         Self { around, objective: ColbertObjective::from(options), refresh: None, further_options: BTreeMap::new() }
     }
@@ -148,6 +150,15 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
         self
     }
 
+    /// Shares every batch and every evaluation with other processes, which call this with the same data, plan, model and
+    /// folder. Process 0 alone writes; all read. Observers are those of each process: if one of them stops the run, it
+    /// stops in all processes after the same step.
+    #[must_use]
+    pub fn with_processes(mut self, processes: &'a dyn Processes) -> Self {
+        self.around.processes = processes;
+        self
+    }
+
     /// Ties checkpoints to further options, by dotted name, besides those of training.
     #[must_use]
     pub fn with_further_options(mut self, options: BTreeMap<String, Value>) -> Self {
@@ -164,9 +175,11 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
         let Self { around, objective, mut refresh, further_options } = self;
         let mixes = around.dev.is_some_and(|dev| dev.options.interpolate);
         let start = mixes.then(|| named_parameters::<B, _>(&model));
-        let mut step = Step::new(around.options, around.plan, objective, around.device);
+        let processes = around.processes;
+        let mut step = Step::new(around.options, around.plan, objective, around.device).with_processes(processes);
         let mut batcher = Batcher::new(around.set, around.tokenizer, step.shape())?;
         let identity = identity(&around, further_options, &model)?;
+        same_everywhere(&identity, processes)?;
         let mut run = Run::new(around, RunState { identity, ..RunState::default() });
         let model = match begin {
             Begin::New => model,
@@ -177,6 +190,7 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
         if run.owes_evaluation() {
             run.judge(&model)?;
         }
+        run.agree();
         let steps = Steps { first, end: plan.steps, refreshed: refresh.is_some() };
         if refresh.is_some() {
             use_examples_of_this_epoch(&run, &mut batcher)?;
@@ -197,7 +211,9 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
                 let (next, outcome) = step.run(model, &batch)?;
                 model = next;
                 run.record(&model, &batch, outcome, begun)?;
+                run.agree();
                 run.judge_and_save(&model, &step)?;
+                run.agree();
             }
             Ok::<_, TrainError>(model)
         })?;
@@ -221,7 +237,8 @@ fn identity<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     options.retain(|name, _| !free.iter().any(|free| name.strip_prefix("train.") == Some(*free)));
     let precision = serde_json::to_value(around.plan.precision).expect("a name has a JSON form");
     options.insert("plan.precision".to_owned(), precision);
-    options.insert("plan.accumsteps".to_owned(), around.plan.accumsteps.into());
+    // Under the name of before there were several processes.
+    options.insert("plan.accumsteps".to_owned(), around.plan.pieces().into());
     let set = around.set;
     let (examples, queries, documents) = (set.examples.len(), set.queries.len(), set.collection.len());
     let data =
@@ -234,6 +251,23 @@ fn identity<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
         inputs.insert("dev data".to_owned(), words);
     }
     Ok(Identity { program: env!("CARGO_PKG_VERSION").to_owned(), options, inputs })
+}
+
+/// Refuses processes that do not train the same.
+fn same_everywhere(own: &Identity, processes: &dyn Processes) -> Result<(), TrainError> {
+    if processes.size() == 1 {
+        return Ok(());
+    }
+    let json = serde_json::to_vec(own).expect("names and values have a JSON form");
+    for (rank, other) in processes.all_gather(&json).iter().enumerate() {
+        let other: Option<Identity> = serde_json::from_slice(other).ok();
+        let changes = other.map_or_else(Vec::new, |other| own.changes(&other));
+        if !changes.is_empty() {
+            let differences = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            return Err(TrainError::ProcessesDiffer { rank, differences });
+        }
+    }
+    Ok(())
 }
 
 /// Goes on from the newest whole checkpoint; begins with `model` where there is none.
@@ -315,6 +349,8 @@ fn finish<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
     };
     let (candidates, best) = if stopped { (Vec::new(), run.best()) } else { run.choose(&model, start)? };
     let stopped = stopped || run.interrupted;
+    // What process 0 has written is there for all.
+    run.around.processes.barrier();
     run.tell(&Event::Finished { step, stopped });
     let overflowed = last_step.loss_scale().map_or(0, |loss_scale| loss_scale.overflows);
     let RunState { selection: Selection { baseline, .. }, training_seconds, skipped, .. } = run.state;

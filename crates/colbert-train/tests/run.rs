@@ -16,7 +16,7 @@ use crate::evaluation::{dev_set, filled};
 use crate::support::{B, Model, device, json, lines, parameters, reference_options, tiny, training_set};
 
 /// Stands in for the facade's export: the tensors alone.
-fn write_model(tensors: &[(String, HostTensor)], path: &Path) -> Result<(), TrainError> {
+pub(crate) fn write_model(tensors: &[(String, HostTensor)], path: &Path) -> Result<(), TrainError> {
     fs::create_dir_all(path).unwrap();
     fs::write(path.join("model.safetensors"), safetensors_bytes(tensors).unwrap()).unwrap();
     Ok(())

@@ -7,6 +7,7 @@ mod float16;
 mod losses;
 mod mining;
 mod objective;
+mod processes;
 mod recipes;
 mod refresh;
 mod rehearsal;

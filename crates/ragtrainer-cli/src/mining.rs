@@ -1,13 +1,12 @@
 //! The progress of mining: a bar on a terminal, plain lines elsewhere; at the end, its speed.
 
-use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
 use ragtrainer::data::MiningPhase;
 
-use crate::output::say;
+use crate::output::{has_terminal, say};
 use crate::progress::{QUIET, style};
 
 /// One after the other: documents are read, queries are ranked.
@@ -56,7 +55,7 @@ fn what(phase: MiningPhase) -> &'static str {
 
 impl MiningBar {
     pub(crate) fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), state: Mutex::default() }
+        Self { terminal: has_terminal(), state: Mutex::default() }
     }
 
     /// Threads tell in no fixed order, so a number smaller than the last is passed over.

@@ -4,7 +4,7 @@
 //! it writes to is closed. Control characters in texts of strangers never reach the terminal.
 
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const CLOSED_PIPE: i32 = 141;
 
 static IS_TRAINING: AtomicBool = AtomicBool::new(false);
+
+/// Of several processes the first prints.
+static IS_SILENT: AtomicBool = AtomicBool::new(false);
 
 /// Prints a line to standard output.
 macro_rules! say {
@@ -29,6 +32,21 @@ pub(crate) use {complain, say};
 /// Goes on from here whatever becomes of standard output: the work is worth more than its progress lines.
 pub(crate) fn outlive_reader() {
     IS_TRAINING.store(true, Ordering::Relaxed);
+}
+
+/// Prints nothing from here on: another process does.
+pub(crate) fn be_silent() {
+    IS_SILENT.store(true, Ordering::Relaxed);
+}
+
+/// Prints again.
+pub(crate) fn be_heard() {
+    IS_SILENT.store(false, Ordering::Relaxed);
+}
+
+/// Whether a terminal is there to draw progress on, and this process draws.
+pub(crate) fn has_terminal() -> bool {
+    !IS_SILENT.load(Ordering::Relaxed) && io::stderr().is_terminal()
 }
 
 /// Prints a line to standard output, or ends the program if that is closed and it does not train.
@@ -52,6 +70,9 @@ pub(crate) fn json_line(json: &str) {
 }
 
 fn print(text: &str) {
+    if IS_SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     let Err(error) = writeln!(io::stdout(), "{text}") else { return };
     if IS_TRAINING.load(Ordering::Relaxed) {
         return;
@@ -65,6 +86,9 @@ fn print(text: &str) {
 
 /// Prints a line to standard error, if anybody reads it.
 pub(crate) fn error_line(text: &str) {
+    if IS_SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     // There is no other place left to report this error to.
     drop(writeln!(io::stderr(), "{}", shown(text)));
 }

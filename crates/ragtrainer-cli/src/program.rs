@@ -1,13 +1,20 @@
 //! The arguments of the program, and its way from them to an exit code.
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
 
+use anyhow::bail;
 use clap::{Parser, Subcommand};
+use ragtrainer::Launched;
 
 use crate::commands;
 use crate::logging;
-use crate::output::complain;
+use crate::output::{be_heard, be_silent, complain};
+
+/// How long another process than the first waits before it tells why it ends.
+const REASON_OF_THE_FIRST: Duration = Duration::from_secs(2);
 
 /// Train late-interaction (ColBERT) retrieval models and search with them, without Python.
 ///
@@ -19,7 +26,7 @@ use crate::output::complain;
 #[derive(Debug, Parser)]
 #[command(name = "ragtrainer", version, max_term_width = 110)]
 struct Cli {
-    /// Threads of the CPU, at most as many as the machine has [default: all].
+    /// Threads of the CPU, at most as many as the machine has [default: all; of several processes each has its share].
     #[arg(long, value_name = "N", global = true, display_order = 1000)]
     threads: Option<usize>,
     #[command(subcommand)]
@@ -54,13 +61,22 @@ enum Command {
     Onnx(commands::onnx::OnnxCommand),
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn run(cli: Cli, launched: &Launched) -> anyhow::Result<ExitCode> {
+    let processes = launched.processes();
+    if !processes.is_first() {
+        be_silent();
+    }
     logging::install()?;
-    if let Some(threads) = cli.threads {
-        ragtrainer::set_threads(threads)?;
+    match cli.threads {
+        Some(threads) => ragtrainer::set_threads(threads)?,
+        None if processes.size() > 1 => ragtrainer::set_threads(launched.threads())?,
+        None => {}
+    }
+    if processes.size() > 1 && !matches!(cli.command, Command::Train(_)) {
+        bail!("a launcher started {} processes, but only `ragtrainer train` shares its work", processes.size());
     }
     match cli.command {
-        Command::Train(command) => command.run(),
+        Command::Train(command) => command.run(processes),
         Command::Prepare(command) => command.run(),
         Command::Score(command) => command.run(),
         Command::Evaluate(command) => command.run(),
@@ -81,11 +97,35 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// arguments.
 pub fn run_program(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ragtrainer::bound_caches();
-    match run(Cli::parse_from(arguments)) {
-        Ok(code) => code,
-        Err(error) => {
-            complain!("error: {error:#}");
-            ExitCode::FAILURE
+    let (launched, joined) = match Launched::join() {
+        Ok(launched) => (launched, Ok(())),
+        Err(error) => (Launched::one(), Err(error)),
+    };
+    let cli = Cli::try_parse_from(arguments).unwrap_or_else(|error| {
+        if launched.processes().is_first() {
+            error.exit();
         }
+        process::exit(error.exit_code())
+    });
+    match joined.map_err(Into::into).and_then(|()| run(cli, &launched)) {
+        Ok(code) => code,
+        Err(error) => failed(&error, launched),
     }
+}
+
+/// Tells why the program ends. Of several processes one tells, as most reasons are the same for all.
+fn failed(error: &anyhow::Error, launched: Launched) -> ExitCode {
+    let processes = launched.processes();
+    if processes.size() == 1 {
+        complain!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    let (rank, size) = (processes.rank(), processes.size());
+    if !processes.is_first() {
+        // The first process, if it has a reason of its own, ends this one meanwhile.
+        thread::sleep(REASON_OF_THE_FIRST);
+        be_heard();
+    }
+    complain!("error: {error:#} (process {rank} of {size})");
+    launched.abort(1)
 }

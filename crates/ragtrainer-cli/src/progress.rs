@@ -1,6 +1,5 @@
 //! The progress of a run: bars on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use ragtrainer::train::{Event, Flow, Observer, StepRecord};
 use crate::interrupt::Interrupt;
 #[cfg(feature = "hub")]
 use crate::output::complain;
-use crate::output::{say, shown};
+use crate::output::{has_terminal, say, shown};
 
 /// Without a terminal a line at most this often.
 pub(crate) const QUIET: Duration = Duration::from_secs(5);
@@ -35,7 +34,7 @@ impl Progress {
     pub(crate) fn new(interrupt: Interrupt) -> Self {
         Self {
             interrupt,
-            terminal: std::io::stderr().is_terminal(),
+            terminal: has_terminal(),
             steps: None,
             documents: None,
             total: 0,
@@ -172,7 +171,7 @@ pub(crate) fn counted<T>(
     what: &str,
     work: impl FnOnce(&mut dyn FnMut(usize)) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
+    let bar = if has_terminal() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
     bar.set_style(style(&format!("{{bar:30}} {{pos}}/{{len}} {what}, {{eta}} left")));
     let done = work(&mut |done| bar.set_position(done as u64));
     bar.finish_and_clear();
@@ -183,7 +182,7 @@ pub(crate) fn counted<T>(
 pub(crate) fn fetched(name: &Path) -> anyhow::Result<()> {
     #[cfg(feature = "hub")]
     {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = has_terminal();
         let mut current: Option<(String, ProgressBar)> = None;
         ragtrainer::model_directory(name, &mut |event| match event {
             HubEvent::Downloading { file, done, total } => {

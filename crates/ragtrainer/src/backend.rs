@@ -179,6 +179,35 @@ impl Backend {
         }
     }
 
+    /// As [`Backend::from_name`], for one of several processes of a machine: where the name leaves the GPU open, the
+    /// process takes that of its own number.
+    ///
+    /// # Errors
+    /// As [`Backend::from_name`]; a machine with fewer GPUs than processes.
+    pub(crate) fn of_process(name: &str, local_rank: usize) -> Result<Self, Error> {
+        let first = Self::from_name(name)?;
+        let is_open = !name.ends_with(|last: char| last.is_ascii_digit());
+        match first.kind_of_gpu().filter(|_| local_rank > 0 && is_open) {
+            Some(kind) => Self::from_name(&format!("{kind}:{local_rank}")),
+            None => Ok(first),
+        }
+    }
+
+    /// The name of its GPUs, without their numbers; none if it is a CPU.
+    fn kind_of_gpu(self) -> Option<&'static str> {
+        match self {
+            Self::Flex => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => Some("cuda"),
+            #[cfg(feature = "wgpu-untuned")]
+            Self::Wgpu(_) => Some("wgpu"),
+            #[cfg(feature = "tch")]
+            Self::LibTorch => None,
+            #[cfg(feature = "tch")]
+            Self::LibTorchCuda(_) => Some("libtorch:cuda"),
+        }
+    }
+
     /// Whether bfloat16 matmul is faster here than float32 matmul.
     pub fn has_bf16(self) -> bool {
         self.formats().bf16

@@ -69,6 +69,31 @@ pub enum Error {
         /// Names that this build accepts.
         available: String,
     },
+    /// Several processes without a way to work together.
+    #[error(
+        "a launcher started {size} processes, but this program was built without MPI, so that each would do the whole work: \
+         build it with --features mpi, or start one process"
+    )]
+    NoMpi {
+        /// How many were started.
+        size: usize,
+    },
+    /// The micro-batches of a run cannot be divided among the processes that resume it.
+    #[error(
+        "the run computes each batch in {pieces} micro-batches, which {processes} processes cannot share equally: resume \
+         it with a number of processes that divides {pieces}, or with --accept-changes, which gives other bits"
+    )]
+    UndividedMicroBatches {
+        /// Micro-batches of a batch.
+        pieces: usize,
+        /// Processes.
+        processes: usize,
+    },
+    /// A teacher scores in one process only.
+    #[error(
+        "negatives.teacher scores in one process only: write the rows with `ragtrainer score` first, and train on these"
+    )]
+    TeacherOfOneProcess,
     /// A number of threads that is not available.
     #[error("threads = {found}: {problem}")]
     Threads {

@@ -37,6 +37,7 @@ mod backend;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;
+mod launch;
 pub mod prelude;
 pub mod record;
 mod run;
@@ -48,6 +49,7 @@ pub use backend::{Backend, Job, available_backends, bound_caches, set_threads};
 pub use error::Error;
 #[cfg(feature = "hub")]
 pub use hub::{Hub, HubEvent, model_directory};
+pub use launch::Launched;
 pub use record::outcome::{DevResult, Outcome, TestResult};
 pub use run::encoder::{DirectoryEncoder, EncoderBuilder};
 pub use run::evaluation::{DirectoryEvaluation, evaluate_directory};

@@ -10,4 +10,5 @@ pub(crate) mod inherit;
 pub(crate) mod miner;
 pub(crate) mod objective;
 pub(crate) mod session;
+pub(crate) mod sharing;
 pub(crate) mod teacher;

@@ -10,7 +10,9 @@ use colbert_data::{
     DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions, PrepareReport, RawData, ReadOptions,
     ReferenceFiles, TrainingSet, export_reference, import_reference,
 };
-use colbert_train::{Begin, ColbertObjective, Event, Flow, Objective, Observer, RunFolder, TrainError};
+use colbert_train::{
+    Begin, ColbertObjective, Event, Flow, Objective, Observer, OneProcess, Processes, RunFolder, TrainError,
+};
 
 use crate::error::Error;
 use crate::record::outcome::Outcome;
@@ -20,6 +22,7 @@ use crate::run::encoder::{DirectoryEncoder, EncoderBuilder, RunEncoder};
 use crate::run::inherit::{Inheritance, inherit, set_by_caller};
 use crate::run::objective::RunObjective;
 use crate::run::session::{self, Preview, RunData};
+use crate::run::sharing::Sharing;
 
 /// Prepares data and trains a ColBERT from it. See the crate's example.
 ///
@@ -42,6 +45,7 @@ pub struct RagTrainer<O = ColbertObjective, E = DirectoryEncoder> {
     miner: Option<Arc<dyn NegativeMiner>>,
     begin: Begin,
     plan: Option<Plan>,
+    processes: Arc<dyn Processes>,
 }
 
 impl<O, E> fmt::Debug for RagTrainer<O, E> {
@@ -80,6 +84,7 @@ impl RagTrainer {
             miner: None,
             begin: Begin::New,
             plan: None,
+            processes: Arc::new(OneProcess),
         }
     }
 
@@ -161,16 +166,60 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     /// Minimises another loss than colbert-ai's.
     #[must_use]
     pub fn with_objective<P: Objective>(self, objective: P) -> RagTrainer<P, E> {
-        let Self { options, named, documents, dev, test, input, prepared, encoder, miner, begin, plan, .. } = self;
+        let Self {
+            options, named, documents, dev, test, input, prepared, encoder, miner, begin, plan, processes, ..
+        } = self;
         let objective = Some(objective);
-        RagTrainer { options, named, documents, dev, test, input, prepared, objective, encoder, miner, begin, plan }
+        RagTrainer {
+            options,
+            named,
+            documents,
+            dev,
+            test,
+            input,
+            prepared,
+            objective,
+            encoder,
+            miner,
+            begin,
+            plan,
+            processes,
+        }
     }
 
     /// Trains an encoder of another crate in place of that of the directory, which then gives tokenizer and markers.
     #[must_use]
     pub fn with_encoder<T: EncoderBuilder>(self, encoder: T) -> RagTrainer<O, T> {
-        let Self { options, named, documents, dev, test, input, prepared, objective, miner, begin, plan, .. } = self;
-        RagTrainer { options, named, documents, dev, test, input, prepared, objective, encoder, miner, begin, plan }
+        let Self {
+            options,
+            named,
+            documents,
+            dev,
+            test,
+            input,
+            prepared,
+            objective,
+            miner,
+            begin,
+            plan,
+            processes,
+            ..
+        } = self;
+        RagTrainer {
+            options,
+            named,
+            documents,
+            dev,
+            test,
+            input,
+            prepared,
+            objective,
+            encoder,
+            miner,
+            begin,
+            plan,
+            processes,
+        }
     }
 
     /// Ranks candidates for negatives with `miner` in place of the one that the options name, in later epochs too.
@@ -186,6 +235,16 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     #[must_use]
     pub fn with_begin(mut self, begin: Begin) -> Self {
         self.begin = begin;
+        self
+    }
+
+    /// Shares the run with other processes ([`Launched::processes`](crate::Launched::processes)), which make the same
+    /// calls with the same options and data. Every process has an equal part of each batch, of mining and of evaluations;
+    /// process 0 alone writes. The result has the bits of a run of one process with as many micro-batches as all have
+    /// together.
+    #[must_use]
+    pub fn with_processes(mut self, processes: Arc<dyn Processes>) -> Self {
+        self.processes = processes;
         self
     }
 
@@ -217,7 +276,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     /// # Errors
     /// Anything that would end the run after hours of reading and mining.
     pub fn check(&self, files: &[PathBuf]) -> Result<(), Error> {
-        ready(&self.inherited(&self.options.train)?.0, files, self.begin, &self.encoder)
+        ready(&self.inherited(&self.options.train)?.0, files, self.begin, self.sharing())
     }
 
     /// Adds documents that negatives may be drawn from in the next [`RagTrainer::prepare_training_data`].
@@ -261,7 +320,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
             ..PrepareOptions::default()
         };
         let input = self.input.take().ok_or(Error::NotPrepared)?;
-        let prepared = input.prepare(&options, &prepare, self.miner.as_ref(), &self.encoder, progress)?;
+        let prepared = input.prepare(&options, &prepare, self.miner.as_ref(), self.sharing(), progress)?;
         Ok(&self.prepared.insert(prepared).report)
     }
 
@@ -282,7 +341,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
             TrainOptions { nway: options.nway, draw_negatives: options.draw_negatives, ..TrainOptions::default() };
         let all = self.inherited(&train)?.0;
         let input = Input::new(&all, raw_data, self.dev.clone(), self.test.clone(), Vec::new())?;
-        let prepared = input.prepare(&all, options, self.miner.as_ref(), &self.encoder, &|_, _, _| ())?;
+        let prepared = input.prepare(&all, options, self.miner.as_ref(), self.sharing(), &|_, _, _| ())?;
         Ok(self.prepared.insert(prepared).report.clone())
     }
 
@@ -319,7 +378,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     /// # Errors
     /// Whatever would make training fail at its start.
     pub fn plan(&self, options: &TrainOptions) -> Result<Preview, Error> {
-        session::preview(&self.of_run(options)?, self.known()?, &self.objective(options), &self.encoder)
+        session::preview(&self.of_run(options)?, self.known()?, &self.objective(options), self.sharing())
     }
 
     /// Trains, and returns the directory of the best model and what happened.
@@ -337,7 +396,11 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     pub fn train_observed(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Outcome, Error> {
         let prepared = self.known()?;
         let data = RunData { prepared, miner: self.miner.as_ref(), plan: self.plan.as_ref() };
-        session::train(&self.of_run(options)?, data, &self.objective(options), &self.encoder, self.begin, observer)
+        session::train(&self.of_run(options)?, data, &self.objective(options), self.sharing(), self.begin, observer)
+    }
+
+    fn sharing(&self) -> Sharing<'_, E> {
+        Sharing { encoder: &self.encoder, processes: &self.processes }
     }
 
     fn known(&self) -> Result<&Prepared, Error> {
@@ -355,7 +418,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     fn of_run(&self, train: &TrainOptions) -> Result<Options, Error> {
         let mut options = self.inherited(train)?.0;
         if self.begin != Begin::New {
-            session::keep_micro_batches(&mut options)?;
+            session::keep_micro_batches(&mut options, self.processes.size(), self.begin)?;
         }
         Ok(options)
     }

@@ -11,6 +11,7 @@ use crate::best::scoring::{QUERIES_HELD, SCORES_HELD, Scorer};
 use crate::best::standing::{REMEMBERED, Standing};
 use crate::error::TrainError;
 use crate::flow::Flow;
+use crate::processes::{OneProcess, Processes};
 
 /// The metrics that are always reported, besides the one that was chosen.
 const REPORTED: [Metric; 4] = [Metric::Ndcg(10), Metric::Mrr(10), Metric::Recall(10), Metric::Recall(100)];
@@ -151,7 +152,7 @@ pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     device: &B::Device,
     progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Measured, TrainError> {
-    evaluate_within(model, tokenizer, set, chosen, usize::MAX, device, progress)
+    evaluate_within(model, tokenizer, set, chosen, EvaluationLimits::default(), device, progress)
 }
 
 /// The tokens that a training step holds at once, every text counted at its longest: where a step fits into memory, an
@@ -160,7 +161,22 @@ pub fn tokens_of_a_step(options: &TrainOptions, plan: &Plan) -> usize {
     plan.micro_batch_size * (options.query_maxlen + options.nway * options.doc_maxlen)
 }
 
-/// As [`evaluate`], with at most `tokens_at_once` tokens encoded at once; a longer text is encoded alone.
+/// The means that an evaluation has.
+#[derive(Debug, Clone, Copy)]
+pub struct EvaluationLimits<'a> {
+    /// Tokens encoded at once; a longer text is encoded alone.
+    pub tokens_at_once: usize,
+    /// Processes that share the texts. All of them evaluate the same model on the same set, and all get the result.
+    pub processes: &'a dyn Processes,
+}
+
+impl Default for EvaluationLimits<'_> {
+    fn default() -> Self {
+        Self { tokens_at_once: usize::MAX, processes: &OneProcess }
+    }
+}
+
+/// As [`evaluate`], within limits. Neither they nor the number of processes change a score.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -169,7 +185,7 @@ pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
     chosen: Metric,
-    tokens_at_once: usize,
+    limits: EvaluationLimits<'_>,
     device: &B::Device,
     progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Measured, TrainError> {
@@ -182,9 +198,10 @@ pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
         tokenizer,
         set,
         device,
-        tokens_at_once,
+        tokens_at_once: limits.tokens_at_once,
         scores_held: SCORES_HELD,
         with_loss: chosen == Metric::Loss,
+        processes: limits.processes,
     };
     let parts = qids.chunks(QUERIES_HELD);
     let (count, total) = (parts.len(), set.collection.len());

@@ -1,6 +1,8 @@
 //! MaxSim of every judged query with every document, in blocks: what is held at once does not grow with the corpus.
 
-use burn::tensor::Tensor;
+use std::ops::Range;
+
+use burn::tensor::{Tensor, TensorData};
 use colbert_data::EvaluationSet;
 use colbert_kernels::KernelBackend;
 use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence, maxsim};
@@ -8,9 +10,16 @@ use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequenc
 use crate::best::standing::Standing;
 use crate::error::TrainError;
 use crate::flow::Flow;
+use crate::processes::Processes;
+use crate::processes::exchange::gather_results;
+use crate::step::cached::scored_texts;
+use crate::step::ordered_sum::host_values;
 
-/// Takes a block of encoded documents, by their ids.
-type TakeBlock<'a, B> = dyn FnMut(&[u32], &Embeddings<B>) -> Result<(), TrainError> + 'a;
+/// Takes the scores of one query with a block of documents, of which the first has this place in the list.
+type TakeScores<'a> = dyn FnMut(usize, usize, &[f32]) + 'a;
+
+/// Whether a query (the second) is to be scored with the documents at these places.
+type Concerned<'a> = dyn Fn(Range<usize>, usize) -> bool + 'a;
 
 /// Queries whose vectors are held at once: 16 KiB each with 32 tokens of 128 numbers. With more judged queries,
 /// documents are encoded once for each such part.
@@ -42,6 +51,8 @@ pub(crate) struct Scorer<'a, B: KernelBackend, E: Encoder<B>> {
     /// are encoded a second time.
     pub(crate) scores_held: usize,
     pub(crate) with_loss: bool,
+    /// Blocks of texts are shared among these.
+    pub(crate) processes: &'a dyn Processes,
 }
 
 /// The scores of relevant documents.
@@ -80,7 +91,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
                 standings[query].pass(pid, score);
             }
         };
-        let (rest, mut done) = match held {
+        let (rest, done) = match held {
             Some(held) => {
                 for (query, row) in held.chunks(pids.len().max(1)).enumerate() {
                     pids.iter().zip(row).for_each(|(&pid, &score)| pass(query, pid, score));
@@ -89,13 +100,10 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
             }
             None => ([pids, order.others].concat(), 0),
         };
-        self.each_block(&rest, &mut |block, documents| {
-            self.scores(&queries, documents, &|_| true, &mut |query, row| {
-                block.iter().zip(row).for_each(|(&pid, &score)| pass(query, pid, score));
-            })?;
-            done += block.len();
-            go_on(progress(done))
-        })?;
+        let mut take = |query: usize, first: usize, row: &[f32]| {
+            rest[first..].iter().zip(row).for_each(|(&pid, &score)| pass(query, pid, score));
+        };
+        self.each_block(&queries, &rest, &|_, _| true, &mut take, &mut |count| progress(done + count))?;
         Ok(standings)
     }
 
@@ -116,21 +124,18 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
             relevant_to.binary_search_by_key(&query, |(query, _)| *query).ok().map(|place| relevant_to[place].1)
         };
         let pids: Vec<u32> = relevant.iter().map(|(pid, _)| *pid).collect();
-        let mut first = 0;
-        self.each_block(&pids, &mut |block, documents| {
-            let block = &relevant[first..first + block.len()];
-            let concerned = |query| keeps || block.iter().any(|(_, relevant_to)| grade(relevant_to, query).is_some());
-            self.scores(queries, documents, &concerned, &mut |query, row| {
-                for ((pid, relevant_to), &score) in block.iter().zip(row) {
-                    own[query].extend(grade(relevant_to, query).map(|grade| (*pid, grade, score)));
-                }
-                if keeps {
-                    held[query * count + first..][..row.len()].copy_from_slice(row);
-                }
-            })?;
-            first += block.len();
-            go_on(progress(if keeps { first } else { 0 }))
-        })?;
+        let concerned = |block: Range<usize>, query: usize| {
+            keeps || relevant[block].iter().any(|(_, relevant_to)| grade(relevant_to, query).is_some())
+        };
+        let mut take = |query: usize, first: usize, row: &[f32]| {
+            for ((pid, relevant_to), &score) in relevant[first..].iter().zip(row) {
+                own[query].extend(grade(relevant_to, query).map(|grade| (*pid, grade, score)));
+            }
+            if keeps {
+                held[query * count + first..][..row.len()].copy_from_slice(row);
+            }
+        };
+        self.each_block(queries, &pids, &concerned, &mut take, &mut |count| progress(if keeps { count } else { 0 }))?;
         Ok(RelevantScores { own, held: keeps.then_some(held) })
     }
 
@@ -154,71 +159,129 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
 
     /// The queries, encoded in blocks of [`QUERY_BLOCK`] (fewer where they have many tokens).
     fn queries(&self, qids: &[u32]) -> Result<Vec<Embeddings<B>>, TrainError> {
-        let mut encoded = Vec::new();
-        for block in qids.chunks(QUERY_BLOCK) {
-            let texts: Vec<&str> = block.iter().map(|&qid| self.set.queries.text(qid)).collect();
-            let sequences = self.tokenizer.queries(&texts)?;
-            let mut pieces = Vec::new();
-            for piece in within(&sequences, self.tokens_at_once) {
-                pieces.push(self.model.encode(&sequences[piece], self.device));
+        let blocks: Vec<&[u32]> = qids.chunks(QUERY_BLOCK).collect();
+        let (rank, size) = (self.processes.rank(), self.processes.size());
+        let mut encoded = Vec::with_capacity(blocks.len());
+        for (first, round) in (0..).step_by(size).zip(blocks.chunks(size)) {
+            let own = blocks.get(first + rank).map(|block| self.query_block(block));
+            if size == 1 {
+                encoded.extend(own.transpose()?);
+                continue;
             }
-            let queries = Embeddings::concatenated(&pieces);
-            if let Some(place) = not_finite(&queries) {
-                let qid = block[place];
-                let id = self.set.queries.id(qid).map_or_else(|| qid.to_string(), str::to_owned);
-                return Err(TrainError::NonFiniteVectors { what: "query", id });
+            let own = own.transpose().map(|own| own.map_or_else(Vec::new, |own| host_values(own.vectors)));
+            for (block, values) in round.iter().zip(gather_results(self.processes, own)?) {
+                let sequences = self.query_tokens(block)?;
+                let tokens: usize = sequences.iter().map(TokenSequence::len).sum();
+                let shape = [tokens, values.len() / tokens];
+                let vectors = Tensor::from_data(TensorData::new(values, shape), self.device);
+                encoded.push(Embeddings { vectors, texts: scored_texts(&sequences) });
             }
-            encoded.push(queries);
         }
         Ok(encoded)
     }
 
-    /// Encodes documents block by block.
-    fn each_block(&self, pids: &[u32], take: &mut TakeBlock<'_, B>) -> Result<(), TrainError> {
-        for block in pids.chunks(DOCUMENT_BLOCK) {
-            let texts: Vec<&str> = block.iter().map(|&pid| self.set.collection.text(pid)).collect();
-            let sequences = self.tokenizer.documents(&texts)?;
-            for piece in within(&sequences, self.tokens_at_once) {
-                let documents = self.model.encode(&sequences[piece.clone()], self.device);
-                let pids = &block[piece];
-                if let Some(place) = not_finite(&documents) {
-                    let pid = pids[place];
-                    let id = self.set.collection.id(pid).map_or_else(|| pid.to_string(), str::to_owned);
-                    return Err(TrainError::NonFiniteVectors { what: "document", id });
-                }
-                take(pids, &documents)?;
-            }
-        }
-        Ok(())
+    fn query_tokens(&self, qids: &[u32]) -> Result<Vec<TokenSequence>, TrainError> {
+        let texts: Vec<&str> = qids.iter().map(|&qid| self.set.queries.text(qid)).collect();
+        Ok(self.tokenizer.queries(&texts)?)
     }
 
-    /// Scores a block of documents for the blocks of queries that have a query which is `concerned`; a row a query.
+    fn query_block(&self, qids: &[u32]) -> Result<Embeddings<B>, TrainError> {
+        let sequences = self.query_tokens(qids)?;
+        let pieces = within(&sequences, self.tokens_at_once).into_iter();
+        let pieces: Vec<_> = pieces.map(|piece| self.model.encode(&sequences[piece], self.device)).collect();
+        let queries = Embeddings::concatenated(&pieces);
+        if let Some(place) = not_finite(&queries) {
+            let qid = qids[place];
+            let id = self.set.queries.id(qid).map_or_else(|| qid.to_string(), str::to_owned);
+            return Err(TrainError::NonFiniteVectors { what: "query", id });
+        }
+        Ok(queries)
+    }
+
+    /// Scores documents block by block with the queries that are `concerned`. Each process computes every `size`-th block,
+    /// and all take the scores of all blocks in their order. `progress` receives how many documents are done.
+    fn each_block(
+        &self,
+        queries: &[Embeddings<B>],
+        pids: &[u32],
+        concerned: &Concerned<'_>,
+        take: &mut TakeScores<'_>,
+        progress: &mut dyn FnMut(usize) -> Flow,
+    ) -> Result<(), TrainError> {
+        let count = queries.iter().map(Embeddings::len).sum();
+        let places = |start: usize| start..(start + DOCUMENT_BLOCK).min(pids.len());
+        let concerned_by = |block: Range<usize>| -> Vec<usize> {
+            (0..count).filter(|query| concerned(block.clone(), *query)).collect()
+        };
+        let blocks: Vec<Range<usize>> = (0..pids.len()).step_by(DOCUMENT_BLOCK).map(places).collect();
+        let (rank, size) = (self.processes.rank(), self.processes.size());
+        let mut goes_on = Ok(());
+        for (first, round) in (0..).step_by(size).zip(blocks.chunks(size)) {
+            let own = goes_on.and_then(|()| match blocks.get(first + rank) {
+                Some(block) => self.block_scores(queries, &pids[block.clone()], &concerned_by(block.clone())),
+                None => Ok(Vec::new()),
+            });
+            for (block, values) in round.iter().zip(gather_results(self.processes, own)?) {
+                for (query, row) in concerned_by(block.clone()).into_iter().zip(values.chunks(block.len())) {
+                    take(query, block.start, row);
+                }
+            }
+            goes_on = go_on(progress(round[round.len() - 1].end));
+        }
+        gather_results(self.processes, goes_on.map(|()| Vec::new())).map(drop)
+    }
+
+    /// Scores of some documents with some queries, a row a query.
+    fn block_scores(
+        &self,
+        queries: &[Embeddings<B>],
+        pids: &[u32],
+        concerned: &[usize],
+    ) -> Result<Vec<f32>, TrainError> {
+        let texts: Vec<&str> = pids.iter().map(|&pid| self.set.collection.text(pid)).collect();
+        let sequences = self.tokenizer.documents(&texts)?;
+        let mut rows = vec![0f32; concerned.len() * pids.len()];
+        for piece in within(&sequences, self.tokens_at_once) {
+            let documents = self.model.encode(&sequences[piece.clone()], self.device);
+            if let Some(place) = not_finite(&documents) {
+                let pid = pids[piece.start + place];
+                let id = self.set.collection.id(pid).map_or_else(|| pid.to_string(), str::to_owned);
+                return Err(TrainError::NonFiniteVectors { what: "document", id });
+            }
+            self.scores(queries, &documents, concerned, &mut |place, row| {
+                rows[place * pids.len() + piece.start..][..row.len()].copy_from_slice(row);
+            });
+        }
+        Ok(rows)
+    }
+
+    /// Scores of encoded documents with some queries, in rising order; `take` receives the place of each among these, and
+    /// its row.
     fn scores(
         &self,
         queries: &[Embeddings<B>],
         documents: &Embeddings<B>,
-        concerned: &dyn Fn(usize) -> bool,
+        concerned: &[usize],
         take: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<(), TrainError> {
-        let mut places = Vec::new();
-        let mut scores = Vec::new();
+    ) {
+        let (mut of_blocks, mut scores) = (Vec::new(), Vec::new());
         for (block, queries) in queries.iter().enumerate() {
             let own = block * QUERY_BLOCK..block * QUERY_BLOCK + queries.len();
-            if own.clone().any(concerned) {
-                places.extend(own);
+            if concerned.iter().any(|query| own.contains(query)) {
+                of_blocks.extend(own);
                 scores.push(maxsim(queries, documents));
             }
         }
         if scores.is_empty() {
-            return Ok(());
+            return;
         }
         // Read at once: on a GPU every reading waits for it.
-        let scores = Tensor::cat(scores, 0).into_data().convert::<f32>();
-        let scores = scores.into_vec::<f32>().expect("the data was converted to f32");
-        for (place, row) in places.into_iter().zip(scores.chunks(documents.len())) {
-            take(place, row);
+        let scores = host_values(Tensor::cat(scores, 0));
+        for (query, row) in of_blocks.into_iter().zip(scores.chunks(documents.len())) {
+            if let Ok(place) = concerned.binary_search(&query) {
+                take(place, row);
+            }
         }
-        Ok(())
     }
 }
 
@@ -227,7 +290,7 @@ fn go_on(flow: Flow) -> Result<(), TrainError> {
 }
 
 /// Cuts texts into ranges of at most `tokens` tokens; a longer text has a range of its own.
-fn within(sequences: &[TokenSequence], tokens: usize) -> Vec<std::ops::Range<usize>> {
+fn within(sequences: &[TokenSequence], tokens: usize) -> Vec<Range<usize>> {
     let (mut ranges, mut start, mut sum) = (Vec::new(), 0, 0);
     for (place, sequence) in sequences.iter().enumerate() {
         if place > start && sum + sequence.len() > tokens {
@@ -267,6 +330,7 @@ mod tests {
     use test_backend::{TestBackend, device};
 
     use super::*;
+    use crate::processes::OneProcess;
 
     /// 70 queries, so that there are two blocks, each judged on up to two of 150 documents.
     fn set() -> EvaluationSet {
@@ -299,7 +363,9 @@ mod tests {
         let qids: Vec<u32> = (0..set.queries.len() as u32).collect();
         let standings = |tokens_at_once, scores_held| {
             let (model, tokenizer, set, device) = (&model, &tokenizer, &set, &device);
-            let scorer = Scorer { model, tokenizer, set, device, tokens_at_once, scores_held, with_loss: true };
+            let processes = &OneProcess;
+            let scorer =
+                Scorer { model, tokenizer, set, device, tokens_at_once, scores_held, with_loss: true, processes };
             let mut told = Vec::new();
             let found = scorer.standings(&qids, &mut |done| {
                 told.push(done);

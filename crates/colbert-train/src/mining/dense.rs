@@ -1,7 +1,7 @@
 //! Ranking by a sentence encoder: one vector a text, every query against every document, exactly.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Tensor, TensorData};
 use colbert_data::{Collection, DataError, MiningPhase, MiningProgress, NegativeMiner, Queries, Ranked};
@@ -10,7 +10,11 @@ use colbert_model::{HostTensor, ModelError, Pooling, SentenceEncoder};
 use rayon::prelude::*;
 
 use super::best::Best;
+use super::shared::merge_rankings;
 use crate::error::TrainError;
+use crate::processes::exchange::gather_floats;
+use crate::processes::{OneProcess, Processes};
+use crate::step::ordered_sum::host_values;
 
 /// Queries in one product with a block of documents.
 const QUERIES: usize = 256;
@@ -28,6 +32,7 @@ pub struct DenseMiner<B: KernelBackend> {
     encoder: Mutex<SentenceEncoder<B>>,
     name: String,
     device: B::Device,
+    processes: Arc<dyn Processes>,
 }
 
 impl<B: KernelBackend> DenseMiner<B> {
@@ -68,7 +73,15 @@ impl<B: KernelBackend> DenseMiner<B> {
             }
         }
         name.push(')');
-        Self { encoder: Mutex::new(encoder), name, device: device.clone() }
+        Self { encoder: Mutex::new(encoder), name, device: device.clone(), processes: Arc::new(OneProcess) }
+    }
+
+    /// Encodes only a share of all texts; the others come from the other processes, which call the miner with the same
+    /// texts.
+    #[must_use]
+    pub fn with_processes(mut self, processes: Arc<dyn Processes>) -> Self {
+        self.processes = processes;
+        self
     }
 
     fn best(
@@ -81,39 +94,63 @@ impl<B: KernelBackend> DenseMiner<B> {
         // A thread that died while it encoded left nothing half changed.
         let encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
         let total = queries.len() + collection.len();
+        let (rank, size) = (self.processes.rank(), self.processes.size());
         let mut query_vectors = Vec::with_capacity(queries.len().div_ceil(QUERIES));
         let mut done = 0;
-        for qids in blocks(queries.len(), QUERIES) {
-            let texts: Vec<&str> = qids.map(|qid| queries.text(qid)).collect();
-            query_vectors.push(self.on_device("query", &texts, encoder.queries(&texts, &self.device)?)?);
-            done += texts.len();
+        let query_blocks: Vec<_> = blocks(queries.len(), QUERIES).collect();
+        for (first, round) in (0..).step_by(size).zip(query_blocks.chunks(size)) {
+            let own = query_blocks.get(first + rank).cloned().map(|qids| {
+                let texts: Vec<&str> = qids.map(|qid| queries.text(qid)).collect();
+                all_finite("query", &texts, encoder.queries(&texts, &self.device)?)
+            });
+            for (qids, vectors) in round.iter().zip(self.gathered(own.transpose()?)) {
+                query_vectors.push(self.on_device(vectors, qids.len()));
+                done += qids.len();
+            }
             progress(MiningPhase::Indexing, done, total);
         }
         let mut best = vec![Best::new(depth); queries.len()];
-        for pids in blocks(collection.len(), DOCUMENTS) {
+        for (place, pids) in blocks(collection.len(), DOCUMENTS).enumerate() {
+            done += pids.len();
+            if place % size != rank {
+                continue;
+            }
             let first = pids.start;
             let texts: Vec<&str> = pids.map(|pid| collection.text(pid)).collect();
-            let documents = self.on_device("document", &texts, encoder.documents(&texts, &self.device)?)?;
+            let documents = all_finite("document", &texts, encoder.documents(&texts, &self.device)?)?;
+            let documents = self.on_device(documents.values, texts.len());
             for (vectors, best) in query_vectors.iter().zip(best.chunks_mut(QUERIES)) {
-                let scores =
-                    linear(vectors.clone(), documents.clone(), None, Precision::F32).into_data().convert::<f32>();
-                let scores = scores.into_vec::<f32>().expect("the data was converted to f32");
+                let scores = host_values(linear(vectors.clone(), documents.clone(), None, Precision::F32));
                 best.par_iter_mut().zip(scores.par_chunks(texts.len())).for_each(|(best, row)| best.offer(first, row));
             }
-            done += texts.len();
             progress(MiningPhase::Indexing, done, total);
         }
-        Ok(best.into_par_iter().map(Best::ranking).collect())
+        let own = best.into_par_iter().map(Best::ranking).collect();
+        Ok(merge_rankings(&*self.processes, own, depth))
     }
 
-    /// Puts vectors of texts, `[texts, size]`, on the device, unless one is not finite: a ranking by it would be the
-    /// order of the collection.
-    fn on_device(&self, what: &'static str, texts: &[&str], vectors: HostTensor) -> Result<Tensor<B, 2>, TrainError> {
-        let size = vectors.shape[1];
-        if let Some(place) = vectors.values.iter().position(|value| !value.is_finite()) {
-            return Err(TrainError::NonFiniteVectors { what, id: format!("\"{}\"", texts[place / size]) });
+    /// The values of every process's vectors, by rank.
+    fn gathered(&self, own: Option<HostTensor>) -> Vec<Vec<f32>> {
+        let own = own.map_or_else(Vec::new, |own| own.values);
+        if self.processes.size() == 1 { vec![own] } else { gather_floats(&*self.processes, &own) }
+    }
+
+    /// Puts vectors of texts, `[texts, size]`, on the device.
+    fn on_device(&self, values: Vec<f32>, texts: usize) -> Tensor<B, 2> {
+        let size = values.len() / texts;
+        Tensor::from_data(TensorData::new(values, [texts, size]), &self.device)
+    }
+}
+
+/// Refuses vectors of texts, `[texts, size]`, that are not finite: a ranking by them would be the order of the
+/// collection.
+fn all_finite(what: &'static str, texts: &[&str], vectors: HostTensor) -> Result<HostTensor, TrainError> {
+    match vectors.values.iter().position(|value| !value.is_finite()) {
+        Some(place) => {
+            let id = format!("\"{}\"", texts[place / vectors.shape[1]]);
+            Err(TrainError::NonFiniteVectors { what, id })
         }
-        Ok(Tensor::from_data(TensorData::new(vectors.values, vectors.shape), &self.device))
+        None => Ok(vectors),
     }
 }
 

@@ -12,6 +12,10 @@ use rayon::prelude::*;
 use super::best::best_first;
 use crate::best::scoring::not_finite;
 use crate::error::TrainError;
+use crate::processes::exchange::gather_floats;
+use crate::processes::{OneProcess, Processes};
+use crate::step::cached::scored_texts;
+use crate::step::ordered_sum::host_values;
 
 /// Candidates asked for, for each document that is wanted: MaxSim is to choose, not only to sort.
 const CANDIDATES: usize = 2;
@@ -37,6 +41,7 @@ pub struct LateInteractionMiner<B: KernelBackend, E: Encoder<B>> {
     tokenizer: ColbertTokenizer,
     candidates: Arc<dyn NegativeMiner>,
     device: B::Device,
+    processes: Arc<dyn Processes>,
 }
 
 impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
@@ -47,7 +52,16 @@ impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
         candidates: Arc<dyn NegativeMiner>,
         device: &B::Device,
     ) -> Self {
-        Self { model: Mutex::new(model), tokenizer, candidates, device: device.clone() }
+        let processes = Arc::new(OneProcess);
+        Self { model: Mutex::new(model), tokenizer, candidates, device: device.clone(), processes }
+    }
+
+    /// Encodes only a share of all texts; the others' vectors and scores come from the other processes, which call the
+    /// miner with the same texts.
+    #[must_use]
+    pub fn with_processes(mut self, processes: Arc<dyn Processes>) -> Self {
+        self.processes = processes;
+        self
     }
 
     /// Scores of the candidates of some queries.
@@ -60,11 +74,26 @@ impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
     ) -> Result<Vec<Vec<Ranked>>, TrainError> {
         // A thread that died while it encoded left nothing half changed.
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rank, size) = (self.processes.rank(), self.processes.size());
         let mut embedded = Vec::new();
-        for texts in queries.chunks(TEXTS) {
-            let part = model.encode(&self.tokenizer.queries(texts)?, &self.device);
-            all_finite("query", texts, &part)?;
-            embedded.push(part);
+        let blocks: Vec<&[&str]> = queries.chunks(TEXTS).collect();
+        for (first, round) in (0..).step_by(size).zip(blocks.chunks(size)) {
+            let own = blocks.get(first + rank).map(|texts| {
+                let part = model.encode(&self.tokenizer.queries(texts)?, &self.device);
+                all_finite("query", texts, &part).map(|()| part)
+            });
+            if size == 1 {
+                embedded.extend(own.transpose()?);
+                continue;
+            }
+            let own = own.transpose()?.map_or_else(Vec::new, |own| host_values(own.vectors));
+            for (texts, values) in round.iter().zip(gather_floats(&*self.processes, &own)) {
+                let sequences = self.tokenizer.queries(texts)?;
+                let tokens: usize = sequences.iter().map(TokenSequence::len).sum();
+                let shape = [tokens, values.len() / tokens];
+                let vectors = Tensor::from_data(TensorData::new(values, shape), &self.device);
+                embedded.push(Embeddings { vectors, texts: scored_texts(&sequences) });
+            }
         }
         let embedded = Embeddings::concatenated(&embedded);
 
@@ -77,30 +106,45 @@ impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
         pairs.sort_unstable();
         let of_documents: Vec<&[(u32, usize)]> = pairs.chunk_by(|a, b| a.0 == b.0).collect();
         let mut rankings: Vec<Vec<Ranked>> = candidates.iter().map(|ranked| Vec::with_capacity(ranked.len())).collect();
-        for block in of_documents.chunks(TEXTS) {
-            let texts: Vec<&str> = block.iter().map(|pairs| collection.text(pairs[0].0)).collect();
-            let sequences = self.tokenizer.documents(&texts)?;
-            let documents = model.encode(&sequences, &self.device);
-            all_finite("document", &texts, &documents)?;
-            let scores: Vec<Vec<f32>> = (0..block.len())
-                .into_par_iter()
-                .map(|place| {
-                    let queries: Vec<usize> = block[place].iter().map(|(_, query)| *query).collect();
-                    let parts = queries.chunks(COPIED);
-                    parts
-                        .flat_map(|part| score(&embedded, part, &documents, place, &sequences[place], &self.device))
-                        .collect()
-                })
-                .collect();
-            for (pairs, scores) in block.iter().zip(scores) {
-                for (&(pid, query), score) in pairs.iter().zip(scores) {
+        let blocks: Vec<&[&[(u32, usize)]]> = of_documents.chunks(TEXTS).collect();
+        for (first, round) in (0..).step_by(size).zip(blocks.chunks(size)) {
+            let own = blocks.get(first + rank).map(|block| self.block_scores(&model, &embedded, block, collection));
+            let own = own.transpose()?.unwrap_or_default();
+            let of_all = if size == 1 { vec![own] } else { gather_floats(&*self.processes, &own) };
+            for (block, scores) in round.iter().zip(of_all) {
+                for (&(pid, query), score) in block.iter().flat_map(|pairs| pairs.iter()).zip(scores) {
                     rankings[query].push(Ranked { pid, score });
                 }
+                done(block.len());
             }
-            done(block.len());
         }
         rankings.par_iter_mut().for_each(|ranking| ranking.sort_unstable_by(best_first));
         Ok(rankings)
+    }
+
+    /// Scores of some documents with the queries that each is a candidate of, one document after the other.
+    fn block_scores(
+        &self,
+        model: &Colbert<B, E>,
+        queries: &Embeddings<B>,
+        block: &[&[(u32, usize)]],
+        collection: &Collection,
+    ) -> Result<Vec<f32>, TrainError> {
+        let texts: Vec<&str> = block.iter().map(|pairs| collection.text(pairs[0].0)).collect();
+        let sequences = self.tokenizer.documents(&texts)?;
+        let documents = model.encode(&sequences, &self.device);
+        all_finite("document", &texts, &documents)?;
+        let scores: Vec<Vec<f32>> = (0..block.len())
+            .into_par_iter()
+            .map(|place| {
+                let concerned: Vec<usize> = block[place].iter().map(|(_, query)| *query).collect();
+                let parts = concerned.chunks(COPIED);
+                parts
+                    .flat_map(|part| score(queries, part, &documents, place, &sequences[place], &self.device))
+                    .collect()
+            })
+            .collect();
+        Ok(scores.concat())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The events of a run, and the observers that receive them.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use colbert_config::{Metric, Plan};
@@ -131,7 +132,7 @@ pub struct StepRecord {
     /// Loss of the batch.
     pub loss: f64,
     /// Its named parts.
-    pub parts: Vec<(&'static str, f64)>,
+    pub parts: Vec<(Cow<'static, str>, f64)>,
     /// Loss of each micro-batch, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub micro_losses: Vec<f64>,

@@ -53,12 +53,13 @@ const WRITTEN: [&str; 17] = [
 ];
 
 /// `options.json`, `plan.json`, `plan.txt`, `metrics.jsonl`, `outcome.json`, `checkpoints/`, `tensorboard/`, and the
-/// model directories `best/` and `last/`. While this value or a clone of it lives, no other process can have the
-/// folder.
+/// model directories `best/` and `last/`. While this value or a clone of it lives, no process of another run can have
+/// the folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
-    _lock: Arc<File>,
+    /// None where another process of the run has it.
+    _lock: Option<Arc<File>>,
 }
 
 impl RunFolder {
@@ -125,7 +126,7 @@ impl RunFolder {
             }
         }
         replace_file(&path.join(MARK), MARK_TEXT.as_bytes()).map_err(io("write", path))?;
-        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
+        Ok(Self { path: path.to_owned(), _lock: Some(Arc::new(lock)) })
     }
 
     /// Opens the folder of a run to resume it, and removes what a killed process left half-written.
@@ -138,7 +139,19 @@ impl RunFolder {
         }
         let lock = lock(path)?;
         remove_leftovers(path).map_err(io("clean", path))?;
-        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
+        Ok(Self { path: path.to_owned(), _lock: Some(Arc::new(lock)) })
+    }
+
+    /// The folder of a run that another process of the same run has opened, to read from.
+    ///
+    /// # Errors
+    /// There is no run in it.
+    pub fn of_another_process(path: &Path) -> Result<Self, TrainError> {
+        if is_run(path) {
+            Ok(Self { path: path.to_owned(), _lock: None })
+        } else {
+            Err(TrainError::NoRun { path: path.to_owned() })
+        }
     }
 
     /// Writes the plan, in words and as JSON.

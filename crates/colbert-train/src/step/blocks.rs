@@ -2,24 +2,28 @@
 
 use std::ops::Range;
 
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{KernelAutodiffBackend, ScoredTexts};
+use burn::tensor::{Tensor, TensorData};
+use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{Embeddings, TokenSequence};
 
+use crate::processes::Processes;
+use crate::processes::exchange::gather_floats;
 use crate::step::batch::BatchPart;
-use crate::step::gradients::{BatchLoss, LossScale};
-use crate::step::objective::Objective;
+use crate::step::cached::scored_texts;
+use crate::step::gradients::{BatchLoss, ScaledLoss, gather_learned, host_gradient};
+use crate::step::objective::{Objective, Targets};
+use crate::step::ordered_sum::{NOTHING, OrderedSum, host_values};
 
 /// Winners of MaxSim that are held at once, a number for each query token and document: 256 MB. A batch of 1,024 queries
 /// of 32 tokens against 2,048 documents just has them.
 pub(crate) const MOST_WINNERS: usize = 1 << 26;
 
-/// The gradient of a loss on embeddings, `[tokens, dim]` each, and on the learned numbers.
+/// The gradient of a loss on embeddings, `[tokens, dim]` each, and on the learned numbers, on the host.
 pub(crate) struct OnEmbeddings<B: KernelAutodiffBackend> {
     pub(crate) queries: Tensor<B::InnerBackend, 2>,
     pub(crate) documents: Tensor<B::InnerBackend, 2>,
-    pub(crate) learned: Option<Tensor<B::InnerBackend, 1>>,
+    pub(crate) learned: Vec<f32>,
 }
 
 /// Queries of a block: as many as keep its winners below a number, one at least; all if they all fit.
@@ -30,65 +34,151 @@ pub(crate) fn queries_at_once(part: &BatchPart, most_winners: usize) -> usize {
 }
 
 /// The loss of a batch and its gradient on the embeddings, `at_once` queries at a time. Both are those of the whole batch
-/// but for the order of sums.
+/// but for the order of sums. Each process computes every `size`-th block.
 pub(crate) fn loss_by_blocks<B: KernelAutodiffBackend>(
     objective: &impl Objective,
     part: &BatchPart,
-    [queries, documents]: [Embeddings<B::InnerBackend>; 2],
-    scale: LossScale<'_, B>,
+    embeddings: [Embeddings<B::InnerBackend>; 2],
+    scale: ScaledLoss<'_, B>,
     at_once: usize,
+    processes: &dyn Processes,
 ) -> (BatchLoss, OnEmbeddings<B>) {
     let count = part.queries.len();
-    let mut targets = part.targets.clone();
+    let blocks: Vec<Range<usize>> =
+        (0..count).step_by(at_once).map(|start| start..(start + at_once).min(count)).collect();
+    let dim = embeddings[0].vectors.dims()[1];
     let mut loss: Option<BatchLoss> = None;
     let mut of_queries = Vec::new();
-    let mut of_documents: Option<Tensor<B::InnerBackend, 2>> = None;
-    let mut of_learned: Option<Tensor<B::InnerBackend, 1>> = None;
-    for start in (0..count).step_by(at_once) {
-        let block = start..(start + at_once).min(count);
-        let share = block.len() as f64 / count as f64;
-        let query_leaf = Embeddings::<B>::leaf(rows_of(&queries, &part.queries, block.clone()));
-        let document_leaf = Embeddings::<B>::leaf(documents.clone());
-        let learned = scale.learned.leaf::<B>(scale.device);
-        targets.block = Some(block);
-        let own = objective.loss_with(&query_leaf, &document_leaf, &targets, &learned);
-        let values = BatchLoss::of(&own);
-        let gradients = own.total.mul_scalar(scale.factor * share).backward();
-        match &mut loss {
-            None => loss = Some(values.scaled(share)),
-            Some(loss) => loss.add(values, 1.0 / share),
+    let mut of_documents = DocumentSum::new(processes);
+    let mut of_learned = vec![0.0; scale.learned.values().len()];
+    for (first, round) in (0..).step_by(processes.size()).zip(blocks.chunks(processes.size())) {
+        let own = blocks.get(first + processes.rank());
+        let own = own.map(|block| loss_of_block::<B>(objective, part, &embeddings, scale, block.clone()));
+        let (values, [queries, documents], learned) = match own {
+            Some(OfBlock { loss, queries, documents, learned }) => (Some(loss), [Some(queries), documents], learned),
+            None => (None, [None, None], Vec::new()),
+        };
+        for (block, values) in round.iter().zip(BatchLoss::gathered(processes, values)) {
+            let share = block.len() as f64 / count as f64;
+            match &mut loss {
+                None => loss = Some(values.scaled(share)),
+                Some(loss) => loss.add(values, 1.0 / share),
+            }
         }
-        let zeros = || query_leaf.vectors.clone().inner().zeros_like();
-        of_queries.push(query_leaf.vectors.grad(&gradients).unwrap_or_else(zeros));
-        of_documents = sum(of_documents, document_leaf.vectors.grad(&gradients));
-        of_learned = sum(of_learned, learned.grad(&gradients));
+        of_queries.extend(gathered(processes, queries, dim, scale.device));
+        of_documents.add(documents, &embeddings[1].vectors);
+        for learned in gather_learned(processes, &learned) {
+            of_learned.iter_mut().zip(learned).for_each(|(sum, more): (&mut f32, f32)| *sum += more);
+        }
     }
     let mut loss = loss.expect("a batch has a query");
     loss.part_losses = vec![loss.total];
-    let documents = of_documents.unwrap_or_else(|| documents.vectors.zeros_like());
+    let documents = of_documents.finish(&embeddings[1].vectors);
     (loss, OnEmbeddings { queries: Tensor::cat(of_queries, 0), documents, learned: of_learned })
 }
 
-fn sum<B: Backend, const D: usize>(sum: Option<Tensor<B, D>>, more: Option<Tensor<B, D>>) -> Option<Tensor<B, D>> {
-    match (sum, more) {
-        (Some(sum), Some(more)) => Some(sum + more),
-        (sum, more) => sum.or(more),
+/// The gradients on queries that the processes computed in a round, `[tokens, dim]` each, by rank.
+fn gathered<B: Backend>(
+    processes: &dyn Processes,
+    own: Option<Tensor<B, 2>>,
+    dim: usize,
+    device: &B::Device,
+) -> Vec<Tensor<B, 2>> {
+    if processes.size() == 1 {
+        return own.into_iter().collect();
+    }
+    let own = own.map_or_else(Vec::new, host_values);
+    let all = gather_floats(processes, &own).into_iter().filter(|values| !values.is_empty());
+    all.map(|values| {
+        let rows = values.len() / dim;
+        Tensor::from_data(TensorData::new(values, [rows, dim]), device)
+    })
+    .collect()
+}
+
+/// The sum of gradients on the documents, `[tokens, dim]`, over blocks of queries in their order.
+enum DocumentSum<'a, B: Backend> {
+    Alone(Option<Tensor<B, 2>>),
+    Shared { sum: OrderedSum<'a>, is_there: bool },
+}
+
+impl<'a, B: Backend> DocumentSum<'a, B> {
+    fn new(processes: &'a dyn Processes) -> Self {
+        match processes.size() {
+            1 => Self::Alone(None),
+            _ => Self::Shared { sum: OrderedSum::new(processes), is_there: false },
+        }
+    }
+
+    /// Adds what this process has of a round; `documents` are the embeddings.
+    fn add(&mut self, own: Option<Tensor<B, 2>>, documents: &Tensor<B, 2>) {
+        match self {
+            Self::Alone(sum) => {
+                *sum = match (sum.take(), own) {
+                    (Some(sum), Some(more)) => Some(sum + more),
+                    (sum, more) => sum.or(more),
+                };
+            }
+            Self::Shared { sum, is_there } => {
+                *is_there |= own.is_some();
+                let nothing = || vec![NOTHING; documents.shape().num_elements()];
+                sum.add(0, &own.map_or_else(nothing, host_values));
+            }
+        }
+    }
+
+    /// The sum; zeros if no block had a gradient.
+    fn finish(self, documents: &Tensor<B, 2>) -> Tensor<B, 2> {
+        match self {
+            Self::Alone(sum) => sum.unwrap_or_else(|| documents.zeros_like()),
+            Self::Shared { mut sum, is_there } if sum.is_there(is_there) => {
+                Tensor::from_data(TensorData::new(sum.take(0), documents.shape()), &documents.device())
+            }
+            Self::Shared { .. } => documents.zeros_like(),
+        }
     }
 }
 
+/// The loss of a block, and its gradient on the block's queries, on all documents, and on the learned numbers.
+struct OfBlock<B: KernelAutodiffBackend> {
+    loss: BatchLoss,
+    queries: Tensor<B::InnerBackend, 2>,
+    documents: Option<Tensor<B::InnerBackend, 2>>,
+    learned: Vec<f32>,
+}
+
+fn loss_of_block<B: KernelAutodiffBackend>(
+    objective: &impl Objective,
+    part: &BatchPart,
+    [queries, documents]: &[Embeddings<B::InnerBackend>; 2],
+    scale: ScaledLoss<'_, B>,
+    block: Range<usize>,
+) -> OfBlock<B> {
+    let share = block.len() as f64 / part.queries.len() as f64;
+    let query_leaf = Embeddings::<B>::leaf(rows_of(queries, &part.queries, block.clone()));
+    let document_leaf = Embeddings::<B>::leaf(documents.clone());
+    let learned = scale.learned.leaf::<B>(scale.device);
+    let targets = Targets { block: Some(block), ..part.targets.clone() };
+    let own = objective.loss_with(&query_leaf, &document_leaf, &targets, &learned);
+    let loss = BatchLoss::of(&own);
+    let gradients = own.total.mul_scalar(scale.factor * share).backward();
+    let zeros = || query_leaf.vectors.clone().inner().zeros_like();
+    OfBlock {
+        loss,
+        queries: query_leaf.vectors.grad(&gradients).unwrap_or_else(zeros),
+        documents: document_leaf.vectors.grad(&gradients),
+        learned: host_gradient(learned.grad(&gradients), scale.learned.values().len()),
+    }
+}
 /// The embeddings of some of the texts.
 fn rows_of<B: Backend>(all: &Embeddings<B>, texts: &[TokenSequence], block: Range<usize>) -> Embeddings<B> {
     let rows = all.texts.rows(block.start).start..all.texts.rows(block.end - 1).end;
-    let own = &texts[block];
-    let lengths: Vec<usize> = own.iter().map(TokenSequence::len).collect();
-    let scored: Vec<bool> = own.iter().flat_map(|text| text.scored.iter().copied()).collect();
-    Embeddings { vectors: all.vectors.clone().slice([rows]), texts: ScoredTexts::new(&lengths, scored) }
+    Embeddings { vectors: all.vectors.clone().slice([rows]), texts: scored_texts(&texts[block]) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::step::objective::Targets;
 
     fn part(queries: usize, query_length: usize, documents: usize) -> BatchPart {
         let text = |length| TokenSequence { ids: vec![0; length], attended: length, scored: vec![true; length] };

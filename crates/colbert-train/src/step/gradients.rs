@@ -1,17 +1,21 @@
 //! The gradient of a batch: directly, by micro-batches, or exactly across micro-batches with cached embeddings.
 
-use burn::module::AutodiffModule;
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use std::borrow::Cow;
+
+use burn::optim::GradientsParams;
 use burn::tensor::backend::Backend;
 use burn::tensor::{ElementConversion, Tensor};
 use colbert_kernels::{KernelAutodiffBackend, Precision};
-use colbert_model::{Colbert, DropoutSeed, Embeddings, EncodeOptions, TokenSequence};
+use colbert_model::{Colbert, DropoutSeed, EncodeOptions};
 
-use crate::step::batch::{Batch, BatchPart};
-use crate::step::blocks::{OnEmbeddings, loss_by_blocks, queries_at_once};
+use crate::processes::Processes;
+use crate::processes::exchange::{doubles, gather_floats};
+use crate::step::batch::Batch;
+use crate::step::cached::cached;
 use crate::step::learned::LearnedNumbers;
 use crate::step::loss_scale::unscaled;
 use crate::step::objective::{Loss, Objective};
+use crate::step::ordered_sum::{GradientSum, host_values};
 use crate::step::trainable::TrainableEncoder;
 
 /// Numbers of a batch, on the host. Averages over its queries.
@@ -20,7 +24,7 @@ pub struct BatchLoss {
     /// The number that was minimised.
     pub total: f64,
     /// Its named parts.
-    pub parts: Vec<(&'static str, f64)>,
+    pub parts: Vec<(Cow<'static, str>, f64)>,
     /// Mean score of the positives.
     pub positive_score: f64,
     /// Mean score of the queries' own other documents.
@@ -34,7 +38,7 @@ impl BatchLoss {
         let total = scalar(&loss.total);
         Self {
             total,
-            parts: loss.parts.iter().map(|(name, part)| (*name, scalar(part))).collect(),
+            parts: loss.parts.iter().map(|(name, part)| (Cow::Borrowed(*name), scalar(part))).collect(),
             positive_score: scalar(&loss.positive_score),
             negative_score: scalar(&loss.negative_score),
             part_losses: vec![total],
@@ -56,6 +60,48 @@ impl BatchLoss {
         self.part_losses.extend(other.part_losses);
     }
 
+    /// Adds a further part of the batch, one of `count` equal ones, to what there is.
+    pub(crate) fn add_to(sum: &mut Option<Self>, more: Self, count: f64) {
+        match sum {
+            None => *sum = Some(more.scaled(1.0 / count)),
+            Some(sum) => sum.add(more, count),
+        }
+    }
+
+    /// The loss of a part as other processes receive it, to the last bit.
+    fn to_bytes(&self) -> Vec<u8> {
+        let numbers = [self.total, self.positive_score, self.negative_score];
+        let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        for (name, part) in &self.parts {
+            bytes.extend(part.to_le_bytes());
+            bytes.extend(name.as_bytes());
+            bytes.push(b'\n');
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, mut rest) = bytes.split_at_checked(24)?;
+        let [total, positive_score, negative_score] = doubles(numbers)[..] else { return None };
+        let mut parts = Vec::new();
+        while let Some((part, named)) = rest.split_at_checked(8) {
+            let end = named.iter().position(|byte| *byte == b'\n')?;
+            let name = String::from_utf8_lossy(&named[..end]).into_owned();
+            parts.push((Cow::Owned(name), doubles(part)[0]));
+            rest = &named[end + 1..];
+        }
+        Some(Self { total, parts, positive_score, negative_score, part_losses: vec![total] })
+    }
+
+    /// The losses that the processes computed in a round, by rank.
+    pub(crate) fn gathered(processes: &dyn Processes, own: Option<Self>) -> Vec<Self> {
+        if processes.size() == 1 {
+            return own.into_iter().collect();
+        }
+        let own = own.map_or_else(Vec::new, |own| own.to_bytes());
+        processes.all_gather(&own).iter().filter_map(|bytes| Self::from_bytes(bytes)).collect()
+    }
+
     pub(crate) fn scaled(self, factor: f64) -> Self {
         Self {
             total: self.total * factor,
@@ -74,35 +120,33 @@ fn scalar<B: Backend>(tensor: &Tensor<B, 1>) -> f64 {
 /// How the gradient of a batch is computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct GradientPlan {
-    /// Pieces that are encoded one after the other to save memory.
-    pub(crate) accumsteps: usize,
+    /// Pieces that are encoded one after the other to save memory, or by several processes.
+    pub(crate) pieces: usize,
     /// Cache embeddings so that one loss spans all pieces (Gao et al. 2021, "GradCache").
     pub(crate) cached: bool,
     /// Seed of the run, for dropout.
     pub(crate) seed: u64,
     /// Format of the factors of the encoder's matmuls.
     pub(crate) precision: Precision,
-    /// The loss is multiplied by it before the backward pass, and the gradients are divided by it after; 1 without
-    /// float16.
-    pub(crate) loss_scale: f64,
     /// Winners of MaxSim that are held at once where embeddings are cached.
     pub(crate) most_winners: usize,
 }
 
-/// The surroundings of a loss: its learned numbers, and the factor on it in the backward pass.
-pub(crate) struct LossScale<'a, B: KernelAutodiffBackend> {
+/// The surroundings of a loss: its learned numbers, and the factor on it in the backward pass, by which its gradients are
+/// divided after (1 without float16).
+pub(crate) struct ScaledLoss<'a, B: KernelAutodiffBackend> {
     pub(crate) learned: &'a LearnedNumbers,
     pub(crate) factor: f64,
     pub(crate) device: &'a B::Device,
 }
 
-impl<B: KernelAutodiffBackend> Clone for LossScale<'_, B> {
+impl<B: KernelAutodiffBackend> Clone for ScaledLoss<'_, B> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<B: KernelAutodiffBackend> Copy for LossScale<'_, B> {}
+impl<B: KernelAutodiffBackend> Copy for ScaledLoss<'_, B> {}
 
 /// The loss of a batch and its gradient.
 pub(crate) struct BatchGradient {
@@ -114,146 +158,68 @@ pub(crate) struct BatchGradient {
 }
 
 /// Loss and gradient of a batch. Dropout depends only on the seed, the step and the piece.
+///
+/// Each process computes every `size`-th piece; loss and gradient are the same in all of them, to the bits of one
+/// process that computes all.
 pub(crate) fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     model: &Colbert<B, E>,
     batch: &Batch,
     objective: &impl Objective,
-    learned: &LearnedNumbers,
     plan: GradientPlan,
-    device: &B::Device,
+    scale: ScaledLoss<'_, B>,
+    processes: &dyn Processes,
 ) -> BatchGradient {
     let dropout = Some(DropoutSeed::new(plan.seed).child(batch.step as u64));
     let options = EncodeOptions { dropout, precision: plan.precision };
     if plan.cached {
-        return cached(model, &batch.parts[0], options, objective, learned, plan, device);
+        return cached(model, &batch.parts[0], options, objective, plan, scale, processes);
     }
+    let ScaledLoss { learned, factor, device } = scale;
     let count = batch.parts.len() as f64;
-    let mut gradients = GradientsAccumulator::new();
+    let mut gradients = GradientSum::new(processes);
     let mut sum: Option<BatchLoss> = None;
     let mut of_learned = vec![0.0; learned.values().len()];
-    for (piece, part) in batch.parts.iter().enumerate() {
-        let own = options.child(piece as u64);
-        let queries = model.encode_with(&part.queries, own.child(0), device);
-        let documents = model.encode_with(&part.documents, own.child(1), device);
-        let numbers = learned.leaf::<B>(device);
-        let loss = objective.loss_with(&queries, &documents, &part.targets, &numbers);
-        let values = BatchLoss::of(&loss);
-        let backward = loss.total.mul_scalar(plan.loss_scale).div_scalar(count).backward();
-        add_gradient(&mut of_learned, numbers.grad(&backward), plan.loss_scale);
-        let own = GradientsParams::from_grads(backward, model);
-        if batch.parts.len() == 1 {
-            let parameters = unscaled(model, own, plan.loss_scale);
-            return BatchGradient { loss: values, parameters, learned: of_learned };
-        }
-        gradients.accumulate(model, own);
-        match &mut sum {
-            None => sum = Some(values.scaled(1.0 / count)),
-            Some(sum) => sum.add(values, count),
+    for first in (0..batch.parts.len()).step_by(processes.size()) {
+        let piece = first + processes.rank();
+        let own = batch.parts.get(piece).map(|part| {
+            let own = options.child(piece as u64);
+            let queries = model.encode_with(&part.queries, own.child(0), device);
+            let documents = model.encode_with(&part.documents, own.child(1), device);
+            let numbers = learned.leaf::<B>(device);
+            let loss = objective.loss_with(&queries, &documents, &part.targets, &numbers);
+            let values = BatchLoss::of(&loss);
+            let backward = loss.total.mul_scalar(factor).div_scalar(count).backward();
+            let of_numbers = host_gradient(numbers.grad(&backward), of_learned.len());
+            (values, of_numbers, GradientsParams::from_grads(backward, model))
+        });
+        let (values, of_numbers, own) = match own {
+            Some((values, of_numbers, own)) => (Some(values), of_numbers, Some(own)),
+            None => (None, Vec::new(), None),
+        };
+        gradients.add(model, own);
+        add_gradients(&mut of_learned, &gather_learned(processes, &of_numbers), factor);
+        for values in BatchLoss::gathered(processes, values) {
+            BatchLoss::add_to(&mut sum, values, count);
         }
     }
-    let parameters = unscaled(model, gradients.grads(), plan.loss_scale);
+    let parameters = unscaled(model, gradients.finish(model, device), factor);
     BatchGradient { loss: sum.expect("a batch has a part"), parameters, learned: of_learned }
 }
 
-/// Adds the gradient of the learned numbers, where there are any.
-fn add_gradient<B: Backend>(sum: &mut [f64], gradient: Option<Tensor<B, 1>>, loss_scale: f64) {
-    if sum.is_empty() {
-        return;
+/// The gradient of the learned numbers on the host; zeros where it has none.
+pub(crate) fn host_gradient<B: Backend>(gradient: Option<Tensor<B, 1>>, count: usize) -> Vec<f32> {
+    let Some(gradient) = gradient.filter(|_| count > 0) else { return vec![0.0; count] };
+    host_values(gradient)
+}
+
+/// The gradients of the learned numbers that the processes computed in a round, by rank; nothing without such numbers.
+pub(crate) fn gather_learned(processes: &dyn Processes, own: &[f32]) -> Vec<Vec<f32>> {
+    if processes.size() == 1 { vec![own.to_vec()] } else { gather_floats(processes, own) }
+}
+
+/// Adds gradients of the learned numbers.
+pub(crate) fn add_gradients(sum: &mut [f64], gradients: &[Vec<f32>], loss_scale: f64) {
+    for gradient in gradients {
+        sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += f64::from(*value) / loss_scale);
     }
-    let Some(gradient) = gradient else { return };
-    let values = gradient.into_data().convert::<f32>().into_vec::<f32>().expect("converted to f32");
-    for (sum, value) in sum.iter_mut().zip(values) {
-        *sum += f64::from(value) / loss_scale;
-    }
-}
-
-/// Encodes in pieces without keeping their history, takes the loss and its gradient on the embeddings of all, then
-/// encodes each piece again, with the same dropout, and carries that gradient on into the weights.
-fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
-    model: &Colbert<B, E>,
-    part: &BatchPart,
-    options: EncodeOptions,
-    objective: &impl Objective,
-    learned: &LearnedNumbers,
-    plan: GradientPlan,
-    device: &B::Device,
-) -> BatchGradient {
-    let [queries, documents] = [&part.queries, &part.documents].map(|texts| pieces(texts, plan.accumsteps));
-    // On the backend inside, as the history of a piece would stay in memory until the next backward.
-    let plain = model.valid();
-    let encode = |pieces: &[&[TokenSequence]], first: usize| -> Vec<Embeddings<B::InnerBackend>> {
-        let encode = |(i, piece): (usize, &&[TokenSequence])| {
-            plain.encode_with(piece, options.child((first + i) as u64), device)
-        };
-        pieces.iter().enumerate().map(encode).collect()
-    };
-    let (of_queries, of_documents) = (encode(&queries, 0), encode(&documents, queries.len()));
-    let scale = LossScale { learned, factor: plan.loss_scale, device };
-    let at_once = queries_at_once(part, plan.most_winners);
-    let (values, gradient, of_numbers) = if objective.takes_blocks() && at_once < part.queries.len() {
-        let embeddings = [of_queries, of_documents].map(|pieces| Embeddings::concatenated(&pieces));
-        let (values, OnEmbeddings { queries: of_queries, documents: of_documents, learned }) =
-            loss_by_blocks::<B>(objective, part, embeddings, scale, at_once);
-        let mut cut = cut(of_queries, &queries);
-        cut.extend(self::cut(of_documents, &documents));
-        (values, cut, learned)
-    } else {
-        loss_at_once(objective, part, [of_queries, of_documents], scale)
-    };
-    let mut of_learned = vec![0.0; learned.values().len()];
-    add_gradient(&mut of_learned, of_numbers, plan.loss_scale);
-
-    let mut gradients = GradientsAccumulator::new();
-    for (place, (piece, gradient)) in queries.iter().chain(&documents).zip(gradient).enumerate() {
-        let Some(gradient) = gradient else { continue };
-        let again = model.encode_with(piece, options.child(place as u64), device);
-        let surrogate = (again.vectors * Tensor::from_inner(gradient)).sum();
-        gradients.accumulate(model, GradientsParams::from_grads(surrogate.backward(), model));
-    }
-    let parameters = unscaled(model, gradients.grads(), plan.loss_scale);
-    BatchGradient { loss: values, parameters, learned: of_learned }
-}
-
-/// Gradients on the embeddings of pieces of texts, queries first.
-type OnPieces<B> = Vec<Option<Tensor<B, 2>>>;
-
-/// A loss, its gradients on pieces of texts, and its gradient on the numbers that are learned with it.
-type LossAndGradients<B> = (BatchLoss, OnPieces<B>, Option<Tensor<B, 1>>);
-
-/// The loss of a batch and its gradient on the embeddings, all scores at once.
-fn loss_at_once<B: KernelAutodiffBackend>(
-    objective: &impl Objective,
-    part: &BatchPart,
-    embeddings: [Vec<Embeddings<B::InnerBackend>>; 2],
-    scale: LossScale<'_, B>,
-) -> LossAndGradients<B::InnerBackend> {
-    let [queries, documents] =
-        embeddings.map(|pieces| pieces.into_iter().map(Embeddings::<B>::leaf).collect::<Vec<_>>());
-    let numbers = scale.learned.leaf::<B>(scale.device);
-    let loss = objective.loss_with(
-        &Embeddings::concatenated(&queries),
-        &Embeddings::concatenated(&documents),
-        &part.targets,
-        &numbers,
-    );
-    let values = BatchLoss::of(&loss);
-    let gradients = loss.total.mul_scalar(scale.factor).backward();
-    let of_pieces = queries.iter().chain(&documents).map(|leaf| leaf.vectors.grad(&gradients)).collect();
-    (values, of_pieces, numbers.grad(&gradients))
-}
-
-/// Rows of a gradient by the pieces that the texts were encoded in.
-fn cut<B: Backend>(gradient: Tensor<B, 2>, pieces: &[&[TokenSequence]]) -> OnPieces<B> {
-    let mut start = 0;
-    let own = pieces.iter().map(|piece| {
-        let rows = start..start + piece.iter().map(TokenSequence::len).sum::<usize>();
-        start = rows.end;
-        Some(gradient.clone().slice([rows]))
-    });
-    own.collect()
-}
-
-/// Cuts texts into at most `count` pieces.
-fn pieces(sequences: &[TokenSequence], count: usize) -> Vec<&[TokenSequence]> {
-    sequences.chunks(sequences.len().div_ceil(count)).collect()
 }

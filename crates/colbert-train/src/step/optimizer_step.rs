@@ -10,10 +10,12 @@ use colbert_model::{Colbert, ColbertTokenizer, EncodeOptions};
 
 use crate::device::fault::{DeviceFault, guarded};
 use crate::error::TrainError;
+use crate::processes::exchange::gather_doubles;
+use crate::processes::{OneProcess, Processes};
 use crate::step::adamw::{AdamW, clip_factor, gradient_norm, sum_of_weights};
 use crate::step::batch::{Batch, BatchShape, Batcher};
 use crate::step::blocks::MOST_WINNERS;
-use crate::step::gradients::{BatchGradient, BatchLoss, GradientPlan, batch_gradients};
+use crate::step::gradients::{BatchGradient, BatchLoss, GradientPlan, ScaledLoss, batch_gradients};
 use crate::step::groups::{GroupOptions, drop_encoder};
 use crate::step::learned::LearnedNumbers;
 use crate::step::loss_scale::LossScale;
@@ -38,6 +40,7 @@ pub struct Step<'a, B: KernelAutodiffBackend, O> {
     /// Numbers of the objective that are learned.
     learned: LearnedNumbers,
     device: &'a B::Device,
+    processes: &'a dyn Processes,
 }
 
 /// The loss of a batch and its gradient, before an update.
@@ -94,7 +97,7 @@ pub enum Update {
 impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
     /// The steps of a plan, with a fresh optimizer.
     pub fn new(options: &TrainOptions, plan: &Plan, objective: O, device: &'a B::Device) -> Self {
-        let step = Self::of_options(options, plan.precision, plan.accumsteps, objective, device);
+        let step = Self::of_options(options, plan.precision, plan.pieces(), objective, device);
         let shape = BatchShape {
             nway: plan.nway,
             batch_size: plan.batch_size,
@@ -104,17 +107,17 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
         Self { shape, schedule: Schedule::new(plan, options), ..step }
     }
 
-    /// Steps in a given precision and number of micro-batches, at a constant learning rate.
+    /// Steps in a given precision and number of pieces of a batch, at a constant learning rate.
     pub(crate) fn of_options(
         options: &TrainOptions,
         precision: Precision,
-        accumsteps: usize,
+        pieces: usize,
         objective: O,
         device: &'a B::Device,
     ) -> Self {
         let reaches_across = objective.couples_queries() && options.ib_scope == IbScope::Batch;
-        let cached = reaches_across && accumsteps > 1;
-        let micro_batch_size = options.batch_size / accumsteps;
+        let cached = reaches_across && pieces > 1;
+        let micro_batch_size = options.batch_size / pieces;
         let learned = LearnedNumbers::new(&objective.learned());
         Self {
             objective,
@@ -123,11 +126,10 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
                 ..BatchShape::whole(options)
             },
             gradients: GradientPlan {
-                accumsteps,
+                pieces,
                 cached,
                 seed: options.seed,
                 precision: EncodeOptions::in_precision(precision).precision,
-                loss_scale: 1.0,
                 most_winners: MOST_WINNERS,
             },
             schedule: Schedule::constant(options.learning_rate.unwrap_or(REFERENCE_LEARNING_RATE)),
@@ -138,7 +140,16 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
             loss_scale: None,
             learned,
             device,
+            processes: &OneProcess,
         }
+    }
+
+    /// Computes only this process's share of every batch. Losses and updates are the same in all processes, to the bits
+    /// of one process with as many micro-batches as all of them have together.
+    #[must_use]
+    pub fn with_processes(mut self, processes: &'a dyn Processes) -> Self {
+        self.processes = processes;
+        self
     }
 
     /// Multiplies the loss by `scale` in the backward pass, where the loss is scaled at all (in float16).
@@ -168,9 +179,9 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
     /// Computes loss and gradient of a batch. The model stays as it is; dropout depends only on the seed and the
     /// batch's number.
     pub fn gradient<E: TrainableEncoder<B>>(&self, model: &Colbert<B, E>, batch: &Batch) -> Gradient {
-        let plan = GradientPlan { loss_scale: self.scale().unwrap_or(1.0), ..self.gradients };
+        let scale = ScaledLoss { learned: &self.learned, factor: self.scale().unwrap_or(1.0), device: self.device };
         let BatchGradient { loss, mut parameters, learned } =
-            batch_gradients(model, batch, &self.objective, &self.learned, plan, self.device);
+            batch_gradients(model, batch, &self.objective, self.gradients, scale, self.processes);
         if self.optimizer.updates() < self.groups.frozen_for {
             drop_encoder(model, &mut parameters);
         }
@@ -231,6 +242,12 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
             // Nothing computed from here on means anything, and no batch will mend it.
             return Err(TrainError::NonFiniteWeights { step: batch.step + 1, learning_rate: outcome.learning_rate });
         }
+        if self.processes.size() > 1 {
+            let sums = gather_doubles(self.processes, &[sum]).concat();
+            if sums.iter().any(|other| other.to_bits() != sum.to_bits()) {
+                return Err(TrainError::ProcessesApart { step: batch.step + 1 });
+            }
+        }
         if self.scales {
             self.loss_scale.get_or_insert_default().held();
         }
@@ -239,7 +256,7 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
 
     fn failed(&self, fault: DeviceFault, batch: &Batch) -> TrainError {
         let BatchShape { batch_size, .. } = self.shape;
-        fault.in_step(batch.step + 1, batch_size, batch_size / self.gradients.accumsteps)
+        fault.in_step(batch.step + 1, batch_size, batch_size / self.gradients.pieces)
     }
 }
 

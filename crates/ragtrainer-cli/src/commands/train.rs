@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use ragtrainer::config::{Bytes, OptionSources, Options};
-use ragtrainer::train::Begin;
+use ragtrainer::train::{Begin, Processes};
 use ragtrainer::{Backend, Outcome, RagTrainer};
 
 use crate::data::prepare;
@@ -39,9 +40,9 @@ pub(crate) struct TrainCommand {
 }
 
 impl TrainCommand {
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, processes: &Arc<dyn Processes>) -> anyhow::Result<ExitCode> {
         outlive_reader();
-        let mut trainer = self.trainer()?;
+        let mut trainer = self.trainer()?.with_processes(Arc::clone(processes));
         if self.dry_run {
             let options = trainer.options();
             Backend::from_name(&options.backend)?.precision(options.train.precision)?;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use colbert_config::Options;
 use colbert_train::{Begin, RunFolder, TrainError};
 
-use crate::backend::Backend;
 use crate::error::Error;
 use crate::run::base_model::Start;
 use crate::run::encoder::RunEncoder;
+use crate::run::sharing::Sharing;
 
 /// Checks options, output folder, backend, precision and the model that training starts from. Writes nothing. `files`
 /// are further inputs of the run, such as option files.
@@ -20,20 +20,25 @@ pub(crate) fn ready<E: RunEncoder>(
     options: &Options,
     files: &[PathBuf],
     begin: Begin,
-    encoder: &E,
+    sharing: Sharing<'_, E>,
 ) -> Result<(), Error> {
     options.validate()?;
     if options.output.as_os_str().is_empty() {
         let hint = "name a folder for the run with --output, or output = \"...\" in the config file";
         return Err(Error::NotSet { option: "output", hint });
     }
-    if begin == Begin::New {
-        output_may_be_written(options, files)?;
-    } else if !RunFolder::is_run(&options.output) {
-        return Err(TrainError::NoRun { path: options.output.clone() }.into());
+    match begin {
+        // Process 0 makes the folder, perhaps before another process looks.
+        Begin::New if !sharing.processes.is_first() => {}
+        Begin::New => output_may_be_written(options, files)?,
+        Begin::Resume { .. } if RunFolder::is_run(&options.output) => {}
+        Begin::Resume { .. } => return Err(TrainError::NoRun { path: options.output.clone() }.into()),
     }
-    Backend::from_name(&options.backend)?.precision(options.train.precision)?;
-    Start::read(options, encoder).map(drop)
+    sharing.backend(&options.backend)?.precision(options.train.precision)?;
+    if sharing.processes.size() > 1 && options.negatives.teacher.is_some() {
+        return Err(Error::TeacherOfOneProcess);
+    }
+    Start::read(options, sharing.encoder).map(drop)
 }
 
 /// Checks that a new run may go into the output folder, and that nothing which the run needs lies in it.

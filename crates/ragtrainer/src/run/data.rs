@@ -13,6 +13,7 @@ use colbert_data::{
 use crate::error::Error;
 use crate::run::encoder::RunEncoder;
 use crate::run::miner::miner;
+use crate::run::sharing::Sharing;
 use crate::run::teacher::teacher;
 use crate::source::read_start;
 
@@ -135,7 +136,7 @@ impl Input {
         options: &Options,
         prepare: &PrepareOptions,
         own: Option<&Arc<dyn NegativeMiner>>,
-        encoder: &E,
+        sharing: Sharing<'_, E>,
         progress: &MiningProgress<'_>,
     ) -> Result<Prepared, Error> {
         let Self { raw, report: data, dev, test, .. } = self;
@@ -143,7 +144,7 @@ impl Input {
         let miner = match own {
             _ if !raw.needs_negatives() => None,
             Some(own) => options.negatives.mines().then(|| Arc::clone(own)),
-            None => miner(options, encoder)?,
+            None => miner(options, sharing)?,
         };
         let remining = match options.negatives.refresh {
             Refresh::Epoch => Remining::of(&raw, prepare),

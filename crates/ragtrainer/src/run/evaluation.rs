@@ -6,7 +6,7 @@ use colbert_config::{EvaluationOptions, Metric};
 use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, check_language_code, language_mismatch};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Encoder, LoadReport, Pretrained};
-use colbert_train::{Evaluation, Event, Measured, Observer, QueryResult, evaluate_within};
+use colbert_train::{Evaluation, EvaluationLimits, Event, Measured, Observer, QueryResult, evaluate_within};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
@@ -111,7 +111,18 @@ impl Job for EvaluateJob<'_> {
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let tokenizer = self.pretrained.tokenizer(self.settings)?;
         let (model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
-        Ok((loaded, evaluate_with(&model, &tokenizer, self.set, self.metric, usize::MAX, device, self.observer)?))
+        Ok((
+            loaded,
+            evaluate_with(
+                &model,
+                &tokenizer,
+                self.set,
+                self.metric,
+                EvaluationLimits::default(),
+                device,
+                self.observer,
+            )?,
+        ))
     }
 }
 
@@ -121,11 +132,11 @@ pub(crate) fn evaluate_with<B: KernelBackend, E: Encoder<B>>(
     tokenizer: &ColbertTokenizer,
     set: &EvaluationSet,
     metric: Metric,
-    tokens_at_once: usize,
+    limits: EvaluationLimits<'_>,
     device: &B::Device,
     observer: &mut dyn Observer,
 ) -> Result<Measured, Error> {
     let total = set.collection.len();
     let mut progress = |done| observer.observe(&Event::Evaluating { done, total });
-    Ok(evaluate_within(model, tokenizer, set, metric, tokens_at_once, device, &mut progress)?)
+    Ok(evaluate_within(model, tokenizer, set, metric, limits, device, &mut progress)?)
 }

@@ -3,9 +3,9 @@
 pub(crate) mod computed;
 pub(crate) mod tried;
 
-use colbert_config::{Options, Plan, TrainOptions, resolve};
+use colbert_config::{Options, Plan, TrainOptions, resolve_for_processes};
 use colbert_model::TrainingMemory;
-use colbert_train::{Objective, check_mix, query_memory};
+use colbert_train::{Objective, Processes, check_mix, query_memory};
 
 use crate::backend::Backend;
 use crate::error::Error;
@@ -24,6 +24,7 @@ impl<E: RunEncoder> Start<'_, E> {
         backend: Backend,
         prepared: &Prepared,
         objective: &RunObjective<'_, O>,
+        processes: &dyn Processes,
     ) -> Result<Plan, Error> {
         let examples = prepared.set.examples.len();
         let (learning_rate, reason) = self.learning_rate(options);
@@ -33,7 +34,7 @@ impl<E: RunEncoder> Start<'_, E> {
             ..options.train.clone()
         };
         let plan = |train: &TrainOptions| {
-            let plan = resolve(train, examples)?;
+            let plan = resolve_for_processes(train, examples, processes.size())?;
             Ok::<_, Error>(Plan { learning_rate_reason: reason.map(str::to_owned), ..plan })
         };
         // What is wrong with the options is reported before anything is tried out.
@@ -48,12 +49,13 @@ impl<E: RunEncoder> Start<'_, E> {
             // Where steps are tried out, what the data take is measured with them.
             let held = held + prepared.memory(options);
             let need = TrainingMemory::of(&self.pretrained.config, &self.head, query_maxlen.max(doc_maxlen));
-            within_limit(&train, need, held)?
+            within_limit(&train, need, held, processes)?
         } else {
             let Some(limit) = train.memory_limit else { return Ok(asked) };
             // The buffers of flex wait to be used again.
             let keeps = backend.keeps_memory() || backend == Backend::Flex;
-            backend.run(Fit { start: self, train, objective, limit, held, keeps })?
+            let shared = Fit { start: self, train, objective, limit, held, keeps, processes: processes.size() };
+            backend.run(shared)?
         };
         Ok(Plan { memory: Some(bytes), ..plan(&train)? })
     }

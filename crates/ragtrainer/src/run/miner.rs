@@ -8,11 +8,14 @@ use colbert_config::{Miner, Options, reference_miner_model};
 use colbert_data::{Bm25Miner, NegativeMiner, Remining, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer};
-use colbert_train::{DenseMiner, LateInteractionMiner, RefreshExamples, TrainError, TrainableEncoder};
+use colbert_train::{
+    DenseMiner, LateInteractionMiner, Processes, RefreshExamples, SharedMiner, TrainError, TrainableEncoder,
+};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
 use crate::run::encoder::RunEncoder;
+use crate::run::sharing::Sharing;
 use crate::source::{model_folder, read_start};
 
 /// The miner that the options ask for; for late interaction with the weights that training starts from. Nothing if
@@ -20,36 +23,49 @@ use crate::source::{model_folder, read_start};
 ///
 /// # Errors
 /// A model that is not given or cannot be read.
-pub(crate) fn miner<E: RunEncoder>(options: &Options, encoder: &E) -> Result<Option<Arc<dyn NegativeMiner>>, Error> {
+pub(crate) fn miner<E: RunEncoder>(
+    options: &Options,
+    sharing: Sharing<'_, E>,
+) -> Result<Option<Arc<dyn NegativeMiner>>, Error> {
     Ok(match options.negatives.miner {
         _ if !options.negatives.mines() => None,
         Miner::LateInteraction => {
-            let candidates = candidates(options)?;
-            let job = ByStart { options, candidates, encoder };
-            Some(Backend::from_name(&options.backend)?.run(job)?)
+            let candidates = candidates(options, sharing.processes)?;
+            Some(sharing.backend(&options.backend)?.run(ByStart { options, candidates, sharing })?)
         }
-        _ => Some(candidates(options)?),
+        _ => Some(candidates(options, sharing.processes)?),
     })
 }
 
 /// The miner without the model that is trained: what late interaction rescores, or the whole of another miner.
-fn candidates(options: &Options) -> Result<Arc<dyn NegativeMiner>, Error> {
+fn candidates(options: &Options, processes: &Arc<dyn Processes>) -> Result<Arc<dyn NegativeMiner>, Error> {
     let negatives = &options.negatives;
     match (&negatives.miner_model, negatives.miner) {
         (Some(directory), Miner::Dense | Miner::LateInteraction) => {
-            Backend::from_name(&options.backend)?.run(ByEncoder { options, directory })
+            Backend::of_process(&options.backend, processes.local_rank())?.run(ByEncoder {
+                options,
+                directory,
+                processes,
+            })
         }
         (None, Miner::Dense) => Err(Error::NoMinerModel {
             name: reference_miner_model(&options.language_code, negatives.hard_negative_model_size),
             language_code: options.language_code.clone(),
         }),
-        _ => Ok(Arc::new(Bm25Miner::new(&options.language_code))),
+        _ => {
+            let bm25 = Arc::new(Bm25Miner::new(&options.language_code));
+            if processes.size() == 1 {
+                return Ok(bm25);
+            }
+            Ok(Arc::new(SharedMiner::new(bm25, Arc::clone(processes))))
+        }
     }
 }
 
 struct ByEncoder<'a> {
     options: &'a Options,
     directory: &'a Path,
+    processes: &'a Arc<dyn Processes>,
 }
 
 impl Job for ByEncoder<'_> {
@@ -59,21 +75,22 @@ impl Job for ByEncoder<'_> {
         let negatives = &self.options.negatives;
         let directory = model_folder(self.directory)?;
         let (query, document) = (negatives.miner_query_prefix.as_deref(), negatives.miner_document_prefix.as_deref());
-        Ok(Arc::new(DenseMiner::<B::InnerBackend>::read(&directory, query, document, device)?))
+        let miner = DenseMiner::<B::InnerBackend>::read(&directory, query, document, device)?;
+        Ok(Arc::new(miner.with_processes(Arc::clone(self.processes))))
     }
 }
 
 struct ByStart<'a, E> {
     options: &'a Options,
     candidates: Arc<dyn NegativeMiner>,
-    encoder: &'a E,
+    sharing: Sharing<'a, E>,
 }
 
 impl<E: RunEncoder> Job for ByStart<'_, E> {
     type Output = Result<Arc<dyn NegativeMiner>, Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { options, candidates, encoder } = self;
+        let Self { options, candidates, sharing: Sharing { encoder, processes } } = self;
         if options.pretrained_model_name.is_empty() {
             let hint = "negatives.miner = \"late_interaction\" ranks by the model that training starts from; name it with \
                         --pretrained-model-name";
@@ -86,7 +103,8 @@ impl<E: RunEncoder> Job for ByStart<'_, E> {
         let settings = ColbertSettings { dim, ..pretrained.settings(&options.train) };
         let tokenizer = pretrained.tokenizer(&settings)?;
         let (model, _) = encoder.model::<B>(&pretrained, &settings, &options.train, device)?;
-        Ok(Arc::new(LateInteractionMiner::new(model.valid(), tokenizer, candidates, device)))
+        let miner = LateInteractionMiner::new(model.valid(), tokenizer, candidates, device);
+        Ok(Arc::new(miner.with_processes(Arc::clone(processes))))
     }
 }
 
@@ -99,6 +117,7 @@ pub(crate) struct Refresher<'a, B: KernelAutodiffBackend> {
     by_late_interaction: bool,
     tokenizer: &'a ColbertTokenizer,
     device: &'a B::Device,
+    processes: &'a Arc<dyn Processes>,
 }
 
 impl<'a, B: KernelAutodiffBackend> Refresher<'a, B> {
@@ -110,12 +129,13 @@ impl<'a, B: KernelAutodiffBackend> Refresher<'a, B> {
         own: Option<&Arc<dyn NegativeMiner>>,
         tokenizer: &'a ColbertTokenizer,
         device: &'a B::Device,
+        processes: &'a Arc<dyn Processes>,
     ) -> Result<Self, Error> {
         let mines = options.negatives.mines();
         let candidates = match own {
             _ if !mines => None,
             Some(own) => Some(Arc::clone(own)),
-            None => Some(candidates(options)?),
+            None => Some(candidates(options, processes)?),
         };
         Ok(Self {
             remining,
@@ -124,6 +144,7 @@ impl<'a, B: KernelAutodiffBackend> Refresher<'a, B> {
             by_late_interaction: mines && own.is_none() && options.negatives.miner == Miner::LateInteraction,
             tokenizer,
             device,
+            processes,
         })
     }
 }
@@ -137,7 +158,8 @@ impl<B: KernelAutodiffBackend, E: TrainableEncoder<B>> RefreshExamples<B, E> for
         let miner: Option<Arc<dyn NegativeMiner>> = match &self.candidates {
             Some(candidates) if self.by_late_interaction => {
                 let (tokenizer, candidates) = (self.tokenizer.clone(), Arc::clone(candidates));
-                Some(Arc::new(LateInteractionMiner::new(model, tokenizer, candidates, self.device)))
+                let miner = LateInteractionMiner::new(model, tokenizer, candidates, self.device);
+                Some(Arc::new(miner.with_processes(Arc::clone(self.processes))))
             }
             other => other.clone(),
         };

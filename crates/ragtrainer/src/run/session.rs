@@ -10,8 +10,9 @@ use colbert_data::{EvaluationSet, NegativeMiner};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HeadConfig, LoadReport};
 use colbert_train::{
-    Begin, Comparison, Dev, Measured, Objective, Observer, RefreshExamples, RunFolder, TensorboardLog, TrainError,
-    Trained, Training, on_device, peak_memory, tokens_of_a_step,
+    Begin, Comparison, Dev, EvaluationLimits, Event, Flow, Measured, MetricsLog, Objective, Observer, Processes,
+    RefreshExamples, RunFolder, TensorboardLog, TrainError, Trained, Training, on_device, peak_memory,
+    tokens_of_a_step,
 };
 use serde_json::Value;
 
@@ -31,6 +32,7 @@ use crate::run::evaluation::{bm25, evaluate_with};
 use crate::run::fit::tried::MostThatFit;
 use crate::run::miner::Refresher;
 use crate::run::objective::RunObjective;
+use crate::run::sharing::Sharing;
 use crate::source::public_name;
 
 /// The inputs of a run besides its options.
@@ -92,12 +94,12 @@ pub(crate) fn preview<O: Objective, E: RunEncoder>(
     options: &Options,
     prepared: &Prepared,
     objective: &RunObjective<'_, O>,
-    encoder: &E,
+    sharing: Sharing<'_, E>,
 ) -> Result<Preview, Error> {
     options.validate()?;
-    let backend = Backend::from_name(&options.backend)?;
-    let start = Start::read(options, encoder)?;
-    let plan = start.plan(options, backend, prepared, objective)?;
+    let backend = sharing.backend(&options.backend)?;
+    let start = Start::read(options, sharing.encoder)?;
+    let plan = start.plan(options, backend, prepared, objective, &**sharing.processes)?;
     struct Load<'a, E> {
         start: &'a Start<'a, E>,
         options: &'a Options,
@@ -125,7 +127,7 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
     options: &Options,
     data: RunData<'_>,
     objective: &RunObjective<'_, O>,
-    encoder: &E,
+    sharing: Sharing<'_, E>,
     begin: Begin,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, Error> {
@@ -134,30 +136,33 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
         let hint = "name a folder for the run with --output, or output = \"...\" in the config file";
         return Err(Error::NotSet { option: "output", hint });
     }
-    if begin == Begin::New {
+    let processes = sharing.processes;
+    if begin == Begin::New && processes.is_first() {
         output_may_be_written(options, &[])?;
     }
-    let backend = Backend::from_name(&options.backend)?;
-    let start = Start::read(options, encoder)?;
+    let backend = sharing.backend(&options.backend)?;
+    let start = Start::read(options, sharing.encoder)?;
     let plan = match data.plan {
         Some(plan) => plan.clone(),
-        None => start.plan(options, backend, data.prepared, objective)?,
+        None => start.plan(options, backend, data.prepared, objective, &**processes)?,
     };
-    let ran = backend.run(TrainJob { options, data, plan: &plan, start: &start, objective, begin, observer });
+    let ran =
+        backend.run(TrainJob { options, data, plan: &plan, start: &start, objective, processes, begin, observer });
     let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
-    let train = TrainOptions { precision: plan.precision, accumsteps: plan.accumsteps, ..options.train.clone() };
+    let train = TrainOptions { precision: plan.precision, accumsteps: plan.pieces(), ..options.train.clone() };
     let fits = backend.run(MostThatFit { start: &start, train, objective })?;
     Err(Error::OutOfMemory { backend: backend.to_string(), step, batch_size, micro_batch, fits, said })
 }
 
 /// Where memory chose the micro-batches of the run in `options.output`, asks for as many again, so that another reading
-/// of memory does not make the run another one.
+/// of memory does not make the run another one. Where the run had another number of processes, divides its micro-batches
+/// among `processes`, so that its bits stay.
 ///
 /// # Errors
-/// The run's plan cannot be read.
-pub(crate) fn keep_micro_batches(options: &mut Options) -> Result<(), Error> {
+/// The run's plan cannot be read, or its micro-batches cannot be divided and changes are not accepted.
+pub(crate) fn keep_micro_batches(options: &mut Options, processes: usize, begin: Begin) -> Result<(), Error> {
     let path = options.output.join("plan.json");
-    if options.train.memory_limit.is_none() || !path.exists() {
+    if !path.exists() {
         return Ok(());
     }
     let text = fs::read(&path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
@@ -166,8 +171,17 @@ pub(crate) fn keep_micro_batches(options: &mut Options) -> Result<(), Error> {
         expected: "the plan of a run, as train writes it",
         source,
     })?;
-    if plan.batch_size == options.train.batch_size {
-        options.train.accumsteps = options.train.accumsteps.max(plan.accumsteps);
+    if plan.batch_size != options.train.batch_size {
+        return Ok(());
+    }
+    if plan.processes == processes {
+        if options.train.memory_limit.is_some() {
+            options.train.accumsteps = options.train.accumsteps.max(plan.accumsteps);
+        }
+    } else if plan.pieces().is_multiple_of(processes) {
+        options.train.accumsteps = plan.pieces() / processes;
+    } else if begin != (Begin::Resume { accept_changes: true }) {
+        return Err(Error::UndividedMicroBatches { pieces: plan.pieces(), processes });
     }
     Ok(())
 }
@@ -188,6 +202,7 @@ struct TrainJob<'a, O, E> {
     plan: &'a Plan,
     start: &'a Start<'a, E>,
     objective: &'a RunObjective<'a, O>,
+    processes: &'a Arc<dyn Processes>,
     begin: Begin,
     observer: &'a mut dyn Observer,
 }
@@ -196,7 +211,8 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
     type Output = Result<Outcome, Error>;
 
     fn run<B: KernelAutodiffBackend>(mut self, device: &B::Device) -> Self::Output {
-        let Self { options, data, plan, start, objective, begin, .. } = self;
+        let Self { options, data, plan, start, objective, processes, begin, .. } = self;
+        let first = processes.is_first();
         let prepared = data.prepared;
         let (model, _) = on_device::<B, _>("loading the model", || start.model::<B>(&options.train, device))??;
         let base = public_name(&options.pretrained_model_name);
@@ -213,18 +229,15 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
         };
         let writer = ModelWriter { options, start, plan, card };
         // An old run is only replaced once the new one can start, and its models can be written.
-        if begin == Begin::New {
+        if begin == Begin::New && first {
             writer.rehearse(&model, device)?;
         }
         let folder = self.open_folder()?;
-        write_reports(prepared, &folder)?;
-
-        let mut log = folder.metrics_log()?;
-        let mut tensorboard = TensorboardLog::create(&folder.tensorboard())?;
-        let mut report = ReportWriter::new(folder.path());
+        let mut record = if first { Some(Record::open(prepared, &folder)?) } else { None };
         let mut refresher = match &prepared.remining {
             Some(remining) => {
-                Some(Refresher::<B>::new(options, remining, &prepared.set, data.miner, &start.tokenizer, device)?)
+                let (set, tokenizer) = (&prepared.set, &start.tokenizer);
+                Some(Refresher::<B>::new(options, remining, set, data.miner, tokenizer, device, processes)?)
             }
             None => None,
         };
@@ -235,15 +248,13 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
             .with_dev(prepared.dev.as_ref().map(|set| Dev { set, options: &options.evaluation }))
             .with_folder(Some(&folder))
             .with_model_writer(&|tensors, path| writer.write::<B>(tensors, path, device))
-            .with_observer(&mut log)
-            .with_observer(&mut tensorboard)
-            .with_observer(&mut report)
+            .with_observer(&mut |event: &Event| record.as_mut().map_or(Flow::Continue, |record| record.observe(event)))
             .with_observer(&mut *self.observer)
             .with_refresh(refresh)
+            .with_processes(&**processes)
             .run(model, begin);
         // If the record could not be written, that is the reason to tell.
-        log.finish()?;
-        tensorboard.finish()?;
+        record.map(Record::finish).transpose()?;
         let trained = trained?;
 
         let (test, stopped) = match &prepared.test {
@@ -258,6 +269,9 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
         let changes = prepared.dev.as_ref().zip(dev);
         let changes = changes.map(|(set, (before, after))| QueryChanges::between(set, before, after, metric));
         let outcome = Outcome { test, stopped, ..outcome(options, start, &folder, trained) };
+        if !first {
+            return Ok(outcome);
+        }
         let json = serde_json::to_string_pretty(&outcome).expect("numbers and names have a JSON form");
         folder.write("outcome.json", json.as_bytes())?;
         folder.write("best/README.md", card.text(Standing::Best(&outcome)).as_bytes())?;
@@ -274,9 +288,13 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
 }
 
 impl<O: Objective, E: RunEncoder> TrainJob<'_, O, E> {
-    /// Makes the folder of a new run, or opens that of the one that is resumed.
+    /// Makes the folder of a new run, or opens that of the one that is resumed. Process 0 does; the others then find it.
     fn open_folder(&self) -> Result<RunFolder, Error> {
-        let Self { options, plan, begin, .. } = self;
+        let Self { options, plan, begin, processes, .. } = self;
+        if !processes.is_first() {
+            processes.barrier();
+            return Ok(RunFolder::of_another_process(&options.output)?);
+        }
         let folder = match begin {
             Begin::New => RunFolder::create(&options.output, options.overwrite)?,
             Begin::Resume { .. } => RunFolder::open(&options.output)?,
@@ -287,6 +305,7 @@ impl<O: Objective, E: RunEncoder> TrainJob<'_, O, E> {
             folder.write("options.json", json.as_bytes())?;
             folder.write_plan(plan)?;
         }
+        processes.barrier();
         Ok(folder)
     }
 
@@ -299,9 +318,9 @@ impl<O: Objective, E: RunEncoder> TrainJob<'_, O, E> {
     ) -> Result<TestResult, Error> {
         let Self { options, start, plan, .. } = *self;
         let (train, metric) = (&options.train, options.evaluation.metric);
-        let at_once = tokens_of_a_step(train, plan);
+        let limits = EvaluationLimits { tokens_at_once: tokens_of_a_step(train, plan), processes: &**self.processes };
         let mut measure = |load: &dyn Fn() -> Result<InnerModel<E, B>, Error>| {
-            let measure = || evaluate_with(&load()?, &start.tokenizer, set, metric, at_once, device, self.observer);
+            let measure = || evaluate_with(&load()?, &start.tokenizer, set, metric, limits, device, self.observer);
             on_device::<B, _>("an evaluation", measure)?
         };
         let best = measure(&|| start.written::<B>(train, &folder.best(), device))?;
@@ -342,6 +361,34 @@ fn outcome<E: RunEncoder, M>(
         training_seconds: trained.training_seconds,
         peak_memory: peak_memory(),
         not_honoured: differences.iter().filter(|one| !one.by_default).map(ToString::to_string).collect(),
+    }
+}
+
+/// What process 0 writes down of a run while it goes on.
+struct Record {
+    log: MetricsLog,
+    tensorboard: TensorboardLog,
+    report: ReportWriter,
+}
+
+impl Record {
+    fn open(prepared: &Prepared, folder: &RunFolder) -> Result<Self, Error> {
+        write_reports(prepared, folder)?;
+        let tensorboard = TensorboardLog::create(&folder.tensorboard())?;
+        Ok(Self { log: folder.metrics_log()?, tensorboard, report: ReportWriter::new(folder.path()) })
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        self.log.finish()?;
+        Ok(self.tensorboard.finish()?)
+    }
+}
+
+impl Observer for Record {
+    fn observe(&mut self, event: &Event) -> Flow {
+        let flows = [self.log.observe(event), self.tensorboard.observe(event), self.report.observe(event)];
+        let strongest = [Flow::Abort, Flow::Stop].into_iter().find(|flow| flows.contains(flow));
+        strongest.unwrap_or(Flow::Continue)
     }
 }
 

@@ -34,13 +34,15 @@ pub(crate) struct Fit<'a, O, E> {
     pub(crate) held: u64,
     /// Whether what was once taken on the device is not given back, and counts from then on.
     pub(crate) keeps: bool,
+    /// Processes that share a batch. Each tries what one process would do with all of their micro-batches.
+    pub(crate) processes: usize,
 }
 
 impl<O: Objective, E: RunEncoder> Job for Fit<'_, O, E> {
     type Output = Result<(TrainOptions, u64), Error>;
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
-        let Self { start, train, objective, limit, held, keeps } = self;
+        let Self { start, train, objective, limit, held, keeps, processes } = self;
         let meter = Meter::<B>::new(device);
         let limit = meter.limit(limit)?;
         B::InnerBackend::return_freed_memory(device);
@@ -52,8 +54,8 @@ impl<O: Objective, E: RunEncoder> Job for Fit<'_, O, E> {
             let step = meter.taken()?.saturating_sub(meter.base) as f64 * SLACK;
             Ok(held + (meter.base + step as u64).max(saving))
         };
-        let (accumsteps, bytes) = search(&train, limit, keeps, measure)?;
-        Ok((TrainOptions { accumsteps, ..train }, bytes))
+        let (pieces, bytes) = search(&train, processes, limit, keeps, measure)?;
+        Ok((TrainOptions { accumsteps: pieces / processes, ..train }, bytes))
     }
 }
 
@@ -72,7 +74,7 @@ impl<O: Objective, E: RunEncoder> Job for MostThatFit<'_, O, E> {
         let Self { start, train, objective } = self;
         B::memory_cleanup(device);
         let model = on_device::<B, _>("loading the model", || start.model::<B>(&train, device))??.0;
-        for accumsteps in divided(&train).filter(|accumsteps| *accumsteps > train.accumsteps) {
+        for accumsteps in divided(&train, 1).filter(|accumsteps| *accumsteps > train.accumsteps) {
             match rehearse(&model, &train, objective, [train.batch_size, accumsteps], device) {
                 Ok(()) => return Ok(Some(train.batch_size / accumsteps)),
                 Err(Error::Train(TrainError::OutOfMemory { .. })) => B::memory_cleanup(device),
@@ -166,22 +168,23 @@ impl Line {
     }
 }
 
-/// The fewest micro-batches that stay below the limit, and what they take. `measure` computes a step of N queries in M
-/// micro-batches.
+/// The fewest micro-batches, of all processes together, that stay below the limit, and what they take. `measure` computes
+/// a step of N queries in M micro-batches.
 fn search(
     options: &TrainOptions,
+    processes: usize,
     limit: u64,
     keeps: bool,
     mut measure: impl FnMut(usize, usize) -> Result<u64, Error>,
 ) -> Result<(usize, u64), Error> {
-    let batch = options.batch_size;
+    let (batch, asked) = (options.batch_size, options.accumsteps * processes);
     // None: there is too little memory even to try it.
     let mut try_out = |queries, accumsteps| match measure(queries, accumsteps) {
         Err(Error::Train(TrainError::OutOfMemory { .. })) if queries > accumsteps => Ok(None),
         measured => measured.map(Some),
     };
     let mut line: Option<Line> = None;
-    for queries in ALONE.into_iter().filter(|queries| *queries <= batch / options.accumsteps) {
+    for queries in ALONE.into_iter().filter(|queries| *queries <= batch / asked) {
         let Some(bytes) = try_out(queries, 1)? else { break };
         line = Some(Line { first: line.map_or((queries, bytes), |line| line.first), last: (queries, bytes) });
         if bytes > limit {
@@ -190,7 +193,7 @@ fn search(
     }
     let mut line = line.expect("one query is tried, and is an error where it does not fit");
 
-    let all: Vec<usize> = divided(options).collect();
+    let all: Vec<usize> = divided(options, processes).map(|accumsteps| accumsteps * processes).collect();
     // Places in that list: of the most micro-batches that do not fit, and of the fewest that do.
     let (mut fails, mut fits): (Option<usize>, Option<(usize, u64)>) = (None, None);
     let mut least = line.at(1);
@@ -225,9 +228,9 @@ fn search(
         }
     }
     match fits.map(|(place, bytes)| (all[place], bytes)) {
-        Some((accumsteps, _)) if accumsteps > options.accumsteps && !keeps_loss(options) => {
-            let asked = line.at(batch / options.accumsteps);
-            Err(Error::LimitChangesLoss { limit, asked, accumsteps })
+        Some((pieces, _)) if pieces > asked && !keeps_loss(options) => {
+            let asked = line.at(batch / asked);
+            Err(Error::LimitChangesLoss { limit, asked, accumsteps: pieces / processes })
         }
         Some(found) => Ok(found),
         None => Err(Error::LimitTooLow { limit, least }),
@@ -258,17 +261,17 @@ mod tests {
         for (limit, accumsteps) in [(1_000, 1), (420, 1), (419, 2), (267, 2), (266, 4), (187, 4), (127, 16), (117, 32)]
         {
             let mut tried = Vec::new();
-            let found = search(&options(32, 1), limit, false, |queries, accumsteps| {
+            let found = search(&options(32, 1), 1, limit, false, |queries, accumsteps| {
                 tried.push((queries, accumsteps));
                 Ok(bytes(queries, accumsteps))
             });
             assert_eq!(found.unwrap(), (accumsteps, bytes(32, accumsteps)), "{limit}");
             assert!(tried.len() <= 6, "{limit}: {tried:?}");
         }
-        let error = search(&options(32, 1), 116, false, |queries, accumsteps| Ok(bytes(queries, accumsteps)));
+        let error = search(&options(32, 1), 1, 116, false, |queries, accumsteps| Ok(bytes(queries, accumsteps)));
         assert!(matches!(error, Err(Error::LimitTooLow { limit: 116, least: 117 })), "{error:?}");
-        assert_eq!(search(&options(32, 8), 1_000, false, |q, a| Ok(bytes(q, a))).unwrap().0, 8, "never fewer");
-        assert_eq!(search(&options(1, 1), 110, false, |q, a| Ok(bytes(q, a))).unwrap(), (1, 110));
+        assert_eq!(search(&options(32, 8), 1, 1_000, false, |q, a| Ok(bytes(q, a))).unwrap().0, 8, "never fewer");
+        assert_eq!(search(&options(1, 1), 1, 110, false, |q, a| Ok(bytes(q, a))).unwrap(), (1, 110));
     }
 
     /// As on CubeCL, which takes memory in large pages: a query more seems to take nothing, or very much.
@@ -277,8 +280,9 @@ mod tests {
         for page in [50, 64, 200] {
             let paged = |queries: usize, accumsteps: usize| bytes(queries, accumsteps).next_multiple_of(page);
             for limit in [200, 260, 300, 410, 600] {
-                let fewest = divided(&options(32, 1)).find(|accumsteps| paged(32, *accumsteps) <= limit).unwrap();
-                let found = search(&options(32, 1), limit, false, |queries, accumsteps| Ok(paged(queries, accumsteps)));
+                let fewest = divided(&options(32, 1), 1).find(|accumsteps| paged(32, *accumsteps) <= limit).unwrap();
+                let found =
+                    search(&options(32, 1), 1, limit, false, |queries, accumsteps| Ok(paged(queries, accumsteps)));
                 let (accumsteps, taken) = found.unwrap();
                 assert!(taken <= limit && accumsteps <= 2 * fewest, "{page} {limit}: {accumsteps}, not {fewest}");
             }
@@ -289,7 +293,7 @@ mod tests {
     #[test]
     fn memory_that_is_not_given_back_is_not_read_again() {
         let mut most = 0;
-        let found = search(&options(32, 1), 266, true, |queries, accumsteps| {
+        let found = search(&options(32, 1), 1, 266, true, |queries, accumsteps| {
             most = most.max(bytes(queries, accumsteps));
             Ok(most)
         });
@@ -302,16 +306,16 @@ mod tests {
             bytes if bytes <= 200 => Ok(bytes),
             _ => Err(out_of_memory()),
         };
-        assert_eq!(search(&options(32, 1), 1_000_000, false, real).unwrap().0, 4);
-        let none = search(&options(32, 1), 1_000_000, false, |_, _| Err(out_of_memory()));
+        assert_eq!(search(&options(32, 1), 1, 1_000_000, false, real).unwrap().0, 4);
+        let none = search(&options(32, 1), 1, 1_000_000, false, |_, _| Err(out_of_memory()));
         assert!(matches!(none, Err(Error::Train(TrainError::OutOfMemory { .. }))), "{none:?}");
     }
 
     #[test]
     fn another_loss_is_not_taken_for_the_asked_one() {
         let micro = TrainOptions { ib_scope: IbScope::MicroBatch, ..options(32, 1) };
-        let found = search(&micro, 266, false, |queries, accumsteps| Ok(bytes(queries, accumsteps)));
+        let found = search(&micro, 1, 266, false, |queries, accumsteps| Ok(bytes(queries, accumsteps)));
         assert!(matches!(found, Err(Error::LimitChangesLoss { accumsteps: 4, .. })), "{found:?}");
-        assert_eq!(search(&micro, 1_000, false, |q, a| Ok(bytes(q, a))).unwrap().0, 1);
+        assert_eq!(search(&micro, 1, 1_000, false, |q, a| Ok(bytes(q, a))).unwrap().0, 1);
     }
 }

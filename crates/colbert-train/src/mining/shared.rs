@@ -1,0 +1,94 @@
+//! Ranking shared among processes.
+
+use std::sync::Arc;
+
+use colbert_data::{Collection, DataError, MiningProgress, NegativeMiner, Queries, Ranked};
+
+use super::best::best_first;
+use crate::processes::Processes;
+use crate::step::ordered_sum::part;
+
+/// A miner whose queries are shared among processes: each ranks for its part of them with the whole collection, and all
+/// get the rankings of all. For miners that read a collection fast and rank slowly, such as BM25.
+#[derive(Debug)]
+pub struct SharedMiner {
+    miner: Arc<dyn NegativeMiner>,
+    processes: Arc<dyn Processes>,
+}
+
+impl SharedMiner {
+    /// Shares `miner`, which every process has and calls with the same texts.
+    pub fn new(miner: Arc<dyn NegativeMiner>, processes: Arc<dyn Processes>) -> Self {
+        Self { miner, processes }
+    }
+}
+
+impl NegativeMiner for SharedMiner {
+    fn name(&self) -> String {
+        self.miner.name()
+    }
+
+    fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+        self.rank_with_progress(queries, collection, depth, &|_, _, _| ())
+    }
+
+    fn rank_with_progress(
+        &self,
+        queries: &Queries,
+        collection: &Collection,
+        depth: usize,
+        progress: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
+        let mut own = Queries::new();
+        for place in part(queries.len(), self.processes.rank(), self.processes.size()) {
+            own.add(queries.text(place as u32))?;
+        }
+        let rankings = self.miner.rank_with_progress(&own, collection, depth, progress)?;
+        Ok(gather_rankings(&*self.processes, &rankings).concat())
+    }
+}
+
+/// Rankings of every process, by rank.
+pub(super) fn gather_rankings(processes: &dyn Processes, own: &[Vec<Ranked>]) -> Vec<Vec<Vec<Ranked>>> {
+    let mut bytes = Vec::new();
+    for ranking in own {
+        bytes.extend((ranking.len() as u32).to_le_bytes());
+        for Ranked { pid, score } in ranking {
+            bytes.extend(pid.to_le_bytes());
+            bytes.extend(score.to_le_bytes());
+        }
+    }
+    let all = processes.all_gather(&bytes).into_iter();
+    all.map(|bytes| {
+        let four = |four: &[u8]| four.try_into().expect("four bytes each");
+        let mut words = bytes.chunks_exact(4);
+        let mut rankings = Vec::new();
+        while let Some(count) = words.next() {
+            let count = u32::from_le_bytes(four(count)) as usize;
+            let mut ranking = Vec::with_capacity(count);
+            for _ in 0..count {
+                let (Some(pid), Some(score)) = (words.next(), words.next()) else { break };
+                ranking.push(Ranked { pid: u32::from_le_bytes(four(pid)), score: f32::from_le_bytes(four(score)) });
+            }
+            rankings.push(ranking);
+        }
+        rankings
+    })
+    .collect()
+}
+
+/// Rankings over the whole collection, from those over a part of it that each process has: the best `depth` of all.
+pub(super) fn merge_rankings(processes: &dyn Processes, own: Vec<Vec<Ranked>>, depth: usize) -> Vec<Vec<Ranked>> {
+    if processes.size() == 1 {
+        return own;
+    }
+    let mut merged: Vec<Vec<Ranked>> = vec![Vec::new(); own.len()];
+    for rankings in gather_rankings(processes, &own) {
+        merged.iter_mut().zip(rankings).for_each(|(merged, ranking)| merged.extend(ranking));
+    }
+    for ranking in &mut merged {
+        ranking.sort_unstable_by(best_first);
+        ranking.truncate(depth);
+    }
+    merged
+}

@@ -1,0 +1,72 @@
+//! The processes that train one model together, each with a share of every batch.
+
+pub(crate) mod exchange;
+
+use std::fmt;
+
+/// Processes that work on one run, each with the whole data and the whole model.
+///
+/// Every process calls the same methods in the same order, from one thread; a call returns when all have made it. A
+/// process that is gone is the implementation's to handle: MPI ends the others.
+pub trait Processes: fmt::Debug + Send + Sync {
+    /// Number of this process, from 0. Process 0 writes and prints.
+    fn rank(&self) -> usize;
+
+    /// How many there are.
+    fn size(&self) -> usize;
+
+    /// Number of this process among those of its machine, from 0: which GPU it takes.
+    fn local_rank(&self) -> usize {
+        self.rank()
+    }
+
+    /// How many processes its machine has: they divide its memory.
+    fn local_size(&self) -> usize {
+        self.size()
+    }
+
+    /// Returns what every process gave, by rank. Each may give another number of bytes.
+    fn all_gather(&self, own: &[u8]) -> Vec<Vec<u8>>;
+
+    /// Gives `parts[i]` to process i, and returns what every process gave to this one, by rank. Part i has the same length
+    /// in every process.
+    fn all_to_all(&self, parts: &[&[f32]]) -> Vec<Vec<f32>>;
+
+    /// Whether this is process 0.
+    fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// Waits until all are here.
+    fn barrier(&self) {
+        self.all_gather(&[]);
+    }
+
+    /// Returns what process 0 gave.
+    fn broadcast(&self, own: &[u8]) -> Vec<u8> {
+        let own = if self.is_first() { own } else { &[] };
+        self.all_gather(own).swap_remove(0)
+    }
+}
+
+/// One process, on its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OneProcess;
+
+impl Processes for OneProcess {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn all_gather(&self, own: &[u8]) -> Vec<Vec<u8>> {
+        vec![own.to_vec()]
+    }
+
+    fn all_to_all(&self, parts: &[&[f32]]) -> Vec<Vec<f32>> {
+        vec![parts[0].to_vec()]
+    }
+}

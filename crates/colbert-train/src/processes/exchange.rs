@@ -1,0 +1,67 @@
+//! Numbers and results between processes, to the last bit.
+
+use crate::error::TrainError;
+use crate::processes::Processes;
+
+/// Numbers of every process, by rank.
+pub(crate) fn gather_floats(processes: &dyn Processes, own: &[f32]) -> Vec<Vec<f32>> {
+    let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let floats = |bytes: Vec<u8>| bytes.chunks_exact(4).map(|four| f32::from_le_bytes(quarter(four))).collect();
+    processes.all_gather(&bytes).into_iter().map(floats).collect()
+}
+
+/// Numbers of every process, by rank.
+pub(crate) fn gather_doubles(processes: &dyn Processes, own: &[f64]) -> Vec<Vec<f64>> {
+    let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
+    processes.all_gather(&bytes).iter().map(|bytes| doubles(bytes)).collect()
+}
+
+/// The numbers that these bytes are.
+pub(crate) fn doubles(bytes: &[u8]) -> Vec<f64> {
+    let eight = |bytes: &[u8]| bytes.try_into().expect("eight bytes each");
+    bytes.chunks_exact(8).map(|bytes| f64::from_le_bytes(eight(bytes))).collect()
+}
+
+fn quarter(bytes: &[u8]) -> [u8; 4] {
+    bytes.try_into().expect("four bytes each")
+}
+
+const DONE: u8 = 0;
+const NOT_FINITE_QUERY: u8 = 1;
+const NOT_FINITE_DOCUMENT: u8 = 2;
+const INTERRUPTED: u8 = 3;
+
+/// What every process computed, by rank. If it failed for one, it fails for all with that error.
+///
+/// # Errors
+/// The error of the first process that has one. One that the others cannot have, such as a device that failed, is
+/// returned at once: the process is to end, and the others end with it.
+pub(crate) fn gather_results(
+    processes: &dyn Processes,
+    own: Result<Vec<f32>, TrainError>,
+) -> Result<Vec<Vec<f32>>, TrainError> {
+    if processes.size() == 1 {
+        return own.map(|values| vec![values]);
+    }
+    let (state, id, values) = match own {
+        Ok(values) => (DONE, String::new(), values),
+        Err(TrainError::NonFiniteVectors { what: "query", id }) => (NOT_FINITE_QUERY, id, Vec::new()),
+        Err(TrainError::NonFiniteVectors { id, .. }) => (NOT_FINITE_DOCUMENT, id, Vec::new()),
+        Err(TrainError::Interrupted) => (INTERRUPTED, String::new(), Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut states = processes.all_gather(&[&[state], id.as_bytes()].concat()).into_iter();
+    let error = states.find_map(|state| {
+        let id = || String::from_utf8_lossy(&state[1..]).into_owned();
+        match state[0] {
+            NOT_FINITE_QUERY => Some(TrainError::NonFiniteVectors { what: "query", id: id() }),
+            NOT_FINITE_DOCUMENT => Some(TrainError::NonFiniteVectors { what: "document", id: id() }),
+            INTERRUPTED => Some(TrainError::Interrupted),
+            _ => None,
+        }
+    });
+    match error {
+        Some(error) => Err(error),
+        None => Ok(gather_floats(processes, &values)),
+    }
+}

@@ -1,0 +1,220 @@
+//! A sum of gradients over pieces of a batch, in the order of the pieces, whichever process computed them.
+//!
+//! Float addition depends on its order: `((g0 + g1) + g2) + g3` is what one process adds up, and `(g0 + g1) + (g2 + g3)`,
+//! a sum of the sums of two processes, is another number. So pieces are dealt out in turn, piece i to process
+//! `i mod size`, and after each round every process adds up one part of the numbers of all pieces of the round, in
+//! order. At the end the parts are gathered. No process holds more than its part of the sum until then.
+
+use std::ops::Range;
+
+use burn::module::{AutodiffModule, ModuleVisitor, Param};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+
+use crate::processes::Processes;
+use crate::processes::exchange::gather_floats;
+
+/// Numbers that travel at once, unless a parameter has more: 16 MiB.
+const BUCKET: usize = 4 << 20;
+
+/// Adding it changes no number, not even the sign of a zero.
+pub(crate) const NOTHING: f32 = -0.0;
+
+/// A sum of lists of numbers, one list after the other.
+pub(crate) struct OrderedSum<'a> {
+    processes: &'a dyn Processes,
+    /// Of each list: its length, and the sums of this process's part of it.
+    lists: Vec<(usize, Vec<f32>)>,
+}
+
+impl<'a> OrderedSum<'a> {
+    pub(crate) fn new(processes: &'a dyn Processes) -> Self {
+        Self { processes, lists: Vec::new() }
+    }
+
+    /// Adds, to list `place`, the own numbers of this process and those of all others, by rank. Lists are met in the
+    /// same order in every round, and are as long for every process.
+    pub(crate) fn add(&mut self, place: usize, own: &[f32]) {
+        let size = self.processes.size();
+        let parts: Vec<&[f32]> = (0..size).map(|rank| &own[part(own.len(), rank, size)]).collect();
+        if place == self.lists.len() {
+            self.lists.push((own.len(), vec![NOTHING; parts[self.processes.rank()].len()]));
+        }
+        let (_, sums) = &mut self.lists[place];
+        for values in self.processes.all_to_all(&parts) {
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        }
+    }
+
+    /// Whether something is there in one of the processes, of which each knows its own.
+    pub(crate) fn is_there(&self, own: bool) -> bool {
+        self.processes.all_gather(&[own.into()]).concat().contains(&1)
+    }
+
+    /// The sum of list `place`.
+    pub(crate) fn take(&mut self, place: usize) -> Vec<f32> {
+        let (_, sums) = &mut self.lists[place];
+        gather_floats(self.processes, &std::mem::take(sums)).concat()
+    }
+}
+
+/// The values of a tensor.
+pub(crate) fn host_values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().into_vec::<f32>().expect("converted to f32")
+}
+
+/// The part of `0..length` that belongs to a process.
+pub(crate) fn part(length: usize, rank: usize, size: usize) -> Range<usize> {
+    let each = length.div_ceil(size);
+    (each * rank).min(length)..(each * (rank + 1)).min(length)
+}
+
+/// The sum of the gradients of a model over the pieces of a batch.
+pub(crate) enum GradientSum<'a, M> {
+    /// Of one process: on the device, as they come.
+    Alone(GradientsAccumulator<M>),
+    /// Of several, which pass them on through the host.
+    Shared { sum: OrderedSum<'a>, present: Vec<u8> },
+}
+
+impl<'a, M> GradientSum<'a, M> {
+    pub(crate) fn new(processes: &'a dyn Processes) -> Self {
+        match processes.size() {
+            1 => Self::Alone(GradientsAccumulator::new()),
+            _ => Self::Shared { sum: OrderedSum::new(processes), present: Vec::new() },
+        }
+    }
+
+    /// Adds the gradients of a round: of this process those of its piece, or none where it has no piece in the round.
+    pub(crate) fn add<AB: AutodiffBackend>(&mut self, model: &M, own: Option<GradientsParams>)
+    where
+        M: AutodiffModule<AB>,
+    {
+        match (self, own) {
+            (Self::Alone(sum), Some(own)) => sum.accumulate(model, own),
+            (Self::Alone(_), None) => {}
+            (Self::Shared { sum, present }, own) => {
+                let gradients = own.unwrap_or_default();
+                let mut sender = Sender { gradients, sum, present, parameter: 0, bucket: Vec::new(), next: 0 };
+                model.visit(&mut sender);
+                sender.send();
+            }
+        }
+    }
+
+    /// The sum, the same in every process.
+    pub(crate) fn finish<AB: AutodiffBackend>(self, model: &M, device: &AB::Device) -> GradientsParams
+    where
+        M: AutodiffModule<AB>,
+    {
+        match self {
+            Self::Alone(mut sum) => sum.grads(),
+            Self::Shared { sum, present } => {
+                let present = sum.processes.all_gather(&present);
+                let mut receiver = Receiver::<AB> {
+                    gradients: GradientsParams::new(),
+                    sum,
+                    present,
+                    parameter: 0,
+                    bucket: Vec::new().into_iter(),
+                    next: 0,
+                    device,
+                };
+                model.visit(&mut receiver);
+                receiver.gradients
+            }
+        }
+    }
+}
+
+/// Takes gradients out of a list, in the module's order, and adds them to a sum, bucket by bucket.
+struct Sender<'s, 'a> {
+    gradients: GradientsParams,
+    sum: &'s mut OrderedSum<'a>,
+    /// 1 for each parameter that had a gradient in some round.
+    present: &'s mut Vec<u8>,
+    parameter: usize,
+    bucket: Vec<f32>,
+    next: usize,
+}
+
+impl Sender<'_, '_> {
+    fn send(&mut self) {
+        if !self.bucket.is_empty() {
+            self.sum.add(self.next, &self.bucket);
+            self.bucket.clear();
+            self.next += 1;
+        }
+    }
+}
+
+impl<AB: AutodiffBackend> ModuleVisitor<AB> for Sender<'_, '_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
+        let count = param.val().shape().num_elements();
+        if !self.bucket.is_empty() && self.bucket.len() + count > BUCKET {
+            self.send();
+        }
+        if self.parameter == self.present.len() {
+            self.present.push(0);
+        }
+        match self.gradients.remove::<AB::InnerBackend, D>(param.id) {
+            Some(gradient) => {
+                self.bucket.extend(host_values(gradient));
+                self.present[self.parameter] = 1;
+            }
+            None => self.bucket.resize(self.bucket.len() + count, NOTHING),
+        }
+        self.parameter += 1;
+    }
+}
+
+/// Takes sums, bucket by bucket, and makes gradients of them.
+struct Receiver<'a, AB: AutodiffBackend> {
+    gradients: GradientsParams,
+    sum: OrderedSum<'a>,
+    /// Of each process: 1 for each parameter that had a gradient.
+    present: Vec<Vec<u8>>,
+    parameter: usize,
+    bucket: std::vec::IntoIter<f32>,
+    next: usize,
+    device: &'a AB::Device,
+}
+
+impl<AB: AutodiffBackend> ModuleVisitor<AB> for Receiver<'_, AB> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
+        let shape = param.val().shape();
+        let count = shape.num_elements();
+        if self.bucket.len() == 0 && count > 0 {
+            self.bucket = self.sum.take(self.next).into_iter();
+            self.next += 1;
+        }
+        let values: Vec<f32> = self.bucket.by_ref().take(count).collect();
+        if self.present.iter().any(|present| present[self.parameter] == 1) {
+            let gradient = Tensor::<AB::InnerBackend, D>::from_data(TensorData::new(values, shape), self.device);
+            self.gradients.register::<AB::InnerBackend, D>(param.id, gradient);
+        }
+        self.parameter += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_everything_once() {
+        for (length, size) in [(0, 3), (1, 3), (7, 3), (9, 3), (2, 4), (100, 7)] {
+            let all: Vec<usize> = (0..size).flat_map(|rank| part(length, rank, size)).collect();
+            assert!(all.into_iter().eq(0..length), "{length} {size}");
+        }
+    }
+
+    #[test]
+    fn adding_nothing_changes_no_bit() {
+        for value in [0.0_f32, -0.0, 1.5, -1e-45, f32::MAX, f32::NEG_INFINITY] {
+            assert_eq!((value + NOTHING).to_bits(), value.to_bits());
+            assert_eq!((NOTHING + value).to_bits(), value.to_bits());
+        }
+    }
+}

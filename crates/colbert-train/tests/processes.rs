@@ -1,0 +1,318 @@
+//! Several processes, here threads, against one that computes as many micro-batches as all of them: the same bits.
+
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+
+use burn::module::AutodiffModule;
+use colbert_config::{AutoSteps, IbScope, OnNonFinite, TrainOptions, resolve, resolve_for_processes};
+use colbert_data::{Bm25Miner, Example, NegativeMiner, TrainingSet};
+use colbert_train::{
+    Begin, ColbertObjective, DenseMiner, Dev, Event, Flow, LateInteractionMiner, Processes, RunFolder, SharedMiner,
+    Step, StepRecord, TrainError, Trained, Training, checkpoints,
+};
+use tempfile::TempDir;
+
+use crate::evaluation::dev_set;
+use crate::run::{RESUME, Setup, ignore, options, run_folder, write_model};
+use crate::support::{B, Inner, Model, device, lines, parameters, parity, tiny, training_set};
+
+/// What the threads of a group give each other.
+#[derive(Debug)]
+struct Exchange {
+    barrier: Barrier,
+    given: Mutex<Vec<Vec<Vec<u8>>>>,
+}
+
+/// A thread of a group, in place of a process.
+#[derive(Debug, Clone)]
+struct Member {
+    rank: usize,
+    size: usize,
+    exchange: Arc<Exchange>,
+}
+
+impl Member {
+    fn exchange(&self, own: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+        self.exchange.given.lock().unwrap()[self.rank] = own;
+        self.exchange.barrier.wait();
+        let all = self.exchange.given.lock().unwrap().clone();
+        self.exchange.barrier.wait();
+        all
+    }
+}
+
+impl Processes for Member {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn all_gather(&self, own: &[u8]) -> Vec<Vec<u8>> {
+        self.exchange(vec![own.to_vec()]).into_iter().map(|mut given| given.swap_remove(0)).collect()
+    }
+
+    fn all_to_all(&self, parts: &[&[f32]]) -> Vec<Vec<f32>> {
+        let bytes = |part: &&[f32]| part.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let floats = |bytes: &[u8]| bytes.chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+        let all = self.exchange(parts.iter().map(bytes).collect());
+        all.iter().map(|given| floats(&given[self.rank])).collect()
+    }
+}
+
+/// Runs `work` in each thread of a group, and returns the results by rank.
+fn together<T: Send>(size: usize, work: impl Fn(&Member) -> T + Sync) -> Vec<T> {
+    let exchange = Arc::new(Exchange { barrier: Barrier::new(size), given: Mutex::new(vec![Vec::new(); size]) });
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..size)
+            .map(|rank| {
+                let member = Member { rank, size, exchange: Arc::clone(&exchange) };
+                let work = &work;
+                scope.spawn(move || work(&member))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Losses of each step with their parts, and the bits of the weights at the end.
+type Course = (Vec<(u64, Vec<(String, u64)>)>, Vec<(String, Vec<u32>)>);
+
+fn bits(model: &Model) -> Vec<(String, Vec<u32>)> {
+    let mut named: Vec<_> = parameters(model).into_iter().collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    named.into_iter().map(|(name, values)| (name, values.iter().map(|value| value.to_bits()).collect())).collect()
+}
+
+/// Twelve steps on a set, `winners` of MaxSim at once.
+fn course(set: &TrainingSet, options: &TrainOptions, winners: usize, processes: Option<&Member>) -> Course {
+    let plan = resolve_for_processes(options, set.examples.len(), processes.map_or(1, |own| own.size)).unwrap();
+    let (mut model, tokenizer) = tiny(options, options.dropout);
+    let device = device();
+    let step = Step::<B, _>::new(options, &plan, ColbertObjective::from(options), &device).with_most_winners(winners);
+    let mut step = match processes {
+        Some(processes) => step.with_processes(processes),
+        None => step,
+    };
+    let mut losses = Vec::new();
+    for number in 0..12 {
+        let batch = step.batch(set, &tokenizer, number).unwrap();
+        let (next, outcome) = step.run(model, &batch).unwrap();
+        model = next;
+        let parts = outcome.loss.parts.iter().map(|(name, part)| (name.to_string(), part.to_bits())).collect();
+        losses.push((outcome.loss.total.to_bits(), parts));
+    }
+    (losses, bits(&model))
+}
+
+fn assert_same_bits(name: &str, set: &TrainingSet, options: &TrainOptions, winners: usize, shares: &[(usize, usize)]) {
+    let pieces = shares[0].0 * shares[0].1;
+    let alone = course(set, &TrainOptions { accumsteps: pieces, ..options.clone() }, winners, None);
+    for &(size, accumsteps) in shares {
+        assert_eq!(size * accumsteps, pieces, "the same micro-batches");
+        let options = TrainOptions { accumsteps, ..options.clone() };
+        let found = together(size, |own| course(set, &options, winners, Some(own)));
+        for (rank, found) in found.iter().enumerate() {
+            assert_eq!(found.0, alone.0, "{name}: losses of process {rank} of {size}");
+            assert!(found.1 == alone.1, "{name}: weights of process {rank} of {size}");
+        }
+    }
+}
+
+fn contrastive() -> TrainOptions {
+    TrainOptions { batch_size: 12, epochs: 20, maxsteps: 12, save_every: AutoSteps::Auto, ..options() }
+}
+
+#[test]
+fn in_batch_negatives_of_the_whole_batch_have_the_bits_of_one_process() {
+    let set = training_set(&lines("triples.jsonl")[..34]);
+    assert_same_bits("in-batch", &set, &contrastive(), usize::MAX, &[(4, 1), (2, 2)]);
+    assert_same_bits("three", &set, &contrastive(), usize::MAX, &[(3, 2), (2, 3), (6, 1)]);
+    let learned = TrainOptions { learn_temperature: true, ..contrastive() };
+    assert_same_bits("learned", &set, &learned, usize::MAX, &[(2, 1)]);
+}
+
+/// Twelve query tokens times some twenty documents: a block of a few queries at a time.
+#[test]
+fn a_loss_by_blocks_is_split_among_processes_with_the_bits_of_one() {
+    let set = training_set(&lines("triples.jsonl")[..34]);
+    let learned = TrainOptions { learn_temperature: true, ..contrastive() };
+    for winners in [1, 1_200] {
+        assert_same_bits("blocks", &set, &learned, winners, &[(2, 1)]);
+        assert_same_bits("blocks", &set, &learned, winners, &[(3, 1)]);
+        assert_same_bits("blocks", &set, &learned, winners, &[(4, 1), (2, 2)]);
+    }
+}
+
+#[test]
+fn losses_that_do_not_reach_across_have_the_bits_of_one_process() {
+    let triples = training_set(&lines("triples.jsonl")[..34]);
+    let micro = TrainOptions { ib_scope: IbScope::MicroBatch, ..contrastive() };
+    assert_same_bits("micro", &triples, &micro, usize::MAX, &[(4, 1), (2, 2)]);
+    let mut scored = training_set(&lines("triples_nway4_scores.jsonl"));
+    let distilled = TrainOptions { nway: 4, use_ib_negatives: false, batch_size: 6, ..contrastive() };
+    assert_same_bits("distillation", &scored, &distilled, usize::MAX, &[(3, 1)]);
+    // Rows of unlike kinds: some pieces have a part of the loss that others lack.
+    for Example { scores, .. } in scored.examples.iter_mut().step_by(2) {
+        *scores = None;
+    }
+    let micro = TrainOptions { ib_scope: IbScope::MicroBatch, use_ib_negatives: true, ..distilled };
+    assert_same_bits("mixed", &scored, &micro, usize::MAX, &[(6, 1), (2, 3), (3, 2)]);
+}
+
+/// A run of the loop with dev queries, as one of the processes or alone.
+fn run(
+    setup: &Setup,
+    folder: &RunFolder,
+    processes: Option<&Member>,
+    observer: &mut dyn colbert_train::Observer,
+    begin: Begin,
+) -> Result<Trained<Model>, TrainError> {
+    let size = processes.map_or(1, |own| own.size);
+    let plan = resolve_for_processes(&setup.options, setup.set.examples.len(), size).unwrap();
+    let (model, tokenizer) = tiny(&setup.options, setup.options.dropout);
+    let device = device();
+    let training = Training::new(&setup.set, &tokenizer, &setup.options, &plan, &device)
+        .with_dev(setup.dev.as_ref().map(|set| Dev { set, options: &setup.evaluation }))
+        .with_folder(Some(folder))
+        .with_model_writer(&write_model)
+        .with_observer(observer);
+    match processes {
+        Some(processes) => training.with_processes(processes).run(model, begin),
+        None => training.run(model, begin),
+    }
+}
+
+fn with_accumsteps(accumsteps: usize) -> Setup {
+    let mut setup = Setup::new(TrainOptions { accumsteps, ..options() });
+    setup.dev = Some(dev_set(20));
+    setup.evaluation.average_best = 2;
+    setup
+}
+
+/// Evaluation, choice of the best and the end of a run are those of one process; files are written once.
+#[test]
+fn a_run_of_several_processes_is_the_run_of_one() {
+    let folder = TempDir::new().unwrap();
+    let alone = run(&with_accumsteps(4), &run_folder(&folder, "alone"), None, &mut ignore, Begin::New).unwrap();
+    for size in [2, 4] {
+        let (setup, own) = (with_accumsteps(4 / size), run_folder(&folder, &size.to_string()));
+        let found = together(size, |member| run(&setup, &own, Some(member), &mut ignore, Begin::New).unwrap());
+        for trained in found {
+            assert!(bits(&trained.model) == bits(&alone.model), "{size}");
+            let measured = |trained: &Trained<Model>| {
+                let best = trained.best.clone().unwrap();
+                (best.step, best.made_of, best.measured, trained.baseline.clone(), trained.candidates.clone())
+            };
+            assert_eq!(measured(&trained), measured(&alone), "{size}");
+        }
+        let names = |run: &RunFolder| -> Vec<_> {
+            checkpoints(&run.checkpoints()).unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect()
+        };
+        let expected = RunFolder::open(&folder.path().join("alone")).unwrap();
+        assert_eq!(names(&own), names(&expected));
+        let weights = |run: &RunFolder| std::fs::read(run.best().join("model.safetensors")).unwrap();
+        assert!(weights(&own) == weights(&expected), "the best model's file");
+    }
+}
+
+/// A wish of one process ends all after the same step, and as many micro-batches by other processes go on from there.
+#[test]
+fn one_process_stops_all_and_another_number_resumes() {
+    let folder = TempDir::new().unwrap();
+    let straight = run(&with_accumsteps(4), &run_folder(&folder, "straight"), None, &mut ignore, Begin::New).unwrap();
+    let (setup, own) = (with_accumsteps(1), run_folder(&folder, "run"));
+    let found = together(4, |member| {
+        let mut stop = |event: &Event| match event {
+            Event::Step(StepRecord { step: 4, .. }) if member.rank == 2 => Flow::Stop,
+            _ => Flow::Continue,
+        };
+        run(&setup, &own, Some(member), &mut stop, Begin::New).unwrap()
+    });
+    assert!(found.iter().all(|trained| trained.stopped && trained.steps == 4));
+    let setup = with_accumsteps(2);
+    let found = together(2, |member| run(&setup, &own, Some(member), &mut ignore, RESUME).unwrap());
+    assert!(found.iter().all(|trained| bits(&trained.model) == bits(&straight.model)));
+    // Other micro-batches would be other bits.
+    let setup = with_accumsteps(1);
+    let found = together(2, |member| run(&setup, &own, Some(member), &mut ignore, RESUME).err());
+    assert!(found.iter().all(|error| matches!(error, Some(TrainError::Changed { .. }))), "{found:?}");
+}
+
+/// An evaluation that one process wants to leave is left by all.
+#[test]
+fn one_process_ends_the_evaluation_of_all() {
+    let folder = TempDir::new().unwrap();
+    let (setup, own) = (with_accumsteps(1), run_folder(&folder, "run"));
+    let found = together(2, |member| {
+        let mut stop = |event: &Event| match event {
+            Event::Evaluating { .. } if member.rank == 1 => Flow::Stop,
+            _ => Flow::Continue,
+        };
+        run(&setup, &own, Some(member), &mut stop, Begin::New).unwrap()
+    });
+    assert!(found.iter().all(|trained| trained.stopped && trained.steps == 0 && trained.best.is_none()));
+}
+
+/// A loss that is not finite is told by all, and written down once.
+#[test]
+fn a_loss_that_is_not_finite_ends_all() {
+    let folder = TempDir::new().unwrap();
+    let mut setup = with_accumsteps(1);
+    setup.dev = None;
+    setup.options.on_nonfinite = OnNonFinite::Stop;
+    setup.options.temperature = 1e-38;
+    let own = run_folder(&folder, "run");
+    let found = together(2, |member| run(&setup, &own, Some(member), &mut ignore, Begin::New).err());
+    assert!(found.iter().all(|error| matches!(error, Some(TrainError::NonFinite { step: 1, .. }))), "{found:?}");
+}
+
+#[test]
+fn the_plan_of_one_process_is_as_before() {
+    assert_eq!(resolve(&options(), 34).unwrap(), resolve_for_processes(&options(), 34, 1).unwrap());
+}
+
+/// Processes that would train on different things are told so before the first step.
+#[test]
+fn processes_with_other_data_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let own = run_folder(&folder, "run");
+    let found = together(2, |member| {
+        let mut setup = with_accumsteps(1);
+        if member.rank == 1 {
+            setup.set.examples.swap(0, 1);
+        }
+        run(&setup, &own, Some(member), &mut ignore, Begin::New).err().unwrap().to_string()
+    });
+    assert!(found.iter().all(|error| error.contains("training data")), "{found:?}");
+}
+
+/// Miners that share texts among processes rank as they do alone, to the last bit of each score.
+#[test]
+fn shared_miners_rank_as_one_process_does() {
+    let set = training_set(&lines("triples.jsonl")[..34]);
+    let settings = TrainOptions { accumsteps: 1, ..options() };
+    let sentences = parity("tiny");
+    let rank = |miner: &dyn NegativeMiner| miner.rank(&set.queries, &set.collection, 7).unwrap();
+    let bm25 = || -> Arc<dyn NegativeMiner> { Arc::new(Bm25Miner::new("en")) };
+    let dense = || DenseMiner::<Inner>::read(&sentences, None, None, &device()).unwrap();
+    let late = |candidates| {
+        let (model, tokenizer) = tiny(&settings, None);
+        LateInteractionMiner::new(model.valid(), tokenizer, candidates, &device())
+    };
+    let alone = [rank(&*bm25()), rank(&dense()), rank(&late(bm25()))];
+    assert!(alone.iter().flatten().all(|ranking| !ranking.is_empty()));
+    for size in [2, 3] {
+        let found = together(size, |member| {
+            let own: Arc<dyn Processes> = Arc::new(member.clone());
+            let shared = || -> Arc<dyn NegativeMiner> { Arc::new(SharedMiner::new(bm25(), Arc::clone(&own))) };
+            let late = late(shared()).with_processes(Arc::clone(&own));
+            [rank(&*shared()), rank(&dense().with_processes(Arc::clone(&own))), rank(&late)]
+        });
+        for rankings in found {
+            assert_eq!(rankings, alone, "{size}");
+        }
+    }
+}
