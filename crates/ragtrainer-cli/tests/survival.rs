@@ -23,7 +23,7 @@ fn start(here: &Path, arguments: &[String]) -> Child {
 }
 
 /// What must be equal: the weights of both models, and the numbers of every step and evaluation.
-fn result(run: &Path) -> (Vec<Vec<u8>>, Vec<String>) {
+pub(crate) fn result(run: &Path) -> (Vec<Vec<u8>>, Vec<String>) {
     let weights = ["best", "last"].map(|model| fs::read(run.join(model).join("model.safetensors")).unwrap());
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let numbers = text.lines().filter_map(|line| {

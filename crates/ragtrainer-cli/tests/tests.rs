@@ -6,6 +6,7 @@ mod device_memory;
 mod folder_survival;
 #[cfg(feature = "hub")]
 mod hub;
+mod processes;
 mod program;
 mod report;
 mod streams;

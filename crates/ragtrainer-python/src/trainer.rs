@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 use pyo3::prelude::*;
 use ragtrainer::data::{BeirFolder, Example, Labels};
 use ragtrainer::train::{Begin, Event};
-use ragtrainer::{Error, RagTrainer};
+use ragtrainer::{Error, Launched, RagTrainer};
 use serde_json::json;
 
 use crate::convert;
@@ -136,6 +136,8 @@ impl Trainer {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
         process::enter()?;
+        // One of several processes would do the whole work.
+        Launched::join().map_err(raise)?;
         let options = options::parse(options)?.0;
         let begin = if resume { Begin::Resume { accept_changes } } else { Begin::New };
         let listener = Listener::new(progress);

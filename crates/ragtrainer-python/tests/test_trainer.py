@@ -307,3 +307,11 @@ def test_signals_stay_pythons(tiny: str, pairs: list[tuple[str, str]]) -> None:
     before = signal.getsignal(signal.SIGINT)
     prepared(tiny, pairs).train(maxsteps=1, progress=None, **SMALL)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_several_gpus_are_refused_with_the_way_to_have_them():
+    for number in (-2, 2, 8):
+        with pytest.raises(ValueError, match="mpirun -n N ragtrainer train"):
+            RAGTrainer("m", "encoder", n_usable_gpus=number)
+    for number in (-1, 0, 1):
+        RAGTrainer("m", "encoder", n_usable_gpus=number)

@@ -69,6 +69,17 @@ pub enum Error {
         /// Names that this build accepts.
         available: String,
     },
+    /// Another number of processes than of devices that were asked for.
+    #[error(
+        "n_usable_gpus is {asked}, and this run has {processes} of the processes that take one device each: use -1 for as \
+         many as are started, or start that many (docs/scaling.md)"
+    )]
+    UnusableGpus {
+        /// The number that was asked for.
+        asked: i32,
+        /// Processes of the run.
+        processes: usize,
+    },
     /// Several processes without a way to work together.
     #[error(
         "a launcher started {size} processes, but this program was built without MPI, so that each would do the whole work: \

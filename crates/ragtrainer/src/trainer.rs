@@ -46,6 +46,7 @@ pub struct RagTrainer<O = ColbertObjective, E = DirectoryEncoder> {
     begin: Begin,
     plan: Option<Plan>,
     processes: Arc<dyn Processes>,
+    n_usable_gpus: i32,
 }
 
 impl<O, E> fmt::Debug for RagTrainer<O, E> {
@@ -85,6 +86,7 @@ impl RagTrainer {
             begin: Begin::New,
             plan: None,
             processes: Arc::new(OneProcess),
+            n_usable_gpus: -1,
         }
     }
 
@@ -166,59 +168,32 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     /// Minimises another loss than colbert-ai's.
     #[must_use]
     pub fn with_objective<P: Objective>(self, objective: P) -> RagTrainer<P, E> {
-        let Self {
-            options, named, documents, dev, test, input, prepared, encoder, miner, begin, plan, processes, ..
-        } = self;
-        let objective = Some(objective);
-        RagTrainer {
-            options,
-            named,
-            documents,
-            dev,
-            test,
-            input,
-            prepared,
-            objective,
-            encoder,
-            miner,
-            begin,
-            plan,
-            processes,
-        }
+        self.with_parts(|_, encoder| (Some(objective), encoder))
     }
 
     /// Trains an encoder of another crate in place of that of the directory, which then gives tokenizer and markers.
     #[must_use]
     pub fn with_encoder<T: EncoderBuilder>(self, encoder: T) -> RagTrainer<O, T> {
-        let Self {
-            options,
-            named,
-            documents,
-            dev,
-            test,
-            input,
-            prepared,
-            objective,
-            miner,
-            begin,
-            plan,
-            processes,
-            ..
-        } = self;
+        self.with_parts(|objective, _| (objective, encoder))
+    }
+
+    fn with_parts<P, T>(self, change: impl FnOnce(Option<O>, E) -> (Option<P>, T)) -> RagTrainer<P, T> {
+        let (objective, encoder) = change(self.objective, self.encoder);
         RagTrainer {
-            options,
-            named,
-            documents,
-            dev,
-            test,
-            input,
-            prepared,
+            options: self.options,
+            named: self.named,
+            documents: self.documents,
+            dev: self.dev,
+            test: self.test,
+            input: self.input,
+            prepared: self.prepared,
             objective,
             encoder,
-            miner,
-            begin,
-            plan,
-            processes,
+            miner: self.miner,
+            begin: self.begin,
+            plan: self.plan,
+            processes: self.processes,
+            n_usable_gpus: self.n_usable_gpus,
         }
     }
 
@@ -245,6 +220,17 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     #[must_use]
     pub fn with_processes(mut self, processes: Arc<dyn Processes>) -> Self {
         self.processes = processes;
+        self
+    }
+
+    /// Sets the number of devices as RAGatouille's `n_usable_gpus` does: -1, the default, is one for each process that was
+    /// started; 0 is the CPU, where the backend is "auto"; N is N processes, and another number of them is refused.
+    #[must_use]
+    pub fn with_n_usable_gpus(mut self, n_usable_gpus: i32) -> Self {
+        self.n_usable_gpus = n_usable_gpus;
+        if n_usable_gpus == 0 && self.options.backend == "auto" {
+            self.options.backend = "flex".to_owned();
+        }
         self
     }
 
@@ -416,6 +402,10 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
 
     /// The options of a run with these of training.
     fn of_run(&self, train: &TrainOptions) -> Result<Options, Error> {
+        let (asked, processes) = (self.n_usable_gpus, self.processes.size());
+        if asked < -1 || (asked > 0 && asked as usize != processes) {
+            return Err(Error::UnusableGpus { asked, processes });
+        }
         let mut options = self.inherited(train)?.0;
         if self.begin != Begin::New {
             session::keep_micro_batches(&mut options, self.processes.size(), self.begin)?;

@@ -201,6 +201,22 @@ fn advice_about_lengths_can_be_followed() {
 }
 
 #[test]
+fn devices_are_counted_as_the_reference_counts_them() {
+    let here = folder();
+    let mut trainer = RagTrainer::new("towns", tiny_model().to_str().unwrap())
+        .with_backend(backend())
+        .with_output(here.path().join("run"), false);
+    trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    for alone in [-1, 0, 1] {
+        trainer.clone().with_n_usable_gpus(alone).plan(&options()).unwrap();
+    }
+    for other in [-2, 2] {
+        let error = trainer.clone().with_n_usable_gpus(other).plan(&options()).unwrap_err().to_string();
+        assert!(error.contains(&format!("n_usable_gpus is {other}")) && error.contains("has 1 of"), "{error}");
+    }
+}
+
+#[test]
 fn what_nothing_can_be_trained_with_is_refused_with_the_plan() {
     let here = folder();
     let mut trainer = RagTrainer::new("towns", tiny_model().to_str().unwrap())

@@ -26,11 +26,19 @@ pub(crate) struct OnEmbeddings<B: KernelAutodiffBackend> {
     pub(crate) learned: Vec<f32>,
 }
 
-/// Queries of a block: as many as keep its winners below a number, one at least; all if they all fit.
-pub(crate) fn queries_at_once(part: &BatchPart, most_winners: usize) -> usize {
+/// Queries from which on a batch in pieces has its loss computed by a piece's queries at a time: scores grow with the
+/// square of the batch, so that processes had better share them. (With 256 queries of 32 tokens and two documents of 200
+/// each, all scores of a batch are a thirtieth of what MiniLM-L6 takes to encode it, of eight processes' share a fourth.)
+const SPLIT_FROM: usize = 256;
+
+/// Queries of a block: as many as keep its winners below a number, one at least; all if they all fit and are few. The
+/// number of processes does not matter, so that blocks, and with them the order of sums, do not depend on it.
+pub(crate) fn queries_at_once(part: &BatchPart, most_winners: usize, pieces: usize) -> usize {
     let longest = part.queries.iter().map(TokenSequence::len).max().unwrap_or(1);
     let each = longest.saturating_mul(part.documents.len()).max(1);
-    (most_winners / each).clamp(1, part.queries.len().max(1))
+    let queries = part.queries.len().max(1);
+    let most = if queries < SPLIT_FROM { queries } else { queries.div_ceil(pieces) };
+    (most_winners / each).clamp(1, most)
 }
 
 /// The loss of a batch and its gradient on the embeddings, `at_once` queries at a time. Both are those of the whole batch
@@ -190,13 +198,21 @@ mod tests {
     }
 
     #[test]
+    fn a_large_batch_in_pieces_has_blocks_of_a_piece() {
+        for (queries, pieces, expected) in [(255, 8, 255), (256, 8, 32), (256, 1, 256), (512, 4, 128), (1024, 64, 16)] {
+            let at_once = queries_at_once(&part(queries, 32, 2 * queries), MOST_WINNERS, pieces);
+            assert_eq!(at_once, expected, "{queries} in {pieces}");
+        }
+    }
+
+    #[test]
     fn a_block_never_has_more_winners_than_allowed() {
-        assert_eq!(queries_at_once(&part(1024, 32, 2048), MOST_WINNERS), 1024, "at once, as without blocks");
+        assert_eq!(queries_at_once(&part(1024, 32, 2048), MOST_WINNERS, 1), 1024, "at once, as without blocks");
         for (queries, documents) in [(2048, 4096), (16_384, 32_768), (16_384, 131_072)] {
-            let at_once = queries_at_once(&part(queries, 32, documents), MOST_WINNERS);
+            let at_once = queries_at_once(&part(queries, 32, documents), MOST_WINNERS, 1);
             assert!(at_once < queries && at_once * 32 * documents <= MOST_WINNERS, "{queries}: {at_once}");
             assert!((at_once + 1) * 32 * documents > MOST_WINNERS, "{queries}: {at_once} is not the most");
         }
-        assert_eq!(queries_at_once(&part(4, 32, 2048), 10), 1, "one query at least");
+        assert_eq!(queries_at_once(&part(4, 32, 2048), 10, 1), 1, "one query at least");
     }
 }

@@ -50,6 +50,11 @@ class RAGTrainer:
             "language_code": language_code,
         }
         run.update(_keyed("run", options))
+        if n_usable_gpus < -1 or n_usable_gpus > 1:
+            raise ValueError(
+                f"n_usable_gpus is {n_usable_gpus}, but a Python program is one process with one device: use -1 or 1, or "
+                "train with the command: mpirun -n N ragtrainer train"
+            )
         if n_usable_gpus == 0 and run.get("backend", "auto") == "auto":
             run["backend"] = "flex"
         self._run = run
