@@ -60,7 +60,9 @@ fn any_number_of_processes_writes_the_bytes_of_one() {
     let here = folder();
     let (pairs, scored) = (pairs_file(here.path()), scored_file(here.path()));
     let contrastive = [&TWELVE[..], &["--batch-size", "8", "--dev-split", "3"]].concat();
-    let distilled = [&TWELVE[..], &["--batch-size", "8", "--nway", "3", "--use-ib-negatives=false"]].concat();
+    let distilled =
+        [&TWELVE[..], &["--batch-size", "8", "--nway", "3", "--min-negatives", "1", "--use-ib-negatives=false"]]
+            .concat();
     for (data, options) in [(&pairs, contrastive), (&scored, distilled)] {
         let run = |accumsteps: &str| {
             let _ = fs::remove_dir_all(here.path().join("run"));
