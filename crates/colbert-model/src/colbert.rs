@@ -2,9 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{KernelBackend, ScoredTexts};
+use colbert_kernels::KernelBackend;
 
-use crate::embeddings::Embeddings;
+use crate::embeddings::{Embeddings, scored_texts};
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::head::{Head, file_name};
 use crate::tokenizer::sequence::TokenSequence;
@@ -46,9 +46,7 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
         let vectors = self.head.forward(hidden);
         // The square root of a clamped sum has a finite gradient where a clamped root would give 0/0.
         let norm = vectors.clone().square().sum_dim(1).clamp_min(MIN_SQUARED_NORM).sqrt();
-        let lengths: Vec<usize> = sequences.iter().map(TokenSequence::len).collect();
-        let scored: Vec<bool> = sequences.iter().flat_map(|sequence| sequence.scored.iter().copied()).collect();
-        Embeddings { vectors: vectors / norm, texts: ScoredTexts::new(&lengths, scored) }
+        Embeddings { vectors: vectors / norm, texts: scored_texts(sequences) }
     }
 
     /// Name in a weight file of the parameter at this field path.

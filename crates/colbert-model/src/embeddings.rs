@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use colbert_kernels::{KernelBackend, ScoredTexts};
 
+use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::HostTensor;
 
 /// Embeddings of a list of texts, one after the other.
@@ -13,6 +14,13 @@ pub struct Embeddings<B: Backend> {
     pub vectors: Tensor<B, 2>,
     /// Where each text lies, and which of its tokens take part in MaxSim.
     pub texts: ScoredTexts,
+}
+
+/// Where texts lie in a packed tensor of their tokens, and which of these take part in MaxSim.
+pub fn scored_texts(sequences: &[TokenSequence]) -> ScoredTexts {
+    let lengths: Vec<usize> = sequences.iter().map(TokenSequence::len).collect();
+    let scored: Vec<bool> = sequences.iter().flat_map(|sequence| sequence.scored.iter().copied()).collect();
+    ScoredTexts::new(&lengths, scored)
 }
 
 impl<B: Backend> Embeddings<B> {

@@ -34,7 +34,7 @@ pub use directory::hub_cache::hub_name;
 pub use directory::load::{LoadReport, Pretrained, SourceFiles};
 pub use directory::parameters::load_parameters;
 pub use directory::selfcheck::{CheckedText, SelfCheck};
-pub use embeddings::{Embeddings, maxsim};
+pub use embeddings::{Embeddings, maxsim, scored_texts};
 pub use encoder::bert::{Bert, BertConfig};
 pub use encoder::distilbert::{DistilBert, DistilBertConfig};
 pub use encoder::dropout::DropoutSeed;

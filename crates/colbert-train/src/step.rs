@@ -2,6 +2,7 @@
 
 pub(crate) mod adamw;
 pub(crate) mod batch;
+pub(crate) mod batch_loss;
 pub(crate) mod blocks;
 pub(crate) mod cached;
 pub(crate) mod colbert_objective;

@@ -107,7 +107,7 @@ pub struct SideTokens {
 }
 
 impl SideTokens {
-    /// What to do about texts that are cut, by a length that the encoder takes.
+    /// Advises what to do about texts that are cut, by a length that the encoder takes.
     fn advice(&self, name: &str, option: &str, longest: usize) -> String {
         let length = self.keeps_99_percent.min(longest);
         if self.keeps_99_percent <= self.maxlen {

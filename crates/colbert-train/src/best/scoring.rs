@@ -5,14 +5,13 @@ use std::ops::Range;
 use burn::tensor::{Tensor, TensorData};
 use colbert_data::EvaluationSet;
 use colbert_kernels::KernelBackend;
-use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence, maxsim};
+use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence, maxsim, scored_texts};
 
 use crate::best::standing::Standing;
 use crate::error::TrainError;
 use crate::flow::Flow;
 use crate::processes::Processes;
 use crate::processes::exchange::gather_results;
-use crate::step::cached::scored_texts;
 use crate::step::ordered_sum::host_values;
 
 /// Takes the scores of one query with a block of documents, of which the first has this place in the list.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Int, Tensor, TensorData};
 use colbert_data::{Collection, DataError, MiningPhase, MiningProgress, NegativeMiner, Queries, Ranked};
 use colbert_kernels::{KernelBackend, ScoredTexts, maxsim};
-use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence};
+use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence, scored_texts};
 use rayon::prelude::*;
 
 use super::best::best_first;
@@ -14,7 +14,6 @@ use crate::best::scoring::not_finite;
 use crate::error::TrainError;
 use crate::processes::exchange::gather_floats;
 use crate::processes::{OneProcess, Processes};
-use crate::step::cached::scored_texts;
 use crate::step::ordered_sum::host_values;
 
 /// Candidates asked for, for each document that is wanted: MaxSim is to choose, not only to sort.

@@ -31,7 +31,7 @@ const NOT_FINITE_QUERY: u8 = 1;
 const NOT_FINITE_DOCUMENT: u8 = 2;
 const INTERRUPTED: u8 = 3;
 
-/// What every process computed, by rank. If it failed for one, it fails for all with that error.
+/// Gathers the results of every process, by rank. If one failed, all get its error.
 ///
 /// # Errors
 /// The error of the first process that has one. One that the others cannot have, such as a device that failed, is

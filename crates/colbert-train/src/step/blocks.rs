@@ -5,13 +5,12 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{Embeddings, TokenSequence};
+use colbert_model::{Embeddings, TokenSequence, scored_texts};
 
 use crate::processes::Processes;
 use crate::processes::exchange::gather_floats;
 use crate::step::batch::BatchPart;
-use crate::step::cached::scored_texts;
-use crate::step::gradients::{BatchLoss, ScaledLoss, gather_learned, host_gradient};
+use crate::step::batch_loss::{BatchLoss, ScaledLoss, gather_learned, host_gradient};
 use crate::step::objective::{Objective, Targets};
 use crate::step::ordered_sum::{NOTHING, OrderedSum, host_values};
 

@@ -5,14 +5,14 @@ use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use colbert_kernels::{KernelAutodiffBackend, ScoredTexts};
-use colbert_model::{Colbert, Embeddings, EncodeOptions, TokenSequence};
+use colbert_kernels::KernelAutodiffBackend;
+use colbert_model::{Colbert, Embeddings, EncodeOptions, TokenSequence, scored_texts};
 
 use crate::processes::Processes;
 use crate::processes::exchange::gather_floats;
 use crate::step::batch::BatchPart;
+use crate::step::batch_loss::{BatchGradient, BatchLoss, GradientPlan, ScaledLoss, add_gradients, host_gradient};
 use crate::step::blocks::{OnEmbeddings, loss_by_blocks, queries_at_once};
-use crate::step::gradients::{BatchGradient, BatchLoss, GradientPlan, ScaledLoss, add_gradients, host_gradient};
 use crate::step::loss_scale::unscaled;
 use crate::step::objective::Objective;
 use crate::step::ordered_sum::{GradientSum, host_values};
@@ -105,13 +105,6 @@ fn shared<B: Backend>(
         Tensor::from_data(TensorData::new(values, [rows, dim]), device)
     });
     of_piece.collect()
-}
-
-/// Where texts lie in a packed tensor, and which of their tokens are scored.
-pub(crate) fn scored_texts(texts: &[TokenSequence]) -> ScoredTexts {
-    let lengths: Vec<usize> = texts.iter().map(TokenSequence::len).collect();
-    let scored: Vec<bool> = texts.iter().flat_map(|text| text.scored.iter().copied()).collect();
-    ScoredTexts::new(&lengths, scored)
 }
 
 /// Gradients on the embeddings of pieces of texts, queries first.

@@ -364,7 +364,7 @@ fn outcome<E: RunEncoder, M>(
     }
 }
 
-/// What process 0 writes down of a run while it goes on.
+/// The record that process 0 writes of a run while it goes on.
 struct Record {
     log: MetricsLog,
     tensorboard: TensorboardLog,
