@@ -72,14 +72,14 @@ fn run(cli: Cli, launched: &Launched) -> anyhow::Result<ExitCode> {
         None if processes.size() > 1 => ragtrainer::set_threads(launched.threads())?,
         None => {}
     }
-    if processes.size() > 1 && !matches!(cli.command, Command::Train(_)) {
-        bail!("a launcher started {} processes, but only `ragtrainer train` shares its work", processes.size());
+    if processes.size() > 1 && !matches!(cli.command, Command::Train(_) | Command::Evaluate(_)) {
+        bail!("a launcher started {} processes, but only train and evaluate share their work", processes.size());
     }
     match cli.command {
         Command::Train(command) => command.run(processes),
         Command::Prepare(command) => command.run(),
         Command::Score(command) => command.run(),
-        Command::Evaluate(command) => command.run(),
+        Command::Evaluate(command) => command.run(&**processes),
         Command::Runs(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Check(command) => command.run(),

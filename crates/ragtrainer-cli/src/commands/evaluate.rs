@@ -8,7 +8,7 @@ use clap::Args;
 use ragtrainer::config::durable::replace_file;
 use ragtrainer::config::{EvaluationOptions, Metric};
 use ragtrainer::data::{EvaluationSet, read_evaluation_set};
-use ragtrainer::train::QueryResult;
+use ragtrainer::train::{Processes, QueryResult};
 use ragtrainer::{DirectoryEvaluation, evaluate_directory};
 use serde_json::json;
 
@@ -57,14 +57,14 @@ pub(crate) struct EvaluateCommand {
 }
 
 impl EvaluateCommand {
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, processes: &dyn Processes) -> anyhow::Result<ExitCode> {
         let options = EvaluationOptions {
             metric: self.metric,
             pool_size: self.pool_size,
             max_queries: self.max_queries,
             ..EvaluationOptions::default()
         };
-        if let Some(path) = self.per_query.as_deref().filter(|path| path.exists()) {
+        if let Some(path) = self.per_query.as_deref().filter(|path| processes.is_first() && path.exists()) {
             bail!("{} is there already; name another file", path.display());
         }
         // All of them before the first is measured: a folder that cannot be read ends hours of work otherwise.
@@ -78,7 +78,7 @@ impl EvaluateCommand {
         let mut measured = Vec::new();
         for set in &sets {
             let (language, backend) = (&self.language_code, &self.backend);
-            measured.push(evaluate_directory(&self.model, set, &options, language, backend, &mut progress)?);
+            measured.push(evaluate_directory(&self.model, set, &options, language, backend, processes, &mut progress)?);
         }
         if let Some(DirectoryEvaluation { loaded, .. }) =
             measured.first().filter(|one| !one.loaded.initialised.is_empty())
@@ -89,7 +89,7 @@ impl EvaluateCommand {
                 self.model.display()
             );
         }
-        if let Some(path) = &self.per_query {
+        if let Some(path) = self.per_query.as_ref().filter(|_| processes.is_first()) {
             let rows = self.data.iter().zip(&sets).zip(&measured);
             let lines: String = rows.flat_map(|((data, set), measured)| self.query_rows(data, set, measured)).collect();
             replace_file(path, lines.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;

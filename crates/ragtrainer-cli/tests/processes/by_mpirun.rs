@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::program::{Ran, pairs_file, ragtrainer, train_arguments};
-use crate::support::folder;
+use crate::support::{beir_folder, folder, tiny_model};
 use crate::survival::result;
 
 /// Twelve steps with dropout.
@@ -92,7 +92,22 @@ fn wrong_input_is_told_once() {
     assert_eq!(ran.errors.matches(told).count(), 1, "{}", ran.errors);
     assert!(!here.path().join("run").exists());
     let ran = ended(mpirun(here.path(), 2, &strings(&["check", data.to_str().unwrap()])));
-    assert_eq!(ran.errors.matches("only `ragtrainer train` shares its work").count(), 1, "{}", ran.errors);
+    assert_eq!(ran.errors.matches("only train and evaluate share their work").count(), 1, "{}", ran.errors);
+}
+
+/// An evaluation by three processes prints the numbers of one, once.
+#[test]
+fn processes_share_an_evaluation() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    let (model, data) = (tiny_model(), data.to_str().unwrap().to_owned());
+    let arguments = ["evaluate", "--model", model.to_str().unwrap(), "--data", &data, "--json", "--metric", "map@5"];
+    let one = ragtrainer(here.path(), &arguments);
+    assert_eq!(one.code, Some(0), "{}", one.errors);
+    let three = [&arguments[..], &["--per-query", "queries.jsonl"]].concat();
+    let ran = ended(mpirun(here.path(), 3, &strings(&three)));
+    assert_eq!((ran.code, ran.output), (Some(0), one.output), "{}", ran.errors);
+    assert!(here.path().join("queries.jsonl").exists());
 }
 
 /// The processes of a run.

@@ -6,7 +6,7 @@ use colbert_config::{EvaluationOptions, Metric};
 use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, check_language_code, language_mismatch};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Encoder, LoadReport, Pretrained};
-use colbert_train::{Evaluation, EvaluationLimits, Event, Measured, Observer, QueryResult, evaluate_within};
+use colbert_train::{Evaluation, EvaluationLimits, Event, Measured, Observer, Processes, QueryResult, evaluate_within};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
@@ -54,6 +54,8 @@ impl DirectoryEvaluation {
 /// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25
 /// for the language of the texts on the same queries.
 ///
+/// Several processes share the documents, and all get the result; [`OneProcess`](colbert_train::OneProcess) is one.
+///
 /// A directory that is no ColBERT yet gets a random projection; the load report says so. Texts of another language than
 /// the code says are a warning in the log: BM25 would be too easy to beat.
 ///
@@ -65,6 +67,7 @@ pub fn evaluate_directory(
     options: &EvaluationOptions,
     language_code: &str,
     backend: &str,
+    processes: &dyn Processes,
     observer: &mut dyn Observer,
 ) -> Result<DirectoryEvaluation, Error> {
     check_language_code(language_code)?;
@@ -73,8 +76,10 @@ pub fn evaluate_directory(
     }
     let pretrained = read_model(directory)?;
     let settings = pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings());
-    let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
-    let (loaded, own) = Backend::from_name(backend)?.run(job)?;
+    let limits = EvaluationLimits { processes, ..EvaluationLimits::default() };
+    let job =
+        EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, limits, observer };
+    let (loaded, own) = Backend::of_process(backend, processes.local_rank())?.run(job)?;
     let words = measured_bm25(set, options.metric, language_code)?;
     Ok(DirectoryEvaluation {
         loaded,
@@ -102,6 +107,7 @@ struct EvaluateJob<'a> {
     settings: &'a ColbertSettings,
     set: &'a EvaluationSet,
     metric: Metric,
+    limits: EvaluationLimits<'a>,
     observer: &'a mut dyn Observer,
 }
 
@@ -111,18 +117,8 @@ impl Job for EvaluateJob<'_> {
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let tokenizer = self.pretrained.tokenizer(self.settings)?;
         let (model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
-        Ok((
-            loaded,
-            evaluate_with(
-                &model,
-                &tokenizer,
-                self.set,
-                self.metric,
-                EvaluationLimits::default(),
-                device,
-                self.observer,
-            )?,
-        ))
+        let Self { set, metric, limits, .. } = self;
+        Ok((loaded, evaluate_with(&model, &tokenizer, set, metric, limits, device, self.observer)?))
     }
 }
 
