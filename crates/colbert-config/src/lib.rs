@@ -39,6 +39,7 @@ pub use error::ConfigError;
 pub use options::auto::{AutoSteps, Warmup};
 pub use options::columns::{ColumnRole, ColumnRoles};
 pub use options::data_paths::DataPaths;
+pub use options::head::{HeadActivation, HeadLayer, HeadLayers};
 pub use options::losses::{DistillationLoss, ScoreScale};
 pub use options::memory::{Bytes, MemoryLimit};
 pub use options::metric::Metric;

@@ -4,12 +4,22 @@ use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::mix::MixBatches;
 use crate::options::train::TrainOptions;
 
-/// A sentence for each option of loss, optimizer and mixing that is not at its default.
+/// A sentence for each option of head, loss, optimizer and mixing that is not at its default.
 pub(crate) fn recipe(options: &TrainOptions, steps: usize) -> Vec<String> {
-    let mut words = loss(options);
+    let mut words = head(options);
+    words.extend(loss(options));
     words.extend(optimizer(options, steps));
     words.extend(data(options));
     words
+}
+
+fn head(options: &TrainOptions) -> Vec<String> {
+    let layers = &options.head;
+    if layers.0.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("The new head has the layers {layers} (dim is {}).", options.dim)]
+    }
 }
 
 fn loss(options: &TrainOptions) -> Vec<String> {
@@ -117,6 +127,7 @@ mod tests {
     #[test]
     fn what_differs_is_a_sentence_each() {
         let options = TrainOptions {
+            head: "768 gelu residual, dim".parse().unwrap(),
             temperature: 0.05,
             ib_own_negatives: true,
             cross_entropy_weight: Some(0.3),
@@ -134,6 +145,7 @@ mod tests {
         assert_eq!(
             recipe(&options, 100),
             [
+                "The new head has the layers 768 gelu residual, dim (dim is 128).",
                 "Contrastive scores are divided by a temperature of 0.05.",
                 "A query's own negatives are among its in-batch documents.",
                 "The parts of the loss weigh: cross-entropy 0.3, distillation 1, in-batch 1.",

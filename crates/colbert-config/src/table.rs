@@ -64,6 +64,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// Column names and their roles.
     Columns,
+    /// Layers of a head.
+    Layers,
     /// A metric and its cut-off.
     Metric,
 }
@@ -164,6 +166,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.warmup_steps", Kind::Warmup, Section::Train, Readers::TRAIN, "Steps of rising learning rate: a number, auto (a tenth of the run), or constant (no schedule)"),
     row("train.accumsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Micro-batches per batch, to save memory"),
     // Training: further
+    row("train.head", Kind::Layers, Section::Further, Readers::TRAIN, "Layers of a new head in place of one matrix: sizes with commas between them, the last of them dim, each with any of relu, gelu, tanh, sigmoid, silu, bias and residual behind it, such as \"768 gelu residual, dim\"; for plain encoders"),
     row("train.query_maxlen", Kind::Tokens, Section::Further, Readers::ALL, "Query length in tokens, markers, prompt and [MASK] expansion included; model: as many as the encoder has positions for"),
     row("train.query_token_id", Kind::OptionalText, Section::Further, Readers::ALL, "Token that marks queries, behind [CLS]; added where the vocabulary lacks it; an empty text is none; without it, the model's own, [unused0] for a plain encoder"),
     row("train.doc_token_id", Kind::OptionalText, Section::Further, Readers::ALL, "Token that marks documents, as for queries; [unused1] for a plain encoder"),
@@ -268,6 +271,11 @@ impl Kind {
                 "columns and their roles, such as \"question=query, answer=positive\" or \"context=document\""
                     .to_owned()
             }
+            Self::Layers => {
+                "layers with commas between them, the last one dim, such as \"768 gelu residual, dim\" (a size, then any of \
+                 relu, gelu, tanh, sigmoid, silu, bias and residual)"
+                    .to_owned()
+            }
             Self::Metric => {
                 "ndcg@k, mrr@k, recall@k, success@k or map@k with k of 1 or more, such as ndcg@10, or loss".to_owned()
             }
@@ -290,6 +298,7 @@ impl Kind {
             Self::Warmup => "N|auto|constant",
             Self::Words(_) | Self::Metric => "NAME",
             Self::Columns => "ROLES",
+            Self::Layers => "LAYERS",
         }
     }
 
@@ -455,6 +464,7 @@ mod tests {
                 Kind::Steps | Kind::Size(_) | Kind::Warmup => json!("auto"),
                 Kind::Words(words) => json!(words[words.len() - 1]),
                 Kind::Columns => json!("context=document"),
+                Kind::Layers => json!("8 gelu, dim residual"),
                 Kind::Tokens => json!("model"),
             };
             assert_eq!(interpret(row, &sample), Some(sample.clone()), "{key}");

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use crate::error::ConfigError;
 use crate::options::auto::{AutoSteps, Warmup};
+use crate::options::head::HeadActivation;
 use crate::options::losses::DistillationLoss;
 use crate::options::mix::MixBatches;
 use crate::options::schedule::Schedule;
@@ -12,6 +13,10 @@ use crate::options::{DataOptions, EvaluationOptions, ExportLayout, NegativeOptio
 
 /// Largest token embedding. The models in use have 48 to 128; this only catches typing errors.
 const MAX_DIM: usize = 4096;
+
+/// Layers of a head, and numbers of a vector between them, at most: published heads have two layers and 1,536 numbers.
+const MOST_HEAD_LAYERS: usize = 16;
+const MAX_HEAD_SIZE: usize = 1 << 16;
 
 /// \[CLS\], the marker, one token and \[SEP\].
 const MIN_LENGTH: usize = 4;
@@ -211,6 +216,7 @@ impl TrainOptions {
             &format!("1 to {MAX_DIM}"),
             "128 is the default, 64 halves the size of an index",
         )?;
+        self.validate_head()?;
         let too_short = "[CLS], the marker, one token and [SEP] have to fit";
         at_least("train.query_maxlen", self.query_maxlen, MIN_LENGTH, too_short)?;
         at_least("train.doc_maxlen", self.doc_maxlen, MIN_LENGTH, too_short)?;
@@ -309,6 +315,47 @@ impl TrainOptions {
             &format!("train.query_maxlen = {} or less", self.query_maxlen),
             "longer queries stay whole up to train.query_maxlen, which \"model\" leaves to the encoder",
         )
+    }
+
+    fn validate_head(&self) -> Result<(), ConfigError> {
+        const FIELD: &str = "train.head";
+        let layers = &self.head.0;
+        let Some(last) = layers.last() else { return Ok(()) };
+        let found = format!("\"{}\"", self.head);
+        let check = |fine, expected: &str, advice| check(FIELD, &found, fine, expected, advice);
+        let few = layers.len() <= MOST_HEAD_LAYERS;
+        check(few, &format!("{MOST_HEAD_LAYERS} layers or fewer"), "published heads have one or two")?;
+        let sizes = layers[..layers.len() - 1].iter().map(|layer| layer.size.unwrap_or(self.dim));
+        let fine = sizes.into_iter().all(|size| (1..=MAX_HEAD_SIZE).contains(&size));
+        check(fine, &format!("sizes of 1 to {MAX_HEAD_SIZE}"), "768 is the hidden size of a base encoder")?;
+        check(
+            last.size.is_none_or(|size| size == self.dim),
+            &format!("\"dim\" or train.dim = {} as the size of the last layer", self.dim),
+            "the last layer gives the vectors that are scored",
+        )?;
+        if last.residual || last.activation == HeadActivation::Identity {
+            if self.use_relu && last.residual {
+                return Err(ConfigError::Contradiction {
+                    field: FIELD,
+                    found,
+                    other_field: "train.use_relu",
+                    other_found: "true".to_owned(),
+                    advice: "the ReLU would come behind a residual; leave one of the two out",
+                });
+            }
+            return Ok(());
+        }
+        // The ReLU at the end has an option of its own, which would take one that is written here away again.
+        if (last.activation == HeadActivation::Relu) != self.use_relu {
+            return Err(ConfigError::Contradiction {
+                field: FIELD,
+                found,
+                other_field: "train.use_relu",
+                other_found: self.use_relu.to_string(),
+                advice: "a ReLU at the end is use_relu = true; the last layer takes no other activation beside it",
+            });
+        }
+        Ok(())
     }
 
     fn validate_losses(&self) -> Result<(), ConfigError> {
@@ -501,6 +548,42 @@ mod tests {
                 }
                 other => panic!("{key} = {outside}: {other}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_head_ends_with_dim_and_has_sizes_that_can_be() {
+        let head = |text: &str, use_relu: bool| {
+            with(&[("train.head", json!(text)), ("train.dim", json!(64)), ("train.use_relu", json!(use_relu))])
+        };
+        for fine in ["", "dim", "64", "768 gelu residual, dim", "1 bias tanh, 65536, dim residual gelu", "8, dim silu"]
+        {
+            head(fine, false).unwrap();
+        }
+        head("768 gelu, dim", true).unwrap();
+        head("768 gelu, dim relu", true).unwrap();
+        let many = "8, ".repeat(16) + "dim";
+        for (text, expected) in [
+            ("768", "\"dim\" or train.dim = 64 as the size of the last layer"),
+            ("dim, 768 gelu", "\"dim\" or train.dim = 64"),
+            ("0, dim", "sizes of 1 to 65536"),
+            ("0", "\"dim\" or train.dim = 64"),
+            ("65537, dim", "sizes of 1 to 65536"),
+            (many.as_str(), "16 layers or fewer"),
+        ] {
+            match head(text, false).unwrap_err() {
+                ConfigError::OutOfRange { field: "train.head", expected: own, .. } => {
+                    assert!(own.contains(expected), "{text}: {own}");
+                }
+                other => panic!("{text}: {other}"),
+            }
+        }
+        for (text, use_relu) in [("8, dim relu", false), ("8, dim gelu", true), ("8, dim residual", true)] {
+            let error = head(text, use_relu).unwrap_err();
+            assert!(
+                matches!(error, ConfigError::Contradiction { other_field: "train.use_relu", .. }),
+                "{text}: {error}"
+            );
         }
     }
 

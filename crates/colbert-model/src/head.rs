@@ -3,6 +3,7 @@
 pub(crate) mod activation;
 pub(crate) mod config;
 pub(crate) mod files;
+pub(crate) mod fresh;
 pub(crate) mod token_pooling;
 
 use burn::module::Module;

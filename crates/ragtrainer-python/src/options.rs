@@ -59,6 +59,6 @@ fn python_type(kind: Values) -> String {
             let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
             format!("Literal[{}]", quoted.join(", "))
         }
-        Values::Columns => "str".to_owned(),
+        Values::Columns | Values::Layers => "str".to_owned(),
     }
 }

@@ -249,6 +249,36 @@ fn an_automatic_learning_rate_follows_the_head() {
     }
 }
 
+/// A head of several layers on a plain encoder: planned, trained, written, and reported to those who cannot read it.
+#[test]
+fn options_give_a_run_a_head_of_several_layers() {
+    let here = folder();
+    let plain = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart/model");
+    let mut trainer = RagTrainer::new("towns", plain.to_str().unwrap())
+        .with_backend(backend())
+        .with_output(here.path().join("run"), false);
+    trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    let train = TrainOptions { head: "48 gelu residual, dim".parse().unwrap(), ..options() };
+    let preview = trainer.plan(&train).unwrap().to_string();
+    assert!(preview.contains("-> 48 (GELU, residual) -> 16"), "{preview}");
+    assert!(preview.contains("The new head has the layers 48 gelu residual, dim (dim is 16)."), "{preview}");
+    let outcome = trainer.train(&train).unwrap();
+    let layers = ["1_Dense", "2_Dense"].map(|layer| outcome.best.join(layer).join("model.safetensors"));
+    assert!(layers.iter().all(|layer| layer.is_file()), "{layers:?}");
+    let card = fs::read_to_string(outcome.best.join("README.md")).unwrap();
+    assert!(card.contains("- Head: ") && card.contains("-> 48 (GELU, residual) -> 16.\n"), "{card}");
+    assert!(card.contains("colbert-ai and RAGatouille: take the head's matrices multiplied into one"), "{card}");
+    assert!(outcome.not_honoured.iter().any(|one| one.to_string().contains("multiplied into one")));
+    // The model has its head now: another one is refused before anything is written.
+    let mut next = RagTrainer::new("towns", outcome.best.to_str().unwrap())
+        .with_backend(backend())
+        .with_output(here.path().join("next"), false);
+    next.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    let error = next.train(&TrainOptions { head: "dim gelu".parse().unwrap(), ..options() }).unwrap_err().to_string();
+    assert!(error.contains("has its head") && !here.path().join("next").exists(), "{error}");
+    next.plan(&train).unwrap();
+}
+
 /// The recipes name options that there are, and data and models that are in the repository or that another recipe makes.
 #[test]
 fn recipes_are_option_files_that_can_be_run() {

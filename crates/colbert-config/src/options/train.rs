@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::options::auto::{AutoSteps, Warmup};
+use crate::options::head::HeadLayers;
 use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::memory::MemoryLimit;
 use crate::options::mix::{MixBatches, Numbers};
@@ -40,6 +41,8 @@ pub struct TrainOptions {
     /// Micro-batches a batch is cut into, to save memory.
     pub accumsteps: usize,
 
+    /// Layers of a new head, in place of one matrix. Empty: one matrix, which is colbert-ai's head.
+    pub head: HeadLayers,
     /// Tokens of a query, markers, prompt and \[MASK\] expansion included; [`MODEL_LENGTH`] as for documents. Source of the
     /// default: colbert-ai `ColBERTConfig`.
     #[serde(with = "tokens")]
@@ -179,6 +182,7 @@ impl Default for TrainOptions {
             use_relu: false,
             warmup_steps: Warmup::Auto,
             accumsteps: 1,
+            head: HeadLayers::default(),
             query_maxlen: 32,
             query_token_id: None,
             doc_token_id: None,

@@ -87,6 +87,8 @@ class PrepareOptions(TypedDict, total=False):
 class TrainOptions(TypedDict, total=False):
     """Further options of ``RAGTrainer.train`` and ``RAGTrainer.plan``."""
 
+    head: str
+    """Layers of a new head in place of one matrix: sizes with commas between them, the last of them dim, each with any of relu, gelu, tanh, sigmoid, silu, bias and residual behind it, such as "768 gelu residual, dim"; for plain encoders"""
     query_maxlen: int | str
     """Query length in tokens, markers, prompt and [MASK] expansion included; model: as many as the encoder has positions for [default: 32]"""
     query_token_id: str | None
@@ -230,6 +232,7 @@ KEYS: dict[str, dict[str, str]] = {
         "interpolate": "evaluation.interpolate",
     },
     "train": {
+        "head": "train.head",
         "query_maxlen": "train.query_maxlen",
         "query_token_id": "train.query_token_id",
         "doc_token_id": "train.doc_token_id",

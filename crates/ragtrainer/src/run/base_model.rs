@@ -45,6 +45,9 @@ impl<'a, E: RunEncoder> Start<'a, E> {
             Some(name) if options.train.dropout.is_some() => {
                 return Err(Error::OwnEncoder { name, option: "train.dropout", hint: "leave it out" });
             }
+            Some(name) if !options.train.head.0.is_empty() => {
+                return Err(Error::OwnEncoder { name, option: "train.head", hint: "leave it out" });
+            }
             Some(name) if options.export_layout == ExportLayout::SentenceTransformers => {
                 return Err(Error::OwnEncoder { name, option: "export_layout", hint: "leave it out" });
             }
