@@ -46,6 +46,7 @@ pub use options::metric::Metric;
 pub use options::miner_model::reference_miner_model;
 pub use options::mix::{MixBatches, Numbers};
 pub use options::schedule::{REFERENCE_LEARNING_RATE, Schedule, automatic_learning_rate};
+pub use options::sizes::Sizes;
 pub use options::train::{IbScope, MODEL_LENGTH, OnNonFinite, Precision, TrainOptions};
 pub use options::{
     DataFormat, DataOptions, EvaluationOptions, ExportDtype, ExportLayout, Miner, MinerModelSize, NegativeOptions,

@@ -24,6 +24,9 @@ fn head(options: &TrainOptions) -> Vec<String> {
 
 fn loss(options: &TrainOptions) -> Vec<String> {
     let mut words = Vec::new();
+    if options.dims.0.len() > 1 {
+        words.push(format!("The loss is summed over vectors of {} numbers.", options.dims));
+    }
     match (options.temperature, options.learn_temperature) {
         (start, true) => words.push(format!("The contrastive temperature is learned, from {start} on.")),
         (temperature, false) if temperature != 1.0 => {
@@ -118,6 +121,7 @@ fn data(options: &TrainOptions) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::options::mix::Numbers;
+    use crate::options::sizes::Sizes;
 
     #[test]
     fn the_plain_run_has_nothing_to_say() {
@@ -128,6 +132,7 @@ mod tests {
     fn what_differs_is_a_sentence_each() {
         let options = TrainOptions {
             head: "768 gelu residual, dim".parse().unwrap(),
+            dims: Sizes(vec![128, 64]),
             temperature: 0.05,
             ib_own_negatives: true,
             cross_entropy_weight: Some(0.3),
@@ -146,6 +151,7 @@ mod tests {
             recipe(&options, 100),
             [
                 "The new head has the layers 768 gelu residual, dim (dim is 128).",
+                "The loss is summed over vectors of 128, 64 numbers.",
                 "Contrastive scores are divided by a temperature of 0.05.",
                 "A query's own negatives are among its in-batch documents.",
                 "The parts of the loss weigh: cross-entropy 0.3, distillation 1, in-batch 1.",

@@ -64,6 +64,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// Column names and their roles.
     Columns,
+    /// A list of sizes, or nothing.
+    Sizes,
     /// Layers of a head.
     Layers,
     /// A metric and its cut-off.
@@ -167,6 +169,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.accumsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Micro-batches per batch, to save memory"),
     // Training: further
     row("train.head", Kind::Layers, Section::Further, Readers::TRAIN, "Layers of a new head in place of one matrix: sizes with commas between them, the last of them dim, each with any of relu, gelu, tanh, sigmoid, silu, bias and residual behind it, such as \"768 gelu residual, dim\"; for plain encoders"),
+    row("train.dims", Kind::Sizes, Section::Further, Readers::TRAIN, "Matryoshka sizes, from train.dim down, such as \"128, 64, 32\": the loss is summed over vectors cut to each, which encode --dim then cuts to; without it, those of the model that training starts from"),
     row("train.query_maxlen", Kind::Tokens, Section::Further, Readers::ALL, "Query length in tokens, markers, prompt and [MASK] expansion included; model: as many as the encoder has positions for"),
     row("train.query_token_id", Kind::OptionalText, Section::Further, Readers::ALL, "Token that marks queries, behind [CLS]; added where the vocabulary lacks it; an empty text is none; without it, the model's own, [unused0] for a plain encoder"),
     row("train.doc_token_id", Kind::OptionalText, Section::Further, Readers::ALL, "Token that marks documents, as for queries; [unused1] for a plain encoder"),
@@ -271,6 +274,7 @@ impl Kind {
                 "columns and their roles, such as \"question=query, answer=positive\" or \"context=document\""
                     .to_owned()
             }
+            Self::Sizes => "whole numbers with commas between them, such as \"128, 64\", or a list of them".to_owned(),
             Self::Layers => {
                 "layers with commas between them, the last one dim, such as \"768 gelu residual, dim\" (a size, then any of \
                  relu, gelu, tanh, sigmoid, silu, bias and residual)"
@@ -298,6 +302,7 @@ impl Kind {
             Self::Warmup => "N|auto|constant",
             Self::Words(_) | Self::Metric => "NAME",
             Self::Columns => "ROLES",
+            Self::Sizes => "N,N",
             Self::Layers => "LAYERS",
         }
     }
@@ -464,6 +469,7 @@ mod tests {
                 Kind::Steps | Kind::Size(_) | Kind::Warmup => json!("auto"),
                 Kind::Words(words) => json!(words[words.len() - 1]),
                 Kind::Columns => json!("context=document"),
+                Kind::Sizes => json!([128, 64]),
                 Kind::Layers => json!("8 gelu, dim residual"),
                 Kind::Tokens => json!("model"),
             };
@@ -471,7 +477,10 @@ mod tests {
             let refused = if row.kind == Kind::Flag { json!("maybe") } else { json!(true) };
             assert_eq!(interpret(row, &refused), None, "{key}");
             let optional = row.kind.absent().is_some()
-                || matches!(row.kind, Kind::OptionalText | Kind::OptionalPath | Kind::Paths | Kind::Numbers);
+                || matches!(
+                    row.kind,
+                    Kind::OptionalText | Kind::OptionalPath | Kind::Paths | Kind::Numbers | Kind::Sizes
+                );
             assert_eq!(interpret(row, &Value::Null).is_some(), optional, "{key}");
             if let Some(word) = row.kind.absent() {
                 assert_eq!(interpret(row, &json!(word)), Some(Value::Null), "{key} = {word}");

@@ -217,6 +217,14 @@ impl TrainOptions {
             "128 is the default, 64 halves the size of an index",
         )?;
         self.validate_head()?;
+        if let Some(first) = self.dims.0.first() {
+            let check = |fine, expected: &str, advice| check("train.dims", &self.dims, fine, expected, advice);
+            let whole = format!("train.dim = {} as the first size", self.dim);
+            check(*first == self.dim, &whole, "vectors of full size are trained too; set train.dim if it is another")?;
+            let falls = self.dims.0.windows(2).all(|pair| pair[1] < pair[0]);
+            check(falls, "sizes that fall from one to the next", "each is named once, the largest first")?;
+            check(!self.dims.0.contains(&0), "sizes of 1 or more", "half of the size before is a usual choice")?;
+        }
         let too_short = "[CLS], the marker, one token and [SEP] have to fit";
         at_least("train.query_maxlen", self.query_maxlen, MIN_LENGTH, too_short)?;
         at_least("train.doc_maxlen", self.doc_maxlen, MIN_LENGTH, too_short)?;
@@ -584,6 +592,25 @@ mod tests {
                 matches!(error, ConfigError::Contradiction { other_field: "train.use_relu", .. }),
                 "{text}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn sizes_fall_from_the_size_of_a_vector() {
+        let sizes = |sizes: Value| with(&[("train.dims", sizes), ("train.dim", json!(96))]);
+        for fine in [json!(null), json!([96]), json!("96, 48, 1")] {
+            sizes(fine).unwrap();
+        }
+        for (wrong, part) in [
+            (json!([128, 96]), "expected train.dim = 96 as the first size"),
+            (json!([48, 24]), "expected train.dim = 96 as the first size"),
+            (json!([96, 24, 48]), "expected sizes that fall"),
+            (json!([96, 48, 48]), "train.dims is 96, 48, 48, expected sizes that fall"),
+            (json!("96, 96"), "expected sizes that fall"),
+            (json!([96, 0]), "expected sizes of 1 or more"),
+        ] {
+            let error = sizes(wrong.clone()).unwrap_err().to_string();
+            assert!(error.contains(part), "{wrong}: {error}");
         }
     }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct ColbertSettings {
     /// Size of a token embedding.
     pub dim: usize,
+    /// Sizes that vectors can be cut to, from `dim` down; none where only `dim` was trained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dims: Vec<usize>,
     /// Longest query, and with `query_expansion` the length of every query: cut or filled with `[MASK]` to it.
     pub query_maxlen: usize,
     /// Longest document; longer ones are cut.
@@ -51,6 +54,7 @@ impl From<&TrainOptions> for ColbertSettings {
     fn from(options: &TrainOptions) -> Self {
         Self {
             dim: options.dim,
+            dims: options.dims.0.clone(),
             query_maxlen: options.query_maxlen,
             doc_maxlen: options.doc_maxlen,
             attend_to_mask_tokens: options.attend_to_mask_tokens,

@@ -37,6 +37,7 @@ pub use run::{Best, Dev, WriteModel};
 pub use step::batch::{Batch, BatchPart};
 pub use step::colbert_objective::ColbertObjective;
 pub use step::gradients::BatchLoss;
+pub use step::matryoshka::loss_over_sizes;
 pub use step::mix::check_mix;
 pub use step::objective::{LearnedNumber, Loss, Objective, Targets};
 pub use step::optimizer_step::{Gradient, Step, StepOutcome, Update};

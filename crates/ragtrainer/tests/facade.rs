@@ -10,10 +10,13 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::Error;
-use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Numbers, OptionSources, Options, Refresh};
+use ragtrainer::config::{
+    ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Numbers, OptionSources, Options, Refresh, Sizes,
+};
 use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
 use ragtrainer::prelude::*;
-use ragtrainer::train::Begin;
+use ragtrainer::train::{Begin, Event, Flow};
+use ragtrainer::{DirectoryChoice, evaluate_directory_with};
 
 use crate::support::{backend, beir_folder, folder, pairs, pretrained, tiny_model};
 
@@ -246,6 +249,64 @@ fn an_automatic_learning_rate_follows_the_head() {
         );
         let fixed = trainer.plan(&TrainOptions { dim, ..options() }).unwrap().plan;
         assert_eq!((fixed.learning_rate, fixed.learning_rate_reason), (5e-6, None));
+    }
+}
+
+/// Sizes are trained, written, reported, handed down, and used by whoever measures the model with one of them.
+#[test]
+fn sizes_of_vectors_reach_the_whole_run() {
+    let here = folder();
+    let beir = BeirFolder::open(&beir_folder(here.path())).unwrap();
+    let test = beir.evaluation("test").unwrap();
+    let train = TrainOptions { dims: Sizes(vec![16, 8, 4]), ..options() };
+    for layout in [ExportLayout::All, ExportLayout::SentenceTransformers] {
+        let mut trainer = RagTrainer::from_options(Options {
+            pretrained_model_name: tiny_model().to_str().unwrap().to_owned(),
+            backend: backend(),
+            output: here.path().join(format!("{layout:?}")),
+            export_layout: layout,
+            ..Options::default()
+        });
+        trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+        let plan = trainer.plan(&train).unwrap().plan;
+        assert!(plan.to_string().contains("The loss is summed over vectors of 16, 8, 4 numbers."), "{plan}");
+        let outcome = trainer.train(&train).unwrap();
+        let card = fs::read_to_string(outcome.best.join("README.md")).unwrap();
+        assert!(card.contains("the first 8 or 4 numbers of each vector"), "{card}");
+        if layout == ExportLayout::All {
+            let metadata = fs::read_to_string(outcome.best.join("artifact.metadata")).unwrap();
+            let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+            assert_eq!(metadata["meta"]["dims"], serde_json::json!([16, 8, 4]));
+        }
+        assert_eq!(pretrained(&outcome.best).settings().dims, [16, 8, 4]);
+        let again = RagTrainer::new("next", outcome.best.to_str().unwrap()).inheritance().unwrap().to_string();
+        assert!(again.contains("train.dims = [16,8,4], taken over"), "{again}");
+
+        let documents: Vec<String> = (0..12).map(|pid| test.collection.text(pid).to_owned()).collect();
+        for dim in [16, 4] {
+            let choice = DirectoryChoice { dim: Some(dim) };
+            let measured = evaluate_directory_with(
+                &outcome.best,
+                &test,
+                &EvaluationOptions::default(),
+                &choice,
+                "en",
+                &backend(),
+                &mut |_: &Event| Flow::Continue,
+            )
+            .unwrap();
+            let model = pretrained(&outcome.best).with_dim(dim).unwrap();
+            for query in &measured.model_queries {
+                let hits = model.rerank(test.queries.text(query.qid), &documents, 3).unwrap();
+                assert_eq!(hits[0].index, query.first[0] as usize, "{dim}: {hits:?} {query:?}");
+            }
+        }
+        let too_large = DirectoryChoice { dim: Some(17) };
+        let (set, options) = (&test, EvaluationOptions::default());
+        let mut ignore = |_: &Event| Flow::Continue;
+        let error = evaluate_directory_with(&outcome.best, set, &options, &too_large, "en", &backend(), &mut ignore)
+            .unwrap_err();
+        assert!(error.to_string().contains("cannot be cut to 17 numbers; expected 1 to 16"), "{error}");
     }
 }
 

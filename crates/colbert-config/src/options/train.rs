@@ -11,6 +11,7 @@ use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::memory::MemoryLimit;
 use crate::options::mix::{MixBatches, Numbers};
 use crate::options::schedule::{REFERENCE_LEARNING_RATE, Schedule};
+use crate::options::sizes::Sizes;
 
 /// How the model is trained. The first ten are `RAGTrainer.train`'s own arguments, names and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,9 @@ pub struct TrainOptions {
 
     /// Layers of a new head, in place of one matrix. Empty: one matrix, which is colbert-ai's head.
     pub head: HeadLayers,
+    /// Sizes that vectors can be cut to afterwards, from `dim` down: the loss is the sum of the losses of each. Empty: those
+    /// of the model that training starts from, else `dim` alone.
+    pub dims: Sizes,
     /// Tokens of a query, markers, prompt and \[MASK\] expansion included; [`MODEL_LENGTH`] as for documents. Source of the
     /// default: colbert-ai `ColBERTConfig`.
     #[serde(with = "tokens")]
@@ -183,6 +187,7 @@ impl Default for TrainOptions {
             warmup_steps: Warmup::Auto,
             accumsteps: 1,
             head: HeadLayers::default(),
+            dims: Sizes::default(),
             query_maxlen: 32,
             query_token_id: None,
             doc_token_id: None,

@@ -15,6 +15,9 @@ use crate::weights::layout::Layout;
 /// Name of the file that PyLate and sentence-transformers write.
 const CONFIG: &str = "config_sentence_transformers.json";
 
+/// Key of this file for the sizes that vectors can be cut to; a word of ours, which other programs pass over.
+pub(crate) const DIMS: &str = "matryoshka_dims";
+
 /// Settings that a directory declares; none where it is silent. Lengths are in tokens, markers included.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Declared {
@@ -22,6 +25,8 @@ pub struct Declared {
     pub files: Vec<&'static str>,
     /// Size of a token embedding.
     pub dim: Option<usize>,
+    /// Sizes that vectors can be cut to, the largest first.
+    pub dims: Option<Vec<usize>>,
     /// Length of a query.
     pub query_maxlen: Option<usize>,
     /// Longest document.
@@ -78,6 +83,11 @@ impl Declared {
         } else {
             declared.pylate(keys, positions)?;
         }
+        declared.dims = keys.counts(DIMS)?.map(|mut dims| {
+            dims.sort_unstable_by(|one, other| other.cmp(one));
+            dims.dedup();
+            dims
+        });
         if let Some(mask) = mask {
             declared.mask(&mask.folder)?;
         }
@@ -101,6 +111,7 @@ impl Declared {
     pub fn over(&self, base: ColbertSettings) -> ColbertSettings {
         ColbertSettings {
             dim: self.dim.unwrap_or(base.dim),
+            dims: self.dims.clone().unwrap_or_else(|| base.dims.clone()),
             query_maxlen: self.query_maxlen.unwrap_or(base.query_maxlen),
             doc_maxlen: self.doc_maxlen.unwrap_or(base.doc_maxlen),
             attend_to_mask_tokens: self.attend_to_mask_tokens.unwrap_or(base.attend_to_mask_tokens),

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::directory::declared::DIMS;
 use crate::head::config::{HeadConfig, module_folder};
 use crate::settings::ColbertSettings;
 
@@ -55,6 +56,7 @@ fn pylate_config(dialect: Dialect<'_>) -> Value {
         // Only sentence-transformers 6 knows a length that queries are filled up to without being cut to it.
         config["query_expansion"] = expansion(settings);
     }
+    sizes(&mut config, settings);
     config
 }
 
@@ -89,15 +91,23 @@ pub(crate) fn native(dialect: Dialect<'_>) -> Files {
     files.push(("sentence_bert_config.json".to_owned(), native_lengths(settings)));
     let texts = as_text(settings);
     let texts = [("query", &texts.query_prompt), ("document", &texts.document_prompt)];
-    let config = json!({
+    let mut config = json!({
         "model_type": "MultiVectorEncoder",
         "__version__": {"sentence_transformers": VERSIONS[1], "transformers": "5.3.0", "pytorch": "2.9.0"},
         "prompts": prompts(texts),
         "default_prompt_name": null,
         "similarity_fn_name": "maxsim",
     });
+    sizes(&mut config, settings);
     files.push(("config_sentence_transformers.json".to_owned(), config));
     files
+}
+
+/// The sizes that vectors can be cut to, which no other program has a word for.
+fn sizes(config: &mut Value, settings: &ColbertSettings) {
+    if !settings.dims.is_empty() {
+        config[DIMS] = json!(settings.dims);
+    }
 }
 
 /// Settings whose markers are the beginning of the prompts.

@@ -189,7 +189,7 @@ fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     };
     let (of_queries, of_documents) = (encode(&queries, 0), encode(&documents, queries.len()));
     let scale = LossScale { learned, factor: plan.loss_scale, device };
-    let at_once = queries_at_once(part, plan.most_winners);
+    let at_once = queries_at_once(part, plan.most_winners / objective.scorings().max(1));
     let (values, gradient, of_numbers) = if objective.takes_blocks() && at_once < part.queries.len() {
         let embeddings = [of_queries, of_documents].map(|pieces| Embeddings::concatenated(&pieces));
         let (values, OnEmbeddings { queries: of_queries, documents: of_documents, learned }) =

@@ -9,7 +9,7 @@ use ragtrainer::config::durable::replace_file;
 use ragtrainer::config::{EvaluationOptions, Metric};
 use ragtrainer::data::{EvaluationSet, read_evaluation_set};
 use ragtrainer::train::QueryResult;
-use ragtrainer::{DirectoryEvaluation, evaluate_directory};
+use ragtrainer::{DirectoryChoice, DirectoryEvaluation, evaluate_directory_with};
 use serde_json::json;
 
 use crate::interrupt::Interrupt;
@@ -44,6 +44,9 @@ pub(crate) struct EvaluateCommand {
     /// Language of the texts (ISO 639-1), for stemming and stop words of BM25.
     #[arg(long, value_name = "CODE", default_value = "en", env = "RAGTRAINER_LANGUAGE_CODE")]
     language_code: String,
+    /// Keep the first N numbers of each vector, brought back to length 1: for models trained with train.dims.
+    #[arg(long, value_name = "N")]
+    dim: Option<usize>,
     /// Backend and device.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     backend: String,
@@ -78,7 +81,9 @@ impl EvaluateCommand {
         let mut measured = Vec::new();
         for set in &sets {
             let (language, backend) = (&self.language_code, &self.backend);
-            measured.push(evaluate_directory(&self.model, set, &options, language, backend, &mut progress)?);
+            let choice = DirectoryChoice { dim: self.dim };
+            let one = evaluate_directory_with(&self.model, set, &options, &choice, language, backend, &mut progress)?;
+            measured.push(one);
         }
         if let Some(DirectoryEvaluation { loaded, .. }) =
             measured.first().filter(|one| !one.loaded.initialised.is_empty())

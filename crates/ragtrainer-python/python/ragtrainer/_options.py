@@ -89,6 +89,8 @@ class TrainOptions(TypedDict, total=False):
 
     head: str
     """Layers of a new head in place of one matrix: sizes with commas between them, the last of them dim, each with any of relu, gelu, tanh, sigmoid, silu, bias and residual behind it, such as "768 gelu residual, dim"; for plain encoders"""
+    dims: list[int] | str | None
+    """Matryoshka sizes, from train.dim down, such as "128, 64, 32": the loss is summed over vectors cut to each, which encode --dim then cuts to; without it, those of the model that training starts from"""
     query_maxlen: int | str
     """Query length in tokens, markers, prompt and [MASK] expansion included; model: as many as the encoder has positions for [default: 32]"""
     query_token_id: str | None
@@ -233,6 +235,7 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "train": {
         "head": "train.head",
+        "dims": "train.dims",
         "query_maxlen": "train.query_maxlen",
         "query_token_id": "train.query_token_id",
         "doc_token_id": "train.doc_token_id",

@@ -75,7 +75,7 @@ impl ModelCard<'_> {
              {texts}{layers}{stored}- Planned training: {plan}\n\n\
              ## Data\n{data}\n## Results\n{results}\n## Licence\n{licence}\n## Use\n\
              {files}\n\n{differences}",
-            texts = markers_and_prompts(settings),
+            texts = sizes(settings) + &markers_and_prompts(settings),
             front = self.front_matter(),
             version = env!("CARGO_PKG_VERSION"),
             dim = train.dim,
@@ -147,6 +147,19 @@ impl ModelCard<'_> {
         };
         format!("{own}; {base}. What the data allow, is for whoever chose them to say.\n")
     }
+}
+
+/// A line for the sizes that vectors can be cut to, if there are several.
+fn sizes(settings: &ColbertSettings) -> String {
+    let smaller: Vec<String> = settings.dims.iter().skip(1).map(ToString::to_string).collect();
+    if smaller.is_empty() {
+        return String::new();
+    }
+    format!(
+        "- Trained to be used with the first {} numbers of each vector too, brought back to length 1 (`ragtrainer encode \
+         --dim`).\n",
+        smaller.join(" or ")
+    )
 }
 
 /// A line for what stands before texts and for how queries are filled up, where that is not as usual.

@@ -97,7 +97,12 @@ impl<'a, E: RunEncoder> Start<'a, E> {
         match self.family() {
             Some(config) => {
                 let ColbertSettings { query_maxlen, doc_maxlen, .. } = self.settings;
-                TrainingMemory::of(config, &self.head, query_maxlen.max(doc_maxlen))
+                let memory = TrainingMemory::of(config, &self.head, query_maxlen.max(doc_maxlen));
+                // Vectors that are cut to a size are copies of their own.
+                let dim = self.settings.dim as u64;
+                let smaller: u64 = self.settings.dims.iter().map(|size| *size as u64).filter(|size| *size < dim).sum();
+                let per_embedding = memory.per_embedding + memory.per_embedding * smaller / dim.max(1);
+                TrainingMemory { per_embedding, ..memory }
             }
             None => TrainingMemory { parameters: 4 * model.num_params() as u64, per_token: 0, per_embedding: 0 },
         }

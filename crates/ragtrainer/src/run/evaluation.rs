@@ -51,6 +51,13 @@ impl DirectoryEvaluation {
     }
 }
 
+/// What is measured of a model directory, beside what [`EvaluationOptions`] name.
+#[derive(Debug, Clone, Default)]
+pub struct DirectoryChoice {
+    /// Numbers of each vector that are kept, brought back to length 1; none keeps all.
+    pub dim: Option<usize>,
+}
+
 /// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25
 /// for the language of the texts on the same queries.
 ///
@@ -67,13 +74,34 @@ pub fn evaluate_directory(
     backend: &str,
     observer: &mut dyn Observer,
 ) -> Result<DirectoryEvaluation, Error> {
+    let choice = DirectoryChoice::default();
+    evaluate_directory_with(directory, set, options, &choice, language_code, backend, observer)
+}
+
+/// As [`evaluate_directory`], with vectors cut to a size.
+///
+/// # Errors
+/// As [`evaluate_directory`], or a size that the vectors do not have.
+pub fn evaluate_directory_with(
+    directory: &Path,
+    set: &EvaluationSet,
+    options: &EvaluationOptions,
+    choice: &DirectoryChoice,
+    language_code: &str,
+    backend: &str,
+    observer: &mut dyn Observer,
+) -> Result<DirectoryEvaluation, Error> {
     check_language_code(language_code)?;
     if let Some(finding) = language_mismatch(&set.queries, &set.collection, language_code) {
         tracing::warn!("{}; {}", finding.message, finding.fix);
     }
     let pretrained = read_model(directory)?;
     let settings = pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings());
-    let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, observer };
+    if let Some(found) = choice.dim.filter(|dim| !(1..=settings.dim).contains(dim)) {
+        return Err(Error::NoSuchSize { path: pretrained.directory().to_owned(), found, dim: settings.dim });
+    }
+    let metric = options.metric;
+    let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, choice, metric, observer };
     let (loaded, own) = Backend::from_name(backend)?.run(job)?;
     let words = measured_bm25(set, options.metric, language_code)?;
     Ok(DirectoryEvaluation {
@@ -101,6 +129,7 @@ struct EvaluateJob<'a> {
     pretrained: &'a Pretrained,
     settings: &'a ColbertSettings,
     set: &'a EvaluationSet,
+    choice: &'a DirectoryChoice,
     metric: Metric,
     observer: &'a mut dyn Observer,
 }
@@ -110,7 +139,8 @@ impl Job for EvaluateJob<'_> {
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let tokenizer = self.pretrained.tokenizer(self.settings)?;
-        let (model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
+        let (mut model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
+        model.head.cut_to = self.choice.dim;
         Ok((loaded, evaluate_with(&model, &tokenizer, self.set, self.metric, usize::MAX, device, self.observer)?))
     }
 }
