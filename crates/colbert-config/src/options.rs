@@ -423,7 +423,7 @@ mod tests {
             "weight_decay": 0.01, "decay_biases_and_norms": true, "head_rate_factor": 1.0,
             "embeddings_rate_factor": 1.0, "layer_rate_decay": 1.0, "freeze_encoder_steps": 0,
             "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
-            "query_expansion": true, "mask_punctuation": true, "schedule": "linear", "decay_steps": "auto",
+            "query_expansion": true, "mask_punctuation": true, "pool_factor": null, "schedule": "linear", "decay_steps": "auto",
             "schedule_horizon": "auto", "warmup_from_zero": false,
             "save_every": "auto", "keep_checkpoints": 2, "keep_best_checkpoints": 0, "ib_scope": "batch",
             "ib_skip_known_positives": true, "ib_own_negatives": false, "distillation_alpha": 1.0, "ignore_scores": false,

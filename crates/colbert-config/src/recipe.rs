@@ -10,6 +10,10 @@ pub(crate) fn recipe(options: &TrainOptions, steps: usize) -> Vec<String> {
     words.extend(loss(options));
     words.extend(optimizer(options, steps));
     words.extend(data(options));
+    if let Some(factor) = options.pool_factor.filter(|factor| *factor > 1.0) {
+        words
+            .push(format!("Documents are pooled to about one vector in {factor} when the model is used and measured."));
+    }
     words
 }
 
@@ -145,6 +149,7 @@ mod tests {
             draw_negatives: true,
             mix_weights: Numbers(vec![2.0, 0.5]),
             mix_batches: MixBatches::OneSource,
+            pool_factor: Some(2.0),
             ..TrainOptions::default()
         };
         assert_eq!(
@@ -163,6 +168,7 @@ mod tests {
                 "Negatives are drawn from all of a query's each time it is used.",
                 "Sources of data are taken in the ratio 2 : 0.5.",
                 "Each batch is of one source of data.",
+                "Documents are pooled to about one vector in 2 when the model is used and measured.",
             ]
         );
     }

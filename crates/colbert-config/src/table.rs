@@ -195,6 +195,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.query_expansion", Kind::Flag, Section::Further, Readers::TRAIN, "Pad queries with [MASK] tokens to query_maxlen"),
     row("train.query_expansion_length", Kind::OptionalWhole("model"), Section::Further, Readers::TRAIN, "Pad shorter queries to N tokens only, and leave longer ones whole up to query_maxlen; model: the model's own, query_maxlen for a plain encoder"),
     row("train.mask_punctuation", Kind::Flag, Section::Further, Readers::TRAIN, "Leave punctuation out of document scoring"),
+    row("train.pool_factor", Kind::OptionalNumber("model"), Section::Further, Readers::TRAIN, "Write a module into the model directory that keeps about one vector in X of each document (hierarchical token pooling): dev and test queries are measured with it, training pools nothing; needs export_layout = \"sentence-transformers\"; model: as the model that training starts from; 1 is none"),
     row("train.schedule", Kind::Words(&["linear", "cosine", "warmup_stable_decay", "constant"]), Section::Further, Readers::TRAIN, "Course of the learning rate after its warm-up: a straight line or a cosine down to 0, constant until a straight fall at the end, or constant"),
     row("train.decay_steps", Kind::Steps, Section::Further, Readers::TRAIN, "Steps of the fall at the end of schedule = \"warmup_stable_decay\": a number, or auto (a tenth of the run)"),
     row("train.schedule_horizon", Kind::Steps, Section::Further, Readers::TRAIN, "Step at which the learning rate reaches 0: a number, or auto (the last step)"),

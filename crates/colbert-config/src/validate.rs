@@ -41,6 +41,16 @@ impl Options {
             "letters, digits and -_.+",
             "such as apache-2.0; leave it out to state none",
         )?;
+        if self.train.pool_factor.is_some_and(|factor| factor > 1.0) && self.export_layout == ExportLayout::All {
+            return Err(ConfigError::Contradiction {
+                field: "train.pool_factor",
+                found: self.train.pool_factor.unwrap_or_default().to_string(),
+                other_field: "export_layout",
+                other_found: "\"all\"".to_owned(),
+                advice: "only export_layout = \"sentence-transformers\" has a module that pools; for the others leave it \
+                         out, and pool with ragtrainer encode --pool-factor",
+            });
+        }
         if self.export_onnx && self.export_layout == ExportLayout::SentenceTransformers {
             return Err(ConfigError::Contradiction {
                 field: "export_onnx",
@@ -265,6 +275,16 @@ impl TrainOptions {
         check("train.mix_weights", 0, !weightless, "one weight above 0 at least", "no source is left to train on")?;
         let fine = (0.0..=10.0).contains(&self.mix_exponent);
         check("train.mix_exponent", self.mix_exponent, fine, "0 to 10", "1 takes every example equally often")?;
+        if let Some(factor) = self.pool_factor {
+            let fine = factor.is_finite() && factor >= 1.0;
+            check(
+                "train.pool_factor",
+                factor,
+                fine,
+                "a finite number, 1 or more",
+                "2 keeps half of a document's vectors",
+            )?;
+        }
         positive("train.distillation_alpha", self.distillation_alpha, "1 takes teacher scores as they are")?;
         self.validate_losses()?;
         not_negative("train.weight_decay", self.weight_decay, "0 turns weight decay off")?;
@@ -535,6 +555,7 @@ mod tests {
             ("train.in_batch_weight", json!(0.3), json!(0)),
             ("train.weight_decay", json!(0), json!(-0.1)),
             ("train.clip_norm", json!(0), json!(-2)),
+            ("train.pool_factor", json!(1), json!(0.5)),
             ("train.dropout", json!(0), json!(-0.1)),
             ("train.dropout", json!(0.99), json!(1)),
             ("train.dropout", json!(0.999), json!(0.999_999_999_99)),
@@ -627,6 +648,10 @@ mod tests {
         }
         let error = with(&[("train.query_expansion", json!(false)), ("train.query_expansion_length", json!(8))]);
         assert!(matches!(error, Err(ConfigError::Contradiction { field: "train.query_expansion_length", .. })));
+        let pooled = |layout: &str| with(&[("train.pool_factor", json!(2)), ("export_layout", json!(layout))]);
+        pooled("sentence-transformers").unwrap();
+        let error = pooled("all").unwrap_err();
+        assert!(matches!(error, ConfigError::Contradiction { field: "train.pool_factor", .. }), "{error}");
         let onnx = with(&[("export_onnx", json!(true)), ("export_layout", json!("sentence-transformers"))]);
         assert!(onnx.unwrap_err().to_string().contains("next-plaid"));
     }

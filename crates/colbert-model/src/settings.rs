@@ -3,6 +3,8 @@
 use colbert_config::TrainOptions;
 use serde::{Deserialize, Serialize};
 
+use crate::head::token_pooling::TokenPooling;
+
 /// Settings that a trained model carries with it. Lengths are in tokens, markers included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ColbertSettings {
@@ -42,6 +44,9 @@ pub struct ColbertSettings {
     /// The tokens that take no part in MaxSim are left out of queries too.
     #[serde(default)]
     pub mask_query_punctuation: bool,
+    /// Vectors of documents are pooled after they are encoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_pooling: Option<TokenPooling>,
 }
 
 impl Default for ColbertSettings {
@@ -68,6 +73,7 @@ impl From<&TrainOptions> for ColbertSettings {
             document_prompt: options.document_prompt.clone().unwrap_or_default(),
             query_expansion_length: options.query_expansion_length,
             mask_query_punctuation: false,
+            token_pooling: options.pool_factor.and_then(|factor| TokenPooling::new(factor).ok()),
         }
     }
 }

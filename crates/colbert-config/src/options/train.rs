@@ -109,6 +109,9 @@ pub struct TrainOptions {
     pub query_expansion_length: Option<usize>,
     /// Leave punctuation out of document scoring. Source of the default: colbert-ai.
     pub mask_punctuation: bool,
+    /// Tokens of a document for each vector that is kept when it is encoded: the model directory has sentence-transformers'
+    /// module for it. Training itself pools nothing. None: as the model that training starts from, else no pooling.
+    pub pool_factor: Option<f64>,
     /// The course of the learning rate after its warm-up. Source of the default: colbert-ai.
     pub schedule: Schedule,
     /// Steps of falling learning rate at the end of `schedule = "warmup_stable_decay"`: `"auto"` is a tenth of the steps.
@@ -213,6 +216,7 @@ impl Default for TrainOptions {
             query_expansion: true,
             query_expansion_length: None,
             mask_punctuation: true,
+            pool_factor: None,
             schedule: Schedule::Linear,
             decay_steps: AutoSteps::Auto,
             schedule_horizon: AutoSteps::Auto,

@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::declared::DIMS;
+use crate::directory::declared::{DIMS, POOLING};
 use crate::head::config::{HeadConfig, module_folder};
+use crate::head::token_pooling::TokenPooling;
 use crate::settings::ColbertSettings;
 
 /// Versions of the libraries that the files are written for; loading with an older one only warns.
@@ -75,7 +76,18 @@ pub(crate) fn native(dialect: Dialect<'_>) -> Files {
             (normalize.clone(), "sentence_transformers.base.modules.normalize.Normalize"),
             (mask.clone(), "sentence_transformers.multi_vector_encoder.modules.multi_vector_mask.MultiVectorMask"),
         ]);
+    let pooling = settings.token_pooling.filter(|pooling| pooling.factor > 1.0);
+    let pooling = pooling.map(|pooling| (format!("{}_{POOLING}", layers + 3), pooling));
+    let module = "sentence_transformers.multi_vector_encoder.modules.token_pooling.HierarchicalTokenPooling";
+    let modules = modules.chain(pooling.iter().map(|(folder, _)| (folder.clone(), module)));
     let mut files = vec![("modules.json".to_owned(), listed(modules))];
+    if let Some((folder, TokenPooling { factor, protected, unit_length })) = pooling {
+        let config = json!({
+            "pool_factor": factor, "num_protected_tokens": protected, "normalize_embeddings": unit_length,
+            "tasks": ["document"],
+        });
+        files.push((format!("{folder}/config.json"), config));
+    }
     for (place, layer) in head.layers.iter().enumerate() {
         let mut json = layer.to_json();
         if let (Some(json), Value::Object(tokens)) = (json.as_object_mut(), tokens()) {

@@ -1,9 +1,10 @@
 //! MaxSim of every judged query with every document, in blocks: what is held at once does not grow with the corpus.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use colbert_data::EvaluationSet;
-use colbert_kernels::KernelBackend;
-use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence, maxsim};
+use colbert_kernels::{KernelBackend, ScoredTexts};
+use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenPooling, TokenSequence, maxsim};
+use rayon::prelude::*;
 
 use crate::best::standing::Standing;
 use crate::error::TrainError;
@@ -186,7 +187,10 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
                     let id = self.set.collection.id(pid).map_or_else(|| pid.to_string(), str::to_owned);
                     return Err(TrainError::NonFiniteVectors { what: "document", id });
                 }
-                take(pids, &documents)?;
+                match self.tokenizer.settings().token_pooling {
+                    Some(pooling) => take(pids, &pooled(&documents, &pooling, self.device))?,
+                    None => take(pids, &documents)?,
+                }
             }
         }
         Ok(())
@@ -220,6 +224,22 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         }
         Ok(())
     }
+}
+
+/// Documents as the model directory encodes them, where it pools their vectors.
+fn pooled<B: KernelBackend>(documents: &Embeddings<B>, pooling: &TokenPooling, device: &B::Device) -> Embeddings<B> {
+    let dim = documents.dim();
+    let rows: Vec<Vec<f32>> = documents.to_host().par_iter().map(|text| pooling.pool(&text.values, dim)).collect();
+    // A text without a scored token keeps a place that is not scored.
+    let rows: Vec<(Vec<f32>, bool)> =
+        rows.into_iter().map(|rows| if rows.is_empty() { (vec![0.0; dim], false) } else { (rows, true) }).collect();
+    let lengths: Vec<usize> = rows.iter().map(|(rows, _)| rows.len() / dim).collect();
+    let scored =
+        rows.iter().zip(&lengths).flat_map(|((_, is_scored), length)| std::iter::repeat_n(*is_scored, *length));
+    let texts = ScoredTexts::new(&lengths, scored.collect::<Vec<bool>>());
+    let values: Vec<f32> = rows.into_iter().flat_map(|(rows, _)| rows).collect();
+    let count = values.len() / dim;
+    Embeddings { vectors: Tensor::from_data(TensorData::new(values, [count, dim]), device), texts }
 }
 
 fn go_on(flow: Flow) -> Result<(), TrainError> {
@@ -316,6 +336,18 @@ mod tests {
                 assert!((found.2 - expected.2).abs() < 1e-9, "{} {}", found.2, expected.2);
             }
         }
+    }
+
+    /// Pooled documents keep their order and no text is lost, one without a scored token included.
+    #[test]
+    fn documents_are_pooled_one_by_one() {
+        let row = |a: f32, b: f32| [a, b];
+        let values: Vec<f32> = [row(1.0, 0.0), row(0.0, 1.0), row(0.0, 1.0), row(1.0, 0.0), row(0.6, 0.8)].concat();
+        let vectors = Tensor::<TestBackend, 2>::from_data(TensorData::new(values, [5, 2]), &device());
+        let texts = ScoredTexts::new(&[3, 1, 1], vec![true, true, true, false, true]);
+        let found = pooled(&Embeddings { vectors, texts }, &TokenPooling::new(2.0).unwrap(), &device());
+        let rows: Vec<Vec<f32>> = found.to_host().into_iter().map(|text| text.values).collect();
+        assert_eq!(rows, [vec![1.0, 0.0, 0.0, 1.0], vec![], vec![0.6, 0.8]]);
     }
 
     #[test]

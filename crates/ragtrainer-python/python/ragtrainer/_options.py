@@ -139,6 +139,8 @@ class TrainOptions(TypedDict, total=False):
     """Pad shorter queries to N tokens only, and leave longer ones whole up to query_maxlen; model: the model's own, query_maxlen for a plain encoder"""
     mask_punctuation: bool
     """Leave punctuation out of document scoring [default: True]"""
+    pool_factor: float | None
+    """Write a module into the model directory that keeps about one vector in X of each document (hierarchical token pooling): dev and test queries are measured with it, training pools nothing; needs export_layout = "sentence-transformers"; model: as the model that training starts from; 1 is none"""
     schedule: Literal["linear", "cosine", "warmup_stable_decay", "constant"]
     """Course of the learning rate after its warm-up: a straight line or a cosine down to 0, constant until a straight fall at the end, or constant [default: linear]"""
     decay_steps: int | str
@@ -260,6 +262,7 @@ KEYS: dict[str, dict[str, str]] = {
         "query_expansion": "train.query_expansion",
         "query_expansion_length": "train.query_expansion_length",
         "mask_punctuation": "train.mask_punctuation",
+        "pool_factor": "train.pool_factor",
         "schedule": "train.schedule",
         "decay_steps": "train.decay_steps",
         "schedule_horizon": "train.schedule_horizon",

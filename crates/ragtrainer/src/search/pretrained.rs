@@ -96,7 +96,7 @@ impl RagPretrainedModel {
         if !loaded.initialised.is_empty() {
             return Err(Error::NoColbert { path: directory.to_owned() });
         }
-        let directory = directory.to_owned();
+        let (directory, pooling) = (directory.to_owned(), settings.token_pooling);
         Ok(Self {
             directory,
             full_dim: settings.dim,
@@ -107,7 +107,7 @@ impl RagPretrainedModel {
             backend,
             precision: Precision::F32,
             zero_floor: false,
-            pooling: None,
+            pooling,
             on_device,
         })
     }
@@ -131,7 +131,7 @@ impl RagPretrainedModel {
     }
 
     /// Pool the vectors of documents wherever they are encoded: fewer vectors to store and to score. Queries stay
-    /// whole. Documents that were pooled, by any factor, and documents that were not may be searched together.
+    /// whole. Without this, as the directory declares it; a pooling of its own is replaced. Documents that were pooled, by any factor, and documents that were not may be searched together.
     #[must_use]
     pub fn with_token_pooling(mut self, pooling: TokenPooling) -> Self {
         self.pooling = Some(pooling);
