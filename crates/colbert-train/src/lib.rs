@@ -18,7 +18,9 @@ mod step;
 mod trainer;
 
 pub use best::compare::Comparison;
-pub use best::evaluate::{Evaluation, Measured, QueryResult, evaluate, evaluate_within, tokens_of_a_step};
+pub use best::evaluate::{
+    Evaluation, Measured, QueryResult, Task, evaluate, evaluate_task, evaluate_within, tokens_of_a_step,
+};
 pub use best::scoring::query_memory;
 pub use best::selection::Candidate;
 pub use device::fault::on_device;

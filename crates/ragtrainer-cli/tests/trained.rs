@@ -196,6 +196,49 @@ fn the_program_cuts_vectors_to_a_size() {
     }
 }
 
+/// Evaluation among given candidates, with BM25 among the same.
+#[test]
+fn the_program_measures_reranking_of_given_candidates() {
+    let here = folder();
+    let data = beir_folder(here.path());
+    let (tiny, data) = (tiny_model(), data.to_str().unwrap().to_owned());
+    let evaluate = |further: &[&str]| {
+        let all = [&["evaluate", "--model", tiny.to_str().unwrap(), "--data", &data, "--json"], further].concat();
+        ragtrainer(here.path(), &all)
+    };
+    let numbers = |output: &str| -> serde_json::Value { serde_json::from_str(output).unwrap() };
+    let whole = evaluate(&[]);
+    // Every query among all documents is the whole corpus; six queries have their own document alone.
+    let all = (0..12).flat_map(|q| (0..12).map(move |d| format!("q{q} Q0 d{d} {} 1.5 first-stage\n", d + 1)));
+    fs::write(here.path().join("all.trec"), all.collect::<String>()).unwrap();
+    let reranked = evaluate(&["--candidates", "all.trec"]);
+    assert_eq!(reranked.code, Some(0), "{}", reranked.errors);
+    assert_eq!(numbers(&reranked.output)["model"], numbers(&whole.output)["model"]);
+    assert!(reranked.errors.contains("12 of 12 relevant documents among them"), "{}", reranked.errors);
+    let own = (0..6).map(|q| format!("{{\"query_id\": \"q{q}\", \"candidates\": [\"d{q}\"]}}\n"));
+    fs::write(here.path().join("own.jsonl"), own.collect::<String>()).unwrap();
+    let own = evaluate(&["--candidates", "own.jsonl", "--per-query", "queries.jsonl"]);
+    assert_eq!(own.code, Some(0), "{}", own.errors);
+    for system in ["model", "bm25"] {
+        let first = &numbers(&own.output)[system]["metrics"][0];
+        assert_eq!(*first, serde_json::json!(["ndcg@10", 0.5]), "{system}: {}", own.output);
+    }
+    assert!(own.errors.contains("6 queries without candidates"), "{}", own.errors);
+    let rows = fs::read_to_string(here.path().join("queries.jsonl")).unwrap();
+    assert_eq!(rows.lines().filter(|line| line.contains("\"rank\":null")).count(), 6, "{rows}");
+
+    fs::write(here.path().join("wrong.trec"), "q0 Q0 d99 1 1.5 x\n").unwrap();
+    for (wrong, part) in [
+        (&["--candidates", "wrong.trec"][..], "wrong.trec, line 1, document id: id `d99` is not in the corpus"),
+        (&["--candidates", "nothing.trec"], "nothing.trec: no such file"),
+        (&["--candidates", "all.trec", "--candidates", "own.jsonl"], "2 --candidates for 1 --data"),
+        (&["--candidates", "all.trec", "--pool-size", "5"], "cannot be used with"),
+    ] {
+        let refused = evaluate(wrong);
+        assert!(refused.code != Some(0) && refused.errors.contains(part), "{wrong:?}: {}", refused.errors);
+    }
+}
+
 /// The matches add up to the score, each is the best of its query token, and the page shows them without running them.
 #[test]
 fn a_score_is_explained_token_by_token() {

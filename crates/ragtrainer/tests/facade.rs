@@ -260,6 +260,9 @@ fn sizes_of_vectors_reach_the_whole_run() {
     let test = beir.evaluation("test").unwrap();
     let train = TrainOptions { dims: Sizes(vec![16, 8, 4]), ..options() };
     for layout in [ExportLayout::All, ExportLayout::SentenceTransformers] {
+        // Where the layout has a word for it, documents are pooled too.
+        let pools = layout == ExportLayout::SentenceTransformers;
+        let train = TrainOptions { pool_factor: pools.then_some(2.0), ..train.clone() };
         let mut trainer = RagTrainer::from_options(Options {
             pretrained_model_name: tiny_model().to_str().unwrap().to_owned(),
             backend: backend(),
@@ -273,18 +276,23 @@ fn sizes_of_vectors_reach_the_whole_run() {
         let outcome = trainer.train(&train).unwrap();
         let card = fs::read_to_string(outcome.best.join("README.md")).unwrap();
         assert!(card.contains("the first 8 or 4 numbers of each vector"), "{card}");
+        assert_eq!(card.contains("pooled to about one in 2"), pools, "{card}");
         if layout == ExportLayout::All {
             let metadata = fs::read_to_string(outcome.best.join("artifact.metadata")).unwrap();
             let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
             assert_eq!(metadata["meta"]["dims"], serde_json::json!([16, 8, 4]));
         }
-        assert_eq!(pretrained(&outcome.best).settings().dims, [16, 8, 4]);
+        let model = pretrained(&outcome.best);
+        assert_eq!(model.settings().dims, [16, 8, 4]);
+        let text = &pairs()[0].1;
+        let whole = pretrained(tiny_model()).document_vectors(&[text]).unwrap().tokens();
+        assert_eq!(model.document_vectors(&[text]).unwrap().tokens() < whole, pools);
         let again = RagTrainer::new("next", outcome.best.to_str().unwrap()).inheritance().unwrap().to_string();
         assert!(again.contains("train.dims = [16,8,4], taken over"), "{again}");
 
         let documents: Vec<String> = (0..12).map(|pid| test.collection.text(pid).to_owned()).collect();
         for dim in [16, 4] {
-            let choice = DirectoryChoice { dim: Some(dim) };
+            let choice = DirectoryChoice { dim: Some(dim), ..DirectoryChoice::default() };
             let measured = evaluate_directory_with(
                 &outcome.best,
                 &test,
@@ -301,7 +309,7 @@ fn sizes_of_vectors_reach_the_whole_run() {
                 assert_eq!(hits[0].index, query.first[0] as usize, "{dim}: {hits:?} {query:?}");
             }
         }
-        let too_large = DirectoryChoice { dim: Some(17) };
+        let too_large = DirectoryChoice { dim: Some(17), ..DirectoryChoice::default() };
         let (set, options) = (&test, EvaluationOptions::default());
         let mut ignore = |_: &Event| Flow::Continue;
         let error = evaluate_directory_with(&outcome.best, set, &options, &too_large, "en", &backend(), &mut ignore)

@@ -1,7 +1,7 @@
 //! Retrieval quality on held-out queries, by exact MaxSim over every document of the set.
 
 use colbert_config::{Metric, Plan, TrainOptions};
-use colbert_data::EvaluationSet;
+use colbert_data::{Candidates, EvaluationSet};
 use colbert_kernels::KernelBackend;
 use colbert_model::{Colbert, ColbertTokenizer, Encoder};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ const REPORTED: [Metric; 4] = [Metric::Ndcg(10), Metric::Mrr(10), Metric::Recall
 pub struct Evaluation {
     /// Queries measured: those with a relevant document.
     pub queries: usize,
-    /// Documents ranked for each of them.
+    /// Documents ranked for each of them; on average, among candidates.
     pub documents: usize,
     /// Each metric and its mean over queries; one that has no finite mean is left out.
     pub metrics: Vec<(Metric, f64)>,
@@ -173,6 +173,34 @@ pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
     device: &B::Device,
     progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Measured, TrainError> {
+    evaluate_task(model, tokenizer, Task { set, candidates: None, chosen }, tokens_at_once, device, progress)
+}
+
+/// A measurement to be made: the queries of a set, the documents that each is ranked against, the metric that chooses.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// Queries, corpus and judgements.
+    pub set: &'a EvaluationSet,
+    /// The documents that each query is ranked against; none for the whole corpus. A relevant document that is not among
+    /// them counts as not found.
+    pub candidates: Option<&'a Candidates>,
+    /// The metric that comes first.
+    pub chosen: Metric,
+}
+
+/// As [`evaluate_within`], among candidates if there are some.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_task<B: KernelBackend, E: Encoder<B>>(
+    model: &Colbert<B, E>,
+    tokenizer: &ColbertTokenizer,
+    task: Task<'_>,
+    tokens_at_once: usize,
+    device: &B::Device,
+    progress: &mut dyn FnMut(usize) -> Flow,
+) -> Result<Measured, TrainError> {
+    let Task { set, candidates, chosen } = task;
     let qids = judged(set);
     if qids.is_empty() || set.collection.is_empty() {
         return Err(TrainError::NothingToEvaluate);
@@ -181,13 +209,15 @@ pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
         model,
         tokenizer,
         set,
+        candidates,
         device,
         tokens_at_once,
         scores_held: SCORES_HELD,
         with_loss: chosen == Metric::Loss,
     };
     let parts = qids.chunks(QUERIES_HELD);
-    let (count, total) = (parts.len(), set.collection.len());
+    let total = candidates.map_or(set.collection.len(), Candidates::distinct);
+    let count = parts.len();
     let mut ranked = Vec::with_capacity(qids.len());
     for (part, qids) in parts.enumerate() {
         let standings = scorer.standings(qids, &mut |done| progress((part * total + done) / count))?;
@@ -199,5 +229,7 @@ pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
         };
         ranked.extend(qids.iter().zip(&standings).map(ranks));
     }
-    Measured::of(set, ranked, chosen)
+    let mut measured = Measured::of(set, ranked, chosen)?;
+    measured.evaluation.documents = candidates.map_or(set.collection.len(), Candidates::mean);
+    Ok(measured)
 }

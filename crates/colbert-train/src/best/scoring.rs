@@ -1,7 +1,7 @@
 //! MaxSim of every judged query with every document, in blocks: what is held at once does not grow with the corpus.
 
 use burn::tensor::{Tensor, TensorData};
-use colbert_data::EvaluationSet;
+use colbert_data::{Candidates, EvaluationSet};
 use colbert_kernels::{KernelBackend, ScoredTexts};
 use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenPooling, TokenSequence, maxsim};
 use rayon::prelude::*;
@@ -36,6 +36,8 @@ pub(crate) struct Scorer<'a, B: KernelBackend, E: Encoder<B>> {
     pub(crate) model: &'a Colbert<B, E>,
     pub(crate) tokenizer: &'a ColbertTokenizer,
     pub(crate) set: &'a EvaluationSet,
+    /// The documents of each query that are ranked; none for all.
+    pub(crate) candidates: Option<&'a Candidates>,
     pub(crate) device: &'a B::Device,
     /// Tokens encoded at once; a longer text is encoded alone.
     pub(crate) tokens_at_once: usize,
@@ -77,7 +79,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         let RelevantScores { own, held } = self.relevant_scores(&queries, &order.relevant, qids.len(), progress)?;
         let mut standings: Vec<Standing> = own.into_iter().map(|own| Standing::new(own, self.with_loss)).collect();
         let mut pass = |query: usize, pid: u32, score: f32| {
-            if !standings[query].is_relevant(pid) {
+            if !standings[query].is_relevant(pid) && self.is_candidate(qids[query], pid) {
                 standings[query].pass(pid, score);
             }
         };
@@ -135,13 +137,18 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         Ok(RelevantScores { own, held: keeps.then_some(held) })
     }
 
+    fn is_candidate(&self, qid: u32, pid: u32) -> bool {
+        self.candidates.is_none_or(|candidates| candidates.contains(qid, pid))
+    }
+
     fn order(&self, qids: &[u32]) -> Order {
         let mut place = vec![usize::MAX; self.set.collection.len()];
         let mut relevant: Vec<(u32, Vec<(usize, i32)>)> = Vec::new();
         for (query, &qid) in qids.iter().enumerate() {
             for &(pid, grade) in self.set.judgements.of(qid).iter().filter(|(_, grade)| *grade > 0) {
                 // A document that is not in the corpus cannot be found; metrics count it as missed.
-                let Some(place) = place.get_mut(pid as usize) else { continue };
+                // Neither can one that is no candidate.
+                let Some(place) = place.get_mut(pid as usize).filter(|_| self.is_candidate(qid, pid)) else { continue };
                 if *place == usize::MAX {
                     *place = relevant.len();
                     relevant.push((pid, Vec::new()));
@@ -149,7 +156,12 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
                 relevant[*place].1.push((query, grade));
             }
         }
-        let others = (0..place.len() as u32).filter(|pid| place[*pid as usize] == usize::MAX).collect();
+        let mut ranked = vec![self.candidates.is_none(); place.len()];
+        if let Some(candidates) = self.candidates {
+            qids.iter().flat_map(|qid| candidates.of(*qid)).for_each(|pid| ranked[*pid as usize] = true);
+        }
+        let is_other = |pid: &u32| place[*pid as usize] == usize::MAX && ranked[*pid as usize];
+        let others = (0..place.len() as u32).filter(is_other).collect();
         Order { relevant, others }
     }
 
@@ -319,7 +331,9 @@ mod tests {
         let qids: Vec<u32> = (0..set.queries.len() as u32).collect();
         let standings = |tokens_at_once, scores_held| {
             let (model, tokenizer, set, device) = (&model, &tokenizer, &set, &device);
-            let scorer = Scorer { model, tokenizer, set, device, tokens_at_once, scores_held, with_loss: true };
+            let candidates = None;
+            let scorer =
+                Scorer { model, tokenizer, set, candidates, device, tokens_at_once, scores_held, with_loss: true };
             let mut told = Vec::new();
             let found = scorer.standings(&qids, &mut |done| {
                 told.push(done);

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use colbert_config::{EvaluationOptions, Metric};
-use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, check_language_code, language_mismatch};
+use colbert_data::{Bm25Index, Candidates, EvaluationSet, TextAnalysis, check_language_code, language_mismatch};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Encoder, LoadReport, Pretrained};
-use colbert_train::{Evaluation, Event, Measured, Observer, QueryResult, evaluate_within};
+use colbert_train::{Evaluation, Event, Measured, Observer, QueryResult, Task, evaluate_task, evaluate_within};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
@@ -51,11 +51,13 @@ impl DirectoryEvaluation {
     }
 }
 
-/// What is measured of a model directory, beside what [`EvaluationOptions`] name.
+/// Choices of how a model directory is measured, beside [`EvaluationOptions`].
 #[derive(Debug, Clone, Default)]
 pub struct DirectoryChoice {
     /// Numbers of each vector that are kept, brought back to length 1; none keeps all.
     pub dim: Option<usize>,
+    /// Documents that each query is ranked against, by the model and by BM25; none for the whole corpus.
+    pub candidates: Option<Candidates>,
 }
 
 /// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25
@@ -78,7 +80,8 @@ pub fn evaluate_directory(
     evaluate_directory_with(directory, set, options, &choice, language_code, backend, observer)
 }
 
-/// As [`evaluate_directory`], with vectors cut to a size.
+/// As [`evaluate_directory`], with vectors cut to a size, or among candidates. A relevant document that is no candidate
+/// counts as not found.
 ///
 /// # Errors
 /// As [`evaluate_directory`], or a size that the vectors do not have.
@@ -103,7 +106,7 @@ pub fn evaluate_directory_with(
     let metric = options.metric;
     let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, choice, metric, observer };
     let (loaded, own) = Backend::from_name(backend)?.run(job)?;
-    let words = measured_bm25(set, options.metric, language_code)?;
+    let words = measured_bm25(set, choice.candidates.as_ref(), options.metric, language_code)?;
     Ok(DirectoryEvaluation {
         loaded,
         bm25: words.evaluation,
@@ -115,14 +118,24 @@ pub fn evaluate_directory_with(
 
 /// BM25 on a set.
 pub(crate) fn bm25(set: &EvaluationSet, metric: Metric, language_code: &str) -> Result<Evaluation, Error> {
-    Ok(measured_bm25(set, metric, language_code)?.evaluation)
+    Ok(measured_bm25(set, None, metric, language_code)?.evaluation)
 }
 
-fn measured_bm25(set: &EvaluationSet, metric: Metric, language_code: &str) -> Result<Measured, Error> {
+fn measured_bm25(
+    set: &EvaluationSet,
+    candidates: Option<&Candidates>,
+    metric: Metric,
+    language_code: &str,
+) -> Result<Measured, Error> {
     let index = Bm25Index::new(&set.collection, &TextAnalysis::for_language(language_code))?;
-    let rankings = index.rank(&set.queries, BM25_DEPTH)?;
+    let rankings = match candidates {
+        Some(candidates) => index.rank_among(&set.queries, candidates)?,
+        None => index.rank(&set.queries, BM25_DEPTH)?,
+    };
     let pids: Vec<Vec<u32>> = rankings.into_iter().map(|row| row.into_iter().map(|hit| hit.pid).collect()).collect();
-    Ok(Measured::of_rankings(set, &pids, metric)?)
+    let mut measured = Measured::of_rankings(set, &pids, metric)?;
+    measured.evaluation.documents = candidates.map_or(set.collection.len(), Candidates::mean);
+    Ok(measured)
 }
 
 struct EvaluateJob<'a> {
@@ -141,7 +154,11 @@ impl Job for EvaluateJob<'_> {
         let tokenizer = self.pretrained.tokenizer(self.settings)?;
         let (mut model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
         model.head.cut_to = self.choice.dim;
-        Ok((loaded, evaluate_with(&model, &tokenizer, self.set, self.metric, usize::MAX, device, self.observer)?))
+        let candidates = self.choice.candidates.as_ref();
+        let task = Task { set: self.set, candidates, chosen: self.metric };
+        let total = candidates.map_or(self.set.collection.len(), Candidates::distinct);
+        let mut progress = |done| self.observer.observe(&Event::Evaluating { done, total });
+        Ok((loaded, evaluate_task(&model, &tokenizer, task, usize::MAX, device, &mut progress)?))
     }
 }
 
