@@ -41,25 +41,7 @@ impl Options {
             "letters, digits and -_.+",
             "such as apache-2.0; leave it out to state none",
         )?;
-        if self.train.pool_factor.is_some_and(|factor| factor > 1.0) && self.export_layout == ExportLayout::All {
-            return Err(ConfigError::Contradiction {
-                field: "train.pool_factor",
-                found: self.train.pool_factor.unwrap_or_default().to_string(),
-                other_field: "export_layout",
-                other_found: "\"all\"".to_owned(),
-                advice: "only export_layout = \"sentence-transformers\" has a module that pools; for the others leave it \
-                         out, and pool with ragtrainer encode --pool-factor",
-            });
-        }
-        if self.export_onnx && self.export_layout == ExportLayout::SentenceTransformers {
-            return Err(ConfigError::Contradiction {
-                field: "export_onnx",
-                found: "true".to_owned(),
-                other_field: "export_layout",
-                other_found: "\"sentence-transformers\"".to_owned(),
-                advice: "next-plaid, which model.onnx is for, reads the layout \"all\" alone",
-            });
-        }
+        self.validate_layout()?;
         for (field, path) in [
             ("output", Some(&self.output)),
             ("data.all_documents", self.data.all_documents.as_ref()),
@@ -101,6 +83,31 @@ impl Options {
         self.negatives.validate()?;
         self.train.validate()?;
         self.evaluation.validate()
+    }
+}
+
+impl Options {
+    fn validate_layout(&self) -> Result<(), ConfigError> {
+        if self.train.pool_factor.is_some_and(|factor| factor > 1.0) && self.export_layout == ExportLayout::All {
+            return Err(ConfigError::Contradiction {
+                field: "train.pool_factor",
+                found: self.train.pool_factor.unwrap_or_default().to_string(),
+                other_field: "export_layout",
+                other_found: "\"all\"".to_owned(),
+                advice: "only export_layout = \"sentence-transformers\" has a module that pools; for the others leave it \
+                         out, and pool with ragtrainer encode --pool-factor",
+            });
+        }
+        if self.export_onnx && self.export_layout == ExportLayout::SentenceTransformers {
+            return Err(ConfigError::Contradiction {
+                field: "export_onnx",
+                found: "true".to_owned(),
+                other_field: "export_layout",
+                other_found: "\"sentence-transformers\"".to_owned(),
+                advice: "next-plaid, which model.onnx is for, reads the layout \"all\" alone",
+            });
+        }
+        Ok(())
     }
 }
 
@@ -227,14 +234,7 @@ impl TrainOptions {
             "128 is the default, 64 halves the size of an index",
         )?;
         self.validate_head()?;
-        if let Some(first) = self.dims.0.first() {
-            let check = |fine, expected: &str, advice| check("train.dims", &self.dims, fine, expected, advice);
-            let whole = format!("train.dim = {} as the first size", self.dim);
-            check(*first == self.dim, &whole, "vectors of full size are trained too; set train.dim if it is another")?;
-            let falls = self.dims.0.windows(2).all(|pair| pair[1] < pair[0]);
-            check(falls, "sizes that fall from one to the next", "each is named once, the largest first")?;
-            check(!self.dims.0.contains(&0), "sizes of 1 or more", "half of the size before is a usual choice")?;
-        }
+        self.validate_dims()?;
         let too_short = "[CLS], the marker, one token and [SEP] have to fit";
         at_least("train.query_maxlen", self.query_maxlen, MIN_LENGTH, too_short)?;
         at_least("train.doc_maxlen", self.doc_maxlen, MIN_LENGTH, too_short)?;
@@ -275,16 +275,6 @@ impl TrainOptions {
         check("train.mix_weights", 0, !weightless, "one weight above 0 at least", "no source is left to train on")?;
         let fine = (0.0..=10.0).contains(&self.mix_exponent);
         check("train.mix_exponent", self.mix_exponent, fine, "0 to 10", "1 takes every example equally often")?;
-        if let Some(factor) = self.pool_factor {
-            let fine = factor.is_finite() && factor >= 1.0;
-            check(
-                "train.pool_factor",
-                factor,
-                fine,
-                "a finite number, 1 or more",
-                "2 keeps half of a document's vectors",
-            )?;
-        }
         positive("train.distillation_alpha", self.distillation_alpha, "1 takes teacher scores as they are")?;
         self.validate_losses()?;
         not_negative("train.weight_decay", self.weight_decay, "0 turns weight decay off")?;
@@ -382,6 +372,28 @@ impl TrainOptions {
                 other_found: self.use_relu.to_string(),
                 advice: "a ReLU at the end is use_relu = true; the last layer takes no other activation beside it",
             });
+        }
+        Ok(())
+    }
+
+    fn validate_dims(&self) -> Result<(), ConfigError> {
+        if let Some(first) = self.dims.0.first() {
+            let check = |fine, expected: &str, advice| check("train.dims", &self.dims, fine, expected, advice);
+            let whole = format!("train.dim = {} as the first size", self.dim);
+            check(*first == self.dim, &whole, "vectors of full size are trained too; set train.dim if it is another")?;
+            let falls = self.dims.0.windows(2).all(|pair| pair[1] < pair[0]);
+            check(falls, "sizes that fall from one to the next", "each is named once, the largest first")?;
+            check(!self.dims.0.contains(&0), "sizes of 1 or more", "half of the size before is a usual choice")?;
+        }
+        if let Some(factor) = self.pool_factor {
+            let fine = factor.is_finite() && factor >= 1.0;
+            check(
+                "train.pool_factor",
+                factor,
+                fine,
+                "a finite number, 1 or more",
+                "2 keeps half of a document's vectors",
+            )?;
         }
         Ok(())
     }

@@ -4,7 +4,6 @@ pub(crate) mod activation;
 pub(crate) mod config;
 pub(crate) mod files;
 pub(crate) mod fresh;
-pub(crate) mod token_pooling;
 
 use burn::module::Module;
 use burn::tensor::Tensor;

@@ -1,9 +1,11 @@
 //! Settings that make an encoder a ColBERT: sizes, lengths, markers, masks.
 
+pub(crate) mod token_pooling;
+
 use colbert_config::TrainOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::head::token_pooling::TokenPooling;
+use crate::settings::token_pooling::TokenPooling;
 
 /// Settings that a trained model carries with it. Lengths are in tokens, markers included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

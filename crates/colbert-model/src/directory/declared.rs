@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::ModelError;
 use crate::head::config::HeadConfig;
-use crate::head::token_pooling::TokenPooling;
+use crate::settings::token_pooling::{POOLING, TokenPooling};
 use crate::settings::{ColbertSettings, punctuation};
 use crate::weights::json::{Keys, optional_object};
 use crate::weights::layout::Layout;
@@ -18,9 +18,6 @@ const CONFIG: &str = "config_sentence_transformers.json";
 
 /// Key of this file for the sizes that vectors can be cut to; a word of ours, which other programs pass over.
 pub(crate) const DIMS: &str = "matryoshka_dims";
-
-/// The module of sentence-transformers 6 that pools the vectors of a document.
-pub(crate) const POOLING: &str = "HierarchicalTokenPooling";
 
 /// Settings that a directory declares; none where it is silent. Lengths are in tokens, markers included.
 #[derive(Debug, Clone, PartialEq, Default)]

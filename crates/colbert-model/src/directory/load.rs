@@ -133,19 +133,7 @@ impl Pretrained {
         let mut declared = Declared::read(&layout, metadata.as_ref(), of_modules, positions)?;
         let head = modules.or_else(|| matrix.map(HeadFiles::linear));
         declared.dim = head.as_ref().map(|head| head.config.dim());
-        let written = match &head {
-            Some(head) => Some(head.config.clone()),
-            None if options.head.0.is_empty() => None,
-            None => Some(HeadConfig::of(&options.head, config.hidden_size(), options.dim)),
-        };
-        if let (Some(head), false) = (&head, options.head.0.is_empty()) {
-            let asked = HeadConfig::of(&options.head, config.hidden_size(), options.dim);
-            let asked = asked.with_relu(options.use_relu, &layout.root)?;
-            if head.config.clone().with_relu(options.use_relu, &layout.root)? != asked {
-                let (found, asked) = (head.config.to_string(), asked.to_string());
-                return Err(ModelError::HeadIsThere { path: layout.root, found, asked });
-            }
-        }
+        let written = head_of(head.as_ref(), options, config.hidden_size(), &layout.root)?;
         let tokenizer = TokenizerFiles::read(&layout.encoder, &config, declared.is_colbert())?;
         let special = SpecialTokens::of(&tokenizer.tokenizer, [&tokenizer.special_tokens_map, &tokenizer.config]);
         let files = SourceFiles {
@@ -473,6 +461,29 @@ impl Pretrained {
         }
         Ok(())
     }
+}
+
+/// The head that the directory has, or that options give a plain encoder.
+///
+/// # Errors
+/// Options describe another head than the one that is there.
+fn head_of(
+    there: Option<&HeadFiles>,
+    options: &TrainOptions,
+    hidden_size: usize,
+    path: &Path,
+) -> Result<Option<HeadConfig>, ModelError> {
+    if options.head.0.is_empty() {
+        return Ok(there.map(|head| head.config.clone()));
+    }
+    let asked = HeadConfig::of(&options.head, hidden_size, options.dim);
+    let Some(there) = there else { return Ok(Some(asked)) };
+    let with_relu = |head: &HeadConfig| head.clone().with_relu(options.use_relu, path);
+    if with_relu(&there.config)? == with_relu(&asked)? {
+        return Ok(Some(there.config.clone()));
+    }
+    let (found, asked) = (there.config.to_string(), asked.to_string());
+    Err(ModelError::HeadIsThere { path: path.to_owned(), found, asked })
 }
 
 fn read_metadata(directory: &Path) -> Result<Option<ArtifactMetadata>, ModelError> {

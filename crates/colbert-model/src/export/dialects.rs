@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::declared::{DIMS, POOLING};
+use crate::directory::declared::DIMS;
 use crate::head::config::{HeadConfig, module_folder};
-use crate::head::token_pooling::TokenPooling;
 use crate::settings::ColbertSettings;
+use crate::settings::token_pooling::{POOLING, TokenPooling};
 
 /// Versions of the libraries that the files are written for; loading with an older one only warns.
 const VERSIONS: [&str; 2] = ["5.3.0", "6.2.0"];

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::directory::declared::POOLING;
 use crate::error::ModelError;
 use crate::head::activation::Activation;
 use crate::head::config::{DenseConfig, HeadConfig, module_folder, tensor_name};
+use crate::settings::token_pooling::POOLING;
 use crate::weights::files::read_weights;
 use crate::weights::json::{Keys, optional_object};
 use crate::weights::layout::Layout;

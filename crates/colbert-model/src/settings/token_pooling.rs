@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
 
+/// The module of sentence-transformers 6 that pools the vectors of a document.
+pub(crate) const POOLING: &str = "HierarchicalTokenPooling";
+
 /// How the vectors of a document are pooled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TokenPooling {

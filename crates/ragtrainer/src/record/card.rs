@@ -179,6 +179,9 @@ fn markers_and_prompts(settings: &ColbertSettings) -> String {
         let prompt = if prompt.is_empty() { "no prompt".to_owned() } else { format!("the prompt `{prompt}`") };
         _ = writeln!(text, "- In front of {side}: {marker}, {prompt}.");
     }
+    if let Some(pooling) = settings.token_pooling.filter(|pooling| pooling.factor > 1.0) {
+        _ = writeln!(text, "- Vectors of documents are pooled to about one in {}.", pooling.factor);
+    }
     match (settings.query_expansion, settings.query_expansion_length) {
         (false, _) => text += "- Queries are not filled up with [MASK].\n",
         (true, Some(length)) => {
