@@ -186,6 +186,10 @@ def with_sentence_transformers(directory, check):
     version = f"sentence-transformers {sentence_transformers.__version__}"
     # Before 6 it takes the encoder, ignores everything else, and makes a mean-pooling model of it.
     model = sentence_transformers.MultiVectorEncoder(directory, device="cpu")
+    for module in model:
+        # The record has vectors as they are before they are pooled.
+        if type(module).__name__ == "HierarchicalTokenPooling":
+            module.pool_factor = 1.0
     as_numpy = lambda found: [np.asarray(vectors, dtype=np.float32) for vectors in found]
     queries = as_numpy(model.encode_query([text["text"] for text in check["queries"]]))
     documents = as_numpy(model.encode_document([text["text"] for text in check["documents"]]))

@@ -196,11 +196,15 @@ impl Default for ArtifactMetadata {
 impl ArtifactMetadata {
     /// The metadata of a model that `plan` trained from `checkpoint`, the name of the base model.
     ///
-    /// `meta` holds the version of this crate and nothing about the machine: no host name, no command line, no state of
+    /// `meta` holds the version of this crate, the sizes that vectors can be cut to, and nothing about the machine: no host name, no command line, no state of
     /// a repository, no time, so that the same run writes the same bytes. Give a name rather than a path of your own
     /// machine as `checkpoint`, since it is published with the model.
     pub fn from_training(options: &TrainOptions, plan: &Plan, checkpoint: &str) -> Self {
         let version = concat!("ragtrainer ", env!("CARGO_PKG_VERSION"));
+        let mut meta = Map::from_iter([("version".to_owned(), json!(version))]);
+        if !options.dims.0.is_empty() {
+            meta.insert("dims".to_owned(), json!(options.dims));
+        }
         Self {
             nbits: options.nbits,
             bsize: plan.batch_size,
@@ -225,7 +229,7 @@ impl ArtifactMetadata {
             experiment: "colbert".to_owned(),
             name: "ragtrainer".to_owned(),
             amp: false,
-            meta: Map::from_iter([("version".to_owned(), json!(version))]),
+            meta,
             ..Self::default()
         }
     }
@@ -389,6 +393,14 @@ mod tests {
         for (key, expected) in expected.as_object().unwrap() {
             assert_eq!(&value[key], expected, "{key}");
         }
+    }
+
+    #[test]
+    fn sizes_of_vectors_are_written_where_there_are_several() {
+        let options = TrainOptions { dims: crate::Sizes(vec![128, 32]), ..TrainOptions::default() };
+        let plan = resolve(&options, 1_600).unwrap();
+        assert_eq!(ArtifactMetadata::from_training(&options, &plan, "x").meta["dims"], json!([128, 32]));
+        assert!(!trained().meta.contains_key("dims"));
     }
 
     #[test]

@@ -39,12 +39,14 @@ pub use error::ConfigError;
 pub use options::auto::{AutoSteps, Warmup};
 pub use options::columns::{ColumnRole, ColumnRoles};
 pub use options::data_paths::DataPaths;
+pub use options::head::{HeadActivation, HeadLayer, HeadLayers};
 pub use options::losses::{DistillationLoss, ScoreScale};
 pub use options::memory::{Bytes, MemoryLimit};
 pub use options::metric::Metric;
 pub use options::miner_model::reference_miner_model;
 pub use options::mix::{MixBatches, Numbers};
 pub use options::schedule::{REFERENCE_LEARNING_RATE, Schedule, automatic_learning_rate};
+pub use options::sizes::Sizes;
 pub use options::train::{IbScope, MODEL_LENGTH, OnNonFinite, Precision, TrainOptions};
 pub use options::{
     DataFormat, DataOptions, EvaluationOptions, ExportDtype, ExportLayout, Miner, MinerModelSize, NegativeOptions,

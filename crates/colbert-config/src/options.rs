@@ -7,12 +7,14 @@
 pub(crate) mod auto;
 pub(crate) mod columns;
 pub(crate) mod data_paths;
+pub(crate) mod head;
 pub(crate) mod losses;
 pub(crate) mod memory;
 pub(crate) mod metric;
 pub(crate) mod miner_model;
 pub(crate) mod mix;
 pub(crate) mod schedule;
+pub(crate) mod sizes;
 pub(crate) mod train;
 
 use std::fmt;
@@ -413,7 +415,7 @@ mod tests {
         let train = r#"{
             "batch_size": 32, "nbits": 2, "maxsteps": 500000, "use_ib_negatives": true,
             "learning_rate": 5e-6, "dim": 128, "doc_maxlen": 256, "use_relu": false, "warmup_steps": "auto",
-            "accumsteps": 1, "query_maxlen": 32, "query_token_id": null, "doc_token_id": null,
+            "accumsteps": 1, "head": "", "dims": null, "query_maxlen": 32, "query_token_id": null, "doc_token_id": null,
             "query_prompt": null, "document_prompt": null, "query_expansion_length": null,
             "nway": 2, "draw_negatives": false,
             "epochs": 1, "seed": 12345, "shuffle": true,
@@ -421,7 +423,7 @@ mod tests {
             "weight_decay": 0.01, "decay_biases_and_norms": true, "head_rate_factor": 1.0,
             "embeddings_rate_factor": 1.0, "layer_rate_decay": 1.0, "freeze_encoder_steps": 0,
             "clip_norm": 2.0, "dropout": null, "attend_to_mask_tokens": false,
-            "query_expansion": true, "mask_punctuation": true, "schedule": "linear", "decay_steps": "auto",
+            "query_expansion": true, "mask_punctuation": true, "pool_factor": null, "schedule": "linear", "decay_steps": "auto",
             "schedule_horizon": "auto", "warmup_from_zero": false,
             "save_every": "auto", "keep_checkpoints": 2, "keep_best_checkpoints": 0, "ib_scope": "batch",
             "ib_skip_known_positives": true, "ib_own_negatives": false, "distillation_alpha": 1.0, "ignore_scores": false,

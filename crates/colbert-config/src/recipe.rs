@@ -4,16 +4,33 @@ use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::mix::MixBatches;
 use crate::options::train::TrainOptions;
 
-/// A sentence for each option of loss, optimizer and mixing that is not at its default.
+/// A sentence for each option of head, loss, optimizer and mixing that is not at its default.
 pub(crate) fn recipe(options: &TrainOptions, steps: usize) -> Vec<String> {
-    let mut words = loss(options);
+    let mut words = head(options);
+    words.extend(loss(options));
     words.extend(optimizer(options, steps));
     words.extend(data(options));
+    if let Some(factor) = options.pool_factor.filter(|factor| *factor > 1.0) {
+        words
+            .push(format!("Documents are pooled to about one vector in {factor} when the model is used and measured."));
+    }
     words
+}
+
+fn head(options: &TrainOptions) -> Vec<String> {
+    let layers = &options.head;
+    if layers.0.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("The new head has the layers {layers} (dim is {}).", options.dim)]
+    }
 }
 
 fn loss(options: &TrainOptions) -> Vec<String> {
     let mut words = Vec::new();
+    if options.dims.0.len() > 1 {
+        words.push(format!("The loss is summed over vectors of {} numbers.", options.dims));
+    }
     match (options.temperature, options.learn_temperature) {
         (start, true) => words.push(format!("The contrastive temperature is learned, from {start} on.")),
         (temperature, false) if temperature != 1.0 => {
@@ -108,6 +125,7 @@ fn data(options: &TrainOptions) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::options::mix::Numbers;
+    use crate::options::sizes::Sizes;
 
     #[test]
     fn the_plain_run_has_nothing_to_say() {
@@ -117,6 +135,8 @@ mod tests {
     #[test]
     fn what_differs_is_a_sentence_each() {
         let options = TrainOptions {
+            head: "768 gelu residual, dim".parse().unwrap(),
+            dims: Sizes(vec![128, 64]),
             temperature: 0.05,
             ib_own_negatives: true,
             cross_entropy_weight: Some(0.3),
@@ -129,11 +149,14 @@ mod tests {
             draw_negatives: true,
             mix_weights: Numbers(vec![2.0, 0.5]),
             mix_batches: MixBatches::OneSource,
+            pool_factor: Some(2.0),
             ..TrainOptions::default()
         };
         assert_eq!(
             recipe(&options, 100),
             [
+                "The new head has the layers 768 gelu residual, dim (dim is 128).",
+                "The loss is summed over vectors of 128, 64 numbers.",
                 "Contrastive scores are divided by a temperature of 0.05.",
                 "A query's own negatives are among its in-batch documents.",
                 "The parts of the loss weigh: cross-entropy 0.3, distillation 1, in-batch 1.",
@@ -145,6 +168,7 @@ mod tests {
                 "Negatives are drawn from all of a query's each time it is used.",
                 "Sources of data are taken in the ratio 2 : 0.5.",
                 "Each batch is of one source of data.",
+                "Documents are pooled to about one vector in 2 when the model is used and measured.",
             ]
         );
     }

@@ -64,6 +64,10 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// Column names and their roles.
     Columns,
+    /// A list of sizes, or nothing.
+    Sizes,
+    /// Layers of a head.
+    Layers,
     /// A metric and its cut-off.
     Metric,
 }
@@ -164,6 +168,8 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.warmup_steps", Kind::Warmup, Section::Train, Readers::TRAIN, "Steps of rising learning rate: a number, auto (a tenth of the run), or constant (no schedule)"),
     row("train.accumsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Micro-batches per batch, to save memory"),
     // Training: further
+    row("train.head", Kind::Layers, Section::Further, Readers::TRAIN, "Layers of a new head in place of one matrix: sizes with commas between them, the last of them dim, each with any of relu, gelu, tanh, sigmoid, silu, bias and residual behind it, such as \"768 gelu residual, dim\"; for plain encoders"),
+    row("train.dims", Kind::Sizes, Section::Further, Readers::TRAIN, "Matryoshka sizes, from train.dim down, such as \"128, 64, 32\": the loss is summed over vectors cut to each, which encode --dim then cuts to; without it, those of the model that training starts from"),
     row("train.query_maxlen", Kind::Tokens, Section::Further, Readers::ALL, "Query length in tokens, markers, prompt and [MASK] expansion included; model: as many as the encoder has positions for"),
     row("train.query_token_id", Kind::OptionalText, Section::Further, Readers::ALL, "Token that marks queries, behind [CLS]; added where the vocabulary lacks it; an empty text is none; without it, the model's own, [unused0] for a plain encoder"),
     row("train.doc_token_id", Kind::OptionalText, Section::Further, Readers::ALL, "Token that marks documents, as for queries; [unused1] for a plain encoder"),
@@ -189,6 +195,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.query_expansion", Kind::Flag, Section::Further, Readers::TRAIN, "Pad queries with [MASK] tokens to query_maxlen"),
     row("train.query_expansion_length", Kind::OptionalWhole("model"), Section::Further, Readers::TRAIN, "Pad shorter queries to N tokens only, and leave longer ones whole up to query_maxlen; model: the model's own, query_maxlen for a plain encoder"),
     row("train.mask_punctuation", Kind::Flag, Section::Further, Readers::TRAIN, "Leave punctuation out of document scoring"),
+    row("train.pool_factor", Kind::OptionalNumber("model"), Section::Further, Readers::TRAIN, "Write a module into the model directory that keeps about one vector in X of each document (hierarchical token pooling): dev and test queries are measured with it, training pools nothing; needs export_layout = \"sentence-transformers\"; model: as the model that training starts from; 1 is none"),
     row("train.schedule", Kind::Words(&["linear", "cosine", "warmup_stable_decay", "constant"]), Section::Further, Readers::TRAIN, "Course of the learning rate after its warm-up: a straight line or a cosine down to 0, constant until a straight fall at the end, or constant"),
     row("train.decay_steps", Kind::Steps, Section::Further, Readers::TRAIN, "Steps of the fall at the end of schedule = \"warmup_stable_decay\": a number, or auto (a tenth of the run)"),
     row("train.schedule_horizon", Kind::Steps, Section::Further, Readers::TRAIN, "Step at which the learning rate reaches 0: a number, or auto (the last step)"),
@@ -268,6 +275,12 @@ impl Kind {
                 "columns and their roles, such as \"question=query, answer=positive\" or \"context=document\""
                     .to_owned()
             }
+            Self::Sizes => "whole numbers with commas between them, such as \"128, 64\", or a list of them".to_owned(),
+            Self::Layers => {
+                "layers with commas between them, the last one dim, such as \"768 gelu residual, dim\" (a size, then any of \
+                 relu, gelu, tanh, sigmoid, silu, bias and residual)"
+                    .to_owned()
+            }
             Self::Metric => {
                 "ndcg@k, mrr@k, recall@k, success@k or map@k with k of 1 or more, such as ndcg@10, or loss".to_owned()
             }
@@ -290,6 +303,8 @@ impl Kind {
             Self::Warmup => "N|auto|constant",
             Self::Words(_) | Self::Metric => "NAME",
             Self::Columns => "ROLES",
+            Self::Sizes => "N,N",
+            Self::Layers => "LAYERS",
         }
     }
 
@@ -455,13 +470,18 @@ mod tests {
                 Kind::Steps | Kind::Size(_) | Kind::Warmup => json!("auto"),
                 Kind::Words(words) => json!(words[words.len() - 1]),
                 Kind::Columns => json!("context=document"),
+                Kind::Sizes => json!([128, 64]),
+                Kind::Layers => json!("8 gelu, dim residual"),
                 Kind::Tokens => json!("model"),
             };
             assert_eq!(interpret(row, &sample), Some(sample.clone()), "{key}");
             let refused = if row.kind == Kind::Flag { json!("maybe") } else { json!(true) };
             assert_eq!(interpret(row, &refused), None, "{key}");
             let optional = row.kind.absent().is_some()
-                || matches!(row.kind, Kind::OptionalText | Kind::OptionalPath | Kind::Paths | Kind::Numbers);
+                || matches!(
+                    row.kind,
+                    Kind::OptionalText | Kind::OptionalPath | Kind::Paths | Kind::Numbers | Kind::Sizes
+                );
             assert_eq!(interpret(row, &Value::Null).is_some(), optional, "{key}");
             if let Some(word) = row.kind.absent() {
                 assert_eq!(interpret(row, &json!(word)), Some(Value::Null), "{key} = {word}");

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use crate::error::ConfigError;
 use crate::options::auto::{AutoSteps, Warmup};
+use crate::options::head::HeadActivation;
 use crate::options::losses::DistillationLoss;
 use crate::options::mix::MixBatches;
 use crate::options::schedule::Schedule;
@@ -12,6 +13,10 @@ use crate::options::{DataOptions, EvaluationOptions, ExportLayout, NegativeOptio
 
 /// Largest token embedding. The models in use have 48 to 128; this only catches typing errors.
 const MAX_DIM: usize = 4096;
+
+/// Layers of a head, and numbers of a vector between them, at most: published heads have two layers and 1,536 numbers.
+const MOST_HEAD_LAYERS: usize = 16;
+const MAX_HEAD_SIZE: usize = 1 << 16;
 
 /// \[CLS\], the marker, one token and \[SEP\].
 const MIN_LENGTH: usize = 4;
@@ -36,15 +41,7 @@ impl Options {
             "letters, digits and -_.+",
             "such as apache-2.0; leave it out to state none",
         )?;
-        if self.export_onnx && self.export_layout == ExportLayout::SentenceTransformers {
-            return Err(ConfigError::Contradiction {
-                field: "export_onnx",
-                found: "true".to_owned(),
-                other_field: "export_layout",
-                other_found: "\"sentence-transformers\"".to_owned(),
-                advice: "next-plaid, which model.onnx is for, reads the layout \"all\" alone",
-            });
-        }
+        self.validate_layout()?;
         for (field, path) in [
             ("output", Some(&self.output)),
             ("data.all_documents", self.data.all_documents.as_ref()),
@@ -86,6 +83,31 @@ impl Options {
         self.negatives.validate()?;
         self.train.validate()?;
         self.evaluation.validate()
+    }
+}
+
+impl Options {
+    fn validate_layout(&self) -> Result<(), ConfigError> {
+        if self.train.pool_factor.is_some_and(|factor| factor > 1.0) && self.export_layout == ExportLayout::All {
+            return Err(ConfigError::Contradiction {
+                field: "train.pool_factor",
+                found: self.train.pool_factor.unwrap_or_default().to_string(),
+                other_field: "export_layout",
+                other_found: "\"all\"".to_owned(),
+                advice: "only export_layout = \"sentence-transformers\" has a module that pools; for the others leave it \
+                         out, and pool with ragtrainer encode --pool-factor",
+            });
+        }
+        if self.export_onnx && self.export_layout == ExportLayout::SentenceTransformers {
+            return Err(ConfigError::Contradiction {
+                field: "export_onnx",
+                found: "true".to_owned(),
+                other_field: "export_layout",
+                other_found: "\"sentence-transformers\"".to_owned(),
+                advice: "next-plaid, which model.onnx is for, reads the layout \"all\" alone",
+            });
+        }
+        Ok(())
     }
 }
 
@@ -211,6 +233,8 @@ impl TrainOptions {
             &format!("1 to {MAX_DIM}"),
             "128 is the default, 64 halves the size of an index",
         )?;
+        self.validate_head()?;
+        self.validate_dims()?;
         let too_short = "[CLS], the marker, one token and [SEP] have to fit";
         at_least("train.query_maxlen", self.query_maxlen, MIN_LENGTH, too_short)?;
         at_least("train.doc_maxlen", self.doc_maxlen, MIN_LENGTH, too_short)?;
@@ -309,6 +333,69 @@ impl TrainOptions {
             &format!("train.query_maxlen = {} or less", self.query_maxlen),
             "longer queries stay whole up to train.query_maxlen, which \"model\" leaves to the encoder",
         )
+    }
+
+    fn validate_head(&self) -> Result<(), ConfigError> {
+        const FIELD: &str = "train.head";
+        let layers = &self.head.0;
+        let Some(last) = layers.last() else { return Ok(()) };
+        let found = format!("\"{}\"", self.head);
+        let check = |fine, expected: &str, advice| check(FIELD, &found, fine, expected, advice);
+        let few = layers.len() <= MOST_HEAD_LAYERS;
+        check(few, &format!("{MOST_HEAD_LAYERS} layers or fewer"), "published heads have one or two")?;
+        let sizes = layers[..layers.len() - 1].iter().map(|layer| layer.size.unwrap_or(self.dim));
+        let fine = sizes.into_iter().all(|size| (1..=MAX_HEAD_SIZE).contains(&size));
+        check(fine, &format!("sizes of 1 to {MAX_HEAD_SIZE}"), "768 is the hidden size of a base encoder")?;
+        check(
+            last.size.is_none_or(|size| size == self.dim),
+            &format!("\"dim\" or train.dim = {} as the size of the last layer", self.dim),
+            "the last layer gives the vectors that are scored",
+        )?;
+        if last.residual || last.activation == HeadActivation::Identity {
+            if self.use_relu && last.residual {
+                return Err(ConfigError::Contradiction {
+                    field: FIELD,
+                    found,
+                    other_field: "train.use_relu",
+                    other_found: "true".to_owned(),
+                    advice: "the ReLU would come behind a residual; leave one of the two out",
+                });
+            }
+            return Ok(());
+        }
+        // The ReLU at the end has an option of its own, which would take one that is written here away again.
+        if (last.activation == HeadActivation::Relu) != self.use_relu {
+            return Err(ConfigError::Contradiction {
+                field: FIELD,
+                found,
+                other_field: "train.use_relu",
+                other_found: self.use_relu.to_string(),
+                advice: "a ReLU at the end is use_relu = true; the last layer takes no other activation beside it",
+            });
+        }
+        Ok(())
+    }
+
+    fn validate_dims(&self) -> Result<(), ConfigError> {
+        if let Some(first) = self.dims.0.first() {
+            let check = |fine, expected: &str, advice| check("train.dims", &self.dims, fine, expected, advice);
+            let whole = format!("train.dim = {} as the first size", self.dim);
+            check(*first == self.dim, &whole, "vectors of full size are trained too; set train.dim if it is another")?;
+            let falls = self.dims.0.windows(2).all(|pair| pair[1] < pair[0]);
+            check(falls, "sizes that fall from one to the next", "each is named once, the largest first")?;
+            check(!self.dims.0.contains(&0), "sizes of 1 or more", "half of the size before is a usual choice")?;
+        }
+        if let Some(factor) = self.pool_factor {
+            let fine = factor.is_finite() && factor >= 1.0;
+            check(
+                "train.pool_factor",
+                factor,
+                fine,
+                "a finite number, 1 or more",
+                "2 keeps half of a document's vectors",
+            )?;
+        }
+        Ok(())
     }
 
     fn validate_losses(&self) -> Result<(), ConfigError> {
@@ -480,6 +567,7 @@ mod tests {
             ("train.in_batch_weight", json!(0.3), json!(0)),
             ("train.weight_decay", json!(0), json!(-0.1)),
             ("train.clip_norm", json!(0), json!(-2)),
+            ("train.pool_factor", json!(1), json!(0.5)),
             ("train.dropout", json!(0), json!(-0.1)),
             ("train.dropout", json!(0.99), json!(1)),
             ("train.dropout", json!(0.999), json!(0.999_999_999_99)),
@@ -505,6 +593,61 @@ mod tests {
     }
 
     #[test]
+    fn a_head_ends_with_dim_and_has_sizes_that_can_be() {
+        let head = |text: &str, use_relu: bool| {
+            with(&[("train.head", json!(text)), ("train.dim", json!(64)), ("train.use_relu", json!(use_relu))])
+        };
+        for fine in ["", "dim", "64", "768 gelu residual, dim", "1 bias tanh, 65536, dim residual gelu", "8, dim silu"]
+        {
+            head(fine, false).unwrap();
+        }
+        head("768 gelu, dim", true).unwrap();
+        head("768 gelu, dim relu", true).unwrap();
+        let many = "8, ".repeat(16) + "dim";
+        for (text, expected) in [
+            ("768", "\"dim\" or train.dim = 64 as the size of the last layer"),
+            ("dim, 768 gelu", "\"dim\" or train.dim = 64"),
+            ("0, dim", "sizes of 1 to 65536"),
+            ("0", "\"dim\" or train.dim = 64"),
+            ("65537, dim", "sizes of 1 to 65536"),
+            (many.as_str(), "16 layers or fewer"),
+        ] {
+            match head(text, false).unwrap_err() {
+                ConfigError::OutOfRange { field: "train.head", expected: own, .. } => {
+                    assert!(own.contains(expected), "{text}: {own}");
+                }
+                other => panic!("{text}: {other}"),
+            }
+        }
+        for (text, use_relu) in [("8, dim relu", false), ("8, dim gelu", true), ("8, dim residual", true)] {
+            let error = head(text, use_relu).unwrap_err();
+            assert!(
+                matches!(error, ConfigError::Contradiction { other_field: "train.use_relu", .. }),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_fall_from_the_size_of_a_vector() {
+        let sizes = |sizes: Value| with(&[("train.dims", sizes), ("train.dim", json!(96))]);
+        for fine in [json!(null), json!([96]), json!("96, 48, 1")] {
+            sizes(fine).unwrap();
+        }
+        for (wrong, part) in [
+            (json!([128, 96]), "expected train.dim = 96 as the first size"),
+            (json!([48, 24]), "expected train.dim = 96 as the first size"),
+            (json!([96, 24, 48]), "expected sizes that fall"),
+            (json!([96, 48, 48]), "train.dims is 96, 48, 48, expected sizes that fall"),
+            (json!("96, 96"), "expected sizes that fall"),
+            (json!([96, 0]), "expected sizes of 1 or more"),
+        ] {
+            let error = sizes(wrong.clone()).unwrap_err().to_string();
+            assert!(error.contains(part), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn a_length_is_a_number_or_the_models_and_an_expansion_fits_into_it() {
         with(&[("train.doc_maxlen", json!("model")), ("train.query_maxlen", json!("Model"))]).unwrap();
         with(&[("train.query_maxlen", json!("model")), ("train.query_expansion_length", json!(100))]).unwrap();
@@ -517,6 +660,10 @@ mod tests {
         }
         let error = with(&[("train.query_expansion", json!(false)), ("train.query_expansion_length", json!(8))]);
         assert!(matches!(error, Err(ConfigError::Contradiction { field: "train.query_expansion_length", .. })));
+        let pooled = |layout: &str| with(&[("train.pool_factor", json!(2)), ("export_layout", json!(layout))]);
+        pooled("sentence-transformers").unwrap();
+        let error = pooled("all").unwrap_err();
+        assert!(matches!(error, ConfigError::Contradiction { field: "train.pool_factor", .. }), "{error}");
         let onnx = with(&[("export_onnx", json!(true)), ("export_layout", json!("sentence-transformers"))]);
         assert!(onnx.unwrap_err().to_string().contains("next-plaid"));
     }

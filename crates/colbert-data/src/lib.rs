@@ -43,8 +43,8 @@ pub use raw::counts::{BadRow, BadRows, RowCounts};
 pub use raw::labels::Labels;
 pub use raw::{DevSplit, RawData};
 pub use read::{
-    BeirFolder, ReadOptions, TextFile, TextRecord, TextSide, import_reference, read_documents, read_evaluation_set,
-    read_texts, read_training_data, read_training_data_of,
+    BeirFolder, Candidates, ReadOptions, TextFile, TextRecord, TextSide, import_reference, read_documents,
+    read_evaluation_set, read_texts, read_training_data, read_training_data_of,
 };
 pub use report::{
     DataReport, Finding, Histogram, ReportOptions, Severity, Side, SideTokens, TeacherScores, TokenCount, TokenCounter,

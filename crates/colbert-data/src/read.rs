@@ -1,6 +1,7 @@
 //! Readers: one record at a time, errors with file and line, and one line that says what was found.
 
 mod beir;
+mod candidates;
 mod columns;
 mod csv_records;
 mod dialect;
@@ -38,6 +39,7 @@ use crate::raw::labels::Labels;
 use crate::sets::reference_files::ReferenceFiles;
 
 pub use beir::{BeirFolder, read_evaluation_set};
+pub use candidates::Candidates;
 pub use documents::{TextFile, TextRecord, TextSide, read_documents, read_texts};
 use kind::RowKind;
 use lines::Lines;

@@ -1,6 +1,7 @@
 //! Tests of the public interface, without network; one binary.
 
 mod bad_input;
+mod candidates;
 mod defects;
 mod field;
 mod files;

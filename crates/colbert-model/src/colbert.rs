@@ -4,13 +4,10 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 use colbert_kernels::KernelBackend;
 
-use crate::embeddings::{Embeddings, scored_texts};
+use crate::embeddings::{Embeddings, scored_texts, unit_length};
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::head::{Head, file_name};
 use crate::tokenizer::sequence::TokenSequence;
-
-/// Smallest length a vector is divided by (torch `normalize`, eps 1e-12), squared.
-const MIN_SQUARED_NORM: f64 = 1e-24;
 
 /// A token encoder with a ColBERT head.
 #[derive(Module, Debug)]
@@ -44,9 +41,7 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
         assert!(!sequences.is_empty(), "there is no text to encode");
         let hidden = self.encoder.forward(&EncoderInput::new(sequences, options), device);
         let vectors = self.head.forward(hidden);
-        // The square root of a clamped sum has a finite gradient where a clamped root would give 0/0.
-        let norm = vectors.clone().square().sum_dim(1).clamp_min(MIN_SQUARED_NORM).sqrt();
-        Embeddings { vectors: vectors / norm, texts: scored_texts(sequences) }
+        Embeddings { vectors: unit_length(vectors), texts: scored_texts(sequences) }
     }
 
     /// Name in a weight file of the parameter at this field path.

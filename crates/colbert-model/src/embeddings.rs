@@ -7,6 +7,9 @@ use colbert_kernels::{KernelBackend, ScoredTexts};
 use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::HostTensor;
 
+/// Smallest length a vector is divided by (torch `normalize`, eps 1e-12), squared.
+const MIN_SQUARED_NORM: f64 = 1e-24;
+
 /// Embeddings of a list of texts, one after the other.
 #[derive(Debug, Clone)]
 pub struct Embeddings<B: Backend> {
@@ -32,6 +35,26 @@ impl<B: Backend> Embeddings<B> {
         let vectors = lists.iter().map(|list| list.vectors.clone()).collect();
         let texts: Vec<ScoredTexts> = lists.iter().map(|list| list.texts.clone()).collect();
         Self { vectors: Tensor::cat(vectors, 0), texts: ScoredTexts::concatenated(&texts) }
+    }
+
+    /// Size of a vector.
+    pub fn dim(&self) -> usize {
+        self.vectors.dims()[1]
+    }
+
+    /// Cuts every vector to its first `dim` numbers, and brings it back to unit length.
+    ///
+    /// # Shapes
+    /// `[tokens, dim]`
+    ///
+    /// # Panics
+    /// If a vector has fewer numbers.
+    #[must_use]
+    pub fn truncated(&self, dim: usize) -> Self {
+        let [tokens, size] = self.vectors.dims();
+        assert!((1..=size).contains(&dim), "vectors of {size} numbers have no first {dim}");
+        let vectors = unit_length(self.vectors.clone().slice([0..tokens, 0..dim]));
+        Self { vectors, texts: self.texts.clone() }
     }
 
     /// Number of texts.
@@ -62,6 +85,13 @@ impl<B: AutodiffBackend> Embeddings<B> {
     pub fn leaf(inner: Embeddings<B::InnerBackend>) -> Self {
         Self { vectors: Tensor::from_inner(inner.vectors).require_grad(), texts: inner.texts }
     }
+}
+
+/// Brings vectors to unit length, `[tokens, dim]`; one of zeros stays as it is.
+pub(crate) fn unit_length<B: Backend>(vectors: Tensor<B, 2>) -> Tensor<B, 2> {
+    // The square root of a clamped sum has a finite gradient where a clamped root would give 0/0.
+    let norm = vectors.clone().square().sum_dim(1).clamp_min(MIN_SQUARED_NORM).sqrt();
+    vectors / norm
 }
 
 /// Score of every query against every document, `[queries, docs]`: for every query token its best document token,

@@ -75,6 +75,19 @@ pub enum ModelError {
         /// Accepted values.
         expected: String,
     },
+    /// Layers of a new head are asked for where there is a head.
+    #[error(
+        "{} has its head, {found}, and train.head asks for {asked}: leave train.head out to train on, or start from a \
+         plain encoder", path.display()
+    )]
+    HeadIsThere {
+        /// The directory.
+        path: PathBuf,
+        /// Its head.
+        found: String,
+        /// The head of the options.
+        asked: String,
+    },
     /// A weight file cannot be read: cut short, or its header lies.
     #[error("{} is not a whole safetensors file; download or copy it again", path.display())]
     BrokenSafetensors {

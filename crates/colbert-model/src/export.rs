@@ -73,6 +73,13 @@ pub fn check_layout(
             advice: "set export_layout = \"sentence-transformers\"",
         });
     }
+    if layout == ExportLayout::All && settings.token_pooling.is_some_and(|pooling| pooling.factor > 1.0) {
+        return Err(ModelError::LayoutLacks {
+            layout: "all",
+            setting: "token pooling of documents, as the model that training starts from has it",
+            advice: "set export_layout = \"sentence-transformers\", or train.pool_factor = 1 to leave it out",
+        });
+    }
     let path = &pretrained.tokenizer_path;
     let written = tokenizer_json(&pretrained.files, settings);
     let written = guarded(path, || Tokenizer::from_bytes(written.to_string()))?;

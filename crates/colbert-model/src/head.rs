@@ -3,7 +3,7 @@
 pub(crate) mod activation;
 pub(crate) mod config;
 pub(crate) mod files;
-pub(crate) mod token_pooling;
+pub(crate) mod fresh;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -46,13 +46,16 @@ impl<B: KernelBackend> Dense<B> {
 pub struct Head<B: Backend> {
     /// At least one.
     pub dense: Vec<Dense<B>>,
+    /// Numbers of a vector that are kept, the first ones; none keeps all.
+    #[module(skip)]
+    pub cut_to: Option<usize>,
 }
 
 impl<B: Backend> Head<B> {
     /// One matrix, `[dim, hidden_size]`, with or without ReLU.
     pub fn linear(linear: Linear<B>, use_relu: bool) -> Self {
         let activation = if use_relu { Activation::Relu } else { Activation::Identity };
-        Self { dense: vec![Dense { linear, activation, use_residual: false, residual: None }] }
+        Self { dense: vec![Dense { linear, activation, use_residual: false, residual: None }], cut_to: None }
     }
 
     /// Layers of this kind, with the tensors that `take` gives for a place and a name in a module folder.
@@ -70,16 +73,20 @@ impl<B: Backend> Head<B> {
             let linear = Linear { weight, bias };
             dense.push(Dense { linear, activation: layer.activation, use_residual: layer.use_residual, residual });
         }
-        Self { dense }
+        Self { dense, cut_to: None }
     }
 }
 
 impl<B: KernelBackend> Head<B> {
     /// # Shapes
     /// - input: `[tokens, hidden_size]`
-    /// - output: `[tokens, dim]`
+    /// - output: `[tokens, dim]`, or `[tokens, cut_to]`
     pub(crate) fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.dense.iter().fold(input, |vectors, layer| layer.forward(vectors))
+        let vectors = self.dense.iter().fold(input, |vectors, layer| layer.forward(vectors));
+        match self.cut_to {
+            Some(dim) => vectors.clone().slice([0..vectors.dims()[0], 0..dim]),
+            None => vectors,
+        }
     }
 }
 

@@ -1,13 +1,20 @@
 //! Settings that make an encoder a ColBERT: sizes, lengths, markers, masks.
 
+pub(crate) mod token_pooling;
+
 use colbert_config::TrainOptions;
 use serde::{Deserialize, Serialize};
+
+use crate::settings::token_pooling::TokenPooling;
 
 /// Settings that a trained model carries with it. Lengths are in tokens, markers included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ColbertSettings {
     /// Size of a token embedding.
     pub dim: usize,
+    /// Sizes that vectors can be cut to, from `dim` down; none where only `dim` was trained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dims: Vec<usize>,
     /// Longest query, and with `query_expansion` the length of every query: cut or filled with `[MASK]` to it.
     pub query_maxlen: usize,
     /// Longest document; longer ones are cut.
@@ -39,6 +46,9 @@ pub struct ColbertSettings {
     /// The tokens that take no part in MaxSim are left out of queries too.
     #[serde(default)]
     pub mask_query_punctuation: bool,
+    /// Vectors of documents are pooled after they are encoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_pooling: Option<TokenPooling>,
 }
 
 impl Default for ColbertSettings {
@@ -51,6 +61,7 @@ impl From<&TrainOptions> for ColbertSettings {
     fn from(options: &TrainOptions) -> Self {
         Self {
             dim: options.dim,
+            dims: options.dims.0.clone(),
             query_maxlen: options.query_maxlen,
             doc_maxlen: options.doc_maxlen,
             attend_to_mask_tokens: options.attend_to_mask_tokens,
@@ -64,6 +75,7 @@ impl From<&TrainOptions> for ColbertSettings {
             document_prompt: options.document_prompt.clone().unwrap_or_default(),
             query_expansion_length: options.query_expansion_length,
             mask_query_punctuation: false,
+            token_pooling: options.pool_factor.and_then(|factor| TokenPooling::new(factor).ok()),
         }
     }
 }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use burn::backend::Autodiff;
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
-    Activation, Colbert, ColbertSettings, Export, HeadConfig, ModelError, Pretrained, PretrainedEncoder, SelfCheck,
-    Weights, export, named_parameters, parameter_names, safetensors_bytes,
+    Activation, Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, HeadConfig, ModelError,
+    Pretrained, PretrainedEncoder, SelfCheck, Weights, export, named_parameters, parameter_names, safetensors_bytes,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{B, compare_with_pylate, copied, device, fixture, largest_difference};
+use crate::support::{B, compare_with_pylate, copied, device, fixture, largest_difference, parity};
 
 /// Spread of float32 arithmetic over two layers and a head of six, with a margin.
 const TOLERANCE: f32 = 1e-5;
@@ -185,6 +185,100 @@ fn a_relu_goes_to_the_end() {
     let texts = again.tokenizer(&settings).unwrap().documents(&["a fen"]).unwrap();
     let vectors = model.encode(&texts, &device()).vectors.into_data().to_vec::<f32>().unwrap();
     assert!(vectors.iter().all(|value| *value >= 0.0) && vectors.iter().any(|value| *value > 0.0));
+}
+
+/// A copy of the tiny encoder without its projection.
+fn plain(folder: &TempDir) -> PathBuf {
+    let path = copied(&parity("tiny"), folder);
+    let file = path.join("model.safetensors");
+    let mut weights = Weights::read(&file).unwrap();
+    let names: Vec<String> = weights.names().filter(|name| *name != "linear.weight").map(str::to_owned).collect();
+    let tensors = names.into_iter().map(|name| {
+        let shape = weights.shape(&name).unwrap().to_vec();
+        let tensor = weights.take(&name, &shape).unwrap();
+        (name, tensor)
+    });
+    let tensors: Vec<_> = tensors.collect();
+    fs::write(file, safetensors_bytes(&tensors).unwrap()).unwrap();
+    path
+}
+
+fn with_head(head: &str, dim: usize) -> TrainOptions {
+    TrainOptions { head: head.parse().unwrap(), dim, query_maxlen: 14, doc_maxlen: 30, ..TrainOptions::default() }
+}
+
+#[test]
+fn options_give_a_plain_encoder_a_head_of_several_layers() {
+    let folder = TempDir::new().unwrap();
+    let source = plain(&folder);
+    let options = with_head("48 gelu residual, dim bias residual", 24);
+    let pretrained = Pretrained::read_for(&source, &options).unwrap();
+    assert_eq!(pretrained.declared.dim, None, "nothing of it is the encoder's own");
+    let settings = pretrained.settings(&options);
+    let head = pretrained.head(&settings).unwrap();
+    assert_eq!(head.to_string(), "32 -> 48 (GELU, residual) -> 24 (bias, residual)");
+    let model = |seed| pretrained.model::<B>(&settings, None, seed, &device()).unwrap();
+    let ((first, report), (same, _), (other, _)) = (model(1), model(1), model(2));
+    let names =
+        ["linear.weight", "residual.weight", "2_Dense.linear.weight", "2_Dense.linear.bias", "2_Dense.residual.weight"];
+    assert_eq!(report.initialised, names);
+    assert_eq!(named_parameters(&first), named_parameters(&same));
+    assert_ne!(named_parameters(&first.head), named_parameters(&other.head));
+
+    let path = folder.path().join("exported");
+    write(&pretrained, &settings, &path).unwrap();
+    assert_eq!(
+        read(&path.join("2_Dense/config.json")),
+        json!({
+            "in_features": 48, "out_features": 24, "bias": true, "use_residual": true,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        })
+    );
+    let again = Pretrained::read(&path).unwrap();
+    assert_eq!(again.files.head.as_ref(), Some(&head));
+    let (loaded, declared) = loaded(&again);
+    assert_eq!(declared, settings);
+    assert_eq!(named_parameters(&loaded), named_parameters(&model(0).0), "what was written is what was drawn");
+    let root = Weights::read(&path.join("model.safetensors")).unwrap();
+    assert_eq!(root.shape("linear.weight"), Some([24, 32].as_slice()), "one matrix for colbert-ai");
+    assert_eq!(SelfCheck::replay::<B>(&path, &device()).unwrap(), 0.0);
+
+    // Training goes on with the head that is there: the same one may be named, another may not.
+    Pretrained::read_for(&path, &options).unwrap();
+    Pretrained::read_for(&path, &TrainOptions { head: Default::default(), ..options }).unwrap();
+    for other in ["dim", "48 gelu residual, dim bias", "47 gelu residual, dim bias residual"] {
+        let error = Pretrained::read_for(&path, &with_head(other, 24)).unwrap_err();
+        assert!(matches!(error, ModelError::HeadIsThere { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("has its head, 32 -> 48 (GELU") && error.contains("leave train.head out"), "{error}");
+    }
+}
+
+/// The first layer's residual, where the sizes agree, is the input itself.
+#[test]
+fn a_residual_of_one_layer_adds_the_hidden_vector() {
+    let folder = TempDir::new().unwrap();
+    let source = plain(&folder);
+    let options = with_head("dim residual", 32);
+    let pretrained = Pretrained::read_for(&source, &options).unwrap();
+    let settings = pretrained.settings(&options);
+    let (model, report) = pretrained.model::<B>(&settings, None, 1, &device()).unwrap();
+    assert_eq!(report.initialised, ["linear.weight"]);
+    let texts = pretrained.tokenizer(&settings).unwrap().documents(&["A tor is a rocky hill."]).unwrap();
+    let input = EncoderInput::new(&texts, EncodeOptions::default());
+    let hidden: Vec<f32> = model.encoder.forward(&input, &device()).into_data().to_vec().unwrap();
+    let matrix = named_parameters(&model.head).into_iter().next().unwrap().1.values;
+    let found: Vec<f32> = model.encode(&texts, &device()).vectors.into_data().to_vec().unwrap();
+    let expected = hidden.chunks(32).flat_map(|hidden| {
+        let row = |out: usize| {
+            let own: f64 = (0..32).map(|i| f64::from(matrix[out * 32 + i]) * f64::from(hidden[i])).sum();
+            own + f64::from(hidden[out])
+        };
+        let vector: Vec<f64> = (0..32).map(row).collect();
+        let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
+        vector.into_iter().map(move |value| (value / length) as f32)
+    });
+    assert!(largest_difference(&found, &expected.collect::<Vec<f32>>()) < TOLERANCE);
 }
 
 /// Dense modules behind a pooling make one vector of a text; they are no head of tokens.

@@ -20,7 +20,7 @@ mod trainer;
 
 pub use best::compare::Comparison;
 pub use best::evaluate::{
-    Evaluation, EvaluationLimits, Measured, QueryResult, evaluate, evaluate_within, tokens_of_a_step,
+    Evaluation, EvaluationLimits, Measured, QueryResult, Task, evaluate, evaluate_within, tokens_of_a_step,
 };
 pub use best::scoring::query_memory;
 pub use best::selection::Candidate;
@@ -41,6 +41,7 @@ pub use run::{Best, Dev, WriteModel};
 pub use step::batch::{Batch, BatchPart};
 pub use step::batch_loss::BatchLoss;
 pub use step::colbert_objective::ColbertObjective;
+pub use step::matryoshka::loss_over_sizes;
 pub use step::mix::check_mix;
 pub use step::objective::{LearnedNumber, Loss, Objective, Targets};
 pub use step::optimizer_step::{Gradient, Step, StepOutcome, Update};

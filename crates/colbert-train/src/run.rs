@@ -10,7 +10,7 @@ use colbert_kernels::{KernelAutodiffBackend, release_idle_memory};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, Weights, named_parameters, replace_parameters};
 
 use crate::best::averaging::{NamedTensors, move_average};
-use crate::best::evaluate::{EvaluationLimits, Measured, evaluate_within, tokens_of_a_step};
+use crate::best::evaluate::{EvaluationLimits, Measured, Task, evaluate_within, tokens_of_a_step};
 use crate::best::selection::Candidate;
 use crate::device::fault::{guarded, on_device};
 use crate::device::memory::resident_memory;
@@ -314,13 +314,14 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         let skips = self.around.options.on_nonfinite == OnNonFinite::Skip && self.state.step > 0;
         let tokens_at_once = tokens_of_a_step(self.around.options, self.around.plan);
         let limits = EvaluationLimits { tokens_at_once, processes: self.around.processes };
+        let task = Task { set: dev.set, candidates: None, chosen: dev.options.metric };
         let mut progress = |done| {
             self.tell(&Event::Evaluating { done, total });
             if self.stop { Flow::Stop } else { Flow::Continue }
         };
         let plain = model.valid();
         let metric = dev.options.metric;
-        let measure = || evaluate_within(&plain, tokenizer, dev.set, metric, limits, device, &mut progress);
+        let measure = || evaluate_within(&plain, tokenizer, task, limits, device, &mut progress);
         match on_device::<B, _>("an evaluation", measure)? {
             // Without a value it is worse than any other. A start that has none is no model to train.
             Err(TrainError::NonFiniteVectors { .. }) if skips => Measured::without_value(dev.set, metric),

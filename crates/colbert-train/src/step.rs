@@ -11,6 +11,7 @@ pub(crate) mod groups;
 pub(crate) mod learned;
 pub(crate) mod loss_scale;
 pub(crate) mod loss_watch;
+pub(crate) mod matryoshka;
 pub(crate) mod mix;
 pub(crate) mod objective;
 pub(crate) mod optimizer_step;

@@ -30,7 +30,7 @@ pub(crate) fn options(accumsteps: usize, ib_scope: IbScope) -> TrainOptions {
 
 pub(crate) type Found = (BatchLoss, HashMap<String, Vec<f32>>);
 
-fn gradients(model: &Model, options: &TrainOptions) -> Found {
+pub(crate) fn gradients(model: &Model, options: &TrainOptions) -> Found {
     gradients_in(model, options, Precision::F32, 1.0)
 }
 

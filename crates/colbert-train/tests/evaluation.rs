@@ -5,8 +5,9 @@ use std::sync::Arc;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use colbert_config::{Metric, TrainOptions};
-use colbert_data::{Collection, EvaluationSet, Judgements, Queries};
-use colbert_train::{Flow, TrainError, evaluate};
+use colbert_data::{Candidates, Collection, EvaluationSet, Judgements, Queries};
+use colbert_model::TokenSequence;
+use colbert_train::{EvaluationLimits, Flow, Task, TrainError, evaluate, evaluate_within};
 
 use crate::support::{B, Model, device, lines, tiny, training_set};
 
@@ -62,6 +63,50 @@ fn ranks_as_plain_loops_do() {
     assert!((found.value(Metric::Mrr(5)).unwrap() - expected).abs() < 1e-9);
     assert!(found.value(Metric::Ndcg(10)).is_some(), "the usual metrics are reported too");
     assert!(found.value(Metric::Ndcg(7)).is_none());
+}
+
+/// Among candidates a document stands where it stands among these alone; a relevant one that is none is not found.
+#[test]
+fn candidates_are_ranked_as_plain_loops_do() {
+    let set = dev_set(12);
+    let (model, tokenizer) = tiny(&options(), None);
+    let model = model.valid();
+    let scores = |texts: &[TokenSequence]| model.encode(texts, &device()).to_host();
+    let texts: Vec<&str> = set.queries.iter().collect();
+    let queries = scores(&tokenizer.queries(&texts).unwrap());
+    let texts: Vec<&str> = set.collection.iter().collect();
+    let documents = scores(&tokenizer.documents(&texts).unwrap());
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    let score = |qid: u32, pid: u32| {
+        let document = &documents[pid as usize].values;
+        let best = |q: &[f32]| document.chunks(16).map(|d| dot(q, d)).fold(f64::NEG_INFINITY, f64::max);
+        queries[qid as usize].values.chunks(16).map(best).sum::<f64>()
+    };
+    let count = set.collection.len() as u32;
+    let some = |qid: u32| (0..count).filter(|pid| (pid * 7 + qid * 3) % 5 < 3).collect::<Vec<u32>>();
+    let candidates = Candidates::new((0..12).map(some).collect());
+    let measure = |candidates: Option<&Candidates>| {
+        let task = Task { set: &set, candidates, chosen: Metric::Mrr(5) };
+        evaluate_within(&model, &tokenizer, task, EvaluationLimits::default(), &device(), &mut |_| Flow::Continue)
+            .unwrap()
+    };
+    let measured = measure(Some(&candidates));
+    assert_eq!(measured.evaluation.documents, candidates.mean());
+    let mut found = 0;
+    for query in &measured.queries {
+        let relevant: Vec<u32> = set.judgements.positives(query.qid).collect();
+        let own = some(query.qid);
+        let ranked =
+            |pid: u32| 1 + own.iter().filter(|other| score(query.qid, **other) > score(query.qid, pid)).count();
+        let expected = relevant.iter().filter(|pid| own.contains(pid)).map(|pid| ranked(*pid)).min();
+        assert_eq!(query.rank, expected, "{query:?}");
+        assert!(query.first.iter().all(|pid| own.contains(pid)), "{query:?}");
+        assert_eq!(query.value.unwrap() > 0.0, expected.is_some_and(|rank| rank <= 5), "{query:?}");
+        found += usize::from(expected.is_some());
+    }
+    assert!((1..12).contains(&found), "some are found and some are not: {found}");
+    let all = Candidates::new(vec![(0..count).collect(); 12]);
+    assert_eq!(measure(Some(&all)), measure(None));
 }
 
 #[test]

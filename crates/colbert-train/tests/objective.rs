@@ -82,7 +82,7 @@ fn scaled(scores: &[f64], scale: ScoreScale) -> Vec<f64> {
 }
 
 /// By the definition, a query at a time.
-fn naive(o: &ColbertObjective, temperature: f64, scores: &Scores, targets: &Targets) -> f64 {
+pub(crate) fn naive(o: &ColbertObjective, temperature: f64, scores: &Scores, targets: &Targets) -> f64 {
     let count = targets.documents.len() as f64;
     let mut total = 0.0;
     for (query, own) in targets.documents.iter().enumerate() {

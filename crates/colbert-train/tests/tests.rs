@@ -5,6 +5,7 @@ mod accumulation;
 mod evaluation;
 mod float16;
 mod losses;
+mod matryoshka;
 mod mining;
 mod objective;
 mod processes;

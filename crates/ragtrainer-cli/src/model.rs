@@ -15,6 +15,10 @@ pub(crate) struct ModelArgs {
     /// Model directory or name on the hub, such as RUN/best.
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
+    /// Keep the first N numbers of each vector, brought back to length 1: for models trained with train.dims. A search
+    /// takes the size of the folder's documents by itself.
+    #[arg(long, value_name = "N", display_order = 99)]
+    dim: Option<usize>,
     /// Backend and device.
     #[arg(long, value_name = "NAME", default_value = "auto", display_order = 100)]
     backend: String,
@@ -33,6 +37,9 @@ impl ModelArgs {
         if asked != Precision::Auto && asked != had {
             complain!("warning: this device does not multiply {asked} faster; using {had}");
         }
-        Ok(model)
+        Ok(match self.dim {
+            Some(dim) => model.with_dim(dim)?,
+            None => model,
+        })
     }
 }

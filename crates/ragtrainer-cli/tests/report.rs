@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::program::{ragtrainer, train};
-use crate::support::{beir_folder, folder};
+use crate::support::{beir_folder, folder, pairs, pretrained};
 
 #[test]
 fn the_page_of_a_run_and_the_list_of_runs() {
@@ -28,8 +28,26 @@ fn the_page_of_a_run_and_the_list_of_runs() {
         "became better",
         "9 steps of 4 queries",
         "the start:",
+        "Which tokens matched",
+        "First for the best model",
+        "tokens of expansion",
     ] {
         assert!(page.contains(expected), "{expected}");
+    }
+    // The matches are those of the best model, which rerank --explain draws too.
+    let explained = fs::read_to_string(run.join("explanations.json")).unwrap();
+    let explained: Vec<serde_json::Value> = serde_json::from_str(&explained).unwrap();
+    assert!((1..=4).contains(&explained.len()), "{explained:?}");
+    let model = pretrained(run.join("best"));
+    for query in &explained {
+        let text = query["query"].as_str().unwrap();
+        assert!(page.contains(text), "{text}");
+        let first = &query["documents"][0];
+        assert_eq!(first["is_first"], true);
+        let documents: Vec<String> = pairs().into_iter().map(|(_, document)| document).collect();
+        let best = &model.rerank(text, &documents, 1).unwrap()[0];
+        let score = first["explanation"]["score"].as_f64().unwrap();
+        assert!((score - f64::from(best.score)).abs() < 1e-4, "{text}: {score} and {}", best.score);
     }
     assert!(page.matches("<svg").count() >= 6 && page.matches("<svg").count() == page.matches("</svg>").count());
     for outside in ["http://", "https://", "src=", "<script", "@import", "url("] {

@@ -109,6 +109,7 @@ pub(crate) fn raise(error: Error) -> PyErr {
         | Error::LimitTooLow { .. }
         | Error::LimitChangesLoss { .. }
         | Error::NoMemoryReading
+        | Error::NoSuchSize { .. }
         | Error::NoHits => Kind::Options,
         Error::Data(_) | Error::NotPrepared | Error::NoMinerModel { .. } | Error::EmptyText { .. } => Kind::Data,
         Error::Model(_) | Error::NoColbert { .. } => Kind::Model,
@@ -116,7 +117,8 @@ pub(crate) fn raise(error: Error) -> PyErr {
         Error::UnknownDocument { .. }
         | Error::DuplicateDocument { .. }
         | Error::DocumentFolder { .. }
-        | Error::OtherModel { .. } => Kind::Document,
+        | Error::OtherModel { .. }
+        | Error::OtherSize { .. } => Kind::Document,
         Error::UnknownBackend { .. } | Error::BackendNotBuilt { .. } | Error::BackendUnusable { .. } => Kind::Backend,
         Error::Io { .. } | Error::Json { .. } => Kind::Io,
         _ => Kind::Training,

@@ -51,6 +51,7 @@ fn python_type(kind: Values) -> String {
         Values::OptionalText => "str | None".to_owned(),
         Values::Path => "str | os.PathLike[str]".to_owned(),
         Values::OptionalPath | Values::Paths => "str | os.PathLike[str] | None".to_owned(),
+        Values::Sizes => "list[int] | str | None".to_owned(),
         Values::Numbers => "list[float] | str | None".to_owned(),
         Values::Label | Values::Steps | Values::Tokens => "int | str".to_owned(),
         Values::Size(_) => "int | str | None".to_owned(),
@@ -59,6 +60,6 @@ fn python_type(kind: Values) -> String {
             let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
             format!("Literal[{}]", quoted.join(", "))
         }
-        Values::Columns => "str".to_owned(),
+        Values::Columns | Values::Layers => "str".to_owned(),
     }
 }

@@ -310,6 +310,27 @@ pub enum Error {
         /// The directory of the given model.
         path: PathBuf,
     },
+    /// Vectors cannot be cut to a size.
+    #[error("vectors of {} cannot be cut to {found} numbers; expected 1 to {dim}, which they have", path.display())]
+    NoSuchSize {
+        /// The directory of the model.
+        path: PathBuf,
+        /// The size that was asked for.
+        found: usize,
+        /// The size of its vectors.
+        dim: usize,
+    },
+    /// Vectors of two sizes cannot be compared.
+    #[error(
+        "these documents have vectors of {found} numbers, and the model is used with {expected}: use it with {found}, or \
+         encode the documents again"
+    )]
+    OtherSize {
+        /// Size of the documents' vectors.
+        found: usize,
+        /// Size of the model's.
+        expected: usize,
+    },
     /// A document that is not there.
     #[error("there is no document {id}")]
     UnknownDocument {

@@ -52,7 +52,7 @@ pub use hub::{Hub, HubEvent, model_directory};
 pub use launch::Launched;
 pub use record::outcome::{DevResult, Outcome, TestResult};
 pub use run::encoder::{DirectoryEncoder, EncoderBuilder};
-pub use run::evaluation::{DirectoryEvaluation, evaluate_directory};
+pub use run::evaluation::{DirectoryChoice, DirectoryEvaluation, evaluate_directory, evaluate_directory_with};
 pub use run::inherit::{Inheritance, InheritedSetting};
 pub use run::session::Preview;
 pub use search::document::Document;

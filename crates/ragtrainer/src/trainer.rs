@@ -395,7 +395,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
 
     fn objective(&self, train: &TrainOptions) -> RunObjective<'_, O> {
         match &self.objective {
-            Some(own) => RunObjective::Own(own),
+            Some(own) => RunObjective::Own { objective: own, dims: train.dims.0.clone() },
             None => RunObjective::Configured(ColbertObjective::from(train)),
         }
     }

@@ -10,10 +10,13 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::Error;
-use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Numbers, OptionSources, Options, Refresh};
+use ragtrainer::config::{
+    ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Numbers, OptionSources, Options, Refresh, Sizes,
+};
 use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
 use ragtrainer::prelude::*;
-use ragtrainer::train::Begin;
+use ragtrainer::train::{Begin, Event, Flow};
+use ragtrainer::{DirectoryChoice, evaluate_directory_with};
 
 use crate::support::{backend, beir_folder, folder, pairs, pretrained, tiny_model};
 
@@ -263,6 +266,102 @@ fn an_automatic_learning_rate_follows_the_head() {
         let fixed = trainer.plan(&TrainOptions { dim, ..options() }).unwrap().plan;
         assert_eq!((fixed.learning_rate, fixed.learning_rate_reason), (5e-6, None));
     }
+}
+
+/// Sizes are trained, written, reported, handed down, and used by whoever measures the model with one of them.
+#[test]
+fn sizes_of_vectors_reach_the_whole_run() {
+    let here = folder();
+    let beir = BeirFolder::open(&beir_folder(here.path())).unwrap();
+    let test = beir.evaluation("test").unwrap();
+    let train = TrainOptions { dims: Sizes(vec![16, 8, 4]), ..options() };
+    for layout in [ExportLayout::All, ExportLayout::SentenceTransformers] {
+        // Where the layout has a word for it, documents are pooled too.
+        let pools = layout == ExportLayout::SentenceTransformers;
+        let train = TrainOptions { pool_factor: pools.then_some(2.0), ..train.clone() };
+        let mut trainer = RagTrainer::from_options(Options {
+            pretrained_model_name: tiny_model().to_str().unwrap().to_owned(),
+            backend: backend(),
+            output: here.path().join(format!("{layout:?}")),
+            export_layout: layout,
+            ..Options::default()
+        });
+        trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+        let plan = trainer.plan(&train).unwrap().plan;
+        assert!(plan.to_string().contains("The loss is summed over vectors of 16, 8, 4 numbers."), "{plan}");
+        let outcome = trainer.train(&train).unwrap();
+        let card = fs::read_to_string(outcome.best.join("README.md")).unwrap();
+        assert!(card.contains("the first 8 or 4 numbers of each vector"), "{card}");
+        assert_eq!(card.contains("pooled to about one in 2"), pools, "{card}");
+        if layout == ExportLayout::All {
+            let metadata = fs::read_to_string(outcome.best.join("artifact.metadata")).unwrap();
+            let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+            assert_eq!(metadata["meta"]["dims"], serde_json::json!([16, 8, 4]));
+        }
+        let model = pretrained(&outcome.best);
+        assert_eq!(model.settings().dims, [16, 8, 4]);
+        let text = &pairs()[0].1;
+        let whole = pretrained(tiny_model()).document_vectors(&[text]).unwrap().tokens();
+        assert_eq!(model.document_vectors(&[text]).unwrap().tokens() < whole, pools);
+        let again = RagTrainer::new("next", outcome.best.to_str().unwrap()).inheritance().unwrap().to_string();
+        assert!(again.contains("train.dims = [16,8,4], taken over"), "{again}");
+
+        let documents: Vec<String> = (0..12).map(|pid| test.collection.text(pid).to_owned()).collect();
+        for dim in [16, 4] {
+            let choice = DirectoryChoice { dim: Some(dim), ..DirectoryChoice::default() };
+            let measured = evaluate_directory_with(
+                &outcome.best,
+                &test,
+                &EvaluationOptions::default(),
+                &choice,
+                "en",
+                &backend(),
+                &mut |_: &Event| Flow::Continue,
+            )
+            .unwrap();
+            let model = pretrained(&outcome.best).with_dim(dim).unwrap();
+            for query in &measured.model_queries {
+                let hits = model.rerank(test.queries.text(query.qid), &documents, 3).unwrap();
+                assert_eq!(hits[0].index, query.first[0] as usize, "{dim}: {hits:?} {query:?}");
+            }
+        }
+        let too_large = DirectoryChoice { dim: Some(17), ..DirectoryChoice::default() };
+        let (set, options) = (&test, EvaluationOptions::default());
+        let mut ignore = |_: &Event| Flow::Continue;
+        let error = evaluate_directory_with(&outcome.best, set, &options, &too_large, "en", &backend(), &mut ignore)
+            .unwrap_err();
+        assert!(error.to_string().contains("cannot be cut to 17 numbers; expected 1 to 16"), "{error}");
+    }
+}
+
+/// A head of several layers on a plain encoder: planned, trained, written, and reported to those who cannot read it.
+#[test]
+fn options_give_a_run_a_head_of_several_layers() {
+    let here = folder();
+    let plain = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart/model");
+    let mut trainer = RagTrainer::new("towns", plain.to_str().unwrap())
+        .with_backend(backend())
+        .with_output(here.path().join("run"), false);
+    trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    let train = TrainOptions { head: "48 gelu residual, dim".parse().unwrap(), ..options() };
+    let preview = trainer.plan(&train).unwrap().to_string();
+    assert!(preview.contains("-> 48 (GELU, residual) -> 16"), "{preview}");
+    assert!(preview.contains("The new head has the layers 48 gelu residual, dim (dim is 16)."), "{preview}");
+    let outcome = trainer.train(&train).unwrap();
+    let layers = ["1_Dense", "2_Dense"].map(|layer| outcome.best.join(layer).join("model.safetensors"));
+    assert!(layers.iter().all(|layer| layer.is_file()), "{layers:?}");
+    let card = fs::read_to_string(outcome.best.join("README.md")).unwrap();
+    assert!(card.contains("- Head: ") && card.contains("-> 48 (GELU, residual) -> 16.\n"), "{card}");
+    assert!(card.contains("colbert-ai and RAGatouille: take the head's matrices multiplied into one"), "{card}");
+    assert!(outcome.not_honoured.iter().any(|one| one.to_string().contains("multiplied into one")));
+    // The model has its head now: another one is refused before anything is written.
+    let mut next = RagTrainer::new("towns", outcome.best.to_str().unwrap())
+        .with_backend(backend())
+        .with_output(here.path().join("next"), false);
+    next.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    let error = next.train(&TrainOptions { head: "dim gelu".parse().unwrap(), ..options() }).unwrap_err().to_string();
+    assert!(error.contains("has its head") && !here.path().join("next").exists(), "{error}");
+    next.plan(&train).unwrap();
 }
 
 /// The recipes name options that there are, and data and models that are in the repository or that another recipe makes.

@@ -6,10 +6,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::options::auto::{AutoSteps, Warmup};
+use crate::options::head::HeadLayers;
 use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::memory::MemoryLimit;
 use crate::options::mix::{MixBatches, Numbers};
 use crate::options::schedule::{REFERENCE_LEARNING_RATE, Schedule};
+use crate::options::sizes::Sizes;
 
 /// How the model is trained. The first ten are `RAGTrainer.train`'s own arguments, names and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +42,11 @@ pub struct TrainOptions {
     /// Micro-batches a batch is cut into, to save memory.
     pub accumsteps: usize,
 
+    /// Layers of a new head, in place of one matrix. Empty: one matrix, which is colbert-ai's head.
+    pub head: HeadLayers,
+    /// Sizes that vectors can be cut to afterwards, from `dim` down: the loss is the sum of the losses of each. Empty: those
+    /// of the model that training starts from, else `dim` alone.
+    pub dims: Sizes,
     /// Tokens of a query, markers, prompt and \[MASK\] expansion included; [`MODEL_LENGTH`] as for documents. Source of the
     /// default: colbert-ai `ColBERTConfig`.
     #[serde(with = "tokens")]
@@ -102,6 +109,9 @@ pub struct TrainOptions {
     pub query_expansion_length: Option<usize>,
     /// Leave punctuation out of document scoring. Source of the default: colbert-ai.
     pub mask_punctuation: bool,
+    /// Tokens of a document for each vector that is kept when it is encoded: the model directory has sentence-transformers'
+    /// module for it. Training itself pools nothing. None: as the model that training starts from, else no pooling.
+    pub pool_factor: Option<f64>,
     /// The course of the learning rate after its warm-up. Source of the default: colbert-ai.
     pub schedule: Schedule,
     /// Steps of falling learning rate at the end of `schedule = "warmup_stable_decay"`: `"auto"` is a tenth of the steps.
@@ -179,6 +189,8 @@ impl Default for TrainOptions {
             use_relu: false,
             warmup_steps: Warmup::Auto,
             accumsteps: 1,
+            head: HeadLayers::default(),
+            dims: Sizes::default(),
             query_maxlen: 32,
             query_token_id: None,
             doc_token_id: None,
@@ -204,6 +216,7 @@ impl Default for TrainOptions {
             query_expansion: true,
             query_expansion_length: None,
             mask_punctuation: true,
+            pool_factor: None,
             schedule: Schedule::Linear,
             decay_steps: AutoSteps::Auto,
             schedule_horizon: AutoSteps::Auto,

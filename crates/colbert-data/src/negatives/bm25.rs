@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::error::DataError;
 use crate::negatives::miner::{MiningPhase, MiningProgress, NegativeMiner, Ranked};
+use crate::read::Candidates;
 use crate::texts::language::{Analyzer, TextAnalysis};
 use crate::texts::{Collection, Queries};
 
@@ -113,6 +114,20 @@ impl Bm25Index {
     /// [`DataError::Miner`] with tantivy's reason.
     pub fn rank(&self, queries: &Queries, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
         self.rank_with(queries, depth, &|_, _, _| ())
+    }
+
+    /// The candidates of every query that have a word of it, best first, equal scores by pid.
+    ///
+    /// # Errors
+    /// As [`Bm25Index::rank`].
+    pub fn rank_among(&self, queries: &Queries, candidates: &Candidates) -> Result<Vec<Vec<Ranked>>, DataError> {
+        let rank = |analyzer: &mut Analyzer, qid: u32| {
+            let mut ranking = self.search(analyzer, queries.text(qid), usize::MAX)?;
+            ranking.retain(|hit| candidates.contains(qid, hit.pid));
+            Ok(ranking)
+        };
+        let qids = (0..queries.len() as u32).into_par_iter();
+        qids.map_init(|| self.analyzer.clone(), rank).collect::<Result<_, _>>().map_err(failed)
     }
 
     fn rank_with(

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::error::ModelError;
 use crate::head::config::HeadConfig;
+use crate::settings::token_pooling::{POOLING, TokenPooling};
 use crate::settings::{ColbertSettings, punctuation};
 use crate::weights::json::{Keys, optional_object};
 use crate::weights::layout::Layout;
@@ -15,13 +16,18 @@ use crate::weights::layout::Layout;
 /// Name of the file that PyLate and sentence-transformers write.
 const CONFIG: &str = "config_sentence_transformers.json";
 
+/// Key of this file for the sizes that vectors can be cut to; a word of ours, which other programs pass over.
+pub(crate) const DIMS: &str = "matryoshka_dims";
+
 /// Settings that a directory declares; none where it is silent. Lengths are in tokens, markers included.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Declared {
     /// The files that declare something, in the order in which they are believed.
     pub files: Vec<&'static str>,
     /// Size of a token embedding.
     pub dim: Option<usize>,
+    /// Sizes that vectors can be cut to, the largest first.
+    pub dims: Option<Vec<usize>>,
     /// Length of a query.
     pub query_maxlen: Option<usize>,
     /// Longest document.
@@ -38,6 +44,8 @@ pub struct Declared {
     pub skiplist_words: Option<Vec<String>>,
     /// They take no part in queries either.
     pub mask_query_punctuation: Option<bool>,
+    /// Vectors of documents are pooled.
+    pub token_pooling: Option<TokenPooling>,
     /// ReLU after the projection.
     pub use_relu: Option<bool>,
     /// Token that marks a query; empty: none.
@@ -78,8 +86,16 @@ impl Declared {
         } else {
             declared.pylate(keys, positions)?;
         }
+        declared.dims = keys.counts(DIMS)?.map(|mut dims| {
+            dims.sort_unstable_by(|one, other| other.cmp(one));
+            dims.dedup();
+            dims
+        });
         if let Some(mask) = mask {
             declared.mask(&mask.folder)?;
+        }
+        if let Some(module) = layout.modules.iter().flatten().find(|module| module.class == POOLING) {
+            declared.token_pooling = Some(pooling(&module.folder)?);
         }
         if let Some(metadata) = metadata {
             declared.colbert_ai(metadata);
@@ -101,6 +117,7 @@ impl Declared {
     pub fn over(&self, base: ColbertSettings) -> ColbertSettings {
         ColbertSettings {
             dim: self.dim.unwrap_or(base.dim),
+            dims: self.dims.clone().unwrap_or_else(|| base.dims.clone()),
             query_maxlen: self.query_maxlen.unwrap_or(base.query_maxlen),
             doc_maxlen: self.doc_maxlen.unwrap_or(base.doc_maxlen),
             attend_to_mask_tokens: self.attend_to_mask_tokens.unwrap_or(base.attend_to_mask_tokens),
@@ -121,6 +138,7 @@ impl Declared {
             query_expansion_length: self.query_expansion_length.or(base.query_expansion_length),
             mask_query_punctuation: self.mask_query_punctuation.unwrap_or(base.mask_query_punctuation),
             skiplist_words: self.skiplist_words.clone().or(base.skiplist_words),
+            token_pooling: base.token_pooling.or(self.token_pooling),
             ..base
         }
     }
@@ -245,4 +263,35 @@ impl Declared {
         self.query_token_id.get_or_insert_with(|| metadata.query_token_id.clone());
         self.doc_token_id.get_or_insert_with(|| metadata.doc_token_id.clone());
     }
+}
+
+/// Reads the module's `config.json`. As in sentence-transformers, a file that does not say whether means have length 1
+/// is an older one, whose means are shorter.
+fn pooling(folder: &Path) -> Result<TokenPooling, ModelError> {
+    let path = folder.join("config.json");
+    let json = optional_object(&path)?;
+    let keys = Keys { json: &json, path: &path };
+    let factor = match &json["pool_factor"] {
+        Value::Null => 1.0,
+        value => match value.as_f64().filter(|factor| *factor >= 1.0) {
+            Some(factor) => factor,
+            None => return Err(keys.unsupported("pool_factor", value, "a number, 1 or more")),
+        },
+    };
+    let protected = match &json["num_protected_tokens"] {
+        Value::Null => 1,
+        value => match value.as_u64().and_then(|count| usize::try_from(count).ok()) {
+            Some(count) => count,
+            None => return Err(keys.unsupported("num_protected_tokens", value, "a whole number, 0 or more")),
+        },
+    };
+    let tasks = match &json["tasks"] {
+        Value::String(task) => vec![task.clone()],
+        _ => keys.texts("tasks")?.unwrap_or_else(|| vec!["document".to_owned()]),
+    };
+    if tasks.iter().any(|task| task != "document") {
+        return Err(keys.unsupported("tasks", &json["tasks"], "documents alone: queries are not pooled here"));
+    }
+    let factor = if tasks.is_empty() { 1.0 } else { factor };
+    Ok(TokenPooling { factor, protected, unit_length: keys.flag("normalize_embeddings")?.unwrap_or(false) })
 }

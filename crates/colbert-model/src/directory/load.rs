@@ -1,10 +1,11 @@
 //! Reading a model directory in Hugging Face layout: a plain encoder, or a ColBERT that somebody saved.
 
+use std::collections::HashMap;
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
-use colbert_config::{ArtifactMetadata, ExportDtype, TrainOptions};
+use colbert_config::{ArtifactMetadata, ExportDtype, HeadLayers, TrainOptions};
 use colbert_kernels::KernelBackend;
 use fnv::FnvHasher;
 use rand::SeedableRng;
@@ -21,6 +22,7 @@ use crate::error::ModelError;
 use crate::head::Head;
 use crate::head::config::{HeadConfig, tensor_name};
 use crate::head::files::HeadFiles;
+use crate::head::fresh::first_weights;
 use crate::onnx::graph::Graph;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::settings::ColbertSettings;
@@ -50,7 +52,7 @@ pub struct SourceFiles {
     pub special_tokens_map: Value,
     /// `vocab.txt`, if the source has it.
     pub vocab: Option<String>,
-    /// The head that the source has; none for a plain encoder, which gets one matrix.
+    /// The head that the source has, or that options give a plain encoder; without either, it gets one matrix.
     pub head: Option<HeadConfig>,
 }
 
@@ -66,6 +68,8 @@ pub struct Pretrained {
     pub declared: Declared,
     pub(crate) weights: Weights,
     head: Option<HeadFiles>,
+    /// Layers of a new head, where there is none.
+    new_layers: HeadLayers,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) tokenizer_path: PathBuf,
     pub(crate) special: SpecialTokens,
@@ -101,10 +105,11 @@ impl Pretrained {
         Self::read_for(directory, &TrainOptions::default())
     }
 
-    /// Reads a directory to train it with these options: the vocabulary gets the markers that they name and it lacks.
+    /// Reads a directory to train it with these options: the vocabulary gets the markers that they name and it lacks, a
+    /// plain encoder gets their head.
     ///
     /// # Errors
-    /// As [`Pretrained::read`].
+    /// As [`Pretrained::read`], or layers of a head where there is another one.
     pub fn read_for(directory: &Path, options: &TrainOptions) -> Result<Self, ModelError> {
         let layout = Layout::find(directory)?;
         let config_path = layout.encoder.join("config.json");
@@ -128,6 +133,7 @@ impl Pretrained {
         let mut declared = Declared::read(&layout, metadata.as_ref(), of_modules, positions)?;
         let head = modules.or_else(|| matrix.map(HeadFiles::linear));
         declared.dim = head.as_ref().map(|head| head.config.dim());
+        let written = head_of(head.as_ref(), options, config.hidden_size(), &layout.root)?;
         let tokenizer = TokenizerFiles::read(&layout.encoder, &config, declared.is_colbert())?;
         let special = SpecialTokens::of(&tokenizer.tokenizer, [&tokenizer.special_tokens_map, &tokenizer.config]);
         let files = SourceFiles {
@@ -136,7 +142,7 @@ impl Pretrained {
             tokenizer_config: tokenizer.config,
             special_tokens_map: tokenizer.special_tokens_map,
             vocab: tokenizer.vocab,
-            head: head.as_ref().map(|head| head.config.clone()),
+            head: written,
         };
         let mut read = Self {
             directory: layout.root,
@@ -146,6 +152,7 @@ impl Pretrained {
             declared,
             weights,
             head,
+            new_layers: options.head.clone(),
             tokenizer: tokenizer.tokenizer,
             special,
             added: Vec::new(),
@@ -242,14 +249,14 @@ impl Pretrained {
         ColbertTokenizer::with_special_tokens(self.tokenizer.clone(), &self.special, settings, &self.tokenizer_path)
     }
 
-    /// The head that a model with these settings has: the directory's, with or without ReLU at its end, else one
-    /// matrix.
+    /// The head that a model with these settings has: the directory's, with or without ReLU at its end, else the one that
+    /// the options describe.
     ///
     /// # Errors
     /// A `dim` that is not the head's, or a ReLU that it has no place for.
     pub fn head(&self, settings: &ColbertSettings) -> Result<HeadConfig, ModelError> {
         let Some(HeadFiles { config, tensors, .. }) = &self.head else {
-            let head = HeadConfig::linear(self.config.hidden_size(), settings.dim);
+            let head = HeadConfig::of(&self.new_layers, self.config.hidden_size(), settings.dim);
             return head.with_relu(settings.use_relu, &self.directory);
         };
         let last = config.layers.len() - 1;
@@ -297,8 +304,9 @@ impl Pretrained {
         Ok(Colbert { encoder, head })
     }
 
-    /// The model on `device`. `dropout` replaces the probabilities of `config.json`. A projection that the directory
-    /// lacks, and embeddings of markers that were added, are drawn from N(0, initializer_range²) with `seed`.
+    /// The model on `device`. `dropout` replaces the probabilities of `config.json`. A head that the directory lacks, and
+    /// embeddings of markers that were added, are drawn with `seed`: from N(0, initializer_range²), layers that options
+    /// name as torch draws those of PyLate.
     ///
     /// # Errors
     /// A missing tensor, one of the wrong shape (a projection to another `dim` than the settings', too), or one with a
@@ -320,10 +328,10 @@ impl Pretrained {
         let head = match &self.head {
             Some(files) => Head::build(&head_config, |place, name| files.tensor(place, name).cloned(), device),
             None => {
-                initialised.push("linear.weight".to_owned());
-                let shape = [settings.dim, config.hidden_size()];
-                let mut matrix = Some(normal_tensor(&shape, config.initializer_range(), &mut rng));
-                Head::build(&head_config, |_, name| matrix.take_if(|_| name == "linear.weight"), device)
+                let tensors = first_weights(&head_config, &self.new_layers, config.initializer_range(), &mut rng);
+                initialised.extend(tensors.iter().map(|(name, _)| name.clone()));
+                let mut tensors: HashMap<String, HostTensor> = tensors.into_iter().collect();
+                Head::build(&head_config, |place, name| tensors.remove(&tensor_name(place, name)), device)
             }
         };
         let mut weights = self.weights.clone();
@@ -453,6 +461,29 @@ impl Pretrained {
         }
         Ok(())
     }
+}
+
+/// The head that the directory has, or that options give a plain encoder.
+///
+/// # Errors
+/// Options describe another head than the one that is there.
+fn head_of(
+    there: Option<&HeadFiles>,
+    options: &TrainOptions,
+    hidden_size: usize,
+    path: &Path,
+) -> Result<Option<HeadConfig>, ModelError> {
+    if options.head.0.is_empty() {
+        return Ok(there.map(|head| head.config.clone()));
+    }
+    let asked = HeadConfig::of(&options.head, hidden_size, options.dim);
+    let Some(there) = there else { return Ok(Some(asked)) };
+    let with_relu = |head: &HeadConfig| head.clone().with_relu(options.use_relu, path);
+    if with_relu(&there.config)? == with_relu(&asked)? {
+        return Ok(Some(there.config.clone()));
+    }
+    let (found, asked) = (there.config.to_string(), asked.to_string());
+    Err(ModelError::HeadIsThere { path: path.to_owned(), found, asked })
 }
 
 fn read_metadata(directory: &Path) -> Result<Option<ArtifactMetadata>, ModelError> {

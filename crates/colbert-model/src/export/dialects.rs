@@ -3,8 +3,10 @@
 
 use serde_json::{Value, json};
 
+use crate::directory::declared::DIMS;
 use crate::head::config::{HeadConfig, module_folder};
 use crate::settings::ColbertSettings;
+use crate::settings::token_pooling::{POOLING, TokenPooling};
 
 /// Versions of the libraries that the files are written for; loading with an older one only warns.
 const VERSIONS: [&str; 2] = ["5.3.0", "6.2.0"];
@@ -55,6 +57,7 @@ fn pylate_config(dialect: Dialect<'_>) -> Value {
         // Only sentence-transformers 6 knows a length that queries are filled up to without being cut to it.
         config["query_expansion"] = expansion(settings);
     }
+    sizes(&mut config, settings);
     config
 }
 
@@ -73,7 +76,18 @@ pub(crate) fn native(dialect: Dialect<'_>) -> Files {
             (normalize.clone(), "sentence_transformers.base.modules.normalize.Normalize"),
             (mask.clone(), "sentence_transformers.multi_vector_encoder.modules.multi_vector_mask.MultiVectorMask"),
         ]);
+    let pooling = settings.token_pooling.filter(|pooling| pooling.factor > 1.0);
+    let pooling = pooling.map(|pooling| (format!("{}_{POOLING}", layers + 3), pooling));
+    let module = "sentence_transformers.multi_vector_encoder.modules.token_pooling.HierarchicalTokenPooling";
+    let modules = modules.chain(pooling.iter().map(|(folder, _)| (folder.clone(), module)));
     let mut files = vec![("modules.json".to_owned(), listed(modules))];
+    if let Some((folder, TokenPooling { factor, protected, unit_length })) = pooling {
+        let config = json!({
+            "pool_factor": factor, "num_protected_tokens": protected, "normalize_embeddings": unit_length,
+            "tasks": ["document"],
+        });
+        files.push((format!("{folder}/config.json"), config));
+    }
     for (place, layer) in head.layers.iter().enumerate() {
         let mut json = layer.to_json();
         if let (Some(json), Value::Object(tokens)) = (json.as_object_mut(), tokens()) {
@@ -89,15 +103,23 @@ pub(crate) fn native(dialect: Dialect<'_>) -> Files {
     files.push(("sentence_bert_config.json".to_owned(), native_lengths(settings)));
     let texts = as_text(settings);
     let texts = [("query", &texts.query_prompt), ("document", &texts.document_prompt)];
-    let config = json!({
+    let mut config = json!({
         "model_type": "MultiVectorEncoder",
         "__version__": {"sentence_transformers": VERSIONS[1], "transformers": "5.3.0", "pytorch": "2.9.0"},
         "prompts": prompts(texts),
         "default_prompt_name": null,
         "similarity_fn_name": "maxsim",
     });
+    sizes(&mut config, settings);
     files.push(("config_sentence_transformers.json".to_owned(), config));
     files
+}
+
+/// The sizes that vectors can be cut to, which no other program has a word for.
+fn sizes(config: &mut Value, settings: &ColbertSettings) {
+    if !settings.dims.is_empty() {
+        config[DIMS] = json!(settings.dims);
+    }
 }
 
 /// Settings whose markers are the beginning of the prompts.

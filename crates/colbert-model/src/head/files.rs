@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::ModelError;
 use crate::head::activation::Activation;
 use crate::head::config::{DenseConfig, HeadConfig, module_folder, tensor_name};
+use crate::settings::token_pooling::POOLING;
 use crate::weights::files::read_weights;
 use crate::weights::json::{Keys, optional_object};
 use crate::weights::layout::Layout;
@@ -93,9 +94,19 @@ fn dense_folders(layout: &Layout) -> Result<Vec<PathBuf>, ModelError> {
     };
     // From a pooling on it is a sentence encoder's work, on one vector a text.
     let pooling = modules.iter().position(|module| module.class == "Pooling").unwrap_or(modules.len());
-    let (mut folders, mut unit_length) = (Vec::new(), false);
+    let (mut folders, mut unit_length, mut pooled) = (Vec::new(), false, false);
     for module in &modules[..pooling] {
         match module.class.as_str() {
+            other if pooled => {
+                return refused(format!("\"{other}\" behind {POOLING}"), format!("{POOLING} as the last module"));
+            }
+            POOLING if !unit_length => {
+                return refused(
+                    format!("no Normalize before {POOLING}"),
+                    "a Normalize: likeness is a cosine".to_owned(),
+                );
+            }
+            POOLING => pooled = true,
             "Dense" if unit_length => {
                 return refused("Normalize".to_owned(), "a Normalize behind all of Dense".to_owned());
             }
@@ -108,7 +119,8 @@ fn dense_folders(layout: &Layout) -> Result<Vec<PathBuf>, ModelError> {
             "Normalize" => unit_length = true,
             "Transformer" | "MultiVectorMask" => {}
             other => {
-                let expected = "Transformer, Dense, Normalize and MultiVectorMask: other modules change vectors";
+                let expected = "Transformer, Dense, Normalize, MultiVectorMask and HierarchicalTokenPooling: other \
+                                modules change vectors";
                 return refused(format!("\"{other}\""), expected.to_owned());
             }
         }

@@ -90,6 +90,12 @@ impl<'a> Keys<'a> {
         self.get(field, "a list of strings", convert)
     }
 
+    /// A list of sizes.
+    pub(crate) fn counts(self, field: &'static str) -> Result<Option<Vec<usize>>, ModelError> {
+        let size = |value: &Value| usize::try_from(value.as_u64().filter(|size| *size > 0)?).ok();
+        self.get(field, "a list of whole numbers above 0", |value| value.as_array()?.iter().map(size).collect())
+    }
+
     /// An object.
     pub(crate) fn object(self, field: &'static str) -> Result<Option<&'a Value>, ModelError> {
         self.get(field, "an object", |value| value.is_object().then_some(value))

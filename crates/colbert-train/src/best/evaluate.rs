@@ -1,7 +1,7 @@
 //! Retrieval quality on held-out queries, by exact MaxSim over every document of the set.
 
 use colbert_config::{Metric, Plan, TrainOptions};
-use colbert_data::EvaluationSet;
+use colbert_data::{Candidates, EvaluationSet};
 use colbert_kernels::KernelBackend;
 use colbert_model::{Colbert, ColbertTokenizer, Encoder};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ const REPORTED: [Metric; 4] = [Metric::Ndcg(10), Metric::Mrr(10), Metric::Recall
 pub struct Evaluation {
     /// Queries measured: those with a relevant document.
     pub queries: usize,
-    /// Documents ranked for each of them.
+    /// Documents ranked for each of them; on average, among candidates.
     pub documents: usize,
     /// Each metric and its mean over queries; one that has no finite mean is left out.
     pub metrics: Vec<(Metric, f64)>,
@@ -152,7 +152,8 @@ pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     device: &B::Device,
     progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Measured, TrainError> {
-    evaluate_within(model, tokenizer, set, chosen, EvaluationLimits::default(), device, progress)
+    let task = Task { set, candidates: None, chosen };
+    evaluate_within(model, tokenizer, task, EvaluationLimits::default(), device, progress)
 }
 
 /// The tokens that a training step holds at once, every text counted at its longest: where a step fits into memory, an
@@ -176,19 +177,32 @@ impl Default for EvaluationLimits<'_> {
     }
 }
 
-/// As [`evaluate`], within limits. Neither they nor the number of processes change a score.
+/// A measurement to be made: the queries of a set, the documents that each is ranked against, the metric that chooses.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// Queries, corpus and judgements.
+    pub set: &'a EvaluationSet,
+    /// The documents that each query is ranked against; none for the whole corpus. A relevant document that is not among
+    /// them counts as not found.
+    pub candidates: Option<&'a Candidates>,
+    /// The metric that comes first.
+    pub chosen: Metric,
+}
+
+/// As [`evaluate`], among candidates if there are some, and within limits. Neither limits nor the number of processes
+/// change a score.
 ///
 /// # Errors
 /// As [`evaluate`].
 pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
     model: &Colbert<B, E>,
     tokenizer: &ColbertTokenizer,
-    set: &EvaluationSet,
-    chosen: Metric,
+    task: Task<'_>,
     limits: EvaluationLimits<'_>,
     device: &B::Device,
     progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Measured, TrainError> {
+    let Task { set, candidates, chosen } = task;
     let qids = judged(set);
     if qids.is_empty() || set.collection.is_empty() {
         return Err(TrainError::NothingToEvaluate);
@@ -197,6 +211,7 @@ pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
         model,
         tokenizer,
         set,
+        candidates,
         device,
         tokens_at_once: limits.tokens_at_once,
         scores_held: SCORES_HELD,
@@ -204,7 +219,8 @@ pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
         processes: limits.processes,
     };
     let parts = qids.chunks(QUERIES_HELD);
-    let (count, total) = (parts.len(), set.collection.len());
+    let total = candidates.map_or(set.collection.len(), Candidates::distinct);
+    let count = parts.len();
     let mut ranked = Vec::with_capacity(qids.len());
     for (part, qids) in parts.enumerate() {
         let standings = scorer.standings(qids, &mut |done| progress((part * total + done) / count))?;
@@ -216,5 +232,7 @@ pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
         };
         ranked.extend(qids.iter().zip(&standings).map(ranks));
     }
-    Measured::of(set, ranked, chosen)
+    let mut measured = Measured::of(set, ranked, chosen)?;
+    measured.evaluation.documents = candidates.map_or(set.collection.len(), Candidates::mean);
+    Ok(measured)
 }

@@ -3,9 +3,12 @@
 use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
-use colbert_data::EvaluationSet;
-use colbert_kernels::KernelBackend;
-use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder, TokenSequence, maxsim, scored_texts};
+use colbert_data::{Candidates, EvaluationSet};
+use colbert_kernels::{KernelBackend, ScoredTexts};
+use colbert_model::{
+    Colbert, ColbertTokenizer, Embeddings, Encoder, TokenPooling, TokenSequence, maxsim, scored_texts,
+};
+use rayon::prelude::*;
 
 use crate::best::standing::Standing;
 use crate::error::TrainError;
@@ -43,6 +46,8 @@ pub(crate) struct Scorer<'a, B: KernelBackend, E: Encoder<B>> {
     pub(crate) model: &'a Colbert<B, E>,
     pub(crate) tokenizer: &'a ColbertTokenizer,
     pub(crate) set: &'a EvaluationSet,
+    /// The documents of each query that are ranked; none for all.
+    pub(crate) candidates: Option<&'a Candidates>,
     pub(crate) device: &'a B::Device,
     /// Tokens encoded at once; a longer text is encoded alone.
     pub(crate) tokens_at_once: usize,
@@ -86,7 +91,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         let RelevantScores { own, held } = self.relevant_scores(&queries, &order.relevant, qids.len(), progress)?;
         let mut standings: Vec<Standing> = own.into_iter().map(|own| Standing::new(own, self.with_loss)).collect();
         let mut pass = |query: usize, pid: u32, score: f32| {
-            if !standings[query].is_relevant(pid) {
+            if !standings[query].is_relevant(pid) && self.is_candidate(qids[query], pid) {
                 standings[query].pass(pid, score);
             }
         };
@@ -138,13 +143,18 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         Ok(RelevantScores { own, held: keeps.then_some(held) })
     }
 
+    fn is_candidate(&self, qid: u32, pid: u32) -> bool {
+        self.candidates.is_none_or(|candidates| candidates.contains(qid, pid))
+    }
+
     fn order(&self, qids: &[u32]) -> Order {
         let mut place = vec![usize::MAX; self.set.collection.len()];
         let mut relevant: Vec<(u32, Vec<(usize, i32)>)> = Vec::new();
         for (query, &qid) in qids.iter().enumerate() {
             for &(pid, grade) in self.set.judgements.of(qid).iter().filter(|(_, grade)| *grade > 0) {
                 // A document that is not in the corpus cannot be found; metrics count it as missed.
-                let Some(place) = place.get_mut(pid as usize) else { continue };
+                // Neither can one that is no candidate.
+                let Some(place) = place.get_mut(pid as usize).filter(|_| self.is_candidate(qid, pid)) else { continue };
                 if *place == usize::MAX {
                     *place = relevant.len();
                     relevant.push((pid, Vec::new()));
@@ -152,7 +162,12 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
                 relevant[*place].1.push((query, grade));
             }
         }
-        let others = (0..place.len() as u32).filter(|pid| place[*pid as usize] == usize::MAX).collect();
+        let mut ranked = vec![self.candidates.is_none(); place.len()];
+        if let Some(candidates) = self.candidates {
+            qids.iter().flat_map(|qid| candidates.of(*qid)).for_each(|pid| ranked[*pid as usize] = true);
+        }
+        let is_other = |pid: &u32| place[*pid as usize] == usize::MAX && ranked[*pid as usize];
+        let others = (0..place.len() as u32).filter(is_other).collect();
         Order { relevant, others }
     }
 
@@ -247,6 +262,10 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
                 let id = self.set.collection.id(pid).map_or_else(|| pid.to_string(), str::to_owned);
                 return Err(TrainError::NonFiniteVectors { what: "document", id });
             }
+            let documents = match self.tokenizer.settings().token_pooling {
+                Some(pooling) => pooled(&documents, &pooling, self.device),
+                None => documents,
+            };
             self.scores(queries, &documents, concerned, &mut |place, row| {
                 rows[place * pids.len() + piece.start..][..row.len()].copy_from_slice(row);
             });
@@ -282,6 +301,22 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
             }
         }
     }
+}
+
+/// Documents as the model directory encodes them, where it pools their vectors.
+fn pooled<B: KernelBackend>(documents: &Embeddings<B>, pooling: &TokenPooling, device: &B::Device) -> Embeddings<B> {
+    let dim = documents.dim();
+    let rows: Vec<Vec<f32>> = documents.to_host().par_iter().map(|text| pooling.pool(&text.values, dim)).collect();
+    // A text without a scored token keeps a place that is not scored.
+    let rows: Vec<(Vec<f32>, bool)> =
+        rows.into_iter().map(|rows| if rows.is_empty() { (vec![0.0; dim], false) } else { (rows, true) }).collect();
+    let lengths: Vec<usize> = rows.iter().map(|(rows, _)| rows.len() / dim).collect();
+    let scored =
+        rows.iter().zip(&lengths).flat_map(|((_, is_scored), length)| std::iter::repeat_n(*is_scored, *length));
+    let texts = ScoredTexts::new(&lengths, scored.collect::<Vec<bool>>());
+    let values: Vec<f32> = rows.into_iter().flat_map(|(rows, _)| rows).collect();
+    let count = values.len() / dim;
+    Embeddings { vectors: Tensor::from_data(TensorData::new(values, [count, dim]), device), texts }
 }
 
 fn go_on(flow: Flow) -> Result<(), TrainError> {
@@ -362,9 +397,18 @@ mod tests {
         let qids: Vec<u32> = (0..set.queries.len() as u32).collect();
         let standings = |tokens_at_once, scores_held| {
             let (model, tokenizer, set, device) = (&model, &tokenizer, &set, &device);
-            let processes = &OneProcess;
-            let scorer =
-                Scorer { model, tokenizer, set, device, tokens_at_once, scores_held, with_loss: true, processes };
+            let (candidates, processes) = (None, &OneProcess);
+            let scorer = Scorer {
+                model,
+                tokenizer,
+                set,
+                candidates,
+                device,
+                tokens_at_once,
+                scores_held,
+                with_loss: true,
+                processes,
+            };
             let mut told = Vec::new();
             let found = scorer.standings(&qids, &mut |done| {
                 told.push(done);
@@ -381,6 +425,18 @@ mod tests {
                 assert!((found.2 - expected.2).abs() < 1e-9, "{} {}", found.2, expected.2);
             }
         }
+    }
+
+    /// Pooled documents keep their order and no text is lost, one without a scored token included.
+    #[test]
+    fn documents_are_pooled_one_by_one() {
+        let row = |a: f32, b: f32| [a, b];
+        let values: Vec<f32> = [row(1.0, 0.0), row(0.0, 1.0), row(0.0, 1.0), row(1.0, 0.0), row(0.6, 0.8)].concat();
+        let vectors = Tensor::<TestBackend, 2>::from_data(TensorData::new(values, [5, 2]), &device());
+        let texts = ScoredTexts::new(&[3, 1, 1], vec![true, true, true, false, true]);
+        let found = pooled(&Embeddings { vectors, texts }, &TokenPooling::new(2.0).unwrap(), &device());
+        let rows: Vec<Vec<f32>> = found.to_host().into_iter().map(|text| text.values).collect();
+        assert_eq!(rows, [vec![1.0, 0.0, 0.0, 1.0], vec![], vec![0.6, 0.8]]);
     }
 
     #[test]

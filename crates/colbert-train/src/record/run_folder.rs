@@ -32,7 +32,7 @@ const OPTIONS: &str = "options.json";
 const PLAN: &str = "plan.json";
 
 /// Names of everything that a run writes into its folder, besides the names of `is_numbered`.
-const WRITTEN: [&str; 17] = [
+const WRITTEN: [&str; 18] = [
     LOCK,
     MARK,
     OPTIONS,
@@ -45,6 +45,7 @@ const WRITTEN: [&str; 17] = [
     "metrics.jsonl",
     "outcome.json",
     "queries.json",
+    "explanations.json",
     "report.html",
     "checkpoints",
     "negatives",

@@ -56,7 +56,7 @@ pub(crate) fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
         embeddings.map(|(vectors, piece)| Embeddings { vectors, texts: scored_texts(piece) }).collect()
     };
     let (of_queries, of_documents) = (encode(&queries, 0), encode(&documents, queries.len()));
-    let at_once = queries_at_once(part, plan.most_winners, plan.pieces);
+    let at_once = queries_at_once(part, plan.most_winners / objective.scorings().max(1), plan.pieces);
     let (values, mut gradient, of_numbers) = if objective.takes_blocks() && at_once < part.queries.len() {
         let embeddings = [of_queries, of_documents].map(|pieces| Embeddings::concatenated(&pieces));
         let (values, OnEmbeddings { queries: of_queries, documents: of_documents, learned }) =

@@ -8,6 +8,7 @@ use colbert_data::Example;
 use colbert_kernels::KernelBackend;
 use colbert_model::{Embeddings, maxsim};
 
+use crate::step::matryoshka::loss_over_sizes;
 use crate::step::objective::{LearnedNumber, Loss, Objective, Targets};
 use crate::step::own_rows::{OwnRows, RowWeights, ints, weighed};
 
@@ -25,7 +26,8 @@ const TEMPERATURES: [f64; 2] = [0.01, 100.0];
 ///   negatives, if asked for), scores over T.
 ///
 /// A query with teacher scores takes the second, one without the first, unless weights say otherwise; the third is added
-/// if asked for. Each is a mean over all queries of the batch.
+/// if asked for. Each is a mean over all queries of the batch. With several sizes of vectors all of it is summed over
+/// them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColbertObjective {
     /// Add the in-batch loss.
@@ -56,6 +58,8 @@ pub struct ColbertObjective {
     pub distillation_weight: f64,
     /// Weight of the in-batch loss.
     pub in_batch_weight: f64,
+    /// Sizes of vectors that the loss is summed over; none is the full size alone.
+    pub dims: Vec<usize>,
 }
 
 impl From<&TrainOptions> for ColbertObjective {
@@ -75,6 +79,7 @@ impl From<&TrainOptions> for ColbertObjective {
             cross_entropy_weight: options.cross_entropy_weight,
             distillation_weight: options.distillation_weight,
             in_batch_weight: options.in_batch_weight,
+            dims: options.dims.0.clone(),
         }
     }
 }
@@ -99,7 +104,8 @@ impl<B: Backend> Temperature<B> {
 
 impl Objective for ColbertObjective {
     fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B> {
-        self.loss_at(queries, documents, targets, &Temperature::Fixed(self.temperature))
+        let temperature = Temperature::Fixed(self.temperature);
+        loss_over_sizes(&self.dims, queries, documents, |q, d| self.loss_at(q, d, targets, &temperature))
     }
 
     fn couples_queries(&self) -> bool {
@@ -108,6 +114,10 @@ impl Objective for ColbertObjective {
 
     fn takes_blocks(&self) -> bool {
         true
+    }
+
+    fn scorings(&self) -> usize {
+        self.dims.len().max(1)
     }
 
     fn learned(&self) -> Vec<LearnedNumber> {
@@ -126,7 +136,8 @@ impl Objective for ColbertObjective {
         learned: &Tensor<B, 1>,
     ) -> Loss<B> {
         if self.learn_temperature {
-            self.loss_at(queries, documents, targets, &Temperature::Learned(learned.clone()))
+            let temperature = Temperature::Learned(learned.clone());
+            loss_over_sizes(&self.dims, queries, documents, |q, d| self.loss_at(q, d, targets, &temperature))
         } else {
             self.loss(queries, documents, targets)
         }

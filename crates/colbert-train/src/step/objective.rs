@@ -116,6 +116,11 @@ pub trait Objective: Send + Sync {
         false
     }
 
+    /// How often the loss scores all queries with all documents: memory of a block is shared among them.
+    fn scorings(&self) -> usize {
+        1
+    }
+
     /// Lists the numbers of the loss that are learned along with the weights.
     fn learned(&self) -> Vec<LearnedNumber> {
         Vec::new()
@@ -147,6 +152,10 @@ impl<O: Objective> Objective for &O {
 
     fn takes_blocks(&self) -> bool {
         (**self).takes_blocks()
+    }
+
+    fn scorings(&self) -> usize {
+        (**self).scorings()
     }
 
     fn learned(&self) -> Vec<LearnedNumber> {

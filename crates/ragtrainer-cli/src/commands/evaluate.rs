@@ -7,9 +7,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use ragtrainer::config::durable::replace_file;
 use ragtrainer::config::{EvaluationOptions, Metric};
-use ragtrainer::data::{EvaluationSet, read_evaluation_set};
+use ragtrainer::data::{Candidates, EvaluationSet, read_evaluation_set};
 use ragtrainer::train::{Processes, QueryResult};
-use ragtrainer::{DirectoryEvaluation, evaluate_directory};
+use ragtrainer::{DirectoryChoice, DirectoryEvaluation, evaluate_directory_with};
 use serde_json::json;
 
 use crate::interrupt::Interrupt;
@@ -35,6 +35,11 @@ pub(crate) struct EvaluateCommand {
     /// A further metric, put first: ndcg@K, mrr@K, recall@K, success@K, map@K.
     #[arg(long, value_name = "NAME", default_value = "ndcg@10")]
     metric: Metric,
+    /// Rank among given candidates alone (reranking): a TREC run, lines of a query id and a document id, or JSON lines
+    /// such as {"query_id": "q1", "candidates": ["d1", "d2"]}. Repeatable, one for each --data in their order. A relevant
+    /// document that is no candidate counts as not found, and BM25 ranks the same candidates.
+    #[arg(long, value_name = "FILE", conflicts_with = "pool_size")]
+    candidates: Vec<PathBuf>,
     /// Rank against N documents: all the relevant ones and random others.
     #[arg(long, value_name = "N")]
     pool_size: Option<usize>,
@@ -44,6 +49,9 @@ pub(crate) struct EvaluateCommand {
     /// Language of the texts (ISO 639-1), for stemming and stop words of BM25.
     #[arg(long, value_name = "CODE", default_value = "en", env = "RAGTRAINER_LANGUAGE_CODE")]
     language_code: String,
+    /// Keep the first N numbers of each vector, brought back to length 1: for models trained with train.dims.
+    #[arg(long, value_name = "N")]
+    dim: Option<usize>,
     /// Backend and device.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     backend: String,
@@ -73,12 +81,15 @@ impl EvaluateCommand {
             Ok(set.with_pool(options.pool_size, options.max_queries, options.seed)?)
         };
         let sets = self.data.iter().map(read).collect::<anyhow::Result<Vec<EvaluationSet>>>()?;
+        let candidates = self.read_candidates(&sets)?;
         fetched(&self.model)?;
         let mut progress = Progress::new(Interrupt::default());
         let mut measured = Vec::new();
-        for set in &sets {
+        for (set, candidates) in sets.iter().zip(candidates) {
             let (language, backend) = (&self.language_code, &self.backend);
-            measured.push(evaluate_directory(&self.model, set, &options, language, backend, processes, &mut progress)?);
+            let choice = DirectoryChoice { dim: self.dim, candidates, processes };
+            let one = evaluate_directory_with(&self.model, set, &options, &choice, language, backend, &mut progress)?;
+            measured.push(one);
         }
         if let Some(DirectoryEvaluation { loaded, .. }) =
             measured.first().filter(|one| !one.loaded.initialised.is_empty())
@@ -96,6 +107,38 @@ impl EvaluateCommand {
         }
         self.print(&measured)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The candidates of each folder, and a line for each about what they hold.
+    fn read_candidates(&self, sets: &[EvaluationSet]) -> anyhow::Result<Vec<Option<Candidates>>> {
+        if self.candidates.is_empty() {
+            return Ok(vec![None; sets.len()]);
+        }
+        let (found, expected) = (self.candidates.len(), sets.len());
+        anyhow::ensure!(
+            found == expected,
+            "{found} --candidates for {expected} --data: give one for each, in their order"
+        );
+        let read = |(path, set): (&PathBuf, &EvaluationSet)| {
+            let candidates = Candidates::read(path, set)?;
+            let judged =
+                (0..set.queries.len() as u32).flat_map(|qid| set.judgements.positives(qid).map(move |pid| (qid, pid)));
+            let (mut all, mut there) = (0, 0);
+            for (qid, pid) in judged {
+                all += 1;
+                there += usize::from(candidates.contains(qid, pid));
+            }
+            complain!(
+                "{}: {} candidates a query on average, {there} of {all} relevant documents among them; {} queries without \
+                 candidates, {} of other queries passed over",
+                path.display(),
+                candidates.mean(),
+                candidates.without(),
+                candidates.other_queries()
+            );
+            Ok(Some(candidates))
+        };
+        self.candidates.iter().zip(sets).map(read).collect()
     }
 
     /// A line for each query of a folder.

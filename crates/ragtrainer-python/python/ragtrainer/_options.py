@@ -87,6 +87,10 @@ class PrepareOptions(TypedDict, total=False):
 class TrainOptions(TypedDict, total=False):
     """Further options of ``RAGTrainer.train`` and ``RAGTrainer.plan``."""
 
+    head: str
+    """Layers of a new head in place of one matrix: sizes with commas between them, the last of them dim, each with any of relu, gelu, tanh, sigmoid, silu, bias and residual behind it, such as "768 gelu residual, dim"; for plain encoders"""
+    dims: list[int] | str | None
+    """Matryoshka sizes, from train.dim down, such as "128, 64, 32": the loss is summed over vectors cut to each, which encode --dim then cuts to; without it, those of the model that training starts from"""
     query_maxlen: int | str
     """Query length in tokens, markers, prompt and [MASK] expansion included; model: as many as the encoder has positions for [default: 32]"""
     query_token_id: str | None
@@ -135,6 +139,8 @@ class TrainOptions(TypedDict, total=False):
     """Pad shorter queries to N tokens only, and leave longer ones whole up to query_maxlen; model: the model's own, query_maxlen for a plain encoder"""
     mask_punctuation: bool
     """Leave punctuation out of document scoring [default: True]"""
+    pool_factor: float | None
+    """Write a module into the model directory that keeps about one vector in X of each document (hierarchical token pooling): dev and test queries are measured with it, training pools nothing; needs export_layout = "sentence-transformers"; model: as the model that training starts from; 1 is none"""
     schedule: Literal["linear", "cosine", "warmup_stable_decay", "constant"]
     """Course of the learning rate after its warm-up: a straight line or a cosine down to 0, constant until a straight fall at the end, or constant [default: linear]"""
     decay_steps: int | str
@@ -230,6 +236,8 @@ KEYS: dict[str, dict[str, str]] = {
         "interpolate": "evaluation.interpolate",
     },
     "train": {
+        "head": "train.head",
+        "dims": "train.dims",
         "query_maxlen": "train.query_maxlen",
         "query_token_id": "train.query_token_id",
         "doc_token_id": "train.doc_token_id",
@@ -254,6 +262,7 @@ KEYS: dict[str, dict[str, str]] = {
         "query_expansion": "train.query_expansion",
         "query_expansion_length": "train.query_expansion_length",
         "mask_punctuation": "train.mask_punctuation",
+        "pool_factor": "train.pool_factor",
         "schedule": "train.schedule",
         "decay_steps": "train.decay_steps",
         "schedule_horizon": "train.schedule_horizon",

@@ -75,7 +75,7 @@ impl ModelCard<'_> {
              {texts}{layers}{stored}- Planned training: {plan}\n\n\
              ## Data\n{data}\n## Results\n{results}\n## Licence\n{licence}\n## Use\n\
              {files}\n\n{differences}",
-            texts = markers_and_prompts(settings),
+            texts = sizes(settings) + &markers_and_prompts(settings),
             front = self.front_matter(),
             version = env!("CARGO_PKG_VERSION"),
             dim = train.dim,
@@ -149,6 +149,19 @@ impl ModelCard<'_> {
     }
 }
 
+/// A line for the sizes that vectors can be cut to, if there are several.
+fn sizes(settings: &ColbertSettings) -> String {
+    let smaller: Vec<String> = settings.dims.iter().skip(1).map(ToString::to_string).collect();
+    if smaller.is_empty() {
+        return String::new();
+    }
+    format!(
+        "- Trained to be used with the first {} numbers of each vector too, brought back to length 1 (`ragtrainer encode \
+         --dim`).\n",
+        smaller.join(" or ")
+    )
+}
+
 /// A line for what stands before texts and for how queries are filled up, where that is not as usual.
 fn markers_and_prompts(settings: &ColbertSettings) -> String {
     let usual = ColbertSettings::default();
@@ -165,6 +178,9 @@ fn markers_and_prompts(settings: &ColbertSettings) -> String {
         };
         let prompt = if prompt.is_empty() { "no prompt".to_owned() } else { format!("the prompt `{prompt}`") };
         _ = writeln!(text, "- In front of {side}: {marker}, {prompt}.");
+    }
+    if let Some(pooling) = settings.token_pooling.filter(|pooling| pooling.factor > 1.0) {
+        _ = writeln!(text, "- Vectors of documents are pooled to about one in {}.", pooling.factor);
     }
     match (settings.query_expansion, settings.query_expansion_length) {
         (false, _) => text += "- Queries are not filled up with [MASK].\n",

@@ -15,6 +15,10 @@ const STYLE: &str = "
 .matches td:nth-child(2){text-align:left}.matches th:nth-child(2){text-align:left}
 .bar{display:inline-block;height:.7em;background:var(--c0);border-radius:2px;vertical-align:middle;margin-left:.5em}";
 
+/// How to read a picture.
+pub(crate) const LEGEND: &str = "Each token of the query counts by the token of the document that is most like it; the score is the sum of these \
+     similarities. The darker a token of a document, the more of the score it carries.";
+
 /// Widest bar, in em: a similarity of 1.
 const WIDEST: f32 = 8.0;
 
@@ -24,26 +28,39 @@ const WIDEST: f32 = 8.0;
 /// The disk refuses.
 pub fn write_explanations(path: &Path, query: &str, hits: &[(Hit, Explanation)]) -> Result<(), Error> {
     let body = html! {
-        style { (PreEscaped(STYLE)) }
+        (style())
         h1 { (query) }
-        p .soft {
-            "Each token of the query counts by the token of the document that is most like it; the score is the sum of \
-             these similarities. The darker a token of a document, the more of the score it carries."
-        }
+        p .soft { (LEGEND) }
         @for (hit, explanation) in hits { (explained(hit, explanation)) }
     };
     page::write(path, &page::document(query, false, &body))
 }
 
 fn explained(hit: &Hit, explanation: &Explanation) -> Markup {
-    let mut carried = vec![0f32; explanation.document.len()];
-    explanation.matches.iter().for_each(|one| carried[one.place] += one.similarity.max(0.0));
-    let most = carried.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let name = hit.id.clone().unwrap_or_else(|| format!("document {}", hit.index));
+    html! {
+        h2 { (hit.rank) ". " (name) " " span .soft { (format!("score {:.3}", hit.score)) } }
+        (picture(explanation))
+    }
+}
+
+/// The rules that [`picture`] needs.
+pub(crate) fn style() -> Markup {
+    html! { style { (PreEscaped(STYLE)) } }
+}
+
+/// A document with its matched tokens marked, and the matches in a table.
+pub(crate) fn picture(explanation: &Explanation) -> Markup {
+    let mut carried = vec![0f32; explanation.document.len()];
+    for one in &explanation.matches {
+        if let Some(carried) = carried.get_mut(one.place) {
+            *carried += one.similarity.max(0.0);
+        }
+    }
+    let most = carried.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let expansion: Vec<&TokenMatch> = explanation.matches.iter().filter(|one| is_expansion(one)).collect();
     let of_expansion: f32 = expansion.iter().map(|one| one.similarity).sum();
     html! {
-        h2 { (hit.rank) ". " (name) " " span .soft { (format!("score {:.3}", hit.score)) } }
         p .text {
             @for (token, carried) in explanation.document.iter().zip(&carried) {
                 @let share = (carried / most * 60.0).round();

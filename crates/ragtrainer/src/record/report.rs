@@ -9,6 +9,7 @@ use maud::{Markup, html};
 
 use crate::error::Error;
 use crate::record::chart::{Curve, figure};
+use crate::record::explained_queries::section;
 use crate::record::page::{document, table, tiles, write};
 use crate::record::run_record::{Progress, QueryChange, RunRecord};
 use crate::record::summary::{RunSummary, differing_options, flat, name};
@@ -82,6 +83,7 @@ fn page(run: &RunRecord) -> String {
         .charts { (curves(run)) }
         (tables(run))
         (queries(run))
+        (section(&run.explanations, run.metric()))
         @if let Some(plan) = &run.plan {
             h2 { "Plan" }
             pre { (plan) }

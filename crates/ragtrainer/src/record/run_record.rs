@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::record::explained_queries::{self, ExplainedQuery};
 use crate::record::outcome::Outcome;
 
 /// Queries shown that gained most, and as many that lost most.
@@ -167,6 +168,8 @@ pub struct RunRecord {
     pub outcome: Option<Outcome>,
     /// The queries that changed most.
     pub queries: Option<QueryChanges>,
+    /// Some of them with the matches of their documents.
+    pub explanations: Vec<ExplainedQuery>,
 }
 
 impl RunRecord {
@@ -192,6 +195,7 @@ impl RunRecord {
             notes: Vec::new(),
             outcome: None,
             queries: None,
+            explanations: Vec::new(),
         };
         let metrics = fs::read(path.join("metrics.jsonl")).unwrap_or_default();
         for line in String::from_utf8_lossy(&metrics).lines() {
@@ -202,6 +206,7 @@ impl RunRecord {
         if progress != Progress::Running && outcome.as_ref().is_some_and(|outcome| outcome.steps == record.last_step())
         {
             record.queries = json(&path.join("queries.json"));
+            record.explanations = json(&path.join(explained_queries::FILE)).unwrap_or_default();
             record.outcome = outcome;
             if record.outcome.as_ref().is_some_and(|outcome| !outcome.stopped) {
                 record.progress = Progress::Finished;

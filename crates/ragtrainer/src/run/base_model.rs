@@ -45,6 +45,9 @@ impl<'a, E: RunEncoder> Start<'a, E> {
             Some(name) if options.train.dropout.is_some() => {
                 return Err(Error::OwnEncoder { name, option: "train.dropout", hint: "leave it out" });
             }
+            Some(name) if !options.train.head.0.is_empty() => {
+                return Err(Error::OwnEncoder { name, option: "train.head", hint: "leave it out" });
+            }
             Some(name) if options.export_layout == ExportLayout::SentenceTransformers => {
                 return Err(Error::OwnEncoder { name, option: "export_layout", hint: "leave it out" });
             }
@@ -94,7 +97,12 @@ impl<'a, E: RunEncoder> Start<'a, E> {
         match self.family() {
             Some(config) => {
                 let ColbertSettings { query_maxlen, doc_maxlen, .. } = self.settings;
-                TrainingMemory::of(config, &self.head, query_maxlen.max(doc_maxlen))
+                let memory = TrainingMemory::of(config, &self.head, query_maxlen.max(doc_maxlen));
+                // Vectors that are cut to a size are copies of their own.
+                let dim = self.settings.dim as u64;
+                let smaller: u64 = self.settings.dims.iter().map(|size| *size as u64).filter(|size| *size < dim).sum();
+                let per_embedding = memory.per_embedding + memory.per_embedding * smaller / dim.max(1);
+                TrainingMemory { per_embedding, ..memory }
             }
             None => TrainingMemory { parameters: 4 * model.num_params() as u64, per_token: 0, per_embedding: 0 },
         }

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use colbert_config::{EvaluationOptions, Metric};
-use colbert_data::{Bm25Index, EvaluationSet, TextAnalysis, check_language_code, language_mismatch};
+use colbert_data::{Bm25Index, Candidates, EvaluationSet, TextAnalysis, check_language_code, language_mismatch};
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Encoder, LoadReport, Pretrained};
-use colbert_train::{Evaluation, EvaluationLimits, Event, Measured, Observer, Processes, QueryResult, evaluate_within};
+use colbert_train::{
+    Evaluation, EvaluationLimits, Event, Measured, Observer, OneProcess, Processes, QueryResult, Task, evaluate_within,
+};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
@@ -51,10 +53,25 @@ impl DirectoryEvaluation {
     }
 }
 
+/// Choices of how a model directory is measured, beside [`EvaluationOptions`].
+#[derive(Debug, Clone)]
+pub struct DirectoryChoice<'a> {
+    /// Numbers of each vector that are kept, brought back to length 1; none keeps all.
+    pub dim: Option<usize>,
+    /// Documents that each query is ranked against, by the model and by BM25; none for the whole corpus.
+    pub candidates: Option<Candidates>,
+    /// Processes that share the documents; all make the same call, and all get the result.
+    pub processes: &'a dyn Processes,
+}
+
+impl Default for DirectoryChoice<'_> {
+    fn default() -> Self {
+        Self { dim: None, candidates: None, processes: &OneProcess }
+    }
+}
+
 /// Measures the model in a directory, or of this name on the hub, with the lengths and masks it declares, beside BM25
 /// for the language of the texts on the same queries.
-///
-/// Several processes share the documents, and all get the result; [`OneProcess`](colbert_train::OneProcess) is one.
 ///
 /// A directory that is no ColBERT yet gets a random projection; the load report says so. Texts of another language than
 /// the code says are a warning in the log: BM25 would be too easy to beat.
@@ -67,7 +84,24 @@ pub fn evaluate_directory(
     options: &EvaluationOptions,
     language_code: &str,
     backend: &str,
-    processes: &dyn Processes,
+    observer: &mut dyn Observer,
+) -> Result<DirectoryEvaluation, Error> {
+    let choice = DirectoryChoice::default();
+    evaluate_directory_with(directory, set, options, &choice, language_code, backend, observer)
+}
+
+/// As [`evaluate_directory`], with vectors cut to a size, or among candidates. A relevant document that is no candidate
+/// counts as not found.
+///
+/// # Errors
+/// As [`evaluate_directory`], or a size that the vectors do not have.
+pub fn evaluate_directory_with(
+    directory: &Path,
+    set: &EvaluationSet,
+    options: &EvaluationOptions,
+    choice: &DirectoryChoice<'_>,
+    language_code: &str,
+    backend: &str,
     observer: &mut dyn Observer,
 ) -> Result<DirectoryEvaluation, Error> {
     check_language_code(language_code)?;
@@ -76,11 +110,13 @@ pub fn evaluate_directory(
     }
     let pretrained = read_model(directory)?;
     let settings = pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings());
-    let limits = EvaluationLimits { processes, ..EvaluationLimits::default() };
-    let job =
-        EvaluateJob { pretrained: &pretrained, settings: &settings, set, metric: options.metric, limits, observer };
-    let (loaded, own) = Backend::of_process(backend, processes.local_rank())?.run(job)?;
-    let words = measured_bm25(set, options.metric, language_code)?;
+    if let Some(found) = choice.dim.filter(|dim| !(1..=settings.dim).contains(dim)) {
+        return Err(Error::NoSuchSize { path: pretrained.directory().to_owned(), found, dim: settings.dim });
+    }
+    let metric = options.metric;
+    let job = EvaluateJob { pretrained: &pretrained, settings: &settings, set, choice, metric, observer };
+    let (loaded, own) = Backend::of_process(backend, choice.processes.local_rank())?.run(job)?;
+    let words = measured_bm25(set, choice.candidates.as_ref(), options.metric, language_code)?;
     Ok(DirectoryEvaluation {
         loaded,
         bm25: words.evaluation,
@@ -92,22 +128,32 @@ pub fn evaluate_directory(
 
 /// BM25 on a set.
 pub(crate) fn bm25(set: &EvaluationSet, metric: Metric, language_code: &str) -> Result<Evaluation, Error> {
-    Ok(measured_bm25(set, metric, language_code)?.evaluation)
+    Ok(measured_bm25(set, None, metric, language_code)?.evaluation)
 }
 
-fn measured_bm25(set: &EvaluationSet, metric: Metric, language_code: &str) -> Result<Measured, Error> {
+fn measured_bm25(
+    set: &EvaluationSet,
+    candidates: Option<&Candidates>,
+    metric: Metric,
+    language_code: &str,
+) -> Result<Measured, Error> {
     let index = Bm25Index::new(&set.collection, &TextAnalysis::for_language(language_code))?;
-    let rankings = index.rank(&set.queries, BM25_DEPTH)?;
+    let rankings = match candidates {
+        Some(candidates) => index.rank_among(&set.queries, candidates)?,
+        None => index.rank(&set.queries, BM25_DEPTH)?,
+    };
     let pids: Vec<Vec<u32>> = rankings.into_iter().map(|row| row.into_iter().map(|hit| hit.pid).collect()).collect();
-    Ok(Measured::of_rankings(set, &pids, metric)?)
+    let mut measured = Measured::of_rankings(set, &pids, metric)?;
+    measured.evaluation.documents = candidates.map_or(set.collection.len(), Candidates::mean);
+    Ok(measured)
 }
 
 struct EvaluateJob<'a> {
     pretrained: &'a Pretrained,
     settings: &'a ColbertSettings,
     set: &'a EvaluationSet,
+    choice: &'a DirectoryChoice<'a>,
     metric: Metric,
-    limits: EvaluationLimits<'a>,
     observer: &'a mut dyn Observer,
 }
 
@@ -116,9 +162,14 @@ impl Job for EvaluateJob<'_> {
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) -> Self::Output {
         let tokenizer = self.pretrained.tokenizer(self.settings)?;
-        let (model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
-        let Self { set, metric, limits, .. } = self;
-        Ok((loaded, evaluate_with(&model, &tokenizer, set, metric, limits, device, self.observer)?))
+        let (mut model, loaded) = self.pretrained.model::<B::InnerBackend>(self.settings, None, 0, device)?;
+        model.head.cut_to = self.choice.dim;
+        let candidates = self.choice.candidates.as_ref();
+        let task = Task { set: self.set, candidates, chosen: self.metric };
+        let limits = EvaluationLimits { processes: self.choice.processes, ..EvaluationLimits::default() };
+        let total = candidates.map_or(self.set.collection.len(), Candidates::distinct);
+        let mut progress = |done| self.observer.observe(&Event::Evaluating { done, total });
+        Ok((loaded, evaluate_within(&model, &tokenizer, task, limits, device, &mut progress)?))
     }
 }
 
@@ -134,5 +185,6 @@ pub(crate) fn evaluate_with<B: KernelBackend, E: Encoder<B>>(
 ) -> Result<Measured, Error> {
     let total = set.collection.len();
     let mut progress = |done| observer.observe(&Event::Evaluating { done, total });
-    Ok(evaluate_within(model, tokenizer, set, metric, limits, device, &mut progress)?)
+    let task = Task { set, candidates: None, chosen: metric };
+    Ok(evaluate_within(model, tokenizer, task, limits, device, &mut progress)?)
 }

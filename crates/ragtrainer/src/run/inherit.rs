@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use colbert_config::{ConfigError, MODEL_LENGTH, Options, TrainOptions};
+use colbert_config::{ConfigError, MODEL_LENGTH, Options, Sizes, TrainOptions};
 use colbert_model::{ColbertSettings, Declared, Pretrained};
 use serde_json::{Value, json};
 
@@ -120,6 +120,14 @@ fn take_over(train: &mut TrainOptions, declared: &Declared, named: &BTreeSet<Str
         )*};
     }
     take!(dim, query_maxlen, doc_maxlen, attend_to_mask_tokens, query_expansion, mask_punctuation, use_relu);
+    if let Some(parent) = &declared.dims {
+        if !named.contains("train.dims") {
+            let smaller = parent.iter().copied().filter(|size| *size < train.dim);
+            train.dims = Sizes([train.dim].into_iter().chain(smaller).collect());
+        }
+        let (default, used) = (json!(defaults.dims), json!(train.dims));
+        settings.push(InheritedSetting { option: "train.dims", parent: json!(parent), default, used });
+    }
     settings.extend(of_texts(train, declared));
     let mut files = declared.files.clone();
     if declared.dim.is_some() {
@@ -199,6 +207,18 @@ mod tests {
         }
         assert!(!text.contains("doc_token_id"), "{text}");
         assert_eq!(train.query_token_id, None, "without a value it is the parent's");
+    }
+
+    #[test]
+    fn sizes_are_the_parents_unless_set() {
+        let parent = Declared { dims: Some(vec![96, 48]), ..declared() };
+        let mut train = TrainOptions::default();
+        let text = take_over(&mut train, &parent, &BTreeSet::new()).to_string();
+        assert_eq!(train.dims, Sizes(vec![96, 48]));
+        assert!(text.contains("train.dims = [96,48], taken over; the default is null"), "{text}");
+        let mut train = TrainOptions { dims: Sizes(vec![96]), ..TrainOptions::default() };
+        take_over(&mut train, &parent, &BTreeSet::from(["train.dims".to_owned()]));
+        assert_eq!(train.dims, Sizes(vec![96]));
     }
 
     #[test]

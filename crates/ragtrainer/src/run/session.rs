@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::record::card::{ModelCard, Standing};
 use crate::record::compatibility::not_honoured;
 use crate::record::data_page::write_data_page;
+use crate::record::explained_queries::{self, explain_queries};
 use crate::record::outcome::{DevResult, Outcome, TestResult};
 use crate::record::report::{ReportWriter, write_report};
 use crate::record::run_record::QueryChanges;
@@ -33,6 +34,7 @@ use crate::run::fit::tried::MostThatFit;
 use crate::run::miner::Refresher;
 use crate::run::objective::RunObjective;
 use crate::run::sharing::Sharing;
+use crate::search::pretrained::RagPretrainedModel;
 use crate::source::public_name;
 
 /// The inputs of a run besides its options.
@@ -268,6 +270,9 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
         let metric = options.evaluation.metric;
         let changes = prepared.dev.as_ref().zip(dev);
         let changes = changes.map(|(set, (before, after))| QueryChanges::between(set, before, after, metric));
+        if let Some((set, measured)) = prepared.dev.as_ref().zip(dev).filter(|_| !stopped && first) {
+            write_explanations(options, start, &folder, set, measured)?;
+        }
         let outcome = Outcome { test, stopped, ..outcome(options, start, &folder, trained) };
         if !first {
             return Ok(outcome);
@@ -390,6 +395,30 @@ impl Observer for Record {
         let strongest = [Flow::Abort, Flow::Stop].into_iter().find(|flow| flows.contains(flow));
         strongest.unwrap_or(Flow::Continue)
     }
+}
+
+/// Writes the matches of a few dev queries by the best model. What keeps them from being made is a warning: the run has
+/// ended well without them. A model with an encoder of another crate has none.
+fn write_explanations<E: RunEncoder>(
+    options: &Options,
+    start: &Start<'_, E>,
+    folder: &RunFolder,
+    set: &EvaluationSet,
+    (before, after): (&Measured, &Measured),
+) -> Result<(), Error> {
+    if start.encoder.own_name().is_some() {
+        return Ok(());
+    }
+    let explained = RagPretrainedModel::from_pretrained_on(folder.best(), &options.backend)
+        .and_then(|model| explain_queries(&model, set, before, after, options.evaluation.metric));
+    match explained {
+        Ok(explained) => {
+            let json = serde_json::to_string(&explained).expect("texts and finite numbers have a JSON form");
+            folder.write(explained_queries::FILE, json.as_bytes())?;
+        }
+        Err(error) => tracing::warn!("the report shows no matches of dev queries: {error}"),
+    }
+    Ok(())
 }
 
 /// Whether one model is better than another on the same queries.

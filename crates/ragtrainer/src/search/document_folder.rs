@@ -107,6 +107,7 @@ impl DocumentFolder {
         let opened = || -> Result<Self, Error> {
             let folder = Self::open(path)?;
             model.same_model(folder.fingerprint())?;
+            model.same_size(folder.dim())?;
             if format.is_some_and(|format| format != folder.vector_format()) {
                 let problem = "its vectors are stored in another format; leave the format out, or name another folder";
                 return Err(Error::DocumentFolder { path: path.to_owned(), problem });

@@ -27,6 +27,7 @@ impl EncodedDocuments {
     /// An empty text, or a model that is not the one of the documents before; then nothing is added.
     pub fn add<S: AsRef<str> + Sync>(&mut self, model: &RagPretrainedModel, documents: &[S]) -> Result<(), Error> {
         model.same_model(self.fingerprint)?;
+        model.same_size(self.vectors.dim())?;
         self.vectors.append(&model.document_vectors(documents)?);
         self.texts.extend(documents.iter().map(|text| text.as_ref().to_owned()));
         Ok(())

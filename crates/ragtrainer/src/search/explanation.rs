@@ -1,12 +1,12 @@
 //! Why a document has its score: which of its tokens each token of the query matched.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::search::pretrained::RagPretrainedModel;
 
 /// The score of a document for a query, token by token.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// MaxSim: the sum of the matches' similarities.
     pub score: f32,
@@ -17,7 +17,7 @@ pub struct Explanation {
 }
 
 /// A token of a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentToken {
     /// Its text, as the tokenizer decodes it alone.
     pub token: String,
@@ -26,7 +26,7 @@ pub struct DocumentToken {
 }
 
 /// A token of a query and the token of the document that is most like it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenMatch {
     /// Token of the query, as the tokenizer decodes it alone.
     pub query_token: String,

@@ -64,6 +64,8 @@ pub struct RagPretrainedModel {
     precision: Precision,
     zero_floor: bool,
     pooling: Option<TokenPooling>,
+    /// Size of the vectors that the head gives; `settings.dim` is the size that is kept.
+    full_dim: usize,
     on_device: Box<dyn OnDevice>,
 }
 
@@ -94,9 +96,10 @@ impl RagPretrainedModel {
         if !loaded.initialised.is_empty() {
             return Err(Error::NoColbert { path: directory.to_owned() });
         }
-        let directory = directory.to_owned();
+        let (directory, pooling) = (directory.to_owned(), settings.token_pooling);
         Ok(Self {
             directory,
+            full_dim: settings.dim,
             settings,
             tokenizer,
             loaded,
@@ -104,7 +107,7 @@ impl RagPretrainedModel {
             backend,
             precision: Precision::F32,
             zero_floor: false,
-            pooling: None,
+            pooling,
             on_device,
         })
     }
@@ -128,11 +131,29 @@ impl RagPretrainedModel {
     }
 
     /// Pool the vectors of documents wherever they are encoded: fewer vectors to store and to score. Queries stay
-    /// whole. Documents that were pooled, by any factor, and documents that were not may be searched together.
+    /// whole. Without this, as the directory declares it; a pooling of its own is replaced. Documents that were pooled, by any factor, and documents that were not may be searched together.
     #[must_use]
     pub fn with_token_pooling(mut self, pooling: TokenPooling) -> Self {
         self.pooling = Some(pooling);
         self
+    }
+
+    /// Keep the first `dim` numbers of every vector, brought back to length 1, of queries and documents. A model whose
+    /// `settings().dims` names the size was trained for it; another one loses more.
+    ///
+    /// # Errors
+    /// A size of 0, or one that is larger than the model's.
+    pub fn with_dim(mut self, dim: usize) -> Result<Self, Error> {
+        if dim == 0 || dim > self.full_dim {
+            return Err(Error::NoSuchSize { path: self.directory, found: dim, dim: self.full_dim });
+        }
+        if dim < self.full_dim && !self.settings.dims.contains(&dim) {
+            let trained: Vec<String> = self.settings.dims.iter().map(ToString::to_string).collect();
+            let trained = if trained.is_empty() { self.full_dim.to_string() } else { trained.join(", ") };
+            tracing::warn!("{} was trained for vectors of {trained} numbers, not of {dim}", self.directory.display());
+        }
+        self.settings.dim = dim;
+        Ok(self)
     }
 
     /// The directory it was loaded from.
@@ -281,8 +302,7 @@ impl RagPretrainedModel {
         k: usize,
     ) -> Result<Vec<Vec<Hit>>, Error> {
         let k = at_least_one(k)?;
-        self.same_model(documents.fingerprint())?;
-        self.search_vectors(&self.query_vectors(queries)?, documents, k, None)
+        self.search_vectors(&self.queries_for(queries, documents)?, documents, k, None)
     }
 
     /// The same among the documents with these ids alone.
@@ -297,13 +317,28 @@ impl RagPretrainedModel {
         ids: &[I],
     ) -> Result<Vec<Vec<Hit>>, Error> {
         let k = at_least_one(k)?;
-        self.same_model(documents.fingerprint())?;
+        let queries = self.queries_for(queries, documents)?;
         let mut places = Vec::new();
         for id in ids {
             let unknown = || Error::UnknownDocument { id: id.as_ref().to_owned() };
             places.extend(documents.places_of(id.as_ref())?.ok_or_else(unknown)?);
         }
-        self.search_vectors(&self.query_vectors(queries)?, documents, k, Some(&places))
+        self.search_vectors(&queries, documents, k, Some(&places))
+    }
+
+    /// Vectors of queries in the size of the documents', which may have been cut.
+    fn queries_for<S: AsRef<str> + Sync>(
+        &self,
+        queries: &[S],
+        documents: &dyn EncodedSource,
+    ) -> Result<TextVectors, Error> {
+        self.same_model(documents.fingerprint())?;
+        let (found, expected) = (documents.dim(), self.settings.dim);
+        if found > expected {
+            return Err(Error::OtherSize { found, expected });
+        }
+        let vectors = self.query_vectors(queries)?;
+        Ok(if found < expected { vectors.truncated(found) } else { vectors })
     }
 
     fn search_vectors(
@@ -313,9 +348,6 @@ impl RagPretrainedModel {
         k: usize,
         among: Option<&[usize]>,
     ) -> Result<Vec<Vec<Hit>>, Error> {
-        if documents.dim() != self.settings.dim {
-            return Err(Error::OtherModel { path: self.directory.clone() });
-        }
         let floored_below = if self.zero_floor { self.settings.doc_maxlen } else { 0 };
         let candidates = match (documents.candidates(queries, k, among)?, among) {
             (None, Some(among)) => Some(vec![among.to_vec(); queries.len()]),
@@ -357,6 +389,13 @@ impl RagPretrainedModel {
         }
         score(&mut places, &mut waiting);
         Ok(tops)
+    }
+
+    /// # Errors
+    /// Vectors of documents have another size than those of this model.
+    pub(crate) fn same_size(&self, found: usize) -> Result<(), Error> {
+        let expected = self.settings.dim;
+        if found == expected { Ok(()) } else { Err(Error::OtherSize { found, expected }) }
     }
 
     /// # Errors
@@ -407,7 +446,8 @@ impl RagPretrainedModel {
         first: usize,
         sequences: &[TokenSequence],
     ) -> Result<TextVectors, Error> {
-        let vectors = self.on_device.encode(sequences, self.settings.dim, self.precision);
+        let vectors = self.on_device.encode(sequences, self.full_dim, self.precision);
+        let vectors = if self.settings.dim < self.full_dim { vectors.truncated(self.settings.dim) } else { vectors };
         let is_finite = |text: &usize| vectors.rows(*text).iter().all(|value| value.is_finite());
         match (0..vectors.len()).find(|text| !is_finite(text)) {
             None => Ok(vectors),

@@ -42,6 +42,17 @@ impl TextVectors {
         }
     }
 
+    /// Cuts every vector to its first `dim` numbers and brings it back to length 1.
+    pub(crate) fn truncated(&self, dim: usize) -> Self {
+        let mut values = Vec::with_capacity(self.tokens() * dim);
+        for vector in self.values.chunks_exact(self.dim) {
+            let kept = &vector[..dim];
+            let length = kept.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt().max(1e-12);
+            values.extend(kept.iter().map(|value| (f64::from(*value) / length) as f32));
+        }
+        Self { dim, offsets: self.offsets.clone(), values }
+    }
+
     /// Keeps the texts for which `keep` is true.
     pub(crate) fn retain(&mut self, keep: impl Fn(usize) -> bool) {
         let mut kept = Self::new(self.dim);

@@ -62,6 +62,7 @@ impl DocumentFolder {
     ) -> Result<Vec<String>, Error> {
         let _lock = self.lock()?;
         model.same_model(self.state.fingerprint())?;
+        model.same_size(self.state.dim)?;
         let documents: Vec<Document> = documents.iter().cloned().map(Into::into).collect();
         let (ids, next) = self.new_ids(&documents)?;
         let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();

@@ -6,10 +6,15 @@
 //! sentence-transformers 6.2 use. Means come in the order of each group's first token; theirs come in another order,
 //! which MaxSim does not see.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::ModelError;
 
+/// The module of sentence-transformers 6 that pools the vectors of a document.
+pub(crate) const POOLING: &str = "HierarchicalTokenPooling";
+
 /// How the vectors of a document are pooled.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TokenPooling {
     /// Tokens for each vector that is kept, about: 2 keeps half of them. 1 pools nothing.
     pub factor: f64,
