@@ -196,9 +196,9 @@ impl Default for ArtifactMetadata {
 impl ArtifactMetadata {
     /// The metadata of a model that `plan` trained from `checkpoint`, the name of the base model.
     ///
-    /// `meta` holds the version of this crate, the sizes that vectors can be cut to, and nothing about the machine: no host name, no command line, no state of
-    /// a repository, no time, so that the same run writes the same bytes. Give a name rather than a path of your own
-    /// machine as `checkpoint`, since it is published with the model.
+    /// `meta` holds the version of this crate, the sizes that vectors can be cut to, and nothing about the machine:
+    /// no host name, no command line, no state of a repository, no time, so that the same run writes the same bytes.
+    /// Give a name rather than a path of your own machine as `checkpoint`, since it is published with the model.
     pub fn from_training(options: &TrainOptions, plan: &Plan, checkpoint: &str) -> Self {
         let version = concat!("ragtrainer ", env!("CARGO_PKG_VERSION"));
         let mut meta = Map::from_iter([("version".to_owned(), json!(version))]);

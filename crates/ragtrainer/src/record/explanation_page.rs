@@ -17,7 +17,7 @@ const STYLE: &str = "
 
 /// How to read a picture.
 pub(crate) const LEGEND: &str = "Each token of the query counts by the token of the document that is most like it; the score is the sum of these \
-     similarities. The darker a token of a document, the more of the score it carries.";
+     similarities. The stronger the colour behind a token of a document, the more of the score it carries.";
 
 /// Widest bar, in em: a similarity of 1.
 const WIDEST: f32 = 8.0;
