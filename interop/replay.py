@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 import warnings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -256,6 +257,10 @@ def replay(stack, directory):
             version, same, difference, scores = STACKS[stack](directory, check)
     except NotReplayed as reason:
         return f"{stack}: not replayed: {reason}", True
+    except Exception as error:
+        traceback.print_exc()
+        lines = str(error).splitlines() or ["no message"]
+        return f"{stack}: cannot load: {type(error).__name__}: {lines[0][:200]}", False
     scores = "not compared" if scores is None else f"{scores:.1e}"
     agrees = same and difference <= TOLERANCE
     tokens = "identical" if same else "OTHER IDS"

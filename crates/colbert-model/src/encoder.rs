@@ -1,6 +1,8 @@
 //! The seam between a ColBERT head and the token encoder under it.
 
 pub(crate) mod bert;
+pub(crate) mod deberta;
+pub(crate) mod deberta_nodes;
 pub(crate) mod distilbert;
 pub(crate) mod dropout;
 pub(crate) mod electra;

@@ -80,6 +80,16 @@ pub fn check_layout(
             advice: "set export_layout = \"sentence-transformers\", or train.pool_factor = 1 to leave it out",
         });
     }
+    let trained = pretrained.tokenizer(settings)?;
+    let marked = !(settings.query_token_id.is_empty() && settings.doc_token_id.is_empty());
+    if layout == ExportLayout::SentenceTransformers && marked && !trained.begins_texts() {
+        return Err(ModelError::LayoutLacks {
+            layout: "sentence-transformers",
+            setting: "a marker behind the first token of a text, where it stands if a tokenizer puts nothing before one",
+            advice: "set query_token_id and doc_token_id to \"\", and query_prompt and document_prompt to tell queries from \
+                     documents",
+        });
+    }
     let path = &pretrained.tokenizer_path;
     let written = tokenizer_json(&pretrained.files, settings);
     let written = guarded(path, || Tokenizer::from_bytes(written.to_string()))?;
@@ -88,7 +98,7 @@ pub fn check_layout(
         ExportLayout::SentenceTransformers => as_text(settings),
     };
     let written = ColbertTokenizer::with_special_tokens(written, &pretrained.special, &worded, path)?;
-    same_tokens(&pretrained.tokenizer(settings)?, &written, pretrained.directory())
+    same_tokens(&trained, &written, pretrained.directory())
 }
 
 /// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name: it must give

@@ -36,6 +36,7 @@ pub use directory::parameters::load_parameters;
 pub use directory::selfcheck::{CheckedText, SelfCheck};
 pub use embeddings::{Embeddings, maxsim, scored_texts};
 pub use encoder::bert::{Bert, BertConfig};
+pub use encoder::deberta::{Deberta, DebertaConfig, PlaceProducts};
 pub use encoder::distilbert::{DistilBert, DistilBertConfig};
 pub use encoder::dropout::DropoutSeed;
 pub use encoder::electra::{Electra, ElectraConfig};

@@ -14,7 +14,7 @@ use crate::error::ModelError;
 use crate::settings::ColbertSettings;
 use crate::tokenizer::panics::guarded;
 use crate::tokenizer::sequence::TokenSequence;
-use crate::tokenizer::special_tokens::{SpecialTokens, listed_ids, punctuation_ids};
+use crate::tokenizer::special_tokens::{SpecialTokens, around, listed_ids, punctuation_ids};
 
 /// Room that a text needs besides its own tokens and its marker: `[CLS]` and `[SEP]`.
 const AROUND: usize = 2;
@@ -217,6 +217,12 @@ impl ColbertTokenizer {
     /// Ids of the query marker and the document marker; none for a side without one.
     pub fn marker_ids(&self) -> (Option<u32>, Option<u32>) {
         (self.ids.query_marker, self.ids.doc_marker)
+    }
+
+    /// Whether texts begin with a special token, behind which the marker then stands. Without one, as in Qwen3's
+    /// tokenizers, the marker stands behind the first token of the text itself.
+    pub fn begins_texts(&self) -> bool {
+        around(&self.uncut).0.is_some()
     }
 
     /// The settings it was made with.

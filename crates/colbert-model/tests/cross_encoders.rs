@@ -91,7 +91,7 @@ fn what_is_no_teacher_is_refused_by_name() {
         ("config_sentence_transformers.json", "activation_fn", json!(7), "activation_fn"),
         ("config_sentence_transformers.json", "default_prompt_name", json!("query"), "prompt"),
         ("tokenizer_config.json", "model_max_length", json!(3), "max_seq_length"),
-        ("config.json", "model_type", json!("deberta-v2"), "deberta-v2"),
+        ("config.json", "model_type", json!("t5"), "t5"),
     ] {
         let root = TempDir::new().unwrap();
         let copy = copied(&fixture("bert"), &root);
@@ -101,6 +101,12 @@ fn what_is_no_teacher_is_refused_by_name() {
     }
     let error = read(&crate::support::fixture("electra")).unwrap_err().to_string();
     assert!(error.contains("label") || error.contains("classifier"), "{error}");
+    // An encoder that is known, whose head is not.
+    let root = TempDir::new().unwrap();
+    let deberta = copied(&crate::support::fixture("deberta-v2"), &root);
+    set(&deberta.join("config.json"), "id2label", &json!({"0": "LABEL_0"}));
+    let error = read(&deberta).unwrap_err().to_string();
+    assert!(error.contains("deberta-v2") && error.contains("for a cross-encoder"), "{error}");
     let root = TempDir::new().unwrap();
     let modern = copied(&fixture("modernbert-cls"), &root);
     set(&modern.join("config.json"), "classifier_pooling", &json!("max"));

@@ -11,14 +11,14 @@ use burn::tensor::backend::AutodiffBackend;
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, ModelError, Pretrained, PretrainedEncoder,
-    SelfCheck, TokenSequence, Weights, export, maxsim, named_parameters,
+    SelfCheck, TokenSequence, Weights, check_layout, export, maxsim, named_parameters,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{B, compare_with_pylate, copied, device, expected, fixture, largest_difference, strings};
 
-const FAMILIES: [&str; 13] = [
+const FAMILIES: [&str; 14] = [
     "distilbert",
     "electra",
     "roberta",
@@ -32,10 +32,12 @@ const FAMILIES: [&str; 13] = [
     "qwen3",
     "qwen3-both",
     "mpnet",
+    "deberta-v2",
 ];
 
 /// Families whose vocabularies have no unused tokens, so that the markers are added.
-const WITHOUT_UNUSED: [&str; 7] = ["roberta", "xlm-roberta", "mmbert", "eurobert", "qwen3", "qwen3-both", "mpnet"];
+const WITHOUT_UNUSED: [&str; 8] =
+    ["roberta", "xlm-roberta", "mmbert", "eurobert", "qwen3", "qwen3-both", "mpnet", "deberta-v2"];
 
 /// Families whose vocabularies are WordPiece.
 const WORD_PIECE: [&str; 6] = ["distilbert", "electra", "nomic_bert", "nomic_bert-5", "gte", "mpnet"];
@@ -387,6 +389,18 @@ impl<A: AutodiffBackend> ModuleVisitor<A> for Missing<'_, A> {
     }
 }
 
+struct Found<'a, A: AutodiffBackend> {
+    gradients: &'a A::Gradients,
+    found: Vec<Vec<f32>>,
+}
+
+impl<A: AutodiffBackend> ModuleVisitor<A> for Found<'_, A> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
+        let gradient = param.val().grad(self.gradients).expect("every parameter has a gradient");
+        self.found.push(gradient.into_data().to_vec::<f32>().unwrap());
+    }
+}
+
 #[test]
 fn every_parameter_of_every_family_can_be_trained() {
     type A = Autodiff<B>;
@@ -414,6 +428,88 @@ fn every_parameter_of_every_family_can_be_trained() {
         assert_eq!(seed(1), seed(1), "{family}");
         assert_ne!(seed(1), seed(2), "{family}");
         assert_eq!(model.valid().encoder.hidden_size(), 32);
+    }
+}
+
+/// DeBERTa's attention goes back by burn's operators; autograd of PyTorch gives the same.
+#[test]
+fn gradients_of_deberta_are_those_of_transformers() {
+    type A = Autodiff<B>;
+    let pretrained = Pretrained::read(&fixture("deberta-v2")).unwrap();
+    let (model, _) = pretrained.model::<A>(&settings(16, 40), Some(0.0), 0, &device()).unwrap();
+    let expected = expected("deberta-v2");
+    let sequences: Vec<TokenSequence> = expected["sequences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sequence| {
+            let ids = ids(&sequence["ids"]);
+            let attended = sequence["attended"].as_u64().unwrap() as usize;
+            TokenSequence { attended, scored: vec![true; ids.len()], ids }
+        })
+        .collect();
+    let found = model.encoder.forward(&EncoderInput::new(&sequences, EncodeOptions::default()), &device());
+    let gradients = found.powi_scalar(3).sum().backward();
+    let mut visitor = Found::<A> { gradients: &gradients, found: Vec::new() };
+    model.encoder.visit(&mut visitor);
+    let mut recorded = Weights::read(&fixture("deberta-v2").join("expected.safetensors")).unwrap();
+    let names: Vec<String> = recorded.names().filter(|name| name.starts_with("gradient.")).map(str::to_owned).collect();
+    assert!(names.len() == visitor.found.len() && names.len() > 30, "{} of {}", visitor.found.len(), names.len());
+    for ((path, _), values) in named_parameters(&model.encoder).into_iter().zip(visitor.found) {
+        let own = Encoder::<A>::tensor_name(&model.encoder, &path);
+        let name = format!("gradient.{}", own.strip_prefix("deberta.").unwrap());
+        let shape = recorded.shape(&name).unwrap().to_vec();
+        let expected = recorded.take(&name, &shape).unwrap();
+        // The markers were added here; no text has them.
+        let (known, added) = values.split_at(expected.values.len());
+        let largest = expected.values.iter().fold(1.0_f32, |most, value| most.max(value.abs()));
+        let difference = largest_difference(known, &expected.values) / largest;
+        assert!(difference < TOLERANCE && added.iter().all(|value| *value == 0.0), "{name}: {difference}");
+    }
+}
+
+/// A field of DeBERTa's configuration that asks for something else than is computed is refused by its name.
+#[test]
+fn what_of_deberta_is_not_computed_is_refused() {
+    for (field, value) in [
+        ("conv_kernel_size", serde_json::json!(3)),
+        ("share_att_key", serde_json::json!(false)),
+        ("relative_attention", serde_json::json!(false)),
+        ("embedding_size", serde_json::json!(16)),
+        ("attention_head_size", serde_json::json!(64)),
+        ("pos_att_type", serde_json::json!("p2c|p2p")),
+        ("position_buckets", serde_json::json!(2)),
+        ("max_relative_positions", serde_json::json!(5)),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let path = copy_with("deberta-v2", &folder, |config| config[field] = value.clone());
+        let error = Pretrained::read(&path).unwrap_err().to_string();
+        assert!(error.contains(field), "{field}: {error}");
+    }
+}
+
+/// Where a tokenizer puts nothing before a text, the marker stands behind the text's first token, as in PyLate;
+/// sentence-transformers would have it in front.
+#[test]
+fn a_marker_behind_the_first_token_of_a_text_is_not_written_for_sentence_transformers() {
+    for family in FAMILIES {
+        let pretrained = Pretrained::read(&fixture(family)).unwrap();
+        let settings = settings_of(&pretrained, 16, 40);
+        let begins = !matches!(family, "qwen3" | "qwen3-both");
+        assert_eq!(pretrained.tokenizer(&settings).unwrap().begins_texts(), begins, "{family}");
+        let checked = check_layout(&pretrained, &settings, ExportLayout::SentenceTransformers);
+        match checked {
+            Ok(()) => assert!(begins, "{family}"),
+            Err(error) => assert!(!begins && error.to_string().contains("query_token_id"), "{family}: {error}"),
+        }
+        let bare = ColbertSettings {
+            query_token_id: String::new(),
+            doc_token_id: String::new(),
+            query_prompt: "query: ".to_owned(),
+            document_prompt: "passage: ".to_owned(),
+            ..settings
+        };
+        check_layout(&pretrained, &bare, ExportLayout::SentenceTransformers).unwrap();
     }
 }
 

@@ -122,6 +122,7 @@ fn the_graph_of_every_family_gives_the_directorys_vectors() {
         "qwen3",
         "qwen3-both",
         "mpnet",
+        "deberta-v2",
     ] {
         let folder = TempDir::new().unwrap();
         let path = exported(&fixture(family), &options(16), ExportDtype::F32, &folder);

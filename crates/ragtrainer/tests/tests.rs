@@ -2,6 +2,7 @@
 
 mod document_folder;
 mod facade;
+mod families;
 mod hostile_bytes;
 mod index;
 mod support;

@@ -63,7 +63,7 @@ pub struct BertConfig {
     pub position_embedding_type: String,
 }
 
-fn gelu_name() -> String {
+pub(crate) fn gelu_name() -> String {
     "gelu".to_owned()
 }
 fn absolute() -> String {

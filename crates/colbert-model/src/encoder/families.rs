@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::encoder::bert::{Bert, BertConfig};
+use crate::encoder::deberta::{Deberta, DebertaConfig};
 use crate::encoder::distilbert::{DistilBert, DistilBertConfig};
 use crate::encoder::electra::{Electra, ElectraConfig};
 use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes};
@@ -121,6 +122,11 @@ macro_rules! families {
                 match self { $(Self::$name(config) => config.loaders(),)+ }
             }
 
+            /// Tokens to each side that a token sees in layers with windows; none where there are no windows.
+            pub fn reach(&self) -> Option<usize> {
+                match self { $(Self::$name(config) => config.reach(),)+ }
+            }
+
             /// Whether a vocabulary file of the family is BERT's: WordPiece, with its special tokens.
             pub(crate) fn is_word_piece(&self) -> bool {
                 match self { $(Self::$name(_) => $config::BERT_TOKENIZER,)+ }
@@ -158,6 +164,8 @@ families! {
     Llama(LlamaConfig),
     /// MPNet: `mpnet`.
     Mpnet(MpnetConfig),
+    /// DeBERTa from version 2 on: `deberta-v2`.
+    Deberta(DebertaConfig),
 }
 
 impl EncoderConfig {

@@ -36,6 +36,11 @@ pub(crate) trait Family: DeserializeOwned {
         Self::LOADERS
     }
 
+    /// Returns how many tokens to each side a token sees in layers with windows; none where there are no windows.
+    fn reach(&self) -> Option<usize> {
+        None
+    }
+
     /// Differences between the files of an export of this family and those of the others.
     const EXPORT: ExportFacts;
 
@@ -100,6 +105,8 @@ pub enum Transformers {
     Any,
     /// A version that has the family: 5.3 has, 4.55 has not.
     From5_3,
+    /// 5.3; 4.55 loads it too, but lets every token look back only, whatever its configuration says.
+    CausalBefore5_3,
     /// A version that has the family: 5.24 has, 5.3 has not.
     From5_24,
     /// None, without the model code of the source.

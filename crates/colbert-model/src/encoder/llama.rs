@@ -159,9 +159,11 @@ impl Family for LlamaConfig {
     const NEEDS_CLS: bool = false;
 
     fn loaders(&self) -> Loaders {
-        // transformers 4.55 knows Qwen3, and no Qwen3 that attends to both sides.
-        let any = self.model_type == QWEN3 && self.is_causal();
-        let transformers = if any { Transformers::Any } else { Transformers::From5_3 };
+        let transformers = match (self.normalises_heads(), self.is_causal()) {
+            (true, true) => Transformers::Any,
+            (true, false) => Transformers::CausalBefore5_3,
+            (false, _) => Transformers::From5_3,
+        };
         Loaders { transformers, ..Self::LOADERS }
     }
 

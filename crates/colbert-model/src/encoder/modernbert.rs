@@ -120,6 +120,11 @@ impl ModernBertConfig {
         let global = newer("full_attention").unwrap_or(self.global_rope_theta);
         [global, newer("sliding_attention").or(self.local_rope_theta).unwrap_or(global)]
     }
+
+    /// Tokens to each side that a token sees in local layers.
+    fn half_window(&self) -> usize {
+        self.local_attention / 2
+    }
 }
 
 impl Family for ModernBertConfig {
@@ -140,6 +145,10 @@ impl Family for ModernBertConfig {
         let [global, local] = self.thetas();
         config.entry("global_rope_theta").or_insert(json!(global));
         config.entry("local_rope_theta").or_insert(json!(local));
+    }
+
+    fn reach(&self) -> Option<usize> {
+        Some(self.half_window())
     }
 
     fn unsupported(&self) -> Option<Unsupported> {
@@ -336,7 +345,7 @@ impl<B: Backend> ModernBert<B> {
             heads: config.num_attention_heads,
             hidden_size: hidden,
             global_every: config.global_attn_every_n_layers,
-            reach: config.local_attention / 2,
+            reach: config.half_window(),
             thetas: config.thetas(),
             attention_dropout: config.attention_dropout,
             mlp_dropout: config.mlp_dropout,

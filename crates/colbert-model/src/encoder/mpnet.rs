@@ -4,12 +4,12 @@
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
-use colbert_kernels::KernelBackend;
+use colbert_kernels::{AttentionPlan, KernelBackend, biased_attention};
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::bert::{BertConfig, Pooler};
 use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_sizes};
-use crate::encoder::layers::Embedding;
+use crate::encoder::layers::{Embedding, Linear};
 use crate::encoder::roberta::positions;
 use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
 use crate::encoder::transformer::{LayerNames, Transformer};
@@ -189,7 +189,10 @@ impl<B: KernelBackend> Encoder<B> for Mpnet<B> {
         let seed = input.options.child(0).dropout;
         let embedded = self.embeddings.forward(&input.ids, positions(input, PADDING), seed);
         let bias = self.bias(input.segments.max_length(), device);
-        self.encoder.forward_with_bias(embedded, &input.segments, self.heads, Some(&bias), input.options)
+        let attend = |input: Tensor<B, 2>, maps: [&Linear<B>; 3], plan: &AttentionPlan, _| {
+            biased_attention(maps.map(|map| map.forward(input.clone(), plan.precision)), Some(&bias), false, plan)
+        };
+        self.encoder.forward_with(embedded, &input.segments, self.heads, &attend, input.options)
     }
 
     fn hidden_size(&self) -> usize {

@@ -6,7 +6,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{AttentionPlan, KernelBackend, Segments, biased_attention};
+use colbert_kernels::{AttentionPlan, KernelBackend, Segments};
 
 use crate::encoder::EncodeOptions;
 use crate::encoder::dropout::DropoutSeed;
@@ -104,32 +104,40 @@ struct TransformerLayer<B: Backend> {
     output: ResidualOutput<B>,
 }
 
+/// Attention of a family: of a layer's input, `[tokens, hidden]`, and its maps to query, key and value. The options are
+/// the layer's; children from 3 on are the family's.
+pub(crate) type Attend<'a, B> =
+    &'a dyn Fn(Tensor<B, 2>, [&Linear<B>; 3], &AttentionPlan, EncodeOptions) -> Tensor<B, 2>;
+
 impl<B: KernelBackend> TransformerLayer<B> {
-    /// `bias`: see [`biased_attention`].
     fn forward(
         &self,
         input: Tensor<B, 2>,
         segments: &Segments,
         heads: usize,
-        bias: Option<&Tensor<B, 3>>,
+        attend: Attend<'_, B>,
         options: EncodeOptions,
     ) -> Tensor<B, 2> {
         let (place, precision) = (|place| options.child(place), options.precision);
         let a = &self.attention.self_;
         let dropout = DropoutSeed::dropout(place(0).dropout, a.dropout);
         let plan = AttentionPlan { segments: segments.clone(), heads, reach: None, dropout, precision };
-        let mixed = match bias {
-            None => self_attention(input.clone(), [&a.query, &a.key, &a.value], &plan),
-            Some(_) => {
-                let parts = [&a.query, &a.key, &a.value].map(|map| map.forward(input.clone(), precision));
-                biased_attention(parts, bias, false, &plan)
-            }
-        };
+        let mixed = attend(input.clone(), [&a.query, &a.key, &a.value], &plan, options);
         let output = &self.attention.output;
         let hidden = output.join(output.dense.forward(mixed, precision), input, place(1));
         let projected = feed_forward(hidden.clone(), &self.intermediate.dense, &self.output.dense, precision);
         self.output.join(projected, hidden, place(2))
     }
+}
+
+/// Attention as in BERT, by the fused operator.
+fn plain<B: KernelBackend>(
+    input: Tensor<B, 2>,
+    maps: [&Linear<B>; 3],
+    plan: &AttentionPlan,
+    _: EncodeOptions,
+) -> Tensor<B, 2> {
+    self_attention(input, maps, plan)
 }
 
 /// A stack of layers.
@@ -186,20 +194,20 @@ impl<B: KernelBackend> Transformer<B> {
         heads: usize,
         options: EncodeOptions,
     ) -> Tensor<B, 2> {
-        self.forward_with_bias(input, segments, heads, None, options)
+        self.forward_with(input, segments, heads, &plain, options)
     }
 
-    /// The same with numbers added to the scaled products of every layer's attention, `[heads, positions, positions]`.
-    pub(crate) fn forward_with_bias(
+    /// The same with attention of the family's.
+    pub(crate) fn forward_with(
         &self,
         input: Tensor<B, 2>,
         segments: &Segments,
         heads: usize,
-        bias: Option<&Tensor<B, 3>>,
+        attend: Attend<'_, B>,
         options: EncodeOptions,
     ) -> Tensor<B, 2> {
         let layers = self.layer.iter().zip(1..);
-        layers.fold(input, |hidden, (layer, i)| layer.forward(hidden, segments, heads, bias, options.child(i)))
+        layers.fold(input, |hidden, (layer, i)| layer.forward(hidden, segments, heads, attend, options.child(i)))
     }
 
     /// The input and the output of every layer.
@@ -212,7 +220,7 @@ impl<B: KernelBackend> Transformer<B> {
     ) -> Vec<Tensor<B, 2>> {
         let mut states = vec![input];
         for (layer, i) in self.layer.iter().zip(1..) {
-            states.push(layer.forward(states[states.len() - 1].clone(), segments, heads, None, options.child(i)));
+            states.push(layer.forward(states[states.len() - 1].clone(), segments, heads, &plain, options.child(i)));
         }
         states
     }

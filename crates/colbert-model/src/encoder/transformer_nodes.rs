@@ -23,22 +23,36 @@ pub(crate) struct TransformerNodes {
 impl TransformerNodes {
     /// Hidden states, `[batch, length, hidden]`.
     pub(crate) fn build(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
-        let mut hidden = self.embeddings(on, inputs, tokens)?;
-        let LayerSizes { hidden: size, wide, eps, .. } = self.layers;
+        let embedded = self.embeddings(on, inputs, tokens)?;
+        let size = self.layers.hidden;
         let bias = match &self.relative {
             Some((table, rows, of_distance)) => Some(self.bias(on, (table, *rows), of_distance, tokens)?),
             None => None,
         };
-        for i in 0..self.layers.layers {
-            let at = |part: usize| format!("{}.{i}.{}", self.names.layers, self.names.parts[part]);
-            let mut part = |place: usize| {
-                let mapped = on.linear(&at(place), [size, size], &hidden)?;
+        self.layers(on, embedded, |on, maps, hidden| {
+            let mut part = |name: &str| {
+                let mapped = on.linear(name, [size, size], hidden)?;
                 Ok::<_, ModelError>(on.split_heads(&mapped, self.heads, size))
             };
-            let parts = [part(0)?, part(1)?, part(2)?];
+            let parts = [part(&maps[0])?, part(&maps[1])?, part(&maps[2])?];
             let (allowed, bias, heads) = (&tokens.attended, bias.as_ref(), self.heads);
-            let mix = Mix { parts, allowed, may_be_empty: false, bias, heads, hidden: size };
-            let mixed = on.attention(&mix);
+            Ok(on.attention(&Mix { parts, allowed, may_be_empty: false, bias, heads, hidden: size }))
+        })
+    }
+
+    /// All layers on what was embedded. `attend` adds the attention of a layer, given the names of its maps to query,
+    /// key and value, and its input.
+    pub(crate) fn layers(
+        &self,
+        on: &mut Nodes<'_>,
+        embedded: Value,
+        mut attend: impl FnMut(&mut Nodes<'_>, [String; 3], &Value) -> Result<Value, ModelError>,
+    ) -> Result<Value, ModelError> {
+        let mut hidden = embedded;
+        let LayerSizes { hidden: size, wide, eps, .. } = self.layers;
+        for i in 0..self.layers.layers {
+            let at = |part: usize| format!("{}.{i}.{}", self.names.layers, self.names.parts[part]);
+            let mixed = attend(on, [at(0), at(1), at(2)], &hidden)?;
             let projected = on.linear(&at(3), [size, size], &mixed)?;
             let sum = on.graph.op("Add", &[&projected, &hidden]);
             let attended = on.layer_norm(&at(4), size, eps, &sum)?;

@@ -5,7 +5,7 @@ use crate::onnx::graph::{Graph, Setting, Value};
 use crate::weights::{HostTensor, Weights};
 
 /// Stands for a product that does not count, as in attention itself.
-const NEVER: f32 = -1e30;
+pub(crate) const NEVER: f32 = -1e30;
 
 /// Inputs of a graph, int64 `[batch, length]`.
 pub(crate) struct Inputs {
@@ -43,14 +43,25 @@ pub(crate) struct Mix<'a> {
 
 impl Nodes<'_> {
     /// `x W^T`, plus a bias where there is one.
-    pub(crate) fn linear(&mut self, name: &str, [out, input]: [usize; 2], x: &Value) -> Result<Value, ModelError> {
+    pub(crate) fn linear(&mut self, name: &str, shape: [usize; 2], x: &Value) -> Result<Value, ModelError> {
+        let [mapped] = self.linear_of_each(name, shape, [x])?;
+        Ok(mapped)
+    }
+
+    /// The same map of several inputs, its tensors stored once.
+    pub(crate) fn linear_of_each<const N: usize>(
+        &mut self,
+        name: &str,
+        [out, input]: [usize; 2],
+        inputs: [&Value; N],
+    ) -> Result<[Value; N], ModelError> {
         let weight = self.weights.take(&format!("{name}.weight"), &[out, input])?;
         let bias = format!("{name}.bias");
         let bias = if self.weights.contains(&bias) { Some(self.weights.take(&bias, &[out])?) } else { None };
-        self.map(name, &weight, bias.as_ref(), x)
+        self.map_of_each(name, &weight, bias.as_ref(), inputs)
     }
 
-    /// The same with tensors of the caller's. `name` is what they are called in the graph.
+    /// `x W^T`, plus a bias, with tensors of the caller's. `name` is what they are called in the graph.
     pub(crate) fn map(
         &mut self,
         name: &str,
@@ -58,11 +69,26 @@ impl Nodes<'_> {
         bias: Option<&HostTensor>,
         x: &Value,
     ) -> Result<Value, ModelError> {
+        let [mapped] = self.map_of_each(name, weight, bias, [x])?;
+        Ok(mapped)
+    }
+
+    fn map_of_each<const N: usize>(
+        &mut self,
+        name: &str,
+        weight: &HostTensor,
+        bias: Option<&HostTensor>,
+        inputs: [&Value; N],
+    ) -> Result<[Value; N], ModelError> {
         let weight = self.graph.weight(&format!("{name}.weight, transposed"), &transposed(weight))?;
-        let product = self.graph.op("MatMul", &[x, &weight]);
-        let Some(bias) = bias else { return Ok(product) };
-        let bias = self.graph.weight(&format!("{name}.bias"), bias)?;
-        Ok(self.graph.op("Add", &[&product, &bias]))
+        let bias = bias.map(|bias| self.graph.weight(&format!("{name}.bias"), bias)).transpose()?;
+        Ok(inputs.map(|x| {
+            let product = self.graph.op("MatMul", &[x, &weight]);
+            match &bias {
+                Some(bias) => self.graph.op("Add", &[&product, bias]),
+                None => product,
+            }
+        }))
     }
 
     /// With a bias where there is one.
@@ -152,9 +178,14 @@ impl Nodes<'_> {
             weights = self.graph.op("Where", &[mix.allowed, &weights, &zero]);
         }
         let mixed = self.graph.op("MatMul", &[&weights, value]);
-        let mixed = self.graph.op_with("Transpose", &[&mixed], &[("perm", Setting::Ints(vec![0, 2, 1, 3]))]);
-        let shape = self.graph.ints(&[0, 0, mix.hidden as i64]);
-        self.graph.op("Reshape", &[&mixed, &shape])
+        self.join_heads(&mixed, mix.hidden)
+    }
+
+    /// The way back of [`split_heads`](Self::split_heads).
+    pub(crate) fn join_heads(&mut self, x: &Value, hidden: usize) -> Value {
+        let joined = self.graph.op_with("Transpose", &[x], &[("perm", Setting::Ints(vec![0, 2, 1, 3]))]);
+        let shape = self.graph.ints(&[0, 0, hidden as i64]);
+        self.graph.op("Reshape", &[&joined, &shape])
     }
 }
 

@@ -24,7 +24,7 @@ for name in ["sentencepiece", "transformers.convert_slow_tokenizer"]:
 import make_families as older
 from make_families import DOC_LENGTH, QUERY_LENGTH, SMALL, TEXTS, lines, modern_byte_pairs, template, word_pieces
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 HERE = Path(__file__).parent
 SPECIAL = dict(pad_token="[PAD]", mask_token="[MASK]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]")
@@ -104,11 +104,29 @@ def mpnet_pieces():
         eos_token="</s>")
 
 
+def deberta_pieces():
+    """As DeBERTa-v3's: SentencePiece's unigrams, BERT's names at the beginning, and the mask behind the vocabulary."""
+    names = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(r"\s{2,}|[\n\r\t]"), " "), normalizers.NFKC(), normalizers.Strip()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always")
+    alphabet = [c for c in map(chr, range(33, 127)) if not c.isalnum()]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=330, special_tokens=names, unk_token="[UNK]", initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(lines(), trainer)
+    tokenizer.add_special_tokens([AddedToken("[MASK]", special=True)])
+    tokenizer.decoder = decoders.Metaspace(replacement="\u2581", prepend_scheme="always")
+    template(tokenizer, "[CLS]", "[SEP]")
+    return tokenizer, dict(SPECIAL, bos_token="[CLS]", eos_token="[SEP]")
+
+
 def families():
     size = lambda tokenizer: tokenizer[0].get_vocab_size(with_added_tokens=True)
     ids = lambda tokenizer: {f"{key}_id": tokenizer[0].token_to_id(tokenizer[1][key])
                              for key in ["pad_token", "bos_token", "eos_token"] if key in tokenizer[1]}
     pieces, gemma, llama, qwen, mpnet = word_pieces(), gemma_pairs(), llama_pairs(), qwen_pairs(), mpnet_pieces()
+    deberta = deberta_pieces()
     yield "mmbert", gemma, t.ModernBertModel(t.ModernBertConfig(
         vocab_size=size(gemma), max_position_embeddings=64, local_attention=12, global_attn_every_n_layers=3,
         pad_token_id=0, bos_token_id=2, eos_token_id=1, cls_token_id=1, sep_token_id=1,
@@ -137,6 +155,29 @@ def families():
     yield "qwen3-both", qwen, t.Qwen3Model(both), {}
     yield "mpnet", mpnet, t.MPNetModel(t.MPNetConfig(
         vocab_size=size(mpnet), max_position_embeddings=66, layer_norm_eps=1e-5, **SMALL)), {}
+    # As DeBERTa-v3's configuration, with so few buckets that most distances of these texts share one.
+    yield "deberta-v2", deberta, t.DebertaV2Model(t.DebertaV2Config(
+        vocab_size=size(deberta), max_position_embeddings=64, relative_attention=True, position_buckets=8,
+        max_relative_positions=-1, norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type="p2c|c2p",
+        position_biased_input=False, type_vocab_size=0, layer_norm_eps=1e-7, pad_token_id=0, **SMALL)), {}
+
+
+def gradients(model, sequences):
+    """Of the sum of the cubes of all hidden states. (The sum of them alone is the same for all weights.)"""
+    model.zero_grad()
+    for sequence in sequences:
+        ids = torch.tensor([sequence["ids"]])
+        mask = torch.tensor([[int(place < sequence["attended"]) for place in range(ids.shape[1])]])
+        model(input_ids=ids, attention_mask=mask).last_hidden_state.pow(3).sum().backward()
+    return {f"gradient.{name}": tensor.grad.contiguous() for name, tensor in model.named_parameters()}
+
+
+def places_of_distances():
+    """The rows of DeBERTa-v3's table of places: 256 buckets, 512 positions, distances from -511 on."""
+    from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+    bucket = make_log_bucket_position(torch.arange(-511, 512), 256, 512).long()
+    return torch.clamp(bucket + 256, 0, 511).tolist()
 
 
 def main(names):
@@ -173,6 +214,9 @@ def main(names):
             "vocabulary": len(fast),
             "symbols": {s: [bare(s), bare("tor" + s), bare("tor " + s)] for s in symbols},
         }
+        if name == "deberta-v2":
+            expected["places"] = places_of_distances()
+            tensors |= gradients(model, sequences)
         (folder / "expected.json").write_text(json.dumps(expected, ensure_ascii=False) + "\n", encoding="utf-8")
         save_file(tensors, folder / "expected.safetensors")
 

@@ -87,8 +87,10 @@ fn matmul(left: &Array, right: &Array) -> Array {
     assert_eq!(inner, other);
     let batches = left.values.len() / (rows * inner);
     let mut values = Vec::new();
+    // A right side of fewer batches is every batch's again: of all texts, here always the first axis.
+    let (others, size) = (right.values.len() / (inner * columns), inner * columns);
     for batch in 0..batches {
-        let right = if right.dims.len() == 2 { &right.values[..] } else { &right.values[batch * inner * columns..] };
+        let right = &right.values[batch % others * size..];
         for row in 0..rows {
             let left = &left.values[(batch * rows + row) * inner..][..inner];
             for column in 0..columns {
@@ -213,6 +215,23 @@ fn apply(node: &NodeProto, inputs: &[&Array]) -> Vec<Array> {
             let row = |id: &f64| &inputs[0].values[*id as usize * size..][..size];
             let dims = [&inputs[1].dims[..], &inputs[0].dims[1..]].concat();
             Array::new(&dims, inputs[1].values.iter().flat_map(row).copied().collect())
+        }
+        "GatherElements" => {
+            let (axis, rows) = (number("axis") as usize, inputs[1]);
+            let value = |mut place: Vec<usize>| {
+                place[axis] = rows.spread(&place) as usize;
+                inputs[0].spread(&place)
+            };
+            Array::new(&rows.dims, places(&rows.dims).map(value).collect())
+        }
+        "Expand" => {
+            let dims: Vec<usize> = inputs[1].values.iter().map(|length| *length as usize).collect();
+            Array::new(&dims, places(&dims).map(|place| inputs[0].spread(&place)).collect())
+        }
+        "Squeeze" => {
+            let mut dims = inputs[0].dims.clone();
+            inputs[1].values.iter().rev().for_each(|axis| assert_eq!(dims.remove(*axis as usize), 1));
+            Array::new(&dims, inputs[0].values.clone())
         }
         "Reshape" => {
             let length =

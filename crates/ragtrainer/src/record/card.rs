@@ -6,7 +6,7 @@ use std::path::Path;
 
 use colbert_config::{ExportDtype, ExportLayout, Options, Plan};
 use colbert_data::{PrepareReport, TrainingSet};
-use colbert_model::{ColbertSettings, EncoderConfig, HeadConfig};
+use colbert_model::{ColbertSettings, ColbertTokenizer, EncoderConfig, HeadConfig};
 use colbert_train::{Comparison, Evaluation};
 use serde_json::json;
 
@@ -33,6 +33,7 @@ pub(crate) struct ModelCard<'a> {
     pub(crate) head: &'a HeadConfig,
     /// The family of the encoder; none for one of another crate.
     pub(crate) encoder: Option<&'a EncoderConfig>,
+    pub(crate) tokenizer: &'a ColbertTokenizer,
     /// Name of the model that training started from, and its directory.
     pub(crate) base: &'a str,
     pub(crate) base_directory: &'a Path,
@@ -44,7 +45,7 @@ impl ModelCard<'_> {
     /// `README.md`: what the model is, what it was made from, how it was trained, what it was measured as, how to load
     /// it. Nothing in it depends on the machine or on when it was written.
     pub(crate) fn text(&self, standing: Standing<'_>) -> String {
-        let Self { options, plan, settings, head, encoder, base, .. } = *self;
+        let Self { options, plan, settings, head, encoder, tokenizer, base, .. } = *self;
         let folder = options.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = if options.model_name.is_empty() { &folder } else { &options.model_name };
         let train = &options.train;
@@ -54,7 +55,7 @@ impl ModelCard<'_> {
             other => format!("- Weights are stored as {}.\n", other.torch_name()),
         };
         let differences: String =
-            not_honoured(options, settings, head, encoder).iter().map(|one| format!("- {one}.\n")).collect();
+            not_honoured(options, settings, head, encoder, tokenizer).iter().map(|one| format!("- {one}.\n")).collect();
         let onnx = if options.export_onnx { ", next-plaid" } else { "" };
         let files = match (encoder, options.export_layout) {
             (None, _) => {

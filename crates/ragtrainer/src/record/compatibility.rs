@@ -1,7 +1,7 @@
 //! Differences between this program and the others that load a directory written here. docs/interop.md has the table.
 
 use colbert_config::{ExportLayout, Options};
-use colbert_model::{ColbertSettings, EncoderConfig, HeadConfig, Loaders, Transformers};
+use colbert_model::{ColbertSettings, ColbertTokenizer, EncoderConfig, HeadConfig, Loaders, Transformers};
 
 /// A choice that a program does not honour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,7 @@ impl std::fmt::Display for NotHonoured {
 
 const COLBERT_AI: &str = "colbert-ai and RAGatouille";
 const PYLATE: &str = "PyLate";
+const SENTENCE_TRANSFORMERS: &str = "sentence-transformers";
 const PYLATE_AND_SENTENCE_TRANSFORMERS: &str = "PyLate and sentence-transformers";
 const PYLATE_RS: &str = "pylate-rs";
 const NEXT_PLAID: &str = "next-plaid";
@@ -30,53 +31,64 @@ const NEXT_PLAID_BY_PYLATE: &str = "next-plaid, by way of PyLate's ONNX export";
 /// A choice, the program that does not honour it, its behaviour instead, and whether it is so by default.
 type Difference = (bool, &'static str, &'static str, bool);
 
-/// Lists what programs that load an exported directory do not honour of these options, of the model's settings, head
-/// and encoder. Programs that refuse the directory come first and have that line alone. sentence-transformers 6 honours
-/// all of them where its transformers knows the encoder. Without `encoder` it is one of another crate, which no program
-/// knows.
+/// Lists what programs that load an exported directory do not honour of these options, of the model's settings, head,
+/// encoder and tokenizer. Programs that refuse the directory come first and have that line alone, unless a newer
+/// version loads it. Without `encoder` it is one of another crate, which no program knows.
 pub fn not_honoured(
     options: &Options,
     settings: &ColbertSettings,
     head: &HeadConfig,
     encoder: Option<&EncoderConfig>,
+    tokenizer: &ColbertTokenizer,
 ) -> Vec<NotHonoured> {
+    let line = |stack, instead| NotHonoured { stack, instead, by_default: false };
     let Some(encoder) = encoder else {
-        let instead = "does not know this encoder and refuses the directory";
-        return vec![NotHonoured { stack: "every other program", instead, by_default: false }];
+        return vec![line("every other program", "does not know this encoder and refuses the directory")];
     };
+    let Loaders { colbert_ai, pylate_rs, transformers, .. } = encoder.loaders();
+    let of_transformers = of_transformers(transformers);
     if options.export_layout == ExportLayout::SentenceTransformers {
-        let (stack, instead) = (
+        let others = line(
             "colbert-ai, RAGatouille, PyLate, pylate-rs and next-plaid",
             "do not read the layout of sentence-transformers; export_layout = \"all\" is for them",
         );
-        return vec![NotHonoured { stack, instead, by_default: false }];
+        let [beyond, _] = of_windows(settings, encoder);
+        let lines = [of_transformers, beyond.0.then_some(BEYOND_WINDOWS)].into_iter().flatten();
+        return lines.map(|instead| line(SENTENCE_TRANSFORMERS, instead)).chain([others]).collect();
     }
-    let Loaders { colbert_ai, pylate_rs, transformers, .. } = encoder.loaders();
-    let newer = match transformers {
-        Transformers::Any => None,
-        Transformers::From5_3 => Some("need a newer transformers for this encoder: 5.3 loads it, 4.55 does not"),
-        Transformers::From5_24 => Some("need a newer transformers for this encoder: 5.24 loads it, 5.3 does not"),
-        _ => Some("refuse this encoder without the model code of the source, which is not exported"),
-    };
+    let refuse = transformers == Transformers::None;
     let refused = [
-        (newer.is_some(), PYLATE_AND_SENTENCE_TRANSFORMERS, newer.unwrap_or_default()),
-        (!colbert_ai, COLBERT_AI, "refuse this encoder under the tensor names that the other programs read"),
-        (!pylate_rs, PYLATE_RS, "refuses encoders other than BERT and ModernBERT"),
+        (of_transformers.is_some(), PYLATE_AND_SENTENCE_TRANSFORMERS, of_transformers.unwrap_or_default(), refuse),
+        (!colbert_ai, COLBERT_AI, "refuse this encoder", true),
+        (!pylate_rs, PYLATE_RS, "refuses encoders other than BERT and ModernBERT", true),
     ];
-    let refused: Vec<_> = refused.into_iter().filter(|(refuses, ..)| *refuses).collect();
     // With a graph of ours next-plaid needs none of PyLate's.
     let counts = |stack: &str| {
-        !(refused
-            .iter()
-            .any(|(_, refusing, _)| refusing.split(" and ").any(|name| name == stack) || *refusing == stack)
-            || options.export_onnx && stack == NEXT_PLAID_BY_PYLATE)
+        let refuses = |(counts, refusing, _, every): &(bool, &str, &str, bool)| {
+            *counts && *every && (*refusing == stack || refusing.split(" and ").any(|name| name == stack))
+        };
+        !(refused.iter().any(refuses) || options.export_onnx && stack == NEXT_PLAID_BY_PYLATE)
     };
     let differences = of_head(head).into_iter().chain(of_expansion(settings)).chain(of_texts(settings));
     let differences = differences.chain(of_punctuation(settings, encoder.loaders()));
+    let differences = differences.chain(of_windows(settings, encoder)).chain([of_first_token(settings, tokenizer)]);
     let differences = differences.filter(|(chosen, stack, ..)| *chosen && counts(stack));
     let differences = differences.map(|(_, stack, instead, by_default)| NotHonoured { stack, instead, by_default });
-    let refused = refused.iter().map(|(_, stack, instead)| NotHonoured { stack, instead, by_default: false });
+    let refused = refused.iter().filter(|(counts, ..)| *counts).map(|(_, stack, instead, _)| line(*stack, *instead));
     refused.chain(differences).collect()
+}
+
+/// The line about the version of transformers under PyLate and sentence-transformers.
+fn of_transformers(transformers: Transformers) -> Option<&'static str> {
+    match transformers {
+        Transformers::Any => None,
+        Transformers::From5_3 => Some("a newer transformers is needed for this encoder: 5.3 loads it, 4.55 does not"),
+        Transformers::From5_24 => Some("a newer transformers is needed for this encoder: 5.24 loads it, 5.3 does not"),
+        Transformers::CausalBefore5_3 => {
+            Some("on transformers 4.55 the tokens of this encoder look back only: other vectors; 5.3 agrees")
+        }
+        _ => Some("this encoder is refused without the model code of the source, which is not exported"),
+    }
 }
 
 fn of_head(head: &HeadConfig) -> [Difference; 6] {
@@ -156,6 +168,32 @@ fn of_punctuation(settings: &ColbertSettings, loaders: Loaders) -> [Difference; 
     ]
 }
 
+const BEYOND_WINDOWS: &str = "on transformers 4.55 other vectors of the [MASK] tokens of a query that stand further \
+                              behind its text than half a window; 5.3 agrees";
+
+/// Expansion that is not attended to and reaches beyond the windows of local layers: there a \[MASK\] sees nothing, and
+/// what attention gives it then differs.
+fn of_windows(settings: &ColbertSettings, encoder: &EncoderConfig) -> [Difference; 2] {
+    // Of an empty query: what the tokenizer puts around it, and the marker.
+    const SHORTEST: usize = 3;
+    let beyond = encoder.reach().is_some_and(|reach| settings.query_maxlen > reach.saturating_add(SHORTEST));
+    let chosen = beyond && settings.query_expansion && !settings.attend_to_mask_tokens;
+    let pylate_rs =
+        "gives other vectors to the [MASK] tokens of a query that stand further behind its text than half a window";
+    [(chosen, PYLATE_AND_SENTENCE_TRANSFORMERS, BEYOND_WINDOWS, false), (chosen, PYLATE_RS, pylate_rs, false)]
+}
+
+/// A marker where the tokenizer puts nothing before a text: behind the first token of the text, as in PyLate.
+fn of_first_token(settings: &ColbertSettings, tokenizer: &ColbertTokenizer) -> Difference {
+    let marked = !(settings.query_token_id.is_empty() && settings.doc_token_id.is_empty());
+    (
+        marked && !tokenizer.begins_texts(),
+        SENTENCE_TRANSFORMERS,
+        "puts the marker before the first token of a text instead of behind it: other vectors",
+        false,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use colbert_config::TrainOptions;
@@ -170,13 +208,14 @@ mod tests {
     }
 
     fn differences(options: &Options, head: &HeadConfig, model_type: &str) -> Vec<NotHonoured> {
-        not_honoured(options, &ColbertSettings::from(&options.train), head, Some(&encoder(model_type)))
-    }
-
-    fn encoder(model_type: &str) -> EncoderConfig {
         let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests");
         let folder = if model_type == "bert" { "parity/tiny".to_owned() } else { format!("families/{model_type}") };
-        colbert_model::Pretrained::read(&fixtures.join(folder)).unwrap().config
+        let pretrained = colbert_model::Pretrained::read(&fixtures.join(folder)).unwrap();
+        let settings = ColbertSettings::from(&options.train);
+        // The lengths of the options fit no tiny model.
+        let short = TrainOptions { query_maxlen: 16, doc_maxlen: 40, ..options.train.clone() };
+        let tokenizer = pretrained.tokenizer(&pretrained.settings(&short)).unwrap();
+        not_honoured(options, &settings, head, Some(&pretrained.config), &tokenizer)
     }
 
     #[test]
@@ -192,12 +231,26 @@ mod tests {
             modern[0].contains("refuse this encoder") && modern[1].contains("pylate-rs: leaves the ReLU"),
             "{modern:?}"
         );
-        assert!(modern[1..].iter().all(|line| line.starts_with("pylate-rs")), "{modern:?}");
+        // 32 tokens of a query, and windows of 12.
+        let beyond: Vec<_> = modern.iter().filter(|line| line.contains("further behind its text")).collect();
+        assert!(beyond.len() == 2 && beyond[0].starts_with("PyLate and sentence-transformers"), "{modern:?}");
+        assert!(modern.iter().filter(|line| line.starts_with("pylate-rs")).count() == modern.len() - 2, "{modern:?}");
         let electra = lines("electra");
         let first = |model_type: &str| lines(model_type)[0].clone();
-        assert!(first("nomic_bert").starts_with("PyLate and sentence-transformers: need a newer transformers"));
+        assert!(first("nomic_bert").starts_with("PyLate and sentence-transformers: a newer transformers is needed"));
         assert!(first("eurobert").ends_with("5.3 loads it, 4.55 does not"));
         assert!(first("qwen3").starts_with("colbert-ai") && first("mpnet").starts_with("pylate-rs"));
+        let native = |model_type: &str| {
+            let options = Options { export_layout: ExportLayout::SentenceTransformers, ..options.clone() };
+            let all = differences(&options, &simple(Activation::Relu), model_type);
+            all.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(native("gte")[0].starts_with("sentence-transformers: a newer transformers is needed"));
+        assert_eq!((native("mpnet").len(), native("mmbert").len()), (1, 2));
+        // A version that is too old, or a newer one that has more to say.
+        let both = lines("qwen3-both");
+        assert!(both[0].contains("look back only: other vectors") && both.len() == 4, "{both:?}");
+        assert!(both[3].starts_with("sentence-transformers: puts the marker before the first token"), "{both:?}");
         assert!(electra.len() == 2 && electra[0] == "pylate-rs: refuses encoders other than BERT and ModernBERT");
         let roberta = lines("roberta");
         assert!(roberta.len() == 3 && roberta[2].contains("other tokens for punctuation"), "{roberta:?}");

@@ -224,6 +224,7 @@ impl<O: Objective, E: RunEncoder> Job for TrainJob<'_, O, E> {
             settings: &start.settings,
             head: &start.head,
             encoder: start.family(),
+            tokenizer: &start.tokenizer,
             base: &base,
             base_directory: start.pretrained.directory(),
             set: &prepared.set,
@@ -348,7 +349,7 @@ fn outcome<E: RunEncoder, M>(
 ) -> Outcome {
     let (best_step, best_made_of) = trained.best.as_ref().map(|best| (best.step, best.made_of.clone())).unzip();
     let dev = trained.baseline.zip(trained.best.map(|best| best.measured));
-    let differences = not_honoured(options, &start.settings, &start.head, start.family());
+    let differences = not_honoured(options, &start.settings, &start.head, start.family(), &start.tokenizer);
     Outcome {
         best: folder.best(),
         last: folder.last(),
