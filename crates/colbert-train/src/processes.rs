@@ -28,9 +28,8 @@ pub trait Processes: fmt::Debug + Send + Sync {
     /// Returns what every process gave, by rank. Each may give another number of bytes.
     fn all_gather(&self, own: &[u8]) -> Vec<Vec<u8>>;
 
-    /// Gives `parts[i]` to process i, and returns what every process gave to this one, by rank. Part i has the same length
-    /// in every process.
-    fn all_to_all(&self, parts: &[&[f32]]) -> Vec<Vec<f32>>;
+    /// Gives `parts[i]` to process i, and returns what every process gave to this one, by rank.
+    fn all_to_all(&self, parts: &[&[u32]]) -> Vec<Vec<u32>>;
 
     /// Whether this is process 0.
     fn is_first(&self) -> bool {
@@ -66,7 +65,7 @@ impl Processes for OneProcess {
         vec![own.to_vec()]
     }
 
-    fn all_to_all(&self, parts: &[&[f32]]) -> Vec<Vec<f32>> {
+    fn all_to_all(&self, parts: &[&[u32]]) -> Vec<Vec<u32>> {
         vec![parts[0].to_vec()]
     }
 }

@@ -54,11 +54,11 @@ impl Processes for Member {
         self.exchange(vec![own.to_vec()]).into_iter().map(|mut given| given.swap_remove(0)).collect()
     }
 
-    fn all_to_all(&self, parts: &[&[f32]]) -> Vec<Vec<f32>> {
-        let bytes = |part: &&[f32]| part.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let floats = |bytes: &[u8]| bytes.chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+    fn all_to_all(&self, parts: &[&[u32]]) -> Vec<Vec<u32>> {
+        let bytes = |part: &&[u32]| part.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let words = |bytes: &[u8]| bytes.chunks(4).map(|four| u32::from_le_bytes(four.try_into().unwrap())).collect();
         let all = self.exchange(parts.iter().map(bytes).collect());
-        all.iter().map(|given| floats(&given[self.rank])).collect()
+        all.iter().map(|given| words(&given[self.rank])).collect()
     }
 }
 

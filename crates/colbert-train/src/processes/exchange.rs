@@ -6,8 +6,14 @@ use crate::processes::Processes;
 /// Numbers of every process, by rank.
 pub(crate) fn gather_floats(processes: &dyn Processes, own: &[f32]) -> Vec<Vec<f32>> {
     let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let floats = |bytes: Vec<u8>| bytes.chunks_exact(4).map(|four| f32::from_le_bytes(quarter(four))).collect();
+    let floats = |bytes: Vec<u8>| bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four_of(four))).collect();
     processes.all_gather(&bytes).into_iter().map(floats).collect()
+}
+
+/// Words of every process, by rank.
+pub(crate) fn gather_words(processes: &dyn Processes, own: &[u32]) -> Vec<Vec<u32>> {
+    let parts = vec![own; processes.size()];
+    processes.all_to_all(&parts)
 }
 
 /// Numbers of every process, by rank.
@@ -22,7 +28,7 @@ pub(crate) fn doubles(bytes: &[u8]) -> Vec<f64> {
     bytes.chunks_exact(8).map(|bytes| f64::from_le_bytes(eight(bytes))).collect()
 }
 
-fn quarter(bytes: &[u8]) -> [u8; 4] {
+fn four_of(bytes: &[u8]) -> [u8; 4] {
     bytes.try_into().expect("four bytes each")
 }
 

@@ -4,6 +4,9 @@
 //! a sum of the sums of two processes, is another number. So pieces are dealt out in turn, piece i to process
 //! `i mod size`, and after each round every process adds up one part of the numbers of all pieces of the round, in
 //! order. At the end the parts are gathered. No process holds more than its part of the sum until then.
+//!
+//! Blocks of zeros do not travel: of a table of words only the rows of a batch's own words have a gradient, and the table
+//! is half of MiniLM's parameters and most of mmBERT's.
 
 use std::ops::Range;
 
@@ -13,7 +16,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 
 use crate::processes::Processes;
-use crate::processes::exchange::gather_floats;
+use crate::processes::exchange::gather_words;
 
 /// Numbers that travel at once, unless a parameter has more: 16 MiB.
 const BUCKET: usize = 4 << 20;
@@ -21,29 +24,38 @@ const BUCKET: usize = 4 << 20;
 /// Adding it changes no number, not even the sign of a zero.
 pub(crate) const NOTHING: f32 = -0.0;
 
+/// Numbers that travel or are left out together.
+const BLOCK: usize = 128;
+
 /// A sum of lists of numbers, one list after the other.
 pub(crate) struct OrderedSum<'a> {
     processes: &'a dyn Processes,
     /// Of each list: its length, and the sums of this process's part of it.
     lists: Vec<(usize, Vec<f32>)>,
+    /// Parts of a list on their way, one for each process; kept for their memory.
+    packed: Vec<Vec<u32>>,
 }
 
 impl<'a> OrderedSum<'a> {
     pub(crate) fn new(processes: &'a dyn Processes) -> Self {
-        Self { processes, lists: Vec::new() }
+        Self { processes, lists: Vec::new(), packed: vec![Vec::new(); processes.size()] }
     }
 
     /// Adds, to list `place`, the own numbers of this process and those of all others, by rank. Lists are met in the
     /// same order in every round, and are as long for every process.
     pub(crate) fn add(&mut self, place: usize, own: &[f32]) {
-        let size = self.processes.size();
-        let parts: Vec<&[f32]> = (0..size).map(|rank| &own[part(own.len(), rank, size)]).collect();
+        let (rank, size) = (self.processes.rank(), self.processes.size());
         if place == self.lists.len() {
-            self.lists.push((own.len(), vec![NOTHING; parts[self.processes.rank()].len()]));
+            self.lists.push((own.len(), vec![NOTHING; part(own.len(), rank, size).len()]));
         }
+        for (to, packed) in self.packed.iter_mut().enumerate() {
+            packed.clear();
+            pack(&own[part(own.len(), to, size)], packed);
+        }
+        let parts: Vec<&[u32]> = self.packed.iter().map(Vec::as_slice).collect();
         let (_, sums) = &mut self.lists[place];
-        for values in self.processes.all_to_all(&parts) {
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        for packed in self.processes.all_to_all(&parts) {
+            unpack(&packed, sums, |sum, value| *sum += value);
         }
     }
 
@@ -54,8 +66,44 @@ impl<'a> OrderedSum<'a> {
 
     /// The sum of list `place`.
     pub(crate) fn take(&mut self, place: usize) -> Vec<f32> {
-        let (_, sums) = &mut self.lists[place];
-        gather_floats(self.processes, &std::mem::take(sums)).concat()
+        let (length, sums) = &mut self.lists[place];
+        let mut packed = Vec::new();
+        pack(&std::mem::take(sums), &mut packed);
+        let mut whole = vec![0.0; *length];
+        for (rank, packed) in gather_words(self.processes, &packed).iter().enumerate() {
+            let own = part(*length, rank, self.processes.size());
+            unpack(packed, &mut whole[own], |whole, value| *whole = value);
+        }
+        whole
+    }
+}
+
+/// Appends numbers in blocks: a bit for each block that has another number than 0, 32 to a word, then these blocks.
+fn pack(values: &[f32], packed: &mut Vec<u32>) {
+    let blocks = values.len().div_ceil(BLOCK);
+    let bits = packed.len();
+    packed.resize(bits + blocks.div_ceil(32), 0);
+    for (place, block) in values.chunks(BLOCK).enumerate() {
+        // Of the sign too: a sum tells 0 from -0.
+        if block.iter().fold(0, |any, value| any | value.to_bits()) != 0 {
+            packed[bits + place / 32] |= 1 << (place % 32);
+            packed.extend(block.iter().map(|value| value.to_bits()));
+        }
+    }
+}
+
+/// Takes numbers that were packed into as many places; a block that was left out is of zeros.
+fn unpack(packed: &[u32], into: &mut [f32], mut take: impl FnMut(&mut f32, f32)) {
+    let blocks = into.len().div_ceil(BLOCK);
+    let (bits, mut values) = packed.split_at(blocks.div_ceil(32));
+    for (place, into) in into.chunks_mut(BLOCK).enumerate() {
+        if bits[place / 32] >> (place % 32) & 1 == 0 {
+            into.iter_mut().for_each(|into| take(into, 0.0));
+            continue;
+        }
+        let (own, rest) = values.split_at(into.len());
+        into.iter_mut().zip(own).for_each(|(into, bits)| take(into, f32::from_bits(*bits)));
+        values = rest;
     }
 }
 
@@ -117,7 +165,8 @@ impl<'a, M> GradientSum<'a, M> {
                     sum,
                     present,
                     parameter: 0,
-                    bucket: Vec::new().into_iter(),
+                    bucket: Vec::new(),
+                    taken: 0,
                     next: 0,
                     device,
                 };
@@ -176,7 +225,9 @@ struct Receiver<'a, AB: AutodiffBackend> {
     /// Of each process: 1 for each parameter that had a gradient.
     present: Vec<Vec<u8>>,
     parameter: usize,
-    bucket: std::vec::IntoIter<f32>,
+    bucket: Vec<f32>,
+    /// Numbers of the bucket that parameters have taken.
+    taken: usize,
     next: usize,
     device: &'a AB::Device,
 }
@@ -185,11 +236,14 @@ impl<AB: AutodiffBackend> ModuleVisitor<AB> for Receiver<'_, AB> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
         let shape = param.val().shape();
         let count = shape.num_elements();
-        if self.bucket.len() == 0 && count > 0 {
-            self.bucket = self.sum.take(self.next).into_iter();
-            self.next += 1;
+        if self.taken == self.bucket.len() && count > 0 {
+            self.bucket = self.sum.take(self.next);
+            (self.next, self.taken) = (self.next + 1, 0);
         }
-        let values: Vec<f32> = self.bucket.by_ref().take(count).collect();
+        let own = self.taken..self.taken + count;
+        self.taken = own.end;
+        let values =
+            if own == (0..self.bucket.len()) { std::mem::take(&mut self.bucket) } else { self.bucket[own].to_vec() };
         if self.present.iter().any(|present| present[self.parameter] == 1) {
             let gradient = Tensor::<AB::InnerBackend, D>::from_data(TensorData::new(values, shape), self.device);
             self.gradients.register::<AB::InnerBackend, D>(param.id, gradient);
@@ -207,6 +261,22 @@ mod tests {
         for (length, size) in [(0, 3), (1, 3), (7, 3), (9, 3), (2, 4), (100, 7)] {
             let all: Vec<usize> = (0..size).flat_map(|rank| part(length, rank, size)).collect();
             assert!(all.into_iter().eq(0..length), "{length} {size}");
+        }
+    }
+
+    #[test]
+    fn packed_numbers_come_back_with_their_bits_and_zeros_do_not_travel() {
+        for length in [0, 1, 127, 128, 129, 5000] {
+            let mut values = vec![0.0_f32; length];
+            for (place, value) in values.iter_mut().enumerate().filter(|(place, _)| place % 700 == 0) {
+                *value = if place == 0 { -0.0 } else { place as f32 };
+            }
+            let mut packed = vec![7];
+            pack(&values, &mut packed);
+            assert!(packed.len() <= 3 + 8 * BLOCK, "{length}: {}", packed.len());
+            let mut back = vec![1.0; length];
+            unpack(&packed[1..], &mut back, |back, value| *back = value);
+            assert!(back.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()), "{length}");
         }
     }
 

@@ -101,23 +101,22 @@ impl Processes for MpiProcesses {
         gathered
     }
 
-    fn all_to_all(&self, parts: &[&[f32]]) -> Vec<Vec<f32>> {
+    fn all_to_all(&self, parts: &[&[u32]]) -> Vec<Vec<u32>> {
         let world = SimpleCommunicator::world();
+        let lengths: Vec<u64> = parts.iter().map(|part| part.len() as u64).collect();
+        let mut own_lengths = vec![0u64; self.size];
+        world.all_to_all_into(&lengths[..], &mut own_lengths[..]);
         let sent = parts.concat();
-        let sent_counts: Vec<Count> = parts.iter().map(|part| part.len() as Count).collect();
-        // The parts of one process are as long as those of another.
-        let own = sent_counts[self.rank];
-        let counts = vec![own; self.size];
-        let mut received = vec![0f32; own as usize * self.size];
+        let counts = |lengths: &[u64]| lengths.iter().map(|length| *length as Count).collect::<Vec<_>>();
+        let (sent_counts, counts) = (counts(&lengths), counts(&own_lengths));
+        let (sent_starts, starts) = (starts(&sent_counts), starts(&counts));
+        let mut received = vec![0u32; own_lengths.iter().sum::<u64>() as usize];
         {
-            let (sent_starts, starts) = (starts(&sent_counts), starts(&counts));
             let sent = Partition::new(&sent[..], &sent_counts[..], &sent_starts[..]);
             let mut received = PartitionMut::new(&mut received[..], &counts[..], &starts[..]);
             world.all_to_all_varcount_into(&sent, &mut received);
         }
-        match own {
-            0 => vec![Vec::new(); self.size],
-            own => received.chunks(own as usize).map(<[f32]>::to_vec).collect(),
-        }
+        let own = starts.iter().zip(&counts);
+        own.map(|(start, count)| received[*start as usize..][..*count as usize].to_vec()).collect()
     }
 }
