@@ -123,15 +123,20 @@ pub(crate) enum GradientSum<'a, M> {
     /// Of one process: on the device, as they come.
     Alone(GradientsAccumulator<M>),
     /// Of several, which pass them on through the host.
-    Shared { sum: OrderedSum<'a>, present: Vec<u8> },
+    Shared { sum: OrderedSum<'a>, present: Vec<u8>, at_once: usize },
 }
 
 impl<'a, M> GradientSum<'a, M> {
     pub(crate) fn new(processes: &'a dyn Processes) -> Self {
         match processes.size() {
             1 => Self::Alone(GradientsAccumulator::new()),
-            _ => Self::Shared { sum: OrderedSum::new(processes), present: Vec::new() },
+            _ => Self::shared(processes, BUCKET),
         }
+    }
+
+    /// Of several processes, with at most `at_once` numbers on their way, unless a parameter has more.
+    fn shared(processes: &'a dyn Processes, at_once: usize) -> Self {
+        Self::Shared { sum: OrderedSum::new(processes), present: Vec::new(), at_once }
     }
 
     /// Adds the gradients of a round: of this process those of its piece, or none where it has no piece in the round.
@@ -142,9 +147,10 @@ impl<'a, M> GradientSum<'a, M> {
         match (self, own) {
             (Self::Alone(sum), Some(own)) => sum.accumulate(model, own),
             (Self::Alone(_), None) => {}
-            (Self::Shared { sum, present }, own) => {
+            (Self::Shared { sum, present, at_once }, own) => {
                 let gradients = own.unwrap_or_default();
-                let mut sender = Sender { gradients, sum, present, parameter: 0, bucket: Vec::new(), next: 0 };
+                let at_once = *at_once;
+                let mut sender = Sender { gradients, sum, present, at_once, parameter: 0, bucket: Vec::new(), next: 0 };
                 model.visit(&mut sender);
                 sender.send();
             }
@@ -158,7 +164,7 @@ impl<'a, M> GradientSum<'a, M> {
     {
         match self {
             Self::Alone(mut sum) => sum.grads(),
-            Self::Shared { sum, present } => {
+            Self::Shared { sum, present, .. } => {
                 let present = sum.processes.all_gather(&present);
                 let mut receiver = Receiver::<AB> {
                     gradients: GradientsParams::new(),
@@ -183,6 +189,7 @@ struct Sender<'s, 'a> {
     sum: &'s mut OrderedSum<'a>,
     /// 1 for each parameter that had a gradient in some round.
     present: &'s mut Vec<u8>,
+    at_once: usize,
     parameter: usize,
     bucket: Vec<f32>,
     next: usize,
@@ -201,7 +208,7 @@ impl Sender<'_, '_> {
 impl<AB: AutodiffBackend> ModuleVisitor<AB> for Sender<'_, '_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
         let count = param.val().shape().num_elements();
-        if !self.bucket.is_empty() && self.bucket.len() + count > BUCKET {
+        if !self.bucket.is_empty() && self.bucket.len() + count > self.at_once {
             self.send();
         }
         if self.parameter == self.present.len() {
@@ -241,9 +248,12 @@ impl<AB: AutodiffBackend> ModuleVisitor<AB> for Receiver<'_, AB> {
             (self.next, self.taken) = (self.next + 1, 0);
         }
         let own = self.taken..self.taken + count;
-        self.taken = own.end;
-        let values =
-            if own == (0..self.bucket.len()) { std::mem::take(&mut self.bucket) } else { self.bucket[own].to_vec() };
+        let values = if own == (0..self.bucket.len()) {
+            std::mem::take(&mut self.bucket)
+        } else {
+            self.taken = own.end;
+            self.bucket[own].to_vec()
+        };
         if self.present.iter().any(|present| present[self.parameter] == 1) {
             let gradient = Tensor::<AB::InnerBackend, D>::from_data(TensorData::new(values, shape), self.device);
             self.gradients.register::<AB::InnerBackend, D>(param.id, gradient);
@@ -254,7 +264,55 @@ impl<AB: AutodiffBackend> ModuleVisitor<AB> for Receiver<'_, AB> {
 
 #[cfg(test)]
 mod tests {
+    use burn::module::Module;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::Distribution;
+    use burn::tensor::backend::Backend;
+    use test_backend::{TestAutodiff, TestBackend, device};
+
     use super::*;
+    use crate::processes::OneProcess;
+
+    #[derive(Module, Debug)]
+    struct Model<B: Backend> {
+        first: Linear<B>,
+        idle: Linear<B>,
+        last: Linear<B>,
+    }
+
+    struct Values<'a>(&'a GradientsParams, Vec<Option<Vec<f32>>>);
+
+    impl ModuleVisitor<TestAutodiff> for Values<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<TestAutodiff, D>>) {
+            self.1.push(self.0.get::<TestBackend, D>(param.id).map(host_values));
+        }
+    }
+
+    /// Whatever travels together: the same sums, and no gradient where there was none.
+    #[test]
+    fn buckets_of_any_size_give_every_parameter_its_sum() {
+        let device = device();
+        let linear = |from, to| LinearConfig::new(from, to).init::<TestAutodiff>(&device);
+        let model = Model { first: linear(7, 30), idle: linear(3, 2), last: linear(30, 5) };
+        let pieces: Vec<_> =
+            (0..3).map(|_| Tensor::<TestAutodiff, 2>::random([4, 7], Distribution::Default, &device)).collect();
+        let gradient = |piece: &Tensor<TestAutodiff, 2>| {
+            let loss = model.last.forward(model.first.forward(piece.clone())).square().sum();
+            GradientsParams::from_grads(loss.backward(), &model)
+        };
+        let sum = |mut sum: GradientSum<'_, Model<TestAutodiff>>| {
+            pieces.iter().for_each(|piece| sum.add::<TestAutodiff>(&model, Some(gradient(piece))));
+            let sum = sum.finish::<TestAutodiff>(&model, &device);
+            let mut values = Values(&sum, Vec::new());
+            model.visit(&mut values);
+            values.1
+        };
+        let expected = sum(GradientSum::new(&OneProcess));
+        assert_eq!(expected.iter().filter(|values| values.is_none()).count(), 2, "the idle layer");
+        for at_once in [1, 31, 200, 240, 1_000_000] {
+            assert_eq!(sum(GradientSum::shared(&OneProcess, at_once)), expected, "{at_once}");
+        }
+    }
 
     #[test]
     fn parts_cover_everything_once() {
