@@ -12,6 +12,8 @@ use colbert_data::{
 #[derive(Debug, Default)]
 struct ByNumber {
     asked: AtomicUsize,
+    /// Documents that are another one than that of the pair before.
+    changes: AtomicUsize,
     /// Pairs after which it fails, as a process that is killed would.
     fails_after: Option<usize>,
     /// Its answer to everything.
@@ -36,6 +38,8 @@ impl Teacher for ByNumber {
         if self.fails_after.is_some_and(|most| before >= most) {
             return Err(DataError::Teacher { teacher: self.name(), source: "killed".into() });
         }
+        let changes = pairs.windows(2).filter(|two| two[0].1 != two[1].1).count() + 1;
+        self.changes.fetch_add(changes, Ordering::SeqCst);
         let found = pairs.iter().map(|(_, document)| number(document)).collect();
         Ok(self.always.clone().unwrap_or(found))
     }
@@ -130,6 +134,15 @@ fn an_interrupted_run_goes_on_where_it_was_and_another_one_asks_nothing() {
     let idle = ByNumber::default();
     assert_eq!(taught(raw(100), &options(|_| ()), &idle, Some(&open())).unwrap().0.examples, set.examples);
     assert_eq!(idle.asked.load(Ordering::SeqCst), 0);
+}
+
+/// 1,100 pairs in five blocks, of 140 documents: one that two blocks share is met twice.
+#[test]
+fn a_teacher_is_asked_document_by_document() {
+    let teacher = ByNumber::default();
+    taught(raw(100), &options(|_| ()), &teacher, None).unwrap();
+    let changes = teacher.changes.load(Ordering::SeqCst);
+    assert!((140..=144).contains(&changes), "{changes}");
 }
 
 #[test]

@@ -70,6 +70,8 @@ impl Teaching<'_> {
             // A score that is missing is overwritten below, or the whole call fails.
             entry.insert(known.unwrap_or(f32::NAN));
         }
+        // By document: a teacher that encodes texts by themselves then encodes each long one in one call, or two.
+        missing.sort_unstable_by_key(|&(qid, pid)| (pid, qid));
         let total = scores.len();
         let known = total - missing.len();
         progress(MiningPhase::Teaching, known, total);
