@@ -9,6 +9,7 @@ mod field;
 mod half_precision;
 mod heads;
 mod onnx;
+mod pooling_module;
 mod prompts;
 mod sentences;
 mod support;

@@ -10,3 +10,15 @@ pub enum Flow {
     /// End the run now and write nothing more: what is on the disk is all that can be relied on.
     Abort,
 }
+
+impl Flow {
+    /// The strongest of several answers: to end at once, to end, to go on. All are asked for.
+    pub fn strongest(flows: impl IntoIterator<Item = Self>) -> Self {
+        let strength = |flow: &Self| match flow {
+            Self::Continue => 0,
+            Self::Stop => 1,
+            Self::Abort => 2,
+        };
+        flows.into_iter().max_by_key(strength).unwrap_or(Self::Continue)
+    }
+}

@@ -67,9 +67,7 @@ pub(crate) struct Surroundings<'a, B: KernelAutodiffBackend> {
 impl<B: KernelAutodiffBackend> Surroundings<'_, B> {
     /// Tells the observers; returns the strongest of their answers.
     pub(crate) fn tell(&mut self, event: &Event) -> Flow {
-        let flows = self.observers.iter_mut().map(|observer| observer.observe(event)).collect::<Vec<_>>();
-        let strongest = [Flow::Abort, Flow::Stop].into_iter().find(|flow| flows.contains(flow));
-        strongest.unwrap_or(Flow::Continue)
+        Flow::strongest(self.observers.iter_mut().map(|observer| observer.observe(event)))
     }
 
     /// Writes weights as a model directory, in process 0; nothing without a folder.
@@ -223,6 +221,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
             Some(examples) => examples,
             None => {
                 let examples = refresh.examples(model.valid(), epoch)?;
+                self.same_examples(&examples, epoch)?;
                 if let Some(folder) = self.around.folder.filter(|_| self.around.processes.is_first()) {
                     write_examples(folder, epoch, &examples)?;
                 }
@@ -244,13 +243,28 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
             kept => kept,
         };
         let processes = self.around.processes;
-        if processes.size() == 1 {
-            return read();
-        }
         let kept = if processes.is_first() { read()? } else { None };
         let found = processes.broadcast(&[kept.is_some().into()]);
         // The file stays as it is from here on.
         if processes.is_first() || found == [0] { Ok(kept) } else { read() }
+    }
+
+    /// Refuses other examples than the other processes have: a miner of the caller's own may draw.
+    fn same_examples(&self, examples: &[Example], epoch: usize) -> Result<(), TrainError> {
+        let processes = self.around.processes;
+        if processes.size() == 1 {
+            return Ok(());
+        }
+        let own = format!("{:08x}", crc32fast::hash(format!("{examples:?}").as_bytes()));
+        let all = processes.all_gather(own.as_bytes());
+        match all.iter().position(|other| other != own.as_bytes()) {
+            Some(rank) => {
+                let other = String::from_utf8_lossy(&all[rank]);
+                let differences = format!("negatives of epoch {} (hash {own}, not {other})", epoch + 1);
+                Err(TrainError::ProcessesDiffer { rank, differences })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Waits for the device, so that what failed on it is known before its numbers are kept.

@@ -4,11 +4,12 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use burn::module::AutodiffModule;
-use colbert_config::{AutoSteps, IbScope, OnNonFinite, TrainOptions, resolve, resolve_for_processes};
+use colbert_config::{AutoSteps, IbScope, OnNonFinite, TrainOptions, resolve_for_processes};
 use colbert_data::{Bm25Miner, Example, NegativeMiner, TrainingSet};
+use colbert_model::{Colbert, HostTensor, PretrainedEncoder, Weights, named_parameters, replace_parameters};
 use colbert_train::{
-    Begin, ColbertObjective, DenseMiner, Dev, Event, Flow, LateInteractionMiner, Processes, RunFolder, SharedMiner,
-    Step, StepRecord, TrainError, Trained, Training, checkpoints,
+    Begin, ColbertObjective, DenseMiner, Dev, Event, Flow, LateInteractionMiner, Processes, RefreshExamples, RunFolder,
+    SharedMiner, Step, StepRecord, TrainError, Trained, Training, checkpoints,
 };
 use tempfile::TempDir;
 
@@ -269,9 +270,60 @@ fn a_loss_that_is_not_finite_ends_all() {
     assert!(found.iter().all(|error| matches!(error, Some(TrainError::NonFinite { step: 1, .. }))), "{found:?}");
 }
 
+/// Weights that have come apart, as on processors that round otherwise, are found after the step.
 #[test]
-fn the_plan_of_one_process_is_as_before() {
-    assert_eq!(resolve(&options(), 34).unwrap(), resolve_for_processes(&options(), 34, 1).unwrap());
+fn processes_whose_weights_differ_are_told() {
+    let set = training_set(&lines("triples.jsonl")[..34]);
+    let options = contrastive();
+    let plan = resolve_for_processes(&options, set.examples.len(), 2).unwrap();
+    let found = together(2, |member| {
+        let (model, tokenizer) = tiny(&options, options.dropout);
+        let device = device();
+        let mut step = Step::<B, _>::new(&options, &plan, ColbertObjective::from(&options), &device);
+        step = step.with_processes(member);
+        let batch = step.batch(&set, &tokenizer, 0).unwrap();
+        let mut weights = Weights::new("weights", named_parameters::<B, _>(&model));
+        if member.rank == 1 {
+            weights = Weights::new("weights", moved(named_parameters::<B, _>(&model)));
+        }
+        step.run(replace_parameters::<B, _>(model, &mut weights).unwrap(), &batch).err()
+    });
+    assert!(found.iter().all(|error| matches!(error, Some(TrainError::ProcessesApart { step: 1 }))), "{found:?}");
+}
+
+/// One weight is another number.
+fn moved(mut tensors: Vec<(String, HostTensor)>) -> Vec<(String, HostTensor)> {
+    tensors[0].1.values[0] += 1.0;
+    tensors
+}
+
+/// Draws other examples in each process, as a miner that is not seeded would.
+struct Unseeded<'a> {
+    set: &'a TrainingSet,
+    rank: usize,
+}
+
+impl RefreshExamples<B, PretrainedEncoder<B>> for Unseeded<'_> {
+    fn examples(&mut self, _: Colbert<Inner, PretrainedEncoder<Inner>>, _: usize) -> Result<Vec<Example>, TrainError> {
+        let mut examples = self.set.examples.clone();
+        examples.rotate_left(self.rank);
+        Ok(examples)
+    }
+}
+
+#[test]
+fn processes_that_choose_other_negatives_are_told() {
+    let setup = Setup::new(TrainOptions { epochs: 2, ..options() });
+    let plan = resolve_for_processes(&setup.options, setup.set.examples.len(), 2).unwrap();
+    let found = together(2, |member| {
+        let (model, tokenizer) = tiny(&setup.options, setup.options.dropout);
+        let device = device();
+        let mut refresh = Unseeded { set: &setup.set, rank: member.rank };
+        let training = Training::new(&setup.set, &tokenizer, &setup.options, &plan, &device);
+        let training = training.with_refresh(Some(&mut refresh)).with_processes(member);
+        training.run(model, Begin::New).err().unwrap().to_string()
+    });
+    assert!(found.iter().all(|error| error.contains("negatives of epoch 2")), "{found:?}");
 }
 
 /// Processes that would train on different things are told so before the first step.

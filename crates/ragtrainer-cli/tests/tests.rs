@@ -9,6 +9,7 @@ mod hub;
 mod processes;
 mod program;
 mod report;
+mod sizes_and_candidates;
 mod streams;
 #[path = "../../ragtrainer/tests/support.rs"]
 mod support;

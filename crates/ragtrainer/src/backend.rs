@@ -326,6 +326,15 @@ mod tests {
         assert_eq!(Backend::LibTorch.precision(F16).unwrap(), F16);
     }
 
+    /// (A machine with GPUs was not at hand.)
+    #[test]
+    fn processes_of_a_cpu_share_it_and_wrong_names_stay_wrong() {
+        for local_rank in 0..3 {
+            assert_eq!(Backend::of_process("flex", local_rank).unwrap(), Backend::Flex);
+            assert!(matches!(Backend::of_process("tpu", local_rank), Err(Error::UnknownBackend { .. })));
+        }
+    }
+
     #[test]
     fn names() {
         assert_eq!(Backend::from_name("flex").unwrap(), Backend::Flex);

@@ -80,6 +80,12 @@ pub enum Error {
         /// Processes of the run.
         processes: usize,
     },
+    /// The plan that another process sent.
+    #[error("the plan of process {rank} cannot be read: start all processes with the same build of the program")]
+    UnreadablePlan {
+        /// The process.
+        rank: usize,
+    },
     /// Several processes without a way to work together.
     #[error(
         "a launcher started {size} processes, but this program was built without MPI, so that each would do the whole work: \

@@ -8,6 +8,7 @@ pub(crate) mod explanation;
 pub(crate) mod folders;
 #[cfg(feature = "index")]
 pub(crate) mod index;
+pub(crate) mod on_device;
 pub(crate) mod passages;
 pub(crate) mod pretrained;
 pub(crate) mod ranking;

@@ -215,7 +215,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
 
     /// Shares the run with other processes ([`Launched::processes`](crate::Launched::processes)), which make the same
     /// calls with the same options and data. Every process has an equal part of each batch, of mining and of evaluations;
-    /// process 0 alone writes. The result has the bits of a run of one process with as many micro-batches as all have
+    /// process 0 alone writes. A miner of your own ranks in each process and must rank alike there. The result has the bits of a run of one process with as many micro-batches as all have
     /// together.
     #[must_use]
     pub fn with_processes(mut self, processes: Arc<dyn Processes>) -> Self {

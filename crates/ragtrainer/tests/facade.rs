@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
@@ -15,7 +16,7 @@ use ragtrainer::config::{
 };
 use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
 use ragtrainer::prelude::*;
-use ragtrainer::train::{Begin, Event, Flow};
+use ragtrainer::train::{Begin, Event, Flow, Processes, TrainError};
 use ragtrainer::{DirectoryChoice, evaluate_directory_with};
 
 use crate::support::{backend, beir_folder, folder, pairs, pretrained, tiny_model};
@@ -201,6 +202,58 @@ fn advice_about_lengths_can_be_followed() {
     };
     assert!(advice(32).starts_with("train.doc_maxlen = 64, the most that the encoder takes"), "{}", advice(32));
     assert!(advice(64).contains("into parts") && !advice(64).contains("doc_maxlen"), "{}", advice(64));
+}
+
+/// One of two processes, of which the other is not there.
+#[derive(Debug)]
+struct OneOfTwo;
+
+impl Processes for OneOfTwo {
+    fn rank(&self) -> usize {
+        1
+    }
+
+    fn size(&self) -> usize {
+        2
+    }
+
+    fn all_gather(&self, _: &[u8]) -> Vec<Vec<u8>> {
+        unreachable!("what costs nothing to check needs no other process")
+    }
+
+    fn all_to_all(&self, _: &[&[u32]]) -> Vec<Vec<u32>> {
+        unreachable!("what costs nothing to check needs no other process")
+    }
+}
+
+/// A second process may find the folder that the first has made, and scores with no teacher beside it.
+#[test]
+fn what_a_process_among_others_checks() {
+    let here = folder();
+    std::fs::create_dir_all(here.path().join("run/best")).unwrap();
+    let alone = trainer(&here.path().join("run"));
+    assert!(matches!(alone.check(&[]).unwrap_err(), Error::Train(TrainError::NotARun { .. })));
+    alone.clone().with_processes(Arc::new(OneOfTwo)).check(&[]).unwrap();
+    let mut options = alone.options().clone();
+    options.negatives.teacher = Some(tiny_model());
+    let error = RagTrainer::from_options(options).with_processes(Arc::new(OneOfTwo)).check(&[]).unwrap_err();
+    assert!(matches!(error, Error::TeacherOfOneProcess) && error.to_string().contains("ragtrainer score"), "{error}");
+}
+
+/// Each smaller size has copies of its own of all vectors in memory.
+#[test]
+fn the_plan_counts_the_sizes_of_vectors() {
+    let here = folder();
+    let mut trainer = trainer(&here.path().join("run")).with_backend("flex");
+    trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    let memory = |dims: &[usize]| {
+        // Large enough for a step to take more than a checkpoint.
+        let large = TrainOptions { batch_size: 256, epochs: 100, ..options() };
+        let options = TrainOptions { dims: Sizes(dims.to_vec()), ..large };
+        trainer.plan(&options).unwrap().plan.memory.unwrap()
+    };
+    assert_eq!(memory(&[]), memory(&[16]));
+    assert!(memory(&[16, 8]) > memory(&[16]) && memory(&[16, 8, 4]) > memory(&[16, 8]));
 }
 
 #[test]

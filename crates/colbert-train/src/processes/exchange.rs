@@ -3,17 +3,16 @@
 use crate::error::TrainError;
 use crate::processes::Processes;
 
-/// Numbers of every process, by rank.
-pub(crate) fn gather_floats(processes: &dyn Processes, own: &[f32]) -> Vec<Vec<f32>> {
-    let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let floats = |bytes: Vec<u8>| bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four_of(four))).collect();
-    processes.all_gather(&bytes).into_iter().map(floats).collect()
-}
-
 /// Words of every process, by rank.
 pub(crate) fn gather_words(processes: &dyn Processes, own: &[u32]) -> Vec<Vec<u32>> {
-    let parts = vec![own; processes.size()];
-    processes.all_to_all(&parts)
+    processes.all_to_all(&vec![own; processes.size()])
+}
+
+/// Numbers of every process, by rank.
+pub(crate) fn gather_floats(processes: &dyn Processes, own: &[f32]) -> Vec<Vec<f32>> {
+    let bits: Vec<u32> = own.iter().map(|value| value.to_bits()).collect();
+    let floats = |bits: Vec<u32>| bits.into_iter().map(f32::from_bits).collect();
+    gather_words(processes, &bits).into_iter().map(floats).collect()
 }
 
 /// Numbers of every process, by rank.
@@ -26,10 +25,6 @@ pub(crate) fn gather_doubles(processes: &dyn Processes, own: &[f64]) -> Vec<Vec<
 pub(crate) fn doubles(bytes: &[u8]) -> Vec<f64> {
     let eight = |bytes: &[u8]| bytes.try_into().expect("eight bytes each");
     bytes.chunks_exact(8).map(|bytes| f64::from_le_bytes(eight(bytes))).collect()
-}
-
-fn four_of(bytes: &[u8]) -> [u8; 4] {
-    bytes.try_into().expect("four bytes each")
 }
 
 const DONE: u8 = 0;

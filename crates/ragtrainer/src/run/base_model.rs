@@ -95,17 +95,19 @@ impl<'a, E: RunEncoder> Start<'a, E> {
     /// Memory that training takes: of an encoder of another crate only what its parameters take is known.
     pub(crate) fn memory<B: KernelAutodiffBackend>(&self, model: &Colbert<B, E::Encoder<B>>) -> TrainingMemory {
         match self.family() {
-            Some(config) => {
-                let ColbertSettings { query_maxlen, doc_maxlen, .. } = self.settings;
-                let memory = TrainingMemory::of(config, &self.head, query_maxlen.max(doc_maxlen));
-                // Vectors that are cut to a size are copies of their own.
-                let dim = self.settings.dim as u64;
-                let smaller: u64 = self.settings.dims.iter().map(|size| *size as u64).filter(|size| *size < dim).sum();
-                let per_embedding = memory.per_embedding + memory.per_embedding * smaller / dim.max(1);
-                TrainingMemory { per_embedding, ..memory }
-            }
+            Some(_) => self.known_memory(),
             None => TrainingMemory { parameters: 4 * model.num_params() as u64, per_token: 0, per_embedding: 0 },
         }
+    }
+
+    /// Memory that training takes with the encoder of the directory.
+    pub(crate) fn known_memory(&self) -> TrainingMemory {
+        let ColbertSettings { query_maxlen, doc_maxlen, dim, ref dims, .. } = self.settings;
+        let memory = TrainingMemory::of(&self.pretrained.config, &self.head, query_maxlen.max(doc_maxlen));
+        // Vectors that are cut to a size are copies of their own.
+        let smaller: u64 = dims.iter().filter(|size| **size < dim).map(|size| *size as u64).sum();
+        let per_embedding = memory.per_embedding + memory.per_embedding * smaller / dim.max(1) as u64;
+        TrainingMemory { per_embedding, ..memory }
     }
 }
 

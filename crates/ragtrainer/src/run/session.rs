@@ -392,9 +392,7 @@ impl Record {
 
 impl Observer for Record {
     fn observe(&mut self, event: &Event) -> Flow {
-        let flows = [self.log.observe(event), self.tensorboard.observe(event), self.report.observe(event)];
-        let strongest = [Flow::Abort, Flow::Stop].into_iter().find(|flow| flows.contains(flow));
-        strongest.unwrap_or(Flow::Continue)
+        Flow::strongest([self.log.observe(event), self.tensorboard.observe(event), self.report.observe(event)])
     }
 }
 
