@@ -1,6 +1,6 @@
 //! Several processes, here threads, against one that computes as many micro-batches as all of them: the same bits.
 
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use burn::module::AutodiffModule;
@@ -17,11 +17,29 @@ use crate::evaluation::dev_set;
 use crate::run::{RESUME, Setup, ignore, options, run_folder, write_model};
 use crate::support::{B, Inner, Model, device, lines, parameters, parity, tiny, training_set};
 
-/// What the threads of a group give each other.
-#[derive(Debug)]
+/// The meeting point of a group: what each thread gives the others.
+#[derive(Debug, Default)]
 struct Exchange {
-    barrier: Barrier,
-    given: Mutex<Vec<Vec<Vec<u8>>>>,
+    meeting: Mutex<Meeting>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Meeting {
+    given: Vec<Option<Vec<Vec<u8>>>>,
+    taken: usize,
+    /// Whether a thread has ended, after which nobody waits for it.
+    left: bool,
+}
+
+/// Tells the others of a thread's end, by a panic too.
+struct Leave<'a>(&'a Exchange);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.meeting.lock().unwrap_or_else(PoisonError::into_inner).left = true;
+        self.0.changed.notify_all();
+    }
 }
 
 /// A thread of a group, in place of a process.
@@ -34,10 +52,19 @@ struct Member {
 
 impl Member {
     fn exchange(&self, own: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
-        self.exchange.given.lock().unwrap()[self.rank] = own;
-        self.exchange.barrier.wait();
-        let all = self.exchange.given.lock().unwrap().clone();
-        self.exchange.barrier.wait();
+        let Exchange { meeting, changed } = &*self.exchange;
+        let mut meeting = meeting.lock().unwrap();
+        meeting = changed.wait_while(meeting, |now| now.given[self.rank].is_some() && !now.left).unwrap();
+        meeting.given[self.rank] = Some(own);
+        changed.notify_all();
+        meeting = changed.wait_while(meeting, |now| now.given.iter().any(Option::is_none) && !now.left).unwrap();
+        let all = meeting.given.iter().cloned().collect::<Option<_>>().expect("a thread of the group has ended");
+        meeting.taken += 1;
+        if meeting.taken == self.size {
+            meeting.given.fill(None);
+            meeting.taken = 0;
+            changed.notify_all();
+        }
         all
     }
 }
@@ -65,13 +92,17 @@ impl Processes for Member {
 
 /// Runs `work` in each thread of a group, and returns the results by rank.
 fn together<T: Send>(size: usize, work: impl Fn(&Member) -> T + Sync) -> Vec<T> {
-    let exchange = Arc::new(Exchange { barrier: Barrier::new(size), given: Mutex::new(vec![Vec::new(); size]) });
+    let exchange = Arc::new(Exchange::default());
+    exchange.meeting.lock().unwrap().given = vec![None; size];
     thread::scope(|scope| {
         let threads: Vec<_> = (0..size)
             .map(|rank| {
                 let member = Member { rank, size, exchange: Arc::clone(&exchange) };
                 let work = &work;
-                scope.spawn(move || work(&member))
+                scope.spawn(move || {
+                    let _leave = Leave(&member.exchange);
+                    work(&member)
+                })
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
