@@ -10,10 +10,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use plotters::prelude::*;
+use ragtrainer::Backend;
+use ragtrainer::backend::Job;
 use ragtrainer::config::Precision;
 use ragtrainer::model::EncodeOptions;
 use ragtrainer::model::kernels::KernelAutodiffBackend;
-use ragtrainer::{Backend, Job};
 use ragtrainer_benches::{Size, StepBatch, Stepper, product_rate, quick};
 use serde::{Deserialize, Serialize};
 

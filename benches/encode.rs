@@ -2,7 +2,7 @@
 
 use burn::tensor::backend::Backend;
 use criterion::{Criterion, criterion_group, criterion_main};
-use ragtrainer::Job;
+use ragtrainer::backend::Job;
 use ragtrainer::model::kernels::{KernelAutodiffBackend, Kernels, Precision};
 use ragtrainer::model::{EncodeOptions, TokenSequence};
 use ragtrainer_benches::{

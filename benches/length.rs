@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor};
-use ragtrainer::Job;
+use ragtrainer::backend::Job;
 use ragtrainer::model::kernels::{
     AttentionPlan, Dropout, KernelAutodiffBackend, Kernels, Precision, Segments, attention,
 };

@@ -2,7 +2,7 @@
 
 use burn::tensor::backend::Backend;
 use criterion::{Criterion, criterion_group, criterion_main};
-use ragtrainer::Job;
+use ragtrainer::backend::Job;
 use ragtrainer::model::kernels::{KernelAutodiffBackend, Precision};
 use ragtrainer::model::{Embeddings, TokenSequence, maxsim};
 use ragtrainer_benches::{

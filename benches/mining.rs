@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ragtrainer::Job;
+use ragtrainer::backend::Job;
 use ragtrainer::config::NegativeOptions;
 use ragtrainer::data::{Bm25Index, Bm25Miner, Collection, NegativeMiner, Queries, TextAnalysis};
 use ragtrainer::model::kernels::KernelAutodiffBackend;

@@ -17,8 +17,9 @@ use std::time::Instant;
 
 use ragtrainer::data::{TextSide, read_texts};
 use ragtrainer::model::Weights;
+use ragtrainer::search::{EncodedSource, TextVectors, VectorFormat, search_vectors};
 use ragtrainer::train::{forget_peak_memory, peak_memory};
-use ragtrainer::{Document, DocumentFolder, EncodedSource, TextVectors, VectorFormat, search_vectors};
+use ragtrainer::{Document, DocumentFolder};
 use ragtrainer_benches::quick;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -3,7 +3,7 @@
 //! Tokenization is not part of it: in a run it happens on a thread of its own, ahead of the step.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ragtrainer::Job;
+use ragtrainer::backend::Job;
 use ragtrainer::model::kernels::{KernelAutodiffBackend, Kernels, Precision};
 use ragtrainer_benches::{
     Size, StepBatch, Stepper, backend, describe, group, measure, print_share, product_rate, quick,

@@ -9,12 +9,13 @@
 
 use std::path::Path;
 
+use ragtrainer::Backend;
+use ragtrainer::backend::Job;
 use ragtrainer::config::{Plan, TrainOptions, resolve};
 use ragtrainer::data::TrainingSet;
 use ragtrainer::model::kernels::KernelAutodiffBackend;
 use ragtrainer::model::{ColbertSettings, Pretrained};
 use ragtrainer::train::{Begin, Event, Flow, StepRecord, Training};
-use ragtrainer::{Backend, Job};
 use ragtrainer_examples::{MODEL, triples};
 
 /// Every name that some build may know.

@@ -9,7 +9,7 @@ use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
 use colbert_model::Pretrained;
-use ragtrainer::Hub;
+use ragtrainer::hub::Hub;
 
 use super::scratch::{parts, with_scratch};
 

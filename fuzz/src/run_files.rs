@@ -8,8 +8,9 @@ use colbert_config::{TrainOptions, resolve};
 use colbert_data::{Collection, Example, Judgements, Queries, TrainingSet};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder};
 use colbert_train::{Begin, RunFolder, TrainError, Training};
+use ragtrainer::DocumentFolder;
 use ragtrainer::record::{RunRecord, RunSummary, differing_options, runs_in, write_report};
-use ragtrainer::{DocumentFolder, EncodedSource};
+use ragtrainer::search::EncodedSource;
 use serde_json::{Value, json};
 
 use super::scratch::{Scratch, choice, parts, with_scratch};

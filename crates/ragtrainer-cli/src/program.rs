@@ -68,8 +68,8 @@ fn run(cli: Cli, launched: &Launched) -> anyhow::Result<ExitCode> {
     }
     logging::install()?;
     match cli.threads {
-        Some(threads) => ragtrainer::set_threads(threads)?,
-        None if processes.size() > 1 => ragtrainer::set_threads(launched.threads())?,
+        Some(threads) => ragtrainer::backend::set_threads(threads)?,
+        None if processes.size() > 1 => ragtrainer::backend::set_threads(launched.threads())?,
         None => {}
     }
     if processes.size() > 1 && !matches!(cli.command, Command::Train(_) | Command::Evaluate(_)) {
@@ -96,7 +96,7 @@ fn run(cli: Cli, launched: &Launched) -> anyhow::Result<ExitCode> {
 /// For a process of its own: it installs handlers of signals and of log records, and ends the process on wrong
 /// arguments.
 pub fn run_program(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ragtrainer::bound_caches();
+    ragtrainer::backend::bound_caches();
     let (launched, joined) = match Launched::join() {
         Ok(launched) => (launched, Ok(())),
         Err(error) => (Launched::one(), Err(error)),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 #[cfg(feature = "hub")]
-use ragtrainer::HubEvent;
+use ragtrainer::hub::HubEvent;
 use ragtrainer::train::{Event, Flow, Observer, StepRecord};
 
 use crate::interrupt::Interrupt;
@@ -184,7 +184,7 @@ pub(crate) fn fetched(name: &Path) -> anyhow::Result<()> {
     {
         let terminal = has_terminal();
         let mut current: Option<(String, ProgressBar)> = None;
-        ragtrainer::model_directory(name, &mut |event| match event {
+        ragtrainer::hub::model_directory(name, &mut |event| match event {
             HubEvent::Downloading { file, done, total } => {
                 if current.as_ref().is_none_or(|(shown, _)| shown != file) {
                     if !terminal {

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ragtrainer::{DocumentFolder, EncodedSource, Error};
+use ragtrainer::search::EncodedSource;
+use ragtrainer::{DocumentFolder, Error};
 
 use crate::program::ragtrainer;
 use crate::support::{folder, pretrained, tiny_model};

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ragtrainer::{Error, Hub, HubEvent};
+use ragtrainer::Error;
+use ragtrainer::hub::{Hub, HubEvent};
 
 use crate::program::{pairs_file, ragtrainer_with};
 use crate::support::{folder, tiny_model};

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ragtrainer::Backend;
+use ragtrainer::backend::Job;
 use ragtrainer::model::{CrossEncoder, Pretrained};
-use ragtrainer::{Backend, Job};
 use serde_json::Value;
 
 use crate::program::{Ran, pairs_file, ragtrainer, train};

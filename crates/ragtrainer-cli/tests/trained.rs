@@ -5,7 +5,8 @@ use std::path::Path;
 
 use ragtrainer::config::Precision;
 use ragtrainer::model::{HostTensor, Pretrained, Weights};
-use ragtrainer::{DocumentFolder, EncodedDocuments, EncodedSource, Error, RagPretrainedModel, TextVectors};
+use ragtrainer::search::{EncodedDocuments, EncodedSource, TextVectors};
+use ragtrainer::{DocumentFolder, Error, RagPretrainedModel};
 
 use crate::program::{ragtrainer, same};
 use crate::support::{backend, folder, pairs, pretrained, tiny_model};

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add("BACKENDS", ragtrainer::available_backends())?;
+    module.add("BACKENDS", ragtrainer::backend::available_backends())?;
     module.add_class::<trainer::Trainer>()?;
     module.add_class::<pretrained::Pretrained>()?;
     module.add_class::<pretrained::Encoded>()?;

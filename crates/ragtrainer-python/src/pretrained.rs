@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use pyo3::prelude::*;
 use pyo3::types::PyByteArray;
-use ragtrainer::{DocumentFolder, EncodedDocuments, EncodedSource, Error, Hit, RagPretrainedModel};
+use ragtrainer::{DocumentFolder, Error, Hit, RagPretrainedModel};
+use ragtrainer::search::{EncodedDocuments, EncodedSource};
 
 use crate::convert::texts;
 use crate::error::raise;

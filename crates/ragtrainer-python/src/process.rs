@@ -17,7 +17,7 @@ pub(crate) fn enter() -> PyResult<()> {
     let own = process::id();
     match USED_IN.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst) {
         Ok(_) => {
-            ragtrainer::bound_caches();
+            ragtrainer::backend::bound_caches();
             logging::install()
         }
         Err(used) if used == own => Ok(()),

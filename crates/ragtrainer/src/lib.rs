@@ -3,7 +3,8 @@
 //!
 //! [`RagTrainer`] is the native counterpart of RAGatouille's `RAGTrainer`, with the same option names and defaults;
 //! [`RagPretrainedModel`] encodes, reranks and searches with what was trained. The crates below it are re-exported for
-//! those who swap a part: [`config`], [`data`], [`model`], [`train`].
+//! those who swap a part: [`config`], [`data`], [`model`], [`train`]; names for an encoder, a loss or a miner of your own
+//! are in [`prelude`].
 //!
 //! ```
 //! use ragtrainer::RagTrainer;
@@ -33,44 +34,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod backend;
+pub mod backend;
 mod error;
 #[cfg(feature = "hub")]
-mod hub;
+pub mod hub;
 mod launch;
 pub mod prelude;
 pub mod record;
-mod run;
-mod search;
+pub mod run;
+pub mod search;
 mod source;
 mod trainer;
 
-pub use backend::{Backend, Job, available_backends, bound_caches, set_threads};
+pub use backend::Backend;
 pub use error::Error;
-#[cfg(feature = "hub")]
-pub use hub::{Hub, HubEvent, model_directory};
 pub use launch::Launched;
-pub use record::outcome::{DevResult, Outcome, TestResult};
-pub use run::encoder::{DirectoryEncoder, EncoderBuilder};
-pub use run::evaluation::{DirectoryChoice, DirectoryEvaluation, evaluate_directory, evaluate_directory_with};
-pub use run::inherit::{Inheritance, InheritedSetting};
-pub use run::session::Preview;
-pub use search::document::Document;
-pub use search::document_folder::DocumentFolder;
-pub use search::encoded_documents::EncodedDocuments;
-pub use search::exact::search_vectors;
-pub use search::explanation::{DocumentToken, Explanation, TokenMatch};
-pub use search::folders::FolderOptions;
-#[cfg(feature = "index")]
-pub use search::index::PlaidIndex;
-pub use search::passages::Split;
-pub use search::pretrained::RagPretrainedModel;
-pub use search::ranking::{EncodedSource, Hit, Passage, VectorBlock};
-pub use search::text_vectors::TextVectors;
+pub use record::Outcome;
+pub use search::{Document, DocumentFolder, Hit, RagPretrainedModel};
 pub use trainer::RagTrainer;
 
 pub use colbert_config as config;
 pub use colbert_data as data;
-pub use colbert_kernels::VectorFormat;
 pub use colbert_model as model;
 pub use colbert_train as train;

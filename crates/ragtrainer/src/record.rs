@@ -16,6 +16,7 @@ pub use compatibility::{NotHonoured, not_honoured};
 pub use data_page::write_data_page;
 pub use explained_queries::{ExplainedDocument, ExplainedQuery};
 pub use explanation_page::write_explanations;
+pub use outcome::{DevResult, Outcome, TestResult};
 pub use report::{write_comparison, write_report};
 pub use run_record::{EvaluationLine, Progress, QueryChange, QueryChanges, RunRecord, StepLine, runs_in};
 pub use summary::{RunSummary, differing_options};

@@ -12,3 +12,8 @@ pub(crate) mod objective;
 pub(crate) mod session;
 pub(crate) mod sharing;
 pub(crate) mod teacher;
+
+pub use encoder::{DirectoryEncoder, EncoderBuilder};
+pub use evaluation::{DirectoryChoice, DirectoryEvaluation, evaluate_directory, evaluate_directory_with};
+pub use inherit::{Inheritance, InheritedSetting};
+pub use session::Preview;

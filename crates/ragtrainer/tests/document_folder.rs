@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use ragtrainer::{Document, DocumentFolder, EncodedSource, Error, Hit, RagPretrainedModel, Split, VectorFormat};
+use ragtrainer::search::{EncodedSource, Split, VectorFormat};
+use ragtrainer::{Document, DocumentFolder, Error, Hit, RagPretrainedModel};
 
 use crate::support::{folder, pretrained, tiny_model};
 

@@ -16,8 +16,8 @@ use ragtrainer::config::{
 };
 use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
 use ragtrainer::prelude::*;
+use ragtrainer::run::{DirectoryChoice, evaluate_directory_with};
 use ragtrainer::train::{Begin, Event, Flow, Processes, TrainError};
-use ragtrainer::{DirectoryChoice, evaluate_directory_with};
 
 use crate::support::{backend, beir_folder, folder, pairs, pretrained, tiny_model};
 

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ragtrainer::{Document, DocumentFolder, Error, PlaidIndex, TextVectors, VectorFormat, search_vectors};
+use ragtrainer::search::{PlaidIndex, TextVectors, VectorFormat, search_vectors};
+use ragtrainer::{Document, DocumentFolder, Error};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

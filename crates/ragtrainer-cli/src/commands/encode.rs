@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use ragtrainer::data::{TextRecord, TextSide, read_texts};
 use ragtrainer::model::TokenPooling;
-use ragtrainer::{Document, DocumentFolder, Split, VectorFormat};
+use ragtrainer::search::{Split, VectorFormat};
+use ragtrainer::{Document, DocumentFolder};
 
 use crate::model::ModelArgs;
 use crate::output::{complain, say};

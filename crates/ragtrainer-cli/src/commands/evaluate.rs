@@ -8,8 +8,8 @@ use clap::Args;
 use ragtrainer::config::durable::replace_file;
 use ragtrainer::config::{EvaluationOptions, Metric};
 use ragtrainer::data::{Candidates, EvaluationSet, read_evaluation_set};
+use ragtrainer::run::{DirectoryChoice, DirectoryEvaluation, evaluate_directory_with};
 use ragtrainer::train::{Processes, QueryResult};
-use ragtrainer::{DirectoryChoice, DirectoryEvaluation, evaluate_directory_with};
 use serde_json::json;
 
 use crate::interrupt::Interrupt;

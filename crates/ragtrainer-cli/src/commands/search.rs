@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use clap::Args;
 use ragtrainer::DocumentFolder;
 use ragtrainer::data::{TextSide, read_texts};
+use ragtrainer::search::PlaidIndex;
 #[cfg(feature = "index")]
-use ragtrainer::{Hit, PlaidIndex, RagPretrainedModel};
+use ragtrainer::{Hit, RagPretrainedModel};
 
 use crate::model::ModelArgs;
 use crate::output::complain;

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use ragtrainer::Hub;
+use ragtrainer::hub::Hub;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 

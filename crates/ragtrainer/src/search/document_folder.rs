@@ -31,9 +31,9 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::search::pretrained::RagPretrainedModel;
-use crate::search::ranking::{EncodedSource, Passage, VectorBlock};
+use crate::search::ranking::{EncodedSource, Passage};
 #[cfg(feature = "index")]
-use crate::search::text_vectors::TextVectors;
+use crate::search::text_vectors::{TextVectors, VectorBlock};
 use entries::{Entries, damaged, hash};
 use read_at::read_at;
 use state::State;

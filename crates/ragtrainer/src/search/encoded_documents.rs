@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::error::Error;
 use crate::search::pretrained::RagPretrainedModel;
-use crate::search::ranking::{EncodedSource, Passage, VectorBlock};
-use crate::search::text_vectors::TextVectors;
+use crate::search::ranking::{EncodedSource, Passage};
+use crate::search::text_vectors::{TextVectors, VectorBlock};
 
 /// Documents and their vectors, in memory. [`RagPretrainedModel::encode`] makes them.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::search::pretrained::RagPretrainedModel;
+use crate::search::text_vectors::TextVectors;
 
 /// The score of a document for a query, token by token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,14 +37,16 @@ pub struct TokenMatch {
     pub similarity: f32,
 }
 
-impl RagPretrainedModel {
-    /// Explains the score of a document: the matches of which it is the sum. Of document tokens that are equally like a
-    /// query token the first one counts. Token pooling and the zero floor are left out of it.
-    ///
-    /// # Errors
-    /// As [`RagPretrainedModel::encode`].
-    pub fn explain(&self, query: &str, document: &str) -> Result<Explanation, Error> {
-        let [query, document] = [self.tokens_of_query(query)?, self.tokens_of_document(document)?];
+/// The tokens of a text, and the vectors of those that are scored.
+pub(crate) struct TokenVectors {
+    pub(crate) tokens: Vec<DocumentToken>,
+    pub(crate) vectors: TextVectors,
+}
+
+impl Explanation {
+    /// The matches of a query with a document. Of document tokens that are equally like a query token the first one
+    /// counts.
+    pub(crate) fn new(query: &TokenVectors, document: TokenVectors) -> Self {
         let scored: Vec<usize> =
             document.tokens.iter().enumerate().filter(|(_, token)| token.is_scored).map(|(place, _)| place).collect();
         let dim = query.vectors.dim();
@@ -60,6 +61,6 @@ impl RagPretrainedModel {
         };
         let matches: Vec<TokenMatch> = of_query.filter_map(best).collect();
         let score = matches.iter().map(|one| one.similarity).sum();
-        Ok(Explanation { score, document: document.tokens, matches })
+        Self { score, document: document.tokens, matches }
     }
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::search::exact;
-use crate::search::explanation::DocumentToken;
+use crate::search::explanation::{DocumentToken, Explanation, TokenVectors};
 use crate::search::on_device::{BLOCK_NUMBERS, Load, OnDevice};
 use crate::search::ranking::{EncodedSource, Hit, Passage, hits};
 use crate::search::text_vectors::TextVectors;
@@ -18,12 +18,6 @@ use crate::source::read_model;
 
 /// Texts that go through the encoder at once.
 const ENCODE_BLOCK: usize = 64;
-
-/// The tokens of one text, and the vectors of those that are scored.
-pub(crate) struct TokenVectors {
-    pub(crate) tokens: Vec<DocumentToken>,
-    pub(crate) vectors: TextVectors,
-}
 
 /// A trained model, to encode, rerank and search with.
 ///
@@ -252,6 +246,15 @@ impl RagPretrainedModel {
         let tokens = tokens.map(|(id, &is_scored)| Ok(DocumentToken { token: self.tokenizer.token(*id)?, is_scored }));
         let tokens = tokens.collect::<Result<Vec<_>, Error>>()?;
         Ok(TokenVectors { tokens, vectors: self.encode_whole(what, 0, sequences)? })
+    }
+
+    /// Explains the score of a document: the matches of which it is the sum. Token pooling and the zero floor are left
+    /// out of it.
+    ///
+    /// # Errors
+    /// As [`RagPretrainedModel::encode`].
+    pub fn explain(&self, query: &str, document: &str) -> Result<Explanation, Error> {
+        Ok(Explanation::new(&self.tokens_of_query(query)?, self.tokens_of_document(document)?))
     }
 
     /// Ranks documents for a query and returns the best `k` of them, or all if there are fewer.

@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use colbert_kernels::VectorRows;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::search::text_vectors::TextVectors;
+use crate::search::text_vectors::{TextVectors, VectorBlock};
 use crate::search::top::Top;
 
 /// A passage that was found: a document, or a part of one.
@@ -85,34 +84,6 @@ pub trait EncodedSource: Sync {
     ) -> Result<Option<Vec<Vec<usize>>>, Error> {
         let _ = (queries, k, among);
         Ok(None)
-    }
-}
-
-/// Vectors of some passages.
-#[derive(Debug, Clone)]
-pub struct VectorBlock<'a> {
-    /// Places of the passages.
-    pub places: Vec<usize>,
-    /// Row of each passage's first vector, and at the end the number of rows: `[passages + 1]`.
-    pub offsets: Vec<usize>,
-    /// The vectors, `[tokens, dim]`.
-    pub rows: VectorRows<'a>,
-}
-
-impl VectorBlock<'_> {
-    /// The vectors as float32, `dim` numbers each.
-    pub fn text_vectors(&self, dim: usize) -> TextVectors {
-        let mut decoded = Vec::new();
-        let numbers = match self.rows {
-            VectorRows::Numbers(numbers) => numbers,
-            VectorRows::Stored(format, bytes) => {
-                format.decode(bytes, dim, &mut decoded);
-                &decoded
-            }
-        };
-        let mut vectors = TextVectors::new(dim);
-        self.offsets.windows(2).for_each(|rows| vectors.push(&numbers[rows[0] * dim..rows[1] * dim]));
-        vectors
     }
 }
 

@@ -9,7 +9,6 @@ use colbert_kernels::VectorRows;
 use colbert_model::write_vectors;
 
 use crate::error::Error;
-use crate::search::ranking::VectorBlock;
 
 /// The scored token vectors of texts, one text after the other, in float32.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +130,34 @@ impl TextVectors {
     /// The disk refuses.
     pub fn write_safetensors(&self, path: &Path) -> Result<(), Error> {
         Ok(write_vectors(path, &self.values, self.dim, &self.offsets)?)
+    }
+}
+
+/// Vectors of some passages.
+#[derive(Debug, Clone)]
+pub struct VectorBlock<'a> {
+    /// Places of the passages.
+    pub places: Vec<usize>,
+    /// Row of each passage's first vector, and at the end the number of rows: `[passages + 1]`.
+    pub offsets: Vec<usize>,
+    /// The vectors, `[tokens, dim]`.
+    pub rows: VectorRows<'a>,
+}
+
+impl VectorBlock<'_> {
+    /// The vectors as float32, `dim` numbers each.
+    pub fn text_vectors(&self, dim: usize) -> TextVectors {
+        let mut decoded = Vec::new();
+        let numbers = match self.rows {
+            VectorRows::Numbers(numbers) => numbers,
+            VectorRows::Stored(format, bytes) => {
+                format.decode(bytes, dim, &mut decoded);
+                &decoded
+            }
+        };
+        let mut vectors = TextVectors::new(dim);
+        self.offsets.windows(2).for_each(|rows| vectors.push(&numbers[rows[0] * dim..rows[1] * dim]));
+        vectors
     }
 }
 

@@ -8,7 +8,8 @@ use super::state::{FORMAT, State};
 use super::write::Appender;
 use super::{DocumentFolder, io};
 use crate::error::Error;
-use crate::search::ranking::{EncodedSource, VectorBlock};
+use crate::search::ranking::EncodedSource;
+use crate::search::text_vectors::VectorBlock;
 
 /// Places that are copied at once.
 const PLACES: usize = 256;
