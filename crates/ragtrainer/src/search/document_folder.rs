@@ -33,7 +33,8 @@ use crate::error::Error;
 use crate::search::pretrained::RagPretrainedModel;
 use crate::search::ranking::{EncodedSource, Passage};
 #[cfg(feature = "index")]
-use crate::search::text_vectors::{TextVectors, VectorBlock};
+use crate::search::text_vectors::TextVectors;
+use crate::search::text_vectors::VectorBlock;
 use entries::{Entries, damaged, hash};
 use read_at::read_at;
 use state::State;
