@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use ragtrainer::DocumentFolder;
 use ragtrainer::data::{TextSide, read_texts};
+#[cfg(feature = "index")]
 use ragtrainer::search::PlaidIndex;
 #[cfg(feature = "index")]
 use ragtrainer::{Hit, RagPretrainedModel};
