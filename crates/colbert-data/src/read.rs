@@ -1,10 +1,13 @@
 //! Readers: one record at a time, errors with file and line, and one line that says what was found.
 
 mod beir;
+mod brief;
 mod candidates;
 mod columns;
+mod content;
 mod csv_records;
 mod dialect;
+mod document_text;
 mod documents;
 mod facts;
 mod folder;
@@ -15,9 +18,11 @@ mod input;
 mod json_values;
 mod kind;
 mod lines;
+mod names;
 pub(crate) mod parquet;
 mod pylate;
 mod qrels;
+mod read_options;
 mod records;
 mod reference;
 mod rows;
@@ -26,65 +31,19 @@ mod suggestion;
 mod values;
 mod whole;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use colbert_config::{ColumnRole, DataFormat, DataOptions};
-use serde_json::Value;
+use colbert_config::DataFormat;
 
 use crate::error::DataError;
 use crate::raw::RawData;
-use crate::raw::counts::BadRows;
-use crate::raw::labels::Labels;
 use crate::sets::reference_files::ReferenceFiles;
 
 pub use beir::{BeirFolder, read_evaluation_set};
 pub use candidates::Candidates;
 pub use documents::{TextFile, TextRecord, TextSide, read_documents, read_texts};
-use kind::RowKind;
-use lines::Lines;
+pub use read_options::ReadOptions;
 pub use reference::import_reference;
-use values::{brief, parse_value};
-
-/// How training data is read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReadOptions {
-    /// Layout; `auto` decides by content.
-    pub format: DataFormat,
-    /// Labels of labelled pairs.
-    pub labels: Labels,
-    /// Roles of columns whose names do not say it; these go before what a name suggests. Default: none.
-    pub roles: BTreeMap<String, ColumnRole>,
-    /// Judgements of a BEIR folder, or files of a folder of splits, that are trained on. Default `train`.
-    pub split: String,
-    /// Leave bad rows out, and count them, in place of stopping at the first. Default false.
-    pub skip_bad_rows: bool,
-}
-
-impl Default for ReadOptions {
-    fn default() -> Self {
-        Self {
-            format: DataFormat::Auto,
-            labels: Labels::default(),
-            roles: BTreeMap::new(),
-            split: "train".to_owned(),
-            skip_bad_rows: false,
-        }
-    }
-}
-
-impl From<&DataOptions> for ReadOptions {
-    fn from(options: &DataOptions) -> Self {
-        let labels = Labels { positive: options.positive_label.clone(), negative: options.negative_label.clone() };
-        Self {
-            format: options.format,
-            labels,
-            roles: options.columns.0.clone(),
-            skip_bad_rows: options.skip_bad_rows,
-            ..Self::default()
-        }
-    }
-}
 
 /// Reads training data: a file of pairs, labelled pairs, triplets or scored examples (JSONL, a JSON list, CSV, TSV or
 /// Parquet, each also as gzip but for Parquet); a folder with such a file for each split, in parts or not; a BEIR
@@ -178,36 +137,4 @@ fn nearly_beir(folder: &Path) -> Option<String> {
     let names = texts.iter().chain(&judgements).filter_map(|path| path.file_name());
     let names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
     (!texts.is_empty() && !judgements.is_empty()).then(|| names.join(", "))
-}
-
-/// The line as JSON.
-pub(crate) fn parse_json(lines: &Lines) -> Result<Value, DataError> {
-    serde_json::from_str(lines.text()?).map_err(|error| DataError::Malformed {
-        place: lines.place(),
-        expected: "one JSON value on the line".to_owned(),
-        found: format!("at column {}: {}", error.column(), reason(&error)),
-    })
-}
-
-/// serde_json's message without its own position, which is within the line and would read as one within the file.
-fn reason(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
-}
-
-/// Passes an error on, unless it is a bad row and bad rows are to be left out; then it is counted, and `otherwise` is
-/// the outcome.
-pub(crate) fn keep_going<T>(
-    outcome: Result<T, DataError>,
-    otherwise: T,
-    options: &ReadOptions,
-    bad_rows: &mut BadRows,
-) -> Result<T, DataError> {
-    match outcome {
-        Err(error) if options.skip_bad_rows && error.is_bad_row() => {
-            bad_rows.record(&error);
-            Ok(otherwise)
-        }
-        other => other,
-    }
 }

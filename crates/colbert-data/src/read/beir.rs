@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::values::with_title;
-use super::{Lines, ReadOptions, keep_going, parse_json, qrels};
+use super::brief::brief;
+use super::document_text::with_title;
+use super::lines::Lines;
+use super::qrels;
+use super::read_options::ReadOptions;
 use crate::error::DataError;
 use crate::raw::RawData;
 use crate::raw::counts::BadRows;
@@ -177,7 +180,7 @@ impl BeirFolder {
         let mut lines = Lines::open(&path, "query id, document id and grade on every line")?;
         let (mut judged, mut columns) = (Vec::new(), None);
         while lines.advance()? {
-            judged.extend(keep_going(self.judgement(&lines, &mut columns), None, &self.options, bad_rows)?);
+            judged.extend(self.options.keep_going(self.judgement(&lines, &mut columns), None, bad_rows)?);
         }
         if judged.is_empty() && bad_rows.total() == 0 {
             let expected = "query id, document id and grade on every line".to_owned();
@@ -240,7 +243,7 @@ fn read_texts(
 ) -> Result<(), DataError> {
     let mut lines = Lines::open(path, "one JSON object with `_id` and `text` a line")?;
     while lines.advance()? {
-        keep_going(read_text(&lines, field, &mut add), (), options, bad_rows)?;
+        options.keep_going(read_text(&lines, field, &mut add), (), bad_rows)?;
     }
     Ok(())
 }
@@ -250,7 +253,7 @@ fn read_text(
     field: &str,
     add: &mut impl FnMut(&str, &str, &str) -> Result<bool, DataError>,
 ) -> Result<(), DataError> {
-    let value = parse_json(lines)?;
+    let value = lines.json()?;
     let text_of = |name: &str| value.get(name).and_then(Value::as_str);
     let id = match value.get("_id") {
         Some(Value::String(id)) => Some(id.clone()),
@@ -265,7 +268,7 @@ fn read_text(
                 Some(fields) => {
                     format!("an object with {}", fields.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
                 }
-                None => super::brief(&value),
+                None => brief(&value),
             },
         });
     };

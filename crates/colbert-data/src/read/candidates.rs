@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Lines, parse_json};
+use super::lines::Lines;
 use crate::error::{DataError, Place};
 use crate::sets::evaluation_set::EvaluationSet;
 
@@ -129,7 +129,7 @@ fn of_columns(lines: &Lines) -> Result<(String, Vec<String>), DataError> {
 
 /// A line of JSON.
 fn of_json(lines: &Lines) -> Result<(String, Vec<String>), DataError> {
-    let value = parse_json(lines)?;
+    let value = lines.json()?;
     let parts = match &value {
         Value::Object(object) => {
             let of = |keys: &[&str]| keys.iter().find_map(|key| object.get(*key));

@@ -1,13 +1,10 @@
 //! Which named column plays which role: as a person says, else as its name says, and refused where neither is clear or
 //! the content contradicts the name.
 
-use std::collections::BTreeMap;
-
 use colbert_config::ColumnRole;
-use serde_json::Value;
 
-use super::facts::Facts;
-use super::header::is_name;
+use super::facts::Named;
+use super::names::{is_description, is_grade_name, is_id_name, is_name, is_rival, number_of, role_of};
 use super::suggestion::suggestion;
 use crate::error::{DataError, Place};
 use crate::raw::labels::Labels;
@@ -28,144 +25,6 @@ pub(crate) struct Columns {
     pub(crate) ignored: Vec<String>,
     /// Columns that a person gave a role that is not the one their name suggests.
     decided: Vec<String>,
-}
-
-/// The columns of a source, as far as they are known before roles are given.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Named<'a> {
-    /// Names, in their order where the syntax has one.
-    pub(super) names: &'a [&'a str],
-    /// The first rows.
-    pub(super) rows: &'a [&'a Value],
-    pub(super) labels: &'a Labels,
-    /// Roles that a person gave.
-    pub(super) roles: &'a BTreeMap<String, ColumnRole>,
-}
-
-impl Named<'_> {
-    pub(super) fn facts(&self, name: &str) -> Facts {
-        Facts::of(self.rows.iter().map(|row| row.get(name)), self.labels)
-    }
-}
-
-/// Names that are understood. Sources: RAGatouille's examples, sentence-transformers (anchor), Tevatron (..._passages),
-/// DPR (..._ctxs), FlagEmbedding (pos, neg), and names of label columns in MS MARCO, BEIR and GLUE.
-pub(super) fn role_of(name: &str) -> Option<ColumnRole> {
-    match name.trim().to_ascii_lowercase().as_str() {
-        "query" | "question" | "anchor" => Some(ColumnRole::Query),
-        "positive" | "positives" | "pos" | "positive_passages" | "positive_ctxs" | "answer" => {
-            Some(ColumnRole::Positive)
-        }
-        "document" | "documents" | "passage" | "passages" => Some(ColumnRole::Document),
-        "negative" | "negatives" | "neg" | "negative_passages" | "negative_ctxs" | "hard_negative_ctxs"
-        | "hard_negatives" | "hard_negative" => Some(ColumnRole::Negative),
-        name if is_label_name(name) => Some(ColumnRole::Label),
-        "scores" | "score" => Some(ColumnRole::Scores),
-        other => other
-            .strip_prefix("negative_")
-            .filter(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-            .map(|_| ColumnRole::Negative),
-    }
-}
-
-/// Names of columns that say whether a document is relevant.
-pub(super) fn is_label_name(name: &str) -> bool {
-    matches!(
-        name.trim().to_ascii_lowercase().as_str(),
-        "label"
-            | "labels"
-            | "relevance"
-            | "relevancy"
-            | "relevant"
-            | "is_relevant"
-            | "relevance_label"
-            | "relevance_grade"
-            | "grade"
-            | "is_selected"
-            | "is_positive"
-            | "is_duplicate"
-            | "is_match"
-            | "judgement"
-            | "judgment"
-    )
-}
-
-/// Names of label columns that may hold grades; numbers under other names are classes.
-fn is_grade_name(name: &str) -> bool {
-    let name = name.trim().to_ascii_lowercase();
-    is_label_name(&name) && (name.starts_with("relevan") || matches!(name.as_str(), "grade" | "judgement" | "judgment"))
-}
-
-/// Names of columns that hold ids and never texts.
-pub(super) fn is_id_name(name: &str) -> bool {
-    let name = name.trim().to_ascii_lowercase().replace('-', "_");
-    matches!(
-        name.as_str(),
-        "id" | "ids" | "_id" | "qid" | "pid" | "did" | "uid" | "uuid" | "docid" | "docno" | "idx" | "index"
-    ) || name.ends_with("_id")
-        || name.ends_with("_ids")
-}
-
-/// Names of columns that may hold the text that answers, beside one called `answer`, which is often a few words of it.
-fn is_rival(name: &str) -> bool {
-    matches!(
-        name.trim().to_ascii_lowercase().as_str(),
-        "context"
-            | "contexts"
-            | "ground_truth"
-            | "ground_truths"
-            | "reference"
-            | "references"
-            | "text"
-            | "texts"
-            | "content"
-            | "contents"
-            | "body"
-            | "paragraph"
-            | "article"
-            | "chunk"
-            | "chunks"
-            | "snippet"
-            | "response"
-            | "output"
-            | "evidence"
-            | "reference_contexts"
-            | "retrieved_contexts"
-    )
-}
-
-/// Names of columns that describe a row and are not ranked.
-pub(super) fn is_description(name: &str) -> bool {
-    is_id_name(name)
-        || matches!(
-            name.trim().to_ascii_lowercase().as_str(),
-            "title"
-                | "url"
-                | "link"
-                | "source"
-                | "category"
-                | "topic"
-                | "tags"
-                | "language"
-                | "lang"
-                | "date"
-                | "type"
-                | "split"
-                | "metadata"
-                | "prompt"
-                | "instruction"
-                | "dataset"
-                | "explanation"
-                | "comment"
-                | "notes"
-        )
-}
-
-/// Whether these cells name roles, so that they are a header and not a row.
-pub(crate) fn is_header(cells: &[&str]) -> bool {
-    cells.len() > 1
-        && cells.iter().filter(|cell| role_of(cell).is_some()).count() > 1
-        && cells.iter().any(|cell| role_of(cell) == Some(ColumnRole::Query))
 }
 
 impl Columns {
@@ -356,11 +215,6 @@ impl Columns {
 /// Where texts are expected when ids are found.
 pub(super) const WHERE_TEXTS_ARE: &str = "texts are read from a BEIR folder (corpus.jsonl, queries.jsonl, qrels/), or from \
      a folder with the reference's three files or PyLate's three tables: name that folder";
-
-/// `negative_10` comes after `negative_9`.
-fn number_of(name: &str) -> u64 {
-    name.rsplit('_').next().and_then(|number| number.parse().ok()).unwrap_or(0)
-}
 
 fn in_ticks(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")

@@ -6,9 +6,9 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::Value;
 
 use super::dialect::Dialect;
+use super::header::named;
 use super::input::Input;
 use super::lines::text;
-use super::records::named;
 use crate::error::{DataError, Place};
 
 /// Rows of a file of cells.

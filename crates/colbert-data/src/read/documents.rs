@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::columns::{Named, is_id_name};
-use super::header::is_name;
-use super::records::Content;
+use super::content::Content;
+use super::document_text::{document_text, with_title};
+use super::facts::Named;
+use super::names::{is_id_name, is_name};
+use super::read_options::ReadOptions;
 use super::sampled::Sampled;
-use super::values::{document_text, with_title};
-use super::{ReadOptions, keep_going};
 use crate::error::{DataError, Place};
 use crate::raw::RawData;
 
@@ -70,7 +70,7 @@ pub fn read_documents(path: &Path, options: &ReadOptions, raw: &mut RawData) -> 
             Some(record) => raw.add_document(&record.text, &texts.records.place()).map(|_| true),
             None => Ok(false),
         });
-        keep_going(outcome, true, options, &mut raw.bad_rows)?
+        options.keep_going(outcome, true, &mut raw.bad_rows)?
     } {}
     raw.counts.blank_lines += texts.records.records().blank();
     let (read, new) = (raw.counts.documents - before, raw.collection.len() - distinct_before);

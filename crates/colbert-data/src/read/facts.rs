@@ -1,10 +1,31 @@
 //! The content of a column in the first rows: texts, ids, numbers or labels. Names may mislead; these facts do not.
 
+use std::collections::BTreeMap;
+
+use colbert_config::ColumnRole;
 use serde_json::Value;
 
-use super::values::DOCUMENT_COLUMNS;
+use super::document_text::TEXT_FIELDS;
 use crate::raw::labels::{Labels, label_of};
 use crate::texts::ids::is_id_like;
+
+/// The columns of a source, as far as they are known before roles are given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'a> {
+    /// Names, in their order where the syntax has one.
+    pub(super) names: &'a [&'a str],
+    /// The first rows.
+    pub(super) rows: &'a [&'a Value],
+    pub(super) labels: &'a Labels,
+    /// Roles that a person gave.
+    pub(super) roles: &'a BTreeMap<String, ColumnRole>,
+}
+
+impl Named<'_> {
+    pub(super) fn facts(&self, name: &str) -> Facts {
+        Facts::of(self.rows.iter().map(|row| row.get(name)), self.labels)
+    }
+}
 
 /// Share of cells from which on a column is one of ids.
 const NEARLY_ALL: f64 = 0.9;
@@ -125,7 +146,7 @@ fn first_text(cell: &Value) -> Option<&str> {
     match cell {
         Value::String(text) => Some(text),
         Value::Array(members) => first_text(members.first()?).filter(|_| !members[0].is_array()),
-        Value::Object(fields) => DOCUMENT_COLUMNS.iter().find_map(|name| fields.get(*name)?.as_str()),
+        Value::Object(fields) => TEXT_FIELDS.iter().find_map(|name| fields.get(*name)?.as_str()),
         _ => None,
     }
 }

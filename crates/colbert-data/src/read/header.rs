@@ -1,11 +1,11 @@
-//! Whether the first line of a file of cells has the names of its columns.
+//! Whether the first line of a file of cells has the names of its columns, and rows of cells under these names.
 
-use super::ReadOptions;
-use super::columns::{self, is_id_name, role_of};
-use super::records::Content;
+use serde_json::{Map, Value};
 
-/// Longest name of a column, characters.
-const LONGEST_NAME: usize = 40;
+use super::content::Content;
+use super::names::{are_roles, is_id_name, is_name, role_of};
+use super::read_options::ReadOptions;
+use crate::error::{DataError, Place};
 
 /// Other names that such files have, and no row begins with.
 const NAMES: [&str; 12] = [
@@ -29,7 +29,7 @@ pub(super) fn is_header(names: &[String], rows: &[Vec<String>], content: Content
         return true;
     }
     let cells: Vec<&str> = names.iter().map(String::as_str).collect();
-    if content == Content::Rows && columns::is_header(&cells) {
+    if content == Content::Rows && are_roles(&cells) {
         return true;
     }
     if !names.iter().all(|name| is_name(name)) {
@@ -87,12 +87,17 @@ pub(super) fn is_row(cells: &[String], rows: &[Vec<String>]) -> bool {
         && (0..cells.len()).all(is_like)
 }
 
-/// At most three words of letters, digits and marks that names have, the first of them a letter.
-pub(super) fn is_name(cell: &str) -> bool {
-    cell.chars().count() <= LONGEST_NAME
-        && cell.chars().next().is_some_and(|first| first.is_alphabetic() || first == '_')
-        && cell.split_whitespace().count() <= 3
-        && cell.chars().all(|letter| letter.is_alphanumeric() || "_-. :/()#".contains(letter))
+/// Cells as an object under the header's names, or as a list.
+pub(super) fn named(header: Option<&[String]>, cells: Vec<String>, place: Place) -> Result<Value, DataError> {
+    let Some(header) = header else { return Ok(Value::Array(cells.into_iter().map(Value::String).collect())) };
+    if cells.len() != header.len() {
+        return Err(DataError::Malformed {
+            place,
+            expected: format!("{} columns, as the header has", header.len()),
+            found: cells.len().to_string(),
+        });
+    }
+    Ok(Value::Object(header.iter().cloned().zip(cells.into_iter().map(Value::String)).collect::<Map<_, _>>()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::kind::RowKind;
 use super::lines::Lines;
-use super::{ReadOptions, parse_json};
+use super::read_options::ReadOptions;
 use crate::error::DataError;
 
 /// Files with an id and a text on every line, as BEIR, MS MARCO, the reference and PyLate call them.
@@ -73,7 +73,7 @@ fn known_ids(file: &Path, words: &HashSet<&str>) -> Result<usize, DataError> {
         // Whoever reads that file reports what is wrong with it.
         let Ok(text) = lines.text() else { continue };
         let id = if text.trim_start().starts_with('{') {
-            let Ok(value) = parse_json(&lines) else { continue };
+            let Ok(value) = lines.json() else { continue };
             let id = ["_id", "id", "query_id", "document_id"].iter().find_map(|name| value.get(*name).cloned());
             id.map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned))
         } else {

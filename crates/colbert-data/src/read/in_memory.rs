@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use super::kind::RowKind;
+use super::read_options::ReadOptions;
 use super::sampled::LOOKED_AT;
-use super::{ReadOptions, RowKind, parse_value};
+use super::values::parse_value;
 use crate::error::{DataError, Place};
 use crate::raw::RawData;
 use crate::raw::labels::Labels;

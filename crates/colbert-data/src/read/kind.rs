@@ -3,10 +3,10 @@
 use colbert_config::DataFormat;
 use serde_json::Value;
 
-use super::ReadOptions;
-use super::columns::{Columns, Named, WHERE_TEXTS_ARE};
-use super::facts::{Facts, is_number};
-use super::values::{brief, malformed};
+use super::brief::{brief, malformed};
+use super::columns::{Columns, WHERE_TEXTS_ARE};
+use super::facts::{Facts, Named, is_number};
+use super::read_options::ReadOptions;
 use crate::error::{DataError, Place};
 use crate::raw::labels::Labels;
 

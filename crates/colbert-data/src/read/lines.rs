@@ -3,6 +3,8 @@
 use std::io::{BufRead, Read};
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::input::Input;
 use crate::error::{DataError, Place};
 
@@ -61,6 +63,15 @@ impl Lines {
         text(&self.line, || self.place())
     }
 
+    /// The line as JSON.
+    pub(crate) fn json(&self) -> Result<Value, DataError> {
+        serde_json::from_str(self.text()?).map_err(|error| DataError::Malformed {
+            place: self.place(),
+            expected: "one JSON value on the line".to_owned(),
+            found: format!("at column {}: {}", error.column(), reason(&error)),
+        })
+    }
+
     pub(crate) fn place(&self) -> Place {
         Place::Line { path: self.input.path().to_owned(), line: self.number }
     }
@@ -96,6 +107,12 @@ impl Lines {
     pub(crate) fn blank(&self) -> u64 {
         self.blank
     }
+}
+
+/// serde_json's message without its own position, which is within the line and would read as one within the file.
+pub(super) fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
 }
 
 /// Bytes as text.

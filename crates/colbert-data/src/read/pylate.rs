@@ -11,9 +11,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::records::{Content, Records};
-use super::values::{brief, malformed, with_title};
-use super::{ReadOptions, folder, keep_going};
+use super::brief::{brief, malformed};
+use super::content::Content;
+use super::document_text::with_title;
+use super::folder;
+use super::read_options::ReadOptions;
+use super::records::Records;
 use crate::error::{DataError, Place};
 use crate::raw::RawData;
 use crate::raw::row::check_scores;
@@ -86,7 +89,7 @@ fn each(
                 read(&value, &records.place(), raw).map(|()| true)
             };
             let outcome = one(raw);
-            if !keep_going(outcome, true, options, &mut raw.bad_rows)? {
+            if !options.keep_going(outcome, true, &mut raw.bad_rows)? {
                 break;
             }
         }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Lines;
+use super::lines::Lines;
 use crate::error::DataError;
 
 /// Extensions of judgement files.

@@ -3,30 +3,21 @@
 
 use std::path::{Path, PathBuf};
 
-use colbert_config::ColumnRole;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::columns::{WHERE_TEXTS_ARE, role_of};
+use super::columns::WHERE_TEXTS_ARE;
+use super::content::Content;
 use super::csv_records::CsvRecords;
 use super::dialect::Dialect;
-use super::header::{is_header, is_name, is_row};
+use super::header::{is_header, is_row, named};
 use super::input::Input;
 use super::json_values::JsonValues;
+use super::lines::{Lines, reason};
+use super::names::is_name;
+use super::read_options::ReadOptions;
 use super::whole::{self, Objects, Whole};
-use super::{Lines, ReadOptions, parse_json, reason};
 use crate::error::{DataError, Place};
 use crate::texts::ids::is_id_like;
-
-/// The kind of records that a file is searched for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// Training rows. A list at the start of a line is one row.
-    Rows,
-    /// Rows of a table, whose columns have names.
-    Table,
-    /// Documents. A list at the start of a file holds all of them.
-    Documents,
-}
 
 #[derive(Debug)]
 enum Source {
@@ -121,7 +112,7 @@ impl Records {
     /// The next record. An error that [is a bad row](DataError::is_bad_row) leaves the records after it readable.
     pub(crate) fn next(&mut self) -> Result<Option<Value>, DataError> {
         match &mut self.source {
-            Source::Lines(lines) => Ok(if lines.advance()? { Some(parse_json(lines)?) } else { None }),
+            Source::Lines(lines) => Ok(if lines.advance()? { Some(lines.json()?) } else { None }),
             Source::Values(values) => {
                 if !values.advance()? {
                     return Ok(None);
@@ -218,7 +209,7 @@ fn parquet(path: &Path, is_gzip: bool, content: Content, options: &ReadOptions) 
         let what = "Parquet within gzip".to_owned();
         return Err(DataError::Unsupported { path: path.to_owned(), what, advice: "unpack the file".to_owned() });
     }
-    let is_used = |name: &str| may_be_used(name, content, options);
+    let is_used = |name: &str| content.may_use(name, options);
     super::parquet::records::ParquetRecords::open(path, &is_used).map(Source::Parquet)
 }
 
@@ -238,15 +229,6 @@ fn csv(
     let Some(mut below) = CsvRecords::csv(Input::open(path, expected)?, true)? else { return Ok(Some(records)) };
     let rows: Vec<Vec<String>> = std::iter::from_fn(|| below.next_cells().ok().flatten()).take(HEADER_ROWS).collect();
     if is_row(&names, &rows) { CsvRecords::csv(Input::open(path, expected)?, false) } else { Ok(Some(records)) }
-}
-
-/// Whether a column is read before it is known which roles there are.
-pub(crate) fn may_be_used(name: &str, content: Content, options: &ReadOptions) -> bool {
-    match (content, options.roles.get(name)) {
-        (Content::Rows, Some(role)) => *role != ColumnRole::Ignore,
-        (Content::Rows, None) => role_of(name).is_some() || matches!(name, "pos_scores" | "neg_scores"),
-        (Content::Table | Content::Documents, _) => true,
-    }
 }
 
 #[cfg(not(feature = "parquet"))]
@@ -347,17 +329,4 @@ fn unquoted(cell: &str) -> String {
         Some(inner) => inner.replace("\"\"", "\""),
         None => cell.to_owned(),
     }
-}
-
-/// Cells as an object under the header's names, or as a list.
-pub(super) fn named(header: Option<&[String]>, cells: Vec<String>, place: Place) -> Result<Value, DataError> {
-    let Some(header) = header else { return Ok(Value::Array(cells.into_iter().map(Value::String).collect())) };
-    if cells.len() != header.len() {
-        return Err(DataError::Malformed {
-            place,
-            expected: format!("{} columns, as the header has", header.len()),
-            found: cells.len().to_string(),
-        });
-    }
-    Ok(Value::Object(header.iter().cloned().zip(cells.into_iter().map(Value::String)).collect::<Map<_, _>>()))
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Lines, ReadOptions, brief, keep_going, parse_json};
+use super::brief::brief;
+use super::lines::Lines;
+use super::read_options::ReadOptions;
 use crate::error::DataError;
 use crate::raw::RawData;
 use crate::raw::row::check_scores;
@@ -28,7 +30,7 @@ pub fn import_reference(files: &ReferenceFiles, options: &ReadOptions) -> Result
     let mut scored: Option<bool> = None;
     while lines.advance()? {
         let outcome = read_example(&lines, files, &raw, &mut scored).map(|example| raw.push_ready(example));
-        keep_going(outcome, (), options, &mut raw.bad_rows)?;
+        options.keep_going(outcome, (), &mut raw.bad_rows)?;
     }
     raw.counts.blank_lines += lines.blank();
     if raw.ready.is_empty() && raw.bad_rows.total() == 0 {
@@ -82,7 +84,7 @@ fn read_texts<Kind>(
             Ok(())
         };
         let outcome = read();
-        keep_going(outcome, (), options, &mut raw.bad_rows)?;
+        options.keep_going(outcome, (), &mut raw.bad_rows)?;
     }
     Ok(())
 }
@@ -98,7 +100,7 @@ fn read_example(
         expected: "[qid,pid,pid,...] or [qid,[pid,score],...]".to_owned(),
         found: found.to_owned(),
     };
-    let value = parse_json(lines)?;
+    let value = lines.json()?;
     let Some([query, documents @ ..]) = value.as_array().map(Vec::as_slice) else {
         return Err(malformed(&brief(&value)));
     };

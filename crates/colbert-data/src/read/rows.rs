@@ -4,10 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::content::Content;
 use super::id_files::id_file;
-use super::records::Content;
+use super::kind::RowKind;
+use super::read_options::ReadOptions;
 use super::sampled::Sampled;
-use super::{ReadOptions, RowKind, keep_going, parse_value};
+use super::values::parse_value;
 use crate::error::DataError;
 use crate::raw::RawData;
 
@@ -74,7 +76,7 @@ fn read_row(
         Ok(true)
     };
     let outcome = read();
-    keep_going(outcome, true, options, &mut raw.bad_rows)
+    options.keep_going(outcome, true, &mut raw.bad_rows)
 }
 
 /// Decides by the first row and those after it that were looked at.

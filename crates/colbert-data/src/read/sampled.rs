@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::ReadOptions;
-use super::records::{Content, Records, may_be_used};
+use super::content::Content;
+use super::read_options::ReadOptions;
+use super::records::Records;
 use crate::error::{DataError, Place};
 
 /// Records that are looked at.
@@ -36,7 +37,7 @@ impl Sampled {
         if sampled.records.read_again(&|_| true).unwrap_or(false) {
             sampled.look();
             if sampled.ahead.iter().any(|(record, _)| record.is_err()) {
-                sampled.read_again(&|name| may_be_used(name, content, options))?;
+                sampled.read_again(&|name| content.may_use(name, options))?;
                 sampled.look();
             }
         } else {

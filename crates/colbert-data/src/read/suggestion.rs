@@ -2,8 +2,8 @@
 
 use colbert_config::ColumnRole;
 
-use super::columns::{Named, is_description, is_id_name, is_label_name, role_of};
-use super::header::is_name;
+use super::facts::Named;
+use super::names::{is_description, is_id_name, is_label_name, is_name, role_of};
 
 /// Longest suggestion, bytes.
 const LONGEST: usize = 160;

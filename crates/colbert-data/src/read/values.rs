@@ -2,9 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::columns::{Columns, is_label_name};
+use super::brief::{brief, malformed};
+use super::columns::Columns;
+use super::document_text::{TEXT_FIELDS, document_text};
 use super::facts::whole_number;
 use super::kind::{Meaning, RowKind};
+use super::names::is_label_name;
 use crate::error::{DataError, Place};
 use crate::raw::labels::{Labels, label_of};
 use crate::raw::row::{Row, check_scores};
@@ -210,12 +213,9 @@ impl Reader<'_> {
     }
 }
 
-/// Columns and fields that may hold a document's text.
-pub(super) const DOCUMENT_COLUMNS: [&str; 5] = ["content", "text", "document", "passage", "passage_text"];
-
 /// Documents as one object of lists (MS MARCO on the hub: `passage_text`, `is_selected`, `url`), as a list of objects.
 fn by_member(fields: &Map<String, Value>) -> Option<Value> {
-    let texts = DOCUMENT_COLUMNS.iter().find_map(|name| fields.get(*name)?.as_array())?;
+    let texts = TEXT_FIELDS.iter().find_map(|name| fields.get(*name)?.as_array())?;
     let lists: Vec<(&String, &Vec<Value>)> =
         fields.iter().filter_map(|(name, list)| Some((name, list.as_array()?))).collect();
     if lists.iter().any(|(_, list)| list.len() != texts.len()) {
@@ -230,46 +230,9 @@ fn has_label(document: &Value) -> bool {
     document.as_object().is_some_and(|fields| fields.keys().any(|name| is_label_name(name)))
 }
 
-/// A document: a text, or an object with `content` or `text`, and with a title in front if it has one.
-pub(crate) fn document_text(value: &Value, field: &str, place: &Place) -> Result<String, DataError> {
-    let found = match value {
-        Value::String(text) => return Ok(text.clone()),
-        Value::Object(fields) => match DOCUMENT_COLUMNS.iter().find_map(|name| fields.get(*name)?.as_str()) {
-            Some(text) => {
-                let title = fields.get("title").and_then(Value::as_str).unwrap_or_default();
-                return Ok(with_title(title, text));
-            }
-            None => format!("an object with {}", fields.keys().map(String::as_str).collect::<Vec<_>>().join(", ")),
-        },
-        other => brief(other),
-    };
-    Err(malformed(place, &format!("{field}: a text, or an object with `content` or `text`"), found))
-}
-
-/// BEIR's rule: title, space, text, without white space at the ends.
-pub(crate) fn with_title(title: &str, text: &str) -> String {
-    if title.is_empty() { text.to_owned() } else { format!("{title} {text}").trim().to_owned() }
-}
-
-/// A value in a message: its kind, and itself if it is short.
-pub(crate) fn brief(value: &Value) -> String {
-    match value {
-        Value::String(text) if text.chars().count() > 40 => {
-            format!("the text \"{}...\"", text.chars().take(40).collect::<String>())
-        }
-        Value::Array(members) => format!("an array of {}", members.len()),
-        Value::Object(_) => "an object".to_owned(),
-        short => short.to_string(),
-    }
-}
-
 fn shape_of(value: &Value) -> String {
     match value {
         Value::Array(_) | Value::Object(_) => brief(value),
         other => format!("{} alone", brief(other)),
     }
-}
-
-pub(super) fn malformed(place: &Place, expected: &str, found: String) -> DataError {
-    DataError::Malformed { place: place.clone(), expected: expected.to_owned(), found }
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::columns::{is_id_name, role_of};
+use super::brief::brief;
 use super::input::Input;
 use super::json_values::JsonValues;
-use super::values::brief;
+use super::names::{is_id_name, role_of};
 use crate::error::{DataError, Place};
 
 /// The rows of such a file, and documents that are in no row.
@@ -178,5 +178,5 @@ fn llama_index(fields: &Map<String, Value>, place: &Place) -> Result<Whole, Data
 }
 
 fn malformed(place: &Place, expected: &str, found: &Value) -> DataError {
-    super::values::malformed(place, expected, brief(found))
+    super::brief::malformed(place, expected, brief(found))
 }

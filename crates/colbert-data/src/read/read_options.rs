@@ -1,0 +1,68 @@
+//! How training data is read.
+
+use std::collections::BTreeMap;
+
+use colbert_config::{ColumnRole, DataFormat, DataOptions};
+
+use crate::error::DataError;
+use crate::raw::counts::BadRows;
+use crate::raw::labels::Labels;
+
+/// Options of [`read_training_data`](crate::read_training_data).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadOptions {
+    /// Layout; `auto` decides by content.
+    pub format: DataFormat,
+    /// Labels of labelled pairs.
+    pub labels: Labels,
+    /// Roles of columns whose names do not say it; these go before what a name suggests. Default: none.
+    pub roles: BTreeMap<String, ColumnRole>,
+    /// Judgements of a BEIR folder, or files of a folder of splits, that are trained on. Default `train`.
+    pub split: String,
+    /// Leave bad rows out, and count them, in place of stopping at the first. Default false.
+    pub skip_bad_rows: bool,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            format: DataFormat::Auto,
+            labels: Labels::default(),
+            roles: BTreeMap::new(),
+            split: "train".to_owned(),
+            skip_bad_rows: false,
+        }
+    }
+}
+
+impl ReadOptions {
+    /// Passes an error on, unless it is a bad row and bad rows are to be left out; then it is counted, and `otherwise` is
+    /// the outcome.
+    pub(super) fn keep_going<T>(
+        &self,
+        outcome: Result<T, DataError>,
+        otherwise: T,
+        bad_rows: &mut BadRows,
+    ) -> Result<T, DataError> {
+        match outcome {
+            Err(error) if self.skip_bad_rows && error.is_bad_row() => {
+                bad_rows.record(&error);
+                Ok(otherwise)
+            }
+            other => other,
+        }
+    }
+}
+
+impl From<&DataOptions> for ReadOptions {
+    fn from(options: &DataOptions) -> Self {
+        let labels = Labels { positive: options.positive_label.clone(), negative: options.negative_label.clone() };
+        Self {
+            format: options.format,
+            labels,
+            roles: options.columns.0.clone(),
+            skip_bad_rows: options.skip_bad_rows,
+            ..Self::default()
+        }
+    }
+}
