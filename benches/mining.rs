@@ -67,7 +67,7 @@ impl Job for WithModel<'_> {
         let mut group = group(self.0, "mining");
         for (name, miner) in [("dense", &dense as &dyn NegativeMiner), ("late_interaction", &late)] {
             measure(&mut group, name, &[("texts", documents + count)], || {
-                std::hint::black_box(miner.rank(&queries, &collection, depth).expect("a ranking"));
+                std::hint::black_box(miner.rank(&queries, &collection, depth, &|_, _, _| ()).expect("a ranking"));
             });
         }
         group.finish();

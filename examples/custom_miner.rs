@@ -20,7 +20,13 @@ impl NegativeMiner for WordOverlap {
         "word overlap".to_owned()
     }
 
-    fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+    fn rank(
+        &self,
+        queries: &Queries,
+        collection: &Collection,
+        depth: usize,
+        _: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
         let words = |text: &str| text.split_whitespace().map(str::to_lowercase).collect::<HashSet<_>>();
         let documents: Vec<_> = collection.iter().map(words).collect();
         let rank = |query: &str| {

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use colbert_data::{
-    Bm25Miner, Collection, DataError, DataReport, Labels, NegativeMiner, PrepareOptions, Queries, Ranked, RawData,
-    export_reference, prepare,
+    Bm25Miner, Collection, DataError, DataReport, Labels, MiningProgress, NegativeMiner, PrepareOptions, Queries,
+    Ranked, RawData, export_reference, prepare,
 };
 use serde_json::json;
 
@@ -20,7 +20,13 @@ impl NegativeMiner for Broken {
         "broken".to_owned()
     }
 
-    fn rank(&self, _: &Queries, _: &Collection, _: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+    fn rank(
+        &self,
+        _: &Queries,
+        _: &Collection,
+        _: usize,
+        _: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
         Err(DataError::Miner { miner: self.name(), source: "no model".into() })
     }
 }
@@ -34,7 +40,13 @@ impl NegativeMiner for ByPid {
         "by pid".to_owned()
     }
 
-    fn rank(&self, queries: &Queries, _: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+    fn rank(
+        &self,
+        queries: &Queries,
+        _: &Collection,
+        depth: usize,
+        _: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
         let ranking: Vec<_> = (0..depth as u32).map(|pid| Ranked { pid, score: -(pid as f32) }).collect();
         Ok(vec![ranking; queries.len()])
     }
@@ -80,7 +92,7 @@ fn defect_03_the_rank_window_is_honoured() {
 fn defect_04_mining_works_for_many_queries_at_once() {
     let raw = many(100);
     let miner = Bm25Miner::default();
-    let rankings = miner.rank(raw.queries(), raw.collection(), 20).unwrap();
+    let rankings = miner.rank(raw.queries(), raw.collection(), 20, &|_, _, _| ()).unwrap();
     assert_eq!(rankings.len(), 100);
     assert!(rankings.iter().enumerate().all(|(qid, ranking)| ranking[0].pid as usize == qid && ranking.len() == 20));
 }
@@ -218,7 +230,13 @@ fn defect_12_a_candidate_scored_nearly_as_high_as_the_positive_is_never_a_negati
             "scores".to_owned()
         }
 
-        fn rank(&self, queries: &Queries, _: &Collection, _: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+        fn rank(
+            &self,
+            queries: &Queries,
+            _: &Collection,
+            _: usize,
+            _: &MiningProgress<'_>,
+        ) -> Result<Vec<Vec<Ranked>>, DataError> {
             let scores = [(1, 10.4), (0, 10.0), (2, 9.6), (3, 9.4), (4, 1.0)];
             let ranking: Vec<_> = scores.iter().map(|&(pid, score)| Ranked { pid, score: score + self.0 }).collect();
             Ok(vec![ranking; queries.len()])
@@ -309,9 +327,10 @@ fn the_miner_is_asked_once_or_not_at_all() {
             queries: &Queries,
             collection: &Collection,
             depth: usize,
+            progress: &MiningProgress<'_>,
         ) -> Result<Vec<Vec<Ranked>>, DataError> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            ByPid.rank(queries, collection, depth)
+            ByPid.rank(queries, collection, depth, progress)
         }
     }
     let asked = |options: &PrepareOptions| {

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use colbert_data::{
-    Collection, DataError, DataReport, NegativeMiner, PrepareOptions, Queries, Ranked, RawData, TrainingSet,
-    normalised, prepare,
+    Collection, DataError, DataReport, MiningProgress, NegativeMiner, PrepareOptions, Queries, Ranked, RawData,
+    TrainingSet, normalised, prepare,
 };
 
 use crate::support::{assert_parts, in_words, options, random};
@@ -18,7 +18,13 @@ impl NegativeMiner for ByPid {
         "by pid".to_owned()
     }
 
-    fn rank(&self, queries: &Queries, _: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+    fn rank(
+        &self,
+        queries: &Queries,
+        _: &Collection,
+        depth: usize,
+        _: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
         Ok(vec![(0..depth as u32).map(|pid| Ranked { pid, score: -(pid as f32) }).collect(); queries.len()])
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use colbert_data::{Collection, DataError, NegativeMiner, Queries, Ranked, Texts};
+use colbert_data::{Collection, DataError, MiningProgress, NegativeMiner, Queries, Ranked, Texts};
 use colbert_model::{SentenceEncoder, maxsim};
 use colbert_train::{DenseMiner, LateInteractionMiner};
 use serde_json::Value;
@@ -65,8 +65,11 @@ fn dense_rankings_are_those_of_sentence_transformers() {
     for (name, variant) in fixture["variants"].as_object().unwrap() {
         let directory = directory(root.path(), name, &variant["files"]);
         let miner = DenseMiner::<Inner>::read(&directory, None, None, &device()).unwrap();
-        for (ranking, row) in
-            miner.rank(&queries, &collection, 15).unwrap().iter().zip(variant["similarity"].as_array().unwrap())
+        for (ranking, row) in miner
+            .rank(&queries, &collection, 15, &|_, _, _| ())
+            .unwrap()
+            .iter()
+            .zip(variant["similarity"].as_array().unwrap())
         {
             let scores: Vec<f64> = row.as_array().unwrap().iter().map(|score| score.as_f64().unwrap()).collect();
             assert_eq!(ranking.len(), 15, "{name}");
@@ -104,7 +107,7 @@ fn blocks_threads_and_ties_change_nothing() {
     let miner = DenseMiner::<Inner>::read(&parity("tiny"), None, None, &device()).unwrap();
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| miner.rank(&queries, &collection, 9).unwrap())
+        pool.install(|| miner.rank(&queries, &collection, 9, &|_, _, _| ()).unwrap())
     };
     let rankings = on(1);
     assert_eq!(rankings, on(3));
@@ -121,9 +124,9 @@ fn blocks_threads_and_ties_change_nothing() {
         assert_eq!(ranking[0].pid % 2, 0, "of two equal ones the lower pid comes first");
         assert_eq!((ranking[0].pid + 1, ranking[0].score), (ranking[1].pid, ranking[1].score));
     }
-    assert!(miner.rank(&Queries::new(), &collection, 9).unwrap().is_empty());
-    assert_eq!(miner.rank(&queries, &collection, 0).unwrap()[7], []);
-    assert_eq!(miner.rank(&queries, &collection, 10_000).unwrap()[7].len(), 700);
+    assert!(miner.rank(&Queries::new(), &collection, 9, &|_, _, _| ()).unwrap().is_empty());
+    assert_eq!(miner.rank(&queries, &collection, 0, &|_, _, _| ()).unwrap()[7], []);
+    assert_eq!(miner.rank(&queries, &collection, 10_000, &|_, _, _| ()).unwrap()[7].len(), 700);
 }
 
 #[test]
@@ -141,7 +144,13 @@ impl NegativeMiner for Window {
         "window".to_owned()
     }
 
-    fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+    fn rank(
+        &self,
+        queries: &Queries,
+        collection: &Collection,
+        depth: usize,
+        _: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
         let of = |qid: usize| {
             let pids = (qid..collection.len()).take(depth);
             pids.map(|pid| Ranked { pid: pid as u32, score: -(pid as f32) }).collect()
@@ -162,7 +171,7 @@ fn late_interaction_rescores_the_candidates_and_no_others() {
     let all: Vec<f32> = maxsim(&queries_embedded, &documents).into_data().into_vec().unwrap();
     let miner = LateInteractionMiner::new(model, tokenizer, Arc::new(Window), &device());
     assert_eq!(miner.name(), "late interaction on window");
-    let rankings = miner.rank(&queries, &collection, 10).unwrap();
+    let rankings = miner.rank(&queries, &collection, 10, &|_, _, _| ()).unwrap();
     for (qid, (ranking, scores)) in rankings.iter().zip(all.chunks(40)).enumerate() {
         // Twice as many candidates as are wanted: documents qid to qid + 19.
         let candidates = qid..qid + 20;
@@ -173,9 +182,9 @@ fn late_interaction_rescores_the_candidates_and_no_others() {
         // Sums of 20 numbers up to 1, in float32.
         assert_ranks(ranking, &scores, 1e-5);
     }
-    assert_eq!(miner.rank(&queries, &collection, 10).unwrap(), rankings);
-    assert_eq!(miner.rank(&queries, &collection, 500).unwrap()[5].len(), 35);
-    assert_eq!(miner.rank(&Queries::new(), &collection, 10).unwrap(), Vec::<Vec<Ranked>>::new());
+    assert_eq!(miner.rank(&queries, &collection, 10, &|_, _, _| ()).unwrap(), rankings);
+    assert_eq!(miner.rank(&queries, &collection, 500, &|_, _, _| ()).unwrap()[5].len(), 35);
+    assert_eq!(miner.rank(&Queries::new(), &collection, 10, &|_, _, _| ()).unwrap(), Vec::<Vec<Ranked>>::new());
 }
 
 #[test]
@@ -186,7 +195,7 @@ fn a_model_whose_vectors_are_not_finite_mines_nothing() {
     let (model, tokenizer) = tiny(&options, None);
     let model = burn::module::AutodiffModule::valid(&filled(model, f32::NAN));
     let miner = LateInteractionMiner::new(model, tokenizer, Arc::new(Window), &device());
-    let error = miner.rank(&queries, &collection, 10).unwrap_err();
+    let error = miner.rank(&queries, &collection, 10, &|_, _, _| ()).unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     let first = format!("not finite (NaN or infinite) for query \"{}\"", queries.text(0));
     assert!(source.contains(&first), "{source}");
@@ -203,7 +212,7 @@ fn measured_against_sentence_transformers() {
     let miner =
         DenseMiner::<Inner>::read(Path::new(recorded["directory"].as_str().unwrap()), None, None, &device()).unwrap();
     let start = std::time::Instant::now();
-    let rankings = miner.rank(&queries, &collection, 110).unwrap();
+    let rankings = miner.rank(&queries, &collection, 110, &|_, _, _| ()).unwrap();
     let texts = queries.len() + collection.len();
     println!("{}: {texts} texts in {:?}", miner.name(), start.elapsed());
     let mut largest = 0f64;

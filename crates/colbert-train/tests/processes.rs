@@ -378,7 +378,7 @@ fn shared_miners_rank_as_one_process_does() {
     let set = training_set(&lines("triples.jsonl")[..34]);
     let settings = TrainOptions { accumsteps: 1, ..options() };
     let sentences = parity("tiny");
-    let rank = |miner: &dyn NegativeMiner| miner.rank(&set.queries, &set.collection, 7).unwrap();
+    let rank = |miner: &dyn NegativeMiner| miner.rank(&set.queries, &set.collection, 7, &|_, _, _| ()).unwrap();
     let bm25 = || -> Arc<dyn NegativeMiner> { Arc::new(Bm25Miner::new("en")) };
     let dense = || DenseMiner::<Inner>::read(&sentences, None, None, &device()).unwrap();
     let late = |candidates| {

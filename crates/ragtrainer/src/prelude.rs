@@ -4,7 +4,8 @@ pub use crate::run::encoder::EncoderBuilder;
 pub use crate::trainer::RagTrainer;
 pub use colbert_config::{EvaluationOptions, NegativeOptions, TrainOptions};
 pub use colbert_data::{
-    BeirFolder, Collection, DataError, EvaluationSet, NegativeMiner, PrepareOptions, Queries, Ranked, RawData,
+    BeirFolder, Collection, DataError, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions, Queries, Ranked,
+    RawData,
 };
 pub use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 pub use colbert_model::{Embeddings, Encoder, EncoderInput, ModelError, Pretrained, maxsim};

@@ -208,11 +208,7 @@ impl NegativeMiner for Bm25Miner {
         format!("bm25 ({})", self.analysis.code())
     }
 
-    fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
-        self.rank_with_progress(queries, collection, depth, &|_, _, _| ())
-    }
-
-    fn rank_with_progress(
+    fn rank(
         &self,
         queries: &Queries,
         collection: &Collection,
@@ -321,7 +317,7 @@ mod tests {
         }
         let rankings = |in_memory| {
             let miner = Bm25Miner { in_memory, ..Bm25Miner::default() };
-            miner.rank(&queries, &collection, 40).unwrap()
+            miner.rank(&queries, &collection, 40, &|_, _, _| ()).unwrap()
         };
         assert_eq!(rankings(0), rankings(u64::MAX));
         let size: u64 = collection.iter().map(|text| text.len() as u64).sum();

@@ -24,26 +24,21 @@ pub trait NegativeMiner: Debug + Send + Sync {
     /// The best `depth` documents of `collection` for every query, best first: one list per query in the order of qids,
     /// shorter than `depth` where nothing else matches. Equal scores go by pid, so that the ranking is reproducible.
     ///
-    /// # Errors
-    /// [`DataError::Miner`] with the miner's own reason.
-    fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError>;
-
-    /// As [`NegativeMiner::rank`], with word of how far it is. A miner that says nothing on its way need not have this.
+    /// `progress` may be called at any time, from any thread, and need not be called at all.
     ///
     /// # Errors
-    /// As [`NegativeMiner::rank`].
-    fn rank_with_progress(
+    /// [`DataError::Miner`] with the miner's own reason.
+    fn rank(
         &self,
         queries: &Queries,
         collection: &Collection,
         depth: usize,
-        _progress: &MiningProgress<'_>,
-    ) -> Result<Vec<Vec<Ranked>>, DataError> {
-        self.rank(queries, collection, depth)
-    }
+        progress: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError>;
 }
 
-/// Called with the phase, what is done and what there is to do; from several threads, and not always in order.
+/// A function that is called with the phase, the number of items done and their total; from several threads, and not
+/// always in order.
 pub type MiningProgress<'a> = dyn Fn(MiningPhase, usize, usize) + Sync + 'a;
 
 /// The phase of a miner's work.
@@ -70,7 +65,7 @@ pub(crate) fn mine(
 ) -> Result<Vec<Vec<Ranked>>, DataError> {
     let start = std::time::Instant::now();
     progress(MiningPhase::Ranking, 0, queries.len());
-    let mut rankings = miner.rank_with_progress(queries, collection, depth, progress)?;
+    let mut rankings = miner.rank(queries, collection, depth, progress)?;
     progress(MiningPhase::Ranking, queries.len(), queries.len());
     let seconds = start.elapsed().as_secs_f64();
     let per_second = queries.len() as f64 / seconds.max(1e-9);
@@ -113,7 +108,13 @@ mod tests {
             "fixed".to_owned()
         }
 
-        fn rank(&self, _: &Queries, _: &Collection, _: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
+        fn rank(
+            &self,
+            _: &Queries,
+            _: &Collection,
+            _: usize,
+            _: &MiningProgress<'_>,
+        ) -> Result<Vec<Vec<Ranked>>, DataError> {
             let ranking: Vec<_> = self.ranking.iter().map(|&(pid, score)| Ranked { pid, score }).collect();
             Ok(vec![ranking; self.rankings])
         }

@@ -164,11 +164,7 @@ impl<B: KernelBackend> NegativeMiner for DenseMiner<B> {
         self.name.clone()
     }
 
-    fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
-        self.rank_with_progress(queries, collection, depth, &|_, _, _| ())
-    }
-
-    fn rank_with_progress(
+    fn rank(
         &self,
         queries: &Queries,
         collection: &Collection,

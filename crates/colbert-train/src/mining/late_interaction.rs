@@ -185,11 +185,7 @@ impl<B: KernelBackend, E: Encoder<B>> NegativeMiner for LateInteractionMiner<B, 
         format!("late interaction on {}", self.candidates.name())
     }
 
-    fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
-        self.rank_with_progress(queries, collection, depth, &|_, _, _| ())
-    }
-
-    fn rank_with_progress(
+    fn rank(
         &self,
         queries: &Queries,
         collection: &Collection,
@@ -197,7 +193,7 @@ impl<B: KernelBackend, E: Encoder<B>> NegativeMiner for LateInteractionMiner<B, 
         progress: &MiningProgress<'_>,
     ) -> Result<Vec<Vec<Ranked>>, DataError> {
         let wanted = depth.saturating_mul(CANDIDATES).min(collection.len());
-        let candidates = self.candidates.rank_with_progress(queries, collection, wanted, progress)?;
+        let candidates = self.candidates.rank(queries, collection, wanted, progress)?;
         if candidates.len() != queries.len() {
             return Err(DataError::MinerContract {
                 miner: self.candidates.name(),

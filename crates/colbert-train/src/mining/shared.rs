@@ -28,11 +28,7 @@ impl NegativeMiner for SharedMiner {
         self.miner.name()
     }
 
-    fn rank(&self, queries: &Queries, collection: &Collection, depth: usize) -> Result<Vec<Vec<Ranked>>, DataError> {
-        self.rank_with_progress(queries, collection, depth, &|_, _, _| ())
-    }
-
-    fn rank_with_progress(
+    fn rank(
         &self,
         queries: &Queries,
         collection: &Collection,
@@ -43,7 +39,7 @@ impl NegativeMiner for SharedMiner {
         for place in part(queries.len(), self.processes.rank(), self.processes.size()) {
             own.add(queries.text(place as u32))?;
         }
-        let rankings = self.miner.rank_with_progress(&own, collection, depth, progress)?;
+        let rankings = self.miner.rank(&own, collection, depth, progress)?;
         Ok(gather_rankings(&*self.processes, &rankings).concat())
     }
 }
