@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn sizes_of_vectors_are_written_where_there_are_several() {
-        let options = TrainOptions { dims: crate::Sizes(vec![128, 32]), ..TrainOptions::default() };
+        let options = TrainOptions { dims: crate::NumberList(vec![128, 32]), ..TrainOptions::default() };
         let plan = resolve(&options, 1_600).unwrap();
         assert_eq!(ArtifactMetadata::from_training(&options, &plan, "x").meta["dims"], json!([128, 32]));
         assert!(!trained().meta.contains_key("dims"));

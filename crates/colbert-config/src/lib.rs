@@ -36,24 +36,27 @@ mod validate;
 
 pub use artifact::ArtifactMetadata;
 pub use error::ConfigError;
+pub use options::Options;
 pub use options::auto::{AutoSteps, Warmup};
 pub use options::columns::{ColumnRole, ColumnRoles};
+pub use options::data::{DataFormat, DataOptions};
 pub use options::data_paths::DataPaths;
+pub use options::evaluation::EvaluationOptions;
+pub use options::export::{ExportDtype, ExportLayout};
 pub use options::head::{HeadActivation, HeadLayer, HeadLayers};
+pub use options::length::MODEL_LENGTH;
 pub use options::losses::{DistillationLoss, ScoreScale};
 pub use options::memory::{Bytes, MemoryLimit};
 pub use options::metric::Metric;
 pub use options::miner_model::reference_miner_model;
-pub use options::mix::{MixBatches, Numbers};
+pub use options::mix::MixBatches;
+pub use options::negatives::{Miner, MinerModelSize, NegativeOptions, Refresh, TriplePolicy};
+pub use options::number_list::NumberList;
+pub use options::precision::Precision;
 pub use options::schedule::{REFERENCE_LEARNING_RATE, Schedule, automatic_learning_rate};
-pub use options::sizes::Sizes;
-pub use options::train::{IbScope, MODEL_LENGTH, OnNonFinite, Precision, TrainOptions};
-pub use options::{
-    DataFormat, DataOptions, EvaluationOptions, ExportDtype, ExportLayout, Miner, MinerModelSize, NegativeOptions,
-    Options, Refresh, TriplePolicy,
-};
+pub use options::train::{IbScope, OnNonFinite, TrainOptions};
 pub use plan::Plan;
 pub use resolve::{resolve, resolve_for_processes};
 pub use sources::OptionSources;
 pub use table::{Kind, OPTIONS, OptionRow, Readers, Section};
-pub use validate::validate_nway;
+pub use validate::train::validate_nway;

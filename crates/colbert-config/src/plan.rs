@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::options::memory::Bytes;
+use crate::options::precision::Precision;
 use crate::options::schedule::Schedule;
-use crate::options::train::{IbScope, Precision};
+use crate::options::train::IbScope;
 
 /// Share of the peak learning rate at the end of a run above which it "hardly falls".
 const HARDLY_FALLS: f64 = 0.9;

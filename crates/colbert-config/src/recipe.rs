@@ -124,8 +124,7 @@ fn data(options: &TrainOptions) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::mix::Numbers;
-    use crate::options::sizes::Sizes;
+    use crate::options::number_list::NumberList;
 
     #[test]
     fn the_plain_run_has_nothing_to_say() {
@@ -136,7 +135,7 @@ mod tests {
     fn what_differs_is_a_sentence_each() {
         let options = TrainOptions {
             head: "768 gelu residual, dim".parse().unwrap(),
-            dims: Sizes(vec![128, 64]),
+            dims: NumberList(vec![128, 64]),
             temperature: 0.05,
             ib_own_negatives: true,
             cross_entropy_weight: Some(0.3),
@@ -147,7 +146,7 @@ mod tests {
             decay_biases_and_norms: false,
             freeze_encoder_steps: 20,
             draw_negatives: true,
-            mix_weights: Numbers(vec![2.0, 0.5]),
+            mix_weights: NumberList(vec![2.0, 0.5]),
             mix_batches: MixBatches::OneSource,
             pool_factor: Some(2.0),
             ..TrainOptions::default()

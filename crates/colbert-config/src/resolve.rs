@@ -2,8 +2,9 @@
 
 use crate::error::ConfigError;
 use crate::options::auto::{AutoSteps, Warmup};
+use crate::options::precision::Precision;
 use crate::options::schedule::{REFERENCE_LEARNING_RATE, Schedule};
-use crate::options::train::{IbScope, Precision, TrainOptions};
+use crate::options::train::{IbScope, TrainOptions};
 use crate::plan::Plan;
 use crate::recipe::recipe;
 
@@ -18,7 +19,8 @@ const TENTH: usize = 10;
 /// always a tenth of the steps that happen. Without such a cut the numbers are the same.
 ///
 /// Speeds of the device and memory of the model are not known here: an "auto" precision becomes float32, and a memory
-/// limit is ignored; an "auto" learning rate becomes the reference's. A caller that knows them replaces both first, as the facade does.
+/// limit is ignored; an "auto" learning rate becomes the reference's. A caller that knows them replaces both
+/// first, as the facade does.
 ///
 /// # Errors
 ///
@@ -57,46 +59,8 @@ pub fn resolve_for_processes(options: &TrainOptions, examples: usize, processes:
         return Err(ConfigError::TooFewExamples { examples, epochs, batch_size });
     }
 
-    let decay_steps = match options.decay_steps {
-        AutoSteps::Auto => (steps / TENTH).max(1),
-        AutoSteps::Steps(decay) => decay,
-    };
-    let schedule_horizon = match options.schedule_horizon {
-        AutoSteps::Auto => steps,
-        AutoSteps::Steps(horizon) => horizon,
-    };
-    let warmup_steps = match options.warmup_steps {
-        Warmup::Auto => Some(steps / TENTH),
-        Warmup::Steps(warmup) => Some(warmup),
-        Warmup::Constant => None,
-    };
-    if let Some(warmup_steps) = warmup_steps.filter(|_| options.schedule != Schedule::Constant) {
-        if schedule_horizon < steps {
-            return Err(ConfigError::OutOfRange {
-                field: "train.schedule_horizon",
-                found: schedule_horizon.to_string(),
-                expected: format!("{steps} or more, the steps of this run"),
-                advice: "a learning rate of 0 trains nothing; use \"auto\", or lower train.maxsteps".to_owned(),
-            });
-        }
-        if warmup_steps >= schedule_horizon {
-            return Err(ConfigError::WarmupTooLong { warmup_steps, schedule_horizon });
-        }
-        let room = schedule_horizon - warmup_steps;
-        if options.schedule == Schedule::WarmupStableDecay && decay_steps > room {
-            return Err(ConfigError::OutOfRange {
-                field: "train.decay_steps",
-                found: decay_steps.to_string(),
-                expected: format!("{room} or less, the steps between warm-up and horizon"),
-                advice: "use \"auto\", or a shorter warm-up".to_owned(),
-            });
-        }
-    }
-
-    let save_every = match options.save_every {
-        AutoSteps::Auto => (steps / TENTH).max(1),
-        AutoSteps::Steps(every) => every,
-    };
+    let course = Course::of(options, steps)?;
+    let save_every = or_a_tenth(options.save_every, steps);
     let micro_batch_size = batch_size / pieces;
     let pool_queries = match options.ib_scope {
         IbScope::Batch => batch_size,
@@ -119,9 +83,9 @@ pub fn resolve_for_processes(options: &TrainOptions, examples: usize, processes:
         learning_rate: options.learning_rate.unwrap_or(REFERENCE_LEARNING_RATE),
         learning_rate_reason: None,
         schedule: options.schedule,
-        decay_steps,
-        warmup_steps,
-        schedule_horizon,
+        decay_steps: course.decay_steps,
+        warmup_steps: course.warmup_steps,
+        schedule_horizon: course.schedule_horizon,
         save_every,
         dropout: options.dropout,
         precision: match options.precision {
@@ -131,6 +95,74 @@ pub fn resolve_for_processes(options: &TrainOptions, examples: usize, processes:
         memory: None,
         recipe: recipe(options, steps),
     })
+}
+
+/// The steps at which the learning rate changes its course.
+struct Course {
+    /// Steps of rising learning rate; `None` for a constant one.
+    warmup_steps: Option<usize>,
+    /// Step at which it is back at 0.
+    schedule_horizon: usize,
+    /// Steps of falling learning rate, where the schedule has a stable part.
+    decay_steps: usize,
+}
+
+impl Course {
+    /// The course of a run of `steps` steps.
+    ///
+    /// # Errors
+    ///
+    /// If it trains nothing in some step, or does not fit into the run.
+    fn of(options: &TrainOptions, steps: usize) -> Result<Self, ConfigError> {
+        let decay_steps = or_a_tenth(options.decay_steps, steps);
+        let schedule_horizon = match options.schedule_horizon {
+            AutoSteps::Auto => steps,
+            AutoSteps::Steps(horizon) => horizon,
+        };
+        let warmup_steps = match options.warmup_steps {
+            Warmup::Auto => Some(steps / TENTH),
+            Warmup::Steps(warmup) => Some(warmup),
+            Warmup::Constant => None,
+        };
+        let course = Self { warmup_steps, schedule_horizon, decay_steps };
+        if let Some(warmup_steps) = warmup_steps.filter(|_| options.schedule != Schedule::Constant) {
+            course.check(warmup_steps, steps, options.schedule)?;
+        }
+        Ok(course)
+    }
+
+    fn check(&self, warmup_steps: usize, steps: usize, schedule: Schedule) -> Result<(), ConfigError> {
+        let Self { schedule_horizon, decay_steps, .. } = *self;
+        if schedule_horizon < steps {
+            return Err(ConfigError::OutOfRange {
+                field: "train.schedule_horizon",
+                found: schedule_horizon.to_string(),
+                expected: format!("{steps} or more, the steps of this run"),
+                advice: "a learning rate of 0 trains nothing; use \"auto\", or lower train.maxsteps".to_owned(),
+            });
+        }
+        if warmup_steps >= schedule_horizon {
+            return Err(ConfigError::WarmupTooLong { warmup_steps, schedule_horizon });
+        }
+        let room = schedule_horizon - warmup_steps;
+        if schedule == Schedule::WarmupStableDecay && decay_steps > room {
+            return Err(ConfigError::OutOfRange {
+                field: "train.decay_steps",
+                found: decay_steps.to_string(),
+                expected: format!("{room} or less, the steps between warm-up and horizon"),
+                advice: "use \"auto\", or a shorter warm-up".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The number that was given, or a tenth of the run, at least 1.
+fn or_a_tenth(given: AutoSteps, steps: usize) -> usize {
+    match given {
+        AutoSteps::Auto => (steps / TENTH).max(1),
+        AutoSteps::Steps(steps) => steps,
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Number, Value};
 
 use crate::options::Options;
-use crate::options::train::Precision;
+use crate::options::precision::Precision;
 
 /// One option.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use burn::tensor::{Tensor, TensorData};
-use colbert_config::{IbScope, ScoreScale, Sizes, TrainOptions};
+use colbert_config::{IbScope, NumberList, ScoreScale, TrainOptions};
 use colbert_kernels::ScoredTexts;
 use colbert_model::Embeddings;
 use colbert_train::{ColbertObjective, Objective, Targets};
@@ -75,7 +75,7 @@ fn total(objective: &ColbertObjective, queries: &Texts, documents: &Texts, targe
 }
 
 fn sizes(dims: &[usize], options: TrainOptions) -> ColbertObjective {
-    ColbertObjective::from(&TrainOptions { dims: Sizes(dims.to_vec()), ..options })
+    ColbertObjective::from(&TrainOptions { dims: NumberList(dims.to_vec()), ..options })
 }
 
 /// Rows of unlike width, one of them with a teacher, in-batch negatives or none.
@@ -157,7 +157,7 @@ fn blocks_of_queries_add_up() {
 /// Cached gradients over micro-batches are those of the batch.
 #[test]
 fn cached_embeddings_give_the_gradient_of_the_whole_batch() {
-    let of = |accumsteps| TrainOptions { dims: Sizes(vec![16, 8, 2]), ..options(accumsteps, IbScope::Batch) };
+    let of = |accumsteps| TrainOptions { dims: NumberList(vec![16, 8, 2]), ..options(accumsteps, IbScope::Batch) };
     let (model, _) = tiny(&of(1), None);
     let whole = gradients(&model, &of(1));
     let plain = gradients(&model, &options(1, IbScope::Batch));

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use colbert_config::{
-    AutoSteps, DistillationLoss, MixBatches, Numbers, Schedule, ScoreScale, TrainOptions, Warmup, resolve,
+    AutoSteps, DistillationLoss, MixBatches, NumberList, Schedule, ScoreScale, TrainOptions, Warmup, resolve,
 };
 use colbert_train::{Begin, ColbertObjective, Event, Flow, Step, TrainError, Update};
 use tempfile::TempDir;
@@ -250,7 +250,7 @@ fn negatives_are_drawn_newly_each_time_and_again_the_same_after_a_stop() {
 
 #[test]
 fn weights_that_are_not_one_for_each_source_end_the_run_at_its_start() {
-    let mut setup = Setup::new(TrainOptions { mix_weights: Numbers(vec![1.0, 2.0]), ..options() });
+    let mut setup = Setup::new(TrainOptions { mix_weights: NumberList(vec![1.0, 2.0]), ..options() });
     let error = setup.run(None, &mut ignore, Begin::New).unwrap_err();
     assert!(matches!(error, TrainError::MixWeights { found: 2, sources: 1 }), "{error}");
     setup.set.sources = vec![0, 12];

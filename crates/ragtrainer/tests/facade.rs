@@ -11,9 +11,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::Error;
-use ragtrainer::config::{
-    ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, Numbers, OptionSources, Options, Refresh, Sizes,
-};
+use ragtrainer::config::{ExportLayout, MODEL_LENGTH, MemoryLimit, Miner, NumberList, OptionSources, Options, Refresh};
 use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
 use ragtrainer::prelude::*;
 use ragtrainer::run::{DirectoryChoice, evaluate_directory_with};
@@ -249,7 +247,7 @@ fn the_plan_counts_the_sizes_of_vectors() {
     let memory = |dims: &[usize]| {
         // Large enough for a step to take more than a checkpoint.
         let large = TrainOptions { batch_size: 256, epochs: 100, ..options() };
-        let options = TrainOptions { dims: Sizes(dims.to_vec()), ..large };
+        let options = TrainOptions { dims: NumberList(dims.to_vec()), ..large };
         trainer.plan(&options).unwrap().plan.memory.unwrap()
     };
     assert_eq!(memory(&[]), memory(&[16]));
@@ -290,7 +288,7 @@ fn what_nothing_can_be_trained_with_is_refused_with_the_plan() {
     let with_in_batch = TrainOptions { use_ib_negatives: true, ..by_nothing };
     trainer.plan(&with_in_batch).unwrap();
     // Weights of sources that there are not are told as early.
-    let weights = TrainOptions { mix_weights: Numbers(vec![1.0, 2.0]), ..options() };
+    let weights = TrainOptions { mix_weights: NumberList(vec![1.0, 2.0]), ..options() };
     for error in [trainer.plan(&weights).unwrap_err(), trainer.train(&weights).unwrap_err()] {
         assert!(error.to_string().contains("2 weights for 1 sources"), "{error}");
     }
@@ -327,7 +325,7 @@ fn sizes_of_vectors_reach_the_whole_run() {
     let here = folder();
     let beir = BeirFolder::open(&beir_folder(here.path())).unwrap();
     let test = beir.evaluation("test").unwrap();
-    let train = TrainOptions { dims: Sizes(vec![16, 8, 4]), ..options() };
+    let train = TrainOptions { dims: NumberList(vec![16, 8, 4]), ..options() };
     for layout in [ExportLayout::All, ExportLayout::SentenceTransformers] {
         // Where the layout has a word for it, documents are pooled too.
         let pools = layout == ExportLayout::SentenceTransformers;

@@ -1,6 +1,6 @@
 //! The sentence encoders that the reference mines with, by language and size.
 
-use crate::options::MinerModelSize;
+use crate::options::negatives::MinerModelSize;
 
 /// Name on the Hugging Face hub of the sentence encoder that the reference takes.
 ///

@@ -1,17 +1,16 @@
 //! The options of `[train]`: the reference's own ten arguments, and what was added to them.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::options::auto::{AutoSteps, Warmup};
 use crate::options::head::HeadLayers;
+use crate::options::length;
 use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::memory::MemoryLimit;
-use crate::options::mix::{MixBatches, Numbers};
+use crate::options::mix::MixBatches;
+use crate::options::number_list::NumberList;
+use crate::options::precision::Precision;
 use crate::options::schedule::{REFERENCE_LEARNING_RATE, Schedule};
-use crate::options::sizes::Sizes;
 
 /// How the model is trained. The first ten are `RAGTrainer.train`'s own arguments, names and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,9 +29,9 @@ pub struct TrainOptions {
     pub learning_rate: Option<f64>,
     /// Size of a token embedding.
     pub dim: usize,
-    /// Tokens of a document, markers and prompt included; [`MODEL_LENGTH`], in files `"model"`, is as many as the encoder
+    /// Tokens of a document, markers and prompt included; [`MODEL_LENGTH`](crate::MODEL_LENGTH), in files `"model"`, is as many as the encoder
     /// has positions for.
-    #[serde(with = "tokens")]
+    #[serde(with = "length")]
     pub doc_maxlen: usize,
     /// ReLU after the projection. (The reference accepts it and does nothing: defect 27.)
     pub use_relu: bool,
@@ -46,10 +45,10 @@ pub struct TrainOptions {
     pub head: HeadLayers,
     /// Sizes that vectors can be cut to afterwards, from `dim` down: the loss is the sum of the losses of each. Empty: those
     /// of the model that training starts from, else `dim` alone.
-    pub dims: Sizes,
-    /// Tokens of a query, markers, prompt and \[MASK\] expansion included; [`MODEL_LENGTH`] as for documents. Source of the
+    pub dims: NumberList<usize>,
+    /// Tokens of a query, markers, prompt and \[MASK\] expansion included; [`MODEL_LENGTH`](crate::MODEL_LENGTH) as for documents. Source of the
     /// default: colbert-ai `ColBERTConfig`.
-    #[serde(with = "tokens")]
+    #[serde(with = "length")]
     pub query_maxlen: usize,
     /// Vocabulary token behind \[CLS\] of a query; one that the vocabulary lacks is added. Empty: none. Without a value: the
     /// model's own, and `[unused0]` for a plain encoder, which is colbert-ai's.
@@ -75,7 +74,7 @@ pub struct TrainOptions {
     pub shuffle: bool,
     /// How often examples of each source of `data.train` are taken: a number for each, in their order, of which only the
     /// ratios count. Empty: by `mix_exponent`.
-    pub mix_weights: Numbers,
+    pub mix_weights: NumberList<f64>,
     /// Without `mix_weights`, a source of n examples weighs n to this power: 1 takes every example equally often, 0
     /// every source. Below 1 small sources are repeated within an epoch and large ones not used up.
     pub mix_exponent: f64,
@@ -190,7 +189,7 @@ impl Default for TrainOptions {
             warmup_steps: Warmup::Auto,
             accumsteps: 1,
             head: HeadLayers::default(),
-            dims: Sizes::default(),
+            dims: NumberList::default(),
             query_maxlen: 32,
             query_token_id: None,
             doc_token_id: None,
@@ -201,7 +200,7 @@ impl Default for TrainOptions {
             epochs: 1,
             seed: 12345,
             shuffle: true,
-            mix_weights: Numbers::default(),
+            mix_weights: NumberList::default(),
             mix_exponent: 1.0,
             mix_batches: MixBatches::Mixed,
             weight_decay: 0.01,
@@ -244,104 +243,6 @@ impl Default for TrainOptions {
             ema_decay: None,
             on_nonfinite: OnNonFinite::Stop,
         }
-    }
-}
-
-/// A length in tokens that the model alone limits. It becomes a number once the model is read.
-pub const MODEL_LENGTH: usize = usize::MAX;
-
-/// A number of tokens, or `"model"` for [`MODEL_LENGTH`].
-mod tokens {
-    use std::fmt;
-
-    use serde::{Deserializer, Serializer, de};
-
-    use super::MODEL_LENGTH;
-
-    const WORD: &str = "model";
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-    pub(super) fn serialize<S: Serializer>(tokens: &usize, serializer: S) -> Result<S::Ok, S::Error> {
-        match *tokens {
-            MODEL_LENGTH => serializer.serialize_str(WORD),
-            tokens => serializer.serialize_u64(tokens as u64),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-        struct Tokens;
-
-        impl de::Visitor<'_> for Tokens {
-            type Value = usize;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of tokens or \"model\"")
-            }
-
-            fn visit_u64<E: de::Error>(self, tokens: u64) -> Result<usize, E> {
-                // The largest number is the word's, so it stays a number that is out of range.
-                Ok(usize::try_from(tokens).unwrap_or(MODEL_LENGTH).min(MODEL_LENGTH - 1))
-            }
-
-            fn visit_i64<E: de::Error>(self, tokens: i64) -> Result<usize, E> {
-                match u64::try_from(tokens) {
-                    Ok(tokens) => self.visit_u64(tokens),
-                    Err(_) => Err(E::invalid_value(de::Unexpected::Signed(tokens), &self)),
-                }
-            }
-
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<usize, E> {
-                if word.trim().eq_ignore_ascii_case(WORD) {
-                    return Ok(MODEL_LENGTH);
-                }
-                match word.trim().parse() {
-                    Ok(tokens) => self.visit_u64(tokens),
-                    Err(_) => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
-                }
-            }
-        }
-
-        deserializer.deserialize_any(Tokens)
-    }
-}
-
-/// Number format of the factors of matmuls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// bfloat16 where that is faster; else float16 on a GPU that has it; else float32.
-    Auto,
-    /// float32.
-    #[default]
-    F32,
-    /// float32 factors that an NVIDIA GPU rounds to TF32: 11 significant bits, float32's range.
-    Tf32,
-    /// bfloat16, 8 significant bits.
-    Bf16,
-    /// float16, 11 significant bits and a small range, for which the loss is scaled.
-    F16,
-}
-
-impl Precision {
-    const ALL: [Self; 5] = [Self::F32, Self::Tf32, Self::Bf16, Self::F16, Self::Auto];
-
-    /// The names in files, flags and messages.
-    pub const NAMES: [&'static str; 5] = ["f32", "tf32", "bf16", "f16", "auto"];
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = Self::ALL.iter().position(|one| one == self).expect("the list has every precision");
-        f.write_str(Self::NAMES[place])
-    }
-}
-
-impl FromStr for Precision {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let place = Self::NAMES.iter().position(|one| *one == name);
-        place.map(|place| Self::ALL[place]).ok_or_else(|| format!("one of {}", Self::NAMES.join(", ")))
     }
 }
 

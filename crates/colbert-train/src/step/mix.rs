@@ -138,7 +138,7 @@ impl MixedOrder {
 mod tests {
     use std::collections::HashMap;
 
-    use colbert_config::Numbers;
+    use colbert_config::NumberList;
     use colbert_data::{Collection, Example, Judgements, Queries};
 
     use super::*;
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(counts(&exponent(0.0), 300), [100, 100, 100]);
         // Roots of 4, 12 and 40: 2, 3.464 and 6.325 of 11.789.
         assert_eq!(counts(&exponent(0.5), 1179), [200, 346, 633]);
-        let weights = |weights: &[f64]| TrainOptions { mix_weights: Numbers(weights.to_vec()), ..exponent(1.0) };
+        let weights = |weights: &[f64]| TrainOptions { mix_weights: NumberList(weights.to_vec()), ..exponent(1.0) };
         assert_eq!(counts(&weights(&[1.0, 2.0, 1.0]), 400), [100, 200, 100]);
         assert_eq!(counts(&weights(&[0.0, 1.0, 3.0]), 400), [0, 100, 300]);
     }
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn weights_must_fit_the_sources() {
         let weights = |weights: &[f64]| {
-            let options = TrainOptions { mix_weights: Numbers(weights.to_vec()), ..TrainOptions::default() };
+            let options = TrainOptions { mix_weights: NumberList(weights.to_vec()), ..TrainOptions::default() };
             MixedOrder::new(&set(), &Mix::from(&options), 8, 3, true)
         };
         let error = weights(&[1.0, 2.0]).unwrap_err().to_string();

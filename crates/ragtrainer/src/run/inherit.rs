@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use colbert_config::{ConfigError, MODEL_LENGTH, Options, Sizes, TrainOptions};
+use colbert_config::{ConfigError, MODEL_LENGTH, NumberList, Options, TrainOptions};
 use colbert_model::{ColbertSettings, Declared, Pretrained};
 use serde_json::{Value, json};
 
@@ -123,7 +123,7 @@ fn take_over(train: &mut TrainOptions, declared: &Declared, named: &BTreeSet<Str
     if let Some(parent) = &declared.dims {
         if !named.contains("train.dims") {
             let smaller = parent.iter().copied().filter(|size| *size < train.dim);
-            train.dims = Sizes([train.dim].into_iter().chain(smaller).collect());
+            train.dims = NumberList([train.dim].into_iter().chain(smaller).collect());
         }
         let (default, used) = (json!(defaults.dims), json!(train.dims));
         settings.push(InheritedSetting { option: "train.dims", parent: json!(parent), default, used });
@@ -214,11 +214,11 @@ mod tests {
         let parent = Declared { dims: Some(vec![96, 48]), ..declared() };
         let mut train = TrainOptions::default();
         let text = take_over(&mut train, &parent, &BTreeSet::new()).to_string();
-        assert_eq!(train.dims, Sizes(vec![96, 48]));
+        assert_eq!(train.dims, NumberList(vec![96, 48]));
         assert!(text.contains("train.dims = [96,48], taken over; the default is null"), "{text}");
-        let mut train = TrainOptions { dims: Sizes(vec![96]), ..TrainOptions::default() };
+        let mut train = TrainOptions { dims: NumberList(vec![96]), ..TrainOptions::default() };
         take_over(&mut train, &parent, &BTreeSet::from(["train.dims".to_owned()]));
-        assert_eq!(train.dims, Sizes(vec![96]));
+        assert_eq!(train.dims, NumberList(vec![96]));
     }
 
     #[test]
