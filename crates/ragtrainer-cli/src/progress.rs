@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 #[cfg(feature = "hub")]
 use ragtrainer::hub::HubEvent;
-use ragtrainer::train::{Event, Flow, Observer, StepRecord};
+use ragtrainer::train::{Change, Event, Flow, Observer, Skipped, StepRecord};
 
 use crate::interrupt::Interrupt;
 #[cfg(feature = "hub")]
@@ -63,6 +63,33 @@ impl Progress {
         Flow::Stop
     }
 
+    fn resumed(&self, step: usize, checkpoint: Option<&Path>, skipped: &[Skipped], changes: &[Change]) {
+        for damaged in skipped {
+            self.line(&format!("skipped {}: {}", damaged.path.display(), damaged.reason));
+        }
+        for change in changes {
+            self.line(&format!("accepted: {change}"));
+        }
+        match checkpoint {
+            Some(path) => self.line(&format!("resuming after step {step}, from {}\n", path.display())),
+            None => self.line("no whole checkpoint: starting again from the first step\n"),
+        }
+    }
+
+    /// Shows how many documents of an evaluation are encoded.
+    fn encoded(&mut self, done: usize, total: usize) {
+        let bar = self.documents.get_or_insert_with(|| {
+            let bar = ProgressBar::new(total as u64);
+            bar.set_style(style("{bar:30} {pos}/{len} documents encoded"));
+            bar
+        });
+        bar.set_position(done as u64);
+        if done >= total {
+            bar.finish_and_clear();
+            self.documents = None;
+        }
+    }
+
     fn step(&mut self, record: &StepRecord) {
         // A running mean of the step time, so that one slow step does not move the forecast.
         let recent = self.recent.map_or(record.seconds, |mean| 0.8 * mean + 0.2 * record.seconds);
@@ -89,16 +116,7 @@ impl Observer for Progress {
     fn observe(&mut self, event: &Event) -> Flow {
         match event {
             Event::Resumed { step, checkpoint, skipped, changes } => {
-                for damaged in skipped {
-                    self.line(&format!("skipped {}: {}", damaged.path.display(), damaged.reason));
-                }
-                for change in changes {
-                    self.line(&format!("accepted: {change}"));
-                }
-                match checkpoint {
-                    Some(path) => self.line(&format!("resuming after step {step}, from {}\n", path.display())),
-                    None => self.line("no whole checkpoint: starting again from the first step\n"),
-                }
+                self.resumed(*step, checkpoint.as_deref(), skipped, changes);
             }
             Event::Started { plan, done } => {
                 self.total = plan.steps;
@@ -110,18 +128,7 @@ impl Observer for Progress {
                 }
             }
             Event::Step(record) => self.step(record),
-            Event::Evaluating { done, total } if self.terminal => {
-                let bar = self.documents.get_or_insert_with(|| {
-                    let bar = ProgressBar::new(*total as u64);
-                    bar.set_style(style("{bar:30} {pos}/{len} documents encoded"));
-                    bar
-                });
-                bar.set_position(*done as u64);
-                if done >= total {
-                    bar.finish_and_clear();
-                    self.documents = None;
-                }
-            }
+            Event::Evaluating { done, total } if self.terminal => self.encoded(*done, *total),
             Event::Evaluated { step, metric, evaluation, best, seconds } => {
                 let value = evaluation.value(*metric).unwrap_or(f64::NAN);
                 let when = if *step == 0 { "before training".to_owned() } else { format!("after step {step}") };

@@ -109,6 +109,48 @@ impl PrepareReport {
         }
     }
 
+    /// Counts that are worth a line unless they are 0, each with the words after it.
+    fn remarks(&self) -> [(usize, &'static str); 18] {
+        [
+            (self.random_fallback, "queries had nothing left in those ranks: their negatives were drawn at random"),
+            (self.short_of_asked, "queries got fewer new negatives than asked: there were no more candidates"),
+            (self.dropped_positives, "candidates left out: known positives of their query"),
+            (
+                self.dropped_equal,
+                "candidates left out: same text as a positive or an earlier candidate but for case, white space and Unicode form",
+            ),
+            (
+                self.dropped_close,
+                "candidates left out: scored above negatives.positive_score_share of the positive's score, so likely relevant",
+            ),
+            (
+                self.positive_unranked,
+                "queries whose positive is not in those ranks: their candidates could not be compared with it",
+            ),
+            (self.dropped_given, "candidates left out: given as negatives already"),
+            (self.contradictions, "given negatives left out: the same text is a positive of the same query"),
+            (
+                self.contradictions_equal,
+                "given negatives left out: same text as a positive of the same query but for case, white space and Unicode form",
+            ),
+            (self.without_positives, "queries without a positive: no example"),
+            (self.without_negatives, "queries without a negative: no example; raise negatives.num_new_negatives"),
+            (
+                self.short_of_nway,
+                "queries with too few negatives for train.nway: no example; raise negatives.num_new_negatives or lower train.nway",
+            ),
+            (
+                self.below_minimum,
+                "queries or ready-made examples with fewer negatives than negatives.min_negatives: left out",
+            ),
+            (self.narrower, "examples have fewer documents than train.nway"),
+            (self.short_of_scored, "queries with fewer scored documents than train.nway: no example; lower train.nway"),
+            (self.filled_up, "examples repeat some negatives of their query to be full"),
+            (self.cut_to_nway, "ready-made examples cut to train.nway documents"),
+            (self.ready_made_contradictions, "ready-made examples have a known positive among their negatives"),
+        ]
+    }
+
     /// Counts what a teacher scored.
     pub(crate) fn judged_by(&mut self, teacher: &dyn Teacher, scored: &Scored) {
         self.teacher = Some(teacher.name());
@@ -156,45 +198,7 @@ impl fmt::Display for PrepareReport {
         if self.random_negatives > 0 {
             writeln!(f, "  {} negatives drawn at random", self.random_negatives)?;
         }
-        let lines = [
-            (self.random_fallback, "queries had nothing left in those ranks: their negatives were drawn at random"),
-            (self.short_of_asked, "queries got fewer new negatives than asked: there were no more candidates"),
-            (self.dropped_positives, "candidates left out: known positives of their query"),
-            (
-                self.dropped_equal,
-                "candidates left out: same text as a positive or an earlier candidate but for case, white space and Unicode form",
-            ),
-            (
-                self.dropped_close,
-                "candidates left out: scored above negatives.positive_score_share of the positive's score, so likely relevant",
-            ),
-            (
-                self.positive_unranked,
-                "queries whose positive is not in those ranks: their candidates could not be compared with it",
-            ),
-            (self.dropped_given, "candidates left out: given as negatives already"),
-            (self.contradictions, "given negatives left out: the same text is a positive of the same query"),
-            (
-                self.contradictions_equal,
-                "given negatives left out: same text as a positive of the same query but for case, white space and Unicode form",
-            ),
-            (self.without_positives, "queries without a positive: no example"),
-            (self.without_negatives, "queries without a negative: no example; raise negatives.num_new_negatives"),
-            (
-                self.short_of_nway,
-                "queries with too few negatives for train.nway: no example; raise negatives.num_new_negatives or lower train.nway",
-            ),
-            (
-                self.below_minimum,
-                "queries or ready-made examples with fewer negatives than negatives.min_negatives: left out",
-            ),
-            (self.narrower, "examples have fewer documents than train.nway"),
-            (self.short_of_scored, "queries with fewer scored documents than train.nway: no example; lower train.nway"),
-            (self.filled_up, "examples repeat some negatives of their query to be full"),
-            (self.cut_to_nway, "ready-made examples cut to train.nway documents"),
-            (self.ready_made_contradictions, "ready-made examples have a known positive among their negatives"),
-        ];
-        for (count, text) in lines.into_iter().filter(|(count, _)| *count > 0) {
+        for (count, text) in self.remarks().into_iter().filter(|(count, _)| *count > 0) {
             writeln!(f, "  {count} {text}")?;
         }
         Ok(())

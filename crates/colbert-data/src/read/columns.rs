@@ -1,6 +1,8 @@
 //! Which named column plays which role: as a person says, else as its name says, and refused where neither is clear or
 //! the content contradicts the name.
 
+use std::fmt::Display;
+
 use colbert_config::ColumnRole;
 
 use super::facts::Named;
@@ -91,82 +93,98 @@ impl Columns {
 
     /// The reason why the roles are not clear, if they are not.
     fn doubt(&self, named: Named<'_>, answers: bool) -> Option<String> {
-        let Named { names, roles, .. } = named;
-        if names.iter().filter(|name| is_id_name(name)).count() > 1
-            && (self.query.is_empty() || (self.positive.is_none() && self.document.is_none()))
-        {
-            let ids: Vec<String> =
-                names.iter().filter(|name| is_id_name(name)).map(|name| (*name).to_owned()).collect();
-            return Some(format!("{} are ids, not texts; {WHERE_TEXTS_ARE}", in_ticks(&ids)));
+        self.ids_for_texts(named)
+            .or_else(|| self.no_query(named))
+            .or_else(|| self.doubled_name(named))
+            .or_else(|| self.unclear_positive(named, answers))
+            .or_else(|| self.unused_label(named))
+            .or_else(|| self.cells_of_ids(named))
+    }
+
+    /// Columns are named as ids, and the texts are in none.
+    fn ids_for_texts(&self, named: Named<'_>) -> Option<String> {
+        let lacks_texts = self.query.is_empty() || (self.positive.is_none() && self.document.is_none());
+        let ids: Vec<&str> = named.names.iter().copied().filter(|name| is_id_name(name)).collect();
+        (lacks_texts && ids.len() > 1).then(|| format!("{} are ids, not texts; {WHERE_TEXTS_ARE}", in_ticks(&ids)))
+    }
+
+    fn no_query(&self, named: Named<'_>) -> Option<String> {
+        if !self.query.is_empty() {
+            return None;
         }
-        if self.query.is_empty() {
-            let held = names.iter().filter(|name| named.facts(name).is_ids()).map(|name| (*name).to_owned());
-            let ids: Vec<String> = held.collect();
-            if !ids.is_empty() && !names.iter().any(|name| named.facts(name).is_text()) {
-                return Some(format!(
-                    "the cells of {} are ids or numbers, not texts; {WHERE_TEXTS_ARE}",
-                    in_ticks(&ids)
-                ));
-            }
-            let is_row = names.len() > 1 && !names.iter().any(|name| is_name(name));
-            let hint = if is_row {
-                "; the first line looks like a row, not like a header: put the names above it"
-            } else {
-                ""
-            };
-            return Some(format!("none of the columns is the query (query, question, anchor){hint}"));
+        let names = named.names;
+        let ids: Vec<&str> = names.iter().copied().filter(|name| named.facts(name).is_ids()).collect();
+        if !ids.is_empty() && !names.iter().any(|name| named.facts(name).is_text()) {
+            return Some(format!("the cells of {} are ids or numbers, not texts; {WHERE_TEXTS_ARE}", in_ticks(&ids)));
         }
+        let is_row = names.len() > 1 && !names.iter().any(|name| is_name(name));
+        let hint =
+            if is_row { "; the first line looks like a row, not like a header: put the names above it" } else { "" };
+        Some(format!("none of the columns is the query (query, question, anchor){hint}"))
+    }
+
+    fn doubled_name(&self, named: Named<'_>) -> Option<String> {
+        let names = named.names;
         let is_doubled = |name: &&&str| names.iter().filter(|other| **other == **name).count() > 1 && self.uses(name);
-        if let Some(name) = names.iter().find(is_doubled) {
-            return Some(format!("`{name}` is the name of several columns"));
-        }
-        let is_free =
-            |name: &&&str| self.ignored.iter().any(|ignored| ignored == **name) && !roles.contains_key(**name);
+        names.iter().find(is_doubled).map(|name| format!("`{name}` is the name of several columns"))
+    }
+
+    /// None of the columns is the positive, or several may be.
+    fn unclear_positive(&self, named: Named<'_>, answers: bool) -> Option<String> {
         match (&self.positive, &self.document) {
             (None, None) => {
-                let rivals: Vec<String> =
-                    names.iter().filter(is_free).filter(|name| is_rival(name)).map(|name| (*name).to_owned()).collect();
-                return Some(if rivals.len() > 1 {
+                let rivals: Vec<&str> = self.free(named).filter(|name| is_rival(name)).collect();
+                Some(if rivals.len() > 1 {
                     format!("{} could each be the positive", in_ticks(&rivals))
                 } else {
                     "none of the columns is the positive (positive, answer) or the document (document, passage)"
                         .to_owned()
-                });
+                })
             }
             (Some(positive), Some(document)) if !answers => {
-                return Some(format!("`{positive}` and `{document}` could each be the positive"));
+                Some(format!("`{positive}` and `{document}` could each be the positive"))
             }
             (Some(positive), None) if !answers && positive.eq_ignore_ascii_case("answer") => {
                 let own = named.facts(positive).mean_words();
-                let is_rival = |name: &&&str| {
+                let may_be_it = |name: &&str| {
                     let facts = named.facts(name);
                     let is_longer = facts.is_text() && facts.mean_words() > own.max(4.0) && !is_description(name);
                     is_rival(name) || is_longer
                 };
-                let rivals = names.iter().filter(is_free).filter(is_rival);
-                let all: Vec<String> =
-                    [positive.as_str()].into_iter().chain(rivals.copied()).map(str::to_owned).collect();
-                if all.len() > 1 {
-                    return Some(format!("{} could each be the positive", in_ticks(&all)));
-                }
+                let all: Vec<&str> =
+                    std::iter::once(positive.as_str()).chain(self.free(named).filter(may_be_it)).collect();
+                (all.len() > 1).then(|| format!("{} could each be the positive", in_ticks(&all)))
             }
-            _ => {}
+            _ => None,
         }
-        if self.label.is_none() && self.scores.is_none() && self.negatives.is_empty() {
-            let mut unused = names.iter().filter(is_free);
-            if let Some(name) = unused.find(|name| !is_id_name(name) && named.facts(name).is_labels()) {
-                return Some(format!(
-                    "`{name}` holds nothing but labels, so it may say which documents are positives ({name}=label, or \
-                     {name}=ignore)"
-                ));
-            }
+    }
+
+    /// A column of labels that would be ignored, though nothing else says which documents are positives.
+    fn unused_label(&self, named: Named<'_>) -> Option<String> {
+        if self.label.is_some() || self.scores.is_some() || !self.negatives.is_empty() {
+            return None;
         }
+        let name = self.free(named).find(|name| !is_id_name(name) && named.facts(name).is_labels())?;
+        Some(format!(
+            "`{name}` holds nothing but labels, so it may say which documents are positives ({name}=label, or \
+             {name}=ignore)"
+        ))
+    }
+
+    /// Columns are named as texts, and hold ids.
+    fn cells_of_ids(&self, named: Named<'_>) -> Option<String> {
         let texts = [Some(&self.query), self.positive.as_ref(), self.document.as_ref()];
-        let open: Vec<&String> = texts.into_iter().flatten().filter(|name| !roles.contains_key(*name)).collect();
+        let open: Vec<&String> = texts.into_iter().flatten().filter(|name| !named.roles.contains_key(*name)).collect();
         let is_pair_of_ids = open.len() > 1 && open.iter().all(|name| named.facts(name).may_be_ids());
         open.into_iter()
             .find(|name| is_pair_of_ids || named.facts(name).is_ids())
             .map(|name| format!("the cells of `{name}` are ids or numbers, not texts; {WHERE_TEXTS_ARE}"))
+    }
+
+    /// Names of columns that are not used, and that no person has decided about.
+    fn free<'a>(&self, named: Named<'a>) -> impl Iterator<Item = &'a str> {
+        let is_ignored = |name: &str| self.ignored.iter().any(|ignored| ignored == name);
+        named.names.iter().copied().filter(move |name| is_ignored(name) && !named.roles.contains_key(*name))
     }
 
     fn uses(&self, name: &str) -> bool {
@@ -216,7 +234,7 @@ impl Columns {
 pub(super) const WHERE_TEXTS_ARE: &str = "texts are read from a BEIR folder (corpus.jsonl, queries.jsonl, qrels/), or from \
      a folder with the reference's three files or PyLate's three tables: name that folder";
 
-fn in_ticks(names: &[String]) -> String {
+fn in_ticks(names: &[impl Display]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
 }
 
@@ -288,11 +306,5 @@ mod tests {
             let message = columns(names, "").unwrap_err().to_string();
             assert!(parts.iter().all(|part| message.contains(part)), "{message}");
         }
-    }
-
-    #[test]
-    fn a_header_is_told_from_a_row() {
-        assert!(is_header(&["Query", "Positive"]) && is_header(&["id", "query", "passage", "label"]));
-        assert!(!is_header(&["query expansion", "positive"]) && !is_header(&["a question", "a passage"]));
     }
 }

@@ -137,3 +137,14 @@ pub(super) fn is_name(cell: &str) -> bool {
         && cell.split_whitespace().count() <= 3
         && cell.chars().all(|letter| letter.is_alphanumeric() || "_-. :/()#".contains(letter))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_told_from_a_row() {
+        assert!(are_roles(&["Query", "Positive"]) && are_roles(&["id", "query", "passage", "label"]));
+        assert!(!are_roles(&["query expansion", "positive"]) && !are_roles(&["a question", "a passage"]));
+    }
+}

@@ -10,61 +10,22 @@ const LONGEST: usize = 160;
 
 /// Which column is the query and which the document, by their texts; `None` where no two columns hold texts.
 pub(super) fn suggestion(named: Named<'_>) -> Option<String> {
-    let Named { names, rows, .. } = named;
-    let has_role = |name: &str, roles: &[ColumnRole]| role_of(name).is_some_and(|role| roles.contains(&role));
-    // Without rows, as for an empty table, names are all there is.
-    let is_text = |name: &&&str| {
-        let is_other = is_id_name(name) || is_label_name(name) || has_role(name, &[ColumnRole::Scores]);
-        !is_other && (rows.is_empty() || named.facts(name).is_text())
-    };
-    let texts: Vec<&str> = names.iter().filter(is_text).copied().collect();
-    let length = |name: &str| named.facts(name).mean_words();
-    let by_name = texts.iter().find(|name| has_role(name, &[ColumnRole::Query])).copied();
-    let is_answer = |name: &&&str| has_role(name, &[ColumnRole::Positive, ColumnRole::Document]);
-    let others: Vec<&str> = texts.iter().copied().filter(|name| Some(*name) != by_name).collect();
-    let candidates: Vec<&str> =
-        others.iter().copied().filter(|name| !has_role(name, &[ColumnRole::Query, ColumnRole::Negative])).collect();
-    let mut document: Option<&str> = None;
-    for &name in &candidates {
-        // The first of equals; a name that is no weak one (`answer`) goes before length.
-        let rank = |name: &str| (is_answer(&&name) && !name.eq_ignore_ascii_case("answer"), length(name));
-        let is_better = |known: &str| {
-            let ((strong, words), (known_strong, known_words)) = (rank(name), rank(known));
-            strong.cmp(&known_strong).then(words.total_cmp(&known_words)).is_gt()
-        };
-        // Without rows the second column is likelier to be the document than the first.
-        if document.is_none_or(|known| is_better(known) || (rows.is_empty() && by_name.is_none() && known == names[0]))
-        {
-            document = Some(name);
-        }
-    }
-    let document = document?;
-    let query = by_name.or_else(|| {
-        let mut query: Option<&str> = None;
-        for &name in others.iter().filter(|name| **name != document) {
-            // A question goes before the shortest text.
-            let rank = |name: &str| (!named.facts(name).is_questions(), length(name));
-            let is_better = |known: &str| {
-                let ((no_question, words), (known_no_question, known_words)) = (rank(name), rank(known));
-                no_question.cmp(&known_no_question).then(words.total_cmp(&known_words)).is_lt()
-            };
-            if query.is_none_or(is_better) {
-                query = Some(name);
-            }
-        }
-        query
-    })?;
+    let names = named.names;
+    let texts: Vec<&str> = names.iter().copied().filter(|name| may_be_text(named, name)).collect();
+    let by_name = texts.iter().copied().find(|name| has_role(name, &[ColumnRole::Query]));
+    let others: Vec<&str> = texts.into_iter().filter(|name| Some(*name) != by_name).collect();
+    let document = likeliest_document(named, &others, by_name.is_some())?;
+    let query = by_name.or_else(|| likeliest_query(named, &others, document))?;
     let mut parts = vec![format!("{query}=query"), format!("{document}=document")];
     for &name in names.iter().filter(|name| **name != query && **name != document) {
-        let facts = named.facts(name);
         if has_role(name, &[ColumnRole::Query, ColumnRole::Positive, ColumnRole::Document]) {
             parts.push(format!("{name}=ignore"));
-        } else if role_of(name).is_none() && !is_description(name) && facts.is_labels() {
+        } else if role_of(name).is_none() && !is_description(name) && named.facts(name).is_labels() {
             parts.push(format!("{name}=label"));
         }
     }
     let suggestion = parts.join(", ");
-    let is_sayable = [query, document].iter().all(|name| {
+    let can_be_written = [query, document].iter().all(|name| {
         let is_doubled = names.iter().filter(|other| *other == name).count() > 1;
         is_name(name) && !name.contains([',', '=', '"']) && !is_doubled
     });
@@ -73,5 +34,54 @@ pub(super) fn suggestion(named: Named<'_>) -> Option<String> {
         let facts = named.facts(name);
         role_of(name) == Some(ColumnRole::Label) && !facts.is_empty() && !facts.holds_labels()
     });
-    (is_sayable && !has_strange_labels && suggestion.len() <= LONGEST).then_some(suggestion)
+    (can_be_written && !has_strange_labels && suggestion.len() <= LONGEST).then_some(suggestion)
+}
+
+fn has_role(name: &str, roles: &[ColumnRole]) -> bool {
+    role_of(name).is_some_and(|role| roles.contains(&role))
+}
+
+/// Whether a column holds texts; without rows, as for an empty table, by its name alone.
+fn may_be_text(named: Named<'_>, name: &str) -> bool {
+    let is_other = is_id_name(name) || is_label_name(name) || has_role(name, &[ColumnRole::Scores]);
+    !is_other && (named.rows.is_empty() || named.facts(name).is_text())
+}
+
+/// The column with the name of a document, else the one with the longest texts; the first of equals.
+fn likeliest_document<'a>(named: Named<'_>, texts: &[&'a str], has_query: bool) -> Option<&'a str> {
+    let is_answer = |name: &str| has_role(name, &[ColumnRole::Positive, ColumnRole::Document]);
+    // `answer` is a weak name: such a column is often a few words of the text that answers.
+    let rank = |name: &str| (is_answer(name) && !name.eq_ignore_ascii_case("answer"), named.facts(name).mean_words());
+    let mut document: Option<&str> = None;
+    for &name in texts.iter().filter(|name| !has_role(name, &[ColumnRole::Query, ColumnRole::Negative])) {
+        let is_better = |known: &str| {
+            let ((strong, words), (known_strong, known_words)) = (rank(name), rank(known));
+            strong.cmp(&known_strong).then(words.total_cmp(&known_words)).is_gt()
+        };
+        // Without rows the second column is likelier to be the document than the first.
+        let is_second = |known: &str| named.rows.is_empty() && !has_query && known == named.names[0];
+        if document.is_none_or(|known| is_better(known) || is_second(known)) {
+            document = Some(name);
+        }
+    }
+    document
+}
+
+/// The column of questions, else the one with the shortest texts; the first of equals.
+fn likeliest_query<'a>(named: Named<'_>, texts: &[&'a str], document: &str) -> Option<&'a str> {
+    let rank = |name: &str| {
+        let facts = named.facts(name);
+        (!facts.is_questions(), facts.mean_words())
+    };
+    let mut query: Option<&str> = None;
+    for &name in texts.iter().filter(|name| **name != document) {
+        let is_better = |known: &str| {
+            let ((no_question, words), (known_no_question, known_words)) = (rank(name), rank(known));
+            no_question.cmp(&known_no_question).then(words.total_cmp(&known_words)).is_lt()
+        };
+        if query.is_none_or(is_better) {
+            query = Some(name);
+        }
+    }
+    query
 }

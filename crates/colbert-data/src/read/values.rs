@@ -23,6 +23,15 @@ pub(crate) fn parse_value(value: &Value, kind: &RowKind, labels: &Labels, place:
     }
 }
 
+/// Texts of a row that are or may be relevant.
+#[derive(Default)]
+struct Judged {
+    positives: Vec<String>,
+    irrelevant: Vec<String>,
+    /// Whether documents had labels of their own.
+    is_judged: bool,
+}
+
 struct Reader<'a> {
     kind: &'a RowKind,
     labels: &'a Labels,
@@ -56,39 +65,19 @@ impl Reader<'_> {
             return Err(self.mixed(format!("an object that also has `{name}`")));
         }
         let query = self.query(self.field(fields, &columns.query)?)?;
-        let (mut positives, mut irrelevant, mut is_judged) = (Vec::new(), Vec::new(), false);
-        for (column, role) in [(&columns.positive, "positive"), (&columns.document, "document")] {
-            if let Some(column) = column {
-                let unzipped = self.field(fields, column)?.as_object().and_then(by_member);
-                let value = match &unzipped {
-                    Some(members) => members,
-                    None => self.field(fields, column)?,
-                };
-                if let Some(members) = value.as_array().filter(|members| members.iter().any(has_label)) {
-                    is_judged = true;
-                    for member in members {
-                        let text = document_text(member, role, self.place)?;
-                        if self.own_label(member)? { positives.push(text) } else { irrelevant.push(text) }
-                    }
-                } else {
-                    positives.extend(self.texts(value, role)?);
-                }
+        let Judged { mut positives, irrelevant, is_judged } = self.judged(fields, columns)?;
+        let scores = columns.scores.as_deref().unwrap_or_default();
+        match self.kind.meaning {
+            Meaning::Labelled => {
+                let label = columns.label.as_deref().unwrap_or_default();
+                let positive = self.label(self.field(fields, label)?)?;
+                return Ok(Row::Labelled { query, document: self.one(positives, "label")?, positive });
             }
-        }
-        if self.kind.meaning == Meaning::Labelled {
-            let label = columns.label.as_deref().unwrap_or_default();
-            let label = self.label(self.field(fields, label)?)?;
-            return match <[String; 1]>::try_from(positives) {
-                Ok([document]) => Ok(Row::Labelled { query, document, positive: label }),
-                Err(texts) => Err(malformed(self.place, "one document for one label", format!("{}", texts.len()))),
-            };
-        }
-        if self.kind.meaning == Meaning::ScoredPairs {
-            let score = self.score(self.field(fields, columns.scores.as_deref().unwrap_or_default())?)?;
-            return match <[String; 1]>::try_from(positives) {
-                Ok([document]) => Ok(Row::Scored { query, document, score }),
-                Err(texts) => Err(malformed(self.place, "one document for one score", format!("{}", texts.len()))),
-            };
+            Meaning::ScoredPairs => {
+                let score = self.score(self.field(fields, scores)?)?;
+                return Ok(Row::Scored { query, document: self.one(positives, "score")?, score });
+            }
+            Meaning::Pairs | Meaning::Triplets | Meaning::Scored => {}
         }
         let mut negatives = irrelevant;
         for column in &columns.negatives {
@@ -108,9 +97,8 @@ impl Reader<'_> {
         }
         match self.kind.meaning {
             Meaning::Scored => {
-                let scores = self.field(fields, columns.scores.as_deref().unwrap_or_default())?;
                 positives.append(&mut negatives);
-                Ok(Row::Ready { query, documents: positives, scores: self.scores(scores)? })
+                Ok(Row::Ready { query, documents: positives, scores: self.scores(self.field(fields, scores)?)? })
             }
             Meaning::Triplets => Ok(Row::Triplet { query, positives, negatives }),
             _ if is_judged => Ok(Row::Judged { query, positives, negatives }),
@@ -118,20 +106,44 @@ impl Reader<'_> {
         }
     }
 
+    /// The texts of the columns of positives and documents, told apart by labels of their own if they have any.
+    fn judged(&self, fields: &Map<String, Value>, columns: &Columns) -> Result<Judged, DataError> {
+        let mut judged = Judged::default();
+        for (column, role) in [(&columns.positive, "positive"), (&columns.document, "document")] {
+            let Some(column) = column else { continue };
+            let value = self.field(fields, column)?;
+            let unzipped = value.as_object().and_then(by_member);
+            let value = unzipped.as_ref().unwrap_or(value);
+            let Some(members) = value.as_array().filter(|members| members.iter().any(has_label)) else {
+                judged.positives.extend(self.texts(value, role)?);
+                continue;
+            };
+            judged.is_judged = true;
+            for member in members {
+                let text = document_text(member, role, self.place)?;
+                if self.own_label(member)? { judged.positives.push(text) } else { judged.irrelevant.push(text) }
+            }
+        }
+        Ok(judged)
+    }
+
+    /// The only document of a row, which has one label or score.
+    fn one(&self, texts: Vec<String>, of: &str) -> Result<String, DataError> {
+        let one = <[String; 1]>::try_from(texts);
+        one.map(|[document]| document)
+            .map_err(|texts| malformed(self.place, &format!("one document for one {of}"), texts.len().to_string()))
+    }
+
     fn labelled(&self, query: &Value, document: &Value, label: &Value) -> Result<Row, DataError> {
         let positive = self.label(label)?;
-        match <[String; 1]>::try_from(self.texts(document, "document")?) {
-            Ok([document]) => Ok(Row::Labelled { query: self.query(query)?, document, positive }),
-            Err(texts) => Err(malformed(self.place, "one document for one label", format!("{}", texts.len()))),
-        }
+        let document = self.one(self.texts(document, "document")?, "label")?;
+        Ok(Row::Labelled { query: self.query(query)?, document, positive })
     }
 
     fn scored(&self, query: &Value, document: &Value, score: &Value) -> Result<Row, DataError> {
         let score = self.score(score)?;
-        match <[String; 1]>::try_from(self.texts(document, "document")?) {
-            Ok([document]) => Ok(Row::Scored { query: self.query(query)?, document, score }),
-            Err(texts) => Err(malformed(self.place, "one document for one score", format!("{}", texts.len()))),
-        }
+        let document = self.one(self.texts(document, "document")?, "score")?;
+        Ok(Row::Scored { query: self.query(query)?, document, score })
     }
 
     /// A number, or a cell that holds one.

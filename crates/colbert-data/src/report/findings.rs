@@ -28,7 +28,12 @@ pub(super) fn find(raw: &RawData, evaluations: &[(&str, &EvaluationSet)]) -> Vec
     bad_rows(raw, &mut findings);
     contradictions(raw, &known, &mut findings);
     echoes(raw, &mut findings);
-    counts(raw, &twins, &mut findings);
+    without_positives(raw, &mut findings);
+    duplicate_rows(raw, &mut findings);
+    equal_texts(raw, &twins, &mut findings);
+    several_positives(raw, &mut findings);
+    without_negatives(raw, &mut findings);
+    passed_over(raw, &mut findings);
     long_documents(raw, &mut findings);
     repeated_examples(raw, &mut findings);
     not_one_example(raw, &mut findings);
@@ -143,91 +148,88 @@ fn echoes(raw: &RawData, findings: &mut Vec<Finding>) {
     );
 }
 
-fn counts(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
-    let (mut without_positives, mut without_negatives, mut several) =
-        (Cases::default(), Cases::default(), Cases::default());
-    for (qid, group) in groups(raw) {
-        let case = || shown(raw.queries.text(qid));
-        if group.positives.is_empty() {
-            without_positives.add(case);
-            continue;
-        }
-        if group.positives.len() > 1 {
-            several.add(case);
-        }
-        if group.negatives.is_empty() && raw.ready.is_empty() {
-            without_negatives.count += 1;
-        }
+fn without_positives(raw: &RawData, findings: &mut Vec<Finding>) {
+    let mut cases = Cases::default();
+    for (qid, _) in groups(raw).filter(|(_, group)| group.positives.is_empty()) {
+        cases.add(|| shown(raw.queries.text(qid)));
     }
-    let mut equal = Cases::default();
-    for group in twins.groups() {
-        equal.add(|| shown(raw.collection.text(group[0])));
-    }
-    let mut equal_queries = Cases::default();
-    for group in Twins::find(&raw.queries).groups() {
-        equal_queries.add(|| shown(raw.queries.text(group[0])));
-    }
-    let says = |cases: Cases, severity, name, message, fix, findings: &mut Vec<Finding>| {
-        cases.report(severity, name, message, fix, findings);
-    };
-    says(
-        without_positives,
+    cases.report(
         Severity::Warning,
         "no_positive",
         "queries have no positive and give no example",
         "give each a positive; check data.positive_label",
         findings,
     );
-    says(
-        Cases::of(raw.counts.duplicates),
+}
+
+fn duplicate_rows(raw: &RawData, findings: &mut Vec<Finding>) {
+    Cases::of(raw.counts.duplicates).report(
         Severity::Note,
         "duplicate_rows",
         "rows say nothing that an earlier row did not",
         "nothing to do: each fact counts once",
         findings,
     );
-    says(
-        equal,
+}
+
+fn equal_texts(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
+    let (mut documents, mut queries) = (Cases::default(), Cases::default());
+    for group in twins.groups() {
+        documents.add(|| shown(raw.collection.text(group[0])));
+    }
+    for group in Twins::find(&raw.queries).groups() {
+        queries.add(|| shown(raw.queries.text(group[0])));
+    }
+    documents.report(
         Severity::Note,
         "equal_documents",
         "groups of documents differ in case, white space and Unicode form only",
         "nothing to do: none becomes a negative where another is a positive",
         findings,
     );
-    says(
-        equal_queries,
+    queries.report(
         Severity::Note,
         "equal_queries",
         "groups of queries differ in case, white space and Unicode form only",
         "nothing to do: the positives of one are never negatives of another",
         findings,
     );
-    says(
-        several,
+}
+
+fn several_positives(raw: &RawData, findings: &mut Vec<Finding>) {
+    let mut cases = Cases::default();
+    for (qid, _) in groups(raw).filter(|(_, group)| group.positives.len() > 1) {
+        cases.add(|| shown(raw.queries.text(qid)));
+    }
+    cases.report(
         Severity::Note,
         "several_positives",
         "queries have several positives",
         "nothing to do: every positive gets its examples",
         findings,
     );
-    says(
-        without_negatives,
+}
+
+fn without_negatives(raw: &RawData, findings: &mut Vec<Finding>) {
+    let lacks_some = |group: &Group| !group.positives.is_empty() && group.negatives.is_empty() && raw.ready.is_empty();
+    Cases::of(groups(raw).filter(|(_, group)| lacks_some(group)).count() as u64).report(
         Severity::Note,
         "no_negative",
         "queries have no negative of their own",
         "negatives.num_new_negatives adds some (0 would leave these queries without an example)",
         findings,
     );
-    says(
-        Cases::of(raw.counts.empty_documents),
+}
+
+fn passed_over(raw: &RawData, findings: &mut Vec<Finding>) {
+    Cases::of(raw.counts.empty_documents).report(
         Severity::Note,
         "empty_documents",
         "documents without text, which no judgement needs, were left out",
         "nothing to do",
         findings,
     );
-    says(
-        Cases::of(raw.counts.blank_lines),
+    Cases::of(raw.counts.blank_lines).report(
         Severity::Note,
         "blank_lines",
         "blank lines were passed over",

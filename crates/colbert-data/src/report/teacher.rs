@@ -49,13 +49,7 @@ pub(super) fn examine(raw: &RawData, findings: &mut Vec<Finding>) -> (Option<Tea
     if spreads.is_empty() {
         return (None, spreads);
     }
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let scores = TeacherScores {
-        examples: spreads.len(),
-        mean_spread: mean(&spreads),
-        mean_margin: mean(&margins),
-        first_is_best: margins.iter().filter(|margin| **margin >= 0.0).count() as f64 / margins.len() as f64,
-    };
+    let scores = TeacherScores::of(&spreads, &margins);
     flat.report(
         Severity::Warning,
         "flat_scores",
@@ -70,25 +64,44 @@ pub(super) fn examine(raw: &RawData, findings: &mut Vec<Finding>) -> (Option<Tea
         "put the best document first, or drop the others; with train.ignore_scores the first alone counts as relevant",
         findings,
     );
-    if scores.mean_spread > 0.0 && !(FLAT..=STEEP).contains(&scores.mean_spread) {
-        let (kind, effect) =
-            if scores.mean_spread < FLAT { ("little", "uniform") } else { ("widely", "one document alone") };
-        findings.push(Finding {
-            severity: Severity::Warning,
-            name: "teacher_scale".to_owned(),
-            count: scores.examples as u64,
-            message: format!(
-                "teacher scores differ {kind} within an example ({:.3} on average): their softmax is nearly {effect}",
-                scores.mean_spread
-            ),
-            examples: Vec::new(),
-            fix: format!(
-                "train.distillation_alpha = {}, which brings the spread to about 5",
-                two_digits(5.0 / scores.mean_spread)
-            ),
-        });
-    }
+    findings.extend(strange_scale(&scores));
     (Some(scores), spreads)
+}
+
+impl TeacherScores {
+    /// The scores in numbers, from the spread of every example and the margin of its first document.
+    fn of(spreads: &[f64], margins: &[f64]) -> Self {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        Self {
+            examples: spreads.len(),
+            mean_spread: mean(spreads),
+            mean_margin: mean(margins),
+            first_is_best: margins.iter().filter(|margin| **margin >= 0.0).count() as f64 / margins.len() as f64,
+        }
+    }
+}
+
+/// A finding if the softmax over the scores is nearly uniform or nearly one document alone.
+fn strange_scale(scores: &TeacherScores) -> Option<Finding> {
+    if scores.mean_spread <= 0.0 || (FLAT..=STEEP).contains(&scores.mean_spread) {
+        return None;
+    }
+    let (kind, effect) =
+        if scores.mean_spread < FLAT { ("little", "uniform") } else { ("widely", "one document alone") };
+    Some(Finding {
+        severity: Severity::Warning,
+        name: "teacher_scale".to_owned(),
+        count: scores.examples as u64,
+        message: format!(
+            "teacher scores differ {kind} within an example ({:.3} on average): their softmax is nearly {effect}",
+            scores.mean_spread
+        ),
+        examples: Vec::new(),
+        fix: format!(
+            "train.distillation_alpha = {}, which brings the spread to about 5",
+            two_digits(5.0 / scores.mean_spread)
+        ),
+    })
 }
 
 /// A positive number with two significant digits, however small it is.
