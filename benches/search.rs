@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use ragtrainer::data::{TextSide, read_texts};
+use ragtrainer::data::{Side, read_texts};
 use ragtrainer::model::Weights;
 use ragtrainer::search::{EncodedSource, TextVectors, VectorFormat, search_vectors};
 use ragtrainer::train::{forget_peak_memory, peak_memory};
@@ -173,7 +173,7 @@ fn ndcg(ids: &[String], judged: &HashMap<String, f64>) -> f64 {
 
 /// The judged queries of a file of vectors.
 fn judged_queries(beir: &Path, judged: &HashMap<String, HashMap<String, f64>>) -> (Vec<String>, TextVectors) {
-    let records = read_texts(&beir.join("queries.jsonl"), TextSide::Queries).expect("queries.jsonl").records;
+    let records = read_texts(&beir.join("queries.jsonl"), Side::Query).expect("queries.jsonl").records;
     let mut weights = Weights::read(Path::new(&variable("QUERIES").expect("COLBERT_BENCH_QUERIES"))).expect("vectors");
     let shape = weights.shape("vectors").expect("vectors").to_vec();
     let vectors = weights.take("vectors", &shape).expect("vectors").values;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use colbert_config::DataFormat;
 use colbert_data::{
-    PrepareOptions, RawData, ReadOptions, TextSide, prepare, read_documents, read_evaluation_set, read_texts,
+    PrepareOptions, RawData, ReadOptions, Side, prepare, read_documents, read_evaluation_set, read_texts,
     read_training_data,
 };
 use flate2::{Compression, write::GzEncoder};
@@ -75,7 +75,7 @@ pub fn run(bytes: &[u8]) {
                     use_rows(&path, &options);
                     let mut raw = RawData::default();
                     drop(read_documents(&path, &options, &mut raw));
-                    drop(read_texts(&path, TextSide::Documents));
+                    drop(read_texts(&path, Side::Document));
                 }
                 Some(names) => {
                     scratch.clear();

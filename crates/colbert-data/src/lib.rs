@@ -29,12 +29,10 @@ mod sets;
 mod texts;
 mod write;
 
-pub use colbert_config::{ColumnRole, TriplePolicy};
-
 pub use error::{DataError, Place};
 pub use negatives::bm25::{Bm25Index, Bm25Miner};
 pub use negatives::miner::{MiningPhase, MiningProgress, NegativeMiner, Ranked};
-pub use negatives::prepare::{PrepareOptions, prepare, prepare_with_progress, prepare_with_teacher};
+pub use negatives::prepare::{PrepareOptions, prepare, prepare_with_teacher};
 pub use negatives::prepare_report::{PrepareReport, RankWindow};
 pub use negatives::remining::Remining;
 pub use negatives::score_cache::ScoreCache;
@@ -43,12 +41,12 @@ pub use raw::counts::{BadRow, BadRows, RowCounts};
 pub use raw::labels::Labels;
 pub use raw::{DevSplit, RawData};
 pub use read::{
-    BeirFolder, Candidates, ReadOptions, TextFile, TextRecord, TextSide, import_reference, read_documents,
-    read_evaluation_set, read_texts, read_training_data, read_training_data_of,
+    BeirFolder, Candidates, ReadOptions, TextFile, TextRecord, import_reference, read_documents, read_evaluation_set,
+    read_texts, read_training_data,
 };
 pub use report::{
-    DataReport, Finding, Histogram, ReportOptions, Severity, Side, SideTokens, TeacherScores, TokenCount, TokenCounter,
-    TokenLimits, TokenReport, WordLengths, language_mismatch,
+    DataReport, Finding, Histogram, ReportOptions, Severity, SideTokens, TeacherScores, TokenCount, TokenLimits,
+    TokenReport, WordLengths, language_mismatch,
 };
 pub use sets::evaluation_set::EvaluationSet;
 pub use sets::reference_files::ReferenceFiles;
@@ -58,7 +56,8 @@ pub use texts::judgements::Judgements;
 pub use texts::language::TextAnalysis;
 pub use texts::language_code::check_language_code;
 pub use texts::normalise::normalised;
+pub use texts::side::Side;
 pub use texts::{Collection, Queries, Texts};
 pub use write::reference::export_reference;
 pub use write::scored::export_scored;
-pub use write::tables::{Tables, export_tables};
+pub use write::tables::export_tables;

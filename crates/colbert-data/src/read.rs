@@ -41,7 +41,7 @@ use crate::sets::reference_files::ReferenceFiles;
 
 pub use beir::{BeirFolder, read_evaluation_set};
 pub use candidates::Candidates;
-pub use documents::{TextFile, TextRecord, TextSide, read_documents, read_texts};
+pub use documents::{TextFile, TextRecord, read_documents, read_texts};
 pub use read_options::ReadOptions;
 pub use reference::import_reference;
 
@@ -66,21 +66,6 @@ pub fn read_training_data(path: &Path, options: &ReadOptions) -> Result<RawData,
     };
     tracing::info!("{}", raw.announcement());
     Ok(raw)
-}
-
-/// Reads several files or folders, each by the rules of [`read_training_data`], as one data set.
-///
-/// # Errors
-/// As [`read_training_data`].
-pub fn read_training_data_of(
-    paths: impl IntoIterator<Item = impl AsRef<Path>>,
-    options: &ReadOptions,
-) -> Result<RawData, DataError> {
-    let mut all = RawData::default();
-    for path in paths {
-        all.merge(read_training_data(path.as_ref(), options)?)?;
-    }
-    Ok(all)
 }
 
 fn beir(path: &Path, options: &ReadOptions) -> Result<RawData, DataError> {

@@ -24,7 +24,7 @@ use crate::write::stage;
 pub use histogram::Histogram;
 pub use language::language_mismatch;
 pub use teacher::TeacherScores;
-pub use tokens::{Side, SideTokens, TokenCount, TokenCounter, TokenLimits, TokenReport};
+pub use tokens::{SideTokens, TokenCount, TokenLimits, TokenReport};
 pub use words::WordLengths;
 
 /// How much a finding matters.

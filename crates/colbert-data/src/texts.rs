@@ -9,6 +9,7 @@ pub(crate) mod language_code;
 pub(crate) mod normalise;
 pub(crate) mod pid_set;
 pub(crate) mod sample;
+pub(crate) mod side;
 pub(crate) mod twins;
 
 use std::fmt;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use colbert_config::ColumnRoles;
 use colbert_data::{
-    Bm25Index, Bm25Miner, DataError, DataReport, PrepareOptions, RawData, ReadOptions, ReportOptions, Severity,
-    TextAnalysis, TextSide, prepare, read_documents, read_texts, read_training_data,
+    Bm25Index, Bm25Miner, DataError, DataReport, PrepareOptions, RawData, ReadOptions, ReportOptions, Severity, Side,
+    TextAnalysis, prepare, read_documents, read_texts, read_training_data,
 };
 
 use crate::support::{assert_parts, in_words, options};
@@ -153,9 +153,9 @@ fn the_separator_line_of_excel_is_understood() {
 
 #[test]
 fn documents_are_read_from_the_right_column_or_refused() {
-    let message = read_texts(&case("documents-file-columns/faq.csv"), TextSide::Documents).unwrap_err().to_string();
+    let message = read_texts(&case("documents-file-columns/faq.csv"), Side::Document).unwrap_err().to_string();
     assert_parts(&message, &["faq.csv, line 1", "`question` and `answer` could each be the text", "call the one"]);
-    let file = read_texts(&case("documents-file-columns/docs.tsv"), TextSide::Documents).unwrap();
+    let file = read_texts(&case("documents-file-columns/docs.tsv"), Side::Document).unwrap();
     assert_eq!(file.note, None, "the name of the column says it");
     assert!(file.records[0].text.starts_with("Fever Fever is") && file.records[0].id.is_none());
     // The same reader for documents to draw negatives from.
@@ -164,7 +164,7 @@ fn documents_are_read_from_the_right_column_or_refused() {
     assert!(read_documents(&case("documents-file-columns/faq.csv"), &options, &mut raw).is_err());
     read_documents(&case("documents-file-columns/docs.tsv"), &options, &mut raw).unwrap();
     assert!(raw.collection().iter().any(|text| text.starts_with("Fever Fever is")));
-    let queries = read_texts(&case("documents-file-columns/faq.csv"), TextSide::Queries).unwrap();
+    let queries = read_texts(&case("documents-file-columns/faq.csv"), Side::Query).unwrap();
     assert_eq!(queries.records[0].text, "What causes fever?");
 }
 

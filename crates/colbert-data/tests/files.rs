@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
+use colbert_config::ColumnRole;
 use colbert_config::DataFormat;
-use colbert_data::{BeirFolder, ColumnRole, DataError, RawData, ReadOptions, read_documents, read_training_data};
+use colbert_data::{BeirFolder, DataError, RawData, ReadOptions, read_documents, read_training_data};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

@@ -1,7 +1,8 @@
 //! The reference's own data-loading tests (RAGatouille 0.0.9, tests/test_training_data_loading.py) and what preparation
 //! promises beyond them.
 
-use colbert_data::{Labels, PrepareOptions, RawData, TriplePolicy, prepare};
+use colbert_config::TriplePolicy;
+use colbert_data::{Labels, PrepareOptions, RawData, prepare};
 use serde_json::json;
 
 use crate::support::{assert_parts, in_words, many, options, random};
@@ -155,11 +156,11 @@ fn teacher_scores_reach_the_examples_and_are_cut_with_them() {
 fn mining_says_how_far_it_is() {
     use std::sync::Mutex;
 
-    use colbert_data::{MiningPhase, prepare_with_progress};
+    use colbert_data::{MiningPhase, prepare_with_teacher};
 
     let heard = Mutex::new(Vec::new());
     let hear = |phase, done, of| heard.lock().unwrap().push((phase, done, of));
-    prepare_with_progress(many(250), &PrepareOptions::default(), None, &hear).unwrap();
+    prepare_with_teacher(many(250), &PrepareOptions::default(), None, None, &hear).unwrap();
     let heard = heard.into_inner().unwrap();
     assert!(heard.contains(&(MiningPhase::Indexing, 500, 500)), "{heard:?}");
     assert!(heard.contains(&(MiningPhase::Ranking, 200, 250)));

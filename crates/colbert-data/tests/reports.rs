@@ -241,7 +241,7 @@ fn very_many_positives_of_one_query_take_no_time_by_their_square() {
     assert_eq!(report.positives, count + 1);
     let mut options = PrepareOptions::default();
     options.negatives.num_new_negatives = 0;
-    options.negatives.triples = colbert_data::TriplePolicy::Reference;
+    options.negatives.triples = colbert_config::TriplePolicy::Reference;
     let (set, _) = prepare(raw, &options, None).unwrap();
     assert_eq!(set.examples.len(), count + 1);
     assert!(set.positives.is_positive(0, count as u32 - 1) && !set.positives.is_positive(0, count as u32));

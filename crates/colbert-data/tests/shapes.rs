@@ -1,9 +1,7 @@
 //! Shapes of files that are read: forms of JSON, of cells and of bytes, and columns under many names.
 
 use colbert_config::{ColumnRoles, DataFormat};
-use colbert_data::{
-    DataError, DataReport, RawData, ReadOptions, TextSide, read_texts, read_training_data, read_training_data_of,
-};
+use colbert_data::{DataError, DataReport, RawData, ReadOptions, Side, read_texts, read_training_data};
 use proptest::prelude::*;
 
 use crate::support::{assert_parts, folder, read};
@@ -296,16 +294,19 @@ fn several_sources_are_one_data_set() {
     ]);
     let path = |name: &str| files.path().join(name);
     let options = ReadOptions::default();
-    let raw = read_training_data_of([path("a.jsonl"), path("b.csv"), path("beir")], &options).unwrap();
+    let mut raw = RawData::default();
+    for name in ["a.jsonl", "b.csv", "beir"] {
+        raw.merge(read_training_data(&path(name), &options).unwrap()).unwrap();
+    }
     let expected = [entry("q", &["p"], &["s"]), entry("r", &["s", "t"], &[]), entry("v", &["s"], &[])];
     assert_eq!(says(&raw), expected);
     assert_eq!((raw.counts().pairs, raw.counts().labelled_pairs, raw.counts().judgements), (2, 3, 1));
     assert_eq!(raw.collection().iter().collect::<Vec<_>>(), ["p", "s", "t", "u"]);
     assert_eq!(raw.collection().id(1), Some("d1"));
     assert_parts(raw.announcement(), &["a.jsonl: JSONL, 2 pairs", "; ", "b.csv", "BEIR folder"]);
-    let alone = read_training_data_of([path("a.jsonl")], &options).unwrap();
+    let mut alone = RawData::default();
+    alone.merge(read_training_data(&path("a.jsonl"), &options).unwrap()).unwrap();
     assert_eq!(alone.announcement(), read_training_data(&path("a.jsonl"), &options).unwrap().announcement());
-    assert!(read_training_data_of([path("a.jsonl"), path("none")], &options).is_err());
 }
 
 fn sentence() -> impl Strategy<Value = String> {
@@ -450,7 +451,7 @@ fn texts_of_objects_and_cells_have_their_ids() {
         ("e.csv", b"id,antwort\n7,ein Felsen\n"),
         ("d.tsv", b"A tor in Devon\ta hill\nA fen near Ely\twet land\n"),
     ]);
-    let texts = |name: &str| read_texts(&files.path().join(name), TextSide::Documents);
+    let texts = |name: &str| read_texts(&files.path().join(name), Side::Document);
     for (name, text) in [("a.csv", "Tor a hill"), ("b.jsonl", "a hill"), ("c.tsv", "a hill")] {
         let record = texts(name).unwrap().records.remove(0);
         assert_eq!((record.id.as_deref(), record.text.as_str()), (Some("7"), text), "{name}");

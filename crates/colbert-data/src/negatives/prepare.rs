@@ -62,19 +62,6 @@ pub fn prepare(
     options: &PrepareOptions,
     miner: Option<&dyn NegativeMiner>,
 ) -> Result<(TrainingSet, PrepareReport), DataError> {
-    prepare_with_progress(raw, options, miner, &|_, _, _| ())
-}
-
-/// As [`prepare`], with word of how far mining is.
-///
-/// # Errors
-/// As [`prepare`].
-pub fn prepare_with_progress(
-    raw: RawData,
-    options: &PrepareOptions,
-    miner: Option<&dyn NegativeMiner>,
-    progress: &MiningProgress<'_>,
-) -> Result<(TrainingSet, PrepareReport), DataError> {
     if let Some(teacher) = &options.negatives.teacher {
         return Err(DataError::OptionRange {
             option: "negatives.teacher",
@@ -82,11 +69,11 @@ pub fn prepare_with_progress(
             found: teacher.display().to_string(),
         });
     }
-    prepare_with_teacher(raw, options, miner, None, progress)
+    prepare_with_teacher(raw, options, miner, None, &|_, _, _| ())
 }
 
-/// As [`prepare_with_progress`], with a teacher that scores every candidate of every query once, those that were given
-/// included.
+/// As [`prepare`], with the progress of mining, and a teacher that scores every candidate of every query once, those that
+/// were given included.
 ///
 /// A mined or drawn candidate that it scores above `negatives.positive_score_share` of the best positive's score is left
 /// out, in place of the same rule on the miner's scores. Every example gets the teacher's scores, for distillation; rows

@@ -13,6 +13,7 @@ use super::read_options::ReadOptions;
 use super::sampled::Sampled;
 use crate::error::{DataError, Place};
 use crate::raw::RawData;
+use crate::texts::side::Side;
 
 const EXPECTED: &str = "one text a line, as JSON (a text, or an object with `text` or `content`) or as TSV \
      (text; or id, text; or id, text, title; or with a header)";
@@ -24,15 +25,6 @@ const QUERIES: [&str; 2] = ["query", "question"];
 /// Columns and fields that hold a text's id, the likeliest first.
 const IDS: [&str; 11] =
     ["_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid", "docno", "query_id", "qid", "uid"];
-
-/// The side whose texts a file has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextSide {
-    /// Documents: a column `query` or `question` is never taken.
-    Documents,
-    /// Queries: a column `query` or `question` goes before others.
-    Queries,
-}
 
 /// A text of a file, with the id that the file gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +54,7 @@ pub struct TextFile {
 /// [`DataError::TextColumn`], [`DataError::Malformed`], [`DataError::EmptyText`] and the others of a bad line, with
 /// file and line.
 pub fn read_documents(path: &Path, options: &ReadOptions, raw: &mut RawData) -> Result<String, DataError> {
-    let mut texts = Texts::open(path, TextSide::Documents, options)?;
+    let mut texts = Texts::open(path, Side::Document, options)?;
     let (before, distinct_before) = (raw.counts.documents, raw.collection.len());
     let bad_before = raw.bad_rows.total();
     while {
@@ -84,11 +76,12 @@ pub fn read_documents(path: &Path, options: &ReadOptions, raw: &mut RawData) -> 
     Ok(announcement)
 }
 
-/// The texts of a file, by the same rules as [`read_documents`].
+/// The texts of a file, by the same rules as [`read_documents`]. Of queries, a column `query` or `question` goes before
+/// others; of documents, it is never taken.
 ///
 /// # Errors
 /// As [`read_documents`]; the first bad row ends reading.
-pub fn read_texts(path: &Path, side: TextSide) -> Result<TextFile, DataError> {
+pub fn read_texts(path: &Path, side: Side) -> Result<TextFile, DataError> {
     let mut texts = Texts::open(path, side, &ReadOptions::default())?;
     let mut records = Vec::new();
     while let Some(record) = texts.next()? {
@@ -114,7 +107,7 @@ fn no_rows(path: &Path) -> DataError {
 /// The one reader of such files.
 struct Texts {
     records: Sampled,
-    side: TextSide,
+    side: Side,
     /// The column of the text, if columns have names and this one was found.
     column: Option<String>,
     /// Whether it is recognised by its name.
@@ -122,7 +115,7 @@ struct Texts {
 }
 
 impl Texts {
-    fn open(path: &Path, side: TextSide, options: &ReadOptions) -> Result<Self, DataError> {
+    fn open(path: &Path, side: Side, options: &ReadOptions) -> Result<Self, DataError> {
         let records = Sampled::open(path, EXPECTED, Content::Documents, options)?.ok_or_else(|| no_rows(path))?;
         let mut texts = Self { records, side, column: None, is_known: true };
         texts.choose(options)?;
@@ -161,14 +154,14 @@ impl Texts {
         let among = |known: &[&str]| -> Vec<&str> {
             names.iter().copied().filter(|name| known.contains(name) && !named.facts(name).is_empty()).collect()
         };
-        let mut known = if self.side == TextSide::Queries { among(&QUERIES) } else { Vec::new() };
+        let mut known = if self.side == Side::Query { among(&QUERIES) } else { Vec::new() };
         if known.is_empty() {
             known = among(&DOCUMENTS);
         }
         let is_known = !known.is_empty();
         if known.is_empty() {
             let is_candidate = |name: &&str| {
-                let is_query = self.side == TextSide::Documents && QUERIES.contains(name) && names.len() > 2;
+                let is_query = self.side == Side::Document && QUERIES.contains(name) && names.len() > 2;
                 !is_query && !is_id_name(name) && *name != "title" && named.facts(name).is_text() && is_name(name)
             };
             known = names.iter().copied().filter(is_candidate).collect();

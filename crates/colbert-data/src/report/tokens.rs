@@ -8,6 +8,7 @@ use super::{Finding, Severity};
 use crate::error::DataError;
 use crate::raw::RawData;
 use crate::texts::Texts;
+use crate::texts::side::Side;
 
 /// Texts counted on each side at most, spread evenly: a share is known well enough from these.
 const EXAMINED: usize = 20_000;
@@ -18,15 +19,6 @@ const CUT: f64 = 0.01;
 /// Share of unknown tokens from which on the vocabulary seems to be another language's.
 const UNKNOWN: f64 = 0.01;
 
-/// Which side of the model a text is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// A query.
-    Query,
-    /// A document.
-    Document,
-}
-
 /// Tokens of one text before anything is cut off, with the special tokens that the encoder adds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TokenCount {
@@ -36,29 +28,14 @@ pub struct TokenCount {
     pub unknown: usize,
 }
 
-/// Counts tokens; a closure will do.
-pub trait TokenCounter: Sync {
-    /// One count for each text.
-    ///
-    /// # Errors
-    /// The tokenizer's own.
-    fn count(&self, texts: &[&str], side: Side) -> Result<Vec<TokenCount>, Box<dyn Error + Send + Sync>>;
-}
-
-impl<F> TokenCounter for F
-where
-    F: Fn(&[&str], Side) -> Result<Vec<TokenCount>, Box<dyn Error + Send + Sync>> + Sync,
-{
-    fn count(&self, texts: &[&str], side: Side) -> Result<Vec<TokenCount>, Box<dyn Error + Send + Sync>> {
-        self(texts, side)
-    }
-}
+/// One count for each text, or the tokenizer's own error.
+type CountTokens<'a> = dyn Fn(&[&str], Side) -> Result<Vec<TokenCount>, Box<dyn Error + Send + Sync>> + Sync + 'a;
 
 /// A model's tokenizer and the lengths at which texts are cut.
 #[derive(Clone, Copy)]
 pub struct TokenLimits<'a> {
-    /// The tokenizer.
-    pub counter: &'a dyn TokenCounter,
+    /// Counts the tokens of some texts, each by itself.
+    pub counter: &'a CountTokens<'a>,
     /// Tokens of a query, special ones included.
     pub query_maxlen: usize,
     /// Tokens of a document, special ones included.
@@ -191,7 +168,7 @@ pub(super) fn examine(
 
 fn side<Kind>(
     texts: &Texts<Kind>,
-    counter: &dyn TokenCounter,
+    counter: &CountTokens<'_>,
     side: Side,
     maxlen: usize,
 ) -> Result<SideTokens, DataError> {
@@ -201,7 +178,7 @@ fn side<Kind>(
     let ids: Vec<u32> = (0..examined).map(|index| (index * texts.len() / examined) as u32).collect();
     for block in ids.chunks(BLOCK) {
         let block: Vec<&str> = block.iter().map(|&id| texts.text(id)).collect();
-        let counts = counter.count(&block, side).map_err(failed)?;
+        let counts = counter(&block, side).map_err(failed)?;
         if counts.len() != block.len() {
             return Err(failed(format!("{} texts gave {} counts", block.len(), counts.len()).into()));
         }

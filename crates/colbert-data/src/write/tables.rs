@@ -5,7 +5,7 @@
 //! Reading is [`crate::read_training_data`]'s.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -13,17 +13,6 @@ use crate::error::DataError;
 use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::Texts;
 use crate::write::{publish_together, stage};
-
-/// Where the three tables are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tables {
-    /// `query_id`, `text`.
-    pub queries: PathBuf,
-    /// `document_id`, `text`.
-    pub documents: PathBuf,
-    /// `query_id`, `document_ids`, and `scores` where there are any; the positive first.
-    pub train: PathBuf,
-}
 
 #[derive(Serialize)]
 struct ExampleRow<'a> {
@@ -33,13 +22,13 @@ struct ExampleRow<'a> {
     scores: Option<&'a [f32]>,
 }
 
-/// Writes the three tables into a folder, which is made if need be. All three are complete on disk before the first one
+/// Writes the tables `queries.jsonl`, `documents.jsonl` and `train.jsonl` into a folder, which is made if need be. All three are complete on disk before the first one
 /// gets its name, and the examples get theirs last: a process that is killed in between leaves nothing that reads as
 /// data. The same training set gives the same bytes.
 ///
 /// # Errors
 /// [`DataError::Write`].
-pub fn export_tables(set: &TrainingSet, folder: &Path) -> Result<Tables, DataError> {
+pub fn export_tables(set: &TrainingSet, folder: &Path) -> Result<(), DataError> {
     let [queries, documents, train] = ["queries.jsonl", "documents.jsonl", "train.jsonl"].map(|name| folder.join(name));
     std::fs::create_dir_all(folder).map_err(|source| DataError::Write { path: folder.to_owned(), source })?;
     let staged = [
@@ -47,8 +36,7 @@ pub fn export_tables(set: &TrainingSet, folder: &Path) -> Result<Tables, DataErr
         stage(&documents, |out| write_texts(&set.collection, "document_id", out))?,
         stage(&train, |out| set.examples.iter().try_for_each(|example| write_example(example, out)))?,
     ];
-    publish_together(staged)?;
-    Ok(Tables { queries, documents, train })
+    publish_together(staged)
 }
 
 fn write_texts<Kind>(texts: &Texts<Kind>, id_name: &str, out: &mut impl Write) -> std::io::Result<()> {

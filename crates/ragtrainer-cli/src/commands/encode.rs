@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use ragtrainer::data::{TextRecord, TextSide, read_texts};
+use ragtrainer::data::{Side, TextRecord, read_texts};
 use ragtrainer::model::TokenPooling;
 use ragtrainer::search::{Split, VectorFormat};
 use ragtrainer::{Document, DocumentFolder};
@@ -89,7 +89,7 @@ impl EncodeCommand {
         let split = self.split()?;
         let pooling = self.pool_factor.map(TokenPooling::new).transpose()?;
         let mut records: Vec<TextRecord> = Vec::new();
-        let side = if self.queries { TextSide::Queries } else { TextSide::Documents };
+        let side = if self.queries { Side::Query } else { Side::Document };
         for path in &self.input {
             let file = read_texts(path, side)?;
             if let Some(note) = &file.note {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 use ragtrainer::Hit;
-use ragtrainer::data::{TextSide, read_texts};
+use ragtrainer::data::{Side, read_texts};
 use ragtrainer::record::write_explanations;
 
 use crate::model::ModelArgs;
@@ -45,7 +45,7 @@ impl RerankCommand {
         if let Some(path) = self.explain.as_deref().filter(|path| path.exists()) {
             bail!("{} is there already; name another file", path.display());
         }
-        let file = read_texts(&self.documents, TextSide::Documents)?;
+        let file = read_texts(&self.documents, Side::Document)?;
         if let Some(note) = &file.note {
             complain!("{note}");
         }

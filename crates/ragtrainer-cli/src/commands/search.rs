@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ragtrainer::DocumentFolder;
-use ragtrainer::data::{TextSide, read_texts};
+use ragtrainer::data::{Side, read_texts};
 #[cfg(feature = "index")]
 use ragtrainer::search::PlaidIndex;
 #[cfg(feature = "index")]
@@ -59,7 +59,7 @@ impl SearchCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let mut queries: Vec<(Option<String>, String)> = self.query.into_iter().map(|query| (None, query)).collect();
         if let Some(path) = &self.queries {
-            let file = read_texts(path, TextSide::Queries)?;
+            let file = read_texts(path, Side::Query)?;
             if let Some(note) = &file.note {
                 complain!("{note}");
             }
