@@ -1,7 +1,7 @@
-//! `artifact.metadata`, the JSON file that says how a model directory was made and how it is to be used.
+//! `artifact.metadata`, the JSON file that describes how a model directory was made and how to use it.
 //!
 //! Owns its keys, their order and their defaults, which are those of colbert-ai (`ColBERTConfig`) and not those of
-//! [`TrainOptions`]. Does not own writing the file: take [`ArtifactMetadata::to_json_string`] and rename it into place.
+//! [`TrainOptions`]. Does not write the file: use [`ArtifactMetadata::to_json_string`].
 
 use std::fs;
 use std::path::Path;
@@ -81,7 +81,7 @@ pub struct ArtifactMetadata {
     pub distillation_alpha: f64,
     /// Whether teacher scores were left unused.
     pub ignore_scores: bool,
-    /// Chooses the class of the encoder in colbert-ai, so it is written as null, which lets `config.json` decide.
+    /// Selects the encoder's class in colbert-ai; written as null, which lets `config.json` decide.
     pub model_name: Option<String>,
     /// Tokens of a query, markers and \[MASK\] expansion included. Default 32.
     pub query_maxlen: usize,
@@ -105,7 +105,7 @@ pub struct ArtifactMetadata {
     pub queries: Value,
     /// Indexing: name of the index.
     pub index_name: Option<String>,
-    /// Run: replace what is there.
+    /// Run: overwrite an earlier run.
     pub overwrite: bool,
     /// Run: folder of all runs. Default `experiments`; colbert-ai puts the current directory in front.
     pub root: String,
@@ -115,9 +115,9 @@ pub struct ArtifactMetadata {
     pub index_root: Option<String>,
     /// Run: its name. Default empty; colbert-ai has the time of import.
     pub name: String,
-    /// Run: number of this process.
+    /// Run: rank of this process.
     pub rank: i64,
-    /// Run: processes. Default 1.
+    /// Run: number of processes. Default 1.
     pub nranks: usize,
     /// Run: half precision in training. Default true.
     pub amp: bool,
@@ -125,7 +125,7 @@ pub struct ArtifactMetadata {
     pub gpus: Value,
     /// Run: whether indexing avoids new processes.
     pub avoid_fork_if_possible: bool,
-    /// Keys that are none of the above.
+    /// All other keys.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
     /// Who wrote the file.
@@ -198,7 +198,7 @@ impl ArtifactMetadata {
     ///
     /// `meta` holds the version of this crate, the sizes that vectors can be cut to, and nothing about the machine:
     /// no host name, no command line, no state of a repository, no time, so that the same run writes the same bytes.
-    /// Give a name rather than a path of your own machine as `checkpoint`, since it is published with the model.
+    /// Pass a name rather than a local path as `checkpoint`, since it is published with the model.
     pub fn from_training(options: &TrainOptions, plan: &Plan, checkpoint: &str) -> Self {
         let version = concat!("ragtrainer ", env!("CARGO_PKG_VERSION"));
         let mut meta = Map::from_iter([("version".to_owned(), json!(version))]);
@@ -224,7 +224,7 @@ impl ArtifactMetadata {
             doc_maxlen: options.doc_maxlen,
             mask_punctuation: options.mask_punctuation,
             checkpoint: Some(checkpoint.to_owned()),
-            // RAGatouille's own two, so that indexes of the model land where its users look for them.
+            // The values that RAGatouille writes, so that indexes of the model are where its users look for them.
             root: ".ragatouille/".to_owned(),
             experiment: "colbert".to_owned(),
             name: "ragtrainer".to_owned(),
@@ -238,7 +238,7 @@ impl ArtifactMetadata {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or see [`from_json`](Self::from_json).
+    /// If the file cannot be read, and as [`from_json`](Self::from_json).
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
@@ -307,7 +307,7 @@ fn takes(key: &str, value: &Value) -> bool {
     serde_json::from_value::<ArtifactMetadata>(Value::Object(object)).is_ok()
 }
 
-/// Returns the kind of value that a key takes, found by offering one of each kind.
+/// Returns the kind of value that a key takes, found by trying one of each kind.
 fn expected(key: &str) -> &'static str {
     let kinds = [
         (json!(0.5), "a number"),
@@ -430,7 +430,7 @@ mod tests {
         assert_eq!(empty, ArtifactMetadata::default());
         let nulls = ArtifactMetadata::from_json(r#"{"dim": null, "doc_maxlen": null, "nway": null}"#, "x").unwrap();
         assert_eq!(nulls, empty);
-        // Where they are not the defaults of training.
+        // Values that differ from the defaults of training.
         assert_eq!((empty.doc_maxlen, empty.lr, empty.nbits, empty.use_ib_negatives), (220, 3e-6, 1, false));
         assert_eq!((empty.dim, empty.query_maxlen, empty.mask_punctuation), (128, 32, true));
     }

@@ -1,10 +1,10 @@
-//! Files and folders that are either whole or not there: written beside their final name, synced to the disk, renamed.
+//! Files and folders that are either complete or absent: written beside their final name, synced to the disk, renamed.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Result, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a file and waits until the disk has it.
+/// Writes a file and syncs it to the disk.
 ///
 /// # Errors
 /// The disk refuses.
@@ -14,7 +14,7 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     file.sync_all()
 }
 
-/// Waits until the disk has the names in a folder. Does nothing where folders cannot be opened (Windows).
+/// Syncs the names in a folder to the disk. Does nothing where folders cannot be opened (Windows).
 ///
 /// # Errors
 /// The disk refuses.
@@ -22,7 +22,7 @@ pub fn sync_folder(path: &Path) -> Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
-/// Puts a file in place of what is at `path`, so that at any moment the old or the new one is there, whole.
+/// Replaces the file at `path`, so that at any moment either the old or the new file is there, complete.
 ///
 /// # Errors
 /// The disk refuses; then the old file is still there.
@@ -30,7 +30,7 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     stage(path, |out| out.write_all(bytes))?.publish()
 }
 
-/// A file that is complete on the disk and not yet under its final name. Dropped, it is gone.
+/// A file that is complete on the disk but not yet under its final name. Dropping it removes the file.
 #[derive(Debug)]
 pub struct Staged {
     partial: PathBuf,
@@ -38,11 +38,11 @@ pub struct Staged {
     is_published: bool,
 }
 
-/// Writes a whole file beside `path`, to be published later: several files can be complete before the first one
-/// appears.
+/// Writes a complete file beside `path`, to be published later, so that several files can be complete before the first
+/// one appears.
 ///
 /// # Errors
-/// The disk refuses; then nothing is left.
+/// Writing fails; then nothing is left.
 pub fn stage(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<Staged> {
     let partial = beside(path, "partial");
     let file = File::create(&partial)?;
@@ -56,7 +56,7 @@ pub fn stage(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> Result<(
 }
 
 impl Staged {
-    /// Gives the file its final name, in place of what may be there.
+    /// Gives the file its final name, replacing any file of that name.
     ///
     /// # Errors
     /// The disk refuses; then the old file is still there.
@@ -70,17 +70,17 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !self.is_published {
-            // Under a name that nobody reads; the error that led here is the one to report.
+            // The name is one that nobody reads; the error that led here is the one to report.
             drop(fs::remove_file(&self.partial));
         }
     }
 }
 
-/// Puts the folder `partial`, whose files are synced, in place of what is at `path`: in one stroke where the system can
-/// exchange two names, else in two.
+/// Replaces the folder at `path` by the folder `partial`, whose files are synced: atomically if the system can exchange
+/// two names, else by two renames.
 ///
 /// # Errors
-/// The disk refuses; then the old folder is still there, unless the power fails between two strokes.
+/// A rename fails; then the old folder is still there, unless the power fails between the two renames.
 pub fn replace_folder(partial: &Path, path: &Path) -> Result<()> {
     sync_folder(partial)?;
     if path.exists() {
@@ -102,7 +102,7 @@ pub fn replace_folder(partial: &Path, path: &Path) -> Result<()> {
     }
 }
 
-/// Exchanges what is under two names. False where the system or the file system cannot.
+/// Exchanges two names. Returns false if the system or the file system cannot.
 fn exchange(one: &Path, other: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -122,7 +122,7 @@ pub fn beside(path: &Path, what: &str) -> PathBuf {
     parent(path).join(format!(".{name}.{what}-{}", std::process::id()))
 }
 
-/// Removes what [`beside`] named in a folder: what a process that was killed has left there.
+/// Removes files and folders in a folder that [`beside`] named, left there by a killed process.
 ///
 /// # Errors
 /// The folder cannot be listed, or something in it cannot be removed.

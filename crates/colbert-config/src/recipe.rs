@@ -1,4 +1,4 @@
-//! Options of a recipe in words, for the plan: what differs from the plain run.
+//! The options of a recipe in words, for the plan: those that are not at their defaults.
 
 use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::mix::MixBatches;

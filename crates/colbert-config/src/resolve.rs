@@ -1,4 +1,4 @@
-//! Options and the size of the data become a plan: the only place where "auto" turns into a number.
+//! Turns options and the size of the data into a plan: the only place where "auto" becomes a number.
 
 use crate::error::ConfigError;
 use crate::options::auto::{AutoSteps, Warmup};
@@ -8,19 +8,19 @@ use crate::options::train::{IbScope, TrainOptions};
 use crate::plan::Plan;
 use crate::recipe::recipe;
 
-/// One part in this many: warm-up and the distance between checkpoints (RAGatouille `RAGTrainer.train`).
+/// Divisor of the steps that gives warm-up and the distance between checkpoints (RAGatouille `RAGTrainer.train`).
 const TENTH: usize = 10;
 
 /// Derives the plan of a run over `examples` training examples.
 ///
-/// Steps are `examples * epochs / batch_size`, rounded down, and at most `maxsteps`. From them follow an "auto" warm-up
-/// (a tenth, rounded down), an "auto" horizon (all of them) and an "auto" distance between checkpoints (a tenth, at
-/// least 1). Where `maxsteps` cuts the run short, the reference still takes its tenth of the uncut run; here a tenth is
-/// always a tenth of the steps that happen. Without such a cut the numbers are the same.
+/// Steps are `examples * epochs / batch_size`, rounded down, and at most `maxsteps`. An "auto" warm-up is a tenth of
+/// them (rounded down), an "auto" horizon all of them, and an "auto" distance between checkpoints a tenth (at least 1).
+/// If `maxsteps` shortens the run, the reference still takes a tenth of the full run; here a tenth is always a tenth of
+/// the steps that are made. Otherwise the numbers are the same.
 ///
-/// Speeds of the device and memory of the model are not known here: an "auto" precision becomes float32, and a memory
-/// limit is ignored; an "auto" learning rate becomes the reference's. A caller that knows them replaces both
-/// first, as the facade does.
+/// The speed of the device and the memory of the model are not known here: an "auto" precision becomes float32, a
+/// memory limit is ignored, and an "auto" learning rate becomes the reference's. A caller that knows better replaces
+/// these options first, as the facade does.
 ///
 /// # Errors
 ///
@@ -40,12 +40,12 @@ pub fn resolve(options: &TrainOptions, examples: usize) -> Result<Plan, ConfigEr
     resolve_for_processes(options, examples, 1)
 }
 
-/// As [`resolve`], for a run whose batches `processes` processes share: each has `batch_size / processes` queries of a
-/// batch, in `accumsteps` micro-batches. Steps, schedule and order do not depend on their number.
+/// As [`resolve`], for a run whose batches are shared by several processes: each has `batch_size / processes` queries
+/// of a batch, in `accumsteps` micro-batches. Steps, schedule and order do not depend on their number.
 ///
 /// # Errors
 ///
-/// As [`resolve`], and a batch that the processes cannot share equally.
+/// As [`resolve`], or if the processes cannot share a batch equally.
 pub fn resolve_for_processes(options: &TrainOptions, examples: usize, processes: usize) -> Result<Plan, ConfigError> {
     options.validate()?;
     let (batch_size, epochs) = (options.batch_size, options.epochs);
@@ -97,11 +97,11 @@ pub fn resolve_for_processes(options: &TrainOptions, examples: usize, processes:
     })
 }
 
-/// The steps at which the learning rate changes its course.
+/// The steps at which the learning rate changes direction.
 struct Course {
     /// Steps of rising learning rate; `None` for a constant one.
     warmup_steps: Option<usize>,
-    /// Step at which it is back at 0.
+    /// Step at which the learning rate is back at 0.
     schedule_horizon: usize,
     /// Steps of falling learning rate, where the schedule has a stable part.
     decay_steps: usize,
@@ -112,7 +112,7 @@ impl Course {
     ///
     /// # Errors
     ///
-    /// If it trains nothing in some step, or does not fit into the run.
+    /// If the learning rate would be 0 before the run ends, or its parts do not fit into the run.
     fn of(options: &TrainOptions, steps: usize) -> Result<Self, ConfigError> {
         let decay_steps = or_a_tenth(options.decay_steps, steps);
         let schedule_horizon = match options.schedule_horizon {

@@ -1,7 +1,7 @@
 //! Options from several places: defaults < files < environment < command line.
 //!
-//! Owns the order of the places, the names in each, and errors that say which place is wrong. Does not own ranges:
-//! call [`Options::validate`](crate::Options::validate) on the result.
+//! Owns the order of the places, the names of options in each, and errors that say which place is wrong. Does not check
+//! ranges: call [`Options::validate`](crate::Options::validate) on the result.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,10 +18,10 @@ use crate::table::{self, OptionRow};
 /// Prefix of the environment variables that set options.
 const PREFIX: &str = "RAGTRAINER_";
 
-/// Environment variables with the prefix that are no options, so that they are no mistakes either.
+/// Environment variables with the prefix that are not options, and are not reported as unknown ones.
 const NOT_OPTIONS: [&str; 1] = ["RAGTRAINER_LOG"];
 
-/// Collects options from several places; the later in the list, the stronger:
+/// Collects options from several places; later ones in this list override earlier ones:
 ///
 /// 1. the defaults;
 /// 2. files, TOML, YAML or JSON by the end of their name, the later file the stronger;
@@ -29,9 +29,9 @@ const NOT_OPTIONS: [&str; 1] = ["RAGTRAINER_LOG"];
 ///    empty counts as not set; one that is no option is an error, except `RAGTRAINER_LOG`;
 /// 4. overrides, which is what the command line hands in: `train.batch_size` and a value.
 ///
-/// Each place may name as few options as it likes. Texts are read as the numbers or flags their option needs. Nothing
-/// (`null`) is a value only where an option may be absent. Paths are relative to the current directory, not to the file
-/// they stand in.
+/// Each place may set any of the options. Texts are read as the numbers or flags that their option takes. `null` is a
+/// value only where an option may be absent. Paths are relative to the current directory, not to the file that names
+/// them.
 ///
 /// # Examples
 ///
@@ -60,18 +60,18 @@ impl OptionSources {
         Self::default()
     }
 
-    /// Adds a file, stronger than the files before it.
+    /// Adds a file, which overrides the files before it.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or parsed, its name has none of the known endings, or an option in it is unknown or
-    /// has the wrong type.
+    /// If the file cannot be read or parsed, its name has no known extension, or an option in it is unknown or has the
+    /// wrong type.
     pub fn file(mut self, path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         self.files.push(read_file(path.as_ref())?);
         Ok(self)
     }
 
-    /// Adds environment variables, given as names and values; names without the prefix are none of ours.
+    /// Adds environment variables, given as names and values; names without the prefix are ignored.
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.environment.extend(variables);
         self
@@ -97,13 +97,13 @@ impl OptionSources {
         Ok(self.environment(variables))
     }
 
-    /// Adds dotted names and values that beat every other place; of two with the same name the later wins.
+    /// Adds dotted names and values that override every other place; of two with the same name the later wins.
     pub fn overrides(mut self, overrides: impl IntoIterator<Item = (String, Value)>) -> Self {
         self.overrides.extend(overrides);
         self
     }
 
-    /// Puts the places on top of each other.
+    /// Merges the places.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl OptionSources {
         self.build_named().map(|(options, _)| options)
     }
 
-    /// The same, and the dotted names of the options that a place other than the defaults names.
+    /// Merges the places, and also returns the dotted names of the options that are set in any of them.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl OptionSources {
 /// A known option with a value it takes.
 type Entry = (&'static str, Value);
 
-/// The place a value came from, for errors.
+/// The place that a value came from, for errors.
 #[derive(Debug, Clone, Copy)]
 enum Origin<'a> {
     File(&'a Path),
@@ -164,7 +164,7 @@ impl fmt::Display for Origin<'_> {
 }
 
 impl Origin<'_> {
-    /// How this place writes the name of an option.
+    /// The name of an option as this place writes it.
     fn spell(&self, key: &str) -> String {
         match self {
             Self::Variable(_) => format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()),
@@ -247,7 +247,7 @@ fn dotted(variable: &str) -> String {
     variable.strip_prefix(PREFIX).unwrap_or(variable).to_lowercase().replace("__", ".")
 }
 
-/// Numbers JSON has no notation for become texts, which no number option takes.
+/// Numbers that JSON cannot express become texts, which no option of numbers takes.
 fn to_json(kind: ValueKind) -> Value {
     match kind {
         ValueKind::Nil => Value::Null,
@@ -339,7 +339,7 @@ mod tests {
                 ("train.epochs".to_owned(), json!(3)),
                 ("train.dim".to_owned(), json!(64)),
             ];
-            // The order of the calls does not matter, the kind of place does.
+            // The kind of place decides, not the order of the calls.
             let options = file.overrides(overrides).environment(environment).build().unwrap();
             expected.train.batch_size = 64;
             expected.train.epochs = 3;
@@ -390,7 +390,7 @@ mod tests {
                 ("RAGTRAINER_TRAIN__IB_SCOPE", "micro_batch"),
                 ("RAGTRAINER_EVALUATION__METRIC", "recall@50"),
                 ("RAGTRAINER_EVALUATION__POOL_SIZE", "5000"),
-                // Not options, not ours, not set.
+                // Neither options nor ours nor set.
                 ("RAGTRAINER_LOG", "debug"),
                 ("PATH", "/bin"),
                 ("RAGTRAINER_TRAIN__EPOCHS", ""),

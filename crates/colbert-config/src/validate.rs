@@ -1,4 +1,4 @@
-//! Ranges in which options make sense, checked before any data is read.
+//! Ranges of options, checked before any data is read.
 
 mod checks;
 pub(crate) mod train;
@@ -99,7 +99,7 @@ impl DataOptions {
     ///
     /// # Errors
     ///
-    /// If not.
+    /// The first of the two that does not hold.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.dev_split > 0
             && let Some(dev) = &self.dev
@@ -126,11 +126,11 @@ impl DataOptions {
 }
 
 impl NegativeOptions {
-    /// Checks that the window of ranks is not empty, if it is used at all, and that the share is one.
+    /// Checks that the window of ranks is not empty (if it is used), and that the options fit together.
     ///
     /// # Errors
     ///
-    /// If no rank or no score is left to mine from.
+    /// The first option out of range, or at odds with another one.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.mines() && self.hard_negative_minimum_rank >= self.hard_negative_maximum_rank {
             return Err(ConfigError::Contradiction {

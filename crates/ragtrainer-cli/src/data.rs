@@ -7,8 +7,8 @@ use crate::interrupt::Interrupt;
 use crate::mining::MiningBar;
 use crate::output::say;
 
-/// Reads everything and adds negatives; prints what was found, and where the negatives came from. From mining on,
-/// signals are handled: None if one ended the mining.
+/// Reads all data and adds negatives; prints a summary of both. From mining on, signals are handled; returns `None` if
+/// one ended the mining.
 pub(crate) fn prepare(trainer: &mut RagTrainer) -> anyhow::Result<Option<Interrupt>> {
     for line in trainer.read_data()? {
         say!("{line}");

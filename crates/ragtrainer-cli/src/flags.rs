@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::progress::fetched;
 
-/// A command, by the options that it reads.
+/// A command, described by the options that it reads.
 pub(crate) trait Reader: Clone {
     /// Whether it reads the option of a row.
     fn reads(row: &OptionRow) -> bool;
@@ -62,7 +62,7 @@ impl<R: Reader> OptionFlags<R> {
         self.trainer_above(OptionSources::new())
     }
 
-    /// The same on top of other sources.
+    /// The same, on top of other sources.
     pub(crate) fn trainer_above(&self, sources: OptionSources) -> anyhow::Result<RagTrainer> {
         let (options, named) = self.named_options(sources)?;
         Ok(RagTrainer::from_options(options).with_named_options(named))
@@ -110,7 +110,7 @@ impl<R: Reader> Args for OptionFlags<R> {
             let default = row.default_text().map_or_else(String::new, |default| format!(" [default: {default}]"));
             let arg = Arg::new(row.key).long(row.flag()).value_name(row.kind.placeholder());
             let arg = arg.help(format!("{}{default}", row.help)).help_heading(row.section.title());
-            // The later of two values counts, as in a shell alias with a default; several paths all count.
+            // The last of several values counts, as with a default in a shell alias; of several paths all count.
             let arg = if row.kind == Kind::Paths { arg } else { arg.overrides_with(row.key) };
             command.arg(match row.kind {
                 Kind::Paths => arg.num_args(1).action(ArgAction::Append),

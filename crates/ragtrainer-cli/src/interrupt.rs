@@ -13,10 +13,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 /// Exit code of a run that was interrupted.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Unwinds through work that is ended.
+/// The panic payload that ends work by unwinding.
 struct Ended;
 
-/// Signals that ask for the end. SIGHUP is a terminal that was closed.
+/// Signals that request the end of a run. SIGHUP means that the terminal was closed.
 const SIGNALS: &[i32] = &[
     SIGINT,
     SIGTERM,
@@ -41,8 +41,8 @@ impl Interrupt {
         Ok(Self(flag))
     }
 
-    /// Does work that can only be listened to, such as mining. None if [`Interrupt::end_if_requested`] ended it: what
-    /// the work had made is gone then, its files too.
+    /// Runs work that has no request to stop, such as mining. Returns `None` if [`Interrupt::end_if_requested`] ended
+    /// it; what the work had made, files included, is gone then.
     pub(crate) fn ending<T>(&self, work: impl FnOnce(&Self) -> T) -> Option<T> {
         match catch_unwind(AssertUnwindSafe(|| work(self))) {
             Ok(done) => Some(done),
@@ -54,7 +54,7 @@ impl Interrupt {
     /// Ends the work of [`Interrupt::ending`] if an end was requested.
     pub(crate) fn end_if_requested(&self) {
         if self.requested() {
-            // Past the hook that reports panics: this is none.
+            // Past the hook that reports panics, as this is not a fault.
             resume_unwind(Box::new(Ended));
         }
     }

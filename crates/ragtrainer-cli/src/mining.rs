@@ -9,7 +9,7 @@ use ragtrainer::data::MiningPhase;
 use crate::output::{has_terminal, say};
 use crate::progress::{QUIET, style};
 
-/// One after the other: documents are read, queries are ranked.
+/// The phases of mining, one after the other, such as reading documents and ranking queries.
 #[derive(Debug)]
 pub(crate) struct MiningBar {
     terminal: bool,
@@ -58,11 +58,11 @@ impl MiningBar {
         Self { terminal: has_terminal(), state: Mutex::default() }
     }
 
-    /// Threads tell in no fixed order, so a number smaller than the last is passed over.
+    /// Threads report in no fixed order, so a number smaller than the last one is ignored.
     pub(crate) fn tell(&self, phase: MiningPhase, done: usize, total: usize) {
         let Ok(mut state) = self.state.lock() else { return };
         if state.current.as_ref().is_none_or(|current| current.phase != phase) {
-            // Ranking is announced before there is an index, and once more when all is done.
+            // Ranking is announced before the index exists, and again when it is done.
             let is_word = phase == MiningPhase::Ranking && (done == 0 || done == total);
             if !is_word || state.current.is_none() {
                 state.end();

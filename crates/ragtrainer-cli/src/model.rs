@@ -9,14 +9,14 @@ use ragtrainer::config::Precision;
 use crate::output::complain;
 use crate::progress::fetched;
 
-/// A trained model, where it runs and how precisely.
+/// A trained model, the device it runs on, and the precision.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
     /// Model directory or name on the hub, such as RUN/best.
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// Keep the first N numbers of each vector, brought back to length 1: for models trained with train.dims. A search
-    /// takes the size of the folder's documents by itself.
+    /// Truncate vectors to their first N numbers and normalise them again, for models trained with train.dims. A search
+    /// uses the size of the folder's documents automatically.
     #[arg(long, value_name = "N", display_order = 99)]
     dim: Option<usize>,
     /// Backend and device.
@@ -29,7 +29,7 @@ pub(crate) struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Loads it, from the hub if there is no such directory.
+    /// Loads the model, from the hub if there is no such directory.
     pub(crate) fn load(&self) -> anyhow::Result<RagPretrainedModel> {
         fetched(&self.model)?;
         let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?.with_precision(self.precision);

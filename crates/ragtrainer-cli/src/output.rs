@@ -1,7 +1,7 @@
 //! Lines to standard output and standard error.
 //!
-//! Nobody has to be reading: a training run goes on without its reader, every other command ends quietly when the pipe
-//! it writes to is closed. Control characters in texts of strangers never reach the terminal.
+//! Standard output may be closed: a training run goes on without a reader; every other command ends quietly when the
+//! pipe that it writes to is closed. Control characters in foreign texts never reach the terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -13,7 +13,7 @@ const CLOSED_PIPE: i32 = 141;
 
 static IS_TRAINING: AtomicBool = AtomicBool::new(false);
 
-/// Of several processes the first prints.
+/// Whether this process prints: of several processes only the first does.
 static IS_SILENT: AtomicBool = AtomicBool::new(false);
 
 /// Prints a line to standard output.
@@ -29,7 +29,7 @@ macro_rules! complain {
 
 pub(crate) use {complain, say};
 
-/// Goes on from here whatever becomes of standard output: the work is worth more than its progress lines.
+/// Ignores errors of standard output from here on: the work is worth more than its progress lines.
 pub(crate) fn outlive_reader() {
     IS_TRAINING.store(true, Ordering::Relaxed);
 }
@@ -44,7 +44,7 @@ pub(crate) fn be_heard() {
     IS_SILENT.store(false, Ordering::Relaxed);
 }
 
-/// Whether a terminal is there to draw progress on, and this process draws.
+/// Whether there is a terminal to draw progress on, and this process draws on it.
 pub(crate) fn has_terminal() -> bool {
     !IS_SILENT.load(Ordering::Relaxed) && io::stderr().is_terminal()
 }
@@ -84,7 +84,7 @@ fn print(text: &str) {
     process::exit(CLOSED_PIPE);
 }
 
-/// Prints a line to standard error, if anybody reads it.
+/// Prints a line to standard error; does nothing if that is closed.
 pub(crate) fn error_line(text: &str) {
     if IS_SILENT.load(Ordering::Relaxed) {
         return;

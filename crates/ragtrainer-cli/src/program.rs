@@ -13,20 +13,20 @@ use crate::commands;
 use crate::logging;
 use crate::output::{be_heard, be_silent, complain};
 
-/// How long another process than the first waits before it tells why it ends.
+/// How long a process other than the first waits before it reports why it ends.
 const REASON_OF_THE_FIRST: Duration = Duration::from_secs(2);
 
 /// Train late-interaction (ColBERT) retrieval models and search with them, without Python.
 ///
-/// Start with `ragtrainer check` to find what is wrong with your data, then `ragtrainer train --dry-run` to see what
-/// would happen, then `ragtrainer train`; `encode`, `rerank` and `search` use what was trained.
+/// Start with `ragtrainer check` to find problems in your data, then `ragtrainer train --dry-run` to see the plan, then
+/// `ragtrainer train`; `encode`, `rerank` and `search` use the trained model.
 ///
 /// Every option can stand in a config file (TOML, YAML or JSON), in the environment (RAGTRAINER_TRAIN__BATCH_SIZE=16)
 /// or on the command line; later ones win. RAGTRAINER_LOG=debug prints the records of the libraries to standard error.
 #[derive(Debug, Parser)]
 #[command(name = "ragtrainer", version, max_term_width = 110)]
 struct Cli {
-    /// Threads of the CPU, at most as many as the machine has [default: all; of several processes each has its share].
+    /// CPU threads, at most as many as the machine has [default: all; several processes share them].
     #[arg(long, value_name = "N", global = true, display_order = 1000)]
     threads: Option<usize>,
     #[command(subcommand)]
@@ -37,17 +37,17 @@ struct Cli {
 enum Command {
     /// Read data, add negatives, and train a model.
     Train(commands::train::TrainCommand),
-    /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
+    /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train on.
     Prepare(commands::prepare::PrepareCommand),
     /// Score the candidates of every query with a teacher, and write them as rows for distillation.
     Score(commands::score::ScoreCommand),
-    /// Measure a model directory on the judged queries of BEIR folders, beside BM25.
+    /// Evaluate a model on the judged queries of BEIR folders, next to BM25.
     Evaluate(commands::evaluate::EvaluateCommand),
     /// List the runs in a folder.
     Runs(commands::runs::RunsCommand),
     /// Regenerate a run's HTML report, or compare runs.
     Report(commands::runs::ReportCommand),
-    /// Find what is wrong with training data, before it costs time.
+    /// Check training data for problems before they cost time.
     Check(commands::check::CheckCommand),
     /// Encode texts with a trained model, into a folder to search or a file of vectors.
     Encode(commands::encode::EncodeCommand),
@@ -113,7 +113,7 @@ pub fn run_program(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Tells why the program ends. Of several processes one tells, as most reasons are the same for all.
+/// Reports why the program ends. Of several processes one does so, as most reasons are the same for all.
 fn failed(error: &anyhow::Error, launched: Launched) -> ExitCode {
     let processes = launched.processes();
     if processes.size() == 1 {

@@ -13,10 +13,10 @@ use crate::interrupt::Interrupt;
 use crate::output::complain;
 use crate::output::{has_terminal, say, shown};
 
-/// Without a terminal a line at most this often.
+/// Shortest time between two progress lines without a terminal.
 pub(crate) const QUIET: Duration = Duration::from_secs(5);
 
-/// Shows events, and ends the run when that was asked for.
+/// Shows the events of a run, and ends the run on request.
 #[derive(Debug)]
 pub(crate) struct Progress {
     interrupt: Interrupt,
@@ -172,7 +172,7 @@ impl Observer for Progress {
     }
 }
 
-/// Does work that tells how much of `total` is done; a terminal shows it as a bar.
+/// Runs work that reports how much of `total` is done; a terminal shows it as a bar.
 pub(crate) fn counted<T>(
     total: usize,
     what: &str,
@@ -185,7 +185,7 @@ pub(crate) fn counted<T>(
     done
 }
 
-/// Makes sure that a model is here. What is downloaded is shown as a bar a file on a terminal, else as a line each.
+/// Downloads a model if it is not here. Each file is shown as a bar on a terminal, else as a line.
 pub(crate) fn fetched(name: &Path) -> anyhow::Result<()> {
     #[cfg(feature = "hub")]
     {

@@ -34,18 +34,18 @@ pub(crate) fn metric_rows(title: &str, rows: &[(&str, &Evaluation)]) -> String {
     text
 }
 
-/// A query with what was found.
+/// A query and its hits.
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
-    /// Its id, if its file has one.
+    /// The query's id, if its file has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<String>,
     pub(crate) query: String,
     pub(crate) hits: Vec<Hit>,
 }
 
-/// The hits of each query: a line each, or a JSON object for each query, one a line. `is_one` says that there is no
-/// other query, so that its text need not stand above.
+/// Prints the hits of each query: a line for each, or one JSON object per query. `is_one` says that there is no other
+/// query, so that the query's text is not printed above its hits.
 pub(crate) fn print_hits(answers: &[Answer], is_one: bool, as_json: bool) -> anyhow::Result<()> {
     for answer in answers {
         if as_json {

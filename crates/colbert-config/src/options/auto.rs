@@ -1,4 +1,4 @@
-//! Values that are a number or a word: `"auto"`, `"constant"`.
+//! Values that are a number or a word such as `"auto"` or `"constant"`.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Which column of a data file plays which role, as a person writes it: `question=query, context=document`.
+//! Roles of the columns of a data file, as a person writes them: `question=query, context=document`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,9 +15,9 @@ pub enum ColumnRole {
     Positive,
     /// A document, or a list of them, that does not.
     Negative,
-    /// A document that a label or scores speak of; without them, a positive.
+    /// A document that a label or scores refer to; without them, a positive.
     Document,
-    /// Says whether the document is a positive or a negative.
+    /// The label that says whether the document is a positive or a negative.
     Label,
     /// A teacher's scores, one for each document.
     Scores,

@@ -1,4 +1,4 @@
-//! One path or several, as an option file writes them: nothing, a text, or a list of texts.
+//! One path or several; an option file writes nothing, a text, or a list of texts.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct DataPaths(pub Vec<PathBuf>);
 
 impl DataPaths {
-    /// The only path, if there is just one.
+    /// The path, if there is exactly one.
     #[must_use]
     pub fn only(&self) -> Option<&Path> {
         match self.0.as_slice() {
@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for DataPaths {
             Some(Written::One(path)) => vec![path],
             Some(Written::Several(paths)) => paths,
         };
-        // The same file twice would count everything in it twice.
+        // Naming a file twice would count everything in it twice.
         let twice = paths.iter().enumerate().find(|(place, path)| paths[..*place].contains(path));
         match twice {
             Some((_, path)) => Err(de::Error::custom(format!("{} is named twice", path.display()))),

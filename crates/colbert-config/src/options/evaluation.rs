@@ -13,17 +13,17 @@ pub struct EvaluationOptions {
     /// Documents that dev queries are ranked against: all the relevant ones and random others up to this number.
     /// Empty: the whole corpus.
     pub pool_size: Option<usize>,
-    /// Dev queries used, a seeded choice. Empty: all of them.
+    /// Dev queries used, chosen at random by `seed`. Empty: all of them.
     pub max_queries: Option<usize>,
-    /// Seed of those two choices and of `data.dev_split`.
+    /// Seed of the choices of `pool_size`, `max_queries` and `data.dev_split`.
     pub seed: u64,
-    /// Evaluations in a row without a new best after which the run ends. `None`: never.
+    /// Number of evaluations in a row without a new best after which the run ends. `None`: never.
     pub patience: Option<usize>,
-    /// At the end, also measure the mean weights of this many of the best models, and keep them if they are better; 0
-    /// does not.
+    /// Number of best models whose weights are averaged and measured at the end, and kept if they are better; 0 turns
+    /// this off.
     pub average_best: usize,
-    /// At the end, measure the best model moved a quarter, half and three quarters of the way back to the start too,
-    /// and take it if it is better.
+    /// At the end, also measure the best model's weights moved a quarter, half and three quarters of the way back to
+    /// the starting weights, and keep them if they are better.
     pub interpolate: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Words of the options that describe the model directory.
+//! Values of the options that describe the model directory.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,6 @@ pub enum ExportLayout {
     /// One directory for colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs.
     #[default]
     All,
-    /// The files that sentence-transformers 6 itself writes, which the other programs do not read.
+    /// The files that sentence-transformers 6 itself writes, which the other programs cannot load.
     SentenceTransformers,
 }

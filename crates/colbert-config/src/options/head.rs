@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The word for the size `train.dim`.
+/// The word that stands for the size `train.dim`.
 const DIM: &str = "dim";
 
-/// The function behind a layer's matrix.
+/// The activation after a layer's matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HeadActivation {
     /// None.
@@ -38,20 +38,20 @@ const WORDS: [(HeadActivation, &str); 5] = [
 /// One layer of a new head: a matrix, a bias, an activation, and its input added at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeadLayer {
-    /// Size of the vectors that it gives; none is `train.dim`.
+    /// Size of its output vectors; `None` is `train.dim`.
     pub size: Option<usize>,
-    /// Behind the matrix and the bias.
+    /// Activation after the matrix and the bias.
     pub activation: HeadActivation,
     /// A bias is added to the matrix's output.
     pub bias: bool,
-    /// The input is added at the end: as it is, or through a matrix of its own where the sizes differ.
+    /// The input is added to the output: as it is, or through a matrix of its own if the sizes differ.
     pub residual: bool,
 }
 
-/// The layers of a new head, the first one first; none is one matrix to `train.dim`, which is colbert-ai's head.
+/// The layers of a new head in order. An empty list is one matrix to `train.dim`, which is colbert-ai's head.
 ///
-/// Written with commas between layers: each is a size, or `dim` for `train.dim`, and then any of an activation, `bias`
-/// and `residual`.
+/// Written as comma-separated layers: each is a size, or `dim` for `train.dim`, followed by any of an activation,
+/// `bias` and `residual`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeadLayers(pub Vec<HeadLayer>);
 

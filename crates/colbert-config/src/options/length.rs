@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserializer, Serializer, de};
 
-/// A length in tokens that the model alone limits. It becomes a number once the model is read.
+/// A length in tokens that only the model limits. It becomes a number once the model is read.
 pub const MODEL_LENGTH: usize = usize::MAX;
 
 const WORD: &str = "model";
@@ -28,7 +28,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         }
 
         fn visit_u64<E: de::Error>(self, tokens: u64) -> Result<usize, E> {
-            // The largest number is the word's, so it stays a number that is out of range.
+            // The largest number stands for the word, so it is read as a smaller one, which is out of range too.
             Ok(usize::try_from(tokens).unwrap_or(MODEL_LENGTH).min(MODEL_LENGTH - 1))
         }
 

@@ -1,4 +1,4 @@
-//! Words of the options that describe the loss.
+//! Values of the options that describe the loss.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +9,8 @@ pub enum DistillationLoss {
     /// Kullback-Leibler divergence of the student's softmax from the teacher's.
     #[default]
     Kl,
-    /// Mean square of the difference of margins: the positive's score less that of each other document, the student's
-    /// against the teacher's (Hofstätter et al. 2020, arXiv 2010.02666, section 3).
+    /// Mean squared difference between the student's and the teacher's margins, a margin being the positive's score
+    /// minus that of another document (Hofstätter et al. 2020, arXiv 2010.02666, section 3).
     MarginMse,
 }
 
@@ -21,7 +21,7 @@ pub enum ScoreScale {
     /// As they are.
     #[default]
     Raw,
-    /// The row's least score becomes 0 and its largest 1.
+    /// The row's lowest score becomes 0 and its highest 1.
     MinMax,
     /// The row's scores get mean 0 and (population) standard deviation 1.
     ZScore,

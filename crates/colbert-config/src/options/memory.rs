@@ -1,4 +1,4 @@
-//! Sizes of memory, in words and in bytes.
+//! Sizes of memory, as text and in bytes.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ const UNITS: [(&str, u64); 6] = [
     ("MB", bytesize::MB),
 ];
 
-/// How much memory training may take: `"6GB"`, `"512MiB"`, or `"auto"` for most of what is free when the run starts.
+/// Memory that training may take: `"6GB"`, `"512MiB"`, or `"auto"` for most of what is free when the run starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryLimit {
     /// Most of what is free.
@@ -53,7 +53,7 @@ impl Serialize for MemoryLimit {
     }
 }
 
-/// Bytes in words: `2.7 GB`, `340 MB`.
+/// A number of bytes as text: `2.7 GB`, `340 MB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub u64);
 

@@ -1,4 +1,4 @@
-//! Names of metrics: what can be asked for, and which of two values is better. The arithmetic is in `colbert-train`.
+//! Names of metrics, and which of two values is better. The arithmetic is in `colbert-train`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,19 +22,19 @@ pub enum Metric {
     /// Mean average precision: the precision at the rank of each relevant document of the first k, summed and divided
     /// by the number of relevant documents (trec_eval's `map_cut`).
     Map(usize),
-    /// Cross-entropy of the relevant documents against all that are not, by their scores. The only one that is better
-    /// the lower it is.
+    /// Cross-entropy of the relevant documents against all others, by their scores. The only metric for which lower is
+    /// better.
     Loss,
 }
 
 impl Metric {
-    /// How much better `new` is than `old`: negative where it is worse.
+    /// Returns by how much `new` is better than `old`; negative if it is worse.
     pub fn gain(self, old: f64, new: f64) -> f64 {
         if self == Self::Loss { old - new } else { new - old }
     }
 
-    /// Whether `new` takes the place of `old` as the best: it has a value, and `old` has none or a worse one. A value
-    /// that is not finite is none; of equals the older stays.
+    /// Whether `new` replaces `old` as the best: it has a value, and `old` has none or a worse one. A value that is not
+    /// finite does not count; of equal values the older stays.
     pub fn is_better(self, old: Option<f64>, new: Option<f64>) -> bool {
         match (old.filter(|value| value.is_finite()), new.filter(|value| value.is_finite())) {
             (Some(old), Some(new)) => self.gain(old, new) > 0.0,

@@ -1,4 +1,4 @@
-//! How examples of several sources come together.
+//! Values of the options that mix the examples of several sources.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MixBatches {
-    /// Any.
+    /// All sources together.
     #[default]
     Mixed,
-    /// One for a batch, so that in-batch negatives come from the query's own source.
+    /// One source for each batch, so that in-batch negatives come from the query's own source.
     OneSource,
 }

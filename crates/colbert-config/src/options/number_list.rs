@@ -21,11 +21,11 @@ pub(crate) trait Listed: FromStr {
 }
 
 impl Listed for usize {
-    const EXPECTED: &'static str = "whole numbers with commas between them, such as \"128, 64\"";
+    const EXPECTED: &'static str = "comma-separated whole numbers, such as \"128, 64\"";
 }
 
 impl Listed for f64 {
-    const EXPECTED: &'static str = "numbers with commas between them, such as \"2, 1\"";
+    const EXPECTED: &'static str = "comma-separated numbers, such as \"2, 1\"";
 }
 
 #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! The course of the learning rate over a run, and the rates that are chosen by themselves.
+//! The learning rate over a run, and the rates that `"auto"` stands for.
 
 use std::f64::consts::PI;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// RAGatouille's learning rate (0.0.9, `RAGTrainer.train`).
 pub const REFERENCE_LEARNING_RATE: f64 = 5e-6;
 
-/// Learning rate for a head that is new, and why. Both recipes start from a plain encoder, as such a run does.
+/// Learning rate for a new head, and the reason for it. Both recipes start from a plain encoder, as such a run does.
 const NEW_HEAD: (f64, &str) = (
     3e-5,
     "3e-5, as the head is new: the rate of GTE-ModernColBERT (PyLate) and of sentence-transformers' multi-vector example, \
@@ -25,25 +25,24 @@ pub fn automatic_learning_rate(head_is_trained: bool) -> (f64, &'static str) {
     }
 }
 
-/// The course of the learning rate after its warm-up.
+/// The learning rate after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
-    /// Falls in a straight line to 0 at the horizon. Source: transformers `get_linear_schedule_with_warmup`, which
-    /// colbert-ai uses.
+    /// Linear decay to 0 at the horizon. Source: transformers `get_linear_schedule_with_warmup`, which colbert-ai uses.
     #[default]
     Linear,
-    /// Falls along half a cosine to 0 at the horizon. Source: transformers `get_cosine_schedule_with_warmup`.
+    /// Cosine decay to 0 at the horizon, along half a period. Source: transformers `get_cosine_schedule_with_warmup`.
     Cosine,
-    /// Stays, then falls in a straight line to 0 over the last `decay_steps`. Source: Hägele et al. 2024, arXiv 2405.18392.
+    /// Constant, then linear decay to 0 over the last `decay_steps`. Source: Hägele et al. 2024, arXiv 2405.18392.
     WarmupStableDecay,
     /// Stays.
     Constant,
 }
 
 impl Schedule {
-    /// Share of the peak after `done` updates, at least `warmup` of them, with 0 reached at `horizon` and the last
-    /// `decay` updates before it those of the fall of [`Schedule::WarmupStableDecay`].
+    /// Returns the share of the peak after `done` updates, which are at least `warmup`. It reaches 0 at `horizon`;
+    /// [`Schedule::WarmupStableDecay`] decays over the last `decay` updates before it.
     #[must_use]
     pub fn share(self, done: usize, warmup: usize, horizon: usize, decay: usize) -> f64 {
         let left = horizon.saturating_sub(done) as f64;
@@ -72,7 +71,7 @@ impl fmt::Display for Schedule {
 mod tests {
     use super::*;
 
-    /// By the formulas of transformers 4.57, `optimization.py`, evaluated by hand for 2 warm-up steps of 10.
+    /// From the formulas of transformers 4.57, `optimization.py`, evaluated by hand for 2 warm-up steps of 10.
     #[test]
     fn shares_of_the_peak() {
         for (schedule, expected) in [

@@ -10,7 +10,7 @@ use ragtrainer::record::write_data_page;
 use crate::flags::{Check, OptionFlags};
 use crate::output::{json_line, say};
 
-/// Find what is wrong with training data, before it costs time.
+/// Check training data for problems before they cost time.
 ///
 /// With --pretrained-model-name (or a config file that names one) texts are measured with that model's tokenizer:
 /// how many exceed --doc-maxlen, and which words its vocabulary lacks.
@@ -18,7 +18,7 @@ use crate::output::{json_line, say};
 /// Exit code: 0 if nothing is worse than a note, 1 for errors, 3 for warnings.
 #[derive(Debug, Args)]
 pub(crate) struct CheckCommand {
-    /// Training data, as --train-data.
+    /// Training data (the same as --train-data).
     #[arg(value_name = "DATA", conflicts_with = "data.train")]
     data: Option<String>,
     /// Print the report as JSON.

@@ -17,10 +17,10 @@ use crate::output::{complain, json_line, say};
 use crate::progress::{Progress, fetched};
 use crate::tables::{evaluation_table, metric_rows};
 
-/// Measure a model directory on the judged queries of BEIR folders, beside BM25.
+/// Evaluate a model on the judged queries of BEIR folders, next to BM25.
 ///
-/// Every query is scored against every document of its folder (or of the pool), exactly. Of several folders, such as
-/// those of NanoBEIR, the mean is shown too, in which each folder counts alike.
+/// Every query is scored exactly, against every document of its folder (or of the pool). For several folders, such as
+/// those of NanoBEIR, the mean over the folders is printed too.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateCommand {
     /// Model directory or name on the hub, such as RUN/best.
@@ -32,34 +32,34 @@ pub(crate) struct EvaluateCommand {
     /// Split of the judgements.
     #[arg(long, value_name = "NAME", default_value = "test")]
     split: String,
-    /// A further metric, put first: ndcg@K, mrr@K, recall@K, success@K, map@K.
+    /// Additional metric, shown first: ndcg@K, mrr@K, recall@K, success@K, map@K.
     #[arg(long, value_name = "NAME", default_value = "ndcg@10")]
     metric: Metric,
-    /// Rank among given candidates alone (reranking): a TREC run, lines of a query id and a document id, or JSON lines
-    /// such as {"query_id": "q1", "candidates": ["d1", "d2"]}. Repeatable, one for each --data in their order. A relevant
-    /// document that is no candidate counts as not found, and BM25 ranks the same candidates.
+    /// Rerank given candidates only: a TREC run, lines of query id and document id, or JSON lines such as {"query_id":
+    /// "q1", "candidates": ["d1", "d2"]}. Repeatable: one file for each --data, in the same order. A relevant document
+    /// that is not a candidate counts as not found; BM25 ranks the same candidates.
     #[arg(long, value_name = "FILE", conflicts_with = "pool_size")]
     candidates: Vec<PathBuf>,
     /// Rank against N documents: all the relevant ones and random others.
     #[arg(long, value_name = "N")]
     pool_size: Option<usize>,
-    /// Use at most N queries, a seeded choice.
+    /// Use at most N queries, chosen at random with a fixed seed.
     #[arg(long, value_name = "N")]
     max_queries: Option<usize>,
     /// Language of the texts (ISO 639-1), for stemming and stop words of BM25.
     #[arg(long, value_name = "CODE", default_value = "en", env = "RAGTRAINER_LANGUAGE_CODE")]
     language_code: String,
-    /// Keep the first N numbers of each vector, brought back to length 1: for models trained with train.dims.
+    /// Truncate vectors to their first N numbers and normalise them again, for models trained with train.dims.
     #[arg(long, value_name = "N")]
     dim: Option<usize>,
     /// Backend and device.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     backend: String,
-    /// Also write a JSON object for each query, one a line: its value, the rank of its first relevant document, and the
-    /// first documents that were found, for the model and for BM25.
+    /// Also write one JSON object per query, each on a line: its metric, the rank of its first relevant document and
+    /// the top documents, for the model and for BM25.
     #[arg(long, value_name = "FILE")]
     per_query: Option<PathBuf>,
-    /// Print the numbers as JSON.
+    /// Print the results as JSON.
     #[arg(long)]
     json: bool,
 }

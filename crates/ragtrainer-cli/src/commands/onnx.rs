@@ -9,13 +9,12 @@ use ragtrainer::model::write_onnx;
 
 use crate::output::say;
 
-/// Write model.onnx and onnx_config.json into a model directory, in float32: what next-plaid loads beside
-/// tokenizer.json.
+/// Write model.onnx (float32) and onnx_config.json into a model directory; next-plaid loads them with tokenizer.json.
 ///
-/// `ragtrainer train --export-onnx` does it for the directories that it writes.
+/// `ragtrainer train --export-onnx` does this for the directories it writes.
 #[derive(Debug, Args)]
 pub(crate) struct OnnxCommand {
-    /// Model directory, such as RUN/best: of this program, or of PyLate, sentence-transformers or colbert-ai.
+    /// Model directory, such as RUN/best, written by this program, PyLate, sentence-transformers or colbert-ai.
     #[arg(value_name = "MODEL_DIR")]
     directory: PathBuf,
 }

@@ -11,7 +11,7 @@ use crate::flags::{OptionFlags, Prepare};
 use crate::interrupt::INTERRUPTED;
 use crate::output::say;
 
-/// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train from.
+/// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train on.
 ///
 /// Writes queries.train.colbert.tsv, corpus.train.colbert.tsv and triples.train.colbert.jsonl. The same data, options
 /// and seed give the same bytes. An earlier export in the folder is replaced only with --overwrite. Tabs and line

@@ -29,13 +29,13 @@ pub(crate) struct RerankCommand {
     /// Show at most N documents.
     #[arg(long, value_name = "N", default_value_t = 10)]
     k: usize,
-    /// Score as RAGatouille does: no query token counts less than 0 in a document that is shorter than the longest.
+    /// Score as RAGatouille does: in documents shorter than the longest one, no query token scores below 0.
     #[arg(long)]
     zero_floor: bool,
-    /// Write a page that shows, for each hit, which token of the query matched which of the document.
+    /// Write an HTML page that shows, for each hit, which query token matched which document token.
     #[arg(long, value_name = "FILE.html")]
     explain: Option<PathBuf>,
-    /// Print a JSON object for each query, one a line.
+    /// Print one JSON object per query, each on a line.
     #[arg(long)]
     json: bool,
 }

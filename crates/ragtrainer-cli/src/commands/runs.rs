@@ -8,10 +8,10 @@ use ragtrainer::record::{RunRecord, RunSummary, differing_options, runs_in, writ
 
 use crate::output::say;
 
-/// List the runs in a folder: how far they are, and how good before and after.
+/// List the runs in a folder: their progress, and their quality before and after training.
 #[derive(Debug, Args)]
 pub(crate) struct RunsCommand {
-    /// Folder with the folders of runs.
+    /// Folder that contains the folders of runs.
     #[arg(value_name = "FOLDER", default_value = "runs")]
     folder: PathBuf,
 }
@@ -31,7 +31,7 @@ impl RunsCommand {
 /// Regenerate a run's HTML report, or compare several runs.
 ///
 /// For one run, RUN/report.html is written from the files in the folder. Several runs are printed side by side, with
-/// the options that differ; --html writes that as a page with curves.
+/// the options that differ; --html writes the comparison as a page with curves.
 #[derive(Debug, Args)]
 pub(crate) struct ReportCommand {
     /// Folders of runs.

@@ -16,11 +16,11 @@ use crate::output::say;
 ///
 /// The teacher is a cross-encoder or another ColBERT. Candidates are those of the data and new negatives as `ragtrainer
 /// prepare` adds them; --num-new-negatives 0 adds none. Each line of the output has a query, --nway documents with the
-/// positive first, and the teacher's scores; `ragtrainer train` reads it as training data. Scores are kept by the
-/// content of the texts: an interrupted run, and another one with the same texts, computes only what is missing.
+/// positive first, and the teacher's scores; `ragtrainer train` reads it as training data. Scores are cached by the
+/// content of the texts, so an interrupted run, or a later one with the same texts, computes only what is missing.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreCommand {
-    /// JSONL file that is written.
+    /// Output file (JSONL).
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -56,7 +56,7 @@ impl ScoreCommand {
     }
 }
 
-/// Whether a file that is there is this input, or lies in it.
+/// Whether an existing file is this input, or lies in it.
 fn holds(input: &Path, file: &Path) -> bool {
     matches!((input.canonicalize(), file.canonicalize()), (Ok(input), Ok(file)) if file.starts_with(&input))
 }

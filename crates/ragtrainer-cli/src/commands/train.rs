@@ -19,17 +19,17 @@ use crate::tables::evaluation_table;
 
 /// Read data, add negatives, and train a model.
 ///
-/// Prints a summary of the data and the plan, then trains. The best model by the dev metric is written to
-/// OUTPUT/best, the last one to OUTPUT/last. Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a
-/// checkpoint and both models written and exit code 130; a second one ends it at once. --resume continues such a run,
-/// or one that was killed; the result is the same to the last bit.
+/// Prints a summary of the data and the plan, then trains. The best model by the dev metric is written to OUTPUT/best,
+/// the last one to OUTPUT/last. Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a checkpoint and
+/// both models written and exit code 130; a second signal ends it at once. --resume continues such a run, or one that
+/// was killed; the result is the same to the last bit.
 #[derive(Debug, Args)]
 pub(crate) struct TrainCommand {
     /// Print the data summary and the plan, and stop before anything is written.
     #[arg(long)]
     dry_run: bool,
-    /// Continue the run in this folder from its newest whole checkpoint, with the options it was started with. Further
-    /// options count too, but a change that matters is refused without --accept-changes.
+    /// Continue the run in this folder from its newest complete checkpoint, with the options it was started with.
+    /// Options given here are applied too, but a change that affects the result is refused without --accept-changes.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["output", "overwrite"])]
     resume: Option<PathBuf>,
     /// With --resume: continue even if options or data have changed, and list the differences.

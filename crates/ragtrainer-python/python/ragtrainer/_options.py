@@ -12,7 +12,7 @@ class RunOptions(TypedDict, total=False):
     license: str
     """Licence of the model, for its card: apache-2.0, mit, ..."""
     inherit_settings: bool
-    """Take lengths, masks and sizes that are not set from the ColBERT that training starts from [default: True]"""
+    """Take over lengths, masks and sizes from the ColBERT that training starts from, unless they are set [default: True]"""
     output: str | os.PathLike[str]
     """Directory of the run; the best model is written to its best/"""
     overwrite: bool
@@ -22,7 +22,7 @@ class RunOptions(TypedDict, total=False):
     export_dtype: Literal["f32", "f16", "bf16"]
     """Number format of the weights in exported model directories [default: f32]"""
     export_layout: Literal["all", "sentence-transformers"]
-    """Write one directory for all programs, or one as sentence-transformers 6 itself writes it, which the others do not read [default: all]"""
+    """Layout of the exported directory: one that all programs load (all), or that of sentence-transformers 6, which the others cannot load [default: all]"""
     export_onnx: bool
     """Also write model.onnx, for next-plaid [default: False]"""
 
@@ -37,11 +37,11 @@ class PrepareOptions(TypedDict, total=False):
     dev_data: str | os.PathLike[str] | None
     """BEIR directory whose dev queries choose the best model; without it, the dev split of the training data's own BEIR directory"""
     test_data: str | os.PathLike[str] | None
-    """BEIR directory whose test queries are measured before and after training and never choose; without it, as for dev"""
+    """BEIR directory whose test queries are measured before and after training, but never used to choose a model; without it, the test split of the training data's own BEIR directory"""
     dev_split: int
     """Hold out N training queries as the dev set if none is given [default: 0]"""
     skip_bad_rows: bool
-    """Leave out and count malformed rows instead of stopping at the first [default: False]"""
+    """Skip and count malformed rows instead of stopping at the first [default: False]"""
     hard_negative_maximum_rank: int
     """Skip mined candidates ranked at this or worse, counted from 0 [default: 110]"""
     miner: Literal["bm25", "dense", "late_interaction", "random"]
@@ -55,13 +55,13 @@ class PrepareOptions(TypedDict, total=False):
     refresh: Literal["never", "epoch"]
     """Choose negatives once (never), or again at the start of every later epoch [default: never]"""
     teacher: str | os.PathLike[str] | None
-    """Cross-encoder or ColBERT that scores every candidate: positive_score_share then counts by its scores, and training distils them; directory or name on the hub"""
+    """Cross-encoder or ColBERT (directory or name on the hub) that scores every candidate; its scores replace the miner's in positive_score_share, and training distils them"""
     teacher_cache: str | os.PathLike[str] | None
-    """Folder that keeps the teacher's scores for later runs; without it, ragtrainer/scores in the user's folder of caches"""
+    """Directory that keeps the teacher's scores for later runs; without it, ragtrainer/scores in the user's cache directory"""
     positive_score_share: float | None
     """Drop mined candidates that score above this share of the positive's score, as likely positives (NV-Retriever, arXiv 2407.15831) [default: 0.95]"""
     min_negatives: int | None
-    """Leave out and count queries and ready-made examples with fewer than N negatives, and use those with more than N, yet fewer than nway - 1, as they are; auto is nway - 1"""
+    """Skip and count queries and ready-made examples with fewer than N negatives; those with at least N are used, even with fewer than nway - 1; auto is nway - 1"""
     triples: Literal["all", "reference"]
     """Pair every positive with every negative (all), or make the reference's number of triples [default: all]"""
     negatives_seed: int
@@ -73,36 +73,36 @@ class PrepareOptions(TypedDict, total=False):
     pool_size: int | None
     """Rank dev queries against N documents: all the relevant ones and random others"""
     max_queries: int | None
-    """Use at most N dev queries, a seeded choice"""
+    """Use at most N dev queries, chosen at random by the seed"""
     evaluation_seed: int
-    """Seed of those two choices and of data.dev_split [default: 5]"""
+    """Seed of the choices of evaluation.pool_size, evaluation.max_queries and data.dev_split [default: 5]"""
     patience: int | None
     """Stop after N evaluations in a row without a new best"""
     average_best: int
-    """At the end, also measure the mean weights of the N best models; 0 does not [default: 0]"""
+    """At the end, also measure the average of the N best models' weights; 0 turns this off [default: 0]"""
     interpolate: bool
-    """At the end, also measure mixtures of the best model and the start [default: False]"""
+    """At the end, also measure interpolations between the best model's weights and those it started from [default: False]"""
 
 
 class TrainOptions(TypedDict, total=False):
     """Further options of ``RAGTrainer.train`` and ``RAGTrainer.plan``."""
 
     head: str
-    """Layers of a new head in place of one matrix: sizes with commas between them, the last of them dim, each with any of relu, gelu, tanh, sigmoid, silu, bias and residual behind it, such as "768 gelu residual, dim"; for plain encoders"""
+    """Layers of a new head, instead of a single matrix: comma-separated sizes, the last of which is dim, each followed by any of relu, gelu, tanh, sigmoid, silu, bias and residual, such as "768 gelu residual, dim"; for plain encoders"""
     dims: list[int] | str | None
-    """Matryoshka sizes, from train.dim down, such as "128, 64, 32": the loss is summed over vectors cut to each, which encode --dim then cuts to; without it, those of the model that training starts from"""
+    """Matryoshka sizes, from train.dim down, such as "128, 64, 32": the loss is summed over vectors truncated to each size, so that encode --dim can truncate them later; without it, those of the model that training starts from"""
     query_maxlen: int | str
-    """Query length in tokens, markers, prompt and [MASK] expansion included; model: as many as the encoder has positions for [default: 32]"""
+    """Query length in tokens, markers, prompt and [MASK] expansion included; model is the number of the encoder's positions [default: 32]"""
     query_token_id: str | None
-    """Token that marks queries, behind [CLS]; added where the vocabulary lacks it; an empty text is none; without it, the model's own, [unused0] for a plain encoder"""
+    """Token after [CLS] that marks queries; added if the vocabulary lacks it; an empty text means no marker; without it, the model's own ([unused0] for a plain encoder)"""
     doc_token_id: str | None
-    """Token that marks documents, as for queries; [unused1] for a plain encoder"""
+    """Token after [CLS] that marks documents, as for queries; without it, the model's own ([unused1] for a plain encoder)"""
     query_prompt: str | None
-    """Text in front of every query, such as "search_query: "; without it, the model's own, none for a plain encoder"""
+    """Text before every query, such as "search_query: "; without it, the model's own (none for a plain encoder)"""
     document_prompt: str | None
-    """Text in front of every document, as for queries"""
+    """Text before every document, as for queries"""
     draw_negatives: bool
-    """One example per positive, whose nway - 1 negatives are drawn newly from all of its query's each time it is used [default: False]"""
+    """Make one example per positive, and draw its nway - 1 negatives from all of the query's negatives each time it is used [default: False]"""
     epochs: int
     """Passes over the examples [default: 1]"""
     seed: int
@@ -110,21 +110,21 @@ class TrainOptions(TypedDict, total=False):
     shuffle: bool
     """Shuffle the examples in every epoch; false keeps their order, as the reference does [default: True]"""
     mix_weights: list[float] | str | None
-    """How often examples of each source of data.train are taken, such as "2, 1"; without it, by train.mix_exponent"""
+    """Relative frequency of examples from each source of data.train, such as "2, 1"; without it, train.mix_exponent decides"""
     mix_exponent: float
-    """A source of N examples weighs N to this power: 1 takes every example equally often, 0 every source [default: 1.0]"""
+    """Weigh a source of N examples by N to this power: 1 takes every example equally often, 0 every source [default: 1.0]"""
     mix_batches: Literal["mixed", "one_source"]
-    """Make batches of all sources together, or each batch of one source, so that its in-batch negatives are of the same source [default: mixed]"""
+    """Mix all sources in a batch, or take each batch from one source, so that in-batch negatives come from the query's own source [default: mixed]"""
     weight_decay: float
     """Decoupled weight decay of AdamW, on every parameter [default: 0.01]"""
     decay_biases_and_norms: bool
-    """Let weight decay act on biases and norms, too, as the reference does [default: True]"""
+    """Apply weight decay to biases and norms too, as the reference does [default: True]"""
     head_rate_factor: float
     """Factor on the learning rate of the head [default: 1.0]"""
     embeddings_rate_factor: float
     """Factor on the learning rate of the encoder's embeddings [default: 1.0]"""
     layer_rate_decay: float
-    """Factor on the learning rate from each encoder layer to the one below it, such as 0.9 [default: 1.0]"""
+    """Factor by which the learning rate falls from each encoder layer to the one below it, such as 0.9 [default: 1.0]"""
     freeze_encoder_steps: int
     """Train the head alone for the first N updates [default: 0]"""
     clip_norm: float
@@ -136,15 +136,15 @@ class TrainOptions(TypedDict, total=False):
     query_expansion: bool
     """Pad queries with [MASK] tokens to query_maxlen [default: True]"""
     query_expansion_length: int | None
-    """Pad shorter queries to N tokens only, and leave longer ones whole up to query_maxlen; model: the model's own, query_maxlen for a plain encoder"""
+    """Pad queries to N tokens only, and keep longer ones whole up to query_maxlen; model is the model's own value (query_maxlen for a plain encoder)"""
     mask_punctuation: bool
     """Leave punctuation out of document scoring [default: True]"""
     pool_factor: float | None
-    """Write a module into the model directory that keeps about one vector in X of each document (hierarchical token pooling): dev and test queries are measured with it, training pools nothing; needs export_layout = "sentence-transformers"; model: as the model that training starts from; 1 is none"""
+    """Hierarchical token pooling: the exported model keeps about one vector in X of each document. Dev and test queries are measured with it; training itself pools nothing. Needs export_layout = "sentence-transformers"; model is the value of the model that training starts from; 1 disables pooling"""
     schedule: Literal["linear", "cosine", "warmup_stable_decay", "constant"]
-    """Course of the learning rate after its warm-up: a straight line or a cosine down to 0, constant until a straight fall at the end, or constant [default: linear]"""
+    """Learning rate after warm-up: linear or cosine decay to 0, constant with a linear decay at the end (warmup_stable_decay), or constant [default: linear]"""
     decay_steps: int | str
-    """Steps of the fall at the end of schedule = "warmup_stable_decay": a number, or auto (a tenth of the run) [default: auto]"""
+    """Steps of the decay at the end of schedule = "warmup_stable_decay": a number, or auto (a tenth of the run) [default: auto]"""
     schedule_horizon: int | str
     """Step at which the learning rate reaches 0: a number, or auto (the last step) [default: auto]"""
     warmup_from_zero: bool
@@ -152,9 +152,9 @@ class TrainOptions(TypedDict, total=False):
     save_every: int | str
     """Steps between checkpoints and evaluations: a number, or auto (a tenth of the run) [default: auto]"""
     keep_checkpoints: int
-    """Newest checkpoints to keep [default: 2]"""
+    """Number of newest checkpoints to keep [default: 2]"""
     keep_best_checkpoints: int
-    """Checkpoints to keep besides: the best by the dev metric [default: 0]"""
+    """Number of further checkpoints to keep: the best by the dev metric [default: 0]"""
     ib_scope: Literal["batch", "micro_batch"]
     """Take in-batch negatives from the whole batch, or from the micro-batch as the reference does [default: batch]"""
     ib_skip_known_positives: bool
@@ -166,7 +166,7 @@ class TrainOptions(TypedDict, total=False):
     ignore_scores: bool
     """Train on labels even where teacher scores are given [default: False]"""
     temperature: float
-    """Temperature of the contrastive losses (cross-entropy and in-batch): scores are divided by it; 1 is the reference [default: 1.0]"""
+    """Temperature of the contrastive losses (cross-entropy and in-batch), which divides scores; 1 is the reference's [default: 1.0]"""
     learn_temperature: bool
     """Learn the temperature along with the weights, starting at train.temperature [default: False]"""
     distillation_loss: Literal["kl", "margin_mse"]
@@ -174,11 +174,11 @@ class TrainOptions(TypedDict, total=False):
     teacher_scores: Literal["raw", "min_max", "z_score"]
     """Scale of a row's teacher scores: as given, from 0 to 1, or with mean 0 and standard deviation 1 [default: raw]"""
     student_scores: Literal["raw", "min_max", "z_score"]
-    """Scale of a row's own scores where they are compared with a teacher's, as for train.teacher_scores [default: raw]"""
+    """Scale of the model's scores of a row when they are compared with a teacher's, as for train.teacher_scores [default: raw]"""
     teacher_temperature: float
-    """Teacher scores are divided by it before their softmax; the inverse of train.distillation_alpha [default: 1.0]"""
+    """Temperature that divides teacher scores before their softmax; the inverse of train.distillation_alpha [default: 1.0]"""
     student_temperature: float
-    """The model's scores are divided by it before the softmax of distillation, whose loss is multiplied by its square [default: 1.0]"""
+    """Temperature that divides the model's scores before the softmax of distillation; the loss is multiplied by its square [default: 1.0]"""
     cross_entropy_weight: float | None
     """Weight of the cross-entropy over a row's own documents; auto is 1 for rows without teacher scores and 0 for rows with them"""
     distillation_weight: float
