@@ -1,4 +1,4 @@
-//! Everything that can be wrong with data from outside, each with where it is, what was expected and what was found.
+//! Errors in data from outside, each with its place, what was expected and what was found.
 
 use std::error::Error;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use colbert_config::ConfigError;
-/// Where a piece of data came from, for messages.
+/// The place that a piece of data came from, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
@@ -64,7 +64,7 @@ pub enum DataError {
         /// The content that was found.
         found: String,
     },
-    /// The operating system could not read.
+    /// The operating system failed to read.
     #[error("{}: reading failed: {source}", path.display())]
     Read {
         /// The file.
@@ -73,7 +73,7 @@ pub enum DataError {
         #[source]
         source: io::Error,
     },
-    /// A file that breaks off or is damaged within its own format, so that nothing after that place can be read.
+    /// A file that is truncated or damaged, so that nothing after that place can be read.
     #[error("{}: the {what} data breaks off or is damaged: {source}; fetch or write the file again", path.display())]
     Damaged {
         /// The file.
@@ -84,7 +84,7 @@ pub enum DataError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A line too long to be one.
+    /// A line that is too long.
     #[error("{}, line {line}: expected a line end within {longest} bytes, found none; is it a text file?", path.display())]
     LongLine {
         /// The file.
@@ -117,7 +117,7 @@ pub enum DataError {
         problem: String,
         /// All columns.
         columns: String,
-        /// Roles that may be meant, in the form of `data.columns`; they are read when they are followed.
+        /// Roles that may be meant, in the form of `data.columns`; following the suggestion makes the data readable.
         suggestion: Option<String>,
     },
     /// Columns of which none, or more than one, could hold the texts.
@@ -132,7 +132,7 @@ pub enum DataError {
         /// All columns.
         columns: String,
     },
-    /// The operating system could not write; nothing was left under the final name.
+    /// The operating system failed to write; nothing was left under the final name.
     #[error("{}: writing failed: {source}; nothing was written under that name", path.display())]
     Write {
         /// The file that was to be written.
@@ -208,7 +208,7 @@ pub enum DataError {
         /// Which part of the row.
         field: String,
     },
-    /// An id that no row of the other file carries.
+    /// An id that no row of the other file has.
     #[error("{place}, {field}: id `{id}` is not in {searched}")]
     UnknownId {
         /// Where.
@@ -220,7 +220,7 @@ pub enum DataError {
         /// File that was searched for it.
         searched: String,
     },
-    /// An id that two rows with different texts carry.
+    /// An id that two rows with different texts have.
     #[error("{place}, {field}: id `{id}` already names another text; ids must be unique")]
     DuplicateId {
         /// Where the second one is.
@@ -255,7 +255,7 @@ pub enum DataError {
     TooMany {
         /// Queries or documents.
         what: &'static str,
-        /// How many fit.
+        /// The largest number of texts.
         limit: u32,
     },
 
@@ -283,7 +283,7 @@ pub enum DataError {
         /// Documents each example must have.
         nway: usize,
     },
-    /// A language code that is none.
+    /// A text that is not a language code.
     #[error("language_code: `{found}` is no language code; {advice}")]
     LanguageCode {
         /// The code.
@@ -349,7 +349,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// Short word for the kind of error, to count bad rows by.
+    /// Short name of the kind of error, by which bad rows are counted.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -383,7 +383,7 @@ impl DataError {
         }
     }
 
-    /// Whether one row is at fault, so that a reader that skips bad rows may leave it out and count it.
+    /// Whether a single row is at fault, so that a reader that skips bad rows may count it and go on.
     #[must_use]
     pub fn is_bad_row(&self) -> bool {
         matches!(

@@ -1,13 +1,13 @@
 //! Texts and ids for ColBERT training: readers and writers, judgements, negatives, examples and the data report.
 //!
-//! The way through the crate is one line: a reader produces [`RawData`] (texts once each, judgements per query),
-//! [`prepare`] adds negatives with a [`NegativeMiner`] and produces a [`TrainingSet`], whose [`Example`]s the trainer
-//! turns into batches. [`DataReport`] says what is wrong with raw data before any of that costs time.
+//! Data flows one way: a reader produces [`RawData`] (each text once, judgements per query), [`prepare`] adds negatives
+//! with a [`NegativeMiner`] and produces a [`TrainingSet`], whose [`Example`]s the trainer turns into batches.
+//! [`DataReport`] reports problems of raw data before any of that costs time.
 //!
 //! Nothing here knows a tensor or a tokenizer. Ids are dense `u32`s in order of first sight; equal texts share one id.
 //! Everything random is a pure function of a seed and a text
-//! ([`NegativeOptions::seed`](colbert_config::NegativeOptions)), so neither thread count nor the order of rows changes
-//! what a query is given.
+//! ([`NegativeOptions::seed`](colbert_config::NegativeOptions)), so neither the number of threads nor the order of rows
+//! changes the negatives of a query.
 //!
 //! ```
 //! use colbert_data::{PrepareOptions, RawData, prepare};

@@ -27,7 +27,7 @@ use crate::texts::pid_set::PidSet;
 use crate::texts::sample::{distinct_below, distinct_outside, rng_for};
 use crate::texts::twins::Twins;
 
-/// Candidates drawn for each new negative if a teacher is to judge them: it leaves out likely positives.
+/// Candidates drawn for each new negative if a teacher scores them, as it drops likely positives.
 const DRAWN_FOR_TEACHER: usize = 2;
 
 /// The negatives chosen for one query, with counts for the report.
@@ -43,15 +43,15 @@ struct Chosen {
     positive_unranked: bool,
 }
 
-/// The models that are asked.
+/// The miner and the teacher, if there are any.
 #[derive(Clone, Copy)]
 pub(crate) struct Models<'a> {
     pub(crate) miner: Option<&'a dyn NegativeMiner>,
     pub(crate) teaching: Option<Teaching<'a>>,
 }
 
-/// Drops contradictions and appends new negatives to every query that has a positive. With a teacher, returns the scores
-/// of all that is in the groups of such queries.
+/// Drops contradictions and appends new negatives to every query that has a positive. With a teacher, returns the
+/// scores of all documents in the groups of such queries.
 pub(crate) fn add_negatives(
     mut groups: Vec<Group>,
     set: &TrainingSet,
@@ -114,7 +114,7 @@ fn choose(
     let rankings = rankings(set, options, models.miner, progress, report)?;
     let judged = models.teaching.is_some();
     let wanted = options.num_new_negatives.saturating_mul(if judged { DRAWN_FOR_TEACHER } else { 1 });
-    // The share is that of the teacher's score then: one judge is enough, and the better one.
+    // The share then applies to the teacher's scores alone: one judge is enough, and this is the better one.
     let share = options.positive_score_share.filter(|_| !judged);
     let chooser = Chooser { collection: &set.collection, known: &set.positives, twins, options, wanted, share };
     let chosen = groups
@@ -134,8 +134,8 @@ fn choose(
     Ok(chosen)
 }
 
-/// Has the teacher score everything of every query that has a positive, leaves out candidates that it scores above a share
-/// of the best positive's score, and keeps as many of the others as are asked for.
+/// Lets the teacher score all documents of every query that has a positive, drops candidates that it scores above a
+/// share of the best positive's score, and keeps as many of the others as are asked for.
 fn judge(
     teaching: Teaching<'_>,
     groups: &[Group],
@@ -271,8 +271,7 @@ impl Chooser<'_> {
     }
 
     /// Highest score that a candidate may have: this share of the best-scored positive's, on a scale that may be
-    /// negative. `None` where the miner does not find a positive at all; such a miner says nothing of what else is
-    /// relevant.
+    /// negative. `None` if the miner finds no positive, as its scores then say nothing about relevance.
     fn highest_score(&self, qid: u32, ranking: &[Ranked], share: f64) -> Option<f64> {
         let positive = ranking.iter().find(|ranked| self.known.is_positive(qid, ranked.pid))?;
         Some(highest_allowed(f64::from(positive.score), share))

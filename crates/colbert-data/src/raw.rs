@@ -1,5 +1,5 @@
-//! Raw data: every text once, and what is known of each query. Readers fill it row by row, so that memory holds the
-//! distinct texts and ids and nothing else.
+//! Raw data: every text once, and the judgements of each query. Readers fill it row by row, so that memory holds only
+//! the distinct texts and ids.
 
 pub(crate) mod counts;
 mod in_memory;
@@ -97,7 +97,7 @@ impl RawData {
         &self.ready
     }
 
-    /// Whether some rows are no examples yet, so that negatives are added to their queries.
+    /// Whether some rows are not ready-made examples, so that negatives are added to their queries.
     #[must_use]
     pub fn needs_negatives(&self) -> bool {
         self.ready.is_empty() || self.groups.iter().any(|group| group.open)
@@ -159,7 +159,7 @@ impl RawData {
                 let rest = negatives.iter().map(|text| self.collection.add(text)).collect::<Result<Vec<_>, _>>()?;
                 for (positive, score) in positives.iter().zip(of_positives) {
                     let pid = self.collection.add(positive)?;
-                    // Every positive is known before another's example is looked at.
+                    // All positives are known before any example is checked.
                     self.note(qid, pid, true);
                     let documents = std::iter::once(pid).chain(rest.iter().copied()).collect();
                     let scores = std::iter::once(*score).chain(of_negatives.iter().copied()).collect();
@@ -206,14 +206,14 @@ impl RawData {
         Ok(new)
     }
 
-    /// Notes a judgement of a row that is no example yet, and says whether it is new.
+    /// Notes a judgement of a row that is not a ready-made example, and returns whether it is new.
     pub(crate) fn judge(&mut self, qid: u32, pid: u32, positive: bool) -> bool {
         let new = self.note(qid, pid, positive);
         self.groups[qid as usize].open = true;
         new
     }
 
-    /// Notes a judgement and says whether it is new.
+    /// Notes a judgement and returns whether it is new.
     fn note(&mut self, qid: u32, pid: u32, positive: bool) -> bool {
         let index = qid as usize;
         if self.groups.len() <= index {

@@ -1,4 +1,4 @@
-//! Readers: one record at a time, errors with file and line, and one line that says what was found.
+//! Readers: one record at a time, with errors that name file and line, and an announcement of what was read.
 
 mod beir;
 mod brief;
@@ -46,12 +46,12 @@ pub use read_options::ReadOptions;
 pub use reference::import_reference;
 
 /// Reads training data: a file of pairs, labelled pairs, triplets or scored examples (JSONL, a JSON list, CSV, TSV or
-/// Parquet, each also as gzip but for Parquet); a folder with such a file for each split, in parts or not; a BEIR
-/// folder; a folder with the reference's three files; a folder with PyLate's three tables. What was found is in
-/// [`RawData::announcement`].
+/// Parquet; all but Parquet also as gzip); a folder with such a file, or parts of one, for each split; a BEIR folder; a
+/// folder with the reference's three files; a folder with PyLate's three tables. [`RawData::announcement`] describes
+/// what was read.
 ///
 /// # Errors
-/// Whatever is wrong with the files, with file and line; see [`DataError`].
+/// Any fault of the files, with file and line; see [`DataError`].
 pub fn read_training_data(path: &Path, options: &ReadOptions) -> Result<RawData, DataError> {
     let raw = match options.format {
         DataFormat::Beir => beir(path, options)?,
@@ -112,7 +112,8 @@ fn read_folder(path: &Path, options: &ReadOptions) -> Result<RawData, DataError>
     }
 }
 
-/// Texts and judgements of a folder that is a BEIR folder but for the form of its texts, as MS MARCO's is.
+/// Names of the texts and judgements of a folder that would be a BEIR folder if its texts were in BEIR's form, such as
+/// MS MARCO's.
 fn nearly_beir(folder: &Path) -> Option<String> {
     const TEXTS: [&str; 6] =
         ["collection.tsv", "corpus.tsv", "queries.tsv", "queries.train.tsv", "queries.dev.tsv", "queries.jsonl"];

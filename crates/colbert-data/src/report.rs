@@ -1,4 +1,4 @@
-//! The report on raw data: its figures and its faults, before any training costs time.
+//! The report on raw data: figures and findings, before training costs time.
 
 mod false_negatives;
 mod findings;
@@ -27,13 +27,13 @@ pub use teacher::TeacherScores;
 pub use tokens::{SideTokens, TokenCount, TokenLimits, TokenReport};
 pub use words::WordLengths;
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Good to know.
     Note,
-    /// Likely to make the model worse or its measurement untrue.
+    /// Likely to make the model worse or its measurement wrong.
     Warning,
     /// The data contradicts itself or cannot be read.
     Error,
@@ -49,14 +49,14 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing worth saying about the data.
+/// A finding of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
     /// Short name that never changes, for scripts.
     pub name: String,
-    /// How many times.
+    /// Number of cases.
     pub count: u64,
     /// The finding in words.
     pub message: String,
@@ -66,12 +66,12 @@ pub struct Finding {
     pub fix: String,
 }
 
-/// The things a report looks at besides the data itself.
+/// The inputs of a report besides the data itself.
 #[derive(Debug, Clone, Default)]
 pub struct ReportOptions<'a> {
     /// Queries and documents that must not be trained on, by the name of their split.
     pub evaluations: Vec<(&'a str, &'a EvaluationSet)>,
-    /// The model's tokenizer and lengths, to say what is cut off.
+    /// The model's tokenizer and lengths, to report how much is cut off.
     pub tokens: Option<TokenLimits<'a>>,
     /// How texts become terms, for lexical matches. Default English.
     pub analysis: TextAnalysis,

@@ -1,4 +1,4 @@
-//! Training and evaluation sets, and the number that stands for their content.
+//! Training and evaluation sets, and fingerprints of their content.
 
 pub(crate) mod evaluation_set;
 pub(crate) mod fingerprint;

@@ -26,7 +26,7 @@ pub type Queries = Texts<Query>;
 /// Marks [`Texts`] as documents.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Document {
-    /// Never made; the type only tells a [`Collection`] from [`Queries`].
+    /// Never constructed; the type only distinguishes a [`Collection`] from [`Queries`].
     #[default]
     Marker,
 }
@@ -34,7 +34,7 @@ pub enum Document {
 /// Marks [`Texts`] as queries.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Query {
-    /// Never made; the type only tells [`Queries`] from a [`Collection`].
+    /// Never constructed; the type only distinguishes [`Queries`] from a [`Collection`].
     #[default]
     Marker,
 }
@@ -69,13 +69,13 @@ impl<Kind> Texts<Kind> {
         }
     }
 
-    /// How many distinct texts there are.
+    /// Number of distinct texts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no texts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -102,7 +102,7 @@ impl<Kind> Texts<Kind> {
         self.ids.find(external).map(|number| self.entry_of_id[number as usize])
     }
 
-    /// Id of this very text.
+    /// Id of this exact text.
     #[must_use]
     pub fn find(&self, text: &str) -> Option<u32> {
         self.texts.find(text)
@@ -113,7 +113,7 @@ impl<Kind> Texts<Kind> {
         (0..self.texts.len()).map(|number| self.texts.get(number as u32))
     }
 
-    /// Adds a text and returns its id; a text that is already here keeps the id it has.
+    /// Adds a text and returns its id; a text that is already there keeps its id.
     ///
     /// # Errors
     /// [`DataError::TooMany`] past 2^32 - 1 texts.
@@ -142,14 +142,14 @@ impl<Kind> Texts<Kind> {
         Ok(Some(entry))
     }
 
-    /// Bytes of memory that texts and ids take, about.
+    /// Approximate memory of texts and ids in bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let entries = self.entry_of_id.len() + self.id_of_entry.len();
         self.texts.memory() + self.ids.memory() + (entries * size_of::<u32>()) as u64
     }
 
-    /// How many external ids name a text that another external id names too.
+    /// Number of external ids whose text another external id names too.
     #[must_use]
     pub fn merged_ids(&self) -> usize {
         self.ids.len() - self.id_of_entry.iter().filter(|&&number| number != NO_ID).count()
@@ -157,7 +157,7 @@ impl<Kind> Texts<Kind> {
 }
 
 impl Collection {
-    /// Pid of the document with this very text.
+    /// Pid of the document with this exact text.
     #[must_use]
     pub fn pid_of_text(&self, text: &str) -> Option<u32> {
         self.find(text)
@@ -171,7 +171,7 @@ impl Collection {
 }
 
 impl Queries {
-    /// Qid of the query with this very text.
+    /// Qid of the query with this exact text.
     #[must_use]
     pub fn qid_of_text(&self, text: &str) -> Option<u32> {
         self.find(text)

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all: written beside their final name, synced, then renamed.
+//! Files that are either complete or absent: written beside their final name, synced, then renamed.
 
 pub(crate) mod reference;
 pub(crate) mod scored;
@@ -12,7 +12,7 @@ use colbert_config::durable;
 
 use crate::error::DataError;
 
-/// Writes the whole content beside `path`.
+/// Writes the complete content beside `path`.
 pub(crate) fn stage(
     path: &Path,
     content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -24,8 +24,7 @@ pub(crate) fn stage(
 }
 
 /// Gives several files their names, the last one last. An earlier file under that name is removed first, so that the
-/// folder reads as data only while all of them are of one making: a process that is killed in between leaves no
-/// mixture.
+/// folder reads as data only while all of them belong together: a process that is killed in between leaves no mixture.
 pub(crate) fn publish_together<const COUNT: usize>(staged: [Staged<'_>; COUNT]) -> Result<(), DataError> {
     if let Some(last) = staged.last() {
         let failed = |source| DataError::Write { path: last.path.to_owned(), source };
@@ -38,14 +37,14 @@ pub(crate) fn publish_together<const COUNT: usize>(staged: [Staged<'_>; COUNT]) 
     staged.into_iter().try_for_each(Staged::publish)
 }
 
-/// A file that is complete on the disk and not yet under its final name. Dropped, it is gone.
+/// A file that is complete on the disk but not yet under its final name. Dropping it removes the file.
 pub(crate) struct Staged<'a> {
     file: durable::Staged,
     path: &'a Path,
 }
 
 impl Staged<'_> {
-    /// Gives the file its final name, in place of what may be there.
+    /// Gives the file its final name, replacing any file of that name.
     pub(crate) fn publish(self) -> Result<(), DataError> {
         self.file.publish().map_err(|source| DataError::Write { path: self.path.to_owned(), source })
     }

@@ -27,11 +27,11 @@ const MEMORY_BUDGET: usize = 64 << 20;
 /// of a larger collection is left to the file cache, which gives it up when memory is needed elsewhere.
 const IN_MEMORY: u64 = 1 << 30;
 
-/// Memory of an index in memory and of its making, as a share of the text: found to be 1.15 with 100,000 documents of 1,000
-/// bytes.
+/// Memory to build and hold an index in memory, relative to the size of the text: 1.15 was measured with 100,000
+/// documents of 1,000 bytes.
 const SHARE_OF_TEXT: f64 = 1.5;
 
-/// Queries between two words of progress.
+/// Number of queries between two reports of progress.
 const PROGRESS_EVERY: usize = 100;
 
 /// A collection indexed for BM25. Document numbers of the index are pids.
@@ -61,7 +61,7 @@ impl Bm25Index {
         Self::build(collection, analysis, IN_MEMORY, &|_, _, _| ()).map_err(failed)
     }
 
-    /// Bytes of memory that the index of a collection takes at most, about, while it is made and used.
+    /// Approximate upper bound of the memory of an index in bytes, while it is built and used.
     #[must_use]
     pub fn memory(collection: &Collection) -> u64 {
         (text_bytes(collection).min(IN_MEMORY) as f64 * SHARE_OF_TEXT) as u64
@@ -86,11 +86,11 @@ impl Bm25Index {
             }
             None => Box::new(RamDirectory::create()),
         };
-        // One segment, so that document numbers are pids and ties are broken alike on every run.
+        // One segment, so that document numbers are pids and ties are broken the same way on every run.
         let mut writer = Index::builder()
             .schema(schema.build())
             .single_segment_index_writer::<TantivyDocument>(directory, MEMORY_BUDGET)?;
-        // Analysis is most of the work and is spread over the cores, a block at a time so that memory stays small.
+        // Analysis is most of the work. It runs on all cores, one block at a time to save memory.
         for block in (0..collection.len() as u32).collect::<Vec<_>>().chunks(4096) {
             let analyzed: Vec<_> = block
                 .par_iter()

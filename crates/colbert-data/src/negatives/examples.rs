@@ -1,4 +1,4 @@
-//! From the positives and negatives of one query to examples.
+//! Makes examples from the positives and negatives of one query.
 
 use rand::Rng;
 
@@ -44,7 +44,7 @@ pub(crate) fn pools(query: u32, positives: &[u32], negatives: &[u32]) -> QueryEx
     all(query, positives, negatives, negatives.len() + 1)
 }
 
-/// Triples in the reference's numbers; `text` is the query's, so that the draw depends on it and the seed alone.
+/// As many triples as the reference makes. `text` is the query's, so that the draw depends only on it and the seed.
 pub(crate) fn reference(query: u32, positives: &[u32], negatives: &[u32], seed: u64, text: &str) -> QueryExamples {
     if positives.len() < 2 || negatives.is_empty() {
         return all(query, positives, negatives, 2);

@@ -1,4 +1,4 @@
-//! The contract of a miner, and the part that is the same for all of them: the rank window.
+//! The contract of a miner, and what all miners share: the rank window.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::texts::{Collection, Queries};
 pub struct Ranked {
     /// Pid.
     pub pid: u32,
-    /// The higher the better; comparable within one query only.
+    /// Higher is better; comparable within one query only.
     pub score: f32,
 }
 
@@ -49,7 +49,7 @@ pub enum MiningPhase {
     Indexing,
     /// Ranking for queries.
     Ranking,
-    /// Scoring candidates once more; counts documents.
+    /// Rescoring candidates; counts documents.
     Rescoring,
     /// Scoring candidates by a teacher; counts (query, document) pairs, those of earlier runs included.
     Teaching,

@@ -1,4 +1,4 @@
-//! From raw data to a training set: known positives and negatives, new negatives, examples.
+//! Turns raw data into a training set: known positives and negatives, new negatives, examples.
 
 use colbert_config::{NegativeOptions, TriplePolicy, validate_nway};
 
@@ -13,7 +13,7 @@ use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::Queries;
 use crate::texts::twins::Twins;
 
-/// How a training set is made of raw data.
+/// Options for making a training set from raw data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrepareOptions {
     /// Which negatives are added.
@@ -22,7 +22,7 @@ pub struct PrepareOptions {
     pub nway: usize,
     /// Which pairings become examples; `negatives.triples` can ask for the reference's as well.
     pub triples: TriplePolicy,
-    /// Make one example per positive with all negatives of its query, of which the trainer draws at each use.
+    /// Make one example per positive with all negatives of its query, from which the trainer draws at each use.
     pub draw_negatives: bool,
 }
 
@@ -47,12 +47,12 @@ impl Default for PrepareOptions {
 ///
 /// Negatives are mined by `miner`, or by [`Bm25Miner`](crate::Bm25Miner) for English if there is none (and
 /// `negatives.miner` names no other); with `negatives.mine_hard_negatives` off, or `negatives.miner` random, they are
-/// drawn at random and no miner is used. A query for which mining leaves no candidate at all gets random ones, and the
-/// report says so. Rows that are examples already (with teacher scores, or from the reference's training files) are
-/// taken as they are, in their order, cut to `nway`; where there are other rows too, the examples of these follow.
+/// drawn at random and no miner is used. A query for which mining leaves no candidate gets random ones, which the
+/// report counts. Rows that are examples already (with teacher scores, or from the reference's training files) are
+/// taken as they are, in their order, cut to `nway`; the examples of other rows follow.
 ///
-/// Which negatives a query is given depends on the seed, the query's text and the collection; not on the number of
-/// threads, nor on what the other queries are.
+/// The negatives of a query depend on the seed, the query's text and the collection, but not on the number of threads
+/// or on other queries.
 ///
 /// # Errors
 /// [`DataError::Options`] for options that contradict each other, [`DataError::NoExamples`] with what to do,
@@ -233,7 +233,7 @@ fn take_ready_made(
     Ok(())
 }
 
-/// The reason and the advice where no document is left as a negative.
+/// The reason and the advice if no document is left as a negative.
 pub(crate) fn all_positive(documents: usize) -> (String, &'static str) {
     let reason = format!("all {documents} documents are positives, so that none is left as a negative");
     (reason, "give more documents (data.all_documents)")

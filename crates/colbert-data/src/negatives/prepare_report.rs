@@ -48,11 +48,11 @@ pub struct PrepareReport {
     pub window: Option<RankWindow>,
     /// Candidates left out as known positives of their query.
     pub dropped_positives: usize,
-    /// Given negatives left out because their text is a positive's of the same query but for case, white space and
-    /// Unicode form.
+    /// Given negatives left out because their text differs from a positive of the same query only in case, white space
+    /// and Unicode form.
     pub contradictions_equal: usize,
-    /// Candidates left out because their text is a positive's, or another candidate's, but for case, white space and
-    /// Unicode form.
+    /// Candidates left out because their text differs from a positive or another candidate only in case, white space
+    /// and Unicode form.
     pub dropped_equal: usize,
     /// Candidates left out as negatives that were given already.
     pub dropped_given: usize,
@@ -66,9 +66,9 @@ pub struct PrepareReport {
     pub dropped_close: usize,
     /// That share, if candidates were compared with the positive.
     pub positive_score_share: Option<f64>,
-    /// Queries none of whose positives the miner ranks, so that there was nothing to compare candidates with.
+    /// Queries without a positive in the miner's ranking, so that candidates could not be compared with one.
     pub positive_unranked: usize,
-    /// Queries for which nothing the miner found was left, so that their negatives were drawn at random.
+    /// Queries with no mined candidate left, so that their negatives were drawn at random.
     pub random_fallback: usize,
     /// Queries that got fewer new negatives than asked.
     pub short_of_asked: usize,

@@ -1,4 +1,4 @@
-//! Choosing negatives once more, for a later epoch.
+//! Choosing negatives again for a later epoch.
 
 use crate::error::DataError;
 use crate::negatives::miner::{MiningProgress, NegativeMiner};
@@ -37,8 +37,8 @@ impl Remining {
 
     /// Examples for an epoch, counted from 0, with negatives by `miner`, or drawn at random if the options say so.
     ///
-    /// There are as many as in `set`, so that the plan of a run holds: if more come out, a choice of them is left out,
-    /// if fewer, the first ones come twice. Draws depend on the seed, the epoch and the query.
+    /// There are as many as in `set`, so that the plan of a run holds: of more examples some are left out, and of fewer
+    /// the first ones are repeated. Draws depend on the seed, the epoch and the query.
     ///
     /// # Errors
     /// As [`prepare`](crate::prepare()).

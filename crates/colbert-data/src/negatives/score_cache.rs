@@ -1,5 +1,5 @@
-//! Scores of a teacher on disk, by the content of query and document, so that an interrupted run or another one with
-//! the same texts does not compute them again.
+//! A teacher's scores on disk, by the content of query and document, so that an interrupted run or a later one with the
+//! same texts does not compute them again.
 //!
 //! A file has a header and then records of 20 bytes: the hash of both texts (two 64-bit FNV-1a numbers that start
 //! differently) and the score as float32, little endian. Records are appended and synced a block at a time; a record
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl ScoreCache {
-    /// Opens the file of a teacher in a folder, which is made if need be.
+    /// Opens the file of a teacher in a folder, which is created if needed.
     ///
     /// # Errors
     /// A folder that cannot be written, a file of another kind, or one that another process has open.
@@ -106,7 +106,7 @@ impl ScoreCache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).known.get(&key(query, document)).copied()
     }
 
-    /// Adds scores and waits until the disk has them.
+    /// Adds scores and syncs them to the disk.
     pub(crate) fn add(&self, pairs: &[(&str, &str)], scores: &[f32]) -> Result<(), DataError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = Vec::with_capacity(pairs.len() * RECORD);
@@ -121,7 +121,7 @@ impl ScoreCache {
     }
 }
 
-/// Key and score of a record. A score that is not finite is of a damaged file, and is computed again.
+/// Key and score of a record. A score that is not finite comes from a damaged file and is computed again.
 fn record(bytes: &[u8]) -> Option<([u8; 16], f32)> {
     let (key, score) = bytes.split_at(16);
     let score = f32::from_le_bytes(score.try_into().ok()?);

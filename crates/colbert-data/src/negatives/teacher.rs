@@ -1,4 +1,4 @@
-//! The contract of a teacher, and the scores of the pairs that it was asked for.
+//! The contract of a teacher, and the scoring of pairs by a teacher and its cache.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -9,20 +9,20 @@ use crate::negatives::score_cache::ScoreCache;
 use crate::sets::training_set::Example;
 use crate::texts::{Collection, Queries};
 
-/// Pairs scored between two words of progress, and stored at once.
+/// Number of pairs that are scored and stored before progress is reported.
 const PAIRS: usize = 256;
 
 /// Another model that scores documents for queries: a cross-encoder, or a ColBERT that is trained already. Its scores
-/// tell false negatives from true ones and are what the student is trained towards.
+/// tell false negatives from true ones, and the student is trained towards them.
 pub trait Teacher: Debug + Send + Sync {
     /// Short name for reports.
     fn name(&self) -> String;
 
-    /// Letters and digits, fit for a file's name, that tell this teacher's scores from those of any other: they change
-    /// with weights, tokenizer and lengths.
+    /// Letters and digits, usable as a file name, that identify this teacher's scores: they change with weights,
+    /// tokenizer and lengths.
     fn fingerprint(&self) -> String;
 
-    /// Scores of (query, document) pairs in their order, the higher the better.
+    /// Returns the scores of (query, document) pairs in their order; higher is better.
     ///
     /// # Errors
     /// [`DataError::Teacher`] with the teacher's own reason.

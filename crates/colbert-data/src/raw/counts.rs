@@ -1,4 +1,4 @@
-//! Rows in numbers: how many of each kind, and which were left out as bad.
+//! Counts of rows by kind, and of rows that were left out as malformed.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::DataError;
 
-/// How many rows of each kind were read.
+/// Numbers of rows of each kind that were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RowCounts {
     /// (query, positives).
@@ -23,7 +23,7 @@ pub struct RowCounts {
     pub judgements: u64,
     /// Further documents, not part of any row.
     pub documents: u64,
-    /// Rows that said nothing new.
+    /// Rows that added nothing new.
     pub duplicates: u64,
     /// Lines of white space, passed over.
     pub blank_lines: u64,
@@ -60,10 +60,10 @@ impl RowCounts {
     }
 }
 
-/// Rows that were left out because they are wrong; empty unless a reader skips such rows.
+/// Rows that were left out as malformed; empty unless a reader skips such rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct BadRows {
-    /// How many, by kind of error, in order of first sight.
+    /// Number of rows by kind of error, in order of first sight.
     pub by_kind: Vec<(String, u64)>,
     /// The first ones.
     pub first: Vec<BadRow>,
@@ -78,11 +78,11 @@ pub struct BadRow {
     pub message: String,
 }
 
-/// Messages kept of bad rows.
+/// Number of messages of bad rows that are kept.
 pub(super) const BAD_ROWS_KEPT: usize = 10;
 
 impl BadRows {
-    /// How many rows were left out.
+    /// Number of rows that were left out.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.by_kind.iter().map(|(_, count)| count).sum()
@@ -100,7 +100,7 @@ impl BadRows {
     }
 }
 
-/// One line: how many, and how many of each kind.
+/// One line with the number of rows in all and by kind.
 impl fmt::Display for BadRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds: Vec<_> = self.by_kind.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();

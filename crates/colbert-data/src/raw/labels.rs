@@ -1,4 +1,4 @@
-//! Which label marks a positive and which a negative.
+//! The labels that mark positives and negatives.
 
 use serde_json::Value;
 

@@ -7,9 +7,9 @@ use crate::sets::training_set::Example;
 use crate::texts::Texts;
 
 impl RawData {
-    /// Adds everything of another source: texts that are the same byte for byte stay one, judgements of a query add up,
-    /// rows are counted together. A source's own id of a text is kept unless it names another text here. What is added
-    /// is one source, whatever it was merged of.
+    /// Adds all data of another source: texts that are equal byte for byte become one, judgements of a query are
+    /// joined, rows are counted together. A source's own id of a text is kept unless it names another text here. The
+    /// added data count as one source, even if they were merged themselves.
     ///
     /// # Errors
     /// [`DataError::TooMany`] past 2^32 - 1 texts.

@@ -1,4 +1,4 @@
-//! One row of training data, whatever file or value it came from.
+//! One row of training data, independent of the syntax it came from.
 
 use crate::error::{DataError, Place};
 
@@ -25,7 +25,7 @@ pub(crate) enum Row {
         document: String,
         score: f32,
     },
-    /// Documents that say themselves whether they are relevant; none needs to be.
+    /// Documents with their own labels; possibly none of them is relevant.
     Judged {
         query: String,
         positives: Vec<String>,
@@ -38,7 +38,7 @@ pub(crate) enum Row {
         negatives: Vec<String>,
         scores: Vec<f32>,
     },
-    /// An example as it is to be trained on, the positive first.
+    /// A ready-made example, the positive first.
     Ready {
         query: String,
         documents: Vec<String>,
@@ -109,7 +109,7 @@ impl Row {
     }
 }
 
-/// Refuses scores that are not finite or not as many as the documents.
+/// Refuses scores that are not finite, or whose number is not that of the documents.
 pub(crate) fn check_scores(scores: &[f32], documents: usize, place: &Place) -> Result<(), DataError> {
     if scores.len() != documents {
         return Err(DataError::ScoreCount { place: place.clone(), documents, scores: scores.len() });

@@ -14,7 +14,7 @@ use crate::texts::judgements::Judgements;
 use crate::texts::sample::rng_for;
 use crate::texts::twins::Twins;
 
-/// The outcome of a split.
+/// The outcome of holding out dev queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevSplit {
     /// Queries that were held out.
@@ -40,12 +40,12 @@ impl fmt::Display for DevSplit {
 }
 
 impl RawData {
-    /// Takes `count` queries with all their rows out of the data, as dev queries against the whole collection.
+    /// Holds out `count` queries with all their rows, as dev queries against the whole collection.
     ///
-    /// Queries that share a positive, or are the same, stay together, as long as there are enough others; the report
-    /// counts those that had to be parted. Texts are the same here, as everywhere, if they are but for case, white
-    /// space and Unicode form: a twin of a positive is relevant too. Which queries are taken depends on the seed and
-    /// the texts, not on the order of rows. The documents all stay in the collection, where negatives are drawn from.
+    /// Queries that are equal or share a positive stay on one side as long as there are enough others; the outcome
+    /// counts those that do not. Here, as everywhere, texts that differ only in case, white space and Unicode form are
+    /// equal: a twin of a positive is relevant too. Which queries are taken depends on the seed and the texts, not on
+    /// the order of rows. All documents stay in the collection that negatives are drawn from.
     ///
     /// # Errors
     /// No query would be left to train on.

@@ -1,4 +1,4 @@
-//! Files of candidates: the documents that a first stage found for each query, among which a model then ranks.
+//! Files of candidates: the documents that a first stage found for each query, to be reranked by a model.
 
 use std::path::Path;
 
@@ -35,8 +35,8 @@ impl Candidates {
 
     /// Reads the candidates of the queries of a set. A line is of a TREC run (query id, `Q0`, document id, rank, score,
     /// name), has a query id and a document id (and perhaps a rank or a score) in columns, or is JSON: an object with
-    /// `query_id` and `candidates`, or `[query id, [document id, ...]]`. Order and scores do not matter. Queries that are
-    /// not in the set are passed over.
+    /// `query_id` and `candidates`, or `[query id, [document id, ...]]`. Order and scores do not matter. Queries that
+    /// are not in the set are ignored.
     ///
     /// # Errors
     /// A line of another form, a document that is not in the corpus, or no candidates for any query of the set.

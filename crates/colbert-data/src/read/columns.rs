@@ -1,5 +1,5 @@
-//! Which named column plays which role: as a person says, else as its name says, and refused where neither is clear or
-//! the content contradicts the name.
+//! The roles of named columns: as the user says, else as the name suggests; refused if that is not clear or the content
+//! contradicts it.
 
 use std::fmt::Display;
 
@@ -22,15 +22,15 @@ pub(crate) struct Columns {
     /// The label is a grade of relevance, as in judgements: above 0 is a positive.
     pub(crate) is_graded: bool,
     pub(crate) scores: Option<String>,
-    /// Scores of the positives and of the negatives, where they are apart (FlagEmbedding).
+    /// Scores of the positives and of the negatives, if they are in two columns (FlagEmbedding).
     pub(crate) split_scores: Option<[String; 2]>,
     pub(crate) ignored: Vec<String>,
-    /// Columns that a person gave a role that is not the one their name suggests.
+    /// Unused columns whose names suggest a role, as the user decided otherwise.
     decided: Vec<String>,
 }
 
 impl Columns {
-    /// Gives each name its role; roles that a person gave go before what a name suggests.
+    /// Assigns a role to each name; roles that the user gave override those that a name suggests.
     pub(super) fn of(named: Named<'_>, place: &Place) -> Result<Self, DataError> {
         let Named { names, roles, .. } = named;
         let unclear = |problem: String| DataError::Columns {
@@ -43,7 +43,7 @@ impl Columns {
             return Err(unclear(format!("data.columns names `{name}`, which is no column here")));
         }
         let is_given = |role: ColumnRole| names.iter().any(|name| roles.get(*name) == Some(&role));
-        // Who names the positive or the document has said which texts answer.
+        // A user who names the positive or the document has said which texts answer.
         let answers = is_given(ColumnRole::Positive) || is_given(ColumnRole::Document);
         let with_role = |role: ColumnRole| -> Vec<String> {
             let given = names.iter().filter(|name| roles.get(**name) == Some(&role));
@@ -181,7 +181,7 @@ impl Columns {
             .map(|name| format!("the cells of `{name}` are ids or numbers, not texts; {WHERE_TEXTS_ARE}"))
     }
 
-    /// Names of columns that are not used, and that no person has decided about.
+    /// Names of columns that are not used and that the user has not decided about.
     fn free<'a>(&self, named: Named<'a>) -> impl Iterator<Item = &'a str> {
         let is_ignored = |name: &str| self.ignored.iter().any(|ignored| ignored == name);
         named.names.iter().copied().filter(move |name| is_ignored(name) && !named.roles.contains_key(*name))

@@ -1,4 +1,4 @@
-//! Cells in quotation marks, separated by commas, semicolons, tabs or what Excel's first line says.
+//! Quoted cells, separated by commas, semicolons, tabs or the separator that Excel's first line names.
 
 use std::collections::VecDeque;
 
@@ -124,8 +124,8 @@ impl CsvRecords {
     }
 }
 
-/// Bytes for the crate `csv`, which counts a line's end of two bytes to the next record and knows no spaces before a
-/// quotation mark: ends of lines are noted on their way through, and such spaces left out.
+/// The bytes handed to the crate `csv`, which counts the second byte of a line end to the next record and does not
+/// allow spaces before a quotation mark: line ends are noted on the way, and such spaces dropped.
 struct Cells {
     input: Input,
     dialect: Dialect,
@@ -256,7 +256,7 @@ fn delimiter(start: &[u8]) -> u8 {
             *count += usize::from(!quoted && byte == *delimiter);
         }
     }
-    // The last of equal maxima would win, so the order is turned round.
+    // `max_by_key` returns the last of equal maxima, so the order is reversed.
     counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| *delimiter)
 }
 

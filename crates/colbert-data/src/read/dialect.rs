@@ -1,4 +1,4 @@
-//! How a file of cells quotes its cells, detected from its first bytes.
+//! The quoting of a file of cells, detected from its first bytes.
 
 /// Separator and quoting of a file of cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,8 @@ impl Dialect {
             .unwrap_or(plain)
     }
 
-    /// Tab-separated cells: quoted only if every cell that begins with a quotation mark is quoted as CSV has it, for
-    /// most such files know no quoting.
+    /// Tab-separated cells: quoted only if every cell that begins with a quotation mark is quoted as in CSV, as most
+    /// such files have no quoting.
     pub(super) fn of_tsv(sample: &[u8]) -> Self {
         let raw = Self { delimiter: b'\t', quotes: false, escapes: false, spaces: false };
         let has_backslash = sample.windows(2).any(|window| window == b"\\\"");
@@ -43,7 +43,7 @@ impl Dialect {
             .unwrap_or(raw)
     }
 
-    /// Whether all records are alike and everything that the dialect allows is made use of.
+    /// Whether all records have the same number of cells, and the sample uses everything that the dialect allows.
     fn suits(&self, shape: &Shape) -> bool {
         shape.is_even && (!self.escapes || shape.escaped > 0) && (!self.spaces || shape.spaced > 0)
     }

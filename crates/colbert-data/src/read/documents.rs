@@ -40,15 +40,15 @@ pub struct TextRecord {
 /// The texts of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextFile {
-    /// The column that was taken, where its content and not its name says that it holds the texts.
+    /// A note on the column that was taken, if its content and not its name says that it holds the texts.
     pub note: Option<String>,
-    /// The texts as they stand, in order, repeated ones too.
+    /// The texts unchanged and in order, including repeated ones.
     pub records: Vec<TextRecord>,
 }
 
-/// Adds the documents of a file to raw data, and returns one line that says what was found: JSONL, a JSON list, TSV,
-/// CSV or Parquet. Of named columns the text is `text`, `content`, `document`, `passage` or the like, or the only one
-/// that holds texts, and `title` goes before it; where two could be meant, neither is taken.
+/// Adds the documents of a file (JSONL, a JSON list, TSV, CSV or Parquet) to raw data, and returns one line that
+/// describes what was read. Of named columns the text is `text`, `content`, `document`, `passage` or the like, or the
+/// only one that holds texts, with `title` before it; if two could be meant, the file is refused.
 ///
 /// # Errors
 /// [`DataError::TextColumn`], [`DataError::Malformed`], [`DataError::EmptyText`] and the others of a bad line, with

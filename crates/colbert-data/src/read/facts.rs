@@ -9,7 +9,7 @@ use super::document_text::TEXT_FIELDS;
 use crate::raw::labels::{Labels, label_of};
 use crate::texts::ids::is_id_like;
 
-/// The columns of a source, as far as they are known before roles are given.
+/// The columns of a source before roles are assigned.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named<'a> {
     /// Names, in their order where the syntax has one.
@@ -17,7 +17,7 @@ pub(super) struct Named<'a> {
     /// The first rows.
     pub(super) rows: &'a [&'a Value],
     pub(super) labels: &'a Labels,
-    /// Roles that a person gave.
+    /// Roles that the user gave.
     pub(super) roles: &'a BTreeMap<String, ColumnRole>,
 }
 
@@ -27,7 +27,7 @@ impl Named<'_> {
     }
 }
 
-/// Share of cells from which on a column is one of ids.
+/// Share of id-like cells from which a column counts as one of ids.
 const NEARLY_ALL: f64 = 0.9;
 
 /// Counts over the cells of one column.
@@ -73,22 +73,22 @@ impl Facts {
         facts
     }
 
-    /// Whether every row has a text here, and these are no ids and no numbers.
+    /// Whether every row has a text here that is neither an id nor a number.
     pub(super) fn is_text(&self) -> bool {
         self.filled > 0 && self.filled == self.rows && self.texts == self.filled && !self.is_ids() && !self.is_numbers()
     }
 
-    /// Whether no row has anything here.
+    /// Whether all cells are empty.
     pub(super) fn is_empty(&self) -> bool {
         self.filled == 0
     }
 
-    /// Whether nearly all cells have the form of ids. One cell says too little.
+    /// Whether nearly all cells look like ids. A single cell is not enough.
     pub(super) fn is_ids(&self) -> bool {
         self.filled > 1 && self.may_be_ids()
     }
 
-    /// As [`Facts::is_ids`], also by one cell.
+    /// As [`Facts::is_ids`], but a single cell is enough.
     pub(super) fn may_be_ids(&self) -> bool {
         self.filled > 0 && self.ids as f64 >= NEARLY_ALL * self.filled as f64
     }
@@ -102,7 +102,7 @@ impl Facts {
         self.filled > 1 && self.labels == self.filled
     }
 
-    /// As [`Facts::is_labels`], also by one row.
+    /// As [`Facts::is_labels`], but a single row is enough.
     pub(super) fn holds_labels(&self) -> bool {
         self.labels == self.filled
     }
@@ -112,7 +112,7 @@ impl Facts {
         self.rows > 1 && self.filled == self.rows && self.zeros_and_ones == self.filled
     }
 
-    /// Whether there are whole numbers alone, and one of them is above 1.
+    /// Whether all cells are whole numbers, and one of them is above 1.
     pub(super) fn is_grades(&self) -> bool {
         self.filled > 0 && self.filled == self.rows && self.whole == self.filled && self.above_one > 0
     }
@@ -122,7 +122,7 @@ impl Facts {
         self.questions > 0 && 2 * self.questions >= self.texts
     }
 
-    /// Mean length, words of split text; a script without spaces counts two letters as one.
+    /// Mean length in words; in a script without spaces two letters count as a word.
     pub(super) fn mean_words(&self) -> f64 {
         self.words as f64 / self.texts.max(1) as f64
     }

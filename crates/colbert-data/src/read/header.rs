@@ -1,4 +1,4 @@
-//! Whether the first line of a file of cells has the names of its columns, and rows of cells under these names.
+//! Detection of a header in a file of cells, and rows of cells under the header's names.
 
 use serde_json::{Map, Value};
 
@@ -23,7 +23,7 @@ const NAMES: [&str; 12] = [
     "answers",
 ];
 
-/// Decides by the names themselves, by roles that a person gave, and by the rows below.
+/// Whether the first line is a header, by the names themselves, by roles that the user gave, and by the rows below.
 pub(super) fn is_header(names: &[String], rows: &[Vec<String>], content: Content, options: &ReadOptions) -> bool {
     if content == Content::Table || names.iter().any(|name| options.roles.contains_key(name.as_str())) {
         return true;
@@ -37,7 +37,7 @@ pub(super) fn is_header(names: &[String], rows: &[Vec<String>], content: Content
     }
     let column = |index: usize| rows.iter().filter_map(move |row| row.get(index).map(String::as_str));
     let is_number = |cell: &str| cell.trim().parse::<f64>().is_ok();
-    // A column of numbers whose first cell is none has a name.
+    // A column of numbers whose first cell is not a number has a name.
     let names_numbers = (0..names.len()).any(|index| column(index).next().is_some() && column(index).all(&is_number));
     let is_known = |name: &&str| {
         let name = name.to_ascii_lowercase();
@@ -59,9 +59,10 @@ pub(super) fn is_header(names: &[String], rows: &[Vec<String>], content: Content
         || (rows.len() > 1 && stands_over_texts)
 }
 
-/// Whether the first line of a CSV file is a row: two or three cells, none of them a name, each like those below it.
+/// Whether the first line of a CSV file is a row: two or three cells that do not look like names but like the cells
+/// below them.
 pub(super) fn is_row(cells: &[String], rows: &[Vec<String>]) -> bool {
-    /// Share of the words below that a first text may have at least: a heading has fewer.
+    /// Smallest length of a text in the first line, relative to the mean of those below: a heading is shorter.
     const FEWEST: f64 = 0.4;
     let is_number = |cell: &str| cell.trim().parse::<f64>().is_ok();
     let is_question = |cell: &str| cell.trim_end().ends_with(['?', '？', '؟']);

@@ -27,11 +27,11 @@ const NAMES: [&str; 10] = [
 /// Lines of a file of texts that are looked at.
 const LINES: u64 = 200_000;
 
-/// Share of the cells that are ids there from which on all of them are.
+/// Share of known ids from which a column counts as one of ids.
 const NEARLY_ALL: f64 = 0.9;
 
-/// Looks the texts of the first rows up among the ids of the files beside the table and one folder up; says where they
-/// were found. Only single words are looked up, so that nearly no table costs anything.
+/// Looks up the texts of the first rows among the ids of the files beside the table and one folder up, and returns
+/// where they were found. Only single words are looked up, so that this costs next to nothing for most tables.
 pub(super) fn id_file(
     path: &Path,
     rows: &[&Value],

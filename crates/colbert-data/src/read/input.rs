@@ -1,4 +1,4 @@
-//! Bytes of a file: opened, decompressed if they are gzip, as UTF-8 if they are UTF-16, without a byte order mark.
+//! The bytes of a file: decompressed if it is gzip, converted from UTF-16 to UTF-8, without a byte order mark.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -56,12 +56,12 @@ impl Input {
         Ok(input)
     }
 
-    /// Takes bytes that were looked at.
+    /// Consumes bytes that were peeked at.
     pub(crate) fn skip(&mut self, bytes: usize) {
         self.reader.consume(bytes);
     }
 
-    /// Returns the bytes that come next without taking them; empty at the end.
+    /// Returns the next bytes without consuming them; empty at the end.
     pub(crate) fn peek(&mut self) -> Result<&[u8], DataError> {
         match self.reader.fill_buf() {
             // The borrow of the error arm would otherwise reach to the end of the function.

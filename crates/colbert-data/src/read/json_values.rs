@@ -1,5 +1,5 @@
-//! JSON values of a file, one at a time, so that memory holds one of them: the members of one list, or objects one
-//! after another, each over several lines if it likes.
+//! JSON values of a file, one at a time, so that memory holds only one of them: the members of a list, or a sequence of
+//! objects, each of which may span several lines.
 //!
 //! Owns finding where a value ends. Does not parse values.
 
@@ -80,7 +80,7 @@ impl JsonValues {
                 Some(b']') => return self.close(),
                 other => return Err(self.broken("a comma or the closing bracket of the list", other)),
             }
-            // A comma after the last member, which JSON does not allow and people write.
+            // A trailing comma, which JSON does not allow but people write.
             if self.skip_white_space()? == Some(b']') {
                 return self.close();
             }

@@ -81,7 +81,7 @@ impl RowKind {
         Err(malformed(place, &format!("{expected} (data.format)"), kind.describe(labels)))
     }
 
-    /// The cells of the query and of the documents in some rows, unless a person has said that they are texts.
+    /// The cells of the query and of the documents in some rows, unless the user has said that they are texts.
     pub(super) fn text_cells<'a>(&self, rows: &[&'a Value], options: &ReadOptions) -> Vec<Vec<&'a Value>> {
         match &self.columns {
             None if options.format != DataFormat::Auto => Vec::new(),
@@ -99,7 +99,7 @@ impl RowKind {
         self.columns.as_ref().is_none_or(|columns| columns.reads(name))
     }
 
-    /// Says in words what a row is and which column plays which role.
+    /// Describes in words the kind of rows and the roles of columns.
     pub(crate) fn describe(&self, labels: &Labels) -> String {
         let what = match self.meaning {
             Meaning::Pairs => "pairs",
@@ -163,7 +163,7 @@ fn array_meaning(
         return Err(malformed(place, expected, "numbers only".to_owned()));
     }
     let column = |index: usize| rows.iter().map(move |row| row.get(index));
-    // Who names the format has said that these are texts.
+    // A user who names the format has said that these are texts.
     if format == DataFormat::Auto {
         let facts = |index: usize| Facts::of(column(index), labels);
         let is_pair_of_ids = members.len() > 1 && facts(0).may_be_ids() && facts(1).may_be_ids();
@@ -195,7 +195,8 @@ fn array_meaning(
     }
 }
 
-/// A number is a label, also a wrong one; a text is one only if it is one of the two or reads as a number.
+/// Whether a value is a label: any number is, even a wrong one; a text only if it is one of the two labels or reads as
+/// a number.
 fn is_label(value: &Value, labels: &Labels) -> bool {
     match value {
         Value::Number(_) | Value::Bool(_) => true,

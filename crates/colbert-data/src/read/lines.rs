@@ -1,4 +1,4 @@
-//! Lines of a file, one at a time, with everything that messages need.
+//! Lines of a file, one at a time, with their places for messages.
 
 use std::io::{BufRead, Read};
 use std::path::Path;

@@ -5,8 +5,9 @@ use colbert_config::ColumnRole;
 /// Longest name of a column, characters.
 const LONGEST_NAME: usize = 40;
 
-/// Names that are understood. Sources: RAGatouille's examples, sentence-transformers (anchor), Tevatron (..._passages),
-/// DPR (..._ctxs), FlagEmbedding (pos, neg), and names of label columns in MS MARCO, BEIR and GLUE.
+/// The role that a name suggests. Sources of the names: RAGatouille's examples, sentence-transformers (anchor),
+/// Tevatron (..._passages), DPR (..._ctxs), FlagEmbedding (pos, neg), and names of label columns in MS MARCO, BEIR and
+/// GLUE.
 pub(super) fn role_of(name: &str) -> Option<ColumnRole> {
     match name.trim().to_ascii_lowercase().as_str() {
         "query" | "question" | "anchor" => Some(ColumnRole::Query),
@@ -25,7 +26,7 @@ pub(super) fn role_of(name: &str) -> Option<ColumnRole> {
     }
 }
 
-/// Names of columns that say whether a document is relevant.
+/// Whether a column of that name says whether a document is relevant.
 pub(super) fn is_label_name(name: &str) -> bool {
     matches!(
         name.trim().to_ascii_lowercase().as_str(),
@@ -47,13 +48,13 @@ pub(super) fn is_label_name(name: &str) -> bool {
     )
 }
 
-/// Names of label columns that may hold grades; numbers under other names are classes.
+/// Whether a label column of that name may hold grades; numbers under other names are classes.
 pub(super) fn is_grade_name(name: &str) -> bool {
     let name = name.trim().to_ascii_lowercase();
     is_label_name(&name) && (name.starts_with("relevan") || matches!(name.as_str(), "grade" | "judgement" | "judgment"))
 }
 
-/// Names of columns that hold ids and never texts.
+/// Whether a column of that name holds ids and never texts.
 pub(super) fn is_id_name(name: &str) -> bool {
     let name = name.trim().to_ascii_lowercase().replace('-', "_");
     matches!(
@@ -63,7 +64,8 @@ pub(super) fn is_id_name(name: &str) -> bool {
         || name.ends_with("_ids")
 }
 
-/// Names of columns that may hold the text that answers, beside one called `answer`, which is often a few words of it.
+/// Whether a column of that name may hold the answering text in full, beside one called `answer` that often has only a
+/// few words of it.
 pub(super) fn is_rival(name: &str) -> bool {
     matches!(
         name.trim().to_ascii_lowercase().as_str(),
@@ -91,7 +93,7 @@ pub(super) fn is_rival(name: &str) -> bool {
     )
 }
 
-/// Names of columns that describe a row and are not ranked.
+/// Whether a column of that name describes a row and is not a text to rank.
 pub(super) fn is_description(name: &str) -> bool {
     is_id_name(name)
         || matches!(
@@ -130,7 +132,7 @@ pub(super) fn number_of(name: &str) -> u64 {
     name.rsplit('_').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// At most three words of letters, digits and marks that names have, the first of them a letter.
+/// Whether a cell looks like a name: at most three words of letters, digits and common marks, beginning with a letter.
 pub(super) fn is_name(cell: &str) -> bool {
     cell.chars().count() <= LONGEST_NAME
         && cell.chars().next().is_some_and(|first| first.is_alphabetic() || first == '_')

@@ -53,7 +53,7 @@ pub(super) fn splits(folder: &Path) -> Result<Vec<String>, DataError> {
     Ok(splits)
 }
 
-/// The form of a split's file, where it is not BEIR's own, for the announcement.
+/// The form of a split's file, if it is not BEIR's own, for the announcement.
 pub(super) fn form(folder: &Path, split: &str) -> Result<String, DataError> {
     let Some(path) = file(folder, split) else { return Ok(String::new()) };
     let mut lines = Lines::open(&path, "judgements")?;

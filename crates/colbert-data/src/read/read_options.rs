@@ -15,11 +15,11 @@ pub struct ReadOptions {
     pub format: DataFormat,
     /// Labels of labelled pairs.
     pub labels: Labels,
-    /// Roles of columns whose names do not say it; these go before what a name suggests. Default: none.
+    /// Roles of columns, which override the roles that their names suggest. Default: none.
     pub roles: BTreeMap<String, ColumnRole>,
     /// Judgements of a BEIR folder, or files of a folder of splits, that are trained on. Default `train`.
     pub split: String,
-    /// Leave bad rows out, and count them, in place of stopping at the first. Default false.
+    /// Skip and count bad rows instead of stopping at the first. Default false.
     pub skip_bad_rows: bool,
 }
 
@@ -36,8 +36,8 @@ impl Default for ReadOptions {
 }
 
 impl ReadOptions {
-    /// Passes an error on, unless it is a bad row and bad rows are to be left out; then it is counted, and `otherwise` is
-    /// the outcome.
+    /// Passes on an outcome; but if it is the error of a bad row and bad rows are skipped, counts the row and returns
+    /// `otherwise`.
     pub(super) fn keep_going<T>(
         &self,
         outcome: Result<T, DataError>,

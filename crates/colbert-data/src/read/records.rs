@@ -1,5 +1,5 @@
-//! Records of a file, one at a time as JSON values, whatever the file's syntax. The content decides which it is; an
-//! extension `.tsv` or `.csv` is believed.
+//! Records of a file, one at a time as JSON values, whatever the file's syntax. The content decides the syntax, unless
+//! the extension is `.tsv` or `.csv`.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Opens a file and finds out its syntax. `None`: the file has no line that is not blank.
+    /// Opens a file and detects its syntax. Returns `None` if the file is blank.
     pub(crate) fn open(
         path: &Path,
         expected: &str,
@@ -95,8 +95,7 @@ impl Records {
         std::mem::take(&mut self.documents)
     }
 
-    /// Reads only the columns that are used from here on, and begins again. Does nothing for files whose cells are read
-    /// anyway.
+    /// Begins again, reading only the columns that are used. Does nothing for files whose cells are all read anyway.
     #[cfg(feature = "parquet")]
     pub(crate) fn read_again(&mut self, is_used: &dyn Fn(&str) -> bool) -> Result<bool, DataError> {
         let Source::Parquet(records) = &mut self.source else { return Ok(false) };
@@ -322,7 +321,7 @@ fn is_trec(line: &str) -> bool {
             if is_id_like(query) && is_id_like(document) && grade.parse::<f64>().is_ok())
 }
 
-/// A cell without its quotation marks, if it stands in such as CSV has them and holds further ones, doubled.
+/// A cell without its quotation marks, if it is quoted as in CSV and has doubled quotation marks inside.
 fn unquoted(cell: &str) -> String {
     let inner = cell.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     match inner.filter(|inner| inner.contains("\"\"") && !inner.replace("\"\"", "").contains('"')) {

@@ -1,4 +1,4 @@
-//! Records of a file, the first of which are looked at before any is read.
+//! Records of a file with a look ahead: the first ones are examined before any is read.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::read_options::ReadOptions;
 use super::records::Records;
 use crate::error::{DataError, Place};
 
-/// Records that are looked at.
+/// Number of records that are examined.
 pub(super) const LOOKED_AT: usize = 200;
 
 /// A file's records with a look ahead.
@@ -23,7 +23,7 @@ pub(super) struct Sampled {
 }
 
 impl Sampled {
-    /// Opens a file and looks at its first records. `None`: the file has no line that is not blank.
+    /// Opens a file and examines its first records. Returns `None` if the file is blank.
     pub(super) fn open(
         path: &Path,
         expected: &str,
@@ -33,7 +33,7 @@ impl Sampled {
         let Some(records) = Records::open(path, expected, content, options)? else { return Ok(None) };
         let place = records.place();
         let mut sampled = Self { records, ahead: VecDeque::new(), names_place: place.clone(), place };
-        // Columns of a Parquet file that no name speaks for are looked at too, unless the decoder cannot read them.
+        // Columns of a Parquet file whose names suggest no role are examined too, unless the decoder cannot read them.
         if sampled.records.read_again(&|_| true).unwrap_or(false) {
             sampled.look();
             if sampled.ahead.iter().any(|(record, _)| record.is_err()) {
@@ -69,7 +69,7 @@ impl Sampled {
         self.ahead.iter().filter_map(|(record, _)| record.as_ref().ok()).collect()
     }
 
-    /// Begins again with the columns that are used, where others need not be read; says whether it did.
+    /// Begins again with only the columns that are used, if others need not be read. Returns whether it did.
     pub(super) fn read_again(&mut self, is_used: &dyn Fn(&str) -> bool) -> Result<bool, DataError> {
         let begins = self.records.read_again(is_used)?;
         if begins {

@@ -1,4 +1,4 @@
-//! Roles for columns whose roles are not clear: a proposal that is read when it is followed.
+//! Suggested roles for columns whose roles are not clear; following the suggestion makes the data readable.
 
 use colbert_config::ColumnRole;
 

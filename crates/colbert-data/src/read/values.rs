@@ -1,4 +1,4 @@
-//! From a JSON value to a row: arrays by position, objects by name.
+//! Turns a JSON value into a row: arrays by position, objects by name.
 
 use serde_json::{Map, Value};
 
@@ -210,7 +210,7 @@ impl Reader<'_> {
             .map(|score| match score.as_f64() {
                 // A number too large for f32 becomes infinite and is refused with the row.
                 Some(score) => Ok(score as f32),
-                // Python writes NaN as null in some exporters.
+                // Some exporters of Python write NaN as null.
                 None => Err(DataError::NonFinite {
                     place: self.place.clone(),
                     field: "scores".to_owned(),
@@ -237,7 +237,7 @@ fn by_member(fields: &Map<String, Value>) -> Option<Value> {
     Some((0..texts.len()).map(|index| Value::Object(member(index))).collect())
 }
 
-/// Whether a document is an object that says itself whether it is relevant.
+/// Whether a document is an object with its own label.
 fn has_label(document: &Value) -> bool {
     document.as_object().is_some_and(|fields| fields.keys().any(|name| is_label_name(name)))
 }

@@ -33,7 +33,7 @@ pub(super) enum Objects {
 /// Looks at the first object of a file, and whether another follows it.
 pub(super) fn look(path: &Path, expected: &str) -> Result<Objects, DataError> {
     let mut values = JsonValues::stream(Input::open(path, expected)?);
-    // Text that is no JSON is left to whoever reads the lines, with their errors.
+    // Text that is not JSON is left to the reader of lines, which reports the errors.
     if !values.advance().unwrap_or(false) {
         return Ok(Objects::Lines);
     }

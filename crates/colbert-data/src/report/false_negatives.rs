@@ -10,12 +10,12 @@ use crate::raw::{Group, RawData};
 use crate::texts::language::{Analyzer, TextAnalysis};
 use crate::texts::normalise::normalised;
 
-/// Shared words from which on two texts are near duplicates (Jaccard index of their word sets).
+/// Share of common words from which two texts count as near duplicates (Jaccard index of their word sets).
 const NEAR: f64 = 0.8;
-/// Fewer words than this say too little to compare by.
+/// Texts with fewer words are not compared.
 const FEWEST_WORDS: usize = 5;
-/// Positives, and given negatives, of one query that are compared with each other, spread evenly: with more, comparing
-/// all of them takes time by their product.
+/// Maximum number of positives, and of given negatives, of one query that are compared, spread evenly: the time to
+/// compare them grows with the product of both.
 const COMPARED: usize = 200;
 /// Queries compared by lexical match, spread evenly.
 const QUERIES: usize = 2_000;
@@ -58,7 +58,7 @@ fn near_duplicates(raw: &RawData, findings: &mut Vec<Finding>) {
     );
 }
 
-/// All of a short list, or members spread evenly over a long one.
+/// Returns all members of a short list, or members spread evenly over a long one.
 fn spread(pids: &[u32]) -> impl Iterator<Item = u32> {
     let taken = pids.len().min(COMPARED);
     (0..taken).map(move |index| pids[index * pids.len() / taken])

@@ -1,4 +1,4 @@
-//! The checks. Each looks for one thing and says how it is fixed.
+//! The checks of the data report. Each looks for one problem and says how to fix it.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use crate::texts::twins::{Twins, normalised_hash};
 const EXAMPLES: usize = 3;
 /// Characters of a text shown in a case.
 const SHOWN: usize = 60;
-/// Other documents count as longer than the positives from this ratio of medians on.
+/// Ratio of medians from which other documents count as longer than the positives.
 const LONGER: usize = 3;
 
 pub(super) fn find(raw: &RawData, evaluations: &[(&str, &EvaluationSet)]) -> Vec<Finding> {
@@ -238,7 +238,7 @@ fn passed_over(raw: &RawData, findings: &mut Vec<Finding>) {
     );
 }
 
-/// Documents that are much longer than the positives are told apart by their length alone.
+/// Documents that are much longer than the positives can be told from them by length alone.
 fn long_documents(raw: &RawData, findings: &mut Vec<Finding>) {
     let positives: HashSet<u32> = raw.groups.iter().flat_map(|group| group.positives.iter().copied()).collect();
     let lengths = |of_positives: bool| {
@@ -260,7 +260,7 @@ fn long_documents(raw: &RawData, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Examples that came ready-made, once more.
+/// Ready-made examples that repeat an earlier one.
 fn repeated_examples(raw: &RawData, findings: &mut Vec<Finding>) {
     let (mut seen, mut cases) = (HashSet::new(), Cases::default());
     for example in &raw.ready {
@@ -291,7 +291,7 @@ fn not_one_example(raw: &RawData, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Every document is a positive of every query: preparation would end with the same words.
+/// Every document is a positive of every query; preparation would end with the same message.
 fn no_negatives(raw: &RawData, known: &Judgements, findings: &mut Vec<Finding>) {
     let mut judged = groups(raw).filter(|(_, group)| !group.positives.is_empty()).peekable();
     if !raw.ready.is_empty() || judged.peek().is_none() {
@@ -308,7 +308,7 @@ fn no_negatives(raw: &RawData, known: &Judgements, findings: &mut Vec<Finding>) 
     }
 }
 
-/// Texts that stand for a missing one, as pandas and databases write them.
+/// Placeholders of missing texts, as pandas and databases write them.
 const PLACEHOLDERS: [&str; 18] = [
     "nan",
     "null",
@@ -346,7 +346,7 @@ fn placeholders(raw: &RawData, findings: &mut Vec<Finding>) {
     );
 }
 
-/// Ids in place of texts, which whoever gave the columns their roles may have meant.
+/// Ids in place of texts, which may have been intended if the user assigned the roles of columns.
 fn ids(raw: &RawData, findings: &mut Vec<Finding>) {
     let sides = [("queries", sample_of_ids(&raw.queries)), ("documents", sample_of_ids(&raw.collection))];
     for (side, cases) in sides {
@@ -370,7 +370,7 @@ fn sample_of_ids<Kind>(texts: &Texts<Kind>) -> Option<Cases> {
     (looked_at > 1 && cases.count * 10 >= 9 * looked_at as u64).then_some(cases)
 }
 
-/// Texts of each evaluation set that are trained on.
+/// Texts of evaluation sets that are also trained on.
 fn leakage(raw: &RawData, evaluations: &[(&str, &EvaluationSet)], findings: &mut Vec<Finding>) {
     if evaluations.is_empty() {
         return;

@@ -1,22 +1,22 @@
-//! How a number is spread, in a few bars.
+//! The distribution of a number, as a few bars.
 
 use serde::Serialize;
 
-/// Bars of a histogram at most.
+/// Maximum number of bars.
 const BARS: usize = 24;
 
-/// How many values lie where. The last bar also counts everything beyond it, as [`Histogram::max`] tells.
+/// The distribution of values. The last bar also counts everything beyond it, up to [`Histogram::max`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Histogram {
     /// Short name that never changes.
     pub name: String,
-    /// The counted thing, in words.
+    /// Title: the thing that is counted.
     pub title: String,
     /// Lower end of the first bar.
     pub start: f64,
     /// Width of a bar.
     pub width: f64,
-    /// Values in each bar; a bar holds its lower end and not its upper one.
+    /// Number of values in each bar; a bar includes its lower end and excludes its upper one.
     pub counts: Vec<u64>,
     /// The largest value.
     pub max: f64,
@@ -25,12 +25,12 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// A histogram of whole numbers or others; nothing where there are no values.
+    /// Returns a histogram; `None` if there are no values.
     pub(super) fn of(name: &str, title: &str, mut values: Vec<f64>, limit: Option<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (&min, &max) = (values.first()?, values.last()?);
         let is_whole = values.iter().all(|value| value.fract() == 0.0);
-        // A few giants would press all others into the first bar.
+        // A few outliers would otherwise press all others into the first bar.
         let most = values[(values.len() * 995).div_ceil(1000) - 1];
         let width = step((most - min) / (BARS - 1) as f64, is_whole);
         let start = (min / width).floor() * width;

@@ -1,4 +1,4 @@
-//! Texts whose script or words are of another language than `language_code` says.
+//! Texts whose script or words belong to another language than `language_code`.
 
 use std::collections::HashMap;
 
@@ -6,19 +6,20 @@ use super::{Finding, Severity};
 use crate::texts::language_code::{base_of, name_of};
 use crate::texts::{Collection, Queries};
 
-/// Characters that are looked at together: a text alone may be too short to tell.
+/// Number of characters that are examined together: a single text may be too short to tell.
 const TOGETHER: usize = 1_000;
-/// Fewer characters than this say too little.
+/// Fewer characters than this are not judged.
 const FEWEST: usize = 100;
-/// Groups of texts that are looked at, spread evenly.
+/// Number of groups of texts that are examined, spread evenly.
 const GROUPS: usize = 40;
 /// Share of the groups that must agree.
 const AGREE: f64 = 0.8;
 
-/// Finds out whether the texts are of another language than `code` says; None if not, or if they say too little.
+/// Returns a finding if the texts are in another language than `code`; `None` if they are not, or if they are too few
+/// to tell.
 pub fn language_mismatch(queries: &Queries, collection: &Collection, code: &str) -> Option<Finding> {
     let base = base_of(code);
-    // Of a language that is not known here, its neighbours' words say nothing.
+    // The words of related languages say nothing about a language that is not known here.
     if !whatlang::Lang::all().iter().any(|language| is_same(code_of(*language), &base)) {
         return None;
     }
@@ -69,7 +70,7 @@ fn groups(queries: &Queries, collection: &Collection) -> Vec<String> {
         }
         groups.push(group);
     }
-    // Of few texts, all together say more than each alone.
+    // Few texts are judged together, which says more than each alone.
     if groups.iter().any(|group| group.chars().count() < FEWEST) {
         let together: String = groups.concat();
         let letters: Vec<char> = together.chars().collect();
@@ -90,7 +91,7 @@ fn code_of(language: whatlang::Lang) -> &'static str {
     }
 }
 
-/// Languages whose texts are hardly told apart count as one.
+/// Languages whose texts are hard to tell apart count as one.
 fn is_same(one: &str, other: &str) -> bool {
     const NEAR: [&[&str]; 5] = [
         &["no", "nb", "nn", "da", "sv"],

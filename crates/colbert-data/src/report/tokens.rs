@@ -1,4 +1,4 @@
-//! How many tokens texts take, and what is cut off. The tokenizer comes from outside.
+//! Tokens of the texts, and the share that is cut off. The caller supplies the tokenizer.
 
 use std::error::Error;
 
@@ -10,13 +10,13 @@ use crate::raw::RawData;
 use crate::texts::Texts;
 use crate::texts::side::Side;
 
-/// Texts counted on each side at most, spread evenly: a share is known well enough from these.
+/// Maximum number of texts counted on each side, spread evenly: enough to know a share well.
 const EXAMINED: usize = 20_000;
 /// Texts handed to the counter at once.
 const BLOCK: usize = 1024;
-/// Share of texts that may be cut before it is worth a warning.
+/// Share of cut texts above which a warning is given.
 const CUT: f64 = 0.01;
-/// Share of unknown tokens from which on the vocabulary seems to be another language's.
+/// Share of unknown tokens above which the vocabulary seems to be that of another language.
 const UNKNOWN: f64 = 0.01;
 
 /// Tokens of one text before anything is cut off, with the special tokens that the encoder adds.
@@ -57,7 +57,7 @@ impl std::fmt::Debug for TokenLimits<'_> {
 /// Tokens of the texts of one side. Shares are between 0 and 1.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SideTokens {
-    /// Texts that were counted, of all there are.
+    /// Number of texts that were counted.
     pub examined: usize,
     /// Length at which texts are cut, tokens.
     pub maxlen: usize,
@@ -75,7 +75,7 @@ pub struct SideTokens {
     pub tokens_lost: u64,
     /// Share of all tokens that is cut off.
     pub lost_share: f64,
-    /// Tokens to encode at the length that keeps 99 %, as a multiple of now.
+    /// Tokens to encode at the length that keeps 99 % of the texts whole, relative to the tokens at `maxlen`.
     pub cost_of_99_percent: f64,
     /// Share of tokens that the vocabulary does not have.
     pub unknown_share: f64,
@@ -84,7 +84,7 @@ pub struct SideTokens {
 }
 
 impl SideTokens {
-    /// Advises what to do about texts that are cut, by a length that the encoder takes.
+    /// Returns advice about texts that are cut, within the lengths that the encoder takes.
     fn advice(&self, name: &str, option: &str, longest: usize) -> String {
         let length = self.keeps_99_percent.min(longest);
         if self.keeps_99_percent <= self.maxlen {
@@ -106,7 +106,7 @@ impl SideTokens {
     }
 }
 
-/// Tokens that are left of texts of these lengths if they are cut at another.
+/// Number of tokens left of texts of these lengths when they are cut at `maxlen`.
 fn encoded(lengths: &[usize], maxlen: usize) -> u64 {
     lengths.iter().map(|&length| length.min(maxlen) as u64).sum()
 }

@@ -1,4 +1,4 @@
-//! How long texts are, in white-space words.
+//! Lengths of texts in words separated by white space.
 
 use rayon::prelude::*;
 use serde::Serialize;

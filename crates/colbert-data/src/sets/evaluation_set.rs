@@ -1,4 +1,4 @@
-//! Queries whose relevant documents are known, to measure a model with.
+//! Queries with known relevant documents, for evaluation.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,16 +23,16 @@ pub struct EvaluationSet {
 }
 
 impl EvaluationSet {
-    /// Bytes of memory that the set takes besides its collection, which other sets may share, about.
+    /// Approximate memory of the set in bytes, without its collection, which other sets may share.
     #[must_use]
     pub fn memory_without_collection(&self) -> u64 {
         self.queries.memory() + self.judgements.memory()
     }
 
-    /// A smaller set: at most `max_queries` queries, a seeded choice, ranked against all the documents relevant to them
-    /// and random others up to `pool_size` documents. `None` keeps all. Order is kept.
+    /// Returns a smaller set: at most `max_queries` queries, chosen at random by the seed, ranked against all documents
+    /// relevant to them and random others, `pool_size` in all. `None` keeps all. Order is kept.
     ///
-    /// The pool may be larger than `pool_size` where the relevant documents alone are more. Which texts are chosen
+    /// The pool is larger than `pool_size` if there are more relevant documents than that. Which texts are chosen
     /// depends on the seed and the texts, not on their order.
     ///
     /// # Errors

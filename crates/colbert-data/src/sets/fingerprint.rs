@@ -1,4 +1,4 @@
-//! A number that stands for the content of texts and examples: equal content, equal number, on every machine.
+//! Fingerprints of texts and examples: equal content has an equal number, on every machine.
 
 use crate::sets::evaluation_set::EvaluationSet;
 use crate::sets::training_set::TrainingSet;
@@ -26,8 +26,8 @@ fn add_judgements(hash: &mut Fingerprint, judgements: &Judgements, queries: usiz
 }
 
 impl TrainingSet {
-    /// Returns a number for what is trained on: texts, examples with their scores, known positives, in their order.
-    /// Where the texts came from and what their source called them does not count.
+    /// Returns the fingerprint of a training set: its texts, examples with their scores, and known positives, in their
+    /// order. The source of the texts and the ids it gave them do not count.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fingerprint::new();
@@ -43,14 +43,14 @@ impl TrainingSet {
             scores.unwrap_or_default().iter().for_each(|score| hash.add(&score.to_bits().to_le_bytes()));
         }
         add_judgements(&mut hash, &self.positives, self.queries.len());
-        // One source is what data are without sources, and has the number that it always had.
+        // A single source is the same as none, and its fingerprint has never changed.
         self.sources.iter().for_each(|first| hash.add_number((*first).into()));
         hash.finish()
     }
 }
 
 impl EvaluationSet {
-    /// Returns a number for what is measured on: texts and judgements in their order.
+    /// Returns the fingerprint of an evaluation set: its texts and judgements in their order.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fingerprint::new();

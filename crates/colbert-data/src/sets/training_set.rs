@@ -23,7 +23,7 @@ pub struct TrainingSet {
     pub collection: Collection,
     /// Examples in the order of the queries; the trainer shuffles.
     pub examples: Vec<Example>,
-    /// Every known positive of every query, so that no in-batch negative needs to be one.
+    /// Every known positive of every query, so that none is used as an in-batch negative.
     pub positives: Judgements,
     /// First query of each source of the data, rising; empty where there is one source alone.
     pub sources: Vec<u32>,
@@ -45,7 +45,7 @@ impl TrainingSet {
 }
 
 impl TrainingSet {
-    /// Bytes of memory that the set takes, about.
+    /// Approximate memory of the set in bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let of_one = |example: &Example| {

@@ -12,10 +12,10 @@ use crate::sets::training_set::{Example, TrainingSet};
 use crate::texts::Texts;
 use crate::write::{publish_together, stage};
 
-/// Writes the three files into a folder, which is made if need be. All three are complete on disk before the first one
-/// gets its name, and the examples get theirs last: a process that is killed in between leaves nothing that reads as
-/// data. An earlier export is replaced; [`ReferenceFiles::refuse_earlier`] asks first. The same training set gives the
-/// same bytes.
+/// Writes the three files into a folder, which is created if needed. All three are complete on disk before the first
+/// one gets its name, and the examples get theirs last: a process that is killed in between leaves nothing that reads
+/// as data. An earlier export is replaced; [`ReferenceFiles::refuse_earlier`] refuses to. The same training set gives
+/// the same bytes.
 ///
 /// # Errors
 /// [`DataError::EmptyText`] for a text with nothing to write (the reference's readers fail on such a line), and

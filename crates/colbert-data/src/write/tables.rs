@@ -1,6 +1,6 @@
-//! A training set as three JSONL tables: `queries`, `documents`, `train`. Texts come back to the last byte, line ends
-//! and tabs included, which the reference's files cannot do; teacher scores and documents without an example come back
-//! too. PyLate loads the same tables for distillation.
+//! A training set as three JSONL tables: `queries`, `documents`, `train`. Texts survive byte for byte, line ends and
+//! tabs included, unlike in the reference's files; so do teacher scores and documents without an example. PyLate loads
+//! the same tables for distillation.
 //!
 //! Reading is [`crate::read_training_data`]'s.
 
@@ -22,9 +22,9 @@ struct ExampleRow<'a> {
     scores: Option<&'a [f32]>,
 }
 
-/// Writes the tables `queries.jsonl`, `documents.jsonl` and `train.jsonl` into a folder, which is made if need be. All three are complete on disk before the first one
-/// gets its name, and the examples get theirs last: a process that is killed in between leaves nothing that reads as
-/// data. The same training set gives the same bytes.
+/// Writes the tables `queries.jsonl`, `documents.jsonl` and `train.jsonl` into a folder, which is created if needed.
+/// All three are complete on disk before the first one gets its name, and the examples get theirs last: a process that
+/// is killed in between leaves nothing that reads as data. The same training set gives the same bytes.
 ///
 /// # Errors
 /// [`DataError::Write`].

@@ -1,5 +1,5 @@
 //! Walks over the headers of a Parquet file before they are decoded: a damaged one may claim more members than its
-//! bytes hold, and the crate `parquet` (60.1) counts through two thousand million of them.
+//! bytes hold, and the crate `parquet` (60.1) iterates over up to two billion of them.
 //!
 //! Format: the compact protocol of Thrift (github.com/apache/thrift, doc/specs/thrift-compact-protocol.md);
 //! `PageHeader` of github.com/apache/parquet-format, parquet.thrift.
