@@ -416,7 +416,7 @@ mod tests {
             ),
             (
                 vec![("train.decay_steps", json!(7))],
-                "train.decay_steps is 7, but train.schedule is \"linear\": only \"warmup_stable_decay\" has a fall at its \
+                "train.decay_steps is 7, but train.schedule is \"linear\": only \"warmup_stable_decay\" has a decay at its \
                  end; leave the steps out, or use that schedule",
             ),
             (

@@ -74,7 +74,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// A file that is truncated or damaged, so that nothing after that place can be read.
-    #[error("{}: the {what} data breaks off or is damaged: {source}; fetch or write the file again", path.display())]
+    #[error("{}: the {what} data is truncated or damaged: {source}; fetch or write the file again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -284,7 +284,7 @@ pub enum DataError {
         nway: usize,
     },
     /// A text that is not a language code.
-    #[error("language_code: `{found}` is no language code; {advice}")]
+    #[error("language_code: `{found}` is not a language code; {advice}")]
     LanguageCode {
         /// The code.
         found: String,

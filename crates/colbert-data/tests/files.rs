@@ -85,7 +85,7 @@ fn gzip_is_unpacked_and_told_when_it_breaks_off() {
     let raw = read("a.jsonl.gz").unwrap();
     assert_eq!(raw.queries().len(), 20_000);
     assert_parts(raw.announcement(), &["JSONL (gzip), 20000 pairs"]);
-    assert_parts(&read("b.jsonl.gz").unwrap_err().to_string(), &["b.jsonl.gz", "gzip data breaks off", "again"]);
+    assert_parts(&read("b.jsonl.gz").unwrap_err().to_string(), &["b.jsonl.gz", "gzip data is truncated", "again"]);
     assert_parts(&read("c.jsonl.gz").unwrap_err().to_string(), &["c.jsonl.gz", "gzip"]);
     assert_parts(read("d.csv.gz").unwrap().announcement(), &["CSV separated by `,` (gzip)", "positive = answer"]);
 }
@@ -104,7 +104,7 @@ fn roles_are_given_or_clear_or_refused() {
     assert_parts(raw.announcement(), &["query = question, document = context, not used: query"]);
     assert_parts(
         &with_roles("a.csv", csv, &[("kontext", ColumnRole::Document)]).unwrap_err().to_string(),
-        &["names `kontext`, which is no column here", "`question`, `query`, `context`"],
+        &["names `kontext`, but there is no such column", "`question`, `query`, `context`"],
     );
     // A first line that is no header is a row of names that mean nothing.
     assert_parts(&with_roles("b.csv", b"what is a tor,a hill\n", &[]).unwrap_err().to_string(), &["b.csv", "expected"]);
@@ -150,7 +150,7 @@ fn bad_csv_and_lists_are_named() {
     assert_parts(&read("c.csv", "query,positive\n").unwrap_err().to_string(), &["c.csv", "no rows"]);
     assert_parts(
         &read("d.json", "[[\"q\",\"p\"],\n[\"r\",").unwrap_err().to_string(),
-        &["d.json", "JSON data breaks off", "line 2"],
+        &["d.json", "JSON data is truncated", "line 2"],
     );
     assert_parts(
         &read("e.json", "[[\"q\",\"p\"], [\"r\", oops]]").unwrap_err().to_string(),

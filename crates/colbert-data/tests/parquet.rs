@@ -145,10 +145,7 @@ fn damage_is_an_error_wherever_it_is() {
     let whole = std::fs::read(&path).unwrap();
     for cut in [4, 10, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..cut]).unwrap();
-        assert_parts(
-            &read(&path).unwrap_err().to_string(),
-            &["pairs.parquet", "Parquet data breaks off or is damaged"],
-        );
+        assert_parts(&read(&path).unwrap_err().to_string(), &["pairs.parquet", "Parquet data is truncated or damaged"]);
     }
     // Any single byte may be wrong: a message, or the same rows where the byte does not matter; never a crash.
     std::panic::set_hook(Box::new(|_| ()));
@@ -233,7 +230,7 @@ fn zstandard_is_read_without_a_c_library() {
         let folder = folder(&[("damaged.parquet", &bytes)]);
         assert_parts(
             &read(&folder.path().join("damaged.parquet")).unwrap_err().to_string(),
-            &["Parquet data breaks off"],
+            &["Parquet data is truncated"],
         );
     }
 }

@@ -456,7 +456,7 @@ fn texts_of_objects_and_cells_have_their_ids() {
         let record = texts(name).unwrap().records.remove(0);
         assert_eq!((record.id.as_deref(), record.text.as_str()), (Some("7"), text), "{name}");
     }
-    assert_parts(&texts("d.tsv").unwrap_err().to_string(), &["d.tsv, line 1", "no id but a text"]);
+    assert_parts(&texts("d.tsv").unwrap_err().to_string(), &["d.tsv, line 1", "not an id but a text"]);
     let note = texts("e.csv").unwrap().note.unwrap();
     assert_parts(&note, &["e.csv", "those of the column `antwort`"]);
 }

@@ -61,7 +61,7 @@ impl FromStr for ColumnRoles {
             let (column, word) = (column.trim(), word.trim());
             let Some((role, _)) = WORDS.iter().find(|(_, known)| *known == word) else {
                 let words: Vec<_> = WORDS.iter().map(|(_, word)| *word).collect();
-                return Err(format!("`{word}` is no role; expected one of {}", words.join(", ")));
+                return Err(format!("`{word}` is not a role; expected one of {}", words.join(", ")));
             };
             if roles.insert(column.to_owned(), *role).is_some() {
                 return Err(format!("column `{column}` has two roles"));
@@ -113,7 +113,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (text, part) in [
             ("question", "no equals sign"),
-            ("question=frage", "`frage` is no role; expected one of query, positive"),
+            ("question=frage", "`frage` is not a role; expected one of query, positive"),
             ("a=query,a=label", "`a` has two roles"),
         ] {
             let message = text.parse::<ColumnRoles>().unwrap_err();

@@ -64,7 +64,8 @@ impl FromStr for HeadLayer {
         let size = match first {
             DIM => None,
             number => {
-                let size = number.parse().map_err(|_| format!("`{number}` is no size; expected a number or `{DIM}`"));
+                let size =
+                    number.parse().map_err(|_| format!("`{number}` is not a size; expected a number or `{DIM}`"));
                 Some(size?)
             }
         };
@@ -162,8 +163,8 @@ mod tests {
     fn errors_name_the_word() {
         for (text, part) in [
             ("768,,dim", "a layer between two commas is empty"),
-            ("gelu, dim", "`gelu` is no size; expected a number or `dim`"),
-            ("-8, dim", "`-8` is no size"),
+            ("gelu, dim", "`gelu` is not a size; expected a number or `dim`"),
+            ("-8, dim", "`-8` is not a size"),
             ("768 softmax, dim", "`softmax` is unknown; expected bias, residual, or one of relu, gelu"),
             ("768 gelu relu, dim", "`relu` is one too many in the layer `768 gelu relu`"),
             ("768 bias bias, dim", "`bias` is one too many"),

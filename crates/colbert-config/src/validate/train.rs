@@ -116,7 +116,7 @@ impl TrainOptions {
                 found: steps.to_string(),
                 other_field: "train.schedule",
                 other_found: format!("\"{}\"", self.schedule),
-                advice: "only \"warmup_stable_decay\" has a fall at its end; leave the steps out, or use that schedule",
+                advice: "only \"warmup_stable_decay\" has a decay at its end; leave the steps out, or use that schedule",
             });
         }
         if self.warmup_steps == Warmup::Constant && ![Schedule::Linear, Schedule::Constant].contains(&self.schedule) {
@@ -189,7 +189,7 @@ impl TrainOptions {
                 found: length.to_string(),
                 other_field: "train.query_expansion",
                 other_found: "false".to_owned(),
-                advice: "a length without expansion fills nothing up; leave one of the two out",
+                advice: "a length has no effect without expansion; leave one of the two out",
             });
         }
         at_least("train.query_expansion_length", length, MIN_LENGTH, "[CLS], the marker, one token and [SEP] fit")?;

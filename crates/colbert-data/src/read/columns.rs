@@ -40,7 +40,7 @@ impl Columns {
             suggestion: suggestion(named),
         };
         if let Some(name) = roles.keys().find(|name| !names.contains(&name.as_str())) {
-            return Err(unclear(format!("data.columns names `{name}`, which is no column here")));
+            return Err(unclear(format!("data.columns names `{name}`, but there is no such column")));
         }
         let is_given = |role: ColumnRole| names.iter().any(|name| roles.get(*name) == Some(&role));
         // A user who names the positive or the document has said which texts answer.
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(found.describe(), "query = question, document = context, not used: query, answer");
         assert!(!found.is_new_role("query") && !found.is_new_role("answer") && found.is_new_role("positive"));
         let message = columns(&names, "titel=query").unwrap_err().to_string();
-        assert!(message.contains("names `titel`, which is no column here"), "{message}");
+        assert!(message.contains("names `titel`, but there is no such column"), "{message}");
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Texts {
             && cells.len() == 2
             && rows.iter().filter(|row| has_spaces(row.get(0))).count() * 2 > rows.len()
         {
-            let problem = "the first cell of most lines is no id but a text of several words".to_owned();
+            let problem = "the first cell of most lines is not an id but a text of several words".to_owned();
             return Err(DataError::TextColumn { place, problem, columns: "without names".to_owned() });
         }
         let Value::Object(fields) = first else { return Ok(()) };

@@ -126,7 +126,7 @@ impl<R: BufRead> Read for Utf16<R> {
             let (result, read, written) =
                 self.decoder.decode_to_utf8_without_replacement(chunk, &mut self.decoded, self.is_done);
             if let DecoderResult::Malformed(..) = result {
-                return Err(io::Error::new(ErrorKind::InvalidData, "the UTF-16 text breaks off or is damaged"));
+                return Err(io::Error::new(ErrorKind::InvalidData, "the UTF-16 text is truncated or damaged"));
             }
             self.decoded.truncate(written);
             self.given = 0;
