@@ -1,6 +1,6 @@
-//! The same fifty steps on every backend that is compiled in: loss by loss, and how many triples a second.
+//! The same fifty steps on every backend that is compiled in, with each loss and the triples per second.
 //!
-//! Shows code that is generic over the backend, and how a name becomes one:
+//! Shows code that is generic over the backend, and how to choose a backend by its name:
 //!
 //!     cargo run --release -p ragtrainer-examples --example compare_backends
 //!     cargo run --release -p ragtrainer-examples --features ragtrainer/cuda --example compare_backends
@@ -18,7 +18,7 @@ use ragtrainer::model::{ColbertSettings, Pretrained};
 use ragtrainer::train::{Begin, Event, Flow, StepRecord, Training};
 use ragtrainer_examples::{MODEL, triples};
 
-/// Every name that some build may know.
+/// All names of backends, whichever are built in.
 const NAMES: [&str; 4] = ["flex", "cuda", "libtorch", "libtorch:cuda"];
 
 struct ShortRun<'a> {

@@ -23,7 +23,7 @@ impl<B: KernelBackend> Encoder<B> for WordMix<B> {
     fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2> {
         let (ids, attended) = input.padded::<B>(device);
         let own = self.words.forward(ids); // [texts, longest, size]
-        // A token that is not attended to, and what lies beyond the ends of a text, is nobody's neighbour.
+        // Tokens that are not attended to, and positions beyond the ends of a text, are not neighbours.
         let seen = own.clone() * attended.float().unsqueeze_dim(2);
         input.pack(own + self.mix.forward(seen.swap_dims(1, 2)).swap_dims(1, 2).tanh())
     }

@@ -1,6 +1,6 @@
 //! The facade: raw questions and answers in, the directory of a trained model out.
 //!
-//! Shows what most users need, on the quickstart's data with a few steps, so that it ends in about a minute:
+//! Shows what most users need, on the quickstart's data with only a few steps, which takes about a minute:
 //!
 //!     cargo run --release -p ragtrainer-examples --example quickstart
 #![expect(clippy::print_stdout, reason = "an example prints for people")]
@@ -14,7 +14,8 @@ use ragtrainer::train::{Evaluation, Event, Flow};
 use ragtrainer_examples::{DATA, MODEL};
 
 fn main() -> anyhow::Result<()> {
-    // Questions, passages, and which passage answers which question. `RawData::from_pairs` takes pairs in memory.
+    // Questions, passages, and judgements of which passage answers which question. `RawData::from_pairs` takes pairs in
+    // memory.
     let folder = BeirFolder::open(Path::new(DATA))?;
     // Held-out questions choose the best checkpoint; 40 of them against 200 passages, to save time.
     let choice = EvaluationOptions { pool_size: Some(200), max_queries: Some(40), ..EvaluationOptions::default() };

@@ -1,4 +1,4 @@
-//! Trains on given triples in the given order, with the reference's schedule, and measures on a named pool: the
+//! Trains on given triples in the given order, with the reference's schedule, and evaluates on a given pool: the
 //! comparison with colbert-ai in docs/quality.md.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! A run that is stopped and resumed ends with the very bits of one that was not.
+//! A run that is stopped and resumed ends with the same bits as one that was not.
 //!
 //! Shows how an [`Observer`](ragtrainer::train::Observer) stops a run, and how the run resumes from its newest
 //! checkpoint:
@@ -20,7 +20,7 @@ use ragtrainer_examples::{MODEL, triples};
 type B = Autodiff<Flex>;
 type Model = Colbert<B, PretrainedEncoder<B>>;
 
-/// Steps of the whole run, and after how many of them the other one is stopped.
+/// Steps of the uninterrupted run, and the step after which the other run is stopped.
 const STEPS: usize = 6;
 const STOP_AFTER: usize = 3;
 
@@ -37,7 +37,7 @@ impl Run {
     fn train(&self, begin: Begin, stop_after: usize, folder: Option<&RunFolder>) -> anyhow::Result<Trained<Model>> {
         let device = FlexDevice;
         let settings = ColbertSettings::from(&self.options);
-        // The start; if there is a checkpoint, its weights, AdamW's moments and step take its place.
+        // The starting model; if there is a checkpoint, its weights, AdamW's moments and step replace it.
         let (model, _) = self.pretrained.model::<B>(&settings, self.options.dropout, self.options.seed, &device)?;
         let mut observer = |event: &Event| match event {
             Event::Step(record) => {
@@ -51,7 +51,7 @@ impl Run {
             _ => Flow::Continue,
         };
         let tokenizer = self.pretrained.tokenizer(&settings)?;
-        // Without a model writer nothing but checkpoints is written, which are enough here.
+        // Without a model writer only checkpoints are written, which is enough here.
         Ok(Training::new(&self.set, &tokenizer, &self.options, &self.plan, &device)
             .with_folder(folder)
             .with_observer(&mut observer)

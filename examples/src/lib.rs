@@ -1,4 +1,4 @@
-//! What the example programs beside it share: the quickstart's files. See `examples/*.rs`.
+//! The quickstart's files, which the example programs share. See `examples/*.rs`.
 
 mod quickstart;
 

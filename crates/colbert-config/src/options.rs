@@ -33,7 +33,7 @@ use crate::options::export::{ExportDtype, ExportLayout};
 use crate::options::negatives::NegativeOptions;
 use crate::options::train::TrainOptions;
 
-/// All options of a run: one section per concern, the same names in a file, in the environment and on the command line.
+/// All options of a run, in sections; their names are the same in a file, in the environment and on the command line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
@@ -47,8 +47,8 @@ pub struct Options {
     /// The encoder or ColBERT to start from: a directory in Hugging Face layout, or a name on the Hugging Face hub
     /// (`org/name`, `org/name@revision`) if there is no directory of that name.
     pub pretrained_model_name: String,
-    /// Take over the lengths, masks and sizes of a ColBERT to start from, where their options are not set. (The
-    /// reference says that it does, and does not: defect 26.)
+    /// Take over lengths, masks and sizes from the ColBERT that training starts from, unless their options are set.
+    /// (The reference claims to do so, but does not: defect 26.)
     pub inherit_settings: bool,
     /// Folder of the run: plan, metrics, checkpoints and the best model directory.
     pub output: PathBuf,
@@ -58,21 +58,21 @@ pub struct Options {
     /// `libtorch`, `libtorch:cuda` and `libtorch:cuda:1`; with the feature `wgpu` also `wgpu` and `wgpu:1`; `auto` is
     /// the first of `cuda`, `libtorch:cuda`, `wgpu` and `flex` that can be used.
     pub backend: String,
-    /// Type of the numbers in the model directories that are written: `f32`, `f16` or `bf16`. Training, checkpoints
-    /// and dev metrics are not touched by it.
+    /// Type of the numbers in the model directories that are written: `f32`, `f16` or `bf16`. Training, checkpoints and
+    /// dev metrics do not depend on it.
     pub export_dtype: ExportDtype,
     /// Programs that the model directories are written for.
     pub export_layout: ExportLayout,
     /// Write `model.onnx` and `onnx_config.json` into the model directories, for next-plaid; weights are stored as
     /// `export_dtype` says.
     pub export_onnx: bool,
-    /// Where the texts are.
+    /// The input files.
     pub data: DataOptions,
-    /// Which negatives are added to them.
+    /// The negatives that are added.
     pub negatives: NegativeOptions,
-    /// How the model is trained.
+    /// Training.
     pub train: TrainOptions,
-    /// How "better" is measured.
+    /// Evaluation.
     pub evaluation: EvaluationOptions,
 }
 

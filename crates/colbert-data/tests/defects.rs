@@ -9,7 +9,7 @@ use colbert_data::{
 };
 use serde_json::json;
 
-use crate::support::{assert_parts, folder, in_words, many, options, random};
+use crate::support::{ByPid, assert_parts, folder, in_words, many, options, random};
 
 /// Fails, as a miner whose model is missing would.
 #[derive(Debug)]
@@ -28,27 +28,6 @@ impl NegativeMiner for Broken {
         _: &MiningProgress<'_>,
     ) -> Result<Vec<Vec<Ranked>>, DataError> {
         Err(DataError::Miner { miner: self.name(), source: "no model".into() })
-    }
-}
-
-/// Ranks documents by pid for every query, so that ranks are known.
-#[derive(Debug)]
-struct ByPid;
-
-impl NegativeMiner for ByPid {
-    fn name(&self) -> String {
-        "by pid".to_owned()
-    }
-
-    fn rank(
-        &self,
-        queries: &Queries,
-        _: &Collection,
-        depth: usize,
-        _: &MiningProgress<'_>,
-    ) -> Result<Vec<Vec<Ranked>>, DataError> {
-        let ranking: Vec<_> = (0..depth as u32).map(|pid| Ranked { pid, score: -(pid as f32) }).collect();
-        Ok(vec![ranking; queries.len()])
     }
 }
 

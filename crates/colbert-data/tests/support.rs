@@ -1,9 +1,12 @@
-//! What several tests need.
+//! Data and helpers that several tests share.
 
 use std::path::{Path, PathBuf};
 
 use colbert_config::NegativeOptions;
-use colbert_data::{Example, PrepareOptions, RawData, ReadOptions, TrainingSet, read_training_data};
+use colbert_data::{
+    Collection, DataError, Example, MiningProgress, NegativeMiner, PrepareOptions, Queries, Ranked, RawData,
+    ReadOptions, TrainingSet, read_training_data,
+};
 use tempfile::TempDir;
 
 /// A folder with these files; gone when dropped.
@@ -68,5 +71,26 @@ pub(crate) fn listing(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn assert_parts(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+}
+
+/// Ranks documents by pid for every query, so that ranks are known.
+#[derive(Debug)]
+pub(crate) struct ByPid;
+
+impl NegativeMiner for ByPid {
+    fn name(&self) -> String {
+        "by pid".to_owned()
+    }
+
+    fn rank(
+        &self,
+        queries: &Queries,
+        _: &Collection,
+        depth: usize,
+        _: &MiningProgress<'_>,
+    ) -> Result<Vec<Vec<Ranked>>, DataError> {
+        let ranking: Vec<_> = (0..depth as u32).map(|pid| Ranked { pid, score: -(pid as f32) }).collect();
+        Ok(vec![ranking; queries.len()])
     }
 }

@@ -2,32 +2,9 @@
 
 use std::collections::HashSet;
 
-use colbert_data::{
-    Collection, DataError, DataReport, MiningProgress, NegativeMiner, PrepareOptions, Queries, Ranked, RawData,
-    TrainingSet, normalised, prepare,
-};
+use colbert_data::{DataReport, PrepareOptions, RawData, TrainingSet, normalised, prepare};
 
-use crate::support::{assert_parts, in_words, options, random};
-
-/// Ranks documents by pid for every query.
-#[derive(Debug)]
-struct ByPid;
-
-impl NegativeMiner for ByPid {
-    fn name(&self) -> String {
-        "by pid".to_owned()
-    }
-
-    fn rank(
-        &self,
-        queries: &Queries,
-        _: &Collection,
-        depth: usize,
-        _: &MiningProgress<'_>,
-    ) -> Result<Vec<Vec<Ranked>>, DataError> {
-        Ok(vec![(0..depth as u32).map(|pid| Ranked { pid, score: -(pid as f32) }).collect(); queries.len()])
-    }
-}
+use crate::support::{ByPid, assert_parts, in_words, options, random};
 
 fn given() -> PrepareOptions {
     options(|negatives| negatives.num_new_negatives = 0)

@@ -1,4 +1,4 @@
-//! The records that the libraries write: to standard error, as RAGTRAINER_LOG asks for.
+//! Log records of the libraries, printed to standard error as RAGTRAINER_LOG asks for.
 
 use std::env;
 use std::io;
@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 const VARIABLE: &str = "RAGTRAINER_LOG";
 
-/// Prints records from now on: warnings, or those that the variable asks for, such as `debug` or
+/// Prints log records from now on: warnings, or what the variable asks for, such as `debug` or
 /// `colbert_data=debug,warn`.
 pub(crate) fn install() -> anyhow::Result<()> {
     let targets = match env::var(VARIABLE) {

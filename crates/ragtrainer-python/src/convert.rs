@@ -12,7 +12,7 @@ pub(crate) fn texts(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Vec<String
     items.into_iter().enumerate().map(|(index, item)| text(&format!("{what}[{index}]"), &item)).collect()
 }
 
-/// Raw data as RAGatouille takes it: a list of tuples or lists, and the first decides what they are.
+/// Raw data as RAGatouille takes it: a list of tuples or lists, of which the first decides the layout.
 pub(crate) fn raw_data(given: &Bound<'_, PyAny>, with_labels: bool, labels: &Labels) -> PyResult<RawData> {
     let expected = "a list of tuples or lists: (query, passage), (query, passage, label) with pairs_with_labels=True, or \
                     (query, positives, negatives)";
@@ -60,7 +60,7 @@ pub(crate) fn label(place: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
     if given.is_instance_of::<PyString>() {
         return text(place, given);
     }
-    // Whole numbers of numpy are no `int`, but stand for one.
+    // Whole numbers of numpy are not an `int`, but convert to one.
     match given.call_method0("__index__") {
         Ok(number) if number.is_instance_of::<PyInt>() => Ok(number.str()?.to_string()),
         _ => Err(unexpected(place, "a text or a whole number", given)),
@@ -87,7 +87,7 @@ fn passage(place: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
     text(place, given)
 }
 
-/// Text of a `str`, which is whole Unicode.
+/// Returns the text of a `str`, which must be valid Unicode.
 fn text(place: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
     let Ok(string) = given.cast::<PyString>() else {
         return Err(unexpected(place, "a text (str)", given));
@@ -100,7 +100,7 @@ fn text(place: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
     })
 }
 
-/// Members of a list or tuple, and of nothing else: a text, a dictionary or a generator in their place is a mistake.
+/// Returns the members of a list or tuple; a text, a dictionary or a generator in its place is a mistake and refused.
 fn sequence<'py>(given: &Bound<'py, PyAny>) -> Option<Vec<Bound<'py, PyAny>>> {
     if let Ok(list) = given.cast::<PyList>() {
         return Some(list.iter().collect());

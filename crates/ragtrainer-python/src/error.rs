@@ -27,7 +27,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-/// The kind of an error: who can mend it.
+/// The kind of an error, by who can fix it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Options,
@@ -98,7 +98,7 @@ impl Kind {
     }
 }
 
-/// An error of the facade as an exception. Its causes stand in the message, as Python shows no others.
+/// An error of the facade as an exception. The message includes its causes, as Python would not show them.
 pub(crate) fn raise(error: Error) -> PyErr {
     let kind = match &error {
         Error::Config(_)

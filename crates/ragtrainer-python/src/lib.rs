@@ -1,7 +1,7 @@
 //! The wheel's native half: classes and functions that the Python package `ragtrainer` wraps.
 //!
-//! Signatures, defaults and result dictionaries of RAGatouille are the Python half's; here is what needs the facade.
-//! Options, reports and events cross as JSON texts, raw data and documents as Python objects.
+//! The Python half has RAGatouille's signatures, defaults and result dictionaries; this half has what needs the facade.
+//! Options, reports and events are passed as JSON texts, raw data and documents as Python objects.
 
 mod convert;
 mod error;

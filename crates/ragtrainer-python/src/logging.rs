@@ -1,4 +1,4 @@
-//! The library's records for Python's `logging`.
+//! The library's log records, for Python's `logging`.
 
 use std::fmt::Write as _;
 
@@ -40,7 +40,7 @@ impl<S: Subscriber> Layer<S> for ToLogging {
                 let name =
                     if target.starts_with("ragtrainer") { target.clone() } else { format!("ragtrainer.{target}") };
                 let logger = py.import("logging")?.call_method1("getLogger", (name,))?;
-                // As an argument, so that a percent sign of a text is no placeholder.
+                // As an argument, so that a percent sign in the text is not a placeholder.
                 logger.call_method("log", (level, "%s", text.0), Some(&PyDict::new(py)))?;
                 Ok(())
             };

@@ -1,4 +1,4 @@
-//! The events of work in progress, for Python: how it hears of them, and how it stops the work.
+//! Events for Python: how a callable receives them, and how it stops the work.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
@@ -9,10 +9,10 @@ use ragtrainer::data::MiningPhase;
 use ragtrainer::train::{Event, Flow};
 use serde_json::json;
 
-/// Time between two looks at signals, and between two events of one kind that only count on.
+/// Time between two checks for signals, and between two events that only report progress.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Tells a Python callable what happens, and keeps the exception that ends the work: one of the callable's, or
+/// Passes events to a Python callable, and keeps the exception that ends the work: one raised by the callable, or
 /// `KeyboardInterrupt`.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -26,7 +26,7 @@ struct State {
     next: Instant,
 }
 
-/// Thrown through a miner to end it; caught in [`Listener::interruptible`].
+/// A panic payload that unwinds through a miner to end it; caught in [`Listener::interruptible`].
 struct Interrupted;
 
 impl Listener {
@@ -39,21 +39,21 @@ impl Listener {
         self.lock().raised.take()
     }
 
-    /// Passes an event of a run on.
+    /// Passes on an event of a run.
     pub(crate) fn event(&self, event: &Event) -> Flow {
         let counts = matches!(event, Event::Evaluating { .. });
         let text = || serde_json::to_string(event).expect("events have a JSON form");
         if self.tell(counts, text) { Flow::Continue } else { Flow::Stop }
     }
 
-    /// Passes on how far mining is; ends it by unwinding where Python wants to stop.
+    /// Passes on the progress of mining; ends it by unwinding if Python wants to stop.
     pub(crate) fn mining(&self, phase: MiningPhase, done: usize, total: usize) {
         let phase = match phase {
             MiningPhase::Indexing => "indexing",
             MiningPhase::Ranking => "ranking",
             MiningPhase::Rescoring => "rescoring",
             MiningPhase::Teaching => "teaching",
-            // Phases that are younger than this crate.
+            // Phases that were added after this crate was written.
             _ => "mining",
         };
         let text = || json!({ "event": "mining", "phase": phase, "done": done, "total": total }).to_string();
@@ -62,7 +62,7 @@ impl Listener {
         }
     }
 
-    /// Passes on how many documents are encoded; ends the work by unwinding where Python wants to stop.
+    /// Passes on the number of encoded documents; ends the work by unwinding if Python wants to stop.
     pub(crate) fn encoding(&self, done: usize, total: usize) {
         let text = || json!({ "event": "encoding", "done": done, "total": total }).to_string();
         if !self.tell(done < total, text) {
@@ -70,7 +70,7 @@ impl Listener {
         }
     }
 
-    /// Runs work whose progress can only be listened to. `None` if it was ended.
+    /// Runs work that has no request to stop. Returns `None` if it was ended.
     pub(crate) fn interruptible<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(done) => Some(done),
@@ -79,7 +79,7 @@ impl Listener {
         }
     }
 
-    /// Calls the callable with an event, and looks at signals. Whether to go on.
+    /// Calls the callable with an event and checks for signals. Returns whether to go on.
     fn tell(&self, may_be_left_out: bool, text: impl FnOnce() -> String) -> bool {
         // The lock is not held while Python runs: the callable may wait for another thread.
         {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Kind, raise};
 
-/// Options as JSON, by their names with the section. Returns which were named, too.
+/// Returns options as JSON, by their names with the section, and the names that were given.
 pub(crate) fn parse(json: &str) -> PyResult<(Options, BTreeSet<String>)> {
     let given: Map<String, Value> = serde_json::from_str(json)
         .map_err(|error| Kind::Options.raise(format!("options that have no JSON form: {error}")))?;
@@ -39,7 +39,7 @@ pub(crate) fn option_table() -> String {
     Value::Array(rows.collect()).to_string()
 }
 
-/// The type in Python's notation. `None` is the word for no value.
+/// The type in Python's notation. `None` means no value.
 fn python_type(kind: Values) -> String {
     match kind {
         Values::Flag => "bool".to_owned(),

@@ -1,4 +1,4 @@
-//! A trained model in use.
+//! Using a trained model.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
@@ -13,7 +13,7 @@ use crate::error::raise;
 use crate::observer::Listener;
 use crate::process;
 
-/// A document that was found: rank, score, place, id, text.
+/// A hit: rank, score, position, id, text.
 type Found = (usize, f32, usize, Option<String>, String);
 
 fn found(hits: Vec<Hit>) -> Vec<Found> {
@@ -68,8 +68,8 @@ impl Pretrained {
         ranked.map_err(raise)
     }
 
-    /// Token vectors of texts: little-endian float32 row by row, the row where each text starts and the end, and
-    /// numbers of a vector.
+    /// Token vectors of texts: little-endian float32 row by row, the row where each text starts and the end, and the
+    /// size of a vector.
     fn vectors<'py>(
         &self,
         py: Python<'py>,
@@ -162,7 +162,7 @@ impl Encoded {
     }
 }
 
-/// Documents that are encoded between two looks at signals.
+/// Number of documents that are encoded between two checks for signals.
 const BLOCK: usize = 256;
 
 /// A document folder: encoded documents on disk.
@@ -174,7 +174,7 @@ pub(crate) struct Folder {
 
 #[pymethods]
 impl Folder {
-    /// Opens a document folder; with a model, makes one that is not there.
+    /// Opens a document folder; with a model, creates it if it does not exist.
     #[new]
     fn new(path: PathBuf, model: Option<&Pretrained>) -> PyResult<Self> {
         process::enter()?;

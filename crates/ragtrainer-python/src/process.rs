@@ -1,4 +1,4 @@
-//! The process that the library is used in: its start, and forks of it.
+//! The process that uses the library: its start, and forks of it.
 
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,11 +8,11 @@ use pyo3::prelude::*;
 use crate::error::Kind;
 use crate::logging;
 
-/// Process in which threads were started; 0 before.
+/// Id of the process in which threads were started; 0 before.
 static USED_IN: AtomicU32 = AtomicU32::new(0);
 
-/// To be called before all work: starts the bridge to `logging` at the first call, and refuses a child of a fork, as
-/// the library's threads exist in its parent alone and waiting for them would never end.
+/// Must be called before any work: starts the bridge to `logging` at the first call, and refuses a forked child, as the
+/// library's threads exist only in its parent and waiting for them would never end.
 pub(crate) fn enter() -> PyResult<()> {
     let own = process::id();
     match USED_IN.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst) {

@@ -9,6 +9,6 @@ use pyo3::prelude::*;
 #[pyfunction]
 pub(crate) fn run_program(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
     let code = py.detach(|| ragtrainer_cli::run_program(arguments));
-    // The standard library does not tell the number of an exit code.
+    // The standard library does not expose the number of an exit code.
     (0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(1)
 }

@@ -15,7 +15,7 @@ use crate::observer::Listener;
 use crate::options;
 use crate::process;
 
-/// A trainer with the data that was prepared last.
+/// A trainer with the most recently prepared data.
 #[pyclass(frozen, module = "ragtrainer._native")]
 #[derive(Debug, Default)]
 pub(crate) struct Trainer {
@@ -90,21 +90,21 @@ impl Trainer {
         py.detach(|| trainer.export_training_data(&folder)).map(drop).map_err(raise)
     }
 
-    /// The collection: all documents, in the order of their numbers.
+    /// The collection: all documents, in the order of their ids.
     fn collection(&self) -> PyResult<Vec<String>> {
         let prepared = self.lock()?;
         let set = prepared.as_ref().and_then(RagTrainer::training_set);
         Ok(set.map_or_else(Vec::new, |set| set.collection.iter().map(str::to_owned).collect()))
     }
 
-    /// The queries, in the order of their numbers.
+    /// The queries, in the order of their ids.
     fn queries(&self) -> PyResult<Vec<String>> {
         let prepared = self.lock()?;
         let set = prepared.as_ref().and_then(RagTrainer::training_set);
         Ok(set.map_or_else(Vec::new, |set| set.queries.iter().map(str::to_owned).collect()))
     }
 
-    /// The examples as lists of numbers: query, positive, negatives.
+    /// The examples as lists of ids: query, positive, negatives.
     fn examples(&self) -> PyResult<Vec<Vec<u32>>> {
         let prepared = self.lock()?;
         let set = prepared.as_ref().and_then(RagTrainer::training_set);
@@ -115,7 +115,7 @@ impl Trainer {
         }))
     }
 
-    /// The plan as JSON, with its words as `text`. Writes nothing.
+    /// The plan as JSON, with its wording as `text`. Writes nothing.
     fn plan(&self, py: Python<'_>, options: &str) -> PyResult<String> {
         process::enter()?;
         let train = options::parse(options)?.0.train;
@@ -136,7 +136,7 @@ impl Trainer {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
         process::enter()?;
-        // One of several processes would do the whole work.
+        // One of several processes would otherwise do all the work.
         Launched::join().map_err(raise)?;
         let options = options::parse(options)?.0;
         let begin = if resume { Begin::Resume { accept_changes } } else { Begin::New };

@@ -15,20 +15,20 @@ pub struct DataOptions {
     /// Training data, one source or several that are read as one: a JSONL, JSON, CSV, TSV or Parquet file, a BEIR
     /// folder, a folder with the reference's three files, or a folder with the tables train, queries and documents.
     pub train: DataPaths,
-    /// Layout of `train`; `auto` decides by content and says what it found.
+    /// Layout of `train`; `auto` decides by content and reports what it found.
     pub format: DataFormat,
-    /// Roles of columns whose names do not say it, such as `question=query, context=document`.
+    /// Roles of columns whose names do not make them clear, such as `question=query, context=document`.
     pub columns: ColumnRoles,
     /// Further documents to draw negatives from: JSONL, a JSON list, TSV, CSV or Parquet, each also as gzip.
     pub all_documents: Option<PathBuf>,
     /// BEIR folder with the queries that choose the best model. Empty: the `dev` judgements beside `train`, if it is a
     /// BEIR folder that has them.
     pub dev: Option<PathBuf>,
-    /// BEIR folder measured once before and once after training, never used to choose. Empty: the `test` judgements
-    /// beside `train`, if it is a BEIR folder that has them.
+    /// BEIR folder measured once before and once after training, never used to choose a model. Empty: the `test`
+    /// judgements beside `train`, if it is a BEIR folder that has them.
     pub test: Option<PathBuf>,
-    /// Training queries held out as the dev set if none is given, a seeded choice; 0 holds out none, as in the
-    /// reference, which trains on everything.
+    /// Number of training queries held out as the dev set if none is given, chosen at random by the seed; 0 holds out
+    /// none, as in the reference, which trains on everything.
     pub dev_split: usize,
     /// Value that marks a positive in labelled pairs, a word or a number. Source of the default:
     /// `RAGTrainer.prepare_training_data`.
@@ -38,7 +38,7 @@ pub struct DataOptions {
     /// `RAGTrainer.prepare_training_data`.
     #[serde(deserialize_with = "label")]
     pub negative_label: String,
-    /// Leave out and count malformed rows instead of stopping at the first.
+    /// Skip and count malformed rows instead of stopping at the first.
     pub skip_bad_rows: bool,
 }
 
@@ -84,7 +84,7 @@ pub enum DataFormat {
     Reference,
 }
 
-/// A label is compared as text, so that `1`, `"1"` and `pos` can all be asked for.
+/// Labels are compared as text, so that `1`, `"1"` and `pos` are all possible.
 fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     struct Label;
 

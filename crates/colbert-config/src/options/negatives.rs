@@ -1,10 +1,10 @@
-//! The options of `[negatives]`: which documents a query is told apart from.
+//! The options of `[negatives]`: the choice of negatives.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Negatives added to the given ones. Names and numbers: `RAGTrainer.prepare_training_data`.
+/// Negatives that are added to the given ones. Names and defaults are those of `RAGTrainer.prepare_training_data`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NegativeOptions {
@@ -12,38 +12,38 @@ pub struct NegativeOptions {
     pub num_new_negatives: usize,
     /// Mined candidates ranked better than this (0-based) are never used, as they are often relevant.
     pub hard_negative_minimum_rank: usize,
-    /// Mined candidates ranked at or beyond this (0-based) are never used. Source of the default: the reference's own
-    /// depth.
+    /// Mined candidates ranked at or beyond this (0-based) are never used. Source of the default: the depth of the
+    /// reference.
     pub hard_negative_maximum_rank: usize,
     /// Mine by rank (true) or draw at random (false), whatever `miner` is.
     pub mine_hard_negatives: bool,
-    /// Ranker of the documents.
+    /// The miner that ranks the documents.
     pub miner: Miner,
     /// Directory, or name on the hub, of the sentence encoder that `miner = "dense"` ranks by, and that
     /// `miner = "late_interaction"` takes its candidates from in place of BM25.
     pub miner_model: Option<PathBuf>,
-    /// Size of the sentence encoder that the reference would take for the language: `small`, `base` or `large`. It
-    /// names the model to get where `miner_model` is not given.
+    /// Size of the sentence encoder that the reference would use for the language: `small`, `base` or `large`. It only
+    /// decides which model an error suggests if `miner_model` is missing.
     pub hard_negative_model_size: MinerModelSize,
-    /// Text before every query, for the sentence encoder. Without one: the text that its directory declares, else the
-    /// one that its family was trained with.
+    /// Text before every query, for the sentence encoder. Default: the text that its directory declares, else the one
+    /// that its family was trained with.
     pub miner_query_prefix: Option<String>,
-    /// Text before every document, for the sentence encoder. Without one: as for queries.
+    /// Text before every document, for the sentence encoder. Default: as for queries.
     pub miner_document_prefix: Option<String>,
     /// When negatives are chosen again.
     pub refresh: Refresh,
     /// Directory, or name on the hub, of another model that scores every candidate of every query: a cross-encoder or a
     /// ColBERT. Its scores replace the miner's in `positive_score_share` and become the scores that training distils.
     pub teacher: Option<PathBuf>,
-    /// Folder that keeps the teacher's scores by the content of the texts, for later runs. `None`: `ragtrainer/scores` in the
-    /// user's folder of caches.
+    /// Folder that keeps the teacher's scores by the content of the texts, for later runs. `None`: `ragtrainer/scores`
+    /// in the user's cache directory.
     pub teacher_cache: Option<PathBuf>,
-    /// A mined candidate that its miner scores above this share of the positive's score is never used: it is likely a
-    /// positive that nobody marked. Values above 1 also keep candidates that outscore the positive;
-    /// `None` disables the filter. Source of the default: NV-Retriever, arXiv 2407.15831, `TopK-PercPos`.
+    /// A mined candidate that its miner scores above this share of the positive's score is never used: it is likely an
+    /// unmarked positive. Values above 1 also keep candidates that outscore the positive; `None` disables the filter.
+    /// Source of the default: NV-Retriever, arXiv 2407.15831, `TopK-PercPos`.
     pub positive_score_share: Option<f64>,
-    /// Negatives below which a query, or an example that came ready-made, is left out and counted. One that has more, yet
-    /// fewer than `nway` asks for, is used with what it has. None ("auto") is `nway - 1`.
+    /// Queries and ready-made examples with fewer negatives are skipped and counted. Those with at least this many are
+    /// used, even with fewer than `nway` asks for. None ("auto") is `nway - 1`.
     pub min_negatives: Option<usize>,
     /// Pairings of positives and negatives that become examples.
     pub triples: TriplePolicy,
@@ -75,7 +75,7 @@ impl Default for NegativeOptions {
 }
 
 impl NegativeOptions {
-    /// Whether a miner is asked at all.
+    /// Whether a miner is used at all.
     #[must_use]
     pub fn mines(&self) -> bool {
         self.num_new_negatives > 0 && self.mine_hard_negatives && self.miner != Miner::Random
@@ -86,14 +86,14 @@ impl NegativeOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Miner {
-    /// By words: BM25.
+    /// BM25, by words.
     #[default]
     Bm25,
-    /// By a sentence encoder, one vector a text, exactly.
+    /// A sentence encoder, one vector per text, exact search.
     Dense,
-    /// By the model being trained: candidates of BM25 or of a sentence encoder, rescored by MaxSim.
+    /// The model being trained: candidates of BM25 or of a sentence encoder, rescored by MaxSim.
     LateInteraction,
-    /// None: candidates are drawn at random, as with `mine_hard_negatives = false`.
+    /// No ranker: candidates are drawn at random, as with `mine_hard_negatives = false`.
     Random,
 }
 
@@ -101,12 +101,12 @@ pub enum Miner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MinerModelSize {
-    /// The smallest there is.
+    /// The smallest.
     #[default]
     Small,
-    /// The usual one.
+    /// The usual size.
     Base,
-    /// The largest there is.
+    /// The largest.
     Large,
 }
 
@@ -117,8 +117,8 @@ pub enum Refresh {
     /// Once, before training.
     #[default]
     Never,
-    /// At the start of every epoch but the first: late interaction by the weights of that moment, and another draw for
-    /// every miner.
+    /// At the start of every epoch but the first: with the current weights for late interaction, and another random
+    /// draw for every miner.
     Epoch,
 }
 
@@ -132,7 +132,7 @@ pub enum TriplePolicy {
     /// The reference's triple counts. One positive: one triple per negative. P >= 2 positives and N negatives:
     /// min(20, P x N) triples while P <= 20, P triples beyond. For `nway` 2 only.
     ///
-    /// Source: RAGatouille 0.0.9, `data/training_data_processor.py`, `_make_individual_triplets`. Which pairings are
-    /// taken is drawn for each query by itself here; there, from one fixed state.
+    /// Source: RAGatouille 0.0.9, `data/training_data_processor.py`, `_make_individual_triplets`. Here the pairings are
+    /// drawn for each query independently; there, from one fixed state.
     Reference,
 }

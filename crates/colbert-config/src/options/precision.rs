@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// bfloat16 where that is faster; else float16 on a GPU that has it; else float32.
+    /// bfloat16 if that is faster; else float16 on a GPU that supports it; else float32.
     Auto,
     /// float32.
     #[default]

@@ -1,4 +1,4 @@
-//! The options of `[train]`: the reference's own ten arguments, and what was added to them.
+//! The options of `[train]`: the ten arguments of the reference, and further ones.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::options::number_list::NumberList;
 use crate::options::precision::Precision;
 use crate::options::schedule::{REFERENCE_LEARNING_RATE, Schedule};
 
-/// How the model is trained. The first ten are `RAGTrainer.train`'s own arguments, names and defaults.
+/// Options of training. The first ten have the names and defaults of `RAGTrainer.train`'s arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainOptions {
@@ -24,13 +24,13 @@ pub struct TrainOptions {
     pub maxsteps: usize,
     /// Add the in-batch loss: every other query's documents are negatives.
     pub use_ib_negatives: bool,
-    /// Peak learning rate. None ("auto") is the reference's where a trained ColBERT goes on, and a higher one where the
+    /// Peak learning rate. None ("auto") is the reference's if a trained ColBERT is continued, and a higher one if the
     /// head is new ([`automatic_learning_rate`](crate::automatic_learning_rate)). Source of the default: the reference.
     pub learning_rate: Option<f64>,
     /// Size of a token embedding.
     pub dim: usize,
-    /// Tokens of a document, markers and prompt included; [`MODEL_LENGTH`](crate::MODEL_LENGTH), in files `"model"`, is as many as the encoder
-    /// has positions for.
+    /// Tokens of a document, markers and prompt included; [`MODEL_LENGTH`](crate::MODEL_LENGTH), in files `"model"`, is
+    /// the number of the encoder's positions.
     #[serde(with = "length")]
     pub doc_maxlen: usize,
     /// ReLU after the projection. (The reference accepts it and does nothing: defect 27.)
@@ -41,30 +41,29 @@ pub struct TrainOptions {
     /// Micro-batches a batch is cut into, to save memory.
     pub accumsteps: usize,
 
-    /// Layers of a new head, in place of one matrix. Empty: one matrix, which is colbert-ai's head.
+    /// Layers of a new head, instead of a single matrix. Empty: a single matrix, which is colbert-ai's head.
     pub head: HeadLayers,
-    /// Sizes that vectors can be cut to afterwards, from `dim` down: the loss is the sum of the losses of each. Empty: those
-    /// of the model that training starts from, else `dim` alone.
+    /// Sizes that vectors can be truncated to afterwards, from `dim` down: the loss is the sum of the losses at each
+    /// size. Empty: those of the model that training starts from, else only `dim`.
     pub dims: NumberList<usize>,
     /// Tokens of a query, markers, prompt and \[MASK\] expansion included; [`MODEL_LENGTH`](crate::MODEL_LENGTH) as for documents. Source of the
     /// default: colbert-ai `ColBERTConfig`.
     #[serde(with = "length")]
     pub query_maxlen: usize,
-    /// Vocabulary token behind \[CLS\] of a query; one that the vocabulary lacks is added. Empty: none. Without a value: the
-    /// model's own, and `[unused0]` for a plain encoder, which is colbert-ai's.
+    /// Token after \[CLS\] of a query; it is added if the vocabulary lacks it. Empty: no marker. `None`: the model's
+    /// own, and `[unused0]` for a plain encoder, as in colbert-ai.
     pub query_token_id: Option<String>,
-    /// Vocabulary token behind \[CLS\] of a document, as for queries; for a plain encoder `[unused1]`.
+    /// Token after \[CLS\] of a document, as for queries; for a plain encoder `[unused1]`.
     pub doc_token_id: Option<String>,
-    /// Text in front of every query, such as `search_query: `. Without a value: the model's own, and none for a plain
-    /// encoder.
+    /// Text before every query, such as `search_query: `. `None`: the model's own, and none for a plain encoder.
     pub query_prompt: Option<String>,
-    /// Text in front of every document. Without a value: as for queries.
+    /// Text before every document. `None`: as for queries.
     pub document_prompt: Option<String>,
     /// Documents per query in an example, the positive included. Source of the default: one negative, as in the
     /// reference.
     pub nway: usize,
-    /// Draw `nway - 1` of a query's negatives newly each time that it is used, in place of an example for each group of
-    /// them.
+    /// Make one example per positive and draw its `nway - 1` negatives again each time it is used, instead of one
+    /// example for each group of negatives.
     pub draw_negatives: bool,
     /// Passes over the examples; `maxsteps` still bounds the run.
     pub epochs: usize,
@@ -72,18 +71,19 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Shuffle the examples in every epoch; false keeps the given order, as the reference does.
     pub shuffle: bool,
-    /// How often examples of each source of `data.train` are taken: a number for each, in their order, of which only the
-    /// ratios count. Empty: by `mix_exponent`.
+    /// Relative frequency of examples from each source of `data.train`, in their order; only the ratios count. Empty:
+    /// given by `mix_exponent`.
     pub mix_weights: NumberList<f64>,
-    /// Without `mix_weights`, a source of n examples weighs n to this power: 1 takes every example equally often, 0
-    /// every source. Below 1 small sources are repeated within an epoch and large ones not used up.
+    /// Without `mix_weights`, the weight of a source of n examples is n to this power: 1 takes every example equally
+    /// often, 0 every source. Below 1, small sources are repeated within an epoch and large ones are not used
+    /// completely.
     pub mix_exponent: f64,
-    /// Whether a batch has examples of one source alone.
+    /// Whether each batch has examples of one source only.
     pub mix_batches: MixBatches,
     /// Decoupled weight decay on every parameter. Source of the default: torch `AdamW`, which the reference uses as
     /// it is.
     pub weight_decay: f64,
-    /// Let weight decay act on biases and on the weights of norms, too. Source of the default: torch `AdamW`, as the
+    /// Apply weight decay to biases and to the weights of norms too. Source of the default: torch `AdamW`, as the
     /// reference uses it; transformers' own trainer leaves them out.
     pub decay_biases_and_norms: bool,
     /// Factor on the learning rate of the head.
@@ -93,39 +93,39 @@ pub struct TrainOptions {
     /// Factor on the learning rate of each layer of the encoder below its last: layer l of L has this to the power of
     /// L - 1 - l, the embeddings this to the power of L (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
     pub layer_rate_decay: f64,
-    /// Updates at the start in which the encoder stays as it is and the head alone is trained.
+    /// Number of updates at the start in which the encoder is frozen and only the head is trained.
     pub freeze_encoder_steps: usize,
     /// Gradients are scaled down to this global L2 norm; 0 turns clipping off. Source of the default: colbert-ai.
     pub clip_norm: f64,
-    /// Dropout probability in place of the ones in the encoder's `config.json`.
+    /// Dropout probability, instead of those in the encoder's `config.json`.
     pub dropout: Option<f64>,
     /// Let \[MASK\] expansion tokens of a query be attended to. Source of the default: colbert-ai.
     pub attend_to_mask_tokens: bool,
-    /// Fill queries up with \[MASK\] tokens to `query_maxlen`. Source of the default: colbert-ai, which always does.
+    /// Pad queries with \[MASK\] tokens to `query_maxlen`. Source of the default: colbert-ai, which always does.
     pub query_expansion: bool,
-    /// Tokens that shorter queries are filled up to, while longer ones stay whole up to `query_maxlen` ("min" in
-    /// sentence-transformers 6). Without a value: the model's own, and `query_maxlen` for a plain encoder.
+    /// Number of tokens that shorter queries are padded to, while longer ones stay whole up to `query_maxlen` ("min" in
+    /// sentence-transformers 6). `None`: the model's own, and `query_maxlen` for a plain encoder.
     pub query_expansion_length: Option<usize>,
     /// Leave punctuation out of document scoring. Source of the default: colbert-ai.
     pub mask_punctuation: bool,
-    /// Tokens of a document for each vector that is kept when it is encoded: the model directory has sentence-transformers'
-    /// module for it. Training itself pools nothing. None: as the model that training starts from, else no pooling.
+    /// Tokens of a document per vector that is kept when it is encoded, by sentence-transformers' pooling module in the
+    /// model directory. Training itself pools nothing. `None`: as the model that training starts from, else no pooling.
     pub pool_factor: Option<f64>,
-    /// The course of the learning rate after its warm-up. Source of the default: colbert-ai.
+    /// The learning rate after warm-up. Source of the default: colbert-ai.
     pub schedule: Schedule,
-    /// Steps of falling learning rate at the end of `schedule = "warmup_stable_decay"`: `"auto"` is a tenth of the steps.
+    /// Steps of decay at the end of `schedule = "warmup_stable_decay"`: `"auto"` is a tenth of the steps.
     pub decay_steps: AutoSteps,
-    /// Step at which the learning rate reaches 0: `"auto"` is the last step of this run; a number lays the decay over
-    /// that many steps (500000 is the reference's behaviour, defect 23).
+    /// Step at which the learning rate reaches 0: `"auto"` is the last step of this run; a number spreads the decay
+    /// over that many steps (500000 is the reference's behaviour, defect 23).
     pub schedule_horizon: AutoSteps,
     /// Give the first step learning rate 0, as the reference does (defect 24).
     pub warmup_from_zero: bool,
     /// Steps between checkpoints and evaluations: `"auto"` is a tenth of the run.
     pub save_every: AutoSteps,
-    /// Newest checkpoints to keep; an older one goes once the newest is safe. With 2, one is left if the newest is
-    /// damaged later.
+    /// Number of newest checkpoints to keep; an older one is removed once the newest is safe. With 2, one is left if
+    /// the newest gets damaged.
     pub keep_checkpoints: usize,
-    /// Checkpoints that are kept besides: those whose evaluation on dev queries was best so far.
+    /// Number of further checkpoints to keep: those with the best results on dev queries so far.
     pub keep_best_checkpoints: usize,
     /// Scope of in-batch negatives.
     pub ib_scope: IbScope,
@@ -136,10 +136,10 @@ pub struct TrainOptions {
     pub ib_own_negatives: bool,
     /// Factor on teacher scores before their softmax. Source of the default: colbert-ai.
     pub distillation_alpha: f64,
-    /// Train on labels alone even where teacher scores are given. Source of the default: colbert-ai.
+    /// Train only on labels, even if teacher scores are given. Source of the default: colbert-ai.
     pub ignore_scores: bool,
-    /// Scores are divided by it before the softmax of both contrastive losses (cross-entropy and in-batch). Source of
-    /// the default: colbert-ai, which divides by nothing.
+    /// Divisor of scores before the softmax of both contrastive losses (cross-entropy and in-batch). Source of the
+    /// default: colbert-ai, which has no temperature.
     pub temperature: f64,
     /// Learn the temperature along with the weights, from `temperature` on.
     pub learn_temperature: bool,
@@ -147,12 +147,13 @@ pub struct TrainOptions {
     pub distillation_loss: DistillationLoss,
     /// Scale of a row's teacher scores before they are compared. Source of the default: colbert-ai.
     pub teacher_scores: ScoreScale,
-    /// Scale of a row's own scores before they are compared with the teacher's. Source of the default: colbert-ai.
+    /// Scale of the model's scores of a row before they are compared with the teacher's. Source of the default:
+    /// colbert-ai.
     pub student_scores: ScoreScale,
-    /// Teacher scores are divided by it before their softmax; the inverse of `distillation_alpha`.
+    /// Divisor of teacher scores before their softmax; the inverse of `distillation_alpha`.
     pub teacher_temperature: f64,
-    /// The student's scores are divided by it before their softmax, and the divergence is multiplied by its square
-    /// (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2).
+    /// Divisor of the student's scores before their softmax; the divergence is multiplied by its square (Hinton et al.
+    /// 2015, "Distilling the Knowledge in a Neural Network", section 2).
     pub student_temperature: f64,
     /// Weight of the cross-entropy over a row's own documents. None ("auto") is colbert-ai's choice: 1 for rows without
     /// teacher scores, 0 for rows with them.
@@ -162,12 +163,12 @@ pub struct TrainOptions {
     /// Weight of the in-batch loss. Source of the default: colbert-ai.
     pub in_batch_weight: f64,
     /// Matmul precision of the encoder; weights, sums and everything else are float32 in any case. `auto` is bfloat16
-    /// where the device multiplies it faster, else float16 on a GPU that has it. `f16` scales the loss; a device
-    /// without float16 matmul refuses it. `tf32` lets an NVIDIA GPU round float32 factors; other devices refuse it.
-    /// Source of the default: the reference on a CPU.
+    /// if that is faster on the device, else float16 on a GPU that supports it. `f16` scales the loss; a device without
+    /// float16 matmul refuses it. `tf32` lets an NVIDIA GPU round float32 factors; other devices refuse it. Source of
+    /// the default: the reference on a CPU.
     pub precision: Precision,
     /// Memory that training may take. If a batch takes more, it is cut into the fewest micro-batches that fit, with the
-    /// gradient of the whole batch. Empty: `accumsteps` alone decides.
+    /// gradient of the whole batch. `None`: only `accumsteps` decides.
     pub memory_limit: Option<MemoryLimit>,
     /// Keep an exponential average of the weights with this decay per step, and measure it at the end.
     pub ema_decay: Option<f64>,
@@ -253,11 +254,11 @@ pub enum OnNonFinite {
     /// End the run.
     #[default]
     Stop,
-    /// Leave the update out and go on.
+    /// Skip the update and continue.
     Skip,
 }
 
-/// How far in-batch negatives reach when a batch is cut into micro-batches.
+/// Scope of in-batch negatives when a batch is cut into micro-batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IbScope {

@@ -75,7 +75,7 @@ impl EvaluateCommand {
         if let Some(path) = self.per_query.as_deref().filter(|path| processes.is_first() && path.exists()) {
             bail!("{} is there already; name another file", path.display());
         }
-        // All of them before the first is measured: a folder that cannot be read ends hours of work otherwise.
+        // All folders are read before the first is measured: otherwise an unreadable one could end hours of work.
         let read = |data: &PathBuf| {
             let set = read_evaluation_set(data, &self.split)?;
             Ok(set.with_pool(options.pool_size, options.max_queries, options.seed)?)

@@ -1,4 +1,4 @@
-"""Classes of LangChain over a model. Imported where they are asked for, so that LangChain is no dependency."""
+"""LangChain classes over a model. Imported only when they are used, so that LangChain is not a dependency."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _Found = tuple[int, float, int, "str | None", str]
 
 
 class Hit(TypedDict, total=False):
-    """A document that was found. ``search`` has ids, the other calls ``result_index`` in their place."""
+    """A hit. ``search`` has ids, the other calls ``result_index`` instead."""
 
     content: str
     score: float
@@ -61,7 +61,7 @@ class RAGPretrainedModel:
     def from_index(
         cls, index_path: StrPath, n_gpu: int = -1, verbose: int = 1, *, backend: str = "auto"
     ) -> RAGPretrainedModel:
-        """Opens an index that ``index`` made, with the model that it was made by."""
+        """Opens an index that ``index`` made, with the model that made it."""
         path = Path(index_path)
         index = _Index.open(path)
         model = cls.from_pretrained(index.model, n_gpu, verbose, backend=backend)
@@ -129,7 +129,7 @@ class RAGPretrainedModel:
         self._encoded_metadatas = []
 
     def document_vectors(self, documents: list[str], *, progress: Progress = None) -> list[Any]:
-        """Token vectors of each document: arrays of numpy where it is installed, else memoryviews, [tokens, dim]."""
+        """Token vectors of each document, [tokens, dim]: numpy arrays if numpy is installed, else memoryviews."""
         return _views(*self._model.vectors(documents, False, listener(progress)))
 
     def query_vectors(self, queries: list[str]) -> list[Any]:
@@ -229,7 +229,7 @@ class RAGPretrainedModel:
 
 
 class _Index:
-    """A document folder with passages, and beside its vectors which documents they are of."""
+    """A document folder of passages, with a record of the documents they belong to."""
 
     def __init__(self, path: Path, folder: _native.Folder, state: dict[str, Any]) -> None:
         self.path = path
@@ -326,7 +326,7 @@ class _Index:
 
 
 def split_sentences(documents: list[str], document_ids: list[str], chunk_size: int = 256) -> list[dict[str, str]]:
-    """Splits documents between sentences into passages of about ``chunk_size`` words and a half at most."""
+    """Splits documents between sentences into passages of two thirds of ``chunk_size`` words at most."""
     import re
 
     passages = []

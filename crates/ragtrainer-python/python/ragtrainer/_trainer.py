@@ -144,7 +144,7 @@ class RAGTrainer:
         accumsteps: int = 1,
         **options: Unpack[TrainOptions],
     ) -> dict[str, Any]:
-        """The plan that ``train`` with the same arguments would follow; ``text`` says it in words."""
+        """The plan that ``train`` would follow with the same arguments; ``text`` has it in words."""
         return plain(self._native.plan(self._train_options(locals(), options)))
 
     def train(
@@ -177,7 +177,7 @@ class RAGTrainer:
         return str(self.outcome["best"])
 
     def _output(self, resume: bool) -> Path:
-        """The folder of the run. Without the option, runs/NAME, runs/NAME-2, ...: a new run replaces none."""
+        """The folder of the run. Without the option: runs/NAME, runs/NAME-2 and so on, so that no run is replaced."""
         if self._folder is not None:
             return Path(self._folder)
         named = Path("runs") / self.model_name
