@@ -46,7 +46,8 @@ pub struct Plan {
     /// The choice of the learning rate in words, where it was automatic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate_reason: Option<String>,
-    /// The course of the learning rate after its warm-up. (Plans of before there was a choice have none, which is linear.)
+    /// The course of the learning rate after its warm-up. (Plans of before there was a choice have none, which is
+    /// linear.)
     #[serde(default)]
     pub schedule: Schedule,
     /// Steps of the fall at the end of [`Schedule::WarmupStableDecay`].
@@ -95,8 +96,8 @@ impl fmt::Display for Plan {
 }
 
 impl Plan {
-    /// Micro-batches per optimizer step, of all processes together. The bits of a run depend on this number and not on how
-    /// many processes share it.
+    /// Micro-batches per optimizer step, of all processes together. The bits of a run depend on this number and not on
+    /// how many processes share it.
     pub fn pieces(&self) -> usize {
         self.processes * self.accumsteps
     }

@@ -12,7 +12,8 @@
 //! ```
 //! use colbert_data::{PrepareOptions, RawData, prepare};
 //!
-//! let mut raw = RawData::from_pairs([("what is a tor", "A tor is a rocky hill."), ("what is a moor", "A moor is wet.")])?;
+//! let pairs = [("what is a tor", "A tor is a rocky hill."), ("what is a moor", "A moor is wet.")];
+//! let mut raw = RawData::from_pairs(pairs)?;
 //! raw.add_documents(["A weir is a low dam."])?;
 //! let (set, report) = prepare(raw, &PrepareOptions::default(), None)?;
 //! assert_eq!(set.queries.text(set.examples[0].query), "what is a tor");

@@ -46,8 +46,8 @@ pub struct TrainOptions {
     /// Sizes that vectors can be truncated to afterwards, from `dim` down: the loss is the sum of the losses at each
     /// size. Empty: those of the model that training starts from, else only `dim`.
     pub dims: NumberList<usize>,
-    /// Tokens of a query, markers, prompt and \[MASK\] expansion included; [`MODEL_LENGTH`](crate::MODEL_LENGTH) as for documents. Source of the
-    /// default: colbert-ai `ColBERTConfig`.
+    /// Tokens of a query, markers, prompt and \[MASK\] expansion included; [`MODEL_LENGTH`](crate::MODEL_LENGTH) as for
+    /// documents. Source of the default: colbert-ai `ColBERTConfig`.
     #[serde(with = "length")]
     pub query_maxlen: usize,
     /// Token after \[CLS\] of a query; it is added if the vocabulary lacks it. Empty: no marker. `None`: the model's
@@ -131,8 +131,9 @@ pub struct TrainOptions {
     pub ib_scope: IbScope,
     /// Leave a query's other known positives out of its in-batch negatives (defect 36).
     pub ib_skip_known_positives: bool,
-    /// Count a query's own negatives in its in-batch loss as well. With `cross_entropy_weight = 0` that is the contrastive
-    /// loss of PyLate and of sentence-transformers (`MultipleNegativesRankingLoss`): one softmax over all documents.
+    /// Count a query's own negatives in its in-batch loss as well. With `cross_entropy_weight = 0` that is the
+    /// contrastive loss of PyLate and of sentence-transformers (`MultipleNegativesRankingLoss`): one softmax over all
+    /// documents.
     pub ib_own_negatives: bool,
     /// Factor on teacher scores before their softmax. Source of the default: colbert-ai.
     pub distillation_alpha: f64,

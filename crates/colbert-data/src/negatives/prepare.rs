@@ -72,12 +72,12 @@ pub fn prepare(
     prepare_with_teacher(raw, options, miner, None, &|_, _, _| ())
 }
 
-/// As [`prepare`], with the progress of mining, and a teacher that scores every candidate of every query once, those that
-/// were given included.
+/// As [`prepare`], with the progress of mining, and a teacher that scores every candidate of every query once, those
+/// that were given included.
 ///
-/// A mined or drawn candidate that it scores above `negatives.positive_score_share` of the best positive's score is left
-/// out, in place of the same rule on the miner's scores. Every example gets the teacher's scores, for distillation; rows
-/// that came with scores keep theirs.
+/// A mined or drawn candidate that it scores above `negatives.positive_score_share` of the best positive's score is
+/// left out, in place of the same rule on the miner's scores. Every example gets the teacher's scores, for
+/// distillation; rows that came with scores keep theirs.
 ///
 /// # Errors
 /// As [`prepare`], and the teacher's own.

@@ -35,8 +35,8 @@ impl TrainingSet {
     pub fn examples_by_source(&self) -> Vec<Vec<u32>> {
         let mut places = vec![Vec::new(); self.sources.len().max(1)];
         for (example, place) in self.examples.iter().zip(0..) {
-            // A query belongs to the last source that begins at it or before; sources without queries of their own begin
-            // where the next one does.
+            // A query belongs to the last source that begins at it or before; sources without queries of their own
+            // begin where the next one does.
             let after = self.sources.partition_point(|first| *first <= example.query);
             places[after.saturating_sub(1)].push(place);
         }

@@ -133,7 +133,8 @@ fn signal_one(child: &mut Child, run: &Path, signal: &str) {
     Command::new("kill").args([&format!("-{signal}"), &members[3]]).status().unwrap();
 }
 
-/// One of four processes dies, or is asked to end; two resume, and end with the bytes of a run that nothing happened to.
+/// One of four processes dies, or is asked to end; two resume, and end with the bytes of a run that nothing happened
+/// to.
 #[test]
 fn two_processes_resume_what_four_had_begun() {
     let here = folder();
