@@ -31,10 +31,7 @@ impl NegativeMiner for WordOverlap {
         let documents: Vec<_> = collection.iter().map(words).collect();
         let rank = |query: &str| {
             let query = words(query);
-            let score = |document: &HashSet<String>| {
-                let shared = query.intersection(document).count();
-                shared as f32 / (query.len() + document.len() - shared) as f32
-            };
+            let score = |text: &HashSet<_>| query.intersection(text).count() as f32 / query.union(text).count() as f32;
             let scored = (0..).zip(&documents).map(|(pid, document)| Ranked { pid, score: score(document) });
             let mut ranked: Vec<Ranked> = scored.collect();
             // Equal scores go by pid, so that the ranking is the same every time.

@@ -18,6 +18,7 @@ fn help_names_every_command_and_every_flag_of_the_reference() {
         assert!(help.output.contains(command), "{}", help.output);
         assert_eq!(ragtrainer(here.path(), &[command, "--help"]).code, Some(0), "{command}");
     }
+    assert!(ragtrainer(here.path(), &["check", "--help"]).output.contains("Exit code: 0 if nothing"));
     let help = ragtrainer(here.path(), &["train", "--help"]).output;
     for flag in [
         "batch-size",

@@ -1,12 +1,13 @@
 //! Using a trained model.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use pyo3::prelude::*;
 use pyo3::types::PyByteArray;
-use ragtrainer::{DocumentFolder, Error, Hit, RagPretrainedModel};
 use ragtrainer::search::{EncodedDocuments, EncodedSource};
+use ragtrainer::{DocumentFolder, Error, Hit, RagPretrainedModel};
 
 use crate::convert::texts;
 use crate::error::raise;
@@ -132,22 +133,9 @@ impl Encoded {
     ) -> PyResult<()> {
         process::enter()?;
         let documents = texts("documents", documents)?;
-        let listener = Listener::new(progress);
-        let total = documents.len();
-        let mut done = 0;
-        for block in documents.chunks(BLOCK) {
-            let added = py.detach(|| {
-                let added = lock(&self.documents).add(&lock(&model.model), block);
-                done += block.len();
-                listener.interruptible(|| listener.encoding(done, total));
-                added
-            });
-            if let Some(raised) = listener.take_raised() {
-                return Err(raised);
-            }
-            added.map_err(raise)?;
-        }
-        Ok(())
+        in_blocks(py, documents.len(), progress, &mut |block| {
+            lock(&self.documents).add(&lock(&model.model), &documents[block])
+        })
     }
 
     /// The best `k` documents for each query.
@@ -164,6 +152,29 @@ impl Encoded {
 
 /// Number of documents that are encoded between two checks for signals.
 const BLOCK: usize = 256;
+
+/// Encodes documents block by block, without the GIL; after each block, progress is reported and signals are checked.
+fn in_blocks(
+    py: Python<'_>,
+    total: usize,
+    progress: Option<Py<PyAny>>,
+    encode: &mut (dyn FnMut(Range<usize>) -> Result<(), Error> + Send),
+) -> PyResult<()> {
+    let listener = Listener::new(progress);
+    for start in (0..total).step_by(BLOCK) {
+        let end = total.min(start + BLOCK);
+        let encoded = py.detach(|| {
+            let encoded = encode(start..end);
+            listener.interruptible(|| listener.encoding(end, total));
+            encoded
+        });
+        if let Some(raised) = listener.take_raised() {
+            return Err(raised);
+        }
+        encoded.map_err(raise)?;
+    }
+    Ok(())
+}
 
 /// A document folder: encoded documents on disk.
 #[pyclass(frozen, module = "ragtrainer._native")]
@@ -205,24 +216,10 @@ impl Folder {
     ) -> PyResult<()> {
         process::enter()?;
         let documents = texts("documents", documents)?;
-        let listener = Listener::new(progress);
-        let total = documents.len();
-        let mut done = 0;
-        for (texts, ids) in documents.chunks(BLOCK).zip(ids.chunks(BLOCK)) {
-            let added = py.detach(|| {
-                let documents: Vec<(Option<String>, String)> =
-                    ids.iter().cloned().map(Some).zip(texts.iter().cloned()).collect();
-                let added = lock(&self.folder).add(&lock(&model.model), &documents, &mut |_| {});
-                done += texts.len();
-                listener.interruptible(|| listener.encoding(done, total));
-                added.map(drop)
-            });
-            if let Some(raised) = listener.take_raised() {
-                return Err(raised);
-            }
-            added.map_err(raise)?;
-        }
-        Ok(())
+        let named: Vec<(Option<String>, String)> = ids.into_iter().map(Some).zip(documents).collect();
+        in_blocks(py, named.len(), progress, &mut |block| {
+            lock(&self.folder).add(&lock(&model.model), &named[block], &mut |_| {}).map(drop)
+        })
     }
 
     /// Deletes documents by their ids.

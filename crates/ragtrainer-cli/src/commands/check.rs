@@ -11,12 +11,10 @@ use crate::flags::{Check, OptionFlags};
 use crate::output::{json_line, say};
 
 /// Check training data for problems before they cost time.
-///
-/// With --pretrained-model-name (or a config file that names one) texts are measured with that model's tokenizer:
-/// how many exceed --doc-maxlen, and which words its vocabulary lacks.
-///
-/// Exit code: 0 if nothing is worse than a note, 1 for errors, 3 for warnings.
 #[derive(Debug, Args)]
+#[command(after_help = "With --pretrained-model-name (or a config file that names one) texts are measured with that \
+    model's tokenizer: how many exceed --doc-maxlen, and which words its vocabulary lacks.\n\nExit code: 0 if nothing \
+    is worse than a note, 1 for errors, 3 for warnings.")]
 pub(crate) struct CheckCommand {
     /// Training data (the same as --train-data).
     #[arg(value_name = "DATA", conflicts_with = "data.train")]

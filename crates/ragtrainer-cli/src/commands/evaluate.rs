@@ -18,10 +18,9 @@ use crate::progress::{Progress, fetched};
 use crate::tables::{evaluation_table, metric_rows};
 
 /// Evaluate a model on the judged queries of BEIR folders, next to BM25.
-///
-/// Every query is scored exactly, against every document of its folder (or of the pool). For several folders, such as
-/// those of NanoBEIR, the mean over the folders is printed too.
 #[derive(Debug, Args)]
+#[command(after_help = "Every query is scored exactly, against every document of its folder (or of the pool). For \
+    several folders, such as those of NanoBEIR, the mean over the folders is printed too.")]
 pub(crate) struct EvaluateCommand {
     /// Model directory or name on the hub, such as RUN/best.
     #[arg(long, value_name = "MODEL")]

@@ -10,9 +10,8 @@ use ragtrainer::model::write_onnx;
 use crate::output::say;
 
 /// Write model.onnx (float32) and onnx_config.json into a model directory; next-plaid loads them with tokenizer.json.
-///
-/// `ragtrainer train --export-onnx` does this for the directories it writes.
 #[derive(Debug, Args)]
+#[command(after_help = "`ragtrainer train --export-onnx` does this for the directories it writes.")]
 pub(crate) struct OnnxCommand {
     /// Model directory, such as RUN/best, written by this program, PyLate, sentence-transformers or colbert-ai.
     #[arg(value_name = "MODEL_DIR")]

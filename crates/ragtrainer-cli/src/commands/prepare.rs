@@ -12,11 +12,10 @@ use crate::interrupt::INTERRUPTED;
 use crate::output::say;
 
 /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train on.
-///
-/// Writes queries.train.colbert.tsv, corpus.train.colbert.tsv and triples.train.colbert.jsonl. The same data, options
-/// and seed give the same bytes. An earlier export in the folder is replaced only with --overwrite. Tabs and line
-/// breaks inside texts become spaces, as the format cannot hold them.
 #[derive(Debug, Args)]
+#[command(after_help = "Writes queries.train.colbert.tsv, corpus.train.colbert.tsv and triples.train.colbert.jsonl. \
+    The same data, options and seed give the same bytes. An earlier export in the folder is replaced only with \
+    --overwrite. Tabs and line breaks inside texts become spaces, as the format cannot hold them.")]
 pub(crate) struct PrepareCommand {
     /// Folder the files are written to.
     #[arg(long, alias = "output", value_name = "DIR", default_value = "./data/")]

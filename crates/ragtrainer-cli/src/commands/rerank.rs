@@ -14,9 +14,8 @@ use crate::output::complain;
 use crate::tables::{Answer, print_hits};
 
 /// Rank the documents of a file for a query, best first.
-///
-/// A document's score does not depend on the other documents.
 #[derive(Debug, Args)]
+#[command(after_help = "A document's score does not depend on the other documents.")]
 pub(crate) struct RerankCommand {
     #[command(flatten)]
     model: ModelArgs,

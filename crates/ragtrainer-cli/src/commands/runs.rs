@@ -29,10 +29,11 @@ impl RunsCommand {
 }
 
 /// Regenerate a run's HTML report, or compare several runs.
-///
-/// For one run, RUN/report.html is written from the files in the folder. Several runs are printed side by side, with
-/// the options that differ; --html writes the comparison as a page with curves.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "For one run, RUN/report.html is written from the files in the folder. Several runs are printed \
+    side by side, with the options that differ; --html writes the comparison as a page with curves."
+)]
 pub(crate) struct ReportCommand {
     /// Folders of runs.
     #[arg(value_name = "RUN", required = true)]

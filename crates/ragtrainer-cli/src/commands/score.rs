@@ -13,12 +13,12 @@ use crate::interrupt::INTERRUPTED;
 use crate::output::say;
 
 /// Score the candidates of every query with a teacher, and write them as rows for distillation.
-///
-/// The teacher is a cross-encoder or another ColBERT. Candidates are those of the data and new negatives as `ragtrainer
-/// prepare` adds them; --num-new-negatives 0 adds none. Each line of the output has a query, --nway documents with the
-/// positive first, and the teacher's scores; `ragtrainer train` reads it as training data. Scores are cached by the
-/// content of the texts, so an interrupted run, or a later one with the same texts, computes only what is missing.
 #[derive(Debug, Args)]
+#[command(after_help = "The teacher is a cross-encoder or another ColBERT. Candidates are those of the data and new \
+    negatives as `ragtrainer prepare` adds them; --num-new-negatives 0 adds none. Each line of the output has a query, \
+    --nway documents with the positive first, and the teacher's scores; `ragtrainer train` reads it as training data. \
+    Scores are cached by the content of the texts, so an interrupted run, or a later one with the same texts, computes \
+    only what is missing.")]
 pub(crate) struct ScoreCommand {
     /// Output file (JSONL).
     #[arg(long, value_name = "FILE")]

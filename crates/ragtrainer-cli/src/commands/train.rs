@@ -18,12 +18,11 @@ use crate::progress::{Progress, clock};
 use crate::tables::evaluation_table;
 
 /// Read data, add negatives, and train a model.
-///
-/// Prints a summary of the data and the plan, then trains. The best model by the dev metric is written to OUTPUT/best,
-/// the last one to OUTPUT/last. Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a checkpoint and
-/// both models written and exit code 130; a second signal ends it at once. --resume continues such a run, or one that
-/// was killed; the result is the same to the last bit.
 #[derive(Debug, Args)]
+#[command(after_help = "Prints a summary of the data and the plan, then trains. The best model by the dev metric is \
+    written to OUTPUT/best, the last one to OUTPUT/last. Ctrl-C, SIGTERM and SIGHUP end the run after the current \
+    step, with a checkpoint and both models written and exit code 130; a second signal ends it at once. --resume \
+    continues such a run, or one that was killed; the result is the same to the last bit.")]
 pub(crate) struct TrainCommand {
     /// Print the data summary and the plan, and stop before anything is written.
     #[arg(long)]

@@ -20,9 +20,9 @@ class RunOptions(TypedDict, total=False):
     backend: str
     """Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N, wgpu, wgpu:N [default: auto]"""
     export_dtype: Literal["f32", "f16", "bf16"]
-    """Number format of the weights in exported model directories [default: f32]"""
+    """Number format of the weights in exported model directories: f32, f16 or bf16 [default: f32]"""
     export_layout: Literal["all", "sentence-transformers"]
-    """Layout of the exported directory: one that all programs load (all), or that of sentence-transformers 6, which the others cannot load [default: all]"""
+    """Layout of the exported directory: one that all programs load (all), or that of sentence-transformers 6 (sentence-transformers), which the others cannot load [default: all]"""
     export_onnx: bool
     """Also write model.onnx, for next-plaid [default: False]"""
 
@@ -31,7 +31,7 @@ class PrepareOptions(TypedDict, total=False):
     """Further options of ``RAGTrainer.prepare_training_data``."""
 
     format: Literal["auto", "pairs", "labeled_pairs", "triplets", "scored", "tevatron", "pylate", "beir", "reference"]
-    """Layout of the training data; auto decides by content [default: auto]"""
+    """Layout of the training data: auto (decides by content), pairs, labeled_pairs, triplets, scored, tevatron, pylate, beir or reference [default: auto]"""
     columns: str
     """Roles of columns, such as "question=query, answer=positive" (query, positive, negative, document, label, scores, ignore)"""
     dev_data: str | os.PathLike[str] | None
@@ -45,7 +45,7 @@ class PrepareOptions(TypedDict, total=False):
     hard_negative_maximum_rank: int
     """Skip mined candidates ranked at this or worse, counted from 0 [default: 110]"""
     miner: Literal["bm25", "dense", "late_interaction", "random"]
-    """Ranks candidates: BM25, a sentence encoder (dense), the model being trained (late_interaction), or none (random) [default: bm25]"""
+    """Ranks candidates: BM25 (bm25), a sentence encoder (dense), the model being trained (late_interaction), or none (random) [default: bm25]"""
     miner_model: str | os.PathLike[str] | None
     """Sentence encoder of the dense miner, or of the candidates of late_interaction: directory or name on the hub"""
     miner_query_prefix: str | None
@@ -63,7 +63,7 @@ class PrepareOptions(TypedDict, total=False):
     min_negatives: int | None
     """Skip and count queries and ready-made examples with fewer than N negatives; those with at least N are used, even with fewer than nway - 1; auto is nway - 1"""
     triples: Literal["all", "reference"]
-    """Pair every positive with every negative (all), or make the reference's number of triples [default: all]"""
+    """Pair every positive with every negative (all), or make the reference's number of triples (reference) [default: all]"""
     negatives_seed: int
     """Seed of the sampling of negatives [default: 42]"""
     nway: int
@@ -114,7 +114,7 @@ class TrainOptions(TypedDict, total=False):
     mix_exponent: float
     """Weigh a source of N examples by N to this power: 1 takes every example equally often, 0 every source [default: 1.0]"""
     mix_batches: Literal["mixed", "one_source"]
-    """Mix all sources in a batch, or take each batch from one source, so that in-batch negatives come from the query's own source [default: mixed]"""
+    """Mix all sources in a batch (mixed), or take each batch from one source (one_source), so that in-batch negatives come from the query's own source [default: mixed]"""
     weight_decay: float
     """Decoupled weight decay of AdamW, on every parameter [default: 0.01]"""
     decay_biases_and_norms: bool
@@ -142,7 +142,7 @@ class TrainOptions(TypedDict, total=False):
     pool_factor: float | None
     """Hierarchical token pooling: the exported model keeps about one vector in X of each document. Dev and test queries are measured with it; training itself pools nothing. Needs export_layout = "sentence-transformers"; model is the value of the model that training starts from; 1 disables pooling"""
     schedule: Literal["linear", "cosine", "warmup_stable_decay", "constant"]
-    """Learning rate after warm-up: linear or cosine decay to 0, constant with a linear decay at the end (warmup_stable_decay), or constant [default: linear]"""
+    """Learning rate after warm-up: linear or cosine decay to 0, warmup_stable_decay (constant, with a linear decay at the end), or constant [default: linear]"""
     decay_steps: int | str
     """Steps of the decay at the end of schedule = "warmup_stable_decay": a number, or auto (a tenth of the run) [default: auto]"""
     schedule_horizon: int | str
@@ -156,7 +156,7 @@ class TrainOptions(TypedDict, total=False):
     keep_best_checkpoints: int
     """Number of further checkpoints to keep: the best by the dev metric [default: 0]"""
     ib_scope: Literal["batch", "micro_batch"]
-    """Take in-batch negatives from the whole batch, or from the micro-batch as the reference does [default: batch]"""
+    """Take in-batch negatives from the whole batch (batch), or only from the micro-batch (micro_batch) as the reference does [default: batch]"""
     ib_skip_known_positives: bool
     """Leave a query's other known positives out of its in-batch negatives [default: True]"""
     ib_own_negatives: bool
@@ -170,9 +170,9 @@ class TrainOptions(TypedDict, total=False):
     learn_temperature: bool
     """Learn the temperature along with the weights, starting at train.temperature [default: False]"""
     distillation_loss: Literal["kl", "margin_mse"]
-    """Loss of rows with teacher scores: KL divergence, or mean squared error of the margins between the positive and each negative [default: kl]"""
+    """Loss of rows with teacher scores: KL divergence (kl), or mean squared error of the margins between the positive and each negative (margin_mse) [default: kl]"""
     teacher_scores: Literal["raw", "min_max", "z_score"]
-    """Scale of a row's teacher scores: as given, from 0 to 1, or with mean 0 and standard deviation 1 [default: raw]"""
+    """Scale of a row's teacher scores: as given (raw), from 0 to 1 (min_max), or with mean 0 and standard deviation 1 (z_score) [default: raw]"""
     student_scores: Literal["raw", "min_max", "z_score"]
     """Scale of the model's scores of a row when they are compared with a teacher's, as for train.teacher_scores [default: raw]"""
     teacher_temperature: float
