@@ -1,15 +1,17 @@
 //! The report on raw data: figures and findings, before training costs time.
 
 mod false_negatives;
+mod finding;
 mod findings;
 mod histogram;
 mod language;
+mod leakage;
+mod odd_texts;
 mod teacher;
 mod terminal;
 mod tokens;
 mod words;
 
-use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -21,50 +23,12 @@ use crate::sets::evaluation_set::EvaluationSet;
 use crate::texts::language::TextAnalysis;
 use crate::write::stage;
 
+pub use finding::{Finding, Severity};
 pub use histogram::Histogram;
 pub use language::language_mismatch;
 pub use teacher::TeacherScores;
 pub use tokens::{SideTokens, TokenCount, TokenLimits, TokenReport};
 pub use words::WordLengths;
-
-/// The severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Good to know.
-    Note,
-    /// Likely to make the model worse or its measurement wrong.
-    Warning,
-    /// The data contradicts itself or cannot be read.
-    Error,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        })
-    }
-}
-
-/// A finding of the report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// Its severity.
-    pub severity: Severity,
-    /// Short name that never changes, for scripts.
-    pub name: String,
-    /// Number of cases.
-    pub count: u64,
-    /// The finding in words.
-    pub message: String,
-    /// A few cases.
-    pub examples: Vec<String>,
-    /// The option or the step that fixes it.
-    pub fix: String,
-}
 
 /// The inputs of a report besides the data itself.
 #[derive(Debug, Clone, Default)]

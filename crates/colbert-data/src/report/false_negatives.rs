@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use super::findings::{Cases, shown};
-use super::{Finding, Severity};
+use super::finding::{Cases, Finding, Severity, shown};
 use crate::raw::{Group, RawData};
 use crate::texts::language::{Analyzer, TextAnalysis};
 use crate::texts::normalise::normalised;

@@ -1,25 +1,18 @@
-//! The checks of the data report. Each looks for one problem and says how to fix it.
+//! The checks of the data report in their order, and those of rows and judgements. Each looks for one problem and says
+//! how to fix it.
 
 use std::collections::HashSet;
 
-use super::words::{WordLengths, words};
-use super::{Finding, Severity};
+use super::finding::{Cases, Finding, Severity, shown};
+use super::leakage::leakage;
+use super::odd_texts::{equal_texts, ids, long_documents, placeholders};
 use crate::negatives::prepare::all_positive;
 use crate::raw::{Group, RawData};
 use crate::sets::evaluation_set::EvaluationSet;
-use crate::texts::Texts;
-use crate::texts::ids::is_id_like;
 use crate::texts::judgements::Judgements;
 use crate::texts::normalise::is_same;
 use crate::texts::pid_set::PidSet;
-use crate::texts::twins::{Twins, normalised_hash};
-
-/// Cases shown with a finding.
-const EXAMPLES: usize = 3;
-/// Characters of a text shown in a case.
-const SHOWN: usize = 60;
-/// Ratio of medians from which other documents count as longer than the positives.
-const LONGER: usize = 3;
+use crate::texts::twins::Twins;
 
 pub(super) fn find(raw: &RawData, evaluations: &[(&str, &EvaluationSet)]) -> Vec<Finding> {
     let twins = Twins::find(&raw.collection);
@@ -42,46 +35,6 @@ pub(super) fn find(raw: &RawData, evaluations: &[(&str, &EvaluationSet)]) -> Vec
     ids(raw, &mut findings);
     leakage(raw, evaluations, &mut findings);
     findings
-}
-
-/// Counts cases and keeps the first few.
-#[derive(Default)]
-pub(super) struct Cases {
-    count: u64,
-    examples: Vec<String>,
-}
-
-impl Cases {
-    pub(super) fn add(&mut self, example: impl FnOnce() -> String) {
-        self.count += 1;
-        if self.examples.len() < EXAMPLES {
-            self.examples.push(example());
-        }
-    }
-
-    /// A finding, if there was a case. `message` follows the count.
-    pub(super) fn report(self, severity: Severity, name: &str, message: &str, fix: &str, findings: &mut Vec<Finding>) {
-        if self.count > 0 {
-            findings.push(Finding {
-                severity,
-                name: name.to_owned(),
-                count: self.count,
-                message: format!("{} {message}", self.count),
-                examples: self.examples,
-                fix: fix.to_owned(),
-            });
-        }
-    }
-
-    fn of(count: u64) -> Self {
-        Self { count, examples: Vec::new() }
-    }
-}
-
-/// The start of a text, on one line.
-pub(super) fn shown(text: &str) -> String {
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.chars().count() <= SHOWN { text } else { format!("{}...", text.chars().take(SHOWN).collect::<String>()) }
 }
 
 fn groups(raw: &RawData) -> impl Iterator<Item = (u32, &Group)> {
@@ -172,30 +125,6 @@ fn duplicate_rows(raw: &RawData, findings: &mut Vec<Finding>) {
     );
 }
 
-fn equal_texts(raw: &RawData, twins: &Twins, findings: &mut Vec<Finding>) {
-    let (mut documents, mut queries) = (Cases::default(), Cases::default());
-    for group in twins.groups() {
-        documents.add(|| shown(raw.collection.text(group[0])));
-    }
-    for group in Twins::find(&raw.queries).groups() {
-        queries.add(|| shown(raw.queries.text(group[0])));
-    }
-    documents.report(
-        Severity::Note,
-        "equal_documents",
-        "groups of documents differ in case, white space and Unicode form only",
-        "nothing to do: none becomes a negative where another is a positive",
-        findings,
-    );
-    queries.report(
-        Severity::Note,
-        "equal_queries",
-        "groups of queries differ in case, white space and Unicode form only",
-        "nothing to do: the positives of one are never negatives of another",
-        findings,
-    );
-}
-
 fn several_positives(raw: &RawData, findings: &mut Vec<Finding>) {
     let mut cases = Cases::default();
     for (qid, _) in groups(raw).filter(|(_, group)| group.positives.len() > 1) {
@@ -236,28 +165,6 @@ fn passed_over(raw: &RawData, findings: &mut Vec<Finding>) {
         "nothing to do",
         findings,
     );
-}
-
-/// Documents that are much longer than the positives can be told from them by length alone.
-fn long_documents(raw: &RawData, findings: &mut Vec<Finding>) {
-    let positives: HashSet<u32> = raw.groups.iter().flat_map(|group| group.positives.iter().copied()).collect();
-    let lengths = |of_positives: bool| {
-        let pids = (0..raw.collection.len() as u32).filter(|pid| positives.contains(pid) == of_positives);
-        WordLengths::of_lengths(pids.map(|pid| words(raw.collection.text(pid))).collect())
-    };
-    let (positive, other) = (lengths(true), lengths(false));
-    if !positives.is_empty() && other.median >= LONGER * positive.median.max(1) {
-        Cases::of((raw.collection.len() - positives.len()) as u64).report(
-            Severity::Warning,
-            "long_negatives",
-            &format!(
-                "documents that are no positive have a median of {} words, positives one of {}",
-                other.median, positive.median
-            ),
-            "cut data.all_documents into passages as long as the positives",
-            findings,
-        );
-    }
 }
 
 /// Ready-made examples that repeat an earlier one.
@@ -305,105 +212,5 @@ fn no_negatives(raw: &RawData, known: &Judgements, findings: &mut Vec<Finding>) 
         let (message, fix) = all_positive(documents);
         let (severity, name, examples) = (Severity::Error, "no_negatives".to_owned(), Vec::new());
         findings.push(Finding { severity, name, count: 1, message, examples, fix: fix.to_owned() });
-    }
-}
-
-/// Placeholders of missing texts, as pandas and databases write them.
-const PLACEHOLDERS: [&str; 18] = [
-    "nan",
-    "null",
-    "none",
-    "nil",
-    "n/a",
-    "#n/a",
-    "na",
-    "<na>",
-    "nat",
-    "undefined",
-    "[deleted]",
-    "[removed]",
-    "-",
-    "--",
-    "?",
-    "...",
-    "todo",
-    "tbd",
-];
-
-fn placeholders(raw: &RawData, findings: &mut Vec<Finding>) {
-    let mut cases = Cases::default();
-    for text in raw.queries.iter().chain(raw.collection.iter()) {
-        if text.len() <= 16 && PLACEHOLDERS.contains(&text.trim().to_lowercase().as_str()) {
-            cases.add(|| shown(text));
-        }
-    }
-    cases.report(
-        Severity::Warning,
-        "placeholder_texts",
-        "texts stand for a missing one, and are trained on like others",
-        "remove their rows, or fill them in",
-        findings,
-    );
-}
-
-/// Ids in place of texts, which may have been intended if the user assigned the roles of columns.
-fn ids(raw: &RawData, findings: &mut Vec<Finding>) {
-    let sides = [("queries", sample_of_ids(&raw.queries)), ("documents", sample_of_ids(&raw.collection))];
-    for (side, cases) in sides {
-        cases.unwrap_or_default().report(
-            Severity::Warning,
-            "ids_as_texts",
-            &format!("of the first {side} have the form of ids or numbers, not of texts"),
-            "read the files in which these ids have their texts",
-            findings,
-        );
-    }
-}
-
-/// Cases among the first texts, if nearly all of these are ids.
-fn sample_of_ids<Kind>(texts: &Texts<Kind>) -> Option<Cases> {
-    let mut cases = Cases::default();
-    let looked_at = texts.len().min(200);
-    for text in texts.iter().take(looked_at).filter(|text| is_id_like(text)) {
-        cases.add(|| shown(text));
-    }
-    (looked_at > 1 && cases.count * 10 >= 9 * looked_at as u64).then_some(cases)
-}
-
-/// Texts of evaluation sets that are also trained on.
-fn leakage(raw: &RawData, evaluations: &[(&str, &EvaluationSet)], findings: &mut Vec<Finding>) {
-    if evaluations.is_empty() {
-        return;
-    }
-    let trained_queries: HashSet<u64> = raw.queries.iter().map(normalised_hash).collect();
-    let positives: HashSet<u32> = raw.groups.iter().flat_map(|group| group.positives.iter().copied()).collect();
-    let trained_documents: HashSet<u64> =
-        positives.iter().map(|&pid| normalised_hash(raw.collection.text(pid))).collect();
-    for (name, evaluation) in evaluations {
-        let (mut queries, mut documents) = (Cases::default(), Cases::default());
-        for query in evaluation.queries.iter().filter(|query| trained_queries.contains(&normalised_hash(query))) {
-            queries.add(|| shown(query));
-        }
-        let mut seen = HashSet::new();
-        for pid in (0..evaluation.queries.len() as u32).flat_map(|qid| evaluation.judgements.positives(qid)) {
-            let text = evaluation.collection.text(pid);
-            if seen.insert(pid) && trained_documents.contains(&normalised_hash(text)) {
-                documents.add(|| shown(text));
-            }
-        }
-        queries.report(
-            Severity::Warning,
-            "leaked_queries",
-            &format!("{name} queries are trained on, but for case, white space and Unicode form"),
-            "remove them from one side; the measured quality is better than the true one",
-            findings,
-        );
-        documents.report(
-            Severity::Warning,
-            "leaked_documents",
-            &format!("documents relevant to {name} queries are positives in training"),
-            "fine if real queries share documents with the training data; if not, split the data by document",
-            findings,
-        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Finding, Severity};
+use super::finding::{Finding, Severity};
 use crate::texts::language_code::{base_of, name_of};
 use crate::texts::{Collection, Queries};
 

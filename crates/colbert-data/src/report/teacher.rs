@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use super::findings::{Cases, shown};
-use super::{Finding, Severity};
+use super::finding::{Cases, Finding, Severity, shown};
 use crate::raw::RawData;
 
 /// Mean spread below which a softmax over the scores is nearly uniform.

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use serde::Serialize;
 
-use super::{Finding, Severity};
+use super::finding::{Finding, Severity};
 use crate::error::DataError;
 use crate::raw::RawData;
 use crate::texts::Texts;
