@@ -4,6 +4,8 @@
 pub(crate) mod cuda;
 #[cfg(any(feature = "cuda", feature = "tch"))]
 pub(crate) mod generation;
+#[cfg(feature = "cube")]
+pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod panics;
 #[cfg(feature = "wgpu")]

@@ -1,22 +1,9 @@
 //! The seam between a ColBERT head and the token encoder under it.
 
-pub(crate) mod bert;
-pub(crate) mod deberta;
-pub(crate) mod deberta_nodes;
-pub(crate) mod distilbert;
 pub(crate) mod dropout;
-pub(crate) mod electra;
-pub(crate) mod families;
+pub mod families;
 pub(crate) mod family;
-pub(crate) mod gte;
 pub(crate) mod layers;
-pub(crate) mod llama;
-pub(crate) mod llama_nodes;
-pub(crate) mod modernbert;
-pub(crate) mod modernbert_nodes;
-pub(crate) mod mpnet;
-pub(crate) mod nomic_bert;
-pub(crate) mod roberta;
 pub(crate) mod rotary;
 pub(crate) mod rotary_nodes;
 pub(crate) mod rotary_transformer;

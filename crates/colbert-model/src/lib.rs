@@ -1,7 +1,7 @@
 //! A late-interaction (ColBERT) model on burn: token encoder, head, masks, MaxSim; loading and export.
 //!
-//! - [`PretrainedEncoder`] is the token encoder: [`Bert`], [`DistilBert`], [`Roberta`], [`Electra`] or [`ModernBert`].
-//!   [`Encoder`] is the trait another one implements.
+//! - [`PretrainedEncoder`] is the token encoder: of one of the [`families`]; [`Encoder`] is the trait that one of
+//!   your own implements.
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
 //! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`SentenceEncoder`] gives one vector a text, for mining negatives; [`CrossEncoder`] one score a pair of texts, to
@@ -35,21 +35,10 @@ pub use directory::load::{LoadReport, Pretrained, SourceFiles};
 pub use directory::parameters::load_parameters;
 pub use directory::selfcheck::{CheckedText, SelfCheck};
 pub use embeddings::{Embeddings, maxsim, scored_texts};
-pub use encoder::bert::{Bert, BertConfig};
-pub use encoder::deberta::{Deberta, DebertaConfig, PlaceProducts};
-pub use encoder::distilbert::{DistilBert, DistilBertConfig};
 pub use encoder::dropout::DropoutSeed;
-pub use encoder::electra::{Electra, ElectraConfig};
-pub use encoder::families::{EncoderConfig, PretrainedEncoder};
+pub use encoder::families::{self, EncoderConfig, PretrainedEncoder};
 pub use encoder::family::{Loaders, Transformers};
-pub use encoder::gte::{Gte, GteConfig};
 pub use encoder::layers::Linear;
-pub use encoder::llama::{Llama, LlamaConfig};
-pub use encoder::modernbert::{ModernBert, ModernBertConfig};
-pub use encoder::mpnet::{Mpnet, MpnetConfig};
-pub use encoder::nomic_bert::{NomicBert, NomicBertConfig};
-pub use encoder::roberta::{Roberta, RobertaConfig};
-pub use encoder::rotary::RotaryKeys;
 pub use encoder::{EncodeOptions, Encoder, EncoderInput};
 pub use error::ModelError;
 pub use export::onnx::{check_onnx, write_onnx};

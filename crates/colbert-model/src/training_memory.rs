@@ -1,7 +1,7 @@
 //! Memory that training takes, known before the first step.
 
 use crate::encoder::families::EncoderConfig;
-use crate::encoder::family::Sizes;
+use crate::encoder::family::Facts;
 use crate::head::config::{DenseConfig, HeadConfig};
 
 /// Numbers for each parameter during a step: itself, its gradient, both moments of AdamW, and its next value.
@@ -35,7 +35,7 @@ impl TrainingMemory {
     /// BERT; another family is taken for a BERT of its sizes, one with a gated feed-forward layer for one whose
     /// feed-forward layer is twice as wide. Where attention is composed, its weights are counted.
     pub fn of(config: &EncoderConfig, head: &HeadConfig, longest: usize) -> Self {
-        let Sizes { hidden, wide, layers, heads, attention, pairs, rows } = config.sizes();
+        let Facts { hidden, wide, layers, heads, attention, pairs, rows, .. } = config.facts();
         let [hidden, wide, layers, heads, rows] = [hidden, wide, layers, heads, rows].map(|size| size as u64);
         let [attention, of_pairs] = [attention, pairs.saturating_mul(longest)].map(|size| size as u64);
         let dim = head.dim() as u64;

@@ -11,8 +11,8 @@ use cubecl::prelude::*;
 
 pub(crate) use self::backward::gradient;
 pub(crate) use self::forward::forward;
-use crate::cube::launch::LEAST_SHARED_BYTES;
 use crate::cube::random::{Mask, row_key, seed_of_sequence};
+use crate::device::limits::LEAST_SHARED_BYTES;
 use crate::operators::attention::{AttentionPlan, scale};
 
 /// Units that share a row.

@@ -19,9 +19,10 @@ use crate::operators::attention::{Attended, AttentionPlan, composed, composed_gr
 use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
+use crate::operators::matmul::in_parts;
 use crate::operators::maxsim::ScoredTexts;
 use crate::operators::primitive::{primitive, tensor};
-use crate::precision::{Precision, in_parts};
+use crate::precision::Precision;
 
 /// The knowledge that a runtime has of its devices.
 pub(crate) trait Gpu: CubeRuntime {

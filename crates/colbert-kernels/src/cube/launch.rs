@@ -11,15 +11,6 @@ use cubecl::prelude::*;
 /// Units of a cube where rows or elements are shared out.
 pub(crate) const UNITS: u32 = 64;
 
-/// The most units of a cube in any kernel.
-pub(crate) const MOST_UNITS: u32 = 128;
-
-/// Storage buffers of the kernel with the most, that of CubeCL's own numbers included.
-pub(crate) const LEAST_BINDINGS: u32 = 11;
-
-/// Shared memory that suffices for every kernel, in bytes.
-pub(crate) const LEAST_SHARED_BYTES: u32 = 16 * 1024;
-
 /// A float32 tensor whose numbers lie one after the other.
 pub(crate) fn floats<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     assert_eq!(tensor.dtype, DType::F32, "kernels take float32");

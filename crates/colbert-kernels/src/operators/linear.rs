@@ -10,9 +10,10 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
 use crate::backend::{KernelBackend, Kernels};
+use crate::operators::matmul;
 use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
-use crate::precision::{Precision, composed_product};
+use crate::precision::Precision;
 
 /// `input weight^T + bias`.
 ///
@@ -82,7 +83,7 @@ pub(crate) fn composed<B: Kernels>(
     bias: Option<FloatTensor<B>>,
     precision: Precision,
 ) -> FloatTensor<B> {
-    let output = composed_product::<B, 2>(tensor::<B, 2>(input), tensor::<B, 2>(weight).transpose(), precision);
+    let output = matmul::composed::<B, 2>(tensor::<B, 2>(input), tensor::<B, 2>(weight).transpose(), precision);
     primitive(match bias {
         Some(bias) => output + tensor::<B, 1>(bias).unsqueeze::<2>(),
         None => output,
@@ -94,7 +95,7 @@ pub(crate) fn composed_input_gradient<B: Kernels>(
     weight: FloatTensor<B>,
     precision: Precision,
 ) -> FloatTensor<B> {
-    primitive(composed_product::<B, 2>(tensor::<B, 2>(gradient), tensor::<B, 2>(weight), precision))
+    primitive(matmul::composed::<B, 2>(tensor::<B, 2>(gradient), tensor::<B, 2>(weight), precision))
 }
 
 pub(crate) fn composed_weight_gradient<B: Kernels>(
@@ -102,7 +103,7 @@ pub(crate) fn composed_weight_gradient<B: Kernels>(
     input: FloatTensor<B>,
     precision: Precision,
 ) -> FloatTensor<B> {
-    primitive(composed_product::<B, 2>(tensor::<B, 2>(gradient).transpose(), tensor::<B, 2>(input), precision))
+    primitive(matmul::composed::<B, 2>(tensor::<B, 2>(gradient).transpose(), tensor::<B, 2>(input), precision))
 }
 
 pub(crate) fn composed_sum_rows<B: Kernels>(gradient: FloatTensor<B>) -> FloatTensor<B> {

@@ -6,8 +6,9 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 use crate::backend::Kernels;
 use crate::operators::attention::{Attended, AttentionPlan, NEVER, scale};
 use crate::operators::dropout::Dropout;
+use crate::operators::matmul;
 use crate::operators::primitive::{floats, indices, primitive, tensor};
-use crate::precision::{Precision, composed_product};
+use crate::precision::Precision;
 use crate::segments::Segment;
 
 /// A sequence is laid out with others if the longest of them has at most this many times its tokens.
@@ -103,7 +104,7 @@ impl<B: Kernels> Padded<B> {
     }
 
     pub(crate) fn product(&self, left: Tensor<B, 4>, right: Tensor<B, 4>) -> Tensor<B, 4> {
-        composed_product::<B, 4>(left, right, self.precision)
+        matmul::composed::<B, 4>(left, right, self.precision)
     }
 
     /// Scaled products, minus infinity or next to it where a key takes no part.

@@ -2,6 +2,26 @@
 
 #![expect(missing_debug_implementations, reason = "the record that burn derives has none")]
 
+mod bert;
+mod deberta;
+mod deberta_attention;
+mod deberta_config;
+mod deberta_nodes;
+mod deberta_places;
+mod defaults;
+mod distilbert;
+mod electra;
+mod gte;
+mod llama;
+mod llama_config;
+mod llama_nodes;
+mod modernbert;
+mod modernbert_config;
+mod modernbert_nodes;
+mod mpnet;
+mod nomic_bert;
+mod roberta;
+
 use std::path::Path;
 
 use burn::module::Module;
@@ -11,23 +31,28 @@ use colbert_kernels::KernelBackend;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::encoder::bert::{Bert, BertConfig};
-use crate::encoder::deberta::{Deberta, DebertaConfig};
-use crate::encoder::distilbert::{DistilBert, DistilBertConfig};
-use crate::encoder::electra::{Electra, ElectraConfig};
-use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes};
-use crate::encoder::gte::{Gte, GteConfig};
-use crate::encoder::llama::{Llama, LlamaConfig};
-use crate::encoder::modernbert::{ModernBert, ModernBertConfig};
-use crate::encoder::mpnet::{Mpnet, MpnetConfig};
-use crate::encoder::nomic_bert::{NomicBert, NomicBertConfig};
-use crate::encoder::roberta::{Roberta, RobertaConfig};
+use crate::encoder::family::{ExportFacts, Facts, Family, Loaders};
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::onnx::graph::Value as Node;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
 use crate::weights::json::Keys;
+
+pub use crate::encoder::rotary::RotaryKeys;
+pub use bert::{Bert, BertConfig};
+pub use deberta::Deberta;
+pub use deberta_config::{DebertaConfig, PlaceProducts};
+pub use distilbert::{DistilBert, DistilBertConfig};
+pub use electra::{Electra, ElectraConfig};
+pub use gte::{Gte, GteConfig};
+pub use llama::Llama;
+pub use llama_config::LlamaConfig;
+pub use modernbert::ModernBert;
+pub use modernbert_config::ModernBertConfig;
+pub use mpnet::{Mpnet, MpnetConfig};
+pub use nomic_bert::{NomicBert, NomicBertConfig};
+pub use roberta::{Roberta, RobertaConfig};
 
 fn fields<T: DeserializeOwned>(json: &Value, path: &Path) -> Result<T, ModelError> {
     serde_json::from_value(json.clone()).map_err(|source| ModelError::Json {
@@ -89,7 +114,7 @@ macro_rules! families {
             ///
             /// # Errors
             /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-            pub(crate) fn build<B: Backend>(
+            pub fn build<B: Backend>(
                 &self,
                 weights: &mut Weights,
                 device: &B::Device,
@@ -135,6 +160,11 @@ macro_rules! families {
             /// Whether a text has to begin with a special token.
             pub(crate) fn needs_cls(&self) -> bool {
                 match self { $(Self::$name(_) => $config::NEEDS_CLS,)+ }
+            }
+
+            /// Whether the ONNX graph has `token_type_ids` among its inputs.
+            pub(crate) fn takes_token_types(&self) -> bool {
+                match self { $(Self::$name(_) => $config::TAKES_TOKEN_TYPES,)+ }
             }
 
             /// Differences of an export's files.
@@ -219,16 +249,16 @@ impl EncoderConfig {
 
     /// Returns the rows of the word embedding matrix.
     pub fn vocab_size(&self) -> usize {
-        each_config!(self, config => config.vocab_size())
+        self.facts().vocabulary
     }
 
     pub(crate) fn set_vocab_size(&mut self, rows: usize) {
-        each_config!(self, config => config.set_vocab_size(rows));
+        *each_config!(self, config => config.vocab_size_mut()) = rows;
     }
 
     /// Returns the size of a hidden vector.
     pub fn hidden_size(&self) -> usize {
-        self.sizes().hidden
+        self.facts().hidden
     }
 
     /// Adds the keys to an exported `config.json` that programs want and the source may lack.
@@ -236,29 +266,25 @@ impl EncoderConfig {
         each_config!(self, own => own.complete(config));
     }
 
-    pub(crate) fn sizes(&self) -> Sizes {
-        each_config!(self, config => config.sizes())
+    /// Returns the numbers that the rest of the crate asks for.
+    pub(crate) fn facts(&self) -> Facts {
+        each_config!(self, config => config.facts())
     }
 
     /// Returns the longest sequence, in tokens.
     pub fn max_length(&self) -> usize {
-        each_config!(self, config => config.max_length())
+        self.facts().max_length
     }
 
     /// Returns the standard deviation that new weights are drawn with.
     pub fn initializer_range(&self) -> f64 {
-        each_config!(self, config => config.initializer_range())
+        self.facts().initializer_range
     }
 
     /// Returns the configuration with every dropout set to one probability.
     pub(crate) fn with_dropout(mut self, probability: f64) -> Self {
-        each_config!(&mut self, config => config.set_dropout(probability));
+        each_config!(&mut self, config => config.dropouts_mut()).into_iter().for_each(|own| *own = probability);
         self
-    }
-
-    /// Whether the ONNX graph has `token_type_ids` among its inputs.
-    pub(crate) fn takes_token_types(&self) -> bool {
-        each_config!(self, config => config.takes_token_types())
     }
 
     /// Adds the nodes that compute hidden states to an ONNX graph.

@@ -31,6 +31,9 @@ pub(crate) trait Family: DeserializeOwned {
     /// Whether a text has to begin with a special token, as the encoder was trained with one.
     const NEEDS_CLS: bool = true;
 
+    /// Whether the ONNX graph has `token_type_ids` among its inputs.
+    const TAKES_TOKEN_TYPES: bool = false;
+
     /// Returns the programs that load an exported directory of this configuration.
     fn loaders(&self) -> Loaders {
         Self::LOADERS
@@ -59,26 +62,14 @@ pub(crate) trait Family: DeserializeOwned {
     /// Returns the first field that asks for something this encoder does not do, or that is out of range.
     fn unsupported(&self) -> Option<Unsupported>;
 
-    /// Returns the rows of the word embedding matrix.
-    fn vocab_size(&self) -> usize;
+    /// Returns the numbers that the rest of the crate asks of a configuration.
+    fn facts(&self) -> Facts;
 
-    /// Sets the rows of the word embedding matrix.
-    fn set_vocab_size(&mut self, rows: usize);
+    /// Returns the number of rows of the word embedding matrix, to set it.
+    fn vocab_size_mut(&mut self) -> &mut usize;
 
-    /// Returns the sizes from which memory is computed.
-    fn sizes(&self) -> Sizes;
-
-    /// Returns the longest sequence, in tokens.
-    fn max_length(&self) -> usize;
-
-    /// Returns the standard deviation that new weights are drawn with.
-    fn initializer_range(&self) -> f64;
-
-    /// Sets every dropout to one probability.
-    fn set_dropout(&mut self, probability: f64);
-
-    /// Whether the ONNX graph has `token_type_ids` among its inputs.
-    fn takes_token_types(&self) -> bool;
+    /// Returns every probability of dropout, to set them.
+    fn dropouts_mut(&mut self) -> Vec<&mut f64>;
 
     /// Adds the nodes that compute hidden states, `[batch, length, hidden]`, to an ONNX graph.
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Node, ModelError>;
@@ -124,19 +115,25 @@ pub(crate) struct ExportFacts {
     pub(crate) older_key: Option<(&'static str, &'static str, f64)>,
 }
 
-/// Sizes of an encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sizes {
+/// The numbers of a configuration that the rest of the crate asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Facts {
+    /// Rows of the word embedding matrix.
+    pub(crate) vocabulary: usize,
+    /// The longest sequence, in tokens.
+    pub(crate) max_length: usize,
+    /// Standard deviation that new weights are drawn with.
+    pub(crate) initializer_range: f64,
     /// Size of a hidden vector.
     pub(crate) hidden: usize,
-    /// Size of the feed-forward layer, both halves where one is a gate.
+    /// Size of the feed-forward layer; both halves if one is a gate.
     pub(crate) wide: usize,
     pub(crate) layers: usize,
     pub(crate) heads: usize,
     /// Numbers of a token's query: heads times their size.
     pub(crate) attention: usize,
-    /// Numbers of a layer that are held for each pair of a query's token and a key's until the backward pass; 0 where
-    /// the weights of attention are computed again.
+    /// Numbers that a layer holds for each pair of a query's token and a key's until the backward pass; 0 if the weights
+    /// of attention are recomputed.
     pub(crate) pairs: usize,
     /// Rows of all embedding tables.
     pub(crate) rows: usize,
@@ -167,4 +164,28 @@ pub(crate) fn check_initializer(value: f64) -> Option<Unsupported> {
 pub(crate) fn check_sizes<const N: usize>(fields: [(&'static str, usize); N]) -> Option<Unsupported> {
     let wrong = fields.into_iter().find(|(_, size)| *size == 0);
     wrong.map(|(field, _)| (field, "0".to_owned(), "1 or more".to_owned()))
+}
+
+/// Checks a key whose one supported value is `expected`.
+pub(crate) fn check_name(field: &'static str, found: &str, expected: &str) -> Option<Unsupported> {
+    (found != expected).then(|| (field, found.to_owned(), format!("\"{expected}\"")))
+}
+
+/// Checks switches that must be off.
+pub(crate) fn check_off<const N: usize>(fields: [(&'static str, bool); N]) -> Option<Unsupported> {
+    let on = fields.into_iter().find(|(_, set)| *set);
+    on.map(|(field, _)| (field, "true".to_owned(), "false".to_owned()))
+}
+
+/// Checks that the heads share a hidden vector evenly; each of the two has its key and its value.
+pub(crate) fn check_heads(heads: (&'static str, usize), hidden: (&'static str, usize)) -> Option<Unsupported> {
+    let fits = heads.1 > 0 && hidden.1.is_multiple_of(heads.1);
+    (!fits).then(|| (heads.0, heads.1.to_string(), format!("a divisor of {} = {}", hidden.0, hidden.1)))
+}
+
+/// Checks that heads have an even size, as rotary positions need it.
+pub(crate) fn check_even_heads(hidden: usize, heads: usize) -> Option<Unsupported> {
+    let fits = heads > 0 && hidden.is_multiple_of(heads.saturating_mul(2));
+    let expected = || format!("heads of an even size: a divisor of half of hidden_size = {hidden}");
+    (!fits).then(|| ("num_attention_heads", heads.to_string(), expected()))
 }

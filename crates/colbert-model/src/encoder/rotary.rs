@@ -75,12 +75,15 @@ impl RotaryKeys {
                 return Some(("rope_scaling", value.to_string(), expected()));
             }
         }
-        // The angles are computed in float32.
         let Angles { theta, factor } = self.angles(theta);
-        if !(1.0..=1e30).contains(&theta) {
-            return Some(("rope_theta", format!("{theta:e}"), "a number from 1 to 1e30".to_owned()));
-        }
         let fits = (1.0..=1e4).contains(&factor);
-        (!fits).then(|| ("rope_scaling", format!("factor {factor:e}"), "a factor from 1 to 10000".to_owned()))
+        let scaling = || ("rope_scaling", format!("factor {factor:e}"), "a factor from 1 to 10000".to_owned());
+        check_theta(theta).or_else(|| (!fits).then(scaling))
     }
+}
+
+/// Checks the base of the angles, which are computed in float32.
+pub(crate) fn check_theta(theta: f64) -> Option<Unsupported> {
+    let fits = (1.0..=1e30).contains(&theta);
+    (!fits).then(|| ("rope_theta", format!("{theta:e}"), "a number from 1 to 1e30".to_owned()))
 }

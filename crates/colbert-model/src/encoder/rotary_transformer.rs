@@ -93,8 +93,15 @@ impl RotaryNames {
         Ok(())
     }
 
-    /// Name of a parameter in a file, at a field path of [`RotaryTransformer`] such as `0.qkv.weight`.
-    pub(crate) fn tensor_name(&self, path: &str) -> Option<String> {
+    /// Returns the name in a file of the parameter at a field path of an encoder, whose layers are at `field`. Only
+    /// parameters of a layer are renamed.
+    pub(crate) fn tensor_name(&self, field: &str, path: &str) -> String {
+        let of_layer = path.strip_prefix(field).and_then(|path| self.of_layer(path));
+        of_layer.unwrap_or_else(|| path.to_owned())
+    }
+
+    /// The name for a path below the layers, such as `0.qkv.weight`.
+    fn of_layer(&self, path: &str) -> Option<String> {
         let (number, rest) = path.split_once('.')?;
         let (field, kind) = rest.rsplit_once('.')?;
         let part = match field {

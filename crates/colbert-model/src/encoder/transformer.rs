@@ -54,8 +54,15 @@ pub(crate) const BERT_NAMES: LayerNames = LayerNames {
 };
 
 impl LayerNames {
-    /// Name in a file of a parameter at a field path below the layers, such as `0.output.dense.weight`.
-    pub(crate) fn tensor_name(&self, path: &str) -> Option<String> {
+    /// Returns the name in a file of the parameter at a field path of an encoder, whose layers are at `field`. Only
+    /// parameters of a layer are renamed.
+    pub(crate) fn tensor_name(&self, field: &str, path: &str) -> String {
+        let of_layer = path.strip_prefix(field).and_then(|path| self.of_layer(path));
+        of_layer.unwrap_or_else(|| path.to_owned())
+    }
+
+    /// The name for a path below the layers, such as `0.output.dense.weight`.
+    fn of_layer(&self, path: &str) -> Option<String> {
         let (number, rest) = path.split_once('.')?;
         let (part, kind) = rest.rsplit_once('.')?;
         let place = BERT_NAMES.parts.iter().position(|own| *own == part)?;

@@ -14,7 +14,7 @@ use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::directory::hub_cache::hub_name;
 use crate::directory::load::Pretrained;
-use crate::encoder::families::{EncoderConfig, PretrainedEncoder};
+use crate::encoder::families::PretrainedEncoder;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::head::activation::Activation;
@@ -226,7 +226,7 @@ fn max_length(pretrained: &Pretrained) -> Result<usize, ModelError> {
 /// the first token type that every row gets. The sums are those of BERT, and the encoders need know of one type alone.
 fn add_second_text(pretrained: &mut Pretrained) -> Result<bool, ModelError> {
     const TYPES: &str = "embeddings.token_type_embeddings.weight";
-    let has_types = matches!(pretrained.config, EncoderConfig::Bert(_) | EncoderConfig::Electra(_));
+    let has_types = pretrained.config.takes_token_types();
     let (types, size) = match pretrained.weights.shape(TYPES) {
         Some(&[types, size]) if has_types && types > 1 => (types, size),
         _ => return Ok(false),

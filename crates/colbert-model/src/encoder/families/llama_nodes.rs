@@ -1,6 +1,6 @@
 //! The block of Llama as nodes of an ONNX graph: what `llama.rs` computes.
 
-use crate::encoder::llama::LlamaConfig;
+use crate::encoder::families::llama_config::LlamaConfig;
 use crate::encoder::rotary_nodes::RotationNodes;
 use crate::error::ModelError;
 use crate::onnx::graph::Value;

@@ -10,122 +10,22 @@ use colbert_kernels::{
     Activation, ActiveHalf, Affine, AttentionPlan, AttentionSublayer, Gate, GatedFeedForward, KernelBackend, Rotation,
     Segments, Tables, TokenRows, attention_sublayer, dropout, embed, gated_feed_forward, layer_norm,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use crate::encoder::dropout::DropoutSeed;
+use crate::encoder::families::modernbert_config::ModernBertConfig;
+use crate::encoder::families::modernbert_nodes;
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_eps, check_initializer,
-    check_sizes,
+    ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_dropout, check_eps, check_even_heads,
+    check_initializer, check_name, check_off, check_sizes,
 };
 use crate::encoder::layers::{Embedding, Linear};
-use crate::encoder::modernbert_nodes;
-use crate::encoder::rotary::Angles;
+use crate::encoder::rotary::{Angles, check_theta};
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::onnx::graph::Value;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
-
-/// The part of `config.json` that the encoder reads. Defaults are transformers' `ModernBertConfig`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModernBertConfig {
-    /// Rows of the word embedding matrix.
-    pub vocab_size: usize,
-    /// Size of a hidden vector.
-    pub hidden_size: usize,
-    /// Size of the feed-forward layer: that of each of its halves.
-    pub intermediate_size: usize,
-    /// Layers.
-    pub num_hidden_layers: usize,
-    /// Attention heads of a layer.
-    pub num_attention_heads: usize,
-    /// Activation of the feed-forward layer; only `gelu` (by the error function) is supported.
-    #[serde(default = "gelu_name")]
-    pub hidden_activation: String,
-    /// Longest sequence, in tokens. Default 8192.
-    #[serde(default = "positions")]
-    pub max_position_embeddings: usize,
-    /// Epsilon of layer normalisation.
-    #[serde(default = "eps")]
-    pub norm_eps: f64,
-    /// Only norms without bias are supported.
-    #[serde(default)]
-    pub norm_bias: bool,
-    /// Base of the rotary angles of global layers.
-    #[serde(default = "global_theta")]
-    pub global_rope_theta: f64,
-    /// Base of those of local layers; none means that of global ones.
-    #[serde(default = "local_theta")]
-    pub local_rope_theta: Option<f64>,
-    /// The same two where transformers 5 writes them; they go before.
-    #[serde(default)]
-    pub rope_parameters: Option<serde_json::Value>,
-    /// One layer in N is global, the first included.
-    #[serde(default = "three")]
-    pub global_attn_every_n_layers: usize,
-    /// Tokens of a window, half of them to each side.
-    #[serde(default = "window")]
-    pub local_attention: usize,
-    /// Only attention without bias is supported.
-    #[serde(default)]
-    pub attention_bias: bool,
-    /// Only feed-forward layers without bias are supported.
-    #[serde(default)]
-    pub mlp_bias: bool,
-    /// Dropout on attention weights and after the attention's projection.
-    #[serde(default)]
-    pub attention_dropout: f64,
-    /// Dropout inside the feed-forward layer.
-    #[serde(default)]
-    pub mlp_dropout: f64,
-    /// Dropout after the embeddings.
-    #[serde(default)]
-    pub embedding_dropout: f64,
-    /// Standard deviation that new weights are drawn with.
-    #[serde(default = "init_range")]
-    pub initializer_range: f64,
-}
-
-fn gelu_name() -> String {
-    "gelu".to_owned()
-}
-fn positions() -> usize {
-    8192
-}
-fn eps() -> f64 {
-    1e-5
-}
-fn global_theta() -> f64 {
-    160_000.0
-}
-#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's type")]
-fn local_theta() -> Option<f64> {
-    Some(10_000.0)
-}
-fn three() -> usize {
-    3
-}
-fn window() -> usize {
-    128
-}
-fn init_range() -> f64 {
-    0.02
-}
-
-impl ModernBertConfig {
-    /// Bases of the rotary angles: of global layers, of local ones.
-    pub(crate) fn thetas(&self) -> [f64; 2] {
-        let newer = |kind: &str| self.rope_parameters.as_ref()?.get(kind)?.get("rope_theta")?.as_f64();
-        let global = newer("full_attention").unwrap_or(self.global_rope_theta);
-        [global, newer("sliding_attention").or(self.local_rope_theta).unwrap_or(global)]
-    }
-
-    /// Tokens to each side that a token sees in local layers.
-    fn half_window(&self) -> usize {
-        self.local_attention / 2
-    }
-}
 
 impl Family for ModernBertConfig {
     const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("modernbert", "ModernBertModel")];
@@ -152,16 +52,7 @@ impl Family for ModernBertConfig {
     }
 
     fn unsupported(&self) -> Option<Unsupported> {
-        if self.hidden_activation != "gelu" {
-            return Some(("hidden_activation", self.hidden_activation.clone(), "\"gelu\"".to_owned()));
-        }
-        for (field, set) in
-            [("norm_bias", self.norm_bias), ("attention_bias", self.attention_bias), ("mlp_bias", self.mlp_bias)]
-        {
-            if set {
-                return Some((field, "true".to_owned(), "false".to_owned()));
-            }
-        }
+        let off = [("norm_bias", self.norm_bias), ("attention_bias", self.attention_bias), ("mlp_bias", self.mlp_bias)];
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -169,18 +60,11 @@ impl Family for ModernBertConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("global_attn_every_n_layers", self.global_attn_every_n_layers),
         ];
-        if let Some(wrong) = check_sizes(sizes) {
-            return Some(wrong);
-        }
-        let heads = self.num_attention_heads;
-        if heads == 0 || !self.hidden_size.is_multiple_of(2 * heads) {
-            let expected = format!("heads of an even size: a divisor of half of hidden_size = {}", self.hidden_size);
-            return Some(("num_attention_heads", heads.to_string(), expected));
-        }
-        // The angles are computed in float32.
-        let theta = self.thetas().into_iter().find(|theta| !(1.0..=1e30).contains(theta));
-        theta
-            .map(|theta| ("rope_theta", format!("{theta:e}"), "a number from 1 to 1e30".to_owned()))
+        check_name("hidden_activation", &self.hidden_activation, "gelu")
+            .or_else(|| check_off(off))
+            .or_else(|| check_sizes(sizes))
+            .or_else(|| check_even_heads(self.hidden_size, self.num_attention_heads))
+            .or_else(|| self.thetas().into_iter().find_map(check_theta))
             .or_else(|| check_dropout("attention_dropout", self.attention_dropout))
             .or_else(|| check_dropout("mlp_dropout", self.mlp_dropout))
             .or_else(|| check_dropout("embedding_dropout", self.embedding_dropout))
@@ -188,16 +72,15 @@ impl Family for ModernBertConfig {
             .or_else(|| check_initializer(self.initializer_range))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
+    fn facts(&self) -> Facts {
+        Facts {
+            vocabulary: self.vocab_size,
+            max_length: self.max_position_embeddings,
+            initializer_range: self.initializer_range,
             hidden: self.hidden_size,
             // Two halves, one of them a gate.
             wide: self.intermediate_size.saturating_mul(2),
@@ -209,22 +92,8 @@ impl Family for ModernBertConfig {
         }
     }
 
-    fn max_length(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.attention_dropout = probability;
-        self.mlp_dropout = probability;
-        self.embedding_dropout = probability;
-    }
-
-    fn takes_token_types(&self) -> bool {
-        false
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.attention_dropout, &mut self.mlp_dropout, &mut self.embedding_dropout]
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
@@ -306,11 +175,8 @@ pub struct ModernBert<B: Backend> {
 }
 
 impl<B: Backend> ModernBert<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
         config: &ModernBertConfig,
         weights: &mut Weights,
         device: &B::Device,

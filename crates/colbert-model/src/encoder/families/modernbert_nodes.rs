@@ -1,6 +1,6 @@
 //! ModernBERT as a graph: what `modernbert.rs` computes.
 
-use crate::encoder::modernbert::ModernBertConfig;
+use crate::encoder::families::modernbert_config::ModernBertConfig;
 use crate::encoder::rotary::Angles;
 use crate::encoder::rotary_nodes::RotationNodes;
 use crate::error::ModelError;
@@ -31,7 +31,7 @@ pub(crate) fn build(
         let frequencies = Angles { theta, factor: 1.0 }.frequencies(size / heads);
         RotationNodes::new(on, &format!("{theta:e}"), &frequencies, tokens)
     });
-    let near = near(on, config.local_attention / 2, tokens);
+    let near = near(on, config.half_window(), tokens);
     let words = on.rows("embeddings.tok_embeddings.weight", [config.vocab_size, size], ids)?;
     let mut hidden = norm(on, "embeddings.norm", &words)?;
     for i in 0..config.num_hidden_layers {
