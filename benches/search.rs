@@ -18,7 +18,7 @@ use std::time::Instant;
 use ragtrainer::data::{TextSide, read_texts};
 use ragtrainer::model::Weights;
 use ragtrainer::search::{EncodedSource, TextVectors, VectorFormat, search_vectors};
-use ragtrainer::train::{forget_peak_memory, peak_memory};
+use ragtrainer::train::memory;
 use ragtrainer::{Document, DocumentFolder};
 use ragtrainer_benches::quick;
 use rand::{Rng, SeedableRng};
@@ -108,7 +108,7 @@ fn speed() {
     for format in VectorFormat::ALL {
         let path = here.join(format.name());
         fill(&path, format, passages);
-        forget_peak_memory();
+        memory::forget_peak();
         let open = seconds(|| DocumentFolder::open(&path).expect("the folder was just written"));
         let folder = DocumentFolder::open(&path).expect("the folder was just written");
         for queries in [&one, &many] {
@@ -122,7 +122,7 @@ fn speed() {
                 vectors * queries.len() as f64 / seconds / 1e6,
                 rate / memory,
                 open * 1e3,
-                peak_memory().unwrap_or(0) as f64 / 1e6,
+                memory::peak().unwrap_or(0) as f64 / 1e6,
             );
             if format == VectorFormat::Float32 && queries.len() == 1 {
                 single = seconds;
@@ -221,7 +221,7 @@ fn judged(source: &Path) {
         measured(&folder, "-", 0.0, &queries, &exact, &ids, &judgements);
         #[cfg(feature = "index")]
         for nbits in [2, 4] {
-            forget_peak_memory();
+            memory::forget_peak();
             let start = Instant::now();
             folder.build_index(nbits, &mut |_| {}).expect("an index");
             measured(&folder, &nbits.to_string(), start.elapsed().as_secs_f64(), &queries, &exact, &ids, &judgements);
@@ -252,7 +252,7 @@ fn measured(
     ids: &[String],
     judgements: &HashMap<String, HashMap<String, f64>>,
 ) {
-    let peak = peak_memory().unwrap_or(0);
+    let peak = memory::peak().unwrap_or(0);
     let start = Instant::now();
     let found = search_vectors(queries, folder, 10).expect("the folder can be read");
     let first = start.elapsed().as_secs_f64();

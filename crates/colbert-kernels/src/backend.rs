@@ -12,8 +12,7 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{ElementConversion, Tensor};
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 
-use crate::device::memory::DeviceMemory;
-use crate::device::panics::DevicePanics;
+use crate::device::{DeviceMemory, DevicePanics};
 use crate::operators::adamw::{self, AdamW, Moments};
 use crate::operators::attention::{self, Attended, AttentionPlan};
 use crate::operators::attention_sublayer::{self, AttentionSublayer};

@@ -15,7 +15,7 @@ mod backend;
 #[cfg(feature = "cube")]
 #[allow(clippy::collapsible_if, clippy::neg_cmp_op_on_partial_ord, clippy::nonminimal_bool)]
 mod cube;
-mod device;
+pub mod device;
 mod flex;
 #[cfg(feature = "tch")]
 mod libtorch;
@@ -25,15 +25,7 @@ mod search;
 mod segments;
 
 pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
-#[cfg(feature = "cuda")]
-pub use device::cuda::{CudaMissing, probe_cuda};
-pub use device::memory::DeviceMemory;
-pub use device::panics::DevicePanics;
-#[cfg(feature = "wgpu")]
-pub use device::wgpu::{WgpuAdapter, WgpuMissing, open_wgpu, wgpu_adapters};
 pub use flex::release_idle_memory;
-#[cfg(feature = "tch")]
-pub use libtorch::{LibTorchMissing, bound_libtorch_caches, probe_libtorch_cuda, set_libtorch_threads};
 pub use operators::adamw::{AdamW, Moments, adamw_step};
 pub use operators::attention::{Attended, AttentionPlan, attention};
 pub use operators::attention_sublayer::{AttentionSublayer, attention_sublayer};

@@ -45,18 +45,10 @@ struct SpecialIds {
     unknown: Option<u32>,
 }
 
-impl ColbertTokenizer {
-    /// A tokenizer with `settings`; `path` appears in messages.
-    ///
-    /// # Errors
-    /// A length without room for the markers, or a token that the vocabulary lacks.
-    pub fn new(tokenizer: Tokenizer, settings: &ColbertSettings, path: &Path) -> Result<Self, ModelError> {
-        let special = SpecialTokens::of(&tokenizer, [&Value::Null, &Value::Null]);
-        Self::with_special_tokens(tokenizer, &special, settings, path)
-    }
-
-    pub(crate) fn with_special_tokens(
-        tokenizer: Tokenizer,
+impl SpecialIds {
+    /// Looks the special tokens up in the vocabulary.
+    fn find(
+        tokenizer: &Tokenizer,
         special: &SpecialTokens,
         settings: &ColbertSettings,
         path: &Path,
@@ -69,7 +61,7 @@ impl ColbertTokenizer {
             })
         };
         let marker = |token: &str, role| if token.is_empty() { Ok(None) } else { id(token, role).map(Some) };
-        let ids = SpecialIds {
+        Ok(Self {
             pad: Some(id(&special.pad, "padding")?)
                 .filter(|_| special.pad != special.sep && special.pad != special.cls),
             mask: match settings.query_expansion {
@@ -79,47 +71,89 @@ impl ColbertTokenizer {
             query_marker: marker(&settings.query_token_id, "query marker")?,
             doc_marker: marker(&settings.doc_token_id, "document marker")?,
             unknown: tokenizer.token_to_id(&special.unk),
-        };
-        for (option, length, marker) in [
-            ("query_maxlen", settings.query_maxlen, ids.query_marker),
-            ("doc_maxlen", settings.doc_maxlen, ids.doc_marker),
-        ] {
-            let prompt = if option == "doc_maxlen" { &settings.document_prompt } else { &settings.query_prompt };
-            let room = AROUND + usize::from(marker.is_some()) + tokens_of(&tokenizer, prompt, path)?;
-            if length <= room {
-                let (minimum, maximum) = (room + 1, usize::MAX);
-                return Err(ModelError::LengthOutOfRange { option, found: length, minimum, maximum });
-            }
+        })
+    }
+}
+
+/// Checks that texts have room beside their special tokens, marker and prompt.
+fn check_room(
+    tokenizer: &Tokenizer,
+    ids: SpecialIds,
+    settings: &ColbertSettings,
+    path: &Path,
+) -> Result<(), ModelError> {
+    for (option, length, marker, prompt) in [
+        ("query_maxlen", settings.query_maxlen, ids.query_marker, &settings.query_prompt),
+        ("doc_maxlen", settings.doc_maxlen, ids.doc_marker, &settings.document_prompt),
+    ] {
+        let room = AROUND + usize::from(marker.is_some()) + tokens_of(tokenizer, prompt, path)?;
+        if length <= room {
+            let (minimum, maximum) = (room + 1, usize::MAX);
+            return Err(ModelError::LengthOutOfRange { option, found: length, minimum, maximum });
         }
+    }
+    Ok(())
+}
+
+/// Returns the tokenizer without padding, and with truncation to this length if there is one.
+fn truncating(tokenizer: &Tokenizer, length: Option<usize>, path: &Path) -> Result<Tokenizer, ModelError> {
+    let mut tokenizer = tokenizer.clone();
+    tokenizer.with_padding(None);
+    let truncation = length.map(|max_length| TruncationParams { max_length, ..Default::default() });
+    guarded(path, || tokenizer.with_truncation(truncation).map(drop))?;
+    Ok(tokenizer)
+}
+
+/// Returns by id whether a document's token is left out of its score.
+fn skipped(tokenizer: &Tokenizer, settings: &ColbertSettings, path: &Path) -> Result<Vec<bool>, ModelError> {
+    let mut skipped = vec![false; tokenizer.get_vocab_size(true)];
+    if !settings.mask_punctuation {
+        return Ok(skipped);
+    }
+    let ids = match &settings.skiplist_words {
+        Some(words) => listed_ids(tokenizer, words),
+        None => guarded(path, || punctuation_ids(tokenizer))?,
+    };
+    for id in ids {
+        let at = id as usize;
+        if at >= skipped.len() {
+            skipped.resize(at + 1, false);
+        }
+        skipped[at] = true;
+    }
+    Ok(skipped)
+}
+
+impl ColbertTokenizer {
+    /// Makes a tokenizer with `settings`; `path` appears in messages.
+    ///
+    /// # Errors
+    /// A length without room for the markers, or a token that the vocabulary lacks.
+    pub fn new(tokenizer: Tokenizer, settings: &ColbertSettings, path: &Path) -> Result<Self, ModelError> {
+        let special = SpecialTokens::of(&tokenizer, [&Value::Null, &Value::Null]);
+        Self::with_special_tokens(tokenizer, &special, settings, path)
+    }
+
+    /// The same with special tokens that files beside the tokenizer name.
+    pub(crate) fn with_special_tokens(
+        tokenizer: Tokenizer,
+        special: &SpecialTokens,
+        settings: &ColbertSettings,
+        path: &Path,
+    ) -> Result<Self, ModelError> {
+        let ids = SpecialIds::find(&tokenizer, special, settings, path)?;
+        check_room(&tokenizer, ids, settings, path)?;
         // The marker is inserted afterwards, so the tokenizer leaves one place for it.
-        let cut_to = |length: Option<(usize, Option<u32>)>| -> Result<Tokenizer, ModelError> {
-            let mut tokenizer = tokenizer.clone();
-            tokenizer.with_padding(None);
-            let truncation = length.map(|(length, marker)| TruncationParams {
-                max_length: length - usize::from(marker.is_some()),
-                ..Default::default()
-            });
-            guarded(path, || tokenizer.with_truncation(truncation).map(drop))?;
-            Ok(tokenizer)
-        };
-        let for_queries = cut_to(Some((settings.query_maxlen, ids.query_marker)))?;
-        let for_documents = cut_to(Some((settings.doc_maxlen, ids.doc_marker)))?;
-        let uncut = cut_to(None)?;
-        let mut skipped = vec![false; tokenizer.get_vocab_size(true)];
-        if settings.mask_punctuation {
-            let ids = match &settings.skiplist_words {
-                Some(words) => listed_ids(&tokenizer, words),
-                None => guarded(path, || punctuation_ids(&tokenizer))?,
-            };
-            for id in ids {
-                let at = id as usize;
-                if at >= skipped.len() {
-                    skipped.resize(at + 1, false);
-                }
-                skipped[at] = true;
-            }
-        }
-        Ok(Self { path: path.to_owned(), for_queries, for_documents, uncut, settings: settings.clone(), ids, skipped })
+        let length = |length: usize, marker: Option<u32>| Some(length - usize::from(marker.is_some()));
+        Ok(Self {
+            path: path.to_owned(),
+            for_queries: truncating(&tokenizer, length(settings.query_maxlen, ids.query_marker), path)?,
+            for_documents: truncating(&tokenizer, length(settings.doc_maxlen, ids.doc_marker), path)?,
+            uncut: truncating(&tokenizer, None, path)?,
+            settings: settings.clone(),
+            ids,
+            skipped: skipped(&tokenizer, settings, path)?,
+        })
     }
 
     /// Tokenizes queries.

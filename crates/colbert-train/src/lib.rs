@@ -19,18 +19,15 @@ mod step;
 mod trainer;
 
 pub use best::compare::Comparison;
-pub use best::evaluate::{
-    Evaluation, EvaluationLimits, Measured, QueryResult, Task, evaluate, evaluate_within, tokens_of_a_step,
-};
-pub use best::scoring::query_memory;
+pub use best::evaluate::{Evaluation, EvaluationLimits, Measured, QueryResult, Task, evaluate};
 pub use best::selection::Candidate;
 pub use device::fault::on_device;
-pub use device::memory::{available_memory, forget_peak_memory, peak_memory, resident_memory};
+pub use device::memory;
 pub use error::TrainError;
 pub use flow::Flow;
 pub use mining::{ColbertTeacher, CrossEncoderTeacher, DenseMiner, LateInteractionMiner, SharedMiner};
 pub use processes::{OneProcess, Processes};
-pub use record::checkpoint::{Skipped, checkpoints, newest_checkpoint};
+pub use record::checkpoint::Skipped;
 pub use record::faulty_batch::{FaultyBatch, FaultyExample};
 pub use record::identity::{Change, Identity};
 pub use record::observer::{Event, Observer, StepRecord};

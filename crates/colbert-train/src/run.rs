@@ -10,10 +10,10 @@ use colbert_kernels::{KernelAutodiffBackend, release_idle_memory};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, Weights, named_parameters, replace_parameters};
 
 use crate::best::averaging::{NamedTensors, move_average};
-use crate::best::evaluate::{EvaluationLimits, Measured, Task, evaluate_within, tokens_of_a_step};
+use crate::best::evaluate::{EvaluationLimits, Measured, Task};
 use crate::best::selection::Candidate;
 use crate::device::fault::{guarded, on_device};
-use crate::device::memory::resident_memory;
+use crate::device::memory;
 use crate::error::TrainError;
 use crate::flow::Flow;
 use crate::processes::Processes;
@@ -179,7 +179,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
             seconds,
             examples_per_second: examples as f64 / seconds,
             tokens_per_second: tokens as f64 / seconds,
-            memory: resident_memory(),
+            memory: memory::resident(),
         }));
     }
 
@@ -326,7 +326,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         let total = dev.set.collection.len();
         let (tokenizer, device) = (self.around.tokenizer, self.around.device);
         let skips = self.around.options.on_nonfinite == OnNonFinite::Skip && self.state.step > 0;
-        let tokens_at_once = tokens_of_a_step(self.around.options, self.around.plan);
+        let tokens_at_once = EvaluationLimits::tokens_of_a_step(self.around.options, self.around.plan);
         let limits = EvaluationLimits { tokens_at_once, processes: self.around.processes };
         let task = Task { set: dev.set, candidates: None, chosen: dev.options.metric };
         let mut progress = |done| {
@@ -335,7 +335,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         };
         let plain = model.valid();
         let metric = dev.options.metric;
-        let measure = || evaluate_within(&plain, tokenizer, task, limits, device, &mut progress);
+        let measure = || task.evaluate(&plain, tokenizer, limits, device, &mut progress);
         match on_device::<B, _>("an evaluation", measure)? {
             // Without a value it is worse than any other. A start that has none is no model to train.
             Err(TrainError::NonFiniteVectors { .. }) if skips => Measured::without_value(dev.set, metric),

@@ -15,7 +15,7 @@ use crate::best::evaluate::Measured;
 use crate::best::selection::{Candidate, Selection};
 use crate::error::TrainError;
 use crate::processes::{OneProcess, Processes};
-use crate::record::checkpoint::{newest_checkpoint, read_checkpoint};
+use crate::record::checkpoint::read_checkpoint;
 use crate::record::identity::{Change, Identity};
 use crate::record::observer::{Event, Observer};
 use crate::record::run_folder::RunFolder;
@@ -279,7 +279,7 @@ fn resume<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
 ) -> Result<Colbert<B, E>, TrainError> {
     let around = &run.around;
     let (checkpoint, skipped) = match around.folder {
-        Some(folder) => newest_checkpoint(&folder.checkpoints())?,
+        Some(folder) => folder.newest_checkpoint()?,
         None => (None, Vec::new()),
     };
     let Some(path) = checkpoint else {

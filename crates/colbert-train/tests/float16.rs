@@ -7,9 +7,7 @@ use burn::tensor::Tensor;
 use colbert_config::{AutoSteps, IbScope, OnNonFinite, Precision, TrainOptions};
 use colbert_kernels::{KernelBackend, Kernels};
 use colbert_model::Embeddings;
-use colbert_train::{
-    Begin, ColbertObjective, Event, Flow, Loss, Objective, RunFolder, Targets, TrainError, newest_checkpoint,
-};
+use colbert_train::{Begin, ColbertObjective, Event, Flow, Loss, Objective, RunFolder, Targets, TrainError};
 use tempfile::TempDir;
 
 use crate::accumulation;
@@ -181,7 +179,7 @@ fn checkpoints_of_other_precisions_know_of_no_scale() {
         Setup::new(TrainOptions { precision, maxsteps: 4, ..options() })
             .run(Some(&run), &mut ignore, Begin::New)
             .unwrap();
-        let path = newest_checkpoint(&run.checkpoints()).unwrap().0.unwrap();
+        let path = run.newest_checkpoint().unwrap().0.unwrap();
         (fs::read_to_string(path.join("state.json")).unwrap().contains("loss_scale"), scaled)
     });
     assert!(states.iter().all(|(found, expected)| found == expected), "{states:?}");

@@ -9,7 +9,7 @@ use colbert_data::{Bm25Miner, Example, NegativeMiner, TrainingSet};
 use colbert_model::{Colbert, HostTensor, PretrainedEncoder, Weights, named_parameters, replace_parameters};
 use colbert_train::{
     Begin, ColbertObjective, DenseMiner, Dev, Event, Flow, LateInteractionMiner, Processes, RefreshExamples, RunFolder,
-    SharedMiner, Step, StepRecord, TrainError, Trained, Training, checkpoints,
+    SharedMiner, Step, StepRecord, TrainError, Trained, Training,
 };
 use tempfile::TempDir;
 
@@ -241,7 +241,7 @@ fn a_run_of_several_processes_is_the_run_of_one() {
             assert_eq!(measured(&trained), measured(&alone), "{size}");
         }
         let names = |run: &RunFolder| -> Vec<_> {
-            checkpoints(&run.checkpoints()).unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect()
+            run.list_checkpoints().unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect()
         };
         let expected = RunFolder::open(&folder.path().join("alone")).unwrap();
         assert_eq!(names(&own), names(&expected));

@@ -8,7 +8,7 @@ use colbert_config::{AutoSteps, TrainOptions, Warmup, resolve};
 use colbert_data::{Bm25Miner, Example, PrepareOptions, RawData, Remining, TrainingSet, prepare};
 use colbert_model::{Colbert, ColbertTokenizer, PretrainedEncoder};
 use colbert_train::{
-    Begin, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained, Training, checkpoints,
+    Begin, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained, Training,
 };
 use tempfile::TempDir;
 
@@ -127,7 +127,7 @@ fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
     for stop_after in [9, 15] {
         let part = folder(&format!("part-{stop_after}"));
         run(Some(&part), true, stop_after, Begin::New).trained.unwrap();
-        let checkpoint = checkpoints(&part.checkpoints()).unwrap().pop().unwrap();
+        let checkpoint = part.list_checkpoints().unwrap().pop().unwrap();
         assert!(checkpoint.ends_with(format!("step-{stop_after:06}")));
         let ran = run(Some(&part), true, usize::MAX, RESUME);
         assert_eq!(ran.asked, [2], "epoch 2 is read back");
@@ -161,7 +161,7 @@ fn negatives_that_are_gone_or_damaged_are_told() {
         assert!(message().contains("damaged"), "byte {place}: {}", message());
     }
     // From before the epoch they are chosen once more, as the message says.
-    let newest = checkpoints(&folder.checkpoints()).unwrap().pop().unwrap();
+    let newest = folder.list_checkpoints().unwrap().pop().unwrap();
     fs::rename(&newest, root.path().join("aside")).unwrap();
     let ran = run(Some(&folder), true, usize::MAX, RESUME);
     assert_eq!(ran.asked, [1, 2]);

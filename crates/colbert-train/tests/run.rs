@@ -8,7 +8,7 @@ use colbert_data::{Collection, EvaluationSet, Example, Judgements, Queries, Trai
 use colbert_model::{HostTensor, Weights, replace_parameters, safetensors_bytes};
 use colbert_train::{
     Begin, ColbertObjective, Dev, Event, FaultyBatch, Flow, Objective, Observer, RunFolder, Step, TrainError, Trained,
-    Training, checkpoints,
+    Training,
 };
 use tempfile::TempDir;
 
@@ -149,7 +149,7 @@ fn a_stopped_run_leaves_a_checkpoint_and_a_model() {
     };
     let trained = Setup::new(options()).run(Some(&run), &mut stop, Begin::New).unwrap();
     assert!(trained.stopped && trained.steps == 5);
-    let newest = checkpoints(&run.checkpoints()).unwrap().pop().unwrap();
+    let newest = run.list_checkpoints().unwrap().pop().unwrap();
     assert!(newest.ends_with("step-000005"), "{}", newest.display());
     assert!(run.last().join("model.safetensors").exists());
 }
@@ -167,7 +167,8 @@ fn checkpoints_are_written_every_save_every_steps_and_only_the_newest_kept() {
     };
     Setup::new(options()).run(Some(&run), &mut observer, Begin::New).unwrap();
     assert_eq!(saved, [3, 6, 8]);
-    let names: Vec<String> = checkpoints(&run.checkpoints())
+    let names: Vec<String> = run
+        .list_checkpoints()
         .unwrap()
         .iter()
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
@@ -210,7 +211,7 @@ fn checkpoints_are_kept_by_age_and_by_metric() {
         kept.sort_unstable();
         kept.dedup();
         let names: Vec<String> = kept.iter().map(|step| format!("step-{step:06}")).collect();
-        let found = checkpoints(&run.checkpoints()).unwrap();
+        let found = run.list_checkpoints().unwrap();
         let found: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
         assert_eq!(found, names, "{values:?}");
         assert!(found.len() <= expected);
@@ -475,7 +476,7 @@ fn weights_that_are_not_finite_end_the_run_and_are_kept_nowhere() {
         let error = setup.run(Some(&run), &mut observer, Begin::New).unwrap_err();
         assert!(matches!(error, TrainError::NonFiniteWeights { step: 2, .. }), "{error}");
         assert_eq!(best, [0], "the first step moves nothing, at a learning rate of 0");
-        let kept = checkpoints(&run.checkpoints()).unwrap();
+        let kept = run.list_checkpoints().unwrap();
         assert_eq!(kept, [run.checkpoints().join("step-000001")]);
         // The sound checkpoint is resumed with options that learn.
         setup.options.learning_rate = Some(1e-4);

@@ -12,8 +12,7 @@ use crate::backend::Kernels;
 use crate::cube::{adamw, attention, dropout, embed, finite, gelu, layer_norm, maxsim, sums};
 #[cfg(feature = "cuda")]
 use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
-use crate::device::memory::DeviceMemory;
-use crate::device::panics::DevicePanics;
+use crate::device::{DeviceMemory, DevicePanics};
 use crate::operators::adamw::{AdamW, Moments};
 use crate::operators::attention::{Attended, AttentionPlan, composed, composed_gradient};
 use crate::operators::dropout::Dropout;

@@ -12,6 +12,7 @@ use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
 
 /// One cube a row.
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn normalise(
     input: &Array<f32>,

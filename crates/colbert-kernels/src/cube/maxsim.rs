@@ -38,6 +38,7 @@ fn comes_before(product: f32, row: i32, most: f32, winner: i32) -> bool {
 }
 
 /// One cube for a block of query tokens and a document.
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn find_best(
     queries: &Array<f32>,

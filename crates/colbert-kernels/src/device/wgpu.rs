@@ -9,8 +9,8 @@ use burn::backend::wgpu::{RuntimeOptions, WgpuDevice, WgpuSetup, init_device};
 use burn_std::future::block_on;
 use wgpu::{Backends, DeviceType, Features};
 
+use crate::device::DeviceMemory;
 use crate::device::limits::{LEAST_BINDINGS, LEAST_SHARED_BYTES, MOST_UNITS};
-use crate::device::memory::DeviceMemory;
 
 /// The interfaces whose adapters are looked for.
 const INTERFACES: Backends = Backends::VULKAN.union(Backends::METAL).union(Backends::DX12);

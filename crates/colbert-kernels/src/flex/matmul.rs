@@ -60,15 +60,7 @@ pub(crate) fn multiply(
         assert!(from.len() == result.len() && all.is_none_or(|all| all.len() == columns), "rows like the result's");
     }
     if depth == 0 {
-        for (i, row) in result.chunks_exact_mut(columns.max(1)).enumerate() {
-            match start {
-                Start::Zero => row.fill(0.0),
-                Start::Row(from) => row.copy_from_slice(from),
-                Start::Rows(from, all) => begin_row(row, &from[i * columns..][..columns], all),
-                Start::Result => {}
-            }
-            finish(i * columns, row);
-        }
+        finish_start(start, columns, result, finish);
         return true;
     }
     let (steps, block) = (layout.steps(depth), layout.block());
@@ -105,6 +97,19 @@ pub(crate) fn multiply(
         }
     });
     blocks.across == 1
+}
+
+/// Writes a result without products: what each row starts from, finished.
+fn finish_start(start: Start<'_>, columns: usize, result: &mut [f32], finish: impl Fn(usize, &mut [f32])) {
+    for (i, row) in result.chunks_exact_mut(columns.max(1)).enumerate() {
+        match start {
+            Start::Zero => row.fill(0.0),
+            Start::Row(from) => row.copy_from_slice(from),
+            Start::Rows(from, all) => begin_row(row, &from[i * columns..][..columns], all),
+            Start::Result => {}
+        }
+        finish(i * columns, row);
+    }
 }
 
 /// Copies a row, and adds another.

@@ -286,110 +286,150 @@ impl<'a> Machine<'a> {
                 0x80 => drop(self.byte()?),  // protocol
                 0x95 => drop(self.take(8)?), // frame
                 b'.' => return self.pop(),
-                b'(' => self.stack.push(Value::Mark),
-                b'}' => self.stack.push(Value::Dict(Vec::new())),
-                b')' => self.stack.push(Value::Tuple(Vec::new())),
-                b']' => self.stack.push(Value::Tuple(Vec::new())),
-                b'N' => self.stack.push(Value::Nothing),
-                0x88 => self.stack.push(Value::Int(1)),
-                0x89 => self.stack.push(Value::Int(0)),
-                b'K' => {
-                    let number = self.byte()?;
-                    self.stack.push(Value::Int(number.into()));
-                }
-                b'M' => {
-                    let bytes = self.take(2)?;
-                    self.stack.push(Value::Int(u16::from_le_bytes([bytes[0], bytes[1]]).into()));
-                }
-                b'J' => {
-                    let number = self.word()?;
-                    self.stack.push(Value::Int(i64::from(number.cast_signed())));
-                }
-                0x8a => {
-                    let length = self.byte()?;
-                    let bytes = self.take(length.into())?;
-                    self.stack.push(Value::Int(long(bytes)?));
-                }
-                b'G' => drop((self.take(8)?, self.stack.push(Value::Nothing))),
-                b'X' => {
-                    let length = self.word()?;
-                    let text = text(self.take(length as usize)?)?;
-                    self.stack.push(Value::Text(text));
-                }
-                0x8c => {
-                    let length = self.byte()?;
-                    let text = text(self.take(length.into())?)?;
-                    self.stack.push(Value::Text(text));
-                }
-                b'q' => {
-                    let number = self.byte()?;
-                    self.keep(number.into())?;
-                }
-                b'r' => {
-                    let number = self.word()?;
-                    self.keep(number)?;
-                }
-                0x94 => self.keep(self.memo.len() as u32)?,
-                b'h' => {
-                    let number = self.byte()?;
-                    self.fetch(number.into())?;
-                }
-                b'j' => {
-                    let number = self.word()?;
-                    self.fetch(number)?;
-                }
-                b'c' => {
-                    let (module, name) = (self.line()?, self.line()?);
-                    self.global(&module, &name)?;
-                }
-                0x93 => {
-                    let (Value::Text(name), Value::Text(module)) = (self.pop()?, self.pop()?) else {
-                        return Err("the pickle names something by what is no text".to_owned());
-                    };
-                    self.global(&module, &name)?;
-                }
-                b't' => {
-                    let values = self.above_mark()?;
-                    self.stack.push(Value::Tuple(values));
-                }
-                0x85..=0x87 => {
-                    let count = usize::from(instruction - 0x84);
-                    let mut values = (0..count).map(|_| self.pop()).collect::<Step<Vec<_>>>()?;
-                    values.reverse();
-                    self.stack.push(Value::Tuple(Self::shallow(values)?));
-                }
-                b'e' => {
-                    let values = self.above_mark()?;
-                    match self.last()? {
-                        Value::Tuple(all) => all.extend(values),
-                        _ => return Err("the pickle extends what is no list".to_owned()),
+                _ => {
+                    let known = self.push_literal(instruction)?
+                        || self.use_memo(instruction)?
+                        || self.push_global(instruction)?
+                        || self.build(instruction)?;
+                    if !known {
+                        return Err(format!(
+                            "it has the pickle instruction 0x{instruction:02x}, which no dictionary of tensors needs; \
+                             nothing of it was run"
+                        ));
                     }
-                }
-                b'Q' => {
-                    let storage = storage(self.pop()?)?;
-                    self.stack.push(Value::Storage(storage));
-                }
-                b'R' => {
-                    let (arguments, function) = (self.pop()?, self.pop()?);
-                    self.stack.push(made(function, arguments)?);
-                }
-                b's' => {
-                    let (value, key) = (self.pop()?, self.pop()?);
-                    self.set(Self::shallow(vec![key, value])?)?;
-                }
-                b'u' => {
-                    let pairs = self.above_mark()?;
-                    self.set(pairs)?;
-                }
-                // Attributes of a dictionary, such as the versions of its modules: not needed.
-                b'b' => drop(self.pop()?),
-                other => {
-                    return Err(format!(
-                        "it has the pickle instruction 0x{other:02x}, which no dictionary of tensors needs; nothing of it was run"
-                    ));
                 }
             }
         }
+    }
+
+    /// Runs an instruction that pushes a value that is written in the program, or an empty container. Whether it was
+    /// one of these.
+    fn push_literal(&mut self, instruction: u8) -> Step<bool> {
+        match instruction {
+            b'(' => self.stack.push(Value::Mark),
+            b'}' => self.stack.push(Value::Dict(Vec::new())),
+            b')' => self.stack.push(Value::Tuple(Vec::new())),
+            b']' => self.stack.push(Value::Tuple(Vec::new())),
+            b'N' => self.stack.push(Value::Nothing),
+            0x88 => self.stack.push(Value::Int(1)),
+            0x89 => self.stack.push(Value::Int(0)),
+            b'K' => {
+                let number = self.byte()?;
+                self.stack.push(Value::Int(number.into()));
+            }
+            b'M' => {
+                let bytes = self.take(2)?;
+                self.stack.push(Value::Int(u16::from_le_bytes([bytes[0], bytes[1]]).into()));
+            }
+            b'J' => {
+                let number = self.word()?;
+                self.stack.push(Value::Int(i64::from(number.cast_signed())));
+            }
+            0x8a => {
+                let length = self.byte()?;
+                let bytes = self.take(length.into())?;
+                self.stack.push(Value::Int(long(bytes)?));
+            }
+            b'G' => drop((self.take(8)?, self.stack.push(Value::Nothing))),
+            b'X' => {
+                let length = self.word()?;
+                let text = text(self.take(length as usize)?)?;
+                self.stack.push(Value::Text(text));
+            }
+            0x8c => {
+                let length = self.byte()?;
+                let text = text(self.take(length.into())?)?;
+                self.stack.push(Value::Text(text));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Runs an instruction that keeps a value or fetches one that was kept. Whether it was one of these.
+    fn use_memo(&mut self, instruction: u8) -> Step<bool> {
+        match instruction {
+            b'q' => {
+                let number = self.byte()?;
+                self.keep(number.into())?;
+            }
+            b'r' => {
+                let number = self.word()?;
+                self.keep(number)?;
+            }
+            0x94 => self.keep(self.memo.len() as u32)?,
+            b'h' => {
+                let number = self.byte()?;
+                self.fetch(number.into())?;
+            }
+            b'j' => {
+                let number = self.word()?;
+                self.fetch(number)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Runs an instruction that names something outside the program. Whether it was one of these.
+    fn push_global(&mut self, instruction: u8) -> Step<bool> {
+        match instruction {
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.global(&module, &name)?;
+            }
+            0x93 => {
+                let (Value::Text(name), Value::Text(module)) = (self.pop()?, self.pop()?) else {
+                    return Err("the pickle names something by what is no text".to_owned());
+                };
+                self.global(&module, &name)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Runs an instruction that makes a value of those on the stack. Whether it was one of these.
+    fn build(&mut self, instruction: u8) -> Step<bool> {
+        match instruction {
+            b't' => {
+                let values = self.above_mark()?;
+                self.stack.push(Value::Tuple(values));
+            }
+            0x85..=0x87 => {
+                let count = usize::from(instruction - 0x84);
+                let mut values = (0..count).map(|_| self.pop()).collect::<Step<Vec<_>>>()?;
+                values.reverse();
+                self.stack.push(Value::Tuple(Self::shallow(values)?));
+            }
+            b'e' => {
+                let values = self.above_mark()?;
+                match self.last()? {
+                    Value::Tuple(all) => all.extend(values),
+                    _ => return Err("the pickle extends what is no list".to_owned()),
+                }
+            }
+            b'Q' => {
+                let storage = storage(self.pop()?)?;
+                self.stack.push(Value::Storage(storage));
+            }
+            b'R' => {
+                let (arguments, function) = (self.pop()?, self.pop()?);
+                self.stack.push(made(function, arguments)?);
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set(Self::shallow(vec![key, value])?)?;
+            }
+            b'u' => {
+                let pairs = self.above_mark()?;
+                self.set(pairs)?;
+            }
+            // Attributes of a dictionary, such as the versions of its modules: not needed.
+            b'b' => drop(self.pop()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 }
 

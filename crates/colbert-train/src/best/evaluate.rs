@@ -153,13 +153,7 @@ pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Measured, TrainError> {
     let task = Task { set, candidates: None, chosen };
-    evaluate_within(model, tokenizer, task, EvaluationLimits::default(), device, progress)
-}
-
-/// The tokens that a training step holds at once, every text counted at its longest: where a step fits into memory, an
-/// evaluation that encodes as many at once does too.
-pub fn tokens_of_a_step(options: &TrainOptions, plan: &Plan) -> usize {
-    plan.micro_batch_size * (options.query_maxlen + options.nway * options.doc_maxlen)
+    task.evaluate(model, tokenizer, EvaluationLimits::default(), device, progress)
 }
 
 /// The means that an evaluation has.
@@ -169,6 +163,20 @@ pub struct EvaluationLimits<'a> {
     pub tokens_at_once: usize,
     /// Processes that share the texts. All of them evaluate the same model on the same set, and all get the result.
     pub processes: &'a dyn Processes,
+}
+
+impl EvaluationLimits<'_> {
+    /// Returns the tokens that a training step holds at once, every text counted at its longest: where a step fits into memory, an
+    /// evaluation that encodes as many at once does too.
+    pub fn tokens_of_a_step(options: &TrainOptions, plan: &Plan) -> usize {
+        plan.micro_batch_size * (options.query_maxlen + options.nway * options.doc_maxlen)
+    }
+
+    /// Returns the bytes of the vectors of `queries` queries that an evaluation, or a miner by late interaction, holds
+    /// at most.
+    pub fn query_memory(queries: usize, query_maxlen: usize, dim: usize) -> u64 {
+        (queries.min(QUERIES_HELD) * query_maxlen * dim * size_of::<f32>()) as u64
+    }
 }
 
 impl Default for EvaluationLimits<'_> {
@@ -189,50 +197,51 @@ pub struct Task<'a> {
     pub chosen: Metric,
 }
 
-/// As [`evaluate`], among candidates if there are some, and within limits. Neither limits nor the number of processes
-/// change a score.
-///
-/// # Errors
-/// As [`evaluate`].
-pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
-    model: &Colbert<B, E>,
-    tokenizer: &ColbertTokenizer,
-    task: Task<'_>,
-    limits: EvaluationLimits<'_>,
-    device: &B::Device,
-    progress: &mut dyn FnMut(usize) -> Flow,
-) -> Result<Measured, TrainError> {
-    let Task { set, candidates, chosen } = task;
-    let qids = judged(set);
-    if qids.is_empty() || set.collection.is_empty() {
-        return Err(TrainError::NothingToEvaluate);
-    }
-    let scorer = Scorer {
-        model,
-        tokenizer,
-        set,
-        candidates,
-        device,
-        tokens_at_once: limits.tokens_at_once,
-        scores_held: SCORES_HELD,
-        with_loss: chosen == Metric::Loss,
-        processes: limits.processes,
-    };
-    let parts = qids.chunks(QUERIES_HELD);
-    let total = candidates.map_or(set.collection.len(), Candidates::distinct);
-    let count = parts.len();
-    let mut ranked = Vec::with_capacity(qids.len());
-    for (part, qids) in parts.enumerate() {
-        let standings = scorer.standings(qids, &mut |done| progress((part * total + done) / count))?;
-        let ranks = |(&qid, standing): (&u32, &Standing)| QueryRanks {
-            qid,
-            ranks: standing.ranks(),
-            first: standing.first(),
-            loss: standing.loss(),
+impl Task<'_> {
+    /// Measures a model within limits. Neither limits nor the number of processes change a score.
+    ///
+    /// # Errors
+    /// As for [`evaluate`].
+    pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
+        self,
+        model: &Colbert<B, E>,
+        tokenizer: &ColbertTokenizer,
+        limits: EvaluationLimits<'_>,
+        device: &B::Device,
+        progress: &mut dyn FnMut(usize) -> Flow,
+    ) -> Result<Measured, TrainError> {
+        let Self { set, candidates, chosen } = self;
+        let qids = judged(set);
+        if qids.is_empty() || set.collection.is_empty() {
+            return Err(TrainError::NothingToEvaluate);
+        }
+        let scorer = Scorer {
+            model,
+            tokenizer,
+            set,
+            candidates,
+            device,
+            tokens_at_once: limits.tokens_at_once,
+            scores_held: SCORES_HELD,
+            with_loss: chosen == Metric::Loss,
+            processes: limits.processes,
         };
-        ranked.extend(qids.iter().zip(&standings).map(ranks));
+        let parts = qids.chunks(QUERIES_HELD);
+        let total = candidates.map_or(set.collection.len(), Candidates::distinct);
+        let count = parts.len();
+        let mut ranked = Vec::with_capacity(qids.len());
+        for (part, qids) in parts.enumerate() {
+            let standings = scorer.standings(qids, &mut |done| progress((part * total + done) / count))?;
+            let ranks = |(&qid, standing): (&u32, &Standing)| QueryRanks {
+                qid,
+                ranks: standing.ranks(),
+                first: standing.first(),
+                loss: standing.loss(),
+            };
+            ranked.extend(qids.iter().zip(&standings).map(ranks));
+        }
+        let mut measured = Measured::of(set, ranked, chosen)?;
+        measured.evaluation.documents = candidates.map_or(set.collection.len(), Candidates::mean);
+        Ok(measured)
     }
-    let mut measured = Measured::of(set, ranked, chosen)?;
-    measured.evaluation.documents = candidates.map_or(set.collection.len(), Candidates::mean);
-    Ok(measured)
 }

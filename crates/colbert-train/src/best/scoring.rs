@@ -27,11 +27,6 @@ type Concerned<'a> = dyn Fn(Range<usize>, usize) -> bool + 'a;
 /// documents are encoded once for each such part.
 pub(crate) const QUERIES_HELD: usize = 16_384;
 
-/// Bytes of the vectors of `queries` queries that an evaluation, or a miner by late interaction, holds at most.
-pub fn query_memory(queries: usize, query_maxlen: usize, dim: usize) -> u64 {
-    (queries.min(QUERIES_HELD) * query_maxlen * dim * size_of::<f32>()) as u64
-}
-
 /// Queries of one MaxSim. The composed operator makes a matrix `[queries, query tokens]`, which grows with the square.
 const QUERY_BLOCK: usize = 64;
 

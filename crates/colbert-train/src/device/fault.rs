@@ -10,7 +10,8 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use colbert_kernels::{DevicePanics, KernelAutodiffBackend, Kernels};
+use colbert_kernels::device::DevicePanics;
+use colbert_kernels::{KernelAutodiffBackend, Kernels};
 
 use crate::error::TrainError;
 
