@@ -35,35 +35,35 @@ use crate::precision::Precision;
 ///
 /// Shapes are those of the public functions; arguments are checked there.
 pub trait Kernels: Backend {
-    /// Whether products of bfloat16 are faster than those of float32 on this device. Where they are not,
+    /// Returns whether products of bfloat16 are faster than those of float32 on this device. Where they are not,
     /// [`Precision::Bf16`] computes in float32.
     fn has_bf16(_device: &Self::Device) -> bool {
         false
     }
 
-    /// Whether there are products of float16 on this device: on a GPU fast ones, on a CPU at any speed. Where there are
-    /// none, [`Precision::F16`] computes in float32.
+    /// Returns whether there are products of float16 on this device: on a GPU fast ones, on a CPU at any speed. Where
+    /// there are none, [`Precision::F16`] computes in float32.
     fn has_f16(_device: &Self::Device) -> bool {
         false
     }
 
-    /// Whether the device multiplies float32 factors faster if it may round them to TF32. Where it does not,
+    /// Returns whether the device multiplies float32 factors faster if it may round them to TF32. Where it does not,
     /// [`Precision::Tf32`] computes in float32.
     fn has_tf32(_device: &Self::Device) -> bool {
         false
     }
 
-    /// `left right` of float32 factors as they are.
+    /// Multiplies float32 factors as they are.
     fn float32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
         left.matmul(right)
     }
 
-    /// `left right` of float32 factors that may be rounded to TF32.
+    /// Multiplies float32 factors that may be rounded to TF32.
     fn tf32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
         left.matmul(right)
     }
 
-    /// Where the device keeps its tensors, and how much of that is free if it is memory of its own.
+    /// Returns where the device keeps its tensors, and how much is free if it has memory of its own.
     fn device_memory(_device: &Self::Device) -> DeviceMemory {
         DeviceMemory::Host
     }
@@ -72,19 +72,19 @@ pub trait Kernels: Backend {
     /// slower, but what a step takes is then the same each time. Nothing on a device with memory of its own.
     fn return_freed_memory(_device: &Self::Device) {}
 
-    /// How failures of the device arrive, if they do so by panics that a run must make errors of.
+    /// Returns how to recognise failures of the device, if they arrive as panics that a run must turn into errors.
     fn device_panics() -> Option<DevicePanics> {
         None
     }
 
-    /// Whether all numbers of a tensor are finite. By default their sum tells, which large numbers may make infinite; a
-    /// device that may assume that there is no NaN looks at bits.
+    /// Returns whether all numbers of a tensor are finite. By default their sum is checked, which large numbers may
+    /// make infinite; a device that may assume that there is no NaN checks the bits.
     fn all_finite(input: FloatTensor<Self>) -> bool {
         let sum = tensor::<Self, 1>(Self::float_sum(input));
         sum.into_scalar().elem::<f64>().is_finite()
     }
 
-    /// `input weight^T + bias`.
+    /// Computes `input weight^T + bias`.
     fn linear_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -94,7 +94,7 @@ pub trait Kernels: Backend {
         linear::composed::<Self>(input, weight, bias, precision)
     }
 
-    /// `residual + input weight^T + bias`.
+    /// Computes `residual + input weight^T + bias`.
     fn residual_linear_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -105,7 +105,7 @@ pub trait Kernels: Backend {
         Self::float_add(Self::linear_forward(input, weight, bias, precision), residual)
     }
 
-    /// Linear maps of one input, as query, key and value are.
+    /// Applies several linear maps to one input, as for query, key and value.
     fn linears_forward<const N: usize>(
         input: FloatTensor<Self>,
         maps: [FloatMap<Self>; N],
@@ -114,7 +114,7 @@ pub trait Kernels: Backend {
         maps.map(|map| Self::linear_forward(input.clone(), map.weight, Some(map.bias), precision))
     }
 
-    /// Gradient of the input of one linear map or several.
+    /// Computes the gradient of the input of one linear map or several.
     fn linears_input_gradient<const N: usize>(
         gradients: [FloatTensor<Self>; N],
         weights: [FloatTensor<Self>; N],
@@ -125,7 +125,7 @@ pub trait Kernels: Backend {
         each.reduce(Self::float_add).expect("one map at least")
     }
 
-    /// Gradients of the weights of linear maps of one input.
+    /// Computes the gradients of the weights of linear maps of one input.
     fn linears_weight_gradients<const N: usize>(
         gradients: [FloatTensor<Self>; N],
         input: FloatTensor<Self>,
@@ -134,12 +134,12 @@ pub trait Kernels: Backend {
         gradients.map(|gradient| linear::composed_weight_gradient::<Self>(gradient, input.clone(), precision))
     }
 
-    /// Sum over tokens, `[tokens, size]` to `[size]`: the gradient of a bias.
+    /// Sums over tokens, `[tokens, size]` to `[size]`: the gradient of a bias.
     fn sum_rows(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::composed_sum_rows::<Self>(gradient)
     }
 
-    /// `gelu(input weight^T + bias)`, and the sum before GELU.
+    /// Computes `gelu(input weight^T + bias)`, and the sum before GELU.
     fn linear_gelu_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -150,17 +150,17 @@ pub trait Kernels: Backend {
         (Self::gelu_forward(sum.clone()), sum)
     }
 
-    /// GELU by the error function.
+    /// Computes GELU by the error function.
     fn gelu_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::gelu(input)
     }
 
-    /// Gradient of GELU's input.
+    /// Computes the gradient of GELU's input.
     fn gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::composed_gradient::<Self>(input, gradient)
     }
 
-    /// GELU of an input once more, and the gradient of that input.
+    /// Recomputes GELU of an input, and computes the gradient of that input.
     fn gelu_with_gradient(
         input: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -180,8 +180,8 @@ pub trait Kernels: Backend {
         (gate::composed::<Self>(both.clone(), gate), both)
     }
 
-    /// The gate's output again, and the gradient of both halves. The gradient of the gate's output is `gradient
-    /// weight`.
+    /// Recomputes the gate's output, and computes the gradient of both halves. The gradient of the gate's output is
+    /// `gradient weight`.
     fn gated_gradient(
         both: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -193,13 +193,13 @@ pub trait Kernels: Backend {
         (gate::composed::<Self>(both.clone(), gate), gate::composed_gradient::<Self>(both, of_gated, gate))
     }
 
-    /// Elements times their factor, for dropout and for its gradient.
+    /// Multiplies elements by their dropout factor, forward and for the gradient.
     fn dropout_forward(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         dropout::composed::<Self>(input, dropout)
     }
 
-    /// Factors of the given rows of a matrix of `columns` numbers, `[rows, columns]`: 0 where dropped, 1 / (1 -
-    /// probability) elsewhere. Every backend gives the same.
+    /// Returns the dropout factors of the given rows of a matrix with `columns` columns, `[rows, columns]`: 0 where
+    /// dropped, 1 / (1 - probability) elsewhere. Every backend gives the same.
     fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &Self::Device) -> FloatTensor<Self> {
         dropout::factors_from_host::<Self>(dropout, rows, columns, device)
     }
@@ -223,7 +223,7 @@ pub trait Kernels: Backend {
         layer_norm::composed_again::<Self>(sum, statistics, affine)
     }
 
-    /// Gradients of a normalisation; `beside` is added to that of what was normalised.
+    /// Computes the gradients of a normalisation; `beside` is added to that of what was normalised.
     fn layer_norm_gradient(
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
@@ -234,12 +234,12 @@ pub trait Kernels: Backend {
         layer_norm::composed_gradient::<Self>(sum, statistics, affine, gradient, beside)
     }
 
-    /// Attention of query, key and value.
+    /// Computes attention of query, key and value.
     fn attention_forward(qkv: [FloatTensor<Self>; 3], plan: &AttentionPlan) -> Attended<FloatTensor<Self>> {
         attention::composed::<Self>(qkv, plan)
     }
 
-    /// Gradients of query, key and value.
+    /// Computes the gradients of query, key and value.
     fn attention_gradient(
         qkv: [FloatTensor<Self>; 3],
         forward: Attended<FloatTensor<Self>>,
@@ -249,7 +249,8 @@ pub trait Kernels: Backend {
         attention::composed_gradient::<Self>(qkv, forward, gradient, plan)
     }
 
-    /// Attention of query, key and value of a token one after the other, `[tokens, 3 * size]`, the first two rotated.
+    /// Computes attention where the query, key and value of a token lie one after the other, `[tokens, 3 * size]`;
+    /// query and key are rotated.
     fn packed_attention_forward(
         qkv: FloatTensor<Self>,
         rotation: Option<&Rotation>,
@@ -258,7 +259,7 @@ pub trait Kernels: Backend {
         packed_attention::composed::<Self>(qkv, rotation, plan)
     }
 
-    /// Gradient of what [`packed_attention_forward`](Self::packed_attention_forward) took.
+    /// Computes the gradient of the input of [`packed_attention_forward`](Self::packed_attention_forward).
     fn packed_attention_gradient(
         qkv: FloatTensor<Self>,
         forward: Attended<FloatTensor<Self>>,
@@ -269,18 +270,18 @@ pub trait Kernels: Backend {
         packed_attention::composed_gradient::<Self>(qkv, forward, gradient, rotation, plan)
     }
 
-    /// Summed embeddings.
+    /// Looks up embeddings and sums them.
     fn embed_forward(tables: Tables<FloatTensor<Self>>, rows: &TokenRows) -> FloatTensor<Self> {
         embed::composed::<Self>(tables, rows)
     }
 
-    /// Gradient of a table of `count` rows, of which those in `rows` were looked up.
+    /// Computes the gradient of a table with `count` rows, from which those in `rows` were looked up.
     fn embed_gradient(gradient: FloatTensor<Self>, rows: &Arc<[u32]>, count: usize) -> FloatTensor<Self> {
         embed::composed_gradient::<Self>(gradient, rows, count)
     }
 
-    /// Scores, and the row of the document token that won for each query token and document, as
-    /// [`maxsim_gradient`](Self::maxsim_gradient) of the same backend wants it.
+    /// Computes scores, and the row of the best document token for each query token and document, in the form that
+    /// [`maxsim_gradient`](Self::maxsim_gradient) of the same backend expects.
     fn maxsim_forward(
         queries: FloatTensor<Self>,
         documents: FloatTensor<Self>,
@@ -289,7 +290,7 @@ pub trait Kernels: Backend {
         maxsim::composed::<Self>(queries, documents, texts)
     }
 
-    /// Gradients of queries and documents.
+    /// Computes the gradients of queries and documents.
     fn maxsim_gradient(
         queries: FloatTensor<Self>,
         documents: FloatTensor<Self>,
@@ -300,7 +301,7 @@ pub trait Kernels: Backend {
         maxsim::composed_gradient::<Self>(queries, documents, winners, gradient, texts)
     }
 
-    /// One optimizer step on tensors of one axis.
+    /// Takes one optimizer step on tensors with one axis.
     fn adamw(
         moments: Moments<FloatTensor<Self>>,
         gradient: FloatTensor<Self>,

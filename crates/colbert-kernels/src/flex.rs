@@ -55,12 +55,12 @@ use tile::Size;
 /// Rows that a thread takes at a time through a gate.
 const GATED_ROWS: usize = 16;
 
-/// The tensor's numbers, one after the other.
+/// Returns the tensor's numbers, one after the other.
 fn numbers(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of float32, which is what the fused operators take")
 }
 
-/// The tensor with memory of its own, contiguous, that can be written. (burn's own copy of a shared tensor cannot be
+/// Returns the tensor with memory of its own, contiguous and writable. (burn's own copy of a shared tensor cannot be
 /// aligned as ours are.)
 fn owned(tensor: FlexTensor) -> FlexTensor {
     let contiguous = tensor.to_contiguous();
@@ -73,7 +73,7 @@ fn owned(tensor: FlexTensor) -> FlexTensor {
     copy.into_tensor(contiguous.layout().shape().clone())
 }
 
-/// Rows and columns of a tensor of two axes.
+/// Returns the numbers of rows and columns of a tensor with two axes.
 fn shape(tensor: &FlexTensor) -> [usize; 2] {
     let shape = tensor.layout().shape();
     [shape[0], shape[1]]

@@ -170,13 +170,13 @@ impl Kernels for Back {
     }
 }
 
-/// Whether libtorch's own attention serves: the one for the CPU has a backward, but no dropout; a row without any key,
-/// which windows can have, is not defined there.
+/// Returns whether libtorch's own attention can be used: the one for the CPU has a backward, but no dropout; a row
+/// without any key, which windows can have, is not defined there.
 fn fused(query: &TchTensor, plan: &AttentionPlan) -> bool {
     query.tensor.device() == tch::Device::Cpu && plan.dropout.is_none() && plan.reach.is_none()
 }
 
-/// A factor of a product, in the format that is asked for.
+/// Casts a factor to the requested format.
 fn factor(x: Tensor<Back, 4>, padded: &Padded<Back>) -> tch::Tensor {
     let device = x.device();
     let x = primitive(x).tensor;
@@ -186,7 +186,7 @@ fn factor(x: Tensor<Back, 4>, padded: &Padded<Back>) -> tch::Tensor {
     }
 }
 
-/// The format that factors are cast to; none if they stay as they are.
+/// Returns the format that factors are cast to; none if they stay as they are.
 fn factor_kind(precision: Precision, device: &LibTorchDevice) -> Option<Kind> {
     match precision {
         Precision::F32 | Precision::Tf32 => None,
@@ -195,13 +195,13 @@ fn factor_kind(precision: Precision, device: &LibTorchDevice) -> Option<Kind> {
     }
 }
 
-/// The mask that is added to the products, `[sequences, 1, 1, length]`.
+/// Returns the mask that is added to the products, `[sequences, 1, 1, length]`.
 fn mask(padded: &Padded<Back>) -> tch::Tensor {
     let zeros = Tensor::<Back, 4>::zeros(padded.hidden.dims(), &padded.hidden.device());
     primitive(zeros.mask_fill(padded.hidden.clone(), f32::NEG_INFINITY)).tensor
 }
 
-/// Whether the processor multiplies bfloat16; what flex needs is what libtorch needs.
+/// Returns whether the processor multiplies bfloat16; libtorch needs the same instructions as flex.
 fn processor_has_bf16() -> bool {
     burn_flex::Flex::has_bf16(&burn_flex::FlexDevice)
 }
@@ -254,8 +254,8 @@ unsafe extern "C" {
     fn allow_tf32_cublas(context: *const Context) -> bool;
 }
 
-/// Blocks of libtorch on the CPU are glibc's. It gives large ones back when they are freed, but what is large grows
-/// with every one that is, up to 32 MiB, and holes in between stay. Setting the size ends that.
+/// Makes glibc return large blocks, which libtorch allocates on the CPU, when they are freed. By default the size that
+/// counts as large grows with every block freed, up to 32 MiB, and holes in between stay. A fixed size prevents that.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn return_large_blocks() {
     const LARGE: libc::c_int = 1 << 20;

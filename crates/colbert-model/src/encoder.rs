@@ -32,7 +32,7 @@ pub struct EncodeOptions {
 }
 
 impl EncodeOptions {
-    /// Plain encoding in the precision of a plan. (`auto` is no plan's; it is float32 here.)
+    /// Encodes plainly in the precision of a plan. (A plan has no `auto`; it means float32 here.)
     pub fn in_precision(precision: colbert_config::Precision) -> Self {
         let precision = match precision {
             colbert_config::Precision::Tf32 => Precision::Tf32,
@@ -43,7 +43,7 @@ impl EncodeOptions {
         Self { dropout: None, precision }
     }
 
-    /// The options of a part: a step, a piece, a layer.
+    /// Returns the options of a part: a step, a piece, a layer.
     pub fn child(self, place: u64) -> Self {
         Self { dropout: self.dropout.map(|seed| seed.child(place)), ..self }
     }
@@ -70,8 +70,8 @@ impl EncoderInput {
         }
     }
 
-    /// The sequences side by side, each filled up with id 0 to the longest: ids, and which of them can be attended to.
-    /// For layers that know no packed sequences; [`EncoderInput::pack`] is the way back.
+    /// Pads the sequences to the longest with id 0: returns ids, and which of them can be attended to. For layers that
+    /// do not know packed sequences; [`EncoderInput::pack`] is the inverse.
     ///
     /// # Shapes
     /// Both `[sequences, longest]`.
@@ -107,18 +107,18 @@ impl EncoderInput {
 /// Implement it to put a ColBERT head on an encoder of your own; [`crate::PretrainedEncoder`] has those that come
 /// along. A sequence's hidden vectors must not depend on what else is in the batch.
 pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay + 'static {
-    /// Hidden states of every token, `[tokens, hidden_size]`, in the order of the ids.
+    /// Computes the hidden states of every token, `[tokens, hidden_size]`, in the order of the ids.
     fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2>;
 
-    /// Size of a hidden vector.
+    /// Returns the size of a hidden vector.
     fn hidden_size(&self) -> usize;
 
-    /// Prefix of this encoder's tensor names in a weight file, such as `bert.`.
+    /// Returns the prefix of this encoder's tensor names in a weight file, such as `bert.`.
     fn tensor_prefix(&self) -> &'static str {
         "encoder."
     }
 
-    /// Name in a weight file of the parameter at this field path of the encoder.
+    /// Returns the name in a weight file of the parameter at this field path of the encoder.
     fn tensor_name(&self, path: &str) -> String {
         format!("{}{path}", self.tensor_prefix())
     }

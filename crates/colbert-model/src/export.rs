@@ -57,7 +57,7 @@ pub struct Export<'a> {
     pub extra: &'a [(&'a str, String)],
 }
 
-/// Whether a layout can say the settings of a model: known before training.
+/// Checks before training that a layout can express the settings of a model.
 ///
 /// # Errors
 /// It has no word for one of them, or a program that reads it would give other tokens.
@@ -246,7 +246,7 @@ fn write_files(files: Vec<(String, Vec<u8>)>, folder: &Path) -> Result<(), Model
     folders.iter().filter(|path| **path != folder).try_for_each(|path| sync_folder(path).map_err(error("sync", path)))
 }
 
-/// The tokenizer that the weights were trained with.
+/// Returns the tokenizer that the weights were trained with.
 fn tokenizer_of_training(export: &Export<'_>, folder: &Path) -> Result<ColbertTokenizer, ModelError> {
     let path = folder.join("tokenizer.json");
     let source = export.files;
@@ -265,7 +265,7 @@ fn refuse_non_finite(tensors: &[(String, HostTensor)], folder: &Path) -> Result<
     Ok(())
 }
 
-/// The head that is written: the source's, or one matrix of the shape that there is.
+/// Returns the head that is written: the source's, or one matrix of the shape that there is.
 fn head_of(export: &Export<'_>, folder: &Path) -> Result<HeadConfig, ModelError> {
     let head = match &export.files.head {
         Some(head) if export.own_encoder.is_none() => head.clone(),
@@ -281,7 +281,7 @@ fn head_of(export: &Export<'_>, folder: &Path) -> Result<HeadConfig, ModelError>
     head.with_relu(export.settings.use_relu, folder)
 }
 
-/// The JSON files that every layout has, by name.
+/// Makes the JSON files that every layout has, by name.
 fn json_files(
     export: &Export<'_>,
     encoder: Option<&EncoderConfig>,
@@ -325,7 +325,8 @@ fn json_files(
     ]
 }
 
-/// The source's tokenizer with both markers listed as added tokens, without which pylate-rs cuts them into pieces.
+/// Returns the source's tokenizer with both markers listed as added tokens, without which pylate-rs splits them into
+/// pieces.
 fn tokenizer_json(files: &SourceFiles, settings: &ColbertSettings) -> Value {
     let mut tokenizer = files.tokenizer.clone();
     let markers = [&settings.query_token_id, &settings.doc_token_id];
@@ -349,7 +350,7 @@ fn tokenizer_json(files: &SourceFiles, settings: &ColbertSettings) -> Value {
     tokenizer
 }
 
-/// The source's settings, with the names and the padding token that every stack agrees on.
+/// Returns the source's settings, with the names and the padding token that every stack agrees on.
 fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: Entries<'_>, tokenizer: &Value) -> Value {
     let mut config = if export.files.tokenizer_config.is_object() {
         export.files.tokenizer_config.clone()
@@ -397,7 +398,7 @@ fn special_tokens(special: Entries<'_>) -> Value {
     Value::Object(there.collect())
 }
 
-/// `vocab.txt`: the source's, or the vocabulary of `tokenizer.json` in the order of its ids.
+/// Makes `vocab.txt`: the source's, or the vocabulary of `tokenizer.json` in the order of its ids.
 fn vocabulary(files: &SourceFiles) -> String {
     if let Some(text) = &files.vocab {
         return text.clone();

@@ -80,7 +80,7 @@ impl From<&TrainOptions> for ColbertSettings {
     }
 }
 
-/// The ASCII punctuation, a symbol each.
+/// Iterates over the ASCII punctuation, one symbol each.
 pub(crate) fn punctuation() -> impl Iterator<Item = String> {
     (0u8..128).map(char::from).filter(char::is_ascii_punctuation).map(String::from)
 }

@@ -134,7 +134,7 @@ impl ColbertTokenizer {
         Self::with_special_tokens(tokenizer, &special, settings, path)
     }
 
-    /// The same with special tokens that files beside the tokenizer name.
+    /// Makes a tokenizer with special tokens that files beside it name.
     pub(crate) fn with_special_tokens(
         tokenizer: Tokenizer,
         special: &SpecialTokens,
@@ -205,7 +205,8 @@ impl ColbertTokenizer {
         Ok(self.encode(&self.uncut, prompt, texts)?.iter().map(count).collect())
     }
 
-    /// Tokens of a document's own text that are kept at most: `doc_maxlen` without marker, special tokens and prompt.
+    /// Returns how many tokens of a document's own text are kept at most: `doc_maxlen` without marker, special tokens
+    /// and prompt.
     ///
     /// # Errors
     /// The tokenizers library refuses the prompt.
@@ -216,8 +217,8 @@ impl ColbertTokenizer {
         Ok(self.settings.doc_maxlen.saturating_sub(around))
     }
 
-    /// Bytes of each text that its tokens are from, in order, without special tokens and prompts; nothing is cut off.
-    /// The ends are between characters.
+    /// Returns the byte range of each token of each text, in order, without special tokens and prompts; nothing is
+    /// truncated. Ranges end between characters.
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
@@ -243,23 +244,23 @@ impl ColbertTokenizer {
         Ok(decoded.to_owned())
     }
 
-    /// Ids of the tokens that take no part in a document's score.
+    /// Returns the ids of the tokens that take no part in a document's score.
     pub fn skiplist(&self) -> Vec<u32> {
         (0..self.skipped.len() as u32).filter(|id| self.skipped[*id as usize]).collect()
     }
 
-    /// Ids of the query marker and the document marker; none for a side without one.
+    /// Returns the ids of the query marker and the document marker; none for a side without one.
     pub fn marker_ids(&self) -> (Option<u32>, Option<u32>) {
         (self.ids.query_marker, self.ids.doc_marker)
     }
 
-    /// Whether texts begin with a special token, behind which the marker then stands. Without one, as in Qwen3's
-    /// tokenizers, the marker stands behind the first token of the text itself.
+    /// Returns whether texts begin with a special token; the marker follows it. Without one, as in Qwen3's tokenizers,
+    /// the marker follows the first token of the text itself.
     pub fn begins_texts(&self) -> bool {
         around(&self.uncut).0.is_some()
     }
 
-    /// The settings it was made with.
+    /// Returns the settings it was made with.
     pub fn settings(&self) -> &ColbertSettings {
         &self.settings
     }
@@ -314,7 +315,7 @@ impl ColbertTokenizer {
     }
 }
 
-/// How many tokens a prompt takes.
+/// Counts the tokens of a prompt.
 fn tokens_of(tokenizer: &Tokenizer, prompt: &str, path: &Path) -> Result<usize, ModelError> {
     if prompt.is_empty() {
         return Ok(0);
@@ -322,8 +323,8 @@ fn tokens_of(tokenizer: &Tokenizer, prompt: &str, path: &Path) -> Result<usize, 
     guarded(path, || Ok(tokenizer.encode(prompt, false)?.get_ids().len()))
 }
 
-/// Which tokens take part in MaxSim. Of a text whose tokens are all left out the first one does: a text without any
-/// vector could be neither scored nor stored.
+/// Returns which tokens take part in MaxSim. If all tokens of a text are left out, the first one counts: a text without
+/// any vector could be neither scored nor stored.
 fn scored(ids: &[u32], counts: impl Fn(&u32) -> bool) -> Vec<bool> {
     let mut scored: Vec<bool> = ids.iter().map(counts).collect();
     if !scored.contains(&true)

@@ -31,9 +31,9 @@ pub struct TrainingMemory {
 }
 
 impl TrainingMemory {
-    /// Of a ColBERT of this encoder and head, for texts of at most `longest` tokens. The constants were found with
-    /// BERT; another family is taken for a BERT of its sizes, one with a gated feed-forward layer for one whose
-    /// feed-forward layer is twice as wide. Where attention is composed, its weights are counted.
+    /// Computes the memory of a ColBERT with this encoder and head, for texts of at most `longest` tokens. The
+    /// constants were measured with BERT; another family counts as a BERT of its sizes, one with a gated feed-forward
+    /// layer as one whose feed-forward layer is twice as wide. If attention is composed, its weights are counted.
     pub fn of(config: &EncoderConfig, head: &HeadConfig, longest: usize) -> Self {
         let Facts { hidden, wide, layers, heads, attention, pairs, rows, .. } = config.facts();
         let [hidden, wide, layers, heads, rows] = [hidden, wide, layers, heads, rows].map(|size| size as u64);
@@ -56,13 +56,13 @@ impl TrainingMemory {
         }
     }
 
-    /// Bytes while a checkpoint is written, besides the program.
+    /// Returns the bytes used while a checkpoint is written, besides the program.
     pub fn to_save(&self) -> u64 {
         TO_SAVE * self.parameters
     }
 
-    /// Bytes for a batch of `tokens` tokens, of which at most `at_once`, a micro-batch or all, are held until a
-    /// backward pass.
+    /// Returns the bytes for a batch of `tokens` tokens, of which at most `at_once`, a micro-batch or all, are held
+    /// until a backward pass.
     pub fn bytes(&self, tokens: usize, at_once: usize) -> u64 {
         let copies = if at_once < tokens { IN_A_STEP + TO_ACCUMULATE } else { IN_A_STEP };
         let step = copies * self.parameters + self.per_token * at_once as u64 + self.per_embedding * tokens as u64;

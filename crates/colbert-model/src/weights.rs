@@ -38,7 +38,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Tensors made elsewhere; `origin` appears in error messages.
+    /// Collects tensors made elsewhere; `origin` appears in error messages.
     pub fn new(origin: impl Into<PathBuf>, tensors: impl IntoIterator<Item = (String, HostTensor)>) -> Self {
         Self { path: origin.into(), tensors: tensors.into_iter().collect() }
     }
@@ -151,7 +151,7 @@ impl Weights {
         Ok(())
     }
 
-    /// The names and shapes alone, for a check of what a configuration asks for.
+    /// Returns the names and shapes alone, to check what a configuration asks for.
     pub(crate) fn outline(&self) -> Self {
         let bare = |tensor: &HostTensor| HostTensor { shape: tensor.shape.clone(), values: Vec::new() };
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), bare(tensor))).collect();
@@ -173,17 +173,17 @@ impl Weights {
         }
     }
 
-    /// Where the tensors came from.
+    /// Returns where the tensors came from.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether a tensor of this name is (still) here.
+    /// Returns whether a tensor of this name is there and was not taken.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// Shape of a tensor that is (still) here.
+    /// Returns the shape of a tensor that is there and was not taken.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
     }
@@ -193,12 +193,12 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The tensors that were not taken, by name.
+    /// Iterates over the tensors that were not taken, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &HostTensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// How many numbers the tensors that were not taken hold.
+    /// Counts the numbers of the tensors that were not taken.
     pub(crate) fn numbers(&self) -> usize {
         self.tensors.values().map(|tensor| tensor.values.len()).sum()
     }
@@ -236,7 +236,7 @@ impl Weights {
     }
 }
 
-/// A tensor drawn from N(0, `deviation`²).
+/// Draws a tensor from N(0, `deviation`²).
 pub(crate) fn normal_tensor(shape: &[usize], deviation: f64, rng: &mut ChaCha8Rng) -> HostTensor {
     // `Normal::new` refuses only a deviation that is not finite; config.json is checked where it is read.
     let normal = Normal::new(0.0f64, deviation).expect("a finite standard deviation");
@@ -249,7 +249,7 @@ pub(crate) fn to_param<B: Backend, const D: usize>(tensor: HostTensor, device: &
     Param::initialized(ParamId::new(), value.require_grad())
 }
 
-/// A safetensors file in memory: float32, little-endian, `format: pt`. The same tensors give the same bytes.
+/// Makes a safetensors file in memory: float32, little-endian, `format: pt`. The same tensors give the same bytes.
 ///
 /// # Errors
 /// A tensor whose values do not fill its shape, or a name that stands twice.
@@ -257,7 +257,7 @@ pub fn safetensors_bytes(tensors: &[(String, HostTensor)]) -> Result<Vec<u8>, Mo
     safetensors_bytes_as(tensors, ExportDtype::F32)
 }
 
-/// The same with numbers of another type, each rounded to the nearest, ties to even.
+/// Makes the same with numbers of another type, each rounded to the nearest, ties to even.
 ///
 /// # Errors
 /// As [`safetensors_bytes`], or a number that the type cannot hold.
@@ -288,7 +288,7 @@ pub(crate) fn safetensors_bytes_as(
     safetensors::serialize(views, Some(metadata)).map_err(fail)
 }
 
-/// Numbers as bytes of a type, or the first finite one that would become infinite.
+/// Converts numbers to bytes of a type, or returns the first finite one that would become infinite.
 pub(crate) fn narrow(values: &[f32], dtype: ExportDtype) -> Result<Vec<u8>, f32> {
     let half = |bytes: fn(f32) -> ([u8; 2], bool)| {
         let mut all = Vec::with_capacity(values.len() * 2);
@@ -314,7 +314,7 @@ pub(crate) fn narrow(values: &[f32], dtype: ExportDtype) -> Result<Vec<u8>, f32>
     }
 }
 
-/// Float bytes as f32, or nothing if they are not floats.
+/// Converts float bytes to f32; none if they are not floats.
 fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let pairs = || bytes.as_chunks::<2>().0.iter();
     Some(match dtype {

@@ -12,7 +12,7 @@ pub enum Flow {
 }
 
 impl Flow {
-    /// The strongest of several answers: to end at once, to end, to go on. All are asked for.
+    /// Returns the strongest of several answers: to end at once, to end, to go on. All of them are computed.
     pub fn strongest(flows: impl IntoIterator<Item = Self>) -> Self {
         let strength = |flow: &Self| match flow {
             Self::Continue => 0,

@@ -125,7 +125,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         }
     }
 
-    /// Whether there is a further step.
+    /// Returns whether there is a further step.
     pub(crate) fn goes_on(&self) -> bool {
         self.state.step < self.around.plan.steps && !self.stop && !self.out_of_patience()
     }
@@ -206,8 +206,8 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         self.abort |= flow == Flow::Abort;
     }
 
-    /// Examples of an epoch that begins: those that an earlier part of the run used, or new ones, written down before
-    /// they are used.
+    /// Returns the examples of an epoch that begins: those that an earlier part of the run used, or new ones, written
+    /// down before they are used.
     pub(crate) fn refreshed<E: TrainableEncoder<B>>(
         &mut self,
         refresh: &mut dyn RefreshExamples<B, E>,
@@ -234,7 +234,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         Ok(examples)
     }
 
-    /// Examples of an epoch that an earlier part of the run wrote down, as process 0 finds them.
+    /// Returns the examples of an epoch that an earlier part of the run wrote down, as process 0 finds them.
     fn kept_examples(&self, epoch: usize) -> Result<Option<Vec<Example>>, TrainError> {
         let Some(folder) = self.around.folder else { return Ok(None) };
         let read = || match read_examples(folder, epoch) {
@@ -280,7 +280,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         }
     }
 
-    /// A loss or gradient that is not finite: writes it down, and ends the run unless such batches are skipped.
+    /// Handles a loss or gradient that is not finite: writes it down, and ends the run unless such batches are skipped.
     pub(crate) fn fault<E: TrainableEncoder<B>>(
         &mut self,
         model: &Colbert<B, E>,
@@ -307,7 +307,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         Ok(())
     }
 
-    /// Whether a checkpoint and an evaluation belong after the steps that are done; the start has an evaluation.
+    /// Returns whether a checkpoint and an evaluation are due after the finished steps; the start has an evaluation.
     pub(crate) fn is_due(&self) -> bool {
         let (step, plan) = (self.state.step, self.around.plan);
         step.is_multiple_of(plan.save_every) || step == plan.steps
@@ -368,13 +368,13 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         Ok(())
     }
 
-    /// The best of the models that a run went through.
+    /// Returns the best of the models that a run went through.
     pub(crate) fn best(&self) -> Option<Best> {
         let best = self.state.selection.best.first()?;
         Some(Best { step: best.step, made_of: None, measured: best.measured.clone() })
     }
 
-    /// At the end: measures the models that can be made of others, and takes one in place of the best if it is better.
+    /// Measures, at the end, the models that can be made of others, and takes one in place of the best if it is better.
     pub(crate) fn choose<E: TrainableEncoder<B>>(
         &mut self,
         model: &Colbert<B, E>,

@@ -82,8 +82,8 @@ pub struct Trained<M> {
 }
 
 impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>> Training<'a, B, E> {
-    /// A run over a training set, with colbert-ai's loss as the options describe it. `plan` is made of `options`;
-    /// `tokenizer` is the model's.
+    /// Prepares a run over a training set, with colbert-ai's loss as the options describe it. `plan` is made of
+    /// `options`; `tokenizer` is the model's.
     pub fn new(
         set: &'a TrainingSet,
         tokenizer: &'a ColbertTokenizer,
@@ -221,7 +221,7 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
     }
 }
 
-/// The options and inputs that a checkpoint is tied to.
+/// Returns the options and inputs that a checkpoint is tied to.
 fn identity<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     around: &Surroundings<'_, B>,
     further_options: BTreeMap<String, Value>,
@@ -316,7 +316,7 @@ fn resume<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
     Ok(model)
 }
 
-/// Where a run is resumed in the middle of an epoch whose negatives were chosen for it, makes batches of these again.
+/// Rebuilds the batches if a run is resumed in the middle of an epoch whose negatives were chosen for it.
 fn use_examples_of_this_epoch<B: KernelAutodiffBackend>(
     run: &Run<'_, B>,
     batcher: &mut Batcher<'_>,

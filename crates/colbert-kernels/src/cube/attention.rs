@@ -42,7 +42,8 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// The largest blocks of which backward needs no more shared memory than every device has; none for heads too large.
+    /// Chooses the largest blocks whose backward pass fits the shared memory that every device has; none if the heads
+    /// are too large.
     pub(crate) fn of(plan: &AttentionPlan, head_size: usize) -> Option<Self> {
         let fits = |(rows, others): &(usize, usize)| {
             // Rows and others twice each, two blocks of weights, and four numbers of each of the others.
@@ -89,13 +90,13 @@ impl Numbers {
     }
 }
 
-/// Whether these kernels compute a plan: float32 products, and heads whose blocks fit shared memory.
+/// Returns whether these kernels can compute a plan: the blocks of its heads must fit shared memory.
 pub(crate) fn can<R: CubeRuntime>(query: &CubeTensor<R>, plan: &AttentionPlan) -> bool {
     let size = query.meta.shape()[1];
     Form::of(plan, size / plan.heads).is_some()
 }
 
-/// Key and flip of the dropout factors of a query's weights ([`AttentionPlan::weights_row`]).
+/// Returns key and flip of the dropout factors of a query's weights ([`AttentionPlan::weights_row`]).
 #[cube]
 pub(crate) fn weights_key(
     seed_high: u32,
@@ -142,7 +143,7 @@ pub(crate) fn load(
     }
 }
 
-/// Product of a row in one block with a row in another.
+/// Computes the product of a row in one block with a row in another.
 #[cube]
 pub(crate) fn dot(
     left: &SharedMemory<f32>,
@@ -158,7 +159,7 @@ pub(crate) fn dot(
     sum
 }
 
-/// Whether a key is within reach of a query.
+/// Returns whether a key is within reach of a query.
 #[cube]
 pub(crate) fn near(one: usize, other: usize, reach: u32) -> bool {
     one <= other + reach as usize && other <= one + reach as usize

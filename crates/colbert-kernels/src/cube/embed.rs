@@ -39,7 +39,7 @@ fn look_up(
     output[at] = word[ids[token] as usize * size + column] + beside;
 }
 
-/// One cube a row that was looked up: `starts` says which of `tokens` are its own.
+/// Sums the gradients of a row that was looked up, one cube for each: `starts` says which of `tokens` are its own.
 #[cube(launch)]
 fn sum_tokens(
     gradient: &Array<f32>,

@@ -11,7 +11,7 @@ use crate::cube::sums::{ROWS, sum_of_cube, sum_rows};
 use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
 
-/// One cube a row.
+/// Normalises a row, one cube for each.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn normalise(
@@ -80,7 +80,7 @@ fn normalise(
     }
 }
 
-/// One unit an element.
+/// Recomputes the output of a normalisation, one unit for each element.
 #[cube(launch)]
 fn normalise_again(
     sum: &Array<f32>,
@@ -103,7 +103,7 @@ fn normalise_again(
     output[at] = value;
 }
 
-/// Gradient of what was normalised; one cube a row.
+/// Computes the gradient of the normalised sum, one cube for each row.
 #[cube(launch)]
 fn sum_gradient(
     sum: &Array<f32>,
@@ -148,7 +148,7 @@ fn sum_gradient(
     }
 }
 
-/// Gradients of weight and bias, summed over blocks of rows: `[blocks, size]` each.
+/// Computes the gradients of weight and bias, summed over blocks of rows: `[blocks, size]` each.
 #[cube(launch)]
 fn parameter_blocks(
     sum: &Array<f32>,

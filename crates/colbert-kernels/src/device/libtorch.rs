@@ -34,9 +34,10 @@ pub fn set_libtorch_threads(threads: usize) {
     tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
 }
 
-/// Products of bfloat16 and float16 on the CPU are oneDNN's, which keeps what it compiled for 1,024 shapes, a megabyte
-/// and more each; the shapes of packed texts hardly ever come again. This lets it keep what one step needs, unless the
-/// environment says otherwise. To be called before there are other threads: nothing is done if there are.
+/// Limits the memory that oneDNN keeps on the CPU. It computes the matmuls of bfloat16 and float16, and caches what it
+/// compiled for 1,024 shapes, a megabyte and more each, though the shapes of packed texts hardly ever repeat. The limit
+/// is what one step needs, unless the environment sets another. Call this before other threads start: nothing is done
+/// if there are any.
 pub fn bound_libtorch_caches() {
     const VARIABLE: &str = "ONEDNN_PRIMITIVE_CACHE_CAPACITY";
     const SHAPES: &str = "64";

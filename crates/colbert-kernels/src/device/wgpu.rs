@@ -127,7 +127,7 @@ static FOUND: LazyLock<(wgpu::Instance, Vec<wgpu::Adapter>)> = LazyLock::new(|| 
 /// Devices that were opened, by the number of their adapter.
 static OPENED: Mutex<BTreeMap<usize, WgpuDevice>> = Mutex::new(BTreeMap::new());
 
-/// The adapters of this machine, in the order of their numbers.
+/// Lists the adapters of this machine, in the order of their numbers.
 pub fn wgpu_adapters() -> Vec<WgpuAdapter> {
     FOUND.1.iter().map(|adapter| described(&adapter.get_info())).collect()
 }
@@ -169,7 +169,7 @@ pub fn open_wgpu(index: usize) -> Result<WgpuDevice, WgpuMissing> {
     Ok(device)
 }
 
-/// Whether no interface answers, or one that has no adapter.
+/// Returns the error for a machine without an adapter: either no interface answers, or one does and has none.
 fn nothing(instance: &wgpu::Instance) -> WgpuMissing {
     let answer = block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()));
     let Err(wgpu::RequestAdapterError::NotFound { active_backends, .. }) = answer else {
@@ -205,7 +205,8 @@ fn suffices(adapter: &WgpuAdapter, limits: &wgpu::Limits) -> Result<(), WgpuMiss
     }
 }
 
-/// Where the tensors of a device are. Software has the memory of the process. What a GPU has free no interface says.
+/// Returns where the tensors of a device are. A software device uses the memory of the process. No interface reports
+/// how much memory of a GPU is free.
 pub(crate) fn memory(device: &WgpuDevice) -> DeviceMemory {
     let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     let number = opened.iter().find(|(_, own)| *own == device).map(|(number, _)| *number);

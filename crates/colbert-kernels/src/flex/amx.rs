@@ -38,7 +38,7 @@ struct Sums {
 }
 
 impl Unit {
-    /// The processor's, if it has one and the system lets it be used.
+    /// Returns the processor's unit, if it has one and the system allows its use.
     pub(crate) fn find() -> Option<Self> {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if hardware::available() {
@@ -65,7 +65,7 @@ impl Unit {
     }
 }
 
-/// `result = from + left right`, on one thread.
+/// Computes `result = from + left right`, on one thread.
 ///
 /// The left factor's element (i, k), a pair, is at `i / ROWS * group + k / STEPS * (ROWS * STEPS) + i % ROWS * STEPS +
 /// k % STEPS`; the right one's lie in panels of [`COLUMNS`].

@@ -28,8 +28,8 @@ impl Arena {
         Self { map: None, asked: false, free: Vec::new(), top: 0 }
     }
 
-    /// `bytes` bytes, all of them initialised. They begin at a multiple of 64 as long as all sizes are multiples of 64.
-    /// Nothing if the system reserves no addresses, or all are in use.
+    /// Takes `bytes` bytes, all of them initialised. They begin at a multiple of 64 as long as all sizes are multiples
+    /// of 64. None if the system reserves no addresses, or all are in use.
     pub(super) fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         self.reserve()?;
         let smallest =

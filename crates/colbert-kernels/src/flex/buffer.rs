@@ -104,7 +104,7 @@ impl Pool {
         POOL.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle block of this size, or of the next: batches differ a little in their number of tokens.
+    /// Takes an idle block of this size, or of the next: batches differ a little in their number of tokens.
     fn take(&mut self, bytes: usize) -> Option<Block> {
         let most = pooled_size(bytes + 1);
         let fits = (0..self.idle.len()).filter(|&i| (bytes..=most).contains(&self.idle[i].bytes));
@@ -136,7 +136,7 @@ impl Pool {
     }
 }
 
-/// Sizes that blocks of the pool have: eight to an octave, so that batches of a similar length share them.
+/// Rounds up to a size that blocks of the pool have: eight to an octave, so that batches of similar length share them.
 fn pooled_size(bytes: usize) -> usize {
     bytes.next_multiple_of(1 << (bytes.ilog2() - 3))
 }
@@ -198,13 +198,13 @@ impl Plain for i32 {
 }
 
 impl<T: Plain> Buffer<T> {
-    /// `length` arbitrary numbers.
+    /// Creates a buffer of `length` arbitrary numbers.
     pub(crate) fn new(length: usize) -> Self {
         let bytes = (length * size_of::<T>()).max(1).next_multiple_of(ALIGNMENT);
         Self { block: Some(take(bytes)), length, of: std::marker::PhantomData }
     }
 
-    /// A tensor of these numbers.
+    /// Makes a tensor of these numbers.
     pub(crate) fn into_tensor(self, shape: impl Into<Shape>) -> FlexTensor {
         let shape = shape.into();
         let bytes = self.length * size_of::<T>();

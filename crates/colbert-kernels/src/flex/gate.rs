@@ -13,14 +13,14 @@ pub(crate) struct Dropped {
 }
 
 impl Dropped {
-    /// The factors of a row from a column on, if any is dropped.
+    /// Returns the factors of a row from a column on, if any number is dropped.
     pub(crate) fn of(dropout: Dropout, row: usize, first: usize) -> Option<Self> {
         (!dropout.is_none()).then(|| Self { row: dropout.row(row), first: first as u32 })
     }
 }
 
 for_each_level! {
-    /// `to[i] = activation(active[i]) * other[i] * factor`
+    /// Computes `to[i] = activation(active[i]) * other[i] * factor`
     fn gate_row(activation: Activation, active: &[f32], other: &[f32], dropped: Option<Dropped>, to: &mut [f32]) = gate_body
 }
 
@@ -35,7 +35,7 @@ for_each_level! {
     ) = gradient_body
 }
 
-/// The activation and its derivative.
+/// Computes the activation and its derivative.
 #[inline(always)]
 fn activate<const FUSED: bool, const SILU: bool>(x: f32) -> (f32, f32) {
     if SILU {
@@ -110,7 +110,7 @@ fn gradient_with<const FUSED: bool, const SILU: bool>(
     }
 }
 
-/// The half that goes through the activation and the other one, of a row.
+/// Splits a row into the half that goes through the activation and the other one.
 pub(crate) fn halves(row: &[f32], gate: Gate) -> (&[f32], &[f32]) {
     let (first, second) = row.split_at(row.len() / 2);
     match gate.active {

@@ -25,7 +25,8 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// The gradient of a normalised row, plus `beside`; adds the row's share to the gradients of weight and bias.
+    /// Computes the gradient of a normalised row, plus `beside`; adds the row's share to the gradients of weight and
+    /// bias.
     fn gradient_row(
         row: &[f32],
         statistics: [f32; 2],
@@ -181,7 +182,7 @@ pub(crate) fn again(level: Level, sums: &[f32], statistics: &[f32], parameters: 
     output
 }
 
-/// Gradients of the rows, plus `beside`, of the weight and of the bias.
+/// Computes the gradients of the rows, plus `beside`, of the weight and of the bias.
 pub(crate) fn gradient(
     level: Level,
     sums: &[f32],
@@ -219,7 +220,7 @@ pub(crate) fn gradient(
     [output, of_weight, of_bias]
 }
 
-/// The sum of rows of `size` numbers, first to last.
+/// Sums rows of `size` numbers, first to last.
 fn add_in_order(level: Level, rows: &[f32], size: usize) -> Buffer {
     let mut total = Buffer::new(size);
     total.fill(0.0);
@@ -229,7 +230,7 @@ fn add_in_order(level: Level, rows: &[f32], size: usize) -> Buffer {
     total
 }
 
-/// The sum of all rows of `size` numbers.
+/// Sums all rows of `size` numbers.
 pub(crate) fn sum_rows(level: Level, input: &[f32], size: usize) -> Buffer {
     let rows = input.len() / size.max(1);
     let mut partial = Buffer::new(rows.div_ceil(ROWS) * size);

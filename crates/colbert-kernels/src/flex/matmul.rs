@@ -33,7 +33,7 @@ pub(crate) enum Start<'a> {
     Result,
 }
 
-/// `left right + bias`, `[rows, columns]`, `size.depth` being in numbers.
+/// Computes `left right + bias`, `[rows, columns]`; `size.depth` is in numbers.
 pub(crate) fn matmul(layout: Layout, size: Size, left: View<'_>, right: View<'_>, bias: Option<&[f32]>) -> Buffer {
     let left = LeftFactor::new(layout, left, size.rows, size.depth);
     let right = RightFactor::new(layout, right, size.depth, size.columns);
@@ -42,8 +42,8 @@ pub(crate) fn matmul(layout: Layout, size: Size, left: View<'_>, right: View<'_>
     result
 }
 
-/// `result = start + left right`; `finish` gets every part of a row that is done, and the offset it has in the result.
-/// Gives whether those parts were whole rows.
+/// Computes `result = start + left right`. `finish` gets every finished part of a row, and the offset of that part in
+/// the result. Returns whether those parts were whole rows.
 pub(crate) fn multiply(
     layout: Layout,
     size: Size,
@@ -140,7 +140,7 @@ impl Blocks {
         Self { size, rows, columns, across, count: down * across }
     }
 
-    /// Rows and columns of a block.
+    /// Returns the rows and columns of a block.
     fn get(&self, block: usize) -> (Range<usize>, Range<usize>) {
         let part = |i: usize, each: usize, all: usize| i * each..((i + 1) * each).min(all);
         (

@@ -23,10 +23,10 @@ trait Vector: Copy {
     /// `LANES` numbers from `to` on must be writable.
     unsafe fn store(self, to: *mut f32);
 
-    /// All zero.
+    /// Returns all zeros.
     fn zero() -> Self;
 
-    /// `self * by + to`
+    /// Computes `self * by + to`.
     fn multiply_add(self, by: Self, to: Self) -> Self;
 
     fn add(self, other: Self) -> Self;
@@ -229,7 +229,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format of a precision, as far as the processor has products for it.
+    /// Returns the format for a precision, as far as the processor supports it.
     pub(crate) fn of(precision: Precision, level: Level) -> Self {
         if precision == Precision::Bf16 && level.has_bf16() { Self::Pairs } else { Self::Single }
     }
@@ -252,7 +252,7 @@ pub(crate) struct Size {
 }
 
 impl Level {
-    /// Rows of a tile.
+    /// Returns the number of rows of a tile.
     pub(crate) fn rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -263,7 +263,7 @@ impl Level {
         }
     }
 
-    /// Columns of a tile.
+    /// Returns the number of columns of a tile.
     pub(crate) fn columns(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -274,7 +274,7 @@ impl Level {
         }
     }
 
-    /// `result = from + left right`, on one thread.
+    /// Computes `result = from + left right`, on one thread.
     ///
     /// # Safety
     /// The factors must be of this format. All of their elements must be readable, those of the right one up to a whole

@@ -64,7 +64,8 @@ impl AdamW {
     }
 }
 
-/// One step: the parameter shrinks by the decay, and moves against the mean gradient over the root of the mean square.
+/// Takes one step: the parameter shrinks by the decay, and moves against the mean gradient over the root of the mean
+/// square.
 ///
 /// All tensors have one shape. Give the last handles of `moments` away, and they are updated in place.
 ///

@@ -38,7 +38,7 @@ pub struct AttentionPlan {
 }
 
 impl AttentionPlan {
-    /// The mask, and its row, of the weights of a query; the key's position is the column. Without windows, row
+    /// Returns the mask of a query's weights and its row; the key's position is the column. Without windows it is row
     /// (token * heads + head) of one mask; with them, row (head * length + position) of a mask of the sequence.
     pub(crate) fn weights_row(&self, segment: Segment, head: usize, position: usize) -> (Dropout, usize) {
         match self.reach {
@@ -61,7 +61,7 @@ pub struct Attended<T> {
     pub log_sum_exp: T,
 }
 
-/// Attention of every token to the attended tokens of its own sequence, products scaled by 1 / sqrt(head_size).
+/// Attends from every token to the attended tokens of its own sequence; products are scaled by 1 / sqrt(head_size).
 ///
 /// # Shapes
 /// - query, key, value: `[tokens, heads * head_size]`, the sequences one after the other

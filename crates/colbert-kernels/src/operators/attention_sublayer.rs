@@ -39,7 +39,7 @@ pub struct AttentionSublayer<W, V> {
     pub dropout: Dropout,
 }
 
-/// `input + dropout(out(attention(qkv(norm(input)))))`: the first half of a transformer layer.
+/// Computes `input + dropout(out(attention(qkv(norm(input)))))`: the first half of a transformer layer.
 ///
 /// # Shapes
 /// - input, output: `[tokens, size]`, the sequences one after the other

@@ -12,8 +12,8 @@ use crate::operators::attention::{AttentionPlan, NEVER, check, scale};
 use crate::operators::dropout::{Dropout, dropout};
 use crate::segments::Segment;
 
-/// Attention with a bias, of every token to the attended tokens of its own sequence; with `causal`, to those that do not
-/// stand behind it. A window ([`AttentionPlan::reach`]) is not supported.
+/// Attends with a bias from every token to the attended tokens of its own sequence; with `causal`, only to those that
+/// do not come after it. A window ([`AttentionPlan::reach`]) is not supported.
 ///
 /// # Shapes
 /// - query, key, value: `[tokens, heads * head_size]`, the sequences one after the other

@@ -35,7 +35,7 @@ pub struct Tables<T> {
     pub token_type: Option<T>,
 }
 
-/// Word, position and first token type row, summed. The last two are optional.
+/// Sums the rows of the word, the position and the first token type. The last two are optional.
 ///
 /// # Shapes
 /// - word, position, token_type: `[rows, size]`
@@ -82,7 +82,7 @@ pub(crate) fn composed<B: Kernels>(tables: Tables<FloatTensor<B>>, rows: &TokenR
     })
 }
 
-/// Gradient of a table of `count` rows, of which `of` were looked up.
+/// Computes the gradient of a table with `count` rows, from which those in `of` were looked up.
 pub(crate) fn composed_gradient<B: Kernels>(gradient: FloatTensor<B>, of: &Arc<[u32]>, count: usize) -> FloatTensor<B> {
     let gradient = tensor::<B, 2>(gradient);
     let (device, size) = (gradient.device(), gradient.dims()[1]);

@@ -42,7 +42,7 @@ pub struct GatedFeedForward<W, V> {
     pub precision: Precision,
 }
 
-/// `down(gate(up(norm(input))))`, plus the input if asked for: the second half of a transformer layer.
+/// Computes `down(gate(up(norm(input))))`, plus the input if asked for: the second half of a transformer layer.
 ///
 /// # Shapes
 /// - input: `[tokens, in]`

@@ -47,7 +47,7 @@ pub struct NormGradients<T> {
     pub bias: Option<T>,
 }
 
-/// Each token minus its mean, over its standard deviation, scaled and shifted.
+/// Normalises each token: minus its mean, over its standard deviation, scaled and shifted.
 ///
 /// # Shapes
 /// - input, output: `[tokens, size]`
@@ -65,7 +65,7 @@ pub fn layer_norm<B: KernelBackend>(
     tensor(B::kernel_layer_norm(primitive(input), None, Dropout::NONE, affine))
 }
 
-/// `layer_norm(dropout(input) + residual)`: what stands after every sublayer of BERT.
+/// Computes `layer_norm(dropout(input) + residual)`, as after every sublayer of BERT.
 ///
 /// Shapes and panics as [`layer_norm`]; residual is as input.
 pub fn residual_layer_norm<B: KernelBackend>(
@@ -202,7 +202,7 @@ pub(crate) fn register<B: Kernels>(
     }
 }
 
-/// The parameters on the backend inside.
+/// Returns the parameters on the inner backend.
 pub(crate) fn inner<B: Kernels, C: CheckpointStrategy>(
     affine: &Affine<FloatTensor<Autodiff<B, C>>>,
 ) -> Affine<FloatTensor<B>> {

@@ -15,7 +15,7 @@ use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
 use crate::precision::Precision;
 
-/// `input weight^T + bias`.
+/// Computes `input weight^T + bias`.
 ///
 /// # Shapes
 /// - input: `[tokens, in]`
@@ -44,8 +44,8 @@ pub struct Map<W, V> {
     pub bias: V,
 }
 
-/// `down(gelu(up(input)))`, GELU by the error function: the feed-forward network of a transformer layer (Vaswani et al.
-/// 2017, section 3.3; Devlin et al. 2018).
+/// Computes `down(gelu(up(input)))`, GELU by the error function: the feed-forward network of a transformer layer
+/// (Vaswani et al. 2017, section 3.3; Devlin et al. 2018).
 ///
 /// Its wide inner activations are kept once, before GELU; the backward pass computes them after GELU again.
 ///

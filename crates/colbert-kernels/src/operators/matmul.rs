@@ -6,7 +6,7 @@ use burn::tensor::{FloatDType, Tensor};
 use crate::backend::Kernels;
 use crate::precision::Precision;
 
-/// `left right`, in the requested format if the device has it.
+/// Multiplies, in the requested format if the device supports it.
 pub(crate) fn composed<B: Kernels, const D: usize>(
     left: Tensor<B, D>,
     right: Tensor<B, D>,
@@ -30,9 +30,9 @@ pub(crate) fn composed<B: Kernels, const D: usize>(
 /// in the first.
 const CUT: f32 = 8193.0;
 
-/// A float32 product by products that round their factors to TF32: each factor is cut into a first part, which TF32
-/// holds, and the rest, of which it holds enough. Left out is the product of the rests, which is below what float32
-/// keeps of the whole. The device multiplies three times. (Known as 3xTF32: NVIDIA CUTLASS, example 27.)
+/// Computes a float32 matmul from matmuls that round their factors to TF32: each factor is split into a first part,
+/// which TF32 represents exactly, and the rest, of which it keeps enough. The product of the rests is left out, as it
+/// is below the precision of float32. The device multiplies three times. (Known as 3xTF32: NVIDIA CUTLASS, example 27.)
 #[cfg_attr(not(any(feature = "cube", test)), expect(dead_code, reason = "for CUDA alone"))]
 pub(crate) fn in_parts<B: Backend, const D: usize>(
     left: Tensor<B, D>,
@@ -62,7 +62,7 @@ mod tests {
     /// Of the largest of the products' sums: float32's own rounding of 300 terms, and what the parts leave out, 2^-21.
     const EXACT: f64 = 2e-6;
 
-    /// As tensor cores may read float32: the lowest 13 bits are not there.
+    /// Cuts float32 as tensor cores may read it: without the lowest 13 bits.
     fn truncated(x: Tensor<Flex, 2>) -> Tensor<Flex, 2> {
         let shape = x.dims();
         let bits = |x: f32| f32::from_bits(x.to_bits() & !0x1fff);

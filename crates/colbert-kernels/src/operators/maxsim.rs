@@ -29,8 +29,8 @@ pub struct ScoredTexts {
 }
 
 impl ScoredTexts {
-    /// Texts of these lengths, in tokens, one after the other; `scored` has a flag for every token, true where it takes
-    /// part in MaxSim.
+    /// Describes texts of these lengths, in tokens, one after the other; `scored` has a flag for every token, true if
+    /// it takes part in MaxSim.
     ///
     /// # Panics
     /// If the lengths do not add up to the number of flags, or one is 0.
@@ -45,37 +45,37 @@ impl ScoredTexts {
         Self { starts: starts.into(), scored }
     }
 
-    /// Several lists as one, in their order.
+    /// Joins several lists into one, in their order.
     pub fn concatenated(lists: &[Self]) -> Self {
         let lengths: Vec<usize> = lists.iter().flat_map(|list| (0..list.count()).map(|i| list.rows(i).len())).collect();
         let scored: Vec<bool> = lists.iter().flat_map(|list| list.scored.iter().copied()).collect();
         Self::new(&lengths, scored)
     }
 
-    /// Number of texts.
+    /// Returns the number of texts.
     pub fn count(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// Tokens of all texts together.
+    /// Returns the number of tokens of all texts together.
     pub fn tokens(&self) -> usize {
         self.scored.len()
     }
 
-    /// Rows of text `i`.
+    /// Returns the rows of text `i`.
     pub fn rows(&self, i: usize) -> std::ops::Range<usize> {
         self.starts[i]..self.starts[i + 1]
     }
 
-    /// Rows of the tokens of text `i` that take part.
+    /// Returns the rows of the tokens of text `i` that take part.
     pub fn scored_rows(&self, i: usize) -> impl Iterator<Item = usize> {
         self.rows(i).filter(|row| self.scored[*row])
     }
 }
 
-/// Score of every query against every document: for each scored query token the largest product with a scored document
-/// token, summed. Of equal products the first counts. A document without a scored token gets -9999 a query token, and
-/// no gradient.
+/// Scores every query against every document: for each scored query token the largest product with a scored document
+/// token, summed. Of equal products the first counts. A document without a scored token gets -9999 for each query
+/// token, and no gradient.
 ///
 /// # Shapes
 /// - queries, documents: `[tokens, dim]`
@@ -142,7 +142,7 @@ fn blocks<B: Kernels>(texts: &ScoredTexts, device: &B::Device) -> Vec<Block<B>> 
     found
 }
 
-/// A matrix `[queries, query tokens]` that sums the scored tokens of each query.
+/// Makes a matrix `[queries, query tokens]` that sums the scored tokens of each query.
 fn sums<B: Kernels>(texts: &ScoredTexts, device: &B::Device) -> Tensor<B, 2> {
     let mut ones = vec![0.0; texts.count() * texts.tokens()];
     for i in 0..texts.count() {

@@ -89,7 +89,7 @@ impl<B: Kernels> Padded<B> {
         self.shape[3]
     }
 
-    /// The sequences' rows of `[tokens, heads * numbers]`.
+    /// Gathers the sequences' rows of `[tokens, heads * numbers]`.
     fn split(&self, packed: &FloatTensor<B>) -> Tensor<B, 4> {
         let [count, heads, length, _] = self.shape;
         let padded = tensor::<B, 2>(packed.clone()).select(0, self.rows.clone());
@@ -97,7 +97,7 @@ impl<B: Kernels> Padded<B> {
         padded.reshape([count, length, heads, numbers]).swap_dims(1, 2)
     }
 
-    /// Back to `[tokens, heads * numbers]`, of these sequences alone.
+    /// Goes back to `[tokens, heads * numbers]`, of these sequences alone.
     fn join(&self, split: Tensor<B, 4>) -> Tensor<B, 2> {
         let [count, heads, length, size] = split.dims();
         split.swap_dims(1, 2).reshape([count * length, heads * size]).select(0, self.places.clone())
@@ -107,14 +107,14 @@ impl<B: Kernels> Padded<B> {
         matmul::composed::<B, 4>(left, right, self.precision)
     }
 
-    /// Scaled products, minus infinity or next to it where a key takes no part.
+    /// Computes scaled products, with minus infinity or a number close to it for a key that takes no part.
     pub(crate) fn scaled(&self, query: Tensor<B, 4>, key: Tensor<B, 4>) -> Tensor<B, 4> {
         let [count, heads, length, head_size] = self.shape;
         let hidden = self.hidden.clone().expand([count, heads, length, length]);
         (self.product(query, key.swap_dims(2, 3)) * scale(head_size)).mask_fill(hidden, self.never)
     }
 
-    /// Dropout of weights, or of their gradients.
+    /// Drops weights, or their gradients.
     pub(crate) fn drop(&self, weights: Tensor<B, 4>) -> Tensor<B, 4> {
         match &self.dropped {
             Some(factors) => weights * factors.clone(),
@@ -153,8 +153,9 @@ impl<B: Kernels> Groups<B> {
     }
 }
 
-/// Attention of the groups one after the other, by a function of query, key and value, `[sequences, heads, length,
-/// head_size]`, that gives the output in the same shape and the log-sum-exp with one number in place of the last.
+/// Attends within the groups one after the other, by a function of query, key and value, `[sequences, heads, length,
+/// head_size]`, that returns the output in the same shape and the log-sum-exp with one number in place of the last
+/// axis.
 pub(crate) fn by_length<B: Kernels>(
     qkv: [FloatTensor<B>; 3],
     plan: &AttentionPlan,
@@ -170,8 +171,8 @@ pub(crate) fn by_length<B: Kernels>(
     Attended { output: groups.packed(outputs), log_sum_exp: groups.packed(sums) }
 }
 
-/// Gradients of query, key and value of the groups one after the other, by a function of these three, of what forward
-/// left, and of the gradient, which is 0 at padding.
+/// Computes the gradients of query, key and value of the groups one after the other, by a function of these three, of
+/// the forward pass's state, and of the gradient, which is 0 at padding.
 pub(crate) fn gradient_by_length<B: Kernels>(
     qkv: [FloatTensor<B>; 3],
     forward: Attended<FloatTensor<B>>,

@@ -44,7 +44,7 @@ impl Rotation {
         Self { cos: angles().map(f32::cos).collect(), sin: angles().map(f32::sin).collect(), pairs: frequencies.len() }
     }
 
-    /// Cosines and sines of a position.
+    /// Returns the cosines and sines of a position.
     pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
         let own = position * self.pairs..(position + 1) * self.pairs;
         (&self.cos[own.clone()], &self.sin[own])

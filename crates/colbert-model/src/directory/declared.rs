@@ -108,7 +108,7 @@ impl Declared {
         Ok(declared)
     }
 
-    /// Whether the directory is a ColBERT at all.
+    /// Returns whether the directory is a ColBERT at all.
     pub fn is_colbert(&self) -> bool {
         self.dim.is_some() || self.query_maxlen.is_some() || self.query_token_id.is_some()
     }
@@ -143,7 +143,7 @@ impl Declared {
         }
     }
 
-    /// PyLate's dialect, which sentence-transformers 6 reads too.
+    /// Reads PyLate's dialect, which sentence-transformers 6 reads too.
     fn pylate(&mut self, keys: Keys<'_>, positions: usize) -> Result<(), ModelError> {
         self.query_maxlen = keys.count("query_length")?;
         self.doc_maxlen = keys.count("document_length")?;
@@ -166,7 +166,7 @@ impl Declared {
         Ok(())
     }
 
-    /// The prompts of both sides, without the marker that one may repeat.
+    /// Reads the prompts of both sides, without the marker that one may repeat.
     fn prompts(&mut self, keys: Keys<'_>, markers: [&str; 2]) -> Result<(), ModelError> {
         let Some(prompts) = keys.object("prompts")? else { return Ok(()) };
         let prompts = Keys { json: prompts, path: keys.path };
@@ -180,7 +180,7 @@ impl Declared {
         Ok(())
     }
 
-    /// The file that sentence-transformers 6 writes beside the encoder, `sentence_bert_config.json`.
+    /// Reads the file that sentence-transformers 6 writes beside the encoder, `sentence_bert_config.json`.
     fn native(&mut self, layout: &Layout, positions: usize) -> Result<(), ModelError> {
         let path = layout.encoder.join("sentence_bert_config.json");
         let json = optional_object(&path)?;
@@ -196,7 +196,8 @@ impl Declared {
         self.expansion(keys, limit)
     }
 
-    /// Query expansion as sentence-transformers 6 words it. `limit` is the longest query where no length is given.
+    /// Reads query expansion in the keys of sentence-transformers 6. `limit` is the longest query if no length is
+    /// given.
     fn expansion(&mut self, keys: Keys<'_>, limit: usize) -> Result<(), ModelError> {
         let Some(json) = keys.object("query_expansion")? else {
             (self.query_expansion, self.attend_to_mask_tokens) = (Some(false), Some(false));
@@ -224,7 +225,7 @@ impl Declared {
         Ok(())
     }
 
-    /// The MultiVectorMask module of sentence-transformers 6: tokens that take no part in scoring.
+    /// Reads the MultiVectorMask module of sentence-transformers 6: tokens that take no part in scoring.
     fn mask(&mut self, folder: &Path) -> Result<(), ModelError> {
         let path = folder.join("config.json");
         let json = optional_object(&path)?;

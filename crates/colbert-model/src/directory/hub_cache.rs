@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Name on the hub of a model that lies in the hub's cache: `org/name`.
+/// Returns the name on the hub, `org/name`, of a model that lies in the hub's cache.
 pub fn hub_name(directory: &Path) -> Option<String> {
     let snapshots = directory.parent().filter(|parent| parent.ends_with("snapshots"))?;
     let repository = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;

@@ -163,27 +163,28 @@ impl Pretrained {
         Ok(read)
     }
 
-    /// The directory it was read from.
+    /// Returns the directory it was read from.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Markers that the vocabulary lacked.
+    /// Returns the markers that the vocabulary lacked.
     pub(crate) fn added_markers(&self) -> &[String] {
         &self.added
     }
 
-    /// A tensor of the head's layer at this place, by its name in a module folder.
+    /// Returns a tensor of the head's layer at this place, by its name in a module folder.
     pub(crate) fn head_tensor(&self, place: usize, name: &str) -> Option<&HostTensor> {
         self.head.as_ref()?.tensor(place, name)
     }
 
-    /// Settings that the directory itself declares, over the defaults. None for a plain encoder.
+    /// Returns the settings that the directory declares, over the defaults. None for a plain encoder.
     pub fn declared_settings(&self) -> Option<ColbertSettings> {
         self.declared.is_colbert().then(|| self.expandable(self.declared.over(self.default_settings())))
     }
 
-    /// Settings of a directory that declares none: the defaults, with lengths that the encoder has positions for.
+    /// Returns the settings of a directory that declares none: the defaults, with lengths that the encoder has
+    /// positions for.
     pub fn default_settings(&self) -> ColbertSettings {
         let maximum = self.config.max_length().min(MAX_LENGTH);
         let ColbertSettings { query_maxlen, doc_maxlen, .. } = ColbertSettings::default();
@@ -194,9 +195,9 @@ impl Pretrained {
         }
     }
 
-    /// Settings for training: lengths and masks as the options say, skiplist as the directory declares, and so markers,
-    /// prompts and the length of expansion where the options are silent. A vocabulary without a mask token turns the
-    /// expansion of queries off.
+    /// Returns the settings for training: lengths and masks from the options, the skiplist from the directory, and
+    /// markers, prompts and the length of expansion from the directory where the options set none. A vocabulary without
+    /// a mask token turns the expansion of queries off.
     pub fn settings(&self, options: &TrainOptions) -> ColbertSettings {
         let declared = self.declared.tokens_over(ColbertSettings::from(options));
         let or = |option: &Option<String>, declared: String| option.clone().unwrap_or(declared);
@@ -217,17 +218,17 @@ impl Pretrained {
         self.expandable(settings)
     }
 
-    /// Longest query or document that the encoder takes, in tokens.
+    /// Returns the longest query or document that the encoder accepts, in tokens.
     pub fn max_length(&self) -> usize {
         self.config.max_length().min(MAX_LENGTH)
     }
 
-    /// Whether the vocabulary has a mask token, which queries are filled up with.
+    /// Returns whether the vocabulary has a mask token, which queries are filled up with.
     pub fn has_mask(&self) -> bool {
         self.tokenizer.token_to_id(&self.special.mask).is_some()
     }
 
-    /// The same settings, without expansion of queries where there is nothing to fill them up with.
+    /// Returns the same settings, without query expansion if the vocabulary has no mask to fill queries up with.
     fn expandable(&self, settings: ColbertSettings) -> ColbertSettings {
         match self.has_mask() {
             true => settings,
@@ -235,7 +236,7 @@ impl Pretrained {
         }
     }
 
-    /// The tokenizer with these settings.
+    /// Returns the tokenizer with these settings.
     ///
     /// # Errors
     /// A length that the encoder has no positions for, or a marker that the vocabulary lacks.
@@ -249,8 +250,8 @@ impl Pretrained {
         ColbertTokenizer::with_special_tokens(self.tokenizer.clone(), &self.special, settings, &self.tokenizer_path)
     }
 
-    /// The head that a model with these settings has: the directory's, with or without ReLU at its end, else the one that
-    /// the options describe.
+    /// Returns the head of a model with these settings: the directory's, with or without ReLU at its end, else the one
+    /// that the options describe.
     ///
     /// # Errors
     /// A `dim` that is not the head's, or a ReLU that it has no place for.
@@ -275,7 +276,7 @@ impl Pretrained {
         Err(ModelError::WrongShape { path: self.weights.path().to_owned(), name, found: found.into(), expected, hint })
     }
 
-    /// The head of a model with an encoder of another crate: one matrix, with or without ReLU.
+    /// Returns the head for an encoder of another crate: one matrix, with or without ReLU.
     ///
     /// # Errors
     /// No size, or a ReLU that the head has no place for.
@@ -304,9 +305,9 @@ impl Pretrained {
         Ok(Colbert { encoder, head })
     }
 
-    /// The model on `device`. `dropout` replaces the probabilities of `config.json`. A head that the directory lacks, and
-    /// embeddings of markers that were added, are drawn with `seed`: from N(0, initializer_range²), layers that options
-    /// name as torch draws those of PyLate.
+    /// Builds the model on `device`. `dropout` replaces the probabilities of `config.json`. A head that the directory
+    /// lacks, and embeddings of added markers, are drawn with `seed`: from N(0, initializer_range²), layers that
+    /// options name as torch draws those of PyLate.
     ///
     /// # Errors
     /// A missing tensor, one of the wrong shape (a projection to another `dim` than the settings', too), or one with a
@@ -348,7 +349,8 @@ impl Pretrained {
         Ok((Colbert { encoder, head }, LoadReport { taken, initialised, ignored }))
     }
 
-    /// The encoder alone on `device`. Embeddings of markers that were added are drawn, as nothing will look them up.
+    /// Builds the encoder alone on `device`. Embeddings of added markers are drawn with seed 0, as nothing will look
+    /// them up.
     ///
     /// # Errors
     /// A missing tensor, one of the wrong shape, or one with a value that is not finite.
@@ -463,7 +465,7 @@ impl Pretrained {
     }
 }
 
-/// The head that the directory has, or that options give a plain encoder.
+/// Returns the head that the directory has, or that options give a plain encoder.
 ///
 /// # Errors
 /// Options describe another head than the one that is there.

@@ -173,7 +173,8 @@ fn same<'a>(
     }
 }
 
-/// The larger of two differences. `f32::max` would pass over NaN, so that a model of NaN agreed with everything.
+/// Returns the larger of two differences. `f32::max` would skip NaN, so that a model of NaN would agree with
+/// everything.
 fn larger(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
 }

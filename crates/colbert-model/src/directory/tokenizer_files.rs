@@ -154,7 +154,7 @@ fn added_token(id: u64, content: &str, special: bool) -> Value {
     })
 }
 
-/// Texts of the special tokens that files name.
+/// Returns the texts of the special tokens that files name.
 fn special_names(files: [&Value; 2]) -> Vec<String> {
     const KEYS: [&str; 7] =
         ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -169,7 +169,7 @@ fn special_names(files: [&Value; 2]) -> Vec<String> {
     names
 }
 
-/// The id of an entry of the vocabulary: of words by their ids, or of words with scores in the order of their ids.
+/// Finds the id of a vocabulary entry: of words by their ids, or of words with scores in the order of their ids.
 fn vocabulary_id(json: &Value, name: &str) -> Option<u64> {
     match &json["model"]["vocab"] {
         Value::Object(vocab) => vocab.get(name).and_then(Value::as_u64),
@@ -194,7 +194,7 @@ fn check_ids(tokenizer: &Tokenizer, added: &[ListedToken], directory: &Path) -> 
     Ok(())
 }
 
-/// A post-processor that puts the special tokens around a text.
+/// Makes a post-processor that puts the special tokens around a text.
 fn put_around(tokenizer: &Tokenizer, special: &SpecialTokens, path: &Path) -> Result<Value, ModelError> {
     let id = |token: &str, role| {
         let missing = || ModelError::MissingToken { path: path.to_owned(), token: token.to_owned(), role };
@@ -245,7 +245,7 @@ fn normalize_as_configured(json: &mut Value, config: Keys<'_>, word_piece: bool)
     Ok(())
 }
 
-/// Added tokens of a vocabulary: those of the names that it has.
+/// Returns the added tokens of a vocabulary: those of the names that it has.
 fn special_entries(names: &[&str], id: impl Fn(&str) -> Option<u64>, left_space: &str) -> Vec<Value> {
     let mut entries: Vec<(u64, &str)> = names.iter().filter_map(|name| Some((id(name)?, *name))).collect();
     entries.sort_unstable();
@@ -258,7 +258,8 @@ fn special_entries(names: &[&str], id: impl Fn(&str) -> Option<u64>, left_space:
     entries.into_iter().map(entry).collect()
 }
 
-/// BERT's tokenizer of a `vocab.txt`, as transformers' `BertTokenizerFast` makes it; the normalizer is set afterwards.
+/// Makes BERT's tokenizer from a `vocab.txt`, as transformers' `BertTokenizerFast` does; the normalizer is set
+/// afterwards.
 fn word_piece_json(vocab: &str) -> Value {
     let tokens: Map<String, Value> =
         vocab.lines().zip(0u64..).map(|(token, id)| (token.to_owned(), json!(id))).collect();
@@ -282,7 +283,7 @@ fn word_piece_json(vocab: &str) -> Value {
     })
 }
 
-/// RoBERTa's tokenizer of `vocab.json` and `merges.txt`, as transformers' `RobertaTokenizerFast` makes it.
+/// Makes RoBERTa's tokenizer from `vocab.json` and `merges.txt`, as transformers' `RobertaTokenizerFast` does.
 fn byte_level_json(directory: &Path, config: Keys<'_>) -> Result<Value, ModelError> {
     let (vocab_path, merges_path) = (directory.join("vocab.json"), directory.join("merges.txt"));
     if !vocab_path.is_file() || !merges_path.is_file() {

@@ -8,12 +8,12 @@ use colbert_kernels::Dropout;
 pub struct DropoutSeed(u64);
 
 impl DropoutSeed {
-    /// The seed of a run.
+    /// Makes the seed of a run.
     pub fn new(seed: u64) -> Self {
         Self(mix(seed))
     }
 
-    /// The seed of a part: a step, a piece, a layer.
+    /// Returns the seed of a part: a step, a piece, a layer.
     pub fn child(self, place: u64) -> Self {
         Self(mix(self.0.wrapping_add(place)))
     }
@@ -24,7 +24,7 @@ impl DropoutSeed {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): advance and finalise.
+/// Mixes by SplitMix64 (Steele, Lea and Flood 2014): advance and finalise.
 fn mix(state: u64) -> u64 {
     let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -98,7 +98,7 @@ macro_rules! families {
         }
 
         impl EncoderConfig {
-            /// All values of `model_type` that can be loaded, each with its class in transformers.
+            /// Returns all values of `model_type` that can be loaded, each with its class in transformers.
             fn architectures() -> impl Iterator<Item = (&'static str, &'static str)> {
                 [$($config::ARCHITECTURES),+].into_iter().flatten().copied()
             }
@@ -124,7 +124,7 @@ macro_rules! families {
                 })
             }
 
-            /// Prefix that tensor names of this family may have in a weight file.
+            /// Returns the prefix that tensor names of this family may have in a weight file.
             pub(crate) fn prefix(&self) -> &'static str {
                 match self { $(Self::$name(_) => $config::PREFIX,)+ }
             }
@@ -137,37 +137,37 @@ macro_rules! families {
                 match self { $(Self::$name(_) => $config::adopt(weights),)+ }
             }
 
-            /// Name of the word embedding matrix, without the prefix.
+            /// Returns the name of the word embedding matrix, without the prefix.
             pub(crate) fn word_table(&self) -> &'static str {
                 match self { $(Self::$name(_) => $config::WORD_TABLE,)+ }
             }
 
-            /// Programs that load an exported directory of this family.
+            /// Returns the programs that load an exported directory of this family.
             pub fn loaders(&self) -> Loaders {
                 match self { $(Self::$name(config) => config.loaders(),)+ }
             }
 
-            /// Tokens to each side that a token sees in layers with windows; none where there are no windows.
+            /// Returns how many tokens to each side a token sees in layers with windows; none without windows.
             pub fn reach(&self) -> Option<usize> {
                 match self { $(Self::$name(config) => config.reach(),)+ }
             }
 
-            /// Whether a vocabulary file of the family is BERT's: WordPiece, with its special tokens.
+            /// Returns whether a vocabulary file of the family is BERT's: WordPiece, with its special tokens.
             pub(crate) fn is_word_piece(&self) -> bool {
                 match self { $(Self::$name(_) => $config::BERT_TOKENIZER,)+ }
             }
 
-            /// Whether a text has to begin with a special token.
+            /// Returns whether a text has to begin with a special token.
             pub(crate) fn needs_cls(&self) -> bool {
                 match self { $(Self::$name(_) => $config::NEEDS_CLS,)+ }
             }
 
-            /// Whether the ONNX graph has `token_type_ids` among its inputs.
+            /// Returns whether the ONNX graph has `token_type_ids` among its inputs.
             pub(crate) fn takes_token_types(&self) -> bool {
                 match self { $(Self::$name(_) => $config::TAKES_TOKEN_TYPES,)+ }
             }
 
-            /// Differences of an export's files.
+            /// Returns the differences of an export's files.
             pub(crate) fn export_facts(&self) -> ExportFacts {
                 match self { $(Self::$name(_) => $config::EXPORT,)+ }
             }
@@ -292,7 +292,7 @@ impl EncoderConfig {
         each_config!(self, config => config.nodes(on, inputs, tokens))
     }
 
-    /// Name of the bare encoder's class in transformers.
+    /// Returns the name of the bare encoder's class in transformers.
     pub(crate) fn architecture(json: &Value) -> &'static str {
         let model_type = json["model_type"].as_str().unwrap_or_default();
         let found = Self::architectures().find(|(own, _)| *own == model_type);

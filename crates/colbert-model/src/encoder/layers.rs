@@ -56,14 +56,14 @@ impl<B: KernelBackend> Linear<B> {
         linear(input, self.weight.val(), self.bias.as_ref().map(Param::val), precision)
     }
 
-    /// Weight and bias of a map that has a bias, as every one of BERT's has.
+    /// Returns weight and bias of a map that has a bias, as all maps of BERT do.
     fn map(&self) -> Map<Tensor<B, 2>, Tensor<B, 1>> {
         let bias = self.bias.as_ref().expect("a bias");
         Map { weight: self.weight.val(), bias: bias.val() }
     }
 }
 
-/// `down(gelu(up(input)))`, GELU by the error function.
+/// Computes `down(gelu(up(input)))`, GELU by the error function.
 pub(crate) fn feed_forward<B: KernelBackend>(
     input: Tensor<B, 2>,
     up: &Linear<B>,
@@ -73,7 +73,7 @@ pub(crate) fn feed_forward<B: KernelBackend>(
     colbert_kernels::feed_forward(input, up.map(), down.map(), precision)
 }
 
-/// `attention(query(input), key(input), value(input))`.
+/// Computes `attention(query(input), key(input), value(input))`.
 pub(crate) fn self_attention<B: KernelBackend>(
     input: Tensor<B, 2>,
     maps: [&Linear<B>; 3],
@@ -127,12 +127,12 @@ impl<B: Backend> LayerNorm<B> {
 }
 
 impl<B: KernelBackend> LayerNorm<B> {
-    /// `[tokens, size]` in and out.
+    /// Normalises each token, `[tokens, size]` in and out.
     pub(crate) fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
         layer_norm(input, self.weight.val(), Some(self.bias.val()), self.eps)
     }
 
-    /// The normalised sum of `dropout(input)` and `residual`.
+    /// Computes the normalised sum of `dropout(input)` and `residual`.
     pub(crate) fn forward_residual(
         &self,
         input: Tensor<B, 2>,
@@ -163,7 +163,7 @@ impl<B: Backend> RmsNorm<B> {
         Ok(Self { weight: weights.param(&format!("{name}.weight"), [size], device)?, eps })
     }
 
-    /// `[rows, size]` in and out.
+    /// Normalises each row, `[rows, size]` in and out.
     pub(crate) fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
         let root = (input.clone().square().mean_dim(1) + self.eps).sqrt();
         input / root * self.weight.val().unsqueeze::<2>()

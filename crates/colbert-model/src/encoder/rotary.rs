@@ -31,7 +31,7 @@ pub(crate) struct Angles {
 }
 
 impl Angles {
-    /// Frequencies of the pairs of a head of this size, in float32 and in this order, as in transformers.
+    /// Returns the frequencies of the pairs of a head of this size, in float32 and in this order, as in transformers.
     pub(crate) fn frequencies(self, head_size: usize) -> Vec<f32> {
         let theta = (self.theta * self.factor) as f32;
         let shrink = (self.factor as f32).powf(2.0 / head_size as f32);
@@ -46,14 +46,14 @@ impl Angles {
 }
 
 impl RotaryKeys {
-    /// The angles; `theta` is the base where the file names none.
+    /// Returns the angles; `theta` is the base if the file names none.
     pub(crate) fn angles(&self, theta: f64) -> Angles {
         let newer = self.rope_parameters.as_ref().and_then(|newer| newer.get("rope_theta")?.as_f64());
         let factor = self.ntk().and_then(|scaling| scaling.get("factor")?.as_f64());
         Angles { theta: newer.or(self.rope_theta).unwrap_or(theta), factor: factor.unwrap_or(1.0) }
     }
 
-    /// The scaling, where it is GTE's.
+    /// Returns the scaling, if it is GTE's.
     fn ntk(&self) -> Option<&Value> {
         self.rope_scaling.as_ref().filter(|scaling| scaling.get("type").is_some_and(|kind| kind == "ntk"))
     }

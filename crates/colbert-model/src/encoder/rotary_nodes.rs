@@ -23,7 +23,7 @@ impl RotationNodes {
         Self { cos: both("Cos"), sin: both("Sin") }
     }
 
-    /// `[batch, heads, length, head_size]` in and out.
+    /// Rotates heads, `[batch, heads, length, head_size]` in and out.
     pub(crate) fn turn(&self, on: &mut Nodes<'_>, x: &Value) -> Value {
         let halves = on.graph.ops("Split", &[x], &[("axis", Setting::Int(-1))], 2);
         let second = on.graph.op("Neg", &[&halves[1]]);

@@ -100,7 +100,7 @@ impl RotaryNames {
         of_layer.unwrap_or_else(|| path.to_owned())
     }
 
-    /// The name for a path below the layers, such as `0.qkv.weight`.
+    /// Returns the name for a path below the layers, such as `0.qkv.weight`.
     fn of_layer(&self, path: &str) -> Option<String> {
         let (number, rest) = path.split_once('.')?;
         let (field, kind) = rest.rsplit_once('.')?;
@@ -171,7 +171,7 @@ impl<B: Backend> RotaryTransformer<B> {
 }
 
 impl<B: KernelBackend> RotaryTransformer<B> {
-    /// Output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
+    /// Returns the output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
     pub(crate) fn forward(&self, embedded: Tensor<B, 2>, input: &EncoderInput) -> Tensor<B, 2> {
         let RotaryLayers { hidden, heads, angles, .. } = self.sizes.0;
         let rotation = angles.rotation(hidden / heads, input.segments.max_length());

@@ -8,7 +8,7 @@ use crate::error::ModelError;
 use crate::onnx::graph::{Setting, Value};
 use crate::onnx::nodes::{Mix, Nodes, Tokens};
 
-/// Hidden states of the last layer, `[batch, length, hidden]`.
+/// Adds the nodes of the last layer's hidden states, `[batch, length, hidden]`.
 pub(crate) fn build(
     sizes: &RotaryLayers,
     on: &mut Nodes<'_>,

@@ -61,7 +61,7 @@ impl LayerNames {
         of_layer.unwrap_or_else(|| path.to_owned())
     }
 
-    /// The name for a path below the layers, such as `0.output.dense.weight`.
+    /// Returns the name for a path below the layers, such as `0.output.dense.weight`.
     fn of_layer(&self, path: &str) -> Option<String> {
         let (number, rest) = path.split_once('.')?;
         let (part, kind) = rest.rsplit_once('.')?;
@@ -87,7 +87,7 @@ struct ResidualOutput<B: Backend> {
 }
 
 impl<B: KernelBackend> ResidualOutput<B> {
-    /// `projected` is what `dense` gives.
+    /// Adds the input to `projected`, the output of `dense`, after dropout, and normalises.
     fn join(&self, projected: Tensor<B, 2>, input: Tensor<B, 2>, options: EncodeOptions) -> Tensor<B, 2> {
         self.layer_norm.forward_residual(projected, input, DropoutSeed::dropout(options.dropout, self.dropout))
     }
@@ -137,7 +137,7 @@ impl<B: KernelBackend> TransformerLayer<B> {
     }
 }
 
-/// Attention as in BERT, by the fused operator.
+/// Attends as in BERT, by the fused operator.
 fn plain<B: KernelBackend>(
     input: Tensor<B, 2>,
     maps: [&Linear<B>; 3],
@@ -193,7 +193,7 @@ impl<B: Backend> Transformer<B> {
 }
 
 impl<B: KernelBackend> Transformer<B> {
-    /// Output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
+    /// Returns the output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
     pub(crate) fn forward(
         &self,
         input: Tensor<B, 2>,
@@ -204,7 +204,7 @@ impl<B: KernelBackend> Transformer<B> {
         self.forward_with(input, segments, heads, &plain, options)
     }
 
-    /// The same with attention of the family's.
+    /// Returns the same with an attention of the family's own.
     pub(crate) fn forward_with(
         &self,
         input: Tensor<B, 2>,
@@ -217,7 +217,7 @@ impl<B: KernelBackend> Transformer<B> {
         layers.fold(input, |hidden, (layer, i)| layer.forward(hidden, segments, heads, attend, options.child(i)))
     }
 
-    /// The input and the output of every layer.
+    /// Returns the input and the output of every layer, `[tokens, hidden]` each.
     pub(crate) fn states(
         &self,
         input: Tensor<B, 2>,

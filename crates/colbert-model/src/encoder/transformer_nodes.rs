@@ -21,7 +21,7 @@ pub(crate) struct TransformerNodes {
 }
 
 impl TransformerNodes {
-    /// Hidden states, `[batch, length, hidden]`.
+    /// Adds the nodes of the hidden states, `[batch, length, hidden]`.
     pub(crate) fn build(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let embedded = self.embeddings(on, inputs, tokens)?;
         let size = self.layers.hidden;
@@ -40,8 +40,8 @@ impl TransformerNodes {
         })
     }
 
-    /// All layers on what was embedded. `attend` adds the attention of a layer, given the names of its maps to query,
-    /// key and value, and its input.
+    /// Adds all layers after the embeddings. `attend` adds the attention of a layer, given the names of its maps to
+    /// query, key and value, and its input.
     pub(crate) fn layers(
         &self,
         on: &mut Nodes<'_>,
@@ -65,7 +65,7 @@ impl TransformerNodes {
         Ok(hidden)
     }
 
-    /// Numbers for each head, query and key, `[heads, length, length]`.
+    /// Adds the bias of each head, query and key, `[heads, length, length]`.
     fn bias(
         &self,
         on: &mut Nodes<'_>,
@@ -99,7 +99,7 @@ impl TransformerNodes {
     }
 }
 
-/// The normalised sum of the rows of all tables, `[batch, length, size]`.
+/// Adds the normalised sum of the rows of all tables, `[batch, length, size]`.
 pub(crate) fn embeddings(
     tables: &TableSizes,
     on: &mut Nodes<'_>,
@@ -122,7 +122,7 @@ pub(crate) fn embeddings(
     on.layer_norm(tables.norm, tables.size, tables.eps, &sum)
 }
 
-/// Position of every token: padding has the padding id, the others are counted from the one behind it.
+/// Adds the position of every token: padding has the padding id, the others are counted from the one after it.
 fn behind(on: &mut Nodes<'_>, ids: &Value, padding: i64) -> Value {
     let (padding, one) = (on.graph.int(padding), on.graph.int(1));
     let is_padding = on.graph.op("Equal", &[ids, &padding]);

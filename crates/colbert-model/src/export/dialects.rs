@@ -22,7 +22,7 @@ pub(crate) struct Dialect<'a> {
 
 type Files = Vec<(String, Value)>;
 
-/// PyLate's files. What it has no word for, `not_honoured` in the facade lists.
+/// Makes PyLate's files. Settings that it has no key for are listed by `not_honoured` in the facade.
 pub(crate) fn pylate(dialect: Dialect<'_>) -> Files {
     let Dialect { settings, head, .. } = dialect;
     let dense = (0..head.layers.len()).map(|place| (module_folder(place), "pylate.models.Dense.Dense"));
@@ -61,8 +61,8 @@ fn pylate_config(dialect: Dialect<'_>) -> Value {
     config
 }
 
-/// The files of sentence-transformers 6. A marker is the beginning of the prompt, as it puts both in front as text; the
-/// tokenizer has it as one special token.
+/// Makes the files of sentence-transformers 6. A marker is the beginning of the prompt, as the program puts both before
+/// a text; the tokenizer has it as one special token.
 pub(crate) fn native(dialect: Dialect<'_>) -> Files {
     let Dialect { settings, head, skiplist } = dialect;
     let tokens = || json!({"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"});
@@ -115,14 +115,14 @@ pub(crate) fn native(dialect: Dialect<'_>) -> Files {
     files
 }
 
-/// The sizes that vectors can be cut to, which no other program has a word for.
+/// Adds the sizes that vectors can be cut to, for which no other program has a key.
 fn sizes(config: &mut Value, settings: &ColbertSettings) {
     if !settings.dims.is_empty() {
         config[DIMS] = json!(settings.dims);
     }
 }
 
-/// Settings whose markers are the beginning of the prompts.
+/// Returns the settings with markers moved to the beginning of the prompts.
 pub(crate) fn as_text(settings: &ColbertSettings) -> ColbertSettings {
     ColbertSettings {
         query_token_id: String::new(),
@@ -156,13 +156,13 @@ fn expansion(settings: &ColbertSettings) -> Value {
     json!({"strategy": strategy, "attend": settings.attend_to_mask_tokens, "token": null, "length": length})
 }
 
-/// `modules.json`: folders and classes, in the order in which they work.
+/// Makes `modules.json`: folders and classes, in the order in which they work.
 fn listed(modules: impl Iterator<Item = (String, &'static str)>) -> Value {
     let entry = |(place, (path, class))| json!({"idx": place, "name": format!("{place}"), "path": path, "type": class});
     modules.enumerate().map(entry).collect()
 }
 
-/// The prompts, which sentence-transformers puts in front of texts by itself and PyLate when asked to.
+/// Makes the value of the key `prompts`, which sentence-transformers always puts before texts and PyLate on request.
 fn prompts(sides: [(&str, &String); 2]) -> Value {
     let written = sides.into_iter().filter(|(_, prompt)| !prompt.is_empty());
     Value::Object(written.map(|(side, prompt)| (side.to_owned(), json!(prompt))).collect())

@@ -51,8 +51,8 @@ pub fn write_onnx(directory: &Path, dtype: ExportDtype) -> Result<(), ModelError
     Ok(())
 }
 
-/// Whether a model with this encoder, settings and head fits into an ONNX file, and next-plaid can use it: known before
-/// training.
+/// Checks before training that a model with this encoder, settings and head fits into an ONNX file that next-plaid can
+/// use.
 ///
 /// # Errors
 /// More than 2 GiB, or a side without a marker.
@@ -77,7 +77,7 @@ pub fn check_onnx(
     Ok(())
 }
 
-/// The settings of a directory that can be written: it has a head, and its vocabulary has the markers.
+/// Returns the settings of a directory that can be written: it has a head, and its vocabulary has the markers.
 fn settings(pretrained: &Pretrained) -> Result<ColbertSettings, ModelError> {
     let path = pretrained.directory().to_owned();
     if pretrained.files.head.is_none() {
@@ -89,7 +89,7 @@ fn settings(pretrained: &Pretrained) -> Result<ColbertSettings, ModelError> {
     Ok(pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings()))
 }
 
-/// The graph of a model directory.
+/// Builds the graph of a model directory.
 ///
 /// # Errors
 /// As [`write_onnx`].
@@ -128,7 +128,8 @@ fn special_id(pretrained: &Pretrained, token: &str, role: &'static str) -> Resul
     pretrained.tokenizer.token_to_id(token).ok_or_else(missing)
 }
 
-/// Places, and which tokens can be attended to: those of the mask, without a query's expansion if its id is given.
+/// Adds the places, and which tokens can be attended to: those of the mask, without a query's expansion if its id is
+/// given.
 ///
 /// next-plaid attends to expansion whatever the model was trained with. So the graph itself leaves out the `[MASK]`
 /// tokens that nothing else follows; one that was typed out has `[SEP]` behind it.
@@ -197,7 +198,7 @@ fn unit_length(graph: &mut Graph, vectors: &Value) -> Value {
     graph.op("Div", &[vectors, &norm])
 }
 
-/// `onnx_config.json`: how texts become the graph's inputs, and which vectors count.
+/// Makes `onnx_config.json`: how texts become the graph's inputs, and which vectors count.
 fn onnx_config(pretrained: &Pretrained) -> Result<Json, ModelError> {
     let settings = settings(pretrained)?;
     let special = &pretrained.special;

@@ -123,7 +123,7 @@ fn apply<B: KernelBackend>(layer: &Linear<B>, input: Tensor<B, 2>) -> Tensor<B, 
     linear(input, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()), Precision::F32)
 }
 
-/// A layer with or without a bias.
+/// Takes a layer with or without a bias.
 fn layer<B: Backend>(
     name: &str,
     shape: [usize; 2],
@@ -135,7 +135,7 @@ fn layer<B: Backend>(
     Ok(Linear { weight: weights.param(&format!("{name}.weight"), shape, device)?, bias })
 }
 
-/// The first token's vector, or the mean where a ModernBERT asks for it.
+/// Returns the pooling: the first token's vector, or the mean if a ModernBERT asks for it.
 fn pooling(config: &EncoderConfig, keys: Keys<'_>) -> Result<Pooling, ModelError> {
     if !matches!(config, EncoderConfig::ModernBert(_)) {
         return Ok(Pooling::Cls);

@@ -45,7 +45,7 @@ pub struct CrossEncoder<B: Backend> {
 }
 
 impl<B: KernelBackend> CrossEncoder<B> {
-    /// Whether a directory says that it holds a sequence classification model.
+    /// Returns whether a directory declares a sequence classification model.
     ///
     /// # Errors
     /// A `config.json` that does not parse.
@@ -92,23 +92,23 @@ impl<B: KernelBackend> CrossEncoder<B> {
         })
     }
 
-    /// Last part of the directory's path, or the name on the hub if it lies in the hub's cache.
+    /// Returns the last part of the directory's path, or the name on the hub if it lies in the hub's cache.
     pub fn name(&self) -> String {
         let folder = || self.directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         hub_name(&self.directory).unwrap_or_else(folder)
     }
 
-    /// Longest pair in tokens, special tokens included.
+    /// Returns the length of the longest pair in tokens, special tokens included.
     pub fn max_length(&self) -> usize {
         self.max_length
     }
 
-    /// Number in hexadecimal digits that tells this model's scores from those of other models.
+    /// Returns a number in hexadecimal digits that distinguishes this model's scores from those of other models.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The function over scores that the directory declares: a sigmoid where it says nothing.
+    /// Returns the function over scores that the directory declares; a sigmoid if it declares none.
     pub fn activation(&self) -> Activation {
         self.activation
     }
@@ -179,8 +179,8 @@ fn one_label(keys: Keys<'_>) -> Result<(), ModelError> {
     Err(keys.unsupported("id2label", &Value::from(format!("{labels} labels")), expected))
 }
 
-/// The function over scores: `config_sentence_transformers.json`, else the two places in `config.json` where
-/// sentence-transformers wrote it before version 6.
+/// Reads the function over scores: from `config_sentence_transformers.json`, else from the two places in `config.json`
+/// where sentence-transformers wrote it before version 6.
 fn activation(keys: Keys<'_>, directory: &Path) -> Result<Activation, ModelError> {
     let path = directory.join("config_sentence_transformers.json");
     let own = optional_object(&path)?;

@@ -73,7 +73,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         Ok(Self { encoder, tokenizer, directory: directory.to_owned(), settings })
     }
 
-    /// Last part of the directory's path, or the name on the hub if it lies in the hub's cache.
+    /// Returns the last part of the directory's path, or the name on the hub if it lies in the hub's cache.
     pub fn name(&self) -> String {
         hub_name(&self.directory).unwrap_or_else(|| self.folder_name())
     }
@@ -82,12 +82,12 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         self.directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 
-    /// Size of a vector.
+    /// Returns the size of a vector.
     pub fn dim(&self) -> usize {
         Encoder::<B>::hidden_size(&self.encoder)
     }
 
-    /// Vectors of queries, `[texts, dim]`.
+    /// Encodes queries, `[texts, dim]`.
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
@@ -95,7 +95,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         self.encode(texts, &self.settings.query_prefix, device)
     }
 
-    /// Vectors of documents, `[texts, dim]`.
+    /// Encodes documents, `[texts, dim]`.
     ///
     /// # Errors
     /// The tokenizers library refuses a text.

@@ -46,7 +46,7 @@ const FAMILIES: &[Family] = &[
 const PLAIN: Family = Family { name: "", query_prefix: "", document_prefix: "", pooling: Pooling::Mean };
 
 impl Family {
-    /// The family by the directory's name, by that of the hub's cache around it, or by the name in `config.json`.
+    /// Finds the family by the directory's name, by that of the hub's cache around it, or by the name in `config.json`.
     pub(crate) fn of(directory: &Path, config: &Value) -> Self {
         let parts = directory.components().rev().map(|part| part.as_os_str().to_string_lossy().to_lowercase());
         let mut names: Vec<String> = parts
@@ -59,7 +59,7 @@ impl Family {
         FAMILIES.iter().find(fits).copied().unwrap_or(PLAIN)
     }
 
-    /// Whether the words of the family follow each other in the name; `*` stands for one word.
+    /// Returns whether the words of the family follow each other in the name; `*` stands for one word.
     fn fits(&self, name: &str) -> bool {
         let words: Vec<&str> = name.split(['-', '_', '/', '.']).collect();
         let wanted: Vec<&str> = self.name.split('-').collect();

@@ -25,7 +25,7 @@ pub struct TokenPooling {
 }
 
 impl TokenPooling {
-    /// Pooling by a factor, with the first token kept and vectors of length 1.
+    /// Creates a pooling by a factor, with the first token kept and vectors of length 1.
     ///
     /// # Errors
     /// A factor that is below 1 or not finite.
@@ -100,8 +100,8 @@ struct Merge {
     height: f64,
 }
 
-/// All merges of Ward's linkage, by chains of nearest neighbours (Müllner 2011, arXiv 1109.2378, figure 3), with the
-/// update of Lance and Williams.
+/// Computes all merges of Ward's linkage, by chains of nearest neighbours (Müllner 2011, arXiv 1109.2378, figure 3),
+/// with the update of Lance and Williams.
 fn ward(tokens: &[&[f32]]) -> Vec<Merge> {
     let count = tokens.len();
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();

@@ -61,7 +61,7 @@ impl SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// Those that the vocabulary has, by their keys in `special_tokens_map.json`.
+    /// Returns the special tokens that the vocabulary has, by their keys in `special_tokens_map.json`.
     pub(crate) fn entries<'a>(&'a self, tokenizer: &Tokenizer) -> [(&'static str, Option<&'a str>); 5] {
         let Self { pad, mask, cls, sep, unk } = self;
         let entry =
@@ -76,13 +76,12 @@ impl SpecialTokens {
     }
 }
 
-/// The text of a token in a file: a string, or an object with `content`.
+/// Returns the text of a token in a file: a string, or an object with `content`.
 pub(crate) fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
 
-/// Tokens that the post-processor puts before and behind a text. A tokenizer says it by what it does: an empty text
-/// shows them and nothing else.
+/// Finds the tokens that the post-processor puts before and after a text, by tokenizing an empty text.
 pub(crate) fn around(tokenizer: &Tokenizer) -> (Option<String>, Option<String>) {
     let Ok(encoding) = guarded(Path::new(""), || tokenizer.encode("", true)) else { return (None, None) };
     let count = |side: bool| {
@@ -98,7 +97,7 @@ pub(crate) fn around(tokenizer: &Tokenizer) -> (Option<String>, Option<String>) 
     (first, last)
 }
 
-/// How many special tokens a post-processor puts before a text, or behind it.
+/// Counts the special tokens that a post-processor puts before a text, or after it.
 fn tokens_beside(processor: &Value, before: bool) -> usize {
     match processor["type"].as_str() {
         Some("BertProcessing" | "RobertaProcessing") => 1,
@@ -115,7 +114,7 @@ fn tokens_beside(processor: &Value, before: bool) -> usize {
     }
 }
 
-/// Ids of the tokens that are punctuation.
+/// Returns the ids of the tokens that are punctuation.
 ///
 /// In a WordPiece vocabulary every symbol is a token of its own wherever it stands: the first id of its encoding, as
 /// colbert-ai takes it. In the others a symbol may be another token after a space, and several may be one: every token
@@ -137,7 +136,7 @@ pub(crate) fn punctuation_ids(tokenizer: &Tokenizer) -> Result<BTreeSet<u32>, to
     Ok(ids)
 }
 
-/// Ids of vocabulary entries; entries that are not there are left out.
+/// Returns the ids of vocabulary entries; missing entries are left out.
 pub(crate) fn listed_ids(tokenizer: &Tokenizer, words: &[String]) -> BTreeSet<u32> {
     words.iter().filter_map(|word| tokenizer.token_to_id(word)).collect()
 }

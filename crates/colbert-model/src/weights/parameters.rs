@@ -64,7 +64,8 @@ struct TensorSource<'a, B> {
     _backend: std::marker::PhantomData<B>,
 }
 
-/// Every parameter, in the module's own order. Names are field paths: `encoder.layer.0.attention.self.query.weight`.
+/// Copies every parameter to the host, in the module's own order. Names are field paths:
+/// `encoder.layer.0.attention.self.query.weight`.
 pub fn named_parameters<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, HostTensor)> {
     let mut all = Vec::new();
     let found = |name, source: TensorSource<'_, B>| all.push((name, (source.read)()));
@@ -72,7 +73,7 @@ pub fn named_parameters<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, Ho
     all
 }
 
-/// The names alone, in the same order, without copying anything.
+/// Lists the names alone, in the same order, without copying anything.
 pub fn parameter_names<B: Backend, M: Module<B>>(module: &M) -> Vec<String> {
     let mut all = Vec::new();
     let found = |name, _: TensorSource<'_, B>| all.push(name);

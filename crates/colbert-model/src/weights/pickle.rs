@@ -84,7 +84,7 @@ struct Storage {
 }
 
 impl Storage {
-    /// Its bytes as float32, or nothing if it does not hold floats.
+    /// Returns how its bytes become float32; none if it does not hold floats.
     fn widen(&self) -> Option<Widen> {
         Some(match self.kind.as_str() {
             "FloatStorage" => |b| b.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
@@ -105,7 +105,7 @@ struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// Its elements, last axis fastest; nothing if one lies outside.
+    /// Gathers its elements, last axis fastest; none if one lies outside.
     fn gather(&self, storage: &[f32]) -> Option<Vec<f32>> {
         if self.shape.len() > MAX_AXES {
             return None;
@@ -154,7 +154,7 @@ impl Value {
         VALUE_BYTES + inner
     }
 
-    /// Values within values, itself included.
+    /// Returns how deeply values are nested, itself included.
     fn depth(&self) -> usize {
         let inner = match self {
             Self::Tuple(values) => values.iter().map(Self::depth).max(),
@@ -215,7 +215,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The values above the latest mark, which goes too.
+    /// Takes the values above the latest mark, and the mark.
     fn above_mark(&mut self) -> Step<Vec<Value>> {
         let mark = self.stack.iter().rposition(|value| *value == Value::Mark);
         let values = self.stack.split_off(mark.ok_or("the pickle lacks a mark")?);
@@ -246,7 +246,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Values that may become part of another one.
+    /// Checks that values may become part of another one.
     fn shallow(values: Vec<Value>) -> Step<Vec<Value>> {
         if values.iter().any(|value| value.depth() >= MAX_DEPTH) {
             return Err("the pickle nests its values too deeply".to_owned());
@@ -254,7 +254,7 @@ impl<'a> Machine<'a> {
         Ok(values)
     }
 
-    /// A name that the program refers to.
+    /// Pushes a name that the program refers to.
     fn global(&mut self, module: &str, name: &str) -> Step<()> {
         let full = format!("{module} {name}");
         let storage = module == "torch" && name.ends_with("Storage");
@@ -437,7 +437,7 @@ fn text(bytes: &[u8]) -> Step<String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| "the pickle holds a text that is not UTF-8".to_owned())
 }
 
-/// A whole number of up to eight bytes, little-endian, two's complement.
+/// Reads a whole number of up to eight bytes, little-endian, two's complement.
 fn long(bytes: &[u8]) -> Step<i64> {
     if bytes.len() > 8 {
         return Err("the pickle holds a number beyond 64 bits".to_owned());
@@ -448,7 +448,7 @@ fn long(bytes: &[u8]) -> Step<i64> {
     Ok(i64::from_le_bytes(all))
 }
 
-/// ("storage", kind, key, device, count), as torch names a storage.
+/// Reads a storage, which torch names as ("storage", kind, key, device, count).
 fn storage(value: Value) -> Step<Storage> {
     let Value::Tuple(parts) = value else { return Err("the pickle names a storage by what is no tuple".to_owned()) };
     match parts.as_slice() {

@@ -56,7 +56,7 @@ impl TorchArchive {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Bytes of an entry. The error says what is wrong.
+    /// Reads the bytes of an entry. The error says what is wrong.
     pub(crate) fn entry(&mut self, name: &str) -> Result<Vec<u8>, String> {
         let (at, size) = *self.entries.get(name).ok_or_else(|| format!("it has no entry {name}"))?;
         let header = read(&mut self.file, at, 30)?;
@@ -68,7 +68,7 @@ impl TorchArchive {
     }
 }
 
-/// A number of `width` bytes, little-endian.
+/// Reads a number of `width` bytes, little-endian.
 fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
     bytes[at..at + width].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

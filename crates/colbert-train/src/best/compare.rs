@@ -50,12 +50,12 @@ impl Comparison {
         })
     }
 
-    /// Whether the gain is more than chance: the whole interval lies above 0.
+    /// Returns whether the gain is more than chance: the whole interval lies above 0.
     pub fn is_clear(&self) -> bool {
         self.low > 0.0
     }
 
-    /// The same in words, for the best model of a run and its start on the queries of a split.
+    /// Describes it in words, for the best model of a run and its start on the queries of a split.
     pub fn verdict(&self, split: &str, metric: Metric) -> String {
         let Self { queries, gain, low, high, .. } = self;
         let words = if self.is_clear() { "beats" } else { "does not clearly beat" };

@@ -52,8 +52,8 @@ pub struct QueryResult {
 }
 
 impl Measured {
-    /// How much better each query is here than in `before`, in the metric that both were chosen by. Queries without a
-    /// finite value are left out.
+    /// Returns how much better each query is here than in `before`, in the metric by which both were chosen. Queries
+    /// without a finite value are left out.
     pub fn gains(&self, before: &Self, metric: Metric) -> Vec<f64> {
         let pairs = before.queries.iter().zip(&self.queries);
         pairs.filter_map(|(old, new)| Some(metric.gain(old.value?, new.value?))).collect()
@@ -61,7 +61,7 @@ impl Measured {
 }
 
 impl Evaluation {
-    /// The mean of a metric, if it was measured.
+    /// Returns the mean of a metric, if it was measured.
     pub fn value(&self, metric: Metric) -> Option<f64> {
         self.metrics.iter().find(|(name, _)| *name == metric).map(|(_, value)| *value)
     }
@@ -83,7 +83,7 @@ impl Measured {
         Self::of(set, judged(set).into_iter().map(ranks), chosen)
     }
 
-    /// An evaluation that has no value, of a model whose vectors are not finite: no query has one.
+    /// Makes the evaluation of a model whose vectors are not finite: no query has a value.
     pub(crate) fn without_value(set: &EvaluationSet, chosen: Metric) -> Result<Self, TrainError> {
         let nothing = |qid| QueryRanks { qid, ranks: Vec::new(), first: Vec::new(), loss: None };
         let mut measured = Self::of(set, judged(set).into_iter().map(nothing), chosen)?;
@@ -133,7 +133,7 @@ struct QueryRanks {
     loss: Option<f64>,
 }
 
-/// The queries that have a relevant document.
+/// Returns the queries that have a relevant document.
 fn judged(set: &EvaluationSet) -> Vec<u32> {
     (0..set.queries.len() as u32).filter(|qid| set.judgements.positives(*qid).next().is_some()).collect()
 }

@@ -72,8 +72,8 @@ struct Order {
 }
 
 impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
-    /// The standing of each of these queries, of which there are at most [`QUERIES_HELD`]. `progress` receives how many
-    /// documents are done, and may end it.
+    /// Computes the standing of each of these queries, at most [`QUERIES_HELD`]. `progress` receives how many documents
+    /// are done, and may end it.
     pub(crate) fn standings(
         &self,
         qids: &[u32],
@@ -166,7 +166,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         Order { relevant, others }
     }
 
-    /// The queries, encoded in blocks of [`QUERY_BLOCK`] (fewer where they have many tokens).
+    /// Encodes the queries in blocks of [`QUERY_BLOCK`] (fewer if they have many tokens).
     fn queries(&self, qids: &[u32]) -> Result<Vec<Embeddings<B>>, TrainError> {
         let blocks: Vec<&[u32]> = qids.chunks(QUERY_BLOCK).collect();
         let (rank, size) = (self.processes.rank(), self.processes.size());
@@ -298,7 +298,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
     }
 }
 
-/// Documents as the model directory encodes them, where it pools their vectors.
+/// Pools the vectors of documents, if the model directory does so.
 fn pooled<B: KernelBackend>(documents: &Embeddings<B>, pooling: &TokenPooling, device: &B::Device) -> Embeddings<B> {
     let dim = documents.dim();
     let rows: Vec<Vec<f32>> = documents.to_host().par_iter().map(|text| pooling.pool(&text.values, dim)).collect();
@@ -334,8 +334,8 @@ fn within(sequences: &[TokenSequence], tokens: usize) -> Vec<Range<usize>> {
     ranges
 }
 
-/// The first text with a vector that is not finite. MaxSim cannot tell: it passes over NaN in looking for the largest
-/// product.
+/// Finds the first text with a vector that is not finite. MaxSim cannot detect it: it skips NaN when it looks for the
+/// largest product.
 pub(crate) fn not_finite<B: KernelBackend>(embeddings: &Embeddings<B>) -> Option<usize> {
     if colbert_kernels::all_finite(embeddings.vectors.clone()) {
         return None;

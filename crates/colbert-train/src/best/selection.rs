@@ -83,8 +83,8 @@ impl Selection {
         best.into_iter().map(|(step, _)| step).collect()
     }
 
-    /// The models to be tried at the end, with what they are made of. `average` is the moving average of
-    /// the weights, empty without one; `start` is there if mixtures with it are asked for.
+    /// Makes the models to be tried at the end, each with a description. `average` is the moving average of the
+    /// weights, empty without one; `start` is given if mixtures with it are wanted.
     pub(crate) fn candidates(
         &self,
         average: NamedTensors,

@@ -14,8 +14,8 @@ struct Scored {
 }
 
 impl Scored {
-    /// By falling score. Of equal scores the less relevant document comes first, so that a model that cannot tell
-    /// documents apart gains nothing by their order in the collection.
+    /// Orders by falling score. Of equal scores the less relevant document comes first, so that a model that cannot
+    /// distinguish documents gains nothing by their order in the collection.
     fn pessimistic(a: &Self, b: &Self) -> Ordering {
         b.score.total_cmp(&a.score).then(a.grade.cmp(&b.grade)).then(a.pid.cmp(&b.pid))
     }
@@ -35,7 +35,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Of relevant documents with their grades and scores, all finite, before any other document is known.
+    /// Starts with the relevant documents, their grades and scores, all finite, before any other document is known.
     pub(crate) fn new(relevant: impl IntoIterator<Item = (u32, i32, f32)>, with_loss: bool) -> Self {
         let mut relevant: Vec<Scored> =
             relevant.into_iter().map(|(pid, grade, score)| Scored { score, grade, pid }).collect();
@@ -64,7 +64,7 @@ impl Standing {
         }
     }
 
-    /// Ranks, from 1, and grades of the relevant documents, best first.
+    /// Returns the ranks, from 1, and grades of the relevant documents, best first.
     pub(crate) fn ranks(&self) -> Vec<(usize, i32)> {
         let mut before = 0;
         let rank = |(place, own): (usize, &Scored)| {
@@ -74,13 +74,14 @@ impl Standing {
         self.relevant.iter().enumerate().map(rank).collect()
     }
 
-    /// The first documents of the ranking.
+    /// Returns the first documents of the ranking.
     pub(crate) fn first(&self) -> Vec<u32> {
         self.first.iter().map(|own| own.pid).collect()
     }
 
-    /// Mean over the relevant documents of `-log(e^s / (e^s + sum of e^t over the documents that are not relevant))`:
-    /// the n-way cross-entropy of training, against every other document there is. None if the loss was not asked for.
+    /// Returns the mean over the relevant documents of `-log(e^s / (e^s + sum of e^t over the documents that are not
+    /// relevant))`: the n-way cross-entropy of training, against every other document there is. None if the loss was
+    /// not requested.
     pub(crate) fn loss(&self) -> Option<f64> {
         let others = self.others?;
         let loss = |own: &Scored| {

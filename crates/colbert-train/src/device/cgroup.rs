@@ -16,14 +16,14 @@ const VERSION_1: Files =
 
 const VERSION_2: Files = Files { limit: "memory.max", usage: "memory.current", reclaimable: "inactive_file" };
 
-/// Bytes that this process may still take by the limits of its control groups, the least over all levels. None where no
-/// level has a limit. `root` is `/` outside of tests.
+/// Returns the bytes that this process may still take by the limits of its control groups, the least over all levels.
+/// None if no level has a limit. `root` is `/` outside of tests.
 pub(crate) fn left(root: &Path) -> Option<u64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     groups.lines().filter_map(|line| of_hierarchy(root, line)).min()
 }
 
-/// The least of one hierarchy, of which the file has a line `number:controllers:path`.
+/// Returns the least of one hierarchy, for which the file has a line `number:controllers:path`.
 fn of_hierarchy(root: &Path, line: &str) -> Option<u64> {
     let (_, rest) = line.split_once(':')?;
     let (controllers, path) = rest.split_once(':')?;

@@ -25,7 +25,8 @@ pub(crate) struct DeviceFault {
 }
 
 impl DeviceFault {
-    /// The error of a fault in a step, from 1, of `batch_size` queries with `micro_batch` of them computed at once.
+    /// Returns the error of a fault in a step, from 1, of `batch_size` queries with `micro_batch` of them computed at
+    /// once.
     pub(crate) fn in_step(self, step: usize, batch_size: usize, micro_batch: usize) -> TrainError {
         let Self { out_of_memory, said } = self;
         match out_of_memory {
@@ -35,7 +36,7 @@ impl DeviceFault {
     }
 }
 
-/// The message of a panic.
+/// Returns the message of a panic.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it did not say why".to_owned())

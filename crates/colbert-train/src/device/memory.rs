@@ -28,7 +28,7 @@ pub fn available() -> Option<u64> {
     limits.into_iter().flatten().min()
 }
 
-/// A line of kibibytes in a file that Linux generates.
+/// Reads a line of kibibytes in a file that Linux generates.
 fn read(path: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -57,7 +57,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         Ok(Self::new(encoder, device))
     }
 
-    /// A miner with an encoder on `device`.
+    /// Creates a miner with an encoder on `device`.
     pub fn new(encoder: SentenceEncoder<B>, device: &B::Device) -> Self {
         let settings = &encoder.settings;
         let pooling = match settings.pooling {
@@ -129,7 +129,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         Ok(merge_rankings(&*self.processes, own, depth))
     }
 
-    /// The values of every process's vectors, by rank.
+    /// Gathers the values of every process's vectors, by rank.
     fn gathered(&self, own: Option<HostTensor>) -> Vec<Vec<f32>> {
         let own = own.map_or_else(Vec::new, |own| own.values);
         if self.processes.size() == 1 { vec![own] } else { gather_floats(&*self.processes, &own) }
@@ -154,7 +154,7 @@ fn all_finite(what: &'static str, texts: &[&str], vectors: HostTensor) -> Result
     }
 }
 
-/// `0..count` in ranges of `size`.
+/// Splits `0..count` into ranges of `size`.
 fn blocks(count: usize, size: usize) -> impl Iterator<Item = std::ops::Range<u32>> {
     (0..count).step_by(size).map(move |start| start as u32..(start + size).min(count) as u32)
 }

@@ -44,7 +44,7 @@ pub struct LateInteractionMiner<B: KernelBackend, E: Encoder<B>> {
 }
 
 impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
-    /// A miner that rescores what `candidates` ranks.
+    /// Creates a miner that rescores what `candidates` ranks.
     pub fn new(
         model: Colbert<B, E>,
         tokenizer: ColbertTokenizer,

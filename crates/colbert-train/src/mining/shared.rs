@@ -48,7 +48,7 @@ impl NegativeMiner for SharedMiner {
     }
 }
 
-/// Rankings of every process, by rank.
+/// Gathers the rankings of every process, by rank.
 pub(super) fn gather_rankings(processes: &dyn Processes, own: &[Vec<Ranked>]) -> Vec<Vec<Vec<Ranked>>> {
     let mut bytes = Vec::new();
     for ranking in own {
@@ -77,7 +77,7 @@ pub(super) fn gather_rankings(processes: &dyn Processes, own: &[Vec<Ranked>]) ->
     .collect()
 }
 
-/// Rankings over the whole collection, from those over a part of it that each process has: the best `depth` of all.
+/// Merges the rankings over the part of the collection that each process has: the best `depth` of all.
 pub(super) fn merge_rankings(processes: &dyn Processes, own: Vec<Vec<Ranked>>, depth: usize) -> Vec<Vec<Ranked>> {
     if processes.size() == 1 {
         return own;

@@ -25,7 +25,7 @@ pub struct CrossEncoderTeacher<B: KernelBackend> {
 }
 
 impl<B: KernelBackend> CrossEncoderTeacher<B> {
-    /// A teacher with a model on `device`.
+    /// Creates a teacher with a model on `device`.
     pub fn new(model: CrossEncoder<B>, device: &B::Device) -> Self {
         let name = format!("{} (cross-encoder, {} tokens)", model.name(), model.max_length());
         let fingerprint = model.fingerprint().to_owned();
@@ -62,7 +62,7 @@ pub struct ColbertTeacher<B: KernelBackend, E: Encoder<B>> {
 }
 
 impl<B: KernelBackend, E: Encoder<B>> ColbertTeacher<B, E> {
-    /// A teacher with a model on `device`, which `name` and `fingerprint` tell from others.
+    /// Creates a teacher with a model on `device`, which `name` and `fingerprint` tell from others.
     pub fn new(
         model: Colbert<B, E>,
         tokenizer: ColbertTokenizer,
@@ -118,7 +118,7 @@ impl<B: KernelBackend, E: Encoder<B>> Teacher for ColbertTeacher<B, E> {
     }
 }
 
-/// Distinct texts in order of first sight, and the place among them of each text.
+/// Returns the distinct texts in order of first sight, and the place of each text among them.
 fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<usize>) {
     let (mut distinct, mut places) = (Vec::new(), HashMap::new());
     let place_of = texts.map(|text| {

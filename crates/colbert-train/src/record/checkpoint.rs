@@ -137,7 +137,7 @@ pub(crate) fn read_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
     Ok((model, optimizer, state))
 }
 
-/// The tensors of these names and shapes in a file, in this order.
+/// Reads the tensors of these names and shapes from a file, in this order.
 fn tensors(path: &Path, shapes: &[(String, Vec<usize>)]) -> Result<NamedTensors, ModelError> {
     let mut weights = Weights::read(path)?;
     shapes.iter().map(|(name, shape)| Ok((name.clone(), weights.take(name, shape)?))).collect()

@@ -166,7 +166,7 @@ pub struct StepRecord {
 
 /// Sees every event. Must not fail: an observer that cannot write keeps its error to itself until it is asked.
 pub trait Observer {
-    /// Called after the fact, on the training thread; a slow observer slows the run.
+    /// Takes note of an event after it happened, on the training thread; a slow observer slows the run.
     fn observe(&mut self, event: &Event) -> Flow;
 }
 

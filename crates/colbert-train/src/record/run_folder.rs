@@ -64,7 +64,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Whether a new run may go into the folder: true if an old one would have to go first. Changes nothing.
+    /// Checks that a new run may use the folder; returns true if an old run would have to be removed first. Changes
+    /// nothing.
     ///
     /// # Errors
     /// It holds a run already and `overwrite` is false, it holds something else, or another process is at work in it.
@@ -98,7 +99,7 @@ impl RunFolder {
         Ok(occupied)
     }
 
-    /// Whether the folder holds a run.
+    /// Returns whether the folder holds a run.
     #[must_use]
     pub fn is_run(path: &Path) -> bool {
         is_run(path)
@@ -143,7 +144,7 @@ impl RunFolder {
         Ok(Self { path: path.to_owned(), _lock: Some(Arc::new(lock)) })
     }
 
-    /// The folder of a run that another process of the same run has opened, to read from.
+    /// Opens, for reading, the folder of a run that another process of the same run has opened.
     ///
     /// # Errors
     /// There is no run in it.
@@ -175,37 +176,37 @@ impl RunFolder {
         replace_file(&path, bytes).map_err(io("write", &path))
     }
 
-    /// The folder itself.
+    /// Returns the folder itself.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The options of the run, if it was started with any.
+    /// Returns the file of the run's options, if it was started with any.
     pub fn options(path: &Path) -> PathBuf {
         path.join(OPTIONS)
     }
 
-    /// Where checkpoints go.
+    /// Returns the folder of checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
 
-    /// Model directory of the best model.
+    /// Returns the model directory of the best model.
     pub fn best(&self) -> PathBuf {
         self.path.join("best")
     }
 
-    /// Model directory of the last model.
+    /// Returns the model directory of the last model.
     pub fn last(&self) -> PathBuf {
         self.path.join("last")
     }
 
-    /// Where TensorBoard's event files go.
+    /// Returns the folder of TensorBoard's event files.
     pub fn tensorboard(&self) -> PathBuf {
         self.path.join("tensorboard")
     }
 
-    /// An observer that writes every event but progress as a line of `metrics.jsonl`.
+    /// Creates an observer that writes every event but progress as a line of `metrics.jsonl`.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -216,7 +217,8 @@ impl RunFolder {
     }
 }
 
-/// Whether the folder holds a run: by its mark, or, for runs older than that, by options or a plan that are ours.
+/// Returns whether the folder holds a run: by its mark, or, for runs older than that, by options or a plan that are
+/// ours.
 fn is_run(path: &Path) -> bool {
     let text = |name| fs::read_to_string(path.join(name)).unwrap_or_default();
     let options = || {
@@ -230,7 +232,7 @@ fn is_run(path: &Path) -> bool {
     text(MARK).starts_with(MARK_BEGINNING) || options() || serde_json::from_str::<Plan>(&text(PLAN)).is_ok()
 }
 
-/// The first thing in the folder of a run that a run does not write.
+/// Finds the first entry in the folder of a run that a run does not write.
 fn foreign(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
     type IsOurs = fn(&str) -> bool;
     let inside: [(PathBuf, IsOurs); 4] = [
@@ -286,7 +288,7 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// The first error in writing, if there was one.
+    /// Finishes writing, and returns the first error if there was one.
     ///
     /// # Errors
     /// That error.
@@ -313,7 +315,7 @@ impl MetricsLog {
     }
 }
 
-/// The lines of whole events up to a step; nothing of a run that begins again.
+/// Returns the lines of whole events up to a step; none for a run that begins again.
 fn cut_back(text: &str, step: usize) -> String {
     let kept = text.lines().filter(|line| {
         let Ok(event) = serde_json::from_str::<Value>(line) else { return false };

@@ -89,7 +89,7 @@ impl TensorboardLog {
         Ok(log)
     }
 
-    /// The first error in writing, if there was one.
+    /// Finishes writing, and returns the first error if there was one.
     ///
     /// # Errors
     /// That error.

@@ -56,7 +56,7 @@ impl Batch {
         Batcher::new(set, tokenizer, BatchShape::whole(options))?.batch(number)
     }
 
-    /// Real tokens in the batch, markers and `[MASK]` expansion included, padding not.
+    /// Counts the real tokens in the batch, with markers and `[MASK]` expansion, without padding.
     pub fn tokens(&self) -> usize {
         let sequences = self.parts.iter().flat_map(|part| part.queries.iter().chain(&part.documents));
         sequences.map(TokenSequence::len).sum()
@@ -85,7 +85,7 @@ pub(crate) struct BatchShape {
 }
 
 impl BatchShape {
-    /// Batches of one part.
+    /// Describes batches of one part.
     pub(crate) fn whole(options: &TrainOptions) -> Self {
         Self {
             nway: options.nway,
@@ -173,7 +173,7 @@ impl<'a> Batcher<'a> {
         self.shape.batch_size
     }
 
-    /// Examples of an epoch.
+    /// Returns the number of examples of an epoch.
     pub(crate) fn examples(&self) -> usize {
         self.set.examples.len()
     }
@@ -200,7 +200,7 @@ impl<'a> Batcher<'a> {
         &latest.map_or(&self.set.examples, |(_, examples)| examples)[place]
     }
 
-    /// The batch of a step, counted from 0.
+    /// Returns the batch of a step, counted from 0.
     ///
     /// # Errors
     /// A text that the tokenizer refuses.
@@ -216,8 +216,8 @@ impl<'a> Batcher<'a> {
         Ok(Batch { step, examples: places, rows, parts })
     }
 
-    /// An example with `nway` documents at most: the positive, and a choice of the others that follows from the seed and
-    /// the position in the order of all epochs.
+    /// Returns an example with `nway` documents at most: the positive, and a choice of the others that follows from the
+    /// seed and the position in the order of all epochs.
     fn drawn(&self, example: &Example, position: usize) -> Example {
         let Example { query, documents, scores } = example;
         let wanted = self.shape.nway - 1;

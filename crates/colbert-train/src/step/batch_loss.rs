@@ -63,7 +63,7 @@ impl BatchLoss {
         }
     }
 
-    /// The loss of a part as other processes receive it, to the last bit.
+    /// Encodes the loss of a part for other processes, to the last bit.
     fn to_bytes(&self) -> Vec<u8> {
         let numbers = [self.total, self.positive_score, self.negative_score];
         let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
@@ -88,7 +88,7 @@ impl BatchLoss {
         Some(Self { total, parts, positive_score, negative_score, part_losses: vec![total] })
     }
 
-    /// The losses that the processes computed in a round, by rank.
+    /// Gathers the losses that the processes computed in a round, by rank.
     pub(crate) fn gathered(processes: &dyn Processes, own: Option<Self>) -> Vec<Self> {
         if processes.size() == 1 {
             return own.into_iter().collect();
@@ -152,13 +152,14 @@ pub(crate) struct BatchGradient {
     pub(crate) learned: Vec<f64>,
 }
 
-/// The gradient of the learned numbers on the host; zeros where it has none.
+/// Returns the gradient of the learned numbers on the host; zeros if there is none.
 pub(crate) fn host_gradient<B: Backend>(gradient: Option<Tensor<B, 1>>, count: usize) -> Vec<f32> {
     let Some(gradient) = gradient.filter(|_| count > 0) else { return vec![0.0; count] };
     host_values(gradient)
 }
 
-/// The gradients of the learned numbers that the processes computed in a round, by rank; nothing without such numbers.
+/// Gathers the gradients of the learned numbers that the processes computed in a round, by rank; nothing without such
+/// numbers.
 pub(crate) fn gather_learned(processes: &dyn Processes, own: &[f32]) -> Vec<Vec<f32>> {
     if processes.size() == 1 { vec![own.to_vec()] } else { gather_floats(processes, own) }
 }

@@ -85,7 +85,7 @@ pub(crate) fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     BatchGradient { loss: values, parameters, learned: of_learned }
 }
 
-/// The vectors of all pieces, from those of the pieces of each process.
+/// Gathers the vectors of all pieces from those of each process.
 fn shared<B: Backend>(
     processes: &dyn Processes,
     own: Vec<Tensor<B, 2>>,
@@ -113,7 +113,7 @@ type OnPieces<B> = Vec<Option<Tensor<B, 2>>>;
 /// A loss, its gradients on pieces of texts, and its gradient on the numbers that are learned with it.
 type LossAndGradients<B> = (BatchLoss, OnPieces<B>, Vec<f32>);
 
-/// The loss of a batch and its gradient on the embeddings, all scores at once.
+/// Computes the loss of a batch and its gradient on the embeddings, all scores at once.
 fn loss_at_once<B: KernelAutodiffBackend>(
     objective: &impl Objective,
     part: &BatchPart,
@@ -135,7 +135,7 @@ fn loss_at_once<B: KernelAutodiffBackend>(
     (values, of_pieces, host_gradient(numbers.grad(&gradients), scale.learned.values().len()))
 }
 
-/// Rows of a gradient by the pieces that the texts were encoded in.
+/// Splits the rows of a gradient into the pieces that the texts were encoded in.
 fn cut<B: Backend>(gradient: Tensor<B, 2>, pieces: &[&[TokenSequence]]) -> OnPieces<B> {
     let mut start = 0;
     let own = pieces.iter().map(|piece| {

@@ -145,7 +145,7 @@ impl Objective for ColbertObjective {
 }
 
 impl ColbertObjective {
-    /// Whether any of these examples counts in a part of the loss whose weight is not 0.
+    /// Returns whether any of these examples counts in a part of the loss whose weight is not 0.
     pub fn counts(&self, examples: &[Example]) -> bool {
         self.use_ib_negatives
             || examples.iter().any(|example| {
@@ -154,7 +154,7 @@ impl ColbertObjective {
             })
     }
 
-    /// Weight of the cross-entropy of a query with or without teacher scores.
+    /// Returns the weight of the cross-entropy of a query with or without teacher scores.
     fn label_weight(&self, has_teacher: bool) -> f64 {
         self.cross_entropy_weight.unwrap_or(if has_teacher { 0.0 } else { 1.0 })
     }
@@ -213,13 +213,13 @@ impl ColbertObjective {
         }
     }
 
-    /// Teacher scores of the rows of the block, if any row has some and they count.
+    /// Returns the teacher scores of the block's rows, if any row has some and they count.
     fn teacher<'a>(&self, targets: &'a Targets) -> Option<&'a [Vec<f32>]> {
         let teacher = targets.teacher.as_ref().filter(|_| !self.ignore_scores)?;
         Some(&teacher[targets.rows()])
     }
 
-    /// The loss of the rows that have teacher scores, `[1]`.
+    /// Computes the loss of the rows that have teacher scores, `[1]`.
     fn distillation<B: Backend>(
         &self,
         rows: &OwnRows<B>,
@@ -249,7 +249,8 @@ impl ColbertObjective {
         }
     }
 
-    /// True where a document of any row is no candidate for a query of the block: `[rows, documents of all rows]`.
+    /// Returns true for a document of any row that is no candidate for a query of the block: `[rows, documents of all
+    /// rows]`.
     fn left_out<B: Backend>(
         &self,
         rows: &OwnRows<B>,

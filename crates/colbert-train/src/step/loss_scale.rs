@@ -41,8 +41,8 @@ impl Default for LossScale {
 }
 
 impl LossScale {
-    /// After a gradient that is not finite: halves the scale and counts the step. False at the least scale, where
-    /// nothing changes.
+    /// Halves the scale after a gradient that is not finite, and counts the step. Returns false at the least scale,
+    /// where nothing changes.
     pub(crate) fn back_off(&mut self) -> bool {
         if self.scale <= FLOOR {
             return false;
@@ -51,7 +51,7 @@ impl LossScale {
         true
     }
 
-    /// After an update: doubles the scale if it has held for long enough, and float32 holds the double.
+    /// Doubles the scale after an update if it has held for long enough, and float32 holds the double.
     pub(crate) fn held(&mut self) {
         self.steady += 1;
         if self.steady >= INTERVAL {
@@ -63,7 +63,7 @@ impl LossScale {
     }
 }
 
-/// Gradients of a loss from those of the loss times `scale`.
+/// Divides the gradients of a loss times `scale` by that factor.
 pub(crate) fn unscaled<AB: AutodiffBackend, M: AutodiffModule<AB>>(
     model: &M,
     gradients: GradientsParams,

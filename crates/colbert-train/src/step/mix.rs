@@ -56,7 +56,7 @@ pub(crate) struct MixedOrder {
 }
 
 impl MixedOrder {
-    /// The order of a set; none where it is that of a single source, each example equally often.
+    /// Makes the order of a set; none if it is that of a single source, each example equally often.
     ///
     /// # Errors
     /// There are not as many weights as sources, or no source with a weight has an example.
@@ -95,7 +95,7 @@ impl MixedOrder {
         Ok(Some(Self { sources: sources.collect(), turn_size, current: None }))
     }
 
-    /// The example at a position counted over all epochs.
+    /// Returns the example at a position counted over all epochs.
     pub(crate) fn example_at(&mut self, position: usize) -> usize {
         let (turn, place) = (position / self.turn_size, position % self.turn_size);
         if self.current.is_some_and(|(current, _)| current > turn) {
@@ -120,7 +120,7 @@ impl MixedOrder {
         places[order.example_at(*turns * self.turn_size + place)] as usize
     }
 
-    /// The source that is furthest behind its share before a turn; the first of several.
+    /// Finds the source that is furthest behind its share before a turn; the first of several.
     fn whose(&self, turn: usize) -> usize {
         let behind = |source: &Source| source.share * (turn + 1) as f64 - source.turns as f64;
         let mut most = 0;

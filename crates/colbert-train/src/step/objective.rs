@@ -37,13 +37,13 @@ pub struct Loss<B: Backend> {
 }
 
 impl Targets {
-    /// The rows whose loss is asked for.
+    /// Returns the rows whose loss is requested.
     pub fn rows(&self) -> Range<usize> {
         self.block.clone().unwrap_or(0..self.documents.len())
     }
 
-    /// Where each query's own documents are among those of the batch, positive first. A row that is shorter than the
-    /// longest repeats its positive.
+    /// Returns where each query's own documents are among those of the batch, positive first. A row that is shorter
+    /// than the longest repeats its positive.
     ///
     /// # Shapes
     /// `[queries, nway]`.
@@ -53,8 +53,8 @@ impl Targets {
         Tensor::from_data(ints(&padded.collect::<Vec<_>>(), [self.documents.len(), width]), device)
     }
 
-    /// True where a document of the batch is known to be relevant to a query, its own positive excepted: it is no
-    /// negative of that query.
+    /// Returns true for a document of the batch that is known to be relevant to a query, except its own positive: it is
+    /// no negative of that query.
     ///
     /// # Shapes
     /// `[queries, documents]`.
@@ -69,7 +69,7 @@ impl Targets {
 }
 
 impl<B: Backend> Loss<B> {
-    /// A loss of one part, beside the mean scores of positives and of the queries' own other documents.
+    /// Makes a loss of one part, with the mean scores of positives and of the queries' own other documents.
     ///
     /// # Shapes
     /// `total`: `[1]`; `scores`: `[queries, documents]`, as MaxSim gives them.
@@ -107,16 +107,17 @@ pub trait Objective: Send + Sync {
     /// `queries`: one text per row of `targets`; `documents`: the texts that `targets.documents` counts.
     fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B>;
 
-    /// Whether a query's loss depends on other queries' documents. If so, and the batch is cut into micro-batches,
-    /// embeddings and their gradients are cached so that the loss still sees the whole batch.
+    /// Returns whether a query's loss depends on other queries' documents. If so, and the batch is split into
+    /// micro-batches, embeddings and their gradients are cached so that the loss still sees the whole batch.
     fn couples_queries(&self) -> bool;
 
-    /// Whether [`Objective::loss`] heeds [`Targets::block`], so that a large batch never has all its scores in memory.
+    /// Returns whether [`Objective::loss`] respects [`Targets::block`], so that a large batch never has all its scores
+    /// in memory.
     fn takes_blocks(&self) -> bool {
         false
     }
 
-    /// How often the loss scores all queries with all documents: memory of a block is shared among them.
+    /// Returns how often the loss scores all queries with all documents: memory of a block is shared among them.
     fn scorings(&self) -> usize {
         1
     }
@@ -126,7 +127,7 @@ pub trait Objective: Send + Sync {
         Vec::new()
     }
 
-    /// As [`Objective::loss`], with the learned numbers as they are at this step.
+    /// Computes the loss as [`Objective::loss`] does, with the learned numbers as they are at this step.
     ///
     /// # Shapes
     /// `learned`: `[numbers]`, in the order of [`Objective::learned`].

@@ -96,7 +96,7 @@ pub enum Update {
 }
 
 impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
-    /// The steps of a plan, with a fresh optimizer.
+    /// Prepares the steps of a plan, with a fresh optimizer.
     pub fn new(options: &TrainOptions, plan: &Plan, objective: O, device: &'a B::Device) -> Self {
         let step = Self::of_options(options, plan.precision, plan.pieces(), objective, device);
         let shape = BatchShape {
@@ -279,7 +279,7 @@ impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
         }
     }
 
-    /// The learned numbers of the objective.
+    /// Returns the learned numbers of the objective.
     pub(crate) fn learned(&self) -> &LearnedNumbers {
         &self.learned
     }
@@ -288,7 +288,7 @@ impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
         &self.optimizer
     }
 
-    /// Whether the loss spans all micro-batches, so that a batch is one part.
+    /// Returns whether the loss spans all micro-batches, so that a batch is one part.
     pub(crate) fn is_cached(&self) -> bool {
         self.gradients.cached
     }
@@ -297,12 +297,12 @@ impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
         self.shape.clone()
     }
 
-    /// The scale and its history; none unless a step was computed in float16.
+    /// Returns the scale and its history; none unless a step was computed in float16.
     pub(crate) fn loss_scale(&self) -> Option<LossScale> {
         self.loss_scale.or_else(|| self.scales.then(LossScale::default))
     }
 
-    /// The factor on the loss; none unless the run is in float16.
+    /// Returns the factor on the loss; none unless the run is in float16.
     fn scale(&self) -> Option<f64> {
         self.loss_scale().filter(|_| self.scales).map(|loss_scale| loss_scale.scale)
     }

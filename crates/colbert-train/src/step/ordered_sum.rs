@@ -59,12 +59,12 @@ impl<'a> OrderedSum<'a> {
         }
     }
 
-    /// Whether something is there in one of the processes, of which each knows its own.
+    /// Returns whether one of the processes has something, given what this one has.
     pub(crate) fn is_there(&self, own: bool) -> bool {
         self.processes.all_gather(&[own.into()]).concat().contains(&1)
     }
 
-    /// The sum of list `place`.
+    /// Returns the sum of list `place`.
     pub(crate) fn take(&mut self, place: usize) -> Vec<f32> {
         let (length, sums) = &mut self.lists[place];
         let mut packed = Vec::new();
@@ -107,12 +107,12 @@ fn unpack(packed: &[u32], into: &mut [f32], mut take: impl FnMut(&mut f32, f32))
     }
 }
 
-/// The values of a tensor.
+/// Copies the values of a tensor to the host.
 pub(crate) fn host_values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().into_vec::<f32>().expect("converted to f32")
 }
 
-/// The part of `0..length` that belongs to a process.
+/// Returns the part of `0..length` that belongs to a process.
 pub(crate) fn part(length: usize, rank: usize, size: usize) -> Range<usize> {
     let each = length.div_ceil(size);
     (each * rank).min(length)..(each * (rank + 1)).min(length)
@@ -134,7 +134,7 @@ impl<'a, M> GradientSum<'a, M> {
         }
     }
 
-    /// Of several processes, with at most `at_once` numbers on their way, unless a parameter has more.
+    /// Sums over several processes, with at most `at_once` numbers in transit, unless a parameter has more.
     fn shared(processes: &'a dyn Processes, at_once: usize) -> Self {
         Self::Shared { sum: OrderedSum::new(processes), present: Vec::new(), at_once }
     }
@@ -157,7 +157,7 @@ impl<'a, M> GradientSum<'a, M> {
         }
     }
 
-    /// The sum, the same in every process.
+    /// Returns the sum, the same in every process.
     pub(crate) fn finish<AB: AutodiffBackend>(self, model: &M, device: &AB::Device) -> GradientsParams
     where
         M: AutodiffModule<AB>,

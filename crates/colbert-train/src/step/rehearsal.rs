@@ -50,7 +50,7 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// Token 0 throughout: what is computed is never looked at.
+    /// Makes a batch of token 0 throughout: the results are never used.
     fn batch(&self, whole: bool) -> Batch {
         let text = |length| TokenSequence { ids: vec![0; length], attended: length, scored: vec![true; length] };
         let nway = self.options.nway;

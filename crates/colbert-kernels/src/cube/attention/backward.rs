@@ -9,7 +9,8 @@ use crate::cube::launch::{UNITS, copied, cubes, cubes_of_elements, dims, floats,
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
-/// For each token and head the product of output and gradient, which is the weighted mean of the weights' gradients.
+/// Computes for each token and head the product of output and gradient, which is the weighted mean of the weights'
+/// gradients.
 #[cube(launch)]
 fn weigh(output: &Array<f32>, gradient: &Array<f32>, means: &mut Array<f32>, head_size: usize) {
     let at = ABSOLUTE_POS;
@@ -23,7 +24,7 @@ fn weigh(output: &Array<f32>, gradient: &Array<f32>, means: &mut Array<f32>, hea
     means[at] = sum;
 }
 
-/// One cube for some queries and a head.
+/// Computes the gradient of some queries of a head, one cube for each block.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn query_gradient(
@@ -146,7 +147,8 @@ fn query_gradient(
     }
 }
 
-/// One cube for some keys and a head. Keys that nothing attends to get zeros.
+/// Computes the gradients of some keys and values of a head, one cube for each block. Keys that no query attends to get
+/// zeros.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn key_value_gradient(

@@ -9,7 +9,7 @@ use crate::cube::launch::{copied, cubes, dims, floats, unwritten};
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
-/// One cube for some queries and a head.
+/// Attends from some queries of a head, one cube for each block.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn attend(

@@ -16,7 +16,7 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// `row[i] *= factor`
+    /// Computes `row[i] *= factor`
     fn scale_row(row: &mut [f32], factor: f32) = scale_body
 }
 
@@ -33,7 +33,7 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// Product of two rows.
+    /// Computes the product of two rows.
     fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body
 }
 

@@ -31,7 +31,7 @@ fn rotated(numbers: &[f64], rotation: Option<&Rotation>, position: usize) -> Vec
     turned
 }
 
-/// Attention of query, key and value, one after the other in `qkv`.
+/// Computes attention of query, key and value, one after the other in `qkv`.
 fn exact(qkv: &[f64], rotation: Option<&Rotation>, plan: &AttentionPlan) -> Vec<f64> {
     let tokens = plan.segments.tokens();
     let (query, rest) = qkv.split_at(qkv.len() / 3);

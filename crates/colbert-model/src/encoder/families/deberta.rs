@@ -167,7 +167,8 @@ impl<B: Backend> Deberta<B> {
 }
 
 impl<B: KernelBackend> Deberta<B> {
-    /// Rows of the table of places for each query and key of texts of at most this length, `[length, length]`.
+    /// Returns the row in the table of places for each query and key of texts of at most this length, `[length,
+    /// length]`.
     fn rows_of_places(&self, length: usize, device: &B::Device) -> Tensor<B, 2, Int> {
         let relative = self.relative;
         let row = |query: usize| (0..length).map(move |key| relative.place(query as i64 - key as i64) as i32);
@@ -175,7 +176,7 @@ impl<B: KernelBackend> Deberta<B> {
         Tensor::from_data(TensorData::new(rows, [length, length]), device)
     }
 
-    /// 1 for a token that can be attended to, 0 for another, `[tokens, 1]`; none where all can be.
+    /// Returns 1 for a token that can be attended to, 0 for another, `[tokens, 1]`; none if all can be.
     fn attended(input: &EncoderInput, device: &B::Device) -> Option<Tensor<B, 2>> {
         let segments = input.segments.as_slice();
         if segments.iter().all(|segment| segment.attended == segment.length) {

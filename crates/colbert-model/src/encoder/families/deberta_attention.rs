@@ -78,7 +78,8 @@ struct Places<B: Backend> {
 }
 
 impl<B: KernelBackend> Places<B> {
-    /// Weights of a text's tokens, `[heads, length, length]`, of queries and keys `[heads, length, size of a head]`.
+    /// Computes the weights of a text's tokens, `[heads, length, length]`, from queries and keys `[heads, length, size
+    /// of a head]`.
     fn weights(&self, query: Tensor<B, 3>, key: Tensor<B, 3>, attended: usize) -> Tensor<B, 3> {
         let ([heads, length, _], device) = (query.dims(), query.device());
         let first = |tensor: Tensor<B, 3>| tensor.narrow(1, 0, attended);

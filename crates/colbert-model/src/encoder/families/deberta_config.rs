@@ -93,7 +93,7 @@ fn no_norm() -> String {
 }
 
 impl DebertaConfig {
-    /// The kinds of products with places, in lower case.
+    /// Returns the kinds of products with places, in lower case.
     fn products(&self) -> Vec<String> {
         match &self.pos_att_type {
             None => Vec::new(),
@@ -108,7 +108,7 @@ impl DebertaConfig {
         self.products().iter().any(|own| own == kind)
     }
 
-    /// The distances and what attention adds for them.
+    /// Returns the distances and what attention adds for them.
     pub(super) fn relative(&self) -> Relative {
         let farthest = match self.max_relative_positions {
             none if none < 1 => self.max_position_embeddings,
@@ -122,7 +122,7 @@ impl DebertaConfig {
         Relative { farthest, buckets, to_place, from_place, scale }
     }
 
-    /// Whether the table of places is normalised.
+    /// Returns whether the table of places is normalised.
     pub(super) fn normalises_places(&self) -> bool {
         self.norm_rel_ebd.to_lowercase().split('|').any(|norm| norm.trim() == "layer_norm")
     }

@@ -39,14 +39,14 @@ fn swapped(on: &mut Nodes<'_>, x: &Value) -> Value {
     on.graph.op_with("Transpose", &[x], &[("perm", Setting::Ints(vec![0, 1, 3, 2]))])
 }
 
-/// `left right^T`, of the last two axes.
+/// Multiplies `left right^T` over the last two axes.
 fn products(on: &mut Nodes<'_>, left: &Value, right: &Value) -> Value {
     let right = swapped(on, right);
     on.graph.op("MatMul", &[left, &right])
 }
 
 impl DebertaNodes {
-    /// Hidden states, `[batch, length, hidden]`.
+    /// Adds the nodes of the hidden states, `[batch, length, hidden]`.
     pub(crate) fn build(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let embedded = embeddings(&self.transformer.tables, on, inputs, &tokens.places)?;
         let column = swapped(on, &tokens.attended);
@@ -99,7 +99,7 @@ impl DebertaNodes {
         Ok(on.join_heads(&mixed, size))
     }
 
-    /// The table of places, `[1, rows, hidden]`.
+    /// Adds the table of places, `[1, rows, hidden]`.
     fn places(&self, on: &mut Nodes<'_>) -> Result<Value, ModelError> {
         let (size, eps) = (self.transformer.layers.hidden, self.transformer.layers.eps);
         let name = format!("{}.weight", self.table);
@@ -112,7 +112,7 @@ impl DebertaNodes {
         Ok(on.graph.op("Unsqueeze", &[&places, &front]))
     }
 
-    /// The row of each query and key, int64 `[length, length]`.
+    /// Adds the row of each query and key, int64 `[length, length]`.
     fn rows_of_places(&self, on: &mut Nodes<'_>, tokens: &Tokens) -> Value {
         let middle = on.graph.int(self.of_distance.len() as i64 / 2);
         let (first, last) = (on.graph.ints(&[0]), on.graph.ints(&[1]));

@@ -22,13 +22,13 @@ impl Relative {
         self.buckets.unwrap_or(self.farthest)
     }
 
-    /// Rows of the table of places.
+    /// Returns the number of rows of the table of places.
     pub(super) fn rows(&self) -> usize {
         self.span().saturating_mul(2)
     }
 
-    /// The row of a distance from a key to a query: those within half the buckets have their own, beyond them buckets
-    /// grow by powers.
+    /// Returns the row of a distance from a key to a query: those within half the buckets have their own, beyond them
+    /// buckets grow by powers.
     pub(super) fn place(&self, distance: i64) -> usize {
         let span = self.span() as i64;
         let bucket = match self.buckets {
@@ -39,7 +39,7 @@ impl Relative {
     }
 }
 
-/// The bucket of a distance, in float32 and in this order, as in transformers.
+/// Returns the bucket of a distance, in float32 and in this order, as in transformers.
 fn bucket(distance: i64, buckets: i64, farthest: usize) -> i64 {
     let middle = buckets / 2;
     let far = distance.abs();

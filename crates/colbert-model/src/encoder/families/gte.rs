@@ -103,7 +103,7 @@ impl GteConfig {
         self.model_type == OF_TRANSFORMERS
     }
 
-    /// The base of the rotary angles where the file names none: that of transformers, or of the older model code.
+    /// Returns the base of the rotary angles if the file names none: that of transformers, or of the older model code.
     fn theta(&self) -> f64 {
         if self.is_of_transformers() { 160_000.0 } else { 10_000.0 }
     }
@@ -248,7 +248,7 @@ impl<B: KernelBackend> Encoder<B> for Gte<B> {
         self.hidden_size
     }
 
-    /// None, as transformers writes them; both model codes read names with and without one.
+    /// Returns no prefix, as transformers writes them; both model codes read names with and without one.
     fn tensor_prefix(&self) -> &'static str {
         ""
     }

@@ -230,7 +230,7 @@ impl<B: KernelBackend> Llama<B> {
         repeated.reshape([rows, self.heads * head])
     }
 
-    /// The same of the rows of a weight, `[key_heads * head_size, in]`.
+    /// Repeats the rows of a weight, `[key_heads * head_size, in]`, likewise.
     fn weight_for_each_query(&self, weight: Tensor<B, 2>) -> Tensor<B, 2> {
         if self.heads == self.key_heads {
             return weight;
@@ -332,7 +332,7 @@ impl<B: KernelBackend> Encoder<B> for Llama<B> {
         self.hidden_size
     }
 
-    /// None, as transformers writes the bare encoder.
+    /// Returns no prefix, as transformers writes the bare encoder.
     fn tensor_prefix(&self) -> &'static str {
         ""
     }

@@ -68,22 +68,22 @@ pub struct LlamaConfig {
 }
 
 impl LlamaConfig {
-    /// Whether the heads of queries and keys are normalised.
+    /// Returns whether the heads of queries and keys are normalised.
     pub(super) fn normalises_heads(&self) -> bool {
         self.model_type == QWEN3
     }
 
-    /// Whether a token sees only those before it.
+    /// Returns whether a token sees only those before it.
     pub(super) fn is_causal(&self) -> bool {
         self.model_type == QWEN3 && self.is_causal.unwrap_or(true)
     }
 
-    /// Heads of keys and values.
+    /// Returns the number of heads of keys and values.
     pub(super) fn key_heads(&self) -> usize {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
 
-    /// Size of a head.
+    /// Returns the size of a head.
     pub(super) fn head_size(&self) -> usize {
         let usual = || {
             if self.normalises_heads() { 128 } else { self.hidden_size / self.num_attention_heads.max(1) }
@@ -91,17 +91,17 @@ impl LlamaConfig {
         self.head_dim.unwrap_or_else(usual)
     }
 
-    /// Numbers of a token's query.
+    /// Returns how many numbers a token's query has.
     pub(super) fn attention_size(&self) -> usize {
         self.num_attention_heads.saturating_mul(self.head_size())
     }
 
-    /// Angles of the rotary positions.
+    /// Returns the angles of the rotary positions.
     pub(super) fn angles(&self) -> Angles {
         self.rotary.angles(THETA)
     }
 
-    /// Epsilon of normalisation.
+    /// Returns the epsilon of normalisation.
     pub(super) fn eps(&self) -> f64 {
         self.rms_norm_eps.unwrap_or(if self.normalises_heads() { 1e-6 } else { 1e-5 })
     }

@@ -17,7 +17,7 @@ fn for_each_query(weight: &HostTensor, heads: usize, key_heads: usize) -> HostTe
     HostTensor { shape: vec![rows, weight.shape[1]], values }
 }
 
-/// Tokens that a token may look at when it looks back: bool `[batch, 1, length, length]`.
+/// Adds the mask of the tokens up to each token: bool `[batch, 1, length, length]`.
 fn behind(on: &mut Nodes<'_>, tokens: &Tokens) -> Value {
     let (first, last) = (on.graph.ints(&[0]), on.graph.ints(&[1]));
     let rows = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
@@ -26,7 +26,7 @@ fn behind(on: &mut Nodes<'_>, tokens: &Tokens) -> Value {
     on.graph.op("And", &[&behind, &tokens.attended])
 }
 
-/// Hidden states, `[batch, length, hidden]`.
+/// Adds the nodes of the hidden states, `[batch, length, hidden]`.
 pub(crate) fn build(
     config: &LlamaConfig,
     on: &mut Nodes<'_>,

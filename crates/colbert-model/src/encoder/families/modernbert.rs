@@ -271,7 +271,7 @@ impl<B: KernelBackend> ModernBert<B> {
         gated_feed_forward(input, network)
     }
 
-    /// The output of the embeddings and of every layer, `[tokens, hidden_size]` each; the last one normalised.
+    /// Returns the output of the embeddings and of every layer, `[tokens, hidden_size]` each; the last one normalised.
     pub fn hidden_states(&self, input: &EncoderInput) -> Vec<Tensor<B, 2>> {
         let rows = TokenRows { ids: input.ids.clone(), positions: input.segments.positions() };
         let word = self.embeddings.tok_embeddings.weight.val();
@@ -303,7 +303,7 @@ impl<B: KernelBackend> Encoder<B> for ModernBert<B> {
         self.hidden_size
     }
 
-    /// None: PyLate, sentence-transformers and pylate-rs read the names without one; colbert-ai wants `model.`.
+    /// Returns no prefix: PyLate, sentence-transformers and pylate-rs read the names without one; colbert-ai wants `model.`.
     fn tensor_prefix(&self) -> &'static str {
         ""
     }

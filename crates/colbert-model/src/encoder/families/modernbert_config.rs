@@ -80,14 +80,14 @@ fn window() -> usize {
 }
 
 impl ModernBertConfig {
-    /// Bases of the rotary angles: of global layers, of local ones.
+    /// Returns the bases of the rotary angles: of global layers, of local ones.
     pub(super) fn thetas(&self) -> [f64; 2] {
         let newer = |kind: &str| self.rope_parameters.as_ref()?.get(kind)?.get("rope_theta")?.as_f64();
         let global = newer("full_attention").unwrap_or(self.global_rope_theta);
         [global, newer("sliding_attention").or(self.local_rope_theta).unwrap_or(global)]
     }
 
-    /// Tokens to each side that a token sees in local layers.
+    /// Returns how many tokens to each side a token sees in local layers.
     pub(super) fn half_window(&self) -> usize {
         self.local_attention / 2
     }

@@ -7,7 +7,7 @@ use crate::error::ModelError;
 use crate::onnx::graph::{Setting, Value};
 use crate::onnx::nodes::{Mix, Nodes, Tokens};
 
-/// Which tokens are in one another's window, of the attended ones: bool `[batch, 1, length, length]`.
+/// Adds the mask of attended tokens within each token's window: bool `[batch, 1, length, length]`.
 fn near(on: &mut Nodes<'_>, reach: usize, tokens: &Tokens) -> Value {
     let (first, last, reach) = (on.graph.ints(&[0]), on.graph.ints(&[1]), on.graph.int(reach as i64));
     let rows = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
@@ -18,7 +18,7 @@ fn near(on: &mut Nodes<'_>, reach: usize, tokens: &Tokens) -> Value {
     on.graph.op("And", &[&near, &tokens.attended])
 }
 
-/// Hidden states, `[batch, length, hidden]`.
+/// Adds the nodes of the hidden states, `[batch, length, hidden]`.
 pub(crate) fn build(
     config: &ModernBertConfig,
     on: &mut Nodes<'_>,

@@ -65,7 +65,7 @@ fn buckets() -> usize {
 }
 
 impl MpnetConfig {
-    /// The longest sequence; the table's rows up to the padding id are not used.
+    /// Returns the longest sequence; the table's rows up to the padding id are not used.
     fn max_length(&self) -> usize {
         self.bert.max_position_embeddings.saturating_sub(PADDING as usize + 1)
     }
@@ -75,8 +75,8 @@ impl MpnetConfig {
     }
 }
 
-/// The bucket of a distance from a query to a key (Raffel et al. 2020, section 2.1): half of them for each direction;
-/// of these half for a distance each, the rest growing by powers.
+/// Returns the bucket of a distance from a query to a key (Raffel et al. 2020, section 2.1): half of them for each
+/// direction; of these half for one distance each, the rest growing by powers.
 fn bucket(distance: i64) -> usize {
     let (half, near) = (BUCKETS / 2, BUCKETS / 4);
     // The second half of the buckets is for keys behind the query.
@@ -164,7 +164,7 @@ impl<B: Backend> Mpnet<B> {
 }
 
 impl<B: KernelBackend> Mpnet<B> {
-    /// Numbers for each head and distance of texts of at most this length, `[heads, length, length]`.
+    /// Returns the bias of each head and distance in texts of at most this length, `[heads, length, length]`.
     fn bias(&self, length: usize, device: &B::Device) -> Tensor<B, 3> {
         let place = |row: usize| (0..length).map(move |column| bucket(column as i64 - row as i64) as i32);
         let places: Vec<i32> = (0..length).flat_map(place).collect();

@@ -168,7 +168,7 @@ impl NomicBertConfig {
         self.intermediate_size.or(self.n_inner).unwrap_or(0)
     }
 
-    /// The longest sequence, in tokens.
+    /// Returns the longest sequence, in tokens.
     fn longest(&self) -> usize {
         let positions = self.max_position_embeddings.or(self.n_positions).unwrap_or(2048);
         let trained = self.rotary_scaling_factor.and(self.max_trained_positions);
@@ -359,7 +359,7 @@ impl<B: KernelBackend> Encoder<B> for NomicBert<B> {
         self.hidden_size
     }
 
-    /// None: transformers' class has no prefix of its own in these files.
+    /// Returns no prefix: transformers' class has no prefix of its own in these files.
     fn tensor_prefix(&self) -> &'static str {
         ""
     }

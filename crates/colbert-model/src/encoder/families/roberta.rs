@@ -100,7 +100,7 @@ impl<B: Backend> Roberta<B> {
     }
 }
 
-/// Position of every token: padding has the padding id, the others are counted from the one behind it.
+/// Returns the position of every token: padding has the padding id, the others are counted from the one after it.
 pub(super) fn positions(input: &EncoderInput, padding: u32) -> Arc<[u32]> {
     let mut positions = Vec::with_capacity(input.ids.len());
     for segment in input.segments.as_slice() {
