@@ -1,7 +1,7 @@
 //! The operators as an extension of burn's backends.
 //!
 //! [`Kernels`] has what a backend computes, forward and backward, on its own tensors; every method has a version
-//! composed of burn's operators, so that an empty impl block is enough. [`KernelBackend`] is what models ask for: a
+//! composed of burn's operators, so that an empty impl block is enough. [`KernelBackend`] is the bound of models: a
 //! backend with [`Kernels`], or [`Autodiff`] around one.
 
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use crate::operators::rotation::Rotation;
 use crate::operators::self_attention;
 use crate::precision::Precision;
 
-/// The operators of a backend on its own tensors. Implement it with an empty block for a new backend, and override what
-/// it has better versions of.
+/// The operators of a backend on its own tensors. Implement it with an empty block for a new backend, and override the
+/// operators for which it has better versions.
 ///
-/// Shapes are those of the public functions; arguments are checked there.
+/// The public functions check the arguments.
 pub trait Kernels: Backend {
     /// Returns whether products of bfloat16 are faster than those of float32 on this device. Where they are not,
     /// [`Precision::Bf16`] computes in float32.
@@ -54,11 +54,17 @@ pub trait Kernels: Backend {
     }
 
     /// Multiplies float32 factors as they are.
+    ///
+    /// # Shapes
+    /// `[.., rows, depth]` and `[.., depth, columns]` to `[.., rows, columns]`
     fn float32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
         left.matmul(right)
     }
 
     /// Multiplies float32 factors that may be rounded to TF32.
+    ///
+    /// # Shapes
+    /// As [`float32_product`](Self::float32_product).
     fn tf32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
         left.matmul(right)
     }
@@ -79,12 +85,19 @@ pub trait Kernels: Backend {
 
     /// Returns whether all numbers of a tensor are finite. By default their sum is checked, which large numbers may
     /// make infinite; a device that may assume that there is no NaN checks the bits.
+    ///
+    /// # Shapes
+    /// Any, as one axis.
     fn all_finite(input: FloatTensor<Self>) -> bool {
         let sum = tensor::<Self, 1>(Self::float_sum(input));
         sum.into_scalar().elem::<f64>().is_finite()
     }
 
     /// Computes `input weight^T + bias`.
+    ///
+    /// # Shapes
+    /// - input: `[tokens, in]`; weight: `[out, in]`; bias: `[out]`
+    /// - output: `[tokens, out]`
     fn linear_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -95,6 +108,9 @@ pub trait Kernels: Backend {
     }
 
     /// Computes `residual + input weight^T + bias`.
+    ///
+    /// # Shapes
+    /// As [`linear_forward`](Self::linear_forward); the residual is as the output.
     fn residual_linear_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -106,6 +122,9 @@ pub trait Kernels: Backend {
     }
 
     /// Applies several linear maps to one input, as for query, key and value.
+    ///
+    /// # Shapes
+    /// Each as [`linear_forward`](Self::linear_forward).
     fn linears_forward<const N: usize>(
         input: FloatTensor<Self>,
         maps: [FloatMap<Self>; N],
@@ -115,6 +134,10 @@ pub trait Kernels: Backend {
     }
 
     /// Computes the gradient of the input of one linear map or several.
+    ///
+    /// # Shapes
+    /// - gradients: `[tokens, out]` each; weights: `[out, in]` each
+    /// - output: `[tokens, in]`
     fn linears_input_gradient<const N: usize>(
         gradients: [FloatTensor<Self>; N],
         weights: [FloatTensor<Self>; N],
@@ -126,6 +149,10 @@ pub trait Kernels: Backend {
     }
 
     /// Computes the gradients of the weights of linear maps of one input.
+    ///
+    /// # Shapes
+    /// - gradients: `[tokens, out]` each; input: `[tokens, in]`
+    /// - outputs: `[out, in]` each
     fn linears_weight_gradients<const N: usize>(
         gradients: [FloatTensor<Self>; N],
         input: FloatTensor<Self>,
@@ -140,6 +167,9 @@ pub trait Kernels: Backend {
     }
 
     /// Computes `gelu(input weight^T + bias)`, and the sum before GELU.
+    ///
+    /// # Shapes
+    /// As [`linear_forward`](Self::linear_forward), twice.
     fn linear_gelu_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -151,16 +181,25 @@ pub trait Kernels: Backend {
     }
 
     /// Computes GELU by the error function.
+    ///
+    /// # Shapes
+    /// `[tokens, size]` in and out.
     fn gelu_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::gelu(input)
     }
 
     /// Computes the gradient of GELU's input.
+    ///
+    /// # Shapes
+    /// `[tokens, size]` in and out.
     fn gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::composed_gradient::<Self>(input, gradient)
     }
 
     /// Recomputes GELU of an input, and computes the gradient of that input.
+    ///
+    /// # Shapes
+    /// `[tokens, size]` in and out.
     fn gelu_with_gradient(
         input: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -169,6 +208,10 @@ pub trait Kernels: Backend {
     }
 
     /// Returns the gate's output of `input weight^T + bias`, and both halves.
+    ///
+    /// # Shapes
+    /// - input: `[tokens, in]`; weight: `[2 * wide, in]`; bias: `[2 * wide]`
+    /// - outputs: `[tokens, wide]` and `[tokens, 2 * wide]`
     fn gated_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -182,6 +225,10 @@ pub trait Kernels: Backend {
 
     /// Recomputes the gate's output, and computes the gradient of both halves. The gradient of the gate's output is
     /// `gradient weight`.
+    ///
+    /// # Shapes
+    /// - both: `[tokens, 2 * wide]`; gradient: `[tokens, out]`; weight: `[out, wide]`
+    /// - outputs: `[tokens, wide]` and `[tokens, 2 * wide]`
     fn gated_gradient(
         both: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -194,6 +241,9 @@ pub trait Kernels: Backend {
     }
 
     /// Multiplies elements by their dropout factor, forward and for the gradient.
+    ///
+    /// # Shapes
+    /// `[rows, columns]` in and out.
     fn dropout_forward(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         dropout::composed::<Self>(input, dropout)
     }
@@ -205,6 +255,10 @@ pub trait Kernels: Backend {
     }
 
     /// Normalises `dropout(input) + residual`.
+    ///
+    /// # Shapes
+    /// - input, residual: `[tokens, size]`; parameters: `[size]`
+    /// - outputs: those of [`Normalised`]
     fn layer_norm_forward(
         input: FloatTensor<Self>,
         residual: Option<FloatTensor<Self>>,
@@ -215,6 +269,10 @@ pub trait Kernels: Backend {
     }
 
     /// Recomputes the output of a normalisation from the state of the forward pass.
+    ///
+    /// # Shapes
+    /// - sum: `[tokens, size]`; statistics: `[tokens, 2]`; parameters: `[size]`
+    /// - output: `[tokens, size]`
     fn layer_norm_again(
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
@@ -224,6 +282,9 @@ pub trait Kernels: Backend {
     }
 
     /// Computes the gradients of a normalisation; `beside` is added to that of what was normalised.
+    ///
+    /// # Shapes
+    /// As [`layer_norm_again`](Self::layer_norm_again); gradient and `beside` are as the output.
     fn layer_norm_gradient(
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
@@ -235,11 +296,19 @@ pub trait Kernels: Backend {
     }
 
     /// Computes attention of query, key and value.
+    ///
+    /// # Shapes
+    /// - query, key, value: `[tokens, heads * head_size]`
+    /// - outputs: those of [`Attended`]
     fn attention_forward(qkv: [FloatTensor<Self>; 3], plan: &AttentionPlan) -> Attended<FloatTensor<Self>> {
         attention::composed::<Self>(qkv, plan)
     }
 
     /// Computes the gradients of query, key and value.
+    ///
+    /// # Shapes
+    /// - query, key, value, gradient: `[tokens, heads * head_size]`
+    /// - outputs: the same
     fn attention_gradient(
         qkv: [FloatTensor<Self>; 3],
         forward: Attended<FloatTensor<Self>>,
@@ -260,6 +329,10 @@ pub trait Kernels: Backend {
     }
 
     /// Computes the gradient of the input of [`packed_attention_forward`](Self::packed_attention_forward).
+    ///
+    /// # Shapes
+    /// - qkv: `[tokens, 3 * size]`; gradient: `[tokens, size]`
+    /// - output: `[tokens, 3 * size]`
     fn packed_attention_gradient(
         qkv: FloatTensor<Self>,
         forward: Attended<FloatTensor<Self>>,
@@ -271,17 +344,29 @@ pub trait Kernels: Backend {
     }
 
     /// Looks up embeddings and sums them.
+    ///
+    /// # Shapes
+    /// - tables: `[rows, size]` each
+    /// - output: `[tokens, size]`
     fn embed_forward(tables: Tables<FloatTensor<Self>>, rows: &TokenRows) -> FloatTensor<Self> {
         embed::composed::<Self>(tables, rows)
     }
 
     /// Computes the gradient of a table with `count` rows, from which those in `rows` were looked up.
+    ///
+    /// # Shapes
+    /// - gradient: `[tokens, size]`
+    /// - output: `[count, size]`
     fn embed_gradient(gradient: FloatTensor<Self>, rows: &Arc<[u32]>, count: usize) -> FloatTensor<Self> {
         embed::composed_gradient::<Self>(gradient, rows, count)
     }
 
     /// Computes scores, and the row of the best document token for each query token and document, in the form that
     /// [`maxsim_gradient`](Self::maxsim_gradient) of the same backend expects.
+    ///
+    /// # Shapes
+    /// - queries, documents: `[tokens, dim]`
+    /// - outputs: `[queries, docs]`, and a number for each query token and document, in the backend's own order
     fn maxsim_forward(
         queries: FloatTensor<Self>,
         documents: FloatTensor<Self>,
@@ -291,6 +376,10 @@ pub trait Kernels: Backend {
     }
 
     /// Computes the gradients of queries and documents.
+    ///
+    /// # Shapes
+    /// - queries, documents: `[tokens, dim]`; gradient: `[queries, docs]`
+    /// - outputs: `[tokens, dim]` each
     fn maxsim_gradient(
         queries: FloatTensor<Self>,
         documents: FloatTensor<Self>,
@@ -302,6 +391,9 @@ pub trait Kernels: Backend {
     }
 
     /// Takes one optimizer step on tensors with one axis.
+    ///
+    /// # Shapes
+    /// `[numbers]` each.
     fn adamw(
         moments: Moments<FloatTensor<Self>>,
         gradient: FloatTensor<Self>,
@@ -311,7 +403,10 @@ pub trait Kernels: Backend {
     }
 }
 
-/// The operators that models call, differentiable where the backend is. Not for implementing: see [`Kernels`].
+/// The operators that models call, differentiable if the backend is. Implement [`Kernels`] instead.
+///
+/// # Shapes
+/// Those of the public functions that each method names.
 pub trait KernelBackend: Backend {
     /// See [`linear()`](crate::linear()).
     fn kernel_linear(
@@ -560,7 +655,7 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
     }
 }
 
-/// A backend to train on: differentiable, with the operators on it and on the backend inside.
+/// A backend to train on: differentiable, with the operators on it and on its inner backend.
 pub trait KernelAutodiffBackend: AutodiffBackend<InnerBackend: Kernels> + KernelBackend {}
 
 impl<B: AutodiffBackend<InnerBackend: Kernels> + KernelBackend> KernelAutodiffBackend for B {}

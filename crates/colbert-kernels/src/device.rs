@@ -1,4 +1,4 @@
-//! Devices: which there are, what they lack, where they keep tensors, and how their failures arrive.
+//! Devices: which ones exist, what they lack, where they keep tensors, and how they report failures.
 
 #[cfg(feature = "cuda")]
 mod cuda;

@@ -1,6 +1,6 @@
 //! The fused operators on burn's CPU backend.
 //!
-//! This file is between tensors and slices; the kernels are in the files below it. They take float32 alone.
+//! This file converts between tensors and slices; the kernels are in the files below it. They take float32 alone.
 
 mod adamw;
 #[cfg_attr(
@@ -264,13 +264,13 @@ impl Kernels for Flex {
         let (mut gated, mut both) = (Buffer::<f32>::new(rows * wide), Buffer::new(rows * columns));
         let shared = Shared::new(&mut gated);
         let finish = |row: usize, both: &[f32]| {
-            // SAFETY: this row of what the gate gives, which is finished once.
+            // SAFETY: this row of the gate's output, which is finished once.
             let to = unsafe { std::slice::from_raw_parts_mut(shared.at(row * wide), wide) };
             let (active, other) = gate::halves(both, gate);
             gate::gate_row(layout.level, gate.activation, active, other, Dropped::of(gate.dropout, row, 0), to);
         };
         let start = bias.as_ref().map_or(Start::Zero, |bias| Start::Row(numbers(bias)));
-        // Where there are few rows, a block has a part of each, and the rows are finished when all are there.
+        // With few rows, a block has a part of each, and rows are finished when all parts are there.
         let whole = multiply(layout, Size { rows, columns, depth }, &left, &right, start, &mut both, |offset, row| {
             if row.len() == columns {
                 finish(offset / columns.max(1), row);

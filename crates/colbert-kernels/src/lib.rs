@@ -10,8 +10,8 @@
 //! alone, and taken in order. Dropout is a function of seed and place.
 
 mod backend;
-// A kernel computes both sides of `&&`, so what guards an index is an `if` of its own; comparisons are for the device,
-// and a NaN has to fail them.
+// A kernel computes both sides of `&&`, so an index is guarded by an `if` of its own; comparisons run on the device,
+// and NaN must fail them.
 #[cfg(feature = "cube")]
 #[allow(clippy::collapsible_if, clippy::neg_cmp_op_on_partial_ord, clippy::nonminimal_bool)]
 mod cube;

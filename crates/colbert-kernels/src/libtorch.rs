@@ -206,8 +206,8 @@ fn processor_has_bf16() -> bool {
     burn_flex::Flex::has_bf16(&burn_flex::FlexDevice)
 }
 
-/// Lets libtorch's products on a GPU round float32 factors to TF32, until it is dropped. cuBLAS is told when a product
-/// is launched, so that those before and after are not touched.
+/// A guard that lets libtorch's matmuls on a GPU round float32 factors to TF32 until it is dropped. cuBLAS reads the
+/// setting when a matmul is launched, so earlier and later ones are not affected.
 struct Tf32 {
     before: bool,
 }

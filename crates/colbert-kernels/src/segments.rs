@@ -1,4 +1,4 @@
-//! Where the sequences of a packed batch lie.
+//! The places of the sequences in a packed batch.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ pub struct Segment {
     pub start: usize,
     /// Its tokens.
     pub length: usize,
-    /// How many of its first tokens can be attended to. The rest, a query's \[MASK\] expansion, only attend.
+    /// How many of its first tokens can be attended to. The rest, a query's \[MASK\] expansion, only attend to others.
     pub attended: usize,
 }
 

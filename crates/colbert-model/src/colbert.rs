@@ -21,6 +21,9 @@ pub struct Colbert<B: Backend, E: Module<B>> {
 impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
     /// Encodes texts, without padding; a text's vectors do not depend on the others.
     ///
+    /// # Shapes
+    /// The vectors are `[tokens, dim]`, the tokens of all texts one after the other.
+    ///
     /// # Panics
     /// If there is no text.
     pub fn encode(&self, sequences: &[TokenSequence], device: &B::Device) -> Embeddings<B> {
@@ -29,6 +32,9 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
 
     /// Encodes texts as in training: with dropout, whose masks depend on the seed and on the place of a text in the
     /// list, or in another precision. The head is always float32.
+    ///
+    /// # Shapes
+    /// As [`encode`](Self::encode).
     ///
     /// # Panics
     /// If there is no text.

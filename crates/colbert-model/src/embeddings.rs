@@ -67,8 +67,10 @@ impl<B: Backend> Embeddings<B> {
         self.len() == 0
     }
 
-    /// Copies the vectors that take part in scoring to the host, one `[tokens, dim]` matrix for each text, in the order
-    /// of the texts.
+    /// Copies the vectors that take part in scoring to the host, a matrix for each text, in the order of the texts.
+    ///
+    /// # Shapes
+    /// `[tokens, dim]` each, with the scored tokens of the text.
     pub fn to_host(&self) -> Vec<HostTensor> {
         let dim = self.vectors.dims()[1];
         let vectors = self.vectors.to_data().convert::<f32>().into_vec::<f32>().expect("converted to f32");
@@ -83,6 +85,9 @@ impl<B: Backend> Embeddings<B> {
 
 impl<B: AutodiffBackend> Embeddings<B> {
     /// Makes embeddings of the inner backend a leaf without a history, whose gradient can be requested.
+    ///
+    /// # Shapes
+    /// `[tokens, dim]` in and out.
     pub fn leaf(inner: Embeddings<B::InnerBackend>) -> Self {
         Self { vectors: Tensor::from_inner(inner.vectors).require_grad(), texts: inner.texts }
     }
@@ -95,8 +100,11 @@ pub(crate) fn unit_length<B: Backend>(vectors: Tensor<B, 2>) -> Tensor<B, 2> {
     vectors / norm
 }
 
-/// Scores every query against every document, `[queries, docs]`: for every query token its best document token, summed
-/// (MaxSim: Khattab and Zaharia 2020, section 3.3).
+/// Scores every query against every document: for every query token its best document token, summed (MaxSim: Khattab
+/// and Zaharia 2020, section 3.3).
+///
+/// # Shapes
+/// `[queries, docs]`
 pub fn maxsim<B: KernelBackend>(queries: &Embeddings<B>, documents: &Embeddings<B>) -> Tensor<B, 2> {
     let (query_vectors, document_vectors) = (queries.vectors.clone(), documents.vectors.clone());
     colbert_kernels::maxsim(query_vectors, &queries.texts, document_vectors, &documents.texts)

@@ -1,4 +1,4 @@
-//! The seam between a ColBERT head and the token encoder under it.
+//! The interface between a ColBERT head and the token encoder under it.
 
 pub(crate) mod dropout;
 pub mod families;
@@ -22,12 +22,12 @@ use colbert_kernels::{KernelBackend, Precision, Segments};
 use crate::encoder::dropout::DropoutSeed;
 use crate::tokenizer::sequence::TokenSequence;
 
-/// How a training pass may differ from plain encoding. The default is plain encoding.
+/// Options of an encoding pass. The default is plain encoding.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EncodeOptions {
     /// Seed of dropout; none means no dropout.
     pub dropout: Option<DropoutSeed>,
-    /// Format of the factors of matmuls.
+    /// Number format of matmuls.
     pub precision: Precision,
 }
 
@@ -54,7 +54,7 @@ impl EncodeOptions {
 pub struct EncoderInput {
     /// Token ids of all sequences, `[tokens]`.
     pub ids: Arc<[u32]>,
-    /// Where each sequence lies, and how many of its first tokens can be attended to.
+    /// The place of each sequence, and how many of its first tokens can be attended to.
     pub segments: Segments,
     /// Dropout and precision.
     pub options: EncodeOptions,
@@ -88,7 +88,7 @@ impl EncoderInput {
         (ids, Tensor::from_data(TensorData::new(attended, shape), device))
     }
 
-    /// Packs what a layer made of the padded sequences.
+    /// Packs a layer's output on padded sequences.
     ///
     /// # Shapes
     /// From `[sequences, longest, size]` to `[tokens, size]`.
@@ -102,12 +102,15 @@ impl EncoderInput {
     }
 }
 
-/// Turns token ids into one hidden vector a token.
+/// An encoder: turns token ids into one hidden vector for each token.
 ///
-/// Implement it to put a ColBERT head on an encoder of your own; [`crate::PretrainedEncoder`] has those that come
-/// along. A sequence's hidden vectors must not depend on what else is in the batch.
+/// Implement it to put a ColBERT head on your own encoder; [`crate::PretrainedEncoder`] has the built-in ones. A
+/// sequence's hidden vectors must not depend on the rest of the batch.
 pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay + 'static {
-    /// Computes the hidden states of every token, `[tokens, hidden_size]`, in the order of the ids.
+    /// Computes the hidden states of every token, in the order of the ids.
+    ///
+    /// # Shapes
+    /// `[tokens, hidden_size]`
     fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2>;
 
     /// Returns the size of a hidden vector.

@@ -1,7 +1,7 @@
-//! Writing a model directory: one that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs read, or
+//! Writing of a model directory: one that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs read, or
 //! one in the layout of sentence-transformers 6 alone.
 //!
-//! Which file serves whom is in docs/interop.md. The directory is written beside its final name and renamed.
+//! docs/interop.md tells which program reads which file. The directory is written beside its final name and renamed.
 
 pub(crate) mod dialects;
 pub(crate) mod onnx;
@@ -31,7 +31,7 @@ use crate::tokenizer::special_tokens::{SpecialTokens, skiplist_words};
 use crate::weights::{HostTensor, safetensors_bytes_as};
 use colbert_config::durable::{beside, replace_folder, sync_folder, write_synced};
 
-/// Everything a model directory is made of.
+/// The content of a model directory.
 #[derive(Debug)]
 pub struct Export<'a> {
     /// Tensors by their names: the encoder's under its prefix, and the head's as [`Colbert::tensor_name`] names them.
@@ -60,7 +60,7 @@ pub struct Export<'a> {
 /// Checks before training that a layout can express the settings of a model.
 ///
 /// # Errors
-/// It has no word for one of them, or a program that reads it would give other tokens.
+/// It cannot express one of them, or a program that reads it would use other tokens.
 pub fn check_layout(
     pretrained: &Pretrained,
     settings: &ColbertSettings,
@@ -165,13 +165,13 @@ fn write_checked(
         if export.onnx { write_onnx(partial, export.dtype) } else { Ok(()) }
     });
     if written.is_err() {
-        // The first error is the one to tell; a leftover of our own under a temporary name is harmless.
+        // The first error is reported; our own leftover under a temporary name is harmless.
         drop(fs::remove_dir_all(partial));
     }
     written
 }
 
-/// Special tokens by their keys; none where the vocabulary has no such token.
+/// Special tokens by their keys; none if the vocabulary has no such token.
 type Entries<'a> = [(&'static str, Option<&'a str>); 5];
 
 fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError> {
@@ -308,7 +308,7 @@ fn json_files(
     if let Some((newer, older, default)) = facts.older_key {
         config[older] = config.get(newer).cloned().unwrap_or(json!(default));
     }
-    // transformers 4 reads the first, 5 the second: the type of the file, not of the one that training started from.
+    // transformers 4 reads the first, 5 the second: the type of this file, not of the one that training started from.
     config["torch_dtype"] = json!(export.dtype.torch_name());
     if config.get("dtype").is_some() {
         config["dtype"] = json!(export.dtype.torch_name());
@@ -357,11 +357,11 @@ fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: Entries<
     } else {
         json!({"do_lower_case": export.files.tokenizer["normalizer"]["lowercase"].as_bool().unwrap_or(true)})
     };
-    // PyLate saves [MASK] here; colbert-ai then drops every expansion token without a word.
+    // PyLate saves [MASK] here; colbert-ai would then silently drop every expansion token.
     for (key, token) in special {
         match token {
             Some(token) => config[key] = json!(token),
-            // One that the vocabulary lacks would be added to it.
+            // A token that the vocabulary lacks would be added to it.
             None => drop(config.as_object_mut().and_then(|config| config.remove(key))),
         }
     }
@@ -371,11 +371,11 @@ fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: Entries<
         // transformers 5 writes a name that 4 does not know.
         config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
     }
-    // A general tokenizer class gives token types, which these encoders refuse.
+    // A general tokenizer class returns token types, which these encoders refuse.
     if !encoder.token_types && !config["model_input_names"].is_array() {
         config["model_input_names"] = json!(["input_ids", "attention_mask"]);
     }
-    // transformers 5 makes BERT's tokenizer of the vocabulary and of this list, whatever tokenizer.json adds.
+    // transformers 5 makes BERT's tokenizer from the vocabulary and this list, whatever tokenizer.json adds.
     let added = tokenizer["added_tokens"].as_array().into_iter().flatten().map(|token| {
         let mut described = token.clone();
         let id = described.as_object_mut().and_then(|fields| fields.remove("id")).unwrap_or_default();

@@ -25,7 +25,7 @@ pub struct Dense<B: Backend> {
     pub activation: Activation,
     /// The input is added at the end.
     pub use_residual: bool,
-    /// `[out, in]`: what turns the input into the size of the output before it is added.
+    /// `[out, in]`: maps the input to the size of the output before it is added.
     pub residual: Option<Linear<B>>,
 }
 

@@ -1,7 +1,6 @@
 //! A late-interaction (ColBERT) model on burn: token encoder, head, masks, MaxSim; loading and export.
 //!
-//! - [`PretrainedEncoder`] is the token encoder: of one of the [`families`]; [`Encoder`] is the trait that one of
-//!   your own implements.
+//! - [`PretrainedEncoder`] is the token encoder, of one of the [`families`]; your own encoder implements [`Encoder`].
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
 //! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`SentenceEncoder`] gives one vector a text, for mining negatives; [`CrossEncoder`] one score a pair of texts, to

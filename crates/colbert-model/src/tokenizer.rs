@@ -1,4 +1,5 @@
-//! Texts to token sequences, exactly as colbert-ai does it (0.2.22, `query_tokenization.py`, `doc_tokenization.py`).
+//! Conversion of texts to token sequences, exactly as in colbert-ai (0.2.22, `query_tokenization.py`,
+//! `doc_tokenization.py`).
 
 pub(crate) mod panics;
 pub(crate) mod sequence;
@@ -21,7 +22,7 @@ const AROUND: usize = 2;
 
 /// Tokenizer of queries and documents. Queries: `[CLS] [Q] tokens [SEP] [MASK]…`, always `query_maxlen` long unless
 /// `query_expansion` is off or has a length of its own; documents: `[CLS] [D] tokens [SEP]`, at most `doc_maxlen` long.
-/// A side without a marker has none, and its prompt stands before the text.
+/// A side without a marker has its prompt before the text.
 #[derive(Debug, Clone)]
 pub struct ColbertTokenizer {
     path: PathBuf,
@@ -30,15 +31,15 @@ pub struct ColbertTokenizer {
     uncut: Tokenizer,
     settings: ColbertSettings,
     ids: SpecialIds,
-    /// By id: true for what is not scored in a document.
+    /// By id: true for tokens that are not scored in a document.
     skipped: Vec<bool>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct SpecialIds {
-    /// None where a text's own end is the padding, as in vocabularies of decoders.
+    /// None if the token at a text's end is the padding, as in vocabularies of decoders.
     pad: Option<u32>,
-    /// None in a vocabulary without a mask, which goes without expansion.
+    /// None in a vocabulary without a mask, where there is no expansion.
     mask: Option<u32>,
     query_marker: Option<u32>,
     doc_marker: Option<u32>,

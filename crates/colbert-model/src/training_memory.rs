@@ -1,4 +1,4 @@
-//! Memory that training takes, known before the first step.
+//! The memory of training, computed before the first step.
 
 use crate::encoder::families::EncoderConfig;
 use crate::encoder::family::Facts;
@@ -13,10 +13,10 @@ const TO_ACCUMULATE: u64 = 2;
 /// Numbers for each parameter while a checkpoint is written: itself and its moments, and two copies of each.
 const TO_SAVE: u64 = 9;
 
-/// Blocks of the buffer pool are larger than what they hold, and some wait to be used again: found to be a tenth.
+/// Blocks of the buffer pool are larger than their content, and some are idle: measured as a tenth.
 const SLACK: f64 = 1.1;
 
-/// The program, its libraries, the tokenizer and a small data set, in bytes: found with MiniLM-L6 and 2,000 triples.
+/// The program, its libraries, the tokenizer and a small data set, in bytes: measured with MiniLM-L6 and 2,000 triples.
 const PROGRAM: u64 = 250_000_000;
 
 /// Memory that a training step needs on the embedded CPU backend, in bytes.
@@ -41,12 +41,13 @@ impl TrainingMemory {
         let dim = head.dim() as u64;
         let of_head: usize =
             head.layers.iter().flat_map(DenseConfig::shapes).map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        // Of a layer before the last: before and after its activation, and the sum with its residual.
+        // Of a layer of the head before the last: the numbers before and after its activation, and the sum with its
+        // residual.
         let between: usize = head.layers.iter().rev().skip(1).map(|layer| 3 * layer.out_features).sum();
         let layer = 4 * hidden * attention + 2 * hidden * wide + 9 * hidden + wide;
         let parameters = rows * hidden + layers * layer + of_head as u64;
-        // Of a layer: query, key, value, attention's output, two sums and two outputs of normalisations; the sum
-        // before GELU. Beside them what the backward of one feed-forward network holds, and embeddings.
+        // Of a layer: query, key, value, attention's output, two sums and two outputs of normalisations; the sum before
+        // GELU. Besides these, the state of the backward pass of one feed-forward network, and embeddings.
         let kept = layers * (4 * hidden + 4 * attention + wide + heads + 4 + of_pairs) + 2 * hidden + between as u64;
         let passing = 3 * wide + 5 * hidden;
         Self {

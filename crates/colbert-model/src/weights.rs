@@ -30,7 +30,7 @@ pub struct HostTensor {
     pub values: Vec<f32>,
 }
 
-/// Named tensors, and where they came from for the sake of messages.
+/// Named tensors, and their origin for messages.
 #[derive(Debug, Clone)]
 pub struct Weights {
     path: PathBuf,
@@ -101,7 +101,7 @@ impl Weights {
         };
         tracing::info!("{}: tensor names begin with \"{wrapper}\", which is taken off", self.path.display());
         let wrapper = wrapper.to_owned();
-        // What a wrapper put before the encoder's own prefix stands before the names of the head, too.
+        // The prefix that a wrapper put before the encoder's own is before the names of the head, too.
         let outer = wrapper.strip_suffix(prefix).unwrap_or(&wrapper).to_owned();
         let rename = |name: String| {
             let bare = name.strip_prefix(&wrapper).or_else(|| name.strip_prefix(&outer)).map(str::to_owned);
@@ -120,7 +120,7 @@ impl Weights {
         }
     }
 
-    /// Makes one tensor of several, one behind the other along the first axis.
+    /// Joins tensors along the first axis.
     ///
     /// # Errors
     /// One of them is missing, or its rows are of another shape than those of the first.

@@ -2,9 +2,8 @@
 //! the choice of the best model, the miners that need a model ([`DenseMiner`], [`LateInteractionMiner`]), and teachers
 //! ([`CrossEncoderTeacher`], [`ColbertTeacher`]).
 //!
-//! [`Training::run`] is the loop. It reads only a [`Plan`](colbert_config::Plan) and options, tells every
-//! [`Event`] to its [`Observer`]s, and returns the directory of the best model. [`Objective`] is the seam for another
-//! loss.
+//! [`Training::run`] is the loop. It reads only a [`Plan`](colbert_config::Plan) and options, sends every [`Event`] to
+//! its [`Observer`]s, and returns the directory of the best model. Implement [`Objective`] for another loss.
 
 mod best;
 mod device;

@@ -6,8 +6,8 @@ use std::fmt;
 
 /// Processes that work on one run, each with the whole data and the whole model.
 ///
-/// Every process calls the same methods in the same order, from one thread; a call returns when all have made it. A
-/// process that is gone is the implementation's to handle: MPI ends the others.
+/// Every process calls the same methods in the same order, from one thread; a call returns when all have made it. The
+/// implementation handles a process that is gone: MPI ends the others.
 pub trait Processes: fmt::Debug + Send + Sync {
     /// Returns the number of this process, from 0. Process 0 writes and prints.
     fn rank(&self) -> usize;

@@ -1,4 +1,4 @@
-//! Examples of later epochs, with negatives chosen again by the weights of that moment.
+//! Examples of later epochs, with negatives chosen again by the current weights.
 //!
 //! They are written into the run's folder before they are used, so that a resumed run trains on the same.
 
@@ -15,7 +15,7 @@ use crate::error::{TrainError, io};
 use crate::record::run_folder::RunFolder;
 use crate::step::trainable::TrainableEncoder;
 
-/// Chooses the examples of an epoch.
+/// A source of examples for later epochs.
 pub trait RefreshExamples<B: KernelAutodiffBackend, E: TrainableEncoder<B>> {
     /// Chooses the examples for `epoch`, counted from 0, as many as the first epoch has.
     ///

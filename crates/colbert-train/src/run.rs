@@ -32,11 +32,11 @@ use crate::step::trainable::TrainableEncoder;
 pub struct Dev<'a> {
     /// Queries and documents.
     pub set: &'a EvaluationSet,
-    /// Metric, patience, averages. Which queries and documents are used is decided by the set alone.
+    /// Metric, patience, averages. The set alone decides which queries and documents are used.
     pub options: &'a EvaluationOptions,
 }
 
-/// Writes a model directory: tensors by their names in a weight file, and where to.
+/// A function that writes a model directory, from tensors by their names in a weight file and a path.
 pub type WriteModel<'a> = dyn Fn(&[(String, HostTensor)], &Path) -> Result<(), TrainError> + 'a;
 
 /// The best model of a run.
@@ -50,7 +50,7 @@ pub struct Best {
     pub measured: Measured,
 }
 
-/// The surroundings of a run: data, plan, its observers and its folder.
+/// The context of a run: data, plan, its observers and its folder.
 pub(crate) struct Surroundings<'a, B: KernelAutodiffBackend> {
     pub(crate) set: &'a TrainingSet,
     pub(crate) dev: Option<Dev<'a>>,
@@ -88,18 +88,18 @@ impl<B: KernelAutodiffBackend> Surroundings<'_, B> {
     }
 }
 
-/// A run on its way.
+/// A run in progress.
 pub(crate) struct Run<'a, B: KernelAutodiffBackend> {
     pub(crate) around: Surroundings<'a, B>,
     pub(crate) state: RunState,
     /// Whether an observer wants the run to end.
     pub(crate) stop: bool,
-    /// Whether it wants that at once, with nothing more written.
+    /// Whether it wants the run to end at once, with nothing more written.
     pub(crate) abort: bool,
     /// Whether an evaluation at the end was interrupted.
     pub(crate) interrupted: bool,
     skipped_in_a_row: usize,
-    /// Steps after which there is nothing new to save: those of the newest checkpoint of this process, or the first.
+    /// The step of the newest checkpoint of this process, or the first step; there is nothing new to save there.
     saved_at: usize,
 }
 
@@ -238,7 +238,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
     fn kept_examples(&self, epoch: usize) -> Result<Option<Vec<Example>>, TrainError> {
         let Some(folder) = self.around.folder else { return Ok(None) };
         let read = || match read_examples(folder, epoch) {
-            // The weights that chose them are those of this moment, so that they can be chosen again.
+            // The weights that chose them are the current ones, so they can be chosen again.
             Err(TrainError::NegativesDamaged { .. }) => Ok(None),
             kept => kept,
         };
@@ -337,7 +337,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         let metric = dev.options.metric;
         let measure = || task.evaluate(&plain, tokenizer, limits, device, &mut progress);
         match on_device::<B, _>("an evaluation", measure)? {
-            // Without a value it is worse than any other. A start that has none is no model to train.
+            // A model without a value is worse than any other. A start without one cannot be trained.
             Err(TrainError::NonFiniteVectors { .. }) if skips => Measured::without_value(dev.set, metric),
             measured => measured,
         }
@@ -432,7 +432,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         self.saved_at = step;
         let first = self.around.processes.is_first();
         let Some(folder) = self.around.folder.filter(|_| first) else { return Ok(()) };
-        // A checkpoint is put together beside what the step left.
+        // A checkpoint is assembled beside the memory that the step left.
         release_idle_memory();
         let path = write_checkpoint(&folder.checkpoints(), model, optimizer, &self.state)?;
         let options = self.around.options;

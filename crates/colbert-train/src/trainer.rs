@@ -37,7 +37,7 @@ pub enum Begin {
     New,
     /// At the newest whole checkpoint of the run's folder; at the first step if there is none.
     Resume {
-        /// Go on though options or data are others than the checkpoint was made with.
+        /// Continue even if options or data differ from those of the checkpoint.
         accept_changes: bool,
     },
 }
@@ -77,7 +77,7 @@ pub struct Trained<M> {
     pub best_path: Option<PathBuf>,
     /// Directory of the last model.
     pub last_path: Option<PathBuf>,
-    /// Time spent in steps, in seconds, of all the processes that had a part in the run.
+    /// Time spent in steps, in seconds, over all parts of the run.
     pub training_seconds: f64,
 }
 
@@ -150,9 +150,9 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
         self
     }
 
-    /// Shares every batch and every evaluation with other processes, which call this with the same data, plan, model and
-    /// folder. Process 0 alone writes; all read. Observers are those of each process: if one of them stops the run, it
-    /// stops in all processes after the same step.
+    /// Shares every batch and every evaluation with other processes, which call this with the same data, plan, model
+    /// and folder. Process 0 alone writes; all read. Observers are those of each process: if one of them stops the run,
+    /// it stops in all processes after the same step.
     #[must_use]
     pub fn with_processes(mut self, processes: &'a dyn Processes) -> Self {
         self.around.processes = processes;
@@ -231,13 +231,13 @@ fn identity<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     if let Value::Object(own) = serde_json::to_value(around.options).expect("options have a JSON form") {
         options.extend(own.into_iter().map(|(name, value)| (format!("train.{name}"), value)));
     }
-    // What precision and micro-batches became on this machine counts, not what was asked for; what is kept changes
-    // nothing.
+    // The precision and micro-batches of this machine count, not the requested ones; the number of kept checkpoints
+    // changes nothing.
     let free = ["precision", "memory_limit", "accumsteps", "keep_checkpoints", "keep_best_checkpoints"];
     options.retain(|name, _| !free.iter().any(|free| name.strip_prefix("train.") == Some(*free)));
     let precision = serde_json::to_value(around.plan.precision).expect("a name has a JSON form");
     options.insert("plan.precision".to_owned(), precision);
-    // Under the name of before there were several processes.
+    // The name from before runs could have several processes.
     options.insert("plan.accumsteps".to_owned(), around.plan.pieces().into());
     let set = around.set;
     let (examples, queries, documents) = (set.examples.len(), set.queries.len(), set.collection.len());
@@ -349,7 +349,7 @@ fn finish<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
     };
     let (candidates, best) = if stopped { (Vec::new(), run.best()) } else { run.choose(&model, start)? };
     let stopped = stopped || run.interrupted;
-    // What process 0 has written is there for all.
+    // The files that process 0 wrote are there for all.
     run.around.processes.barrier();
     run.tell(&Event::Finished { step, stopped });
     let overflowed = last_step.loss_scale().map_or(0, |loss_scale| loss_scale.overflows);

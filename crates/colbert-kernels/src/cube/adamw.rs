@@ -1,4 +1,4 @@
-//! AdamW in one launch a parameter, in place where nobody else has the numbers.
+//! AdamW in one launch for each parameter, in place if nothing else uses the numbers.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;

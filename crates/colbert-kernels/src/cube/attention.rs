@@ -1,6 +1,6 @@
 //! Attention of packed sequences, one cube for some rows of a sequence and a head. Weights are never written: forward
-//! takes them up block by block (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), and backward
-//! recomputes them from the log-sum-exp (Dao et al. 2022, FlashAttention, section 3.1).
+//! accumulates them block by block (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), and
+//! backward recomputes them from the log-sum-exp (Dao et al. 2022, FlashAttention, section 3.1).
 
 mod backward;
 mod forward;
@@ -21,7 +21,7 @@ pub(crate) const LANES: usize = 4;
 /// The value of a product that does not count.
 pub(crate) const NEVER: f32 = -1e30;
 
-/// Above it is a product that counts.
+/// The limit above which a product counts.
 pub(crate) const HARDLY: f32 = -5e29;
 
 /// The parameters that kernels are compiled for.
@@ -33,7 +33,7 @@ pub(crate) struct Form {
     pub(crate) each: usize,
     /// Rows of a cube.
     pub(crate) rows: usize,
-    /// Tokens that it looks at together.
+    /// Tokens on the other side that a cube processes together.
     pub(crate) others: usize,
     /// Whether tokens see only those near them.
     pub(crate) windowed: bool,
@@ -46,7 +46,7 @@ impl Form {
     /// are too large.
     pub(crate) fn of(plan: &AttentionPlan, head_size: usize) -> Option<Self> {
         let fits = |(rows, others): &(usize, usize)| {
-            // Rows and others twice each, two blocks of weights, and four numbers of each of the others.
+            // Rows and others are held twice each, with two blocks of weights, and four numbers for each of the others.
             let numbers = 2 * (rows + others) * head_size + 2 * rows * others + 4 * others;
             numbers * size_of::<f32>() <= LEAST_SHARED_BYTES as usize
         };
@@ -116,7 +116,7 @@ pub(crate) fn weights_key(
     }
 }
 
-/// Copies a head's numbers of some tokens to shared memory, zeros behind the last.
+/// Copies a head's numbers of some tokens to shared memory, zeros after the last.
 #[cube]
 pub(crate) fn load(
     from: &Array<f32>,

@@ -23,9 +23,9 @@ use crate::operators::maxsim::ScoredTexts;
 use crate::operators::primitive::{primitive, tensor};
 use crate::precision::Precision;
 
-/// The knowledge that a runtime has of its devices.
+/// A runtime that knows its devices.
 pub(crate) trait Gpu: CubeRuntime {
-    /// Words that begin its messages about memory that is not available.
+    /// Words that begin its messages about exhausted memory.
     const OUT_OF_MEMORY: &'static [&'static str];
 
     /// Returns whether a device multiplies bfloat16 faster than float32.

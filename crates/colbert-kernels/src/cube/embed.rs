@@ -77,7 +77,7 @@ pub(crate) fn forward<R: CubeRuntime>(tables: Tables<CubeTensor<R>>, rows: &Toke
         return output;
     }
     let (has_position, has_type) = (tables.position.is_some(), tables.token_type.is_some());
-    // The word table stands where there is no other; it is not read there.
+    // The word table takes the place of missing tables as an argument; it is not read there.
     let position = tables.position.map_or_else(|| word.clone(), floats);
     let token_type = tables.token_type.map_or_else(|| word.clone(), floats);
     look_up::launch(

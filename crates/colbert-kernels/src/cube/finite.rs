@@ -1,4 +1,4 @@
-//! Whether numbers are finite, by their bits: a GPU may assume that there are no others, and then `max(NaN, 2)` is 2.
+//! Checks that numbers are finite, by their bits: a GPU may assume that all are, and then `max(NaN, 2)` is 2.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -6,10 +6,10 @@ use cubecl::prelude::*;
 
 use crate::cube::launch::{UNITS, cubes, floats, unwritten};
 
-/// Bits of the exponent of a float32: all are set where a number is infinite or none.
+/// Bits of the exponent of a float32: all are set if a number is infinite or NaN.
 const EXPONENT: u32 = 0x7f80_0000;
 
-/// Most cubes that share the numbers out; the host reads as many flags.
+/// Most cubes that share the numbers; the host reads one flag for each.
 const CUBES: usize = 256;
 
 /// Returns whether a number is NaN.

@@ -1,4 +1,4 @@
-//! The needs of launching a kernel: memory, arguments and the number of cubes.
+//! Memory, arguments and the number of cubes for launching a kernel.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
@@ -8,7 +8,7 @@ use burn_cubecl::{CubeElement, CubeRuntime};
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-/// Units of a cube where rows or elements are shared out.
+/// Units of a cube in kernels over rows or elements.
 pub(crate) const UNITS: u32 = 64;
 
 /// Returns a float32 tensor whose numbers lie one after the other.

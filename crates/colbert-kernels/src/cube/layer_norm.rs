@@ -1,4 +1,4 @@
-//! Layer normalisation of a residual sum with dropout: forward in one launch, backward in one for what was normalised
+//! Layer normalisation of a residual sum with dropout: forward in one launch, backward in one for the normalised sum
 //! and a few for the parameters.
 
 use burn_cubecl::CubeRuntime;
@@ -192,7 +192,7 @@ pub(crate) fn forward<R: CubeRuntime>(
     let statistics = unwritten(&input, [rows, 2]);
     let (has_residual, has_bias) = (residual.is_some(), affine.bias.is_some());
     let weight = floats(affine.weight);
-    // Something has to stand where there is no residual and no bias; it is not read.
+    // Without a residual or a bias, another tensor takes its place as an argument; it is not read.
     let residual = residual.map_or_else(|| weight.clone(), floats);
     let bias = affine.bias.map_or_else(|| weight.clone(), floats);
     if rows > 0 {

@@ -1,5 +1,5 @@
-//! MaxSim by blocks: no score of a query token with a document token is ever written. What is kept is the best product
-//! of each query token with each document, and the row that won.
+//! MaxSim by blocks: no score of a query token with a document token is ever written, only the best product of each
+//! query token with each document, and its row.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -119,7 +119,7 @@ fn find_best(
         }
         row += comptime!(BLOCK);
     }
-    // The lanes of a query token agree.
+    // The lanes of a query token agree on the best.
     let mut products = SharedMemory::<f32>::new(comptime!(ALL));
     let mut rows = SharedMemory::<i32>::new(comptime!(ALL));
     products[unit] = most;

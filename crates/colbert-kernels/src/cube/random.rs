@@ -1,4 +1,4 @@
-//! Dropout factors on a GPU: the hash of [`Dropout`], of which a device has only the 32-bit operations.
+//! Dropout factors on a GPU: the hash of [`Dropout`] in 32-bit operations, the only ones that every device has.
 
 use cubecl::prelude::*;
 

@@ -12,7 +12,7 @@ pub(crate) const ROWS: usize = 128;
 /// Sums one number of each unit; every unit gets the sum. `shared` has a place for each unit.
 #[cube]
 pub(crate) fn sum_of_cube(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
-    // Whoever still reads an earlier sum has to be done.
+    // All units must have read an earlier sum.
     sync_cube();
     shared[UNIT_POS as usize] = value;
     sync_cube();

@@ -1,5 +1,5 @@
-//! The properties of an NVIDIA GPU that its driver reports: its generation, which decides in what formats it multiplies
-//! fast, and its memory.
+//! The properties of an NVIDIA GPU that its driver reports: its generation, which decides the formats in which it
+//! multiplies fast, and its memory.
 
 use std::sync::OnceLock;
 

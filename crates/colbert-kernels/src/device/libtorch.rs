@@ -10,9 +10,9 @@ pub enum LibTorchMissing {
     /// No such device.
     #[error("there is no device {asked}: libtorch finds {count}, counted from 0")]
     Device {
-        /// Index that was asked for.
+        /// The requested index.
         asked: usize,
-        /// Devices there are.
+        /// Number of devices.
         count: usize,
     },
 }

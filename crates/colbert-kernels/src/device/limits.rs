@@ -4,7 +4,7 @@
 #[cfg(feature = "wgpu")]
 pub(crate) const MOST_UNITS: u32 = 128;
 
-/// Storage buffers of the kernel with the most, that of CubeCL's own numbers included.
+/// Storage buffers of the kernel with the most, including the one for CubeCL's own numbers.
 #[cfg(feature = "wgpu")]
 pub(crate) const LEAST_BINDINGS: u32 = 11;
 

@@ -1,12 +1,12 @@
 //! Panics by which a device reports a failure.
 
-/// The form of a backend's failures, where they are panics and not errors.
+/// The form of a backend's failures, if they are panics and not errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevicePanics {
-    /// Words that begin a message about memory that is not available.
+    /// Words that begin a message about exhausted memory.
     pub out_of_memory: &'static [&'static str],
-    /// Beginnings of the names of the threads that work for a device. A panic there reaches nobody: later results are
-    /// computed from memory that nothing was written to.
+    /// Beginnings of the names of the threads that work for a device. A panic there is not reported: later results are
+    /// computed from unwritten memory.
     pub threads: &'static [&'static str],
 }
 

@@ -41,7 +41,7 @@ impl<'a> Inputs<'a> {
 
     /// Takes query, key and value from one tensor, where those of a token lie one after the other.
     pub(crate) fn packed(qkv: &'a [f32], size: usize, rotation: Option<&'a Rotation>) -> Self {
-        // Of nothing there are no second and third numbers either.
+        // An empty tensor has no second and third numbers either.
         let part = |i: usize| Tokens { data: &qkv[(i * size).min(qkv.len())..], stride: 3 * size };
         Self { query: part(0), key: part(1), value: part(2), rotation, size }
     }
@@ -262,7 +262,7 @@ fn write_gradient(
         });
         // SAFETY: this token and head's own numbers.
         let row_at = |at: *mut f32| unsafe { std::slice::from_raw_parts_mut(at, head.size) };
-        // Keys whose gradients hold something already.
+        // Keys whose gradients were written already.
         let mut written = 0;
         for first in (0..length).step_by(ROWS) {
             let rows = ROWS.min(length - first);
@@ -319,7 +319,7 @@ fn write_gradient(
                 head.multiply(along, left, head.rows_from(key_rows, seen.start), result, Begin::Zero);
             }
         }
-        // Tokens that nothing attends to.
+        // Tokens that no query attends to.
         for position in written..length {
             row_at(of_key(position)).fill(0.0);
             row_at(of_value(position)).fill(0.0);

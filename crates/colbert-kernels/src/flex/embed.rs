@@ -1,4 +1,4 @@
-//! Looking rows up, and adding their gradients back.
+//! Lookup of rows, and the sum of their gradients.
 
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::parallel::for_each_block;

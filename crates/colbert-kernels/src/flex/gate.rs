@@ -1,4 +1,4 @@
-//! Gates of rows whose two halves lie one behind the other.
+//! Gates of rows whose two halves lie one after the other.
 
 use crate::flex::elementwise::normal;
 use crate::flex::level::{exp, for_each_level, multiply_add};
@@ -39,7 +39,7 @@ for_each_level! {
 #[inline(always)]
 fn activate<const FUSED: bool, const SILU: bool>(x: f32) -> (f32, f32) {
     if SILU {
-        // Of minus the size, so that nothing overflows.
+        // The exponential of minus the absolute value, so that nothing overflows.
         let e = exp::<FUSED>(-x.abs());
         let s = if x > 0.0 { 1.0 } else { e } / (1.0 + e);
         (x * s, s * multiply_add::<FUSED>(x, 1.0 - s, 1.0))

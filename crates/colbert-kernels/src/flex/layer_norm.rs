@@ -86,7 +86,7 @@ fn gradient_body<const FUSED: bool>(
     of_bias: &mut [f32],
 ) {
     let size = row.len();
-    // Said once, so that the loops below need no checks of their own.
+    // Cut once, so that the loops below need no bounds checks.
     let (weight, gradient, output) = (&weight[..size], &gradient[..size], &mut output[..size]);
     let (of_weight, of_bias) = (&mut of_weight[..size], &mut of_bias[..size]);
     let across = sum(size, |i| gradient[i] * weight[i]) / size as f32;
@@ -196,7 +196,7 @@ pub(crate) fn gradient(
     assert!(gradient.len() == sums.len() && statistics.len() == rows * 2, "rows of the gradient and statistics");
     assert!(beside.is_none_or(|beside| beside.len() == sums.len()), "rows of what comes beside");
     let mut output = Buffer::new(sums.len());
-    // For every block of rows what it adds to the gradients of weight and bias.
+    // The share of every block of rows in the gradients of weight and bias.
     let mut partial = Buffer::new(rows.div_ceil(ROWS) * 2 * size);
     let (to, parts) = (Shared::new(&mut output), Shared::new(&mut partial));
     for_each_block(rows, ROWS, |own| {

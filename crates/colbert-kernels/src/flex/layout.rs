@@ -1,4 +1,4 @@
-//! The factors of a large product, laid out once as those read them who multiply them.
+//! The factors of a large product, laid out once in the order in which they are read.
 
 use crate::flex::amx::{self, Unit};
 use crate::flex::buffer::{Buffer, Shared};

@@ -1,4 +1,4 @@
-//! Which instructions the processor has, and functions compiled for each kind.
+//! The instructions of the processor, and functions compiled for each kind.
 
 /// A kind of processor that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

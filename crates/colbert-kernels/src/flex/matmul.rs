@@ -1,7 +1,7 @@
 //! Products of large matrices on all threads.
 //!
-//! Factors are laid out once; blocks of the result are what threads share out. An element of the result is summed in an
-//! order that depends on the depth alone.
+//! Factors are laid out once; threads share the blocks of the result. An element of the result is summed in an order
+//! that depends on the depth alone.
 
 use std::ops::Range;
 
@@ -20,16 +20,16 @@ const PANELS: usize = 4;
 /// Blocks for each thread that a product is cut into at least, if it is large enough.
 const BLOCKS: usize = 4;
 
-/// The start of a result.
+/// The start value of a result.
 #[derive(Clone, Copy)]
 pub(crate) enum Start<'a> {
     /// Nothing.
     Zero,
-    /// A row that every row begins from.
+    /// A row, for every row of the result.
     Row(&'a [f32]),
-    /// From a matrix of its shape, plus a row that is added to each of its rows.
+    /// A matrix of its shape, plus a row that is added to each row.
     Rows(&'a [f32], Option<&'a [f32]>),
-    /// From the numbers that it holds.
+    /// The numbers that it holds.
     Result,
 }
 
@@ -120,7 +120,7 @@ fn begin_row(to: &mut [f32], from: &[f32], all: Option<&[f32]>) {
     }
 }
 
-/// How a result is cut up: into blocks of rows, and of columns where there are too few rows to share out.
+/// The division of a result: into blocks of rows, and of columns if there are too few rows to share.
 struct Blocks {
     size: Size,
     rows: usize,

@@ -1,4 +1,4 @@
-//! Moving numbers to where products read them, in either format.
+//! Packing: copies of numbers in the order in which matmuls read them, in either format.
 
 use crate::flex::level::Level;
 use crate::flex::tile::Format;
@@ -107,7 +107,7 @@ unsafe fn spread_pairs(level: Level, rows: [&[f32]; 2], columns: usize, width: u
     {
         use std::arch::x86_64::*;
         use std::mem::transmute;
-        /// Of the words of two rows' halves, one row after the other, those that become pairs.
+        /// The order in which the words of two rows' halves become pairs.
         const ORDER: [u16; 32] = {
             let mut order = [0; 32];
             let mut i = 0;

@@ -3,7 +3,7 @@
 use crate::flex::level::Level;
 use crate::precision::Precision;
 
-/// Vectors of columns that a tile is wide.
+/// Width of a tile in vectors of columns.
 const VECTORS: usize = 2;
 
 /// A vector register.
@@ -183,14 +183,14 @@ impl Vector for [f32; 4] {
     }
 }
 
-/// The start of a tile.
+/// The start value of a tile.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Begin {
     /// Nothing.
     Zero,
-    /// From the numbers that the result holds.
+    /// The numbers that the result holds.
     Result,
-    /// A row of numbers, one for each column, which every row begins from.
+    /// A row of numbers, one for each column, for every row.
     Row(*const f32),
 }
 
@@ -224,7 +224,7 @@ pub(crate) struct Product {
 pub(crate) enum Format {
     /// A float32: a step of depth.
     Single,
-    /// Two bfloat16, the first in the lower half: two steps of depth. Only [`Format::of`] gives it.
+    /// Two bfloat16, the first in the lower half: two steps of depth. Only [`Format::of`] returns it.
     Pairs,
 }
 
@@ -329,7 +329,7 @@ impl Level {
 #[inline(always)]
 unsafe fn panels<V: Vector, const R: usize>(size: Size, left: Left, right: Right, result: Product, from: Begin) {
     let width = VECTORS * V::LANES;
-    // A last panel of fewer columns goes by way of this.
+    // A last panel with fewer columns uses this buffer.
     let mut aside = [0.0f32; 12 * 32];
     let mut column = 0;
     let mut panel = right.start;

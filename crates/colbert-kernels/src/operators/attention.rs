@@ -1,7 +1,7 @@
 //! Scaled dot-product attention of packed sequences (Vaswani et al. 2017, section 3.2).
 //!
-//! Going back recomputes the attention weights from queries, keys and each row's log-sum-exp, as in Dao et al. 2022
-//! (FlashAttention, section 3.1), so that no weights outlive a sequence.
+//! The backward pass recomputes the attention weights from queries, keys and each row's log-sum-exp, as in Dao et al.
+//! 2022 (FlashAttention, section 3.1), so that no weights outlive a sequence.
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -23,17 +23,17 @@ use crate::segments::{Segment, Segments};
 /// The shape of attention, besides its three tensors.
 #[derive(Debug, Clone)]
 pub struct AttentionPlan {
-    /// Where the sequences lie, and which of their tokens can be attended to.
+    /// The places of the sequences, and which of their tokens can be attended to.
     pub segments: Segments,
-    /// Heads that a token's numbers are divided among.
+    /// Number of heads.
     pub heads: usize,
     /// Tokens to each side that a token sees (Beltagy et al. 2020, section 3.1); none means all. A token that sees no
-    /// attended token, a query's \[MASK\] expansion far behind the text, gets zeros.
+    /// attended token, such as a query's \[MASK\] expansion far after the text, gets zeros.
     pub reach: Option<usize>,
     /// Dropout of the attention weights. Element (token * heads + head, position of the key) decides; with a window,
     /// element (head * length + position, position of the key) of a mask of each sequence.
     pub dropout: Dropout,
-    /// Format of the factors of its products.
+    /// Number format of its matmuls.
     pub precision: Precision,
 }
 
@@ -91,8 +91,8 @@ pub(crate) fn check([tokens, size]: [usize; 2], plan: &AttentionPlan) {
     );
 }
 
-/// Stands for a product that does not count where a row may have no other. Its exponential is 0 without a maximum taken
-/// off.
+/// The value of a product that does not count, for rows that may have no other. Its exponential is 0 without
+/// subtracting a maximum.
 pub(crate) const NEVER: f32 = -1e30;
 
 /// Returns the factor on products of queries and keys.

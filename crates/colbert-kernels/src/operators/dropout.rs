@@ -17,12 +17,12 @@ use crate::backend::{KernelBackend, Kernels};
 use crate::operators::node::record;
 use crate::operators::primitive::{floats, primitive, tensor};
 
-/// Which elements an operator drops.
+/// The choice of elements that an operator drops.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// Probability of zeroing an element, at least 0 and below 1; the others are scaled by 1 / (1 - probability).
     pub probability: f32,
-    /// Two uses with different seeds drop independently.
+    /// Seed; two uses with different seeds drop independently.
     pub seed: u64,
 }
 
@@ -41,7 +41,7 @@ fn mix(x: u64) -> u64 {
 }
 
 impl Dropout {
-    /// Drops nothing.
+    /// No dropout.
     pub const NONE: Self = Self { probability: 0.0, seed: 0 };
 
     /// Returns the same probability at another place: `counter` numbers the steps, or the uses within a step.
@@ -170,7 +170,7 @@ pub(crate) fn factors_on_device<B: Kernels>(
     let x = shifted(x, 16).mul_scalar(FIRST as i32);
     let x = shifted(x, 15).mul_scalar(SECOND as i32);
     let x = shifted(x, 15).bitwise_xor(of_rows(flips));
-    // Without the lowest bit a number has 31, which is positive in 32 with a sign.
+    // Without the lowest bit a number has 31 bits, so it is positive as a signed 32-bit integer.
     let half = x.bitwise_right_shift_scalar(1.elem()).bitwise_and_scalar(i32::MAX.elem());
     let kept = half.greater_equal_elem((dropout.threshold() >> 1) as i32);
     primitive(kept.float() * (1.0 / (1.0 - dropout.probability)))

@@ -20,7 +20,7 @@ use crate::operators::primitive::{indices, primitive, tensor};
 pub struct TokenRows {
     /// Rows of the word table.
     pub ids: Arc<[u32]>,
-    /// Rows of the position table, as many.
+    /// Rows of the position table, one for each token.
     pub positions: Arc<[u32]>,
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn composed_gradient<B: Kernels>(gradient: FloatTensor<B>, of: &Arc<[
 #[derive(Debug)]
 struct Node;
 
-/// The state that the backward pass needs: rows of each table, none where there is no table, and the ids looked up.
+/// The state that the backward pass needs: the number of rows of each table, none without a table, and the ids.
 #[derive(Debug, Clone)]
 struct State {
     counts: [Option<usize>; 3],

@@ -9,7 +9,7 @@ use crate::backend::Kernels;
 use crate::operators::dropout::Dropout;
 use crate::operators::primitive::{primitive, tensor};
 
-/// The function that one half goes through.
+/// The activation function of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// GELU by the error function.
@@ -27,12 +27,12 @@ pub enum ActiveHalf {
     Second,
 }
 
-/// The function of two halves that gives one.
+/// A gate: a function of two halves with the size of one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gate {
-    /// Function of one half.
+    /// Function of the active half.
     pub activation: Activation,
-    /// Which half that is.
+    /// The active half.
     pub active: ActiveHalf,
     /// Dropout of the products.
     pub dropout: Dropout,

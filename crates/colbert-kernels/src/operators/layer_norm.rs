@@ -39,11 +39,11 @@ pub struct Normalised<T> {
 /// Gradients of a normalisation.
 #[derive(Debug, Clone)]
 pub struct NormGradients<T> {
-    /// Of what was normalised, `[tokens, size]`.
+    /// Gradient of the normalised sum, `[tokens, size]`.
     pub sum: T,
     /// `[size]`
     pub weight: T,
-    /// `[size]`; none where there was no bias.
+    /// `[size]`; none without a bias.
     pub bias: Option<T>,
 }
 
@@ -67,7 +67,12 @@ pub fn layer_norm<B: KernelBackend>(
 
 /// Computes `layer_norm(dropout(input) + residual)`, as after every sublayer of BERT.
 ///
-/// Shapes and panics as [`layer_norm`]; residual is as input.
+/// # Shapes
+/// - input, residual, output: `[tokens, size]`
+/// - weight, bias: `[size]`
+///
+/// # Panics
+/// If the shapes do not fit.
 pub fn residual_layer_norm<B: KernelBackend>(
     input: Tensor<B, 2>,
     residual: Tensor<B, 2>,
@@ -153,7 +158,7 @@ pub(crate) fn composed_gradient<B: Kernels>(
     }
 }
 
-/// Parents: input, weight, bias, residual; the input stands for a bias or a residual that is not there.
+/// Parents: input, weight, bias, residual; the input takes the place of a missing bias or residual.
 #[derive(Debug)]
 struct Node;
 

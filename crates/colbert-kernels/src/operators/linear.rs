@@ -118,7 +118,7 @@ pub(crate) struct Saved<T, const N: usize> {
     pub(crate) precision: Precision,
 }
 
-/// Who asks for gradients of linear maps of one input.
+/// The requested gradients of linear maps of one input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asking<const N: usize> {
     pub(crate) input: Option<NodeId>,
@@ -126,7 +126,7 @@ pub(crate) struct Asking<const N: usize> {
     pub(crate) biases: [Option<NodeId>; N],
 }
 
-/// Registers the gradients that are asked for, of the maps' outputs' gradients.
+/// Registers the requested gradients, computed from those of the maps' outputs.
 pub(crate) fn propagate<B: Kernels, const N: usize>(
     asking: Asking<N>,
     of_outputs: [FloatTensor<B>; N],

@@ -25,7 +25,7 @@ pub(crate) fn composed<B: Kernels, const D: usize>(
     }
 }
 
-/// The factor that cuts a number into two of 12 significant bits (Dekker 1971, "A floating-point technique for
+/// The factor that splits a number into two of 12 significant bits (Dekker 1971, "A floating-point technique for
 /// extending the available precision", section 5): 2^12 + 1 for half of float32's 24 bits, and one bit more leaves 11
 /// in the first.
 const CUT: f32 = 8193.0;
@@ -45,7 +45,7 @@ pub(crate) fn in_parts<B: Backend, const D: usize>(
         (first.clone(), x - first)
     };
     let ((left, left_rest), (right, right_rest)) = (cut(left), cut(right));
-    // The small ones first, as they would be lost one by one.
+    // The small ones first, as each alone would be lost to rounding.
     let rest = product(left.clone(), right_rest) + product(left_rest, right.clone());
     rest + product(left, right)
 }

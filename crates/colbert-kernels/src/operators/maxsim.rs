@@ -15,13 +15,13 @@ use crate::backend::{KernelBackend, Kernels};
 use crate::operators::node::record;
 use crate::operators::primitive::{floats, indices, primitive, tensor};
 
-/// Stands in for the similarity of a document without a scored token. Value: colbert-ai `colbert_score_reduce`.
+/// The similarity of a document without a scored token. Value: colbert-ai `colbert_score_reduce`.
 pub(crate) const NEVER: f32 = -9999.0;
 
 /// Document places, padding included, whose similarities the composed version holds at once.
 const COMPOSED_BLOCK: usize = 4096;
 
-/// Packed texts: where each begins, and which of its tokens take part. Cheap to clone.
+/// Packed texts: the place of each, and which of its tokens take part in MaxSim. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ScoredTexts {
     starts: Arc<[usize]>,
@@ -101,7 +101,7 @@ struct Block<B: Kernels> {
     length: usize,
     /// Row of each padded place; padding repeats the document's first.
     rows: Tensor<B, 1, Int>,
-    /// True where a place takes no part, `[1, docs, length]`.
+    /// True if a place takes no part, `[1, docs, length]`.
     hidden: Tensor<B, 3, Bool>,
     /// First row of each document, `[1, docs]`.
     starts: Tensor<B, 2, Int>,
@@ -171,7 +171,7 @@ pub(crate) fn composed<B: Kernels>(
         best.push(most.reshape([tokens, count]));
         winners.push(place.reshape([tokens, count]) + block.starts);
     }
-    // A product with ones, as scores are sums of a query's few dozen tokens.
+    // A matmul with ones, as scores are sums over a query's few dozen tokens.
     let scores = B::float32_product(sums::<B>(query_texts, &device), Tensor::cat(best, 1));
     (primitive(scores), Tensor::cat(winners, 1).into_primitive())
 }

@@ -1,4 +1,4 @@
-//! Packed sequences laid out padded, those of like lengths together, for attention on backends without a packed one.
+//! Packed sequences with padding, those of similar lengths together, for attention on backends without a packed one.
 
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
@@ -14,7 +14,7 @@ use crate::segments::Segment;
 /// A sequence is laid out with others if the longest of them has at most this many times its tokens.
 const LONGEST: f64 = 4.0 / 3.0;
 
-/// Sequences of like lengths, laid out as `[sequences, heads, length, head_size]`.
+/// Sequences of similar lengths, laid out as `[sequences, heads, length, head_size]`.
 pub(crate) struct Padded<B: Kernels> {
     /// Row of each padded place; padding repeats the sequence's first.
     rows: Tensor<B, 1, Int>,
@@ -56,7 +56,7 @@ impl<B: Kernels> Padded<B> {
         }
         let queries = if plan.reach.is_some() { length } else { 1 };
         let dropped = (!plan.dropout.is_none()).then(|| {
-            // The rows of the sequences' masks; padding has those of the first token, as nobody looks at them.
+            // The rows of the sequences' masks; padding has those of the first token, as they are never read.
             let of_sequence = |segment: &Segment| -> (Dropout, Vec<usize>) {
                 let position = |place: usize| if place < segment.length { place } else { 0 };
                 let places = (0..heads).flat_map(|head| (0..length).map(move |place| (head, place)));
@@ -123,7 +123,7 @@ impl<B: Kernels> Padded<B> {
     }
 }
 
-/// The sequences in groups of like lengths, the longest first, and the row among the groups' rows of each row.
+/// The sequences in groups of similar lengths, the longest first, and for each row its place among the groups' rows.
 struct Groups<B: Kernels> {
     groups: Vec<Padded<B>>,
     order: Tensor<B, 1, Int>,

@@ -1,4 +1,4 @@
-//! Between tensors and the backend's own representation of them.
+//! Conversions between tensors and the backend's own representation of them.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;

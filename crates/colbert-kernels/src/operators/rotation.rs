@@ -11,7 +11,7 @@ use crate::segments::Segments;
 
 /// Cosines and sines of the angles of every position. Cheap to clone.
 ///
-/// The numbers i and i + pairs of a head are one pair each; numbers behind the pairs are left as they are.
+/// The numbers i and i + pairs of a head are one pair each; numbers after the pairs are left as they are.
 #[derive(Debug, Clone)]
 pub struct Rotation {
     /// `[positions, pairs]`

@@ -1,4 +1,4 @@
-//! MaxSim of a fixed set of queries against stored documents, which come in any number and any order.
+//! MaxSim of a fixed set of queries against stored documents, in any number and any order.
 //!
 //! The counterpart in training, `operators::maxsim`, lays out documents for every call; here queries are laid out
 //! once, and documents are read as they are stored. Both add the same products in the same order, so their scores are
@@ -175,7 +175,7 @@ impl fmt::Debug for PackedQueries {
     }
 }
 
-/// The document that rows are folded into.
+/// The document that the current rows belong to.
 struct Document<'a> {
     place: usize,
     offsets: &'a [usize],

@@ -7,7 +7,7 @@ use half::f16;
 
 use crate::flex::level::{Level, for_each_level};
 
-/// The number format that token vectors are stored in.
+/// The number format of stored token vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VectorFormat {
     /// The vectors as they are: 4 bytes a number.

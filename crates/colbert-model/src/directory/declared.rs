@@ -16,13 +16,13 @@ use crate::weights::layout::Layout;
 /// Name of the file that PyLate and sentence-transformers write.
 const CONFIG: &str = "config_sentence_transformers.json";
 
-/// Key of this file for the sizes that vectors can be cut to; a word of ours, which other programs pass over.
+/// Key of this file for the sizes that vectors can be cut to; a key of our own, which other programs ignore.
 pub(crate) const DIMS: &str = "matryoshka_dims";
 
-/// Settings that a directory declares; none where it is silent. Lengths are in tokens, markers included.
+/// Settings that a directory declares; none for those that it does not. Lengths are in tokens, markers included.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Declared {
-    /// The files that declare something, in the order in which they are believed.
+    /// The files that declare something, the one that takes precedence first.
     pub files: Vec<&'static str>,
     /// Size of a token embedding.
     pub dim: Option<usize>,
@@ -36,11 +36,11 @@ pub struct Declared {
     pub attend_to_mask_tokens: Option<bool>,
     /// Queries are filled up with `[MASK]`.
     pub query_expansion: Option<bool>,
-    /// Tokens that shorter queries are filled up to, where that is not `query_maxlen`.
+    /// Length to which shorter queries are filled up, if it is not `query_maxlen`.
     pub query_expansion_length: Option<usize>,
     /// Some tokens of a document take no part in scoring.
     pub mask_punctuation: Option<bool>,
-    /// Vocabulary entries that take no part, where they are not the ASCII punctuation.
+    /// Vocabulary entries that take no part, if they are not the ASCII punctuation.
     pub skiplist_words: Option<Vec<String>>,
     /// They take no part in queries either.
     pub mask_query_punctuation: Option<bool>,
@@ -157,7 +157,7 @@ impl Declared {
         let markers = [self.query_token_id.clone(), self.doc_token_id.clone()].map(Option::unwrap_or_default);
         if *self != Self::default() {
             self.prompts(keys, [&markers[0], &markers[1]])?;
-            // sentence-transformers 6 reads the key here too, and null is its word for none.
+            // sentence-transformers 6 reads the key here too, and writes null for none.
             if keys.json.get("query_expansion").is_some() {
                 self.expansion(keys, positions)?;
             }

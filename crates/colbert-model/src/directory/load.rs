@@ -1,4 +1,4 @@
-//! Reading a model directory in Hugging Face layout: a plain encoder, or a ColBERT that somebody saved.
+//! Reading of a model directory in Hugging Face layout: a plain encoder, or a saved ColBERT.
 
 use std::collections::HashMap;
 use std::hash::Hasher;
@@ -39,7 +39,7 @@ use crate::weights::{HostTensor, Weights, normal_tensor};
 /// most, and every query is filled up to its length.
 const MAX_LENGTH: usize = 1 << 17;
 
-/// Files of the source directory that an export needs again.
+/// Files of the source directory that an export needs.
 #[derive(Debug, Clone)]
 pub struct SourceFiles {
     /// `config.json`, with the rows of embeddings that were added.
@@ -62,13 +62,13 @@ pub struct Pretrained {
     directory: PathBuf,
     /// The encoder's family and sizes.
     pub config: EncoderConfig,
-    /// Files that an export needs again.
+    /// Files that an export needs.
     pub files: SourceFiles,
     /// Settings that the directory declares.
     pub declared: Declared,
     pub(crate) weights: Weights,
     head: Option<HeadFiles>,
-    /// Layers of a new head, where there is none.
+    /// Layers of a new head, if there is none.
     new_layers: HeadLayers,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) tokenizer_path: PathBuf,
@@ -78,14 +78,14 @@ pub struct Pretrained {
     added_rows: usize,
 }
 
-/// The use that was made of a directory's tensors.
+/// A report on the use of a directory's tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadReport {
-    /// Tensors that were used.
+    /// Number of tensors that were used.
     pub taken: usize,
-    /// Tensors that were not there and were drawn at random.
+    /// Missing tensors, which were drawn at random.
     pub initialised: Vec<String>,
-    /// Tensors that were there and are not needed.
+    /// Tensors that were not needed.
     pub ignored: Vec<String>,
 }
 
@@ -122,7 +122,7 @@ impl Pretrained {
         let mut weights = weights.unwrapped(config.prefix(), config.word_table())?;
         config.adopt(&mut weights)?;
         let modules = HeadFiles::read(&layout, config.hidden_size())?;
-        // Where there are modules, the matrix in the root file is theirs, multiplied into one.
+        // If there are modules, the matrix in the root file is their product.
         let matrix = match weights.shape("linear.weight").map(<[usize]>::to_vec) {
             Some(shape) => Some(weights.take("linear.weight", &shape)?),
             None => None,
@@ -300,7 +300,7 @@ impl Pretrained {
         let shape = [settings.dim, encoder.hidden_size()];
         let mut matrix = Some(normal_tensor(&shape, self.config.initializer_range(), &mut rng));
         let head = Head::build(&config, |_, name| matrix.take_if(|_| name == "linear.weight"), device);
-        // burn draws a parameter when it is first looked at: now, and in the order of the fields.
+        // burn draws a parameter when it is first read: here, in the order of the fields.
         drop(named_parameters(&encoder));
         Ok(Colbert { encoder, head })
     }
@@ -413,7 +413,7 @@ impl Pretrained {
         self.config.nodes(&mut on, &inputs, &Tokens { places, attended: mask }).map(drop)
     }
 
-    /// Gives the vocabulary the markers that it lacks, behind its last id: the usual ones, and those that options name.
+    /// Adds the missing markers to the vocabulary, after its last id: the usual ones, and those that options name.
     /// Rows of the embedding matrix that no token names are used first.
     ///
     /// # Errors
@@ -421,7 +421,7 @@ impl Pretrained {
     fn add_markers(&mut self, options: &TrainOptions) -> Result<(), ModelError> {
         let path = self.tokenizer_path.clone();
         let largest_id = self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-        // The table decides where config.json claims more rows than there are.
+        // The table decides if config.json claims more rows than there are.
         let rows = self.weights.shape(self.config.word_table());
         let rows = rows.map(|shape| shape.first().copied().unwrap_or(0).min(shape.iter().product()));
         let vocab_size = self.config.vocab_size().min(rows.unwrap_or(usize::MAX));
@@ -433,7 +433,7 @@ impl Pretrained {
             (settings.query_token_id, usual.query_token_id, &options.query_token_id),
             (settings.doc_token_id, usual.doc_token_id, &options.doc_token_id),
         ] {
-            // A marker of another name that the directory declares is its own, and it is an error if it is not there.
+            // A marker with another name is declared by the directory itself, so it is an error if it is missing.
             let may_be_added = !marker.is_empty() && (marker == usual || named.is_some());
             if may_be_added && self.tokenizer.token_to_id(&marker).is_none() {
                 self.add_marker(marker, &path)?;

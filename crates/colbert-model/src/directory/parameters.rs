@@ -1,4 +1,4 @@
-//! Parameters of a model whose encoder is none of the families of this crate, read back from an exported directory.
+//! Reading of the parameters of an exported model whose encoder is not one of this crate's families.
 
 use std::path::Path;
 

@@ -37,7 +37,7 @@ const DOCUMENTS: [&str; 4] = [
     "...",
 ];
 
-/// Token ids and vectors that a model directory gives for a few texts.
+/// Token ids and vectors of a few texts by a model directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SelfCheck {
     /// Version of this layout: 1.

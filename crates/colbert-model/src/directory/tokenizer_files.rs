@@ -21,10 +21,10 @@ const BERT_CLASSES: [&str; 6] = [
     "ElectraTokenizerFast",
 ];
 
-/// A tokenizer and the files that it was made of.
+/// A tokenizer and the files that it was made from.
 pub(crate) struct TokenizerFiles {
     pub(crate) tokenizer: Tokenizer,
-    /// `tokenizer.json` as it was used: without limits of its own, and with what was repaired.
+    /// `tokenizer.json` as it was used: without limits of its own, and with repairs.
     pub(crate) json: Value,
     /// `tokenizer_config.json`; null if the directory has none.
     pub(crate) config: Value,
@@ -55,7 +55,7 @@ impl TokenizerFiles {
             Some(vocab) if word_piece => word_piece_json(vocab),
             _ => byte_level_json(directory, keys)?,
         };
-        // A saved length limit or padding is some other program's; ours are set per side.
+        // A saved length limit or padding belongs to another program; ours are set for each side.
         for field in ["truncation", "padding"] {
             json[field] = Value::Null;
         }
@@ -64,7 +64,7 @@ impl TokenizerFiles {
         let mut tokenizer = guarded(&path, || Tokenizer::from_bytes(json.to_string()))?;
         check_ids(&tokenizer, &added, directory)?;
         let special = SpecialTokens::of(&tokenizer, [&special_tokens_map, &config]);
-        // A decoder's vocabulary has perhaps no token for the beginning of a text: it is used as it is.
+        // A decoder's vocabulary may have no token for the beginning of a text; it is used as it is.
         let complete = !encoder.needs_cls() && tokenizer.token_to_id(&special.cls).is_none();
         if let (false, (None, _) | (_, None)) = (complete, around(&tokenizer)) {
             if colbert {
@@ -232,7 +232,7 @@ fn normalize_as_configured(json: &mut Value, config: Keys<'_>, word_piece: bool)
     ];
     for (key, value) in wanted {
         let own = &mut json["normalizer"][key];
-        // No word about accents follows the case.
+        // Without a setting for accents, they follow the case.
         let same = *own == value || (key == "strip_accents" && value.is_null() && *own == json!(lower_case));
         if !same {
             tracing::warn!(

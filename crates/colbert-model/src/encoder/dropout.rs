@@ -1,8 +1,8 @@
-//! Where dropout masks come from: a seed for every place they are used.
+//! Seeds of dropout masks: one for every place where a mask is used.
 
 use colbert_kernels::Dropout;
 
-/// Where a mask comes from. Each step, piece and layer takes a child of its own, so that a mask is a function of the
+/// The seed of a dropout mask. Each step, piece and layer has a child of its own, so that a mask is a function of the
 /// run's seed and the place alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutSeed(u64);

@@ -67,7 +67,7 @@ fn architecture<F: Family>(model_type: &str) -> Option<&'static str> {
     F::ARCHITECTURES.iter().find(|(own, _)| *own == model_type).map(|(_, class)| *class)
 }
 
-/// Makes the enums of all families out of the list.
+/// Makes the enums of all families from the list.
 macro_rules! families {
     ($($(#[$doc:meta])* $name:ident($config:ident)),+ $(,)?) => {
         /// The configuration of an encoder of any family.
@@ -83,14 +83,14 @@ macro_rules! families {
             $($(#[$doc])* $name($name<B>),)+
         }
 
-        /// Evaluates an expression on the configuration of whichever family it is.
+        /// Evaluates an expression on the configuration, whatever its family.
         macro_rules! each_config {
             ($own:expr, $inner:ident => $result:expr) => {
                 match $own { $(EncoderConfig::$name($inner) => $result,)+ }
             };
         }
 
-        /// Evaluates an expression on whichever encoder it is.
+        /// Evaluates an expression on the encoder, whatever its family.
         macro_rules! each_encoder {
             ($own:expr, $inner:ident => $result:expr) => {
                 match $own { $(PretrainedEncoder::$name($inner) => $result,)+ }
@@ -129,10 +129,10 @@ macro_rules! families {
                 match self { $(Self::$name(_) => $config::PREFIX,)+ }
             }
 
-            /// Gives the tensors of a file the names and the layout that this family is computed with.
+            /// Converts the tensors of a file to the names and the layout that this family is computed with.
             ///
             /// # Errors
-            /// Tensors that belong together and do not fit together.
+            /// Tensors that belong together do not fit together.
             pub(crate) fn adopt(&self, weights: &mut Weights) -> Result<(), ModelError> {
                 match self { $(Self::$name(_) => $config::adopt(weights),)+ }
             }
@@ -261,7 +261,7 @@ impl EncoderConfig {
         self.facts().hidden
     }
 
-    /// Adds the keys to an exported `config.json` that programs want and the source may lack.
+    /// Adds the keys to an exported `config.json` that programs read and the source may lack.
     pub(crate) fn complete(&self, config: &mut Map<String, Value>) {
         each_config!(self, own => own.complete(config));
     }

@@ -1,6 +1,6 @@
-//! The facts that the rest of the crate asks of an encoder family.
+//! The facts about an encoder family that the rest of the crate needs.
 //!
-//! A new family is a file with its module, its configuration and `impl Family`, and a line in the list of
+//! A new family is a file in `families/` with its module, its configuration and `impl Family`, and its lines in
 //! `families.rs`.
 
 use serde::de::DeserializeOwned;
@@ -22,7 +22,8 @@ pub(crate) trait Family: DeserializeOwned {
     /// Name of the word embedding matrix, without the prefix.
     const WORD_TABLE: &'static str = "embeddings.word_embeddings.weight";
 
-    /// The programs that load an exported directory of this family. Has no default, so that a new family has to decide.
+    /// The programs that load an exported directory of this family. There is no default, so that a new family has to
+    /// decide.
     const LOADERS: Loaders;
 
     /// Whether a vocabulary file of the family is BERT's: WordPiece, with its special tokens.
@@ -47,16 +48,16 @@ pub(crate) trait Family: DeserializeOwned {
     /// Differences between the files of an export of this family and those of the others.
     const EXPORT: ExportFacts;
 
-    /// Gives tensors the names and the layout that this family is computed with, where files have others too. The
-    /// prefix is off.
+    /// Converts tensors to the names and the layout that this family is computed with, if files have others. The prefix
+    /// is removed already.
     ///
     /// # Errors
-    /// Tensors that belong together and do not fit together.
+    /// Tensors that belong together do not fit together.
     fn adopt(_weights: &mut Weights) -> Result<(), ModelError> {
         Ok(())
     }
 
-    /// Adds the keys to an exported `config.json` that programs want and the source may lack.
+    /// Adds the keys to an exported `config.json` that programs read and the source may lack.
     fn complete(&self, _config: &mut Map<String, Value>) {}
 
     /// Returns the first field that asks for something this encoder does not do, or that is out of range.
@@ -96,7 +97,7 @@ pub enum Transformers {
     Any,
     /// A version that has the family: 5.3 has, 4.55 has not.
     From5_3,
-    /// 5.3; 4.55 loads it too, but lets every token look back only, whatever its configuration says.
+    /// 5.3; 4.55 loads it too, but always with causal attention, whatever its configuration says.
     CausalBefore5_3,
     /// A version that has the family: 5.24 has, 5.3 has not.
     From5_24,
@@ -107,15 +108,15 @@ pub enum Transformers {
 /// Differences between the files of an export of one family and those of another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ExportFacts {
-    /// `tokenizer_class`, whatever the source says. None: the source's, or else a general one.
+    /// `tokenizer_class`, in place of the source's. None: the source's, or else a general one.
     pub(crate) tokenizer_class: Option<&'static str>,
     /// The encoder accepts token types from a tokenizer.
     pub(crate) token_types: bool,
-    /// A key of `config.json` that a program wants under an older name too: newer name, older name, default.
+    /// A key of `config.json` that a program reads under an older name: newer name, older name, default.
     pub(crate) older_key: Option<(&'static str, &'static str, f64)>,
 }
 
-/// The numbers of a configuration that the rest of the crate asks for.
+/// The numbers of a configuration that the rest of the crate needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Facts {
     /// Rows of the word embedding matrix.
@@ -132,14 +133,14 @@ pub(crate) struct Facts {
     pub(crate) heads: usize,
     /// Numbers of a token's query: heads times their size.
     pub(crate) attention: usize,
-    /// Numbers that a layer holds for each pair of a query's token and a key's until the backward pass; 0 if the weights
-    /// of attention are recomputed.
+    /// Numbers that a layer holds for each pair of a query's token and a key's until the backward pass; 0 if the
+    /// weights of attention are recomputed.
     pub(crate) pairs: usize,
     /// Rows of all embedding tables.
     pub(crate) rows: usize,
 }
 
-/// A field that an encoder cannot follow: its name, its value, and what is expected.
+/// A field that an encoder does not support: its name, its value, and the expected values.
 pub(crate) type Unsupported = (&'static str, String, String);
 
 /// Checks a probability of dropout, as the float32 that it becomes: 0.99999999999 would be 1 there.

@@ -10,7 +10,7 @@ use colbert_kernels::{AttentionPlan, Dropout, KernelBackend, Map, Precision, lay
 use crate::error::ModelError;
 use crate::weights::Weights;
 
-/// `x W^T + b`.
+/// A linear map, `x W^T + b`.
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
     /// `[out, in]`

@@ -12,10 +12,10 @@ pub struct RotaryKeys {
     /// Base of the angles.
     #[serde(default)]
     pub rope_theta: Option<f64>,
-    /// How angles are scaled for longer texts, as transformers 4 and older model code write it.
+    /// The scaling of angles for longer texts, as transformers 4 and older model code write it.
     #[serde(default)]
     pub rope_scaling: Option<Value>,
-    /// Both, as transformers 5 writes them; they go before.
+    /// Both, as transformers 5 writes them; this key takes precedence.
     #[serde(default)]
     pub rope_parameters: Option<Value>,
 }

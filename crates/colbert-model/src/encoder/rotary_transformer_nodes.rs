@@ -1,4 +1,4 @@
-//! The layers of NomicBERT and GTE as nodes of an ONNX graph: what `rotary_transformer.rs` computes.
+//! The layers of NomicBERT and GTE as nodes of an ONNX graph, the counterpart of `rotary_transformer.rs`.
 
 use colbert_kernels::Activation;
 

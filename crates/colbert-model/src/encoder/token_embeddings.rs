@@ -20,9 +20,9 @@ pub(crate) const EMBEDDINGS_NORM: &str = "embeddings.LayerNorm";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TableSizes {
     pub(crate) words: usize,
-    /// None where positions are not embedded.
+    /// None if positions are not embedded.
     pub(crate) positions: Option<usize>,
-    /// None where a family has no token types.
+    /// None if a family has no token types.
     pub(crate) token_types: Option<usize>,
     /// Numbers of a row.
     pub(crate) size: usize,

@@ -30,7 +30,7 @@ pub(crate) struct LayerSizes {
     pub(crate) output_dropout: f64,
 }
 
-/// How a family names the tensors of a layer, under `<layers>.<number>`.
+/// A family's names of the tensors of a layer, under `<layers>.<number>`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LayerNames {
     pub(crate) layers: &'static str,
@@ -162,7 +162,7 @@ impl<B: Backend> Transformer<B> {
         device: &B::Device,
     ) -> Result<Self, ModelError> {
         let LayerSizes { hidden, wide, eps, .. } = sizes;
-        // Not as many as config.json says before they are there.
+        // The number in config.json is not trusted for an allocation before the tensors are there.
         let mut layer = Vec::new();
         for i in 0..sizes.layers {
             let at = |part: usize| format!("{}.{i}.{}", names.layers, names.parts[part]);

@@ -1,5 +1,5 @@
-//! The shared layers of BERT, DistilBERT, RoBERTa and ELECTRA as nodes of an ONNX graph: what `transformer.rs` and
-//! `token_embeddings.rs` compute.
+//! The shared layers of BERT, DistilBERT, RoBERTa and ELECTRA as nodes of an ONNX graph, the counterpart of
+//! `transformer.rs` and `token_embeddings.rs`.
 
 use crate::encoder::token_embeddings::TableSizes;
 use crate::encoder::transformer::{LayerNames, LayerSizes};
@@ -13,10 +13,10 @@ pub(crate) struct TransformerNodes {
     pub(crate) names: LayerNames,
     pub(crate) tables: TableSizes,
     pub(crate) heads: usize,
-    /// The id of padding, behind which positions begin; none where the first position is 0.
+    /// The id of padding, after which positions begin; none if the first position is 0.
     pub(crate) padding: Option<u32>,
-    /// The table of relative positions whose numbers are added to attention's products: its name, its rows, and the
-    /// row of each distance from the query to the key, the smallest distance first.
+    /// The table of relative positions whose biases are added to attention's products: its name, its rows, and the row
+    /// of each distance from the query to the key, the smallest distance first.
     pub(crate) relative: Option<(&'static str, usize, Vec<i64>)>,
 }
 

@@ -1,5 +1,5 @@
-//! The settings of a directory as other programs word them: in PyLate's dialect, which sentence-transformers 6 and
-//! pylate-rs read too, and as sentence-transformers 6 writes them itself.
+//! The settings of a directory in the keys of other programs: in PyLate's dialect, which sentence-transformers 6 and
+//! pylate-rs read too, and in that of sentence-transformers 6.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::settings::token_pooling::{POOLING, TokenPooling};
 /// Versions of the libraries that the files are written for; loading with an older one only warns.
 const VERSIONS: [&str; 2] = ["5.3.0", "6.2.0"];
 
-/// The settings to be worded.
+/// The settings to be written.
 #[derive(Clone, Copy)]
 pub(crate) struct Dialect<'a> {
     pub(crate) settings: &'a ColbertSettings,
@@ -54,7 +54,7 @@ fn pylate_config(dialect: Dialect<'_>) -> Value {
         "do_query_expansion": settings.query_expansion,
     });
     if settings.query_expansion && settings.query_expansion_length.is_some() {
-        // Only sentence-transformers 6 knows a length that queries are filled up to without being cut to it.
+        // Only sentence-transformers 6 has a length to which queries are padded but not truncated.
         config["query_expansion"] = expansion(settings);
     }
     sizes(&mut config, settings);

@@ -1,8 +1,8 @@
 //! A model directory as an ONNX graph, for next-plaid: `model.onnx` and `onnx_config.json` (next-plaid-onnx 1.6.1,
 //! `src/lib.rs`).
 //!
-//! Token ids and masks in, unit vectors of all tokens out. What is computed is what the model computes here, the head
-//! and the masks of a query's expansion included. Operators are those of opset 17, which has layer normalisation.
+//! Token ids and masks in, unit vectors of all tokens out. The graph computes the same as the model here, including the
+//! head and the masks of a query's expansion. Operators are those of opset 17, which has layer normalisation.
 
 use std::path::Path;
 
@@ -132,7 +132,7 @@ fn special_id(pretrained: &Pretrained, token: &str, role: &'static str) -> Resul
 /// given.
 ///
 /// next-plaid attends to expansion whatever the model was trained with. So the graph itself leaves out the `[MASK]`
-/// tokens that nothing else follows; one that was typed out has `[SEP]` behind it.
+/// tokens that nothing else follows; one that was typed has `[SEP]` after it.
 fn tokens(on: &mut Nodes<'_>, ids: &Value, mask: &Value, expansion: Option<i64>) -> Tokens {
     let places = on.places(ids);
     let graph = &mut on.graph;
@@ -222,7 +222,7 @@ fn onnx_config(pretrained: &Pretrained) -> Result<Json, ModelError> {
         "attend_to_expansion_tokens": settings.attend_to_mask_tokens,
         "skiplist_words": skiplist,
         "embedding_dim": settings.dim,
-        // next-plaid wants an id even where nothing is filled up.
+        // next-plaid requires an id even without padding.
         "mask_token_id": match settings.query_expansion || pretrained.has_mask() {
             true => special_id(pretrained, &special.mask, "query expansion")?,
             false => special_id(pretrained, &special.pad, "padding")?,

@@ -7,7 +7,7 @@ use burn::tensor::activation::{relu, sigmoid, silu, tanh};
 use colbert_kernels::{KernelBackend, gelu};
 use serde::{Deserialize, Serialize};
 
-/// An activation, with PyTorch's default arguments: other programs make it by its name alone.
+/// An activation, with PyTorch's default arguments, as other programs create it from its name alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Activation {
     /// None.

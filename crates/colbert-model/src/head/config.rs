@@ -12,15 +12,15 @@ use crate::head::activation::Activation;
 /// One layer: `activation(x W^T + b)`, plus x or a linear map of it (`pylate/models/Dense.py`, PyLate 1.6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DenseConfig {
-    /// Size of a vector that it takes.
+    /// Size of an input vector.
     pub in_features: usize,
-    /// Size of a vector that it gives.
+    /// Size of an output vector.
     pub out_features: usize,
     /// The linear map has a bias.
     pub bias: bool,
     /// After the linear map.
     pub activation: Activation,
-    /// Its input is added after the activation: as it is, or where the sizes differ by a second matrix without bias.
+    /// Its input is added after the activation: as it is, or through a second matrix without bias if the sizes differ.
     pub use_residual: bool,
 }
 
@@ -77,10 +77,10 @@ impl fmt::Display for DenseConfig {
     }
 }
 
-/// The layers of a head, the first one first. A ColBERT as colbert-ai knows it has one, without bias and residual.
+/// The layers of a head, the first one first. A ColBERT of colbert-ai has one, without bias and residual.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadConfig {
-    /// At least one; each takes what the one before gives.
+    /// At least one; each takes the output of the previous one.
     pub layers: Vec<DenseConfig>,
 }
 
@@ -120,7 +120,7 @@ impl HeadConfig {
     /// Returns the head with a ReLU at its end, or without one.
     ///
     /// # Errors
-    /// A ReLU is asked for behind a residual or another activation. `path` appears in the message.
+    /// A ReLU is requested after a residual or another activation. `path` appears in the message.
     pub(crate) fn with_relu(mut self, use_relu: bool, path: &Path) -> Result<Self, ModelError> {
         let last = self.layers.last_mut().expect("a head has a layer");
         if last.takes_relu() {

@@ -1,5 +1,5 @@
-//! The head of a directory: the Dense modules of PyLate and sentence-transformers, each in a folder of its own, read
-//! and written; and the one matrix that colbert-ai reads.
+//! Reading and writing of a directory's head: the Dense modules of PyLate and sentence-transformers, each in a folder
+//! of its own, and the one matrix that colbert-ai reads.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ const MOST_LAYERS: usize = 16;
 pub(crate) struct HeadFiles {
     pub(crate) config: HeadConfig,
     pub(crate) tensors: Vec<(String, HostTensor)>,
-    /// Tensors of the module folders that the layers have no use for.
+    /// Tensors of the module folders that the layers do not need.
     pub(crate) ignored: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ fn dense_folders(layout: &Layout) -> Result<Vec<PathBuf>, ModelError> {
         let folders: Vec<PathBuf> = folders.take_while(|folder| folder.is_dir()).collect();
         return if folders.len() > MOST_LAYERS { too_many(folders.len()) } else { Ok(folders) };
     };
-    // From a pooling on it is a sentence encoder's work, on one vector a text.
+    // After a pooling, modules belong to a sentence encoder and work on one vector for each text.
     let pooling = modules.iter().position(|module| module.class == "Pooling").unwrap_or(modules.len());
     let (mut folders, mut unit_length, mut pooled) = (Vec::new(), false, false);
     for module in &modules[..pooling] {

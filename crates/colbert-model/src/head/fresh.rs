@@ -1,4 +1,4 @@
-//! A new head on a plain encoder: its layers as options word them, and its first weights.
+//! A new head on a plain encoder: its layers from options, and its first weights.
 
 use colbert_config::{HeadActivation, HeadLayers};
 use rand::distr::{Distribution, Uniform};

@@ -1,4 +1,4 @@
-//! A graph that is put together: nodes in the order in which they are asked for, constants, inputs.
+//! A graph under construction: nodes in the order in which they are added, constants, inputs.
 
 use std::collections::BTreeSet;
 

@@ -4,7 +4,7 @@ use crate::error::ModelError;
 use crate::onnx::graph::{Graph, Setting, Value};
 use crate::weights::{HostTensor, Weights};
 
-/// Stands for a product that does not count, as in attention itself.
+/// The value of a product that does not count, as in attention itself.
 pub(crate) const NEVER: f32 = -1e30;
 
 /// Inputs of a graph, int64 `[batch, length]`.
@@ -21,7 +21,7 @@ pub(crate) struct Tokens {
     pub(crate) attended: Value,
 }
 
-/// A graph and the tensors that its nodes take.
+/// A graph and the tensors that its nodes use.
 pub(crate) struct Nodes<'a> {
     pub(crate) graph: Graph,
     pub(crate) weights: &'a mut Weights,
@@ -31,11 +31,11 @@ pub(crate) struct Nodes<'a> {
 pub(crate) struct Mix<'a> {
     /// Query, key and value, `[batch, heads, length, head_size]`.
     pub(crate) parts: [Value; 3],
-    /// Which columns a row may look at, bool; to be spread over `[batch, heads, length, length]`.
+    /// Which columns a row may attend to, bool; broadcast to `[batch, heads, length, length]`.
     pub(crate) allowed: &'a Value,
     /// A row may have no column; it then gets zeros.
     pub(crate) may_be_empty: bool,
-    /// Numbers to add to the scaled products, to be spread over `[batch, heads, length, length]`.
+    /// Numbers to add to the scaled products, broadcast to `[batch, heads, length, length]`.
     pub(crate) bias: Option<&'a Value>,
     pub(crate) heads: usize,
     pub(crate) hidden: usize,

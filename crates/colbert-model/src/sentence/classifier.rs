@@ -1,5 +1,5 @@
-//! The classification head of a cross-encoder: from the hidden vectors of a pair to one number, for each family as
-//! transformers computes it.
+//! The classification head of a cross-encoder: from the hidden vectors of a pair to one number, computed for each
+//! family as in transformers.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -15,7 +15,8 @@ use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::Weights;
 use crate::weights::json::Keys;
 
-/// Pooling, a layer with its activation, a normalisation where the family has one, and the last layer.
+/// A classification head: pooling, a layer with its activation, a normalisation if the family has one, and the last
+/// layer.
 ///
 /// Source: transformers 4.55, `*ForSequenceClassification` of each family, without dropout.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
-//! A cross-encoder: one score for a query and a document that are read together, as a sequence classification model of
-//! transformers or a CrossEncoder of sentence-transformers gives it. A teacher of what is trained here; it is not
-//! trained itself.
+//! A cross-encoder: one score for a query and a document that are read together, computed as by a sequence
+//! classification model of transformers or a CrossEncoder of sentence-transformers. It is a teacher, and is not trained
+//! here.
 //!
-//! Owns what a directory says of lengths and of the function over its scores. The head is in
+//! Owns a directory's declarations of lengths and of the function over its scores. The head is in
 //! [`crate::sentence::classifier`].
 
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub struct CrossEncoder<B: Backend> {
     max_length: usize,
     activation: Activation,
     fingerprint: String,
-    /// Rows of the word table, if the rows behind them are those of the second text.
+    /// Rows of the word table, if the rows after them belong to the second text.
     second_text: Option<u32>,
 }
 
@@ -222,8 +222,8 @@ fn max_length(pretrained: &Pretrained) -> Result<usize, ModelError> {
     Ok(length)
 }
 
-/// Gives tokens of the second text rows of their own behind those of the word table: word and second token type, less
-/// the first token type that every row gets. The sums are those of BERT, and the encoders need know of one type alone.
+/// Adds rows for tokens of the second text after those of the word table: word plus second token type, minus the first
+/// token type, which every row gets. The sums are those of BERT, and the encoders only need to know one type.
 fn add_second_text(pretrained: &mut Pretrained) -> Result<bool, ModelError> {
     const TYPES: &str = "embeddings.token_type_embeddings.weight";
     let has_types = pretrained.config.takes_token_types();

@@ -1,7 +1,7 @@
-//! A sentence encoder: one vector a text, as sentence-transformers makes it of a BERT. For mining negatives; it is not
+//! A sentence encoder: one vector for each text, computed as in sentence-transformers. It mines negatives and is not
 //! trained here.
 //!
-//! Owns what a directory says of pooling, lengths, unit vectors and prefixes. Does not own the ranking.
+//! Owns a directory's declarations of pooling, lengths, unit vectors and prefixes. Does not own the ranking.
 
 use std::path::{Path, PathBuf};
 
@@ -28,13 +28,13 @@ const TOKENS_AT_ONCE: usize = 8192;
 /// Settings that a directory declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentenceSettings {
-    /// From the vectors of tokens to one.
+    /// Pooling of the vectors of tokens.
     pub pooling: Pooling,
     /// Vectors have length 1, so that their product is the cosine.
     pub unit_length: bool,
-    /// Longest text in tokens, `[CLS]` and `[SEP]` included; longer ones are cut.
+    /// Longest text in tokens, `[CLS]` and `[SEP]` included; longer ones are truncated.
     pub max_seq_length: usize,
-    /// Texts are put in lower case before the tokenizer sees them.
+    /// Texts are converted to lower case before the tokenizer.
     pub lower_case: bool,
     /// Text put before every query.
     pub query_prefix: String,
@@ -87,7 +87,10 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         Encoder::<B>::hidden_size(&self.encoder)
     }
 
-    /// Encodes queries, `[texts, dim]`.
+    /// Encodes queries.
+    ///
+    /// # Shapes
+    /// `[texts, dim]`
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
@@ -95,7 +98,10 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         self.encode(texts, &self.settings.query_prefix, device)
     }
 
-    /// Encodes documents, `[texts, dim]`.
+    /// Encodes documents.
+    ///
+    /// # Shapes
+    /// `[texts, dim]`
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
@@ -155,7 +161,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
                     sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += f64::from(*value));
                 }
             }
-            // The cosine needs no division by the number of tokens first, but the plain product does.
+            // The cosine does not depend on the division by the number of tokens, but the dot product does.
             let count = if self.settings.pooling == Pooling::Mean { sequence.len() as f64 } else { 1.0 };
             let mut divisor = count;
             if self.settings.unit_length {
@@ -228,7 +234,7 @@ fn settings(directory: &Path, modules: &Modules, pretrained: &Pretrained) -> Res
         let (found, expected) = (similarity.to_owned(), "\"cosine\" or \"dot\"".to_owned());
         return Err(ModelError::UnsupportedConfig { path, field: "similarity_fn_name", found, expected });
     }
-    // Newer versions write empty prompts where none were set, so that an empty one says nothing.
+    // Newer versions write empty prompts if none were set, so an empty one counts as none.
     let prompt = |names: &[&str]| {
         let prompts = config.get("prompts");
         let found = names.iter().find_map(|name| prompts?.get(name)?.as_str().filter(|prompt| !prompt.is_empty()));

@@ -4,19 +4,19 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// How the vectors of a text's tokens become one.
+/// The pooling of the vectors of a text's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
     /// Their mean.
     Mean,
-    /// That of the first token.
+    /// The vector of the first token.
     Cls,
 }
 
-/// Habits of a family.
+/// Prefixes and pooling of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Family {
-    /// Part of the name that tells it, in lower case.
+    /// Part of the name that identifies it, in lower case.
     name: &'static str,
     pub(crate) query_prefix: &'static str,
     pub(crate) document_prefix: &'static str,

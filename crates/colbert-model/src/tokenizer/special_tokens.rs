@@ -1,8 +1,8 @@
 //! The special tokens of a vocabulary, and its punctuation.
 //!
-//! Special tokens are what the tokenizer itself says: its post-processor names what it puts around a text,
-//! `special_tokens_map.json` and `tokenizer_config.json` name the others, and where they are silent the usual names in
-//! the vocabulary count.
+//! The tokenizer itself decides the special tokens: its post-processor has those around a text,
+//! `special_tokens_map.json` and `tokenizer_config.json` name the others, and otherwise the usual names in the
+//! vocabulary count.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(crate) struct SpecialTokens {
     pub(crate) mask: String,
     /// Token before a text.
     pub(crate) cls: String,
-    /// Token behind a text.
+    /// Token after a text.
     pub(crate) sep: String,
     pub(crate) unk: String,
 }
@@ -50,7 +50,8 @@ impl SpecialTokens {
         // PyLate writes the mask as padding token.
         let pad = written(PAD.key).filter(|pad| *pad != mask).unwrap_or_else(|| usual(&PAD)).to_owned();
         let (cls, sep) = around(tokenizer);
-        // Gemma's vocabularies, and others made for decoders, have them as the beginning and the end of a text.
+        // Gemma's vocabularies, and others made for decoders, have tokens for the beginning and the end of a text
+        // instead.
         let or = |found: Option<String>, role: &Role, other: &str| {
             found.unwrap_or_else(|| {
                 written(role.key).or_else(|| written(other)).unwrap_or_else(|| usual(role)).to_owned()
@@ -88,7 +89,7 @@ pub(crate) fn around(tokenizer: &Tokenizer) -> (Option<String>, Option<String>) 
         let template = tokenizer.get_post_processor().and_then(|processor| serde_json::to_value(processor).ok());
         template.map_or(0, |template| tokens_beside(&template, side))
     };
-    // A tokenizer that pads puts its padding behind all of it.
+    // A tokenizer that pads adds its padding at the end.
     let attended = encoding.get_tokens().iter().zip(encoding.get_attention_mask());
     let tokens: Vec<&String> = attended.filter(|(_, attended)| **attended == 1).map(|(token, _)| token).collect();
     let (before, behind) = (count(true), count(false));

@@ -1,4 +1,4 @@
-//! Reading the JSON and text files of a model directory, and the values of their known keys.
+//! Reading of the JSON and text files of a model directory, and of the values of their known keys.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::ModelError;
 
-/// First bytes of a file that Git LFS left in place of the real one.
+/// First bytes of a pointer that Git LFS left in place of the real file.
 pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// Reads a JSON file, with or without a byte order mark; `expected` says in messages what it should hold.

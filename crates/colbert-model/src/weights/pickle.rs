@@ -1,5 +1,5 @@
-//! Reading `pytorch_model.bin` without running it: the zip archive that `torch.save` writes, and of its pickle program
-//! only the instructions that a dictionary of tensors is made of. Whatever else a pickle asks for is refused by name.
+//! Reading of `pytorch_model.bin` without running it: the zip archive that `torch.save` writes, and only those
+//! instructions of its pickle program that make a dictionary of tensors. Anything else is refused by name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -21,8 +21,8 @@ const MAX_VALUES: usize = 1 << 22;
 /// Deepest nesting of values. A dictionary of tensors needs four; values are dropped by recursion.
 const MAX_DEPTH: usize = 32;
 
-/// Bytes that may be copied from and to the memory of kept values, for each byte of the program: one that copies copies
-/// would grow without end.
+/// Bytes that may be copied from and to the memory of kept values, for each byte of the program: a program that copies
+/// copies would grow without end.
 const COPIES_PER_BYTE: usize = 128;
 
 /// Bytes that a value counts when it is copied, besides its texts.
@@ -31,7 +31,7 @@ const VALUE_BYTES: usize = 64;
 /// Most axes of a tensor.
 const MAX_AXES: usize = 8;
 
-/// Tensors may share what is stored, as tied weights do, but not more often than this on average.
+/// Tensors may share a storage, as tied weights do, but at most this many on average.
 const MAX_SHARING: usize = 16;
 
 /// Reads the float tensors of a file, as float32.
@@ -268,7 +268,9 @@ impl<'a> Machine<'a> {
     }
 
     fn set(&mut self, pairs: Vec<Value>) -> Step<()> {
-        let Value::Dict(all) = self.last()? else { return Err("the pickle fills what is no dictionary".to_owned()) };
+        let Value::Dict(all) = self.last()? else {
+            return Err("the pickle sets items of a value that is not a dictionary".to_owned());
+        };
         let mut pairs = pairs.into_iter();
         while let (Some(key), Some(value)) = (pairs.next(), pairs.next()) {
             all.push((key, value));
@@ -380,7 +382,7 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let (Value::Text(name), Value::Text(module)) = (self.pop()?, self.pop()?) else {
-                    return Err("the pickle names something by what is no text".to_owned());
+                    return Err("the pickle names something by a value that is not a text".to_owned());
                 };
                 self.global(&module, &name)?;
             }
@@ -406,7 +408,7 @@ impl<'a> Machine<'a> {
                 let values = self.above_mark()?;
                 match self.last()? {
                     Value::Tuple(all) => all.extend(values),
-                    _ => return Err("the pickle extends what is no list".to_owned()),
+                    _ => return Err("the pickle extends a value that is not a list".to_owned()),
                 }
             }
             b'Q' => {
@@ -450,7 +452,9 @@ fn long(bytes: &[u8]) -> Step<i64> {
 
 /// Reads a storage, which torch names as ("storage", kind, key, device, count).
 fn storage(value: Value) -> Step<Storage> {
-    let Value::Tuple(parts) = value else { return Err("the pickle names a storage by what is no tuple".to_owned()) };
+    let Value::Tuple(parts) = value else {
+        return Err("the pickle names a storage by a value that is not a tuple".to_owned());
+    };
     match parts.as_slice() {
         [Value::Text(word), Value::Global(kind), Value::Text(key), _, _] if word == "storage" => {
             let plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric());

@@ -74,9 +74,9 @@ fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
 }
 
 fn read(file: &mut File, at: u64, size: u64) -> Result<Vec<u8>, String> {
-    // The size is what the file says: no more is taken than there is.
+    // The size comes from the file, so no more is taken than there is.
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(at)).map_err(|error| error.to_string())?;
     file.by_ref().take(size).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 == size { Ok(bytes) } else { Err("it is cut short".to_owned()) }
+    if bytes.len() as u64 == size { Ok(bytes) } else { Err("it is truncated".to_owned()) }
 }

@@ -1,4 +1,4 @@
-//! Whether one model is better than another on the same queries, or only lucky.
+//! A test of whether one model is better than another on the same queries, or only by chance.
 
 use colbert_config::Metric;
 use rand::{Rng, SeedableRng};
@@ -12,12 +12,12 @@ const RESAMPLES: usize = 10_000;
 const TAIL: f64 = 0.025;
 
 /// A paired bootstrap over queries (Efron and Tibshirani 1993; for retrieval, Sakai 2006): queries are drawn with
-/// replacement, and the mean difference is taken each time.
+/// replacement, and the mean difference is computed each time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Queries that both were measured on.
     pub queries: usize,
-    /// Mean gain over these queries; positive where the second is better, also for a loss.
+    /// Mean gain over these queries; positive if the second is better, also for a loss.
     pub gain: f64,
     /// Lower end of the 95 % interval (percentiles of the resamples).
     pub low: f64,

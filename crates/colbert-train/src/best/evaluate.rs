@@ -27,7 +27,7 @@ pub struct Evaluation {
     pub metrics: Vec<(Metric, f64)>,
 }
 
-/// An evaluation, and what it is the mean of.
+/// An evaluation, and the results of its queries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
@@ -37,13 +37,13 @@ pub struct Measured {
     pub queries: Vec<QueryResult>,
 }
 
-/// How one query went.
+/// The result of one query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryResult {
     /// Id in the evaluation set.
     pub qid: u32,
-    /// Value of the metric that chooses; none if it is not finite.
+    /// Value of the chosen metric; none if it is not finite.
     pub value: Option<f64>,
     /// Rank of the first relevant document, from 1.
     pub rank: Option<usize>,
@@ -68,8 +68,8 @@ impl Evaluation {
 }
 
 impl Measured {
-    /// Evaluates rankings that were made elsewhere (BM25, say): one for each query of the set, best first. There is no
-    /// loss without scores.
+    /// Evaluates rankings that were made elsewhere, such as by BM25: one for each query of the set, best first. There
+    /// is no loss without scores.
     ///
     /// # Errors
     /// No query has a relevant document.
@@ -124,7 +124,7 @@ impl Measured {
     }
 }
 
-/// The ranking of one query, as far as metrics ask for it.
+/// The ranking of one query, as far as metrics need it.
 struct QueryRanks {
     qid: u32,
     /// Ranks, from 1, and grades of the relevant documents, best first.
@@ -139,7 +139,7 @@ fn judged(set: &EvaluationSet) -> Vec<u32> {
 }
 
 /// Measures a model on a set, in memory that does not grow with the corpus. `progress` receives how many documents are
-/// done, and may end it.
+/// done, and may end the evaluation.
 ///
 /// # Errors
 /// A text that the tokenizer refuses, a set without relevant documents, [`TrainError::NonFiniteVectors`], or
@@ -156,7 +156,7 @@ pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     task.evaluate(model, tokenizer, EvaluationLimits::default(), device, progress)
 }
 
-/// The means that an evaluation has.
+/// The limits of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct EvaluationLimits<'a> {
     /// Tokens encoded at once; a longer text is encoded alone.
@@ -166,8 +166,8 @@ pub struct EvaluationLimits<'a> {
 }
 
 impl EvaluationLimits<'_> {
-    /// Returns the tokens that a training step holds at once, every text counted at its longest: where a step fits into memory, an
-    /// evaluation that encodes as many at once does too.
+    /// Returns the tokens that a training step holds at once, every text counted at its longest: where a step fits into
+    /// memory, an evaluation that encodes as many at once does too.
     pub fn tokens_of_a_step(options: &TrainOptions, plan: &Plan) -> usize {
         plan.micro_batch_size * (options.query_maxlen + options.nway * options.doc_maxlen)
     }
@@ -185,13 +185,13 @@ impl Default for EvaluationLimits<'_> {
     }
 }
 
-/// A measurement to be made: the queries of a set, the documents that each is ranked against, the metric that chooses.
+/// The task of an evaluation: the queries of a set, the documents that each is ranked against, the chosen metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'a> {
     /// Queries, corpus and judgements.
     pub set: &'a EvaluationSet,
-    /// The documents that each query is ranked against; none for the whole corpus. A relevant document that is not among
-    /// them counts as not found.
+    /// The documents that each query is ranked against; none for the whole corpus. A relevant document that is not
+    /// among them counts as not found.
     pub candidates: Option<&'a Candidates>,
     /// The metric that comes first.
     pub chosen: Metric,

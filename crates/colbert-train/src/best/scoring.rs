@@ -1,4 +1,4 @@
-//! MaxSim of every judged query with every document, in blocks: what is held at once does not grow with the corpus.
+//! MaxSim of every judged query with every document, in blocks: memory does not grow with the corpus.
 
 use std::ops::Range;
 
@@ -46,8 +46,8 @@ pub(crate) struct Scorer<'a, B: KernelBackend, E: Encoder<B>> {
     pub(crate) device: &'a B::Device,
     /// Tokens encoded at once; a longer text is encoded alone.
     pub(crate) tokens_at_once: usize,
-    /// Scores of relevant documents that are kept until all of these are encoded; with more of them, these documents
-    /// are encoded a second time.
+    /// Scores of relevant documents that are kept until all of them are encoded; if there are more, these documents are
+    /// encoded a second time.
     pub(crate) scores_held: usize,
     pub(crate) with_loss: bool,
     /// Blocks of texts are shared among these.
@@ -82,7 +82,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         let queries = self.queries(qids)?;
         let order = self.order(qids);
         let pids: Vec<u32> = order.relevant.iter().map(|(pid, _)| *pid).collect();
-        // First the relevant documents: only their scores tell what counts as before them.
+        // The relevant documents first: the others are compared with their scores.
         let RelevantScores { own, held } = self.relevant_scores(&queries, &order.relevant, qids.len(), progress)?;
         let mut standings: Vec<Standing> = own.into_iter().map(|own| Standing::new(own, self.with_loss)).collect();
         let mut pass = |query: usize, pid: u32, score: f32| {
@@ -207,8 +207,8 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         Ok(queries)
     }
 
-    /// Scores documents block by block with the queries that are `concerned`. Each process computes every `size`-th block,
-    /// and all take the scores of all blocks in their order. `progress` receives how many documents are done.
+    /// Scores documents block by block with the queries that are `concerned`. Each process computes every `size`-th
+    /// block, and all take the scores of all blocks in their order. `progress` receives how many documents are done.
     fn each_block(
         &self,
         queries: &[Embeddings<B>],
@@ -268,8 +268,8 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         Ok(rows)
     }
 
-    /// Scores of encoded documents with some queries, in rising order; `take` receives the place of each among these, and
-    /// its row.
+    /// Scores of encoded documents with some queries, in rising order; `take` receives the place of each among these,
+    /// and its row.
     fn scores(
         &self,
         queries: &[Embeddings<B>],
@@ -288,7 +288,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         if scores.is_empty() {
             return;
         }
-        // Read at once: on a GPU every reading waits for it.
+        // Read together: on a GPU every read waits for it.
         let scores = host_values(Tensor::cat(scores, 0));
         for (query, row) in of_blocks.into_iter().zip(scores.chunks(documents.len())) {
             if let Ok(place) = concerned.binary_search(&query) {

@@ -1,4 +1,4 @@
-//! The standing of a query's relevant documents while scores come in, so that scores are never all in memory.
+//! The standing of a query's relevant documents, updated block by block, so that scores are never all in memory.
 
 use std::cmp::Ordering;
 
@@ -21,16 +21,17 @@ impl Scored {
     }
 }
 
-/// Where the relevant documents of one query stand: their scores, and how many other documents come before each.
+/// The standing of one query's relevant documents: their scores, and how many other documents come before each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Standing {
     /// Best first.
     relevant: Vec<Scored>,
-    /// Documents that are not relevant between one relevant document and the one before it; behind the last at the end.
+    /// Documents that are not relevant between one relevant document and the one before it; those after the last at the
+    /// end.
     between: Vec<usize>,
     /// The first documents of the ranking so far.
     first: Vec<Scored>,
-    /// Of the scores of documents that are not relevant, if the loss is asked for.
+    /// The sum over documents that are not relevant, if the loss is requested.
     others: Option<LogSum>,
 }
 
@@ -51,7 +52,7 @@ impl Standing {
 
     /// Takes in a document that is not relevant.
     pub(crate) fn pass(&mut self, pid: u32, score: f32) {
-        // Relevant documents with the same score come behind it.
+        // Relevant documents with the same score come after it.
         self.between[self.relevant.partition_point(|own| own.score > score)] += 1;
         let own = Scored { score, grade: 0, pid };
         let place = self.first.partition_point(|other| Scored::pessimistic(other, &own).is_lt());
@@ -102,7 +103,7 @@ struct LogSum {
 
 impl Default for LogSum {
     fn default() -> Self {
-        // Far below any score; minus infinity would give NaN where it is subtracted from itself.
+        // Far below any score; minus infinity minus itself would be NaN.
         Self { highest: f64::MIN / 4.0, sum: 0.0 }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 struct Files {
     limit: &'static str,
     usage: &'static str,
-    /// Line of `memory.stat` that counts cached files, which go before anything is refused.
+    /// Line of `memory.stat` that counts cached files, which the system drops before it refuses memory.
     reclaimable: &'static str,
 }
 
@@ -32,7 +32,7 @@ fn of_hierarchy(root: &Path, line: &str) -> Option<u64> {
         _ if controllers.split(',').any(|name| name == "memory") => (root.join("sys/fs/cgroup/memory"), VERSION_1),
         _ => return None,
     };
-    // Inside of a container the path may be the host's, of which only the last levels, or none, can be seen.
+    // Inside a container the path may be that of the host, where only the last levels, or none, are visible.
     let path = PathBuf::from(path.trim_start_matches('/'));
     path.ancestors().filter_map(|group| of_group(&mount.join(group), &files)).min()
 }

@@ -1,9 +1,8 @@
-//! Failures of a device that arrive as panics, made errors.
+//! Conversion of device failures that arrive as panics into errors.
 //!
-//! libtorch's bindings panic on the thread that calls them. CubeCL 0.10 panics on a thread of its own, catches that
-//! there and goes on: what follows is computed with memory that nothing was written to, and nobody is told. So both
-//! kinds are watched, by a panic hook that is set when a device of such a backend is first used and hands everything
-//! else on.
+//! libtorch's bindings panic on the thread that calls them. CubeCL 0.10 panics on a thread of its own, catches the
+//! panic there and continues: later results are computed from unwritten memory, without any report. So both kinds are
+//! watched, by a panic hook that is set when a device of such a backend is first used; it passes all other panics on.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -18,9 +17,9 @@ use crate::error::TrainError;
 /// A failure of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeviceFault {
-    /// Whether memory is what was missing.
+    /// Whether memory was exhausted.
     pub(crate) out_of_memory: bool,
-    /// Its words.
+    /// Its message.
     pub(crate) said: String,
 }
 
@@ -85,7 +84,7 @@ fn guarded_from<T>(panics: DevicePanics, work: impl FnOnce() -> T) -> Result<T, 
         watched().0 = Some(panics);
     }
     let outer = GUARDED.replace(Some(panics));
-    // The caller gives up the work during which a device failed: it ends the run, or tries smaller work.
+    // The caller abandons the work during which a device failed: it ends the run, or tries smaller work.
     let done = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
     let fault = |said: String| match panics.out_of_memory(&said) {
@@ -113,7 +112,7 @@ fn is_told_as_an_error(panic: &PanicHookInfo<'_>) -> bool {
         let first = first.get_or_insert(message);
         return panics.out_of_memory(first).is_some();
     }
-    // A thread that ends has no guard any more.
+    // A thread that is ending has no guard.
     let Some(panics) = GUARDED.try_with(Cell::get).ok().flatten() else { return false };
     panics.out_of_memory(first.as_deref().unwrap_or(&message)).is_some()
 }

@@ -1,4 +1,4 @@
-//! How much memory there is and this process has, in bytes; nothing where the system does not say (it does on Linux).
+//! The memory of the system and of this process, in bytes; none if the system does not report it (Linux does).
 
 use std::path::Path;
 
@@ -47,7 +47,7 @@ mod tests {
         assert!(super::peak().unwrap() >= after && super::available().unwrap() > 0);
         drop(block);
         super::forget_peak();
-        // Where the peak cannot be forgotten it stays.
+        // If the peak cannot be reset it stays.
         assert!(super::peak().unwrap() <= after.max(super::resident().unwrap()) + (16 << 20));
     }
 }

@@ -1,4 +1,4 @@
-//! The best documents of one query while scores come in blocks, so that they are never all in memory.
+//! The best documents of one query, updated block by block, so that scores are never all in memory.
 
 use std::cmp::Ordering;
 
@@ -24,7 +24,7 @@ impl Best {
         for (pid, &score) in (first..).zip(scores) {
             if score > self.threshold {
                 self.kept.push(Ranked { pid, score });
-                // Twice the depth, so that the cut is seldom.
+                // Twice the depth, so that the list is rarely cut.
                 if self.kept.len() >= 2 * self.depth {
                     self.cut();
                 }

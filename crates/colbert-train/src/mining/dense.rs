@@ -1,4 +1,4 @@
-//! Ranking by a sentence encoder: one vector a text, every query against every document, exactly.
+//! Ranking by a sentence encoder: one vector for each text, every query against every document, exactly.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,7 +91,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         depth: usize,
         progress: &MiningProgress<'_>,
     ) -> Result<Vec<Vec<Ranked>>, TrainError> {
-        // A thread that died while it encoded left nothing half changed.
+        // A thread that panicked while it encoded left nothing half changed.
         let encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
         let total = queries.len() + collection.len();
         let (rank, size) = (self.processes.rank(), self.processes.size());

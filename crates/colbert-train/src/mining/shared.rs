@@ -8,8 +8,8 @@ use super::best::best_first;
 use crate::processes::Processes;
 use crate::step::ordered_sum::part;
 
-/// A miner whose queries are shared among processes: each ranks for its part of them with the whole collection, and all
-/// get the rankings of all. For miners that read a collection fast and rank slowly, such as BM25.
+/// A miner whose queries are shared among processes: each process ranks the whole collection for its part of them, and
+/// all get all rankings. For miners that read a collection fast and rank slowly, such as BM25.
 #[derive(Debug)]
 pub struct SharedMiner {
     miner: Arc<dyn NegativeMiner>,

@@ -13,8 +13,8 @@ use crate::error::TrainError;
 /// Texts encoded at once.
 const TEXTS: usize = 64;
 
-/// A cross-encoder as a teacher. Its scores are those before any function over them: a sigmoid would press the best
-/// candidates of a query together.
+/// A cross-encoder as a teacher. Its scores are those before any function over them: a sigmoid would bring the best
+/// candidates of a query too close together.
 #[derive(Debug)]
 pub struct CrossEncoderTeacher<B: KernelBackend> {
     /// A model may be sent between threads, but not shared.
@@ -43,7 +43,7 @@ impl<B: KernelBackend> Teacher for CrossEncoderTeacher<B> {
     }
 
     fn scores(&self, pairs: &[(&str, &str)]) -> Result<Vec<f32>, DataError> {
-        // A thread that died while it encoded left nothing half changed.
+        // A thread that panicked while it encoded left nothing half changed.
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |source| DataError::Teacher { teacher: self.name.clone(), source: Box::new(source) };
         model.scores(pairs, &self.device).map_err(failed)

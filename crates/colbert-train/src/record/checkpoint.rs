@@ -61,7 +61,7 @@ pub(crate) fn write_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
     let written = write_partial::<B, M>(&partial, model, optimizer, state)
         .and_then(|()| replace_folder(&partial, &path).map_err(io("rename", &path)));
     if let Err(error) = written {
-        // The first error is the one to tell; what is left is under a name that nobody reads.
+        // The first error is reported; the leftover has a name that nothing reads.
         drop(fs::remove_dir_all(&partial));
         return Err(error);
     }

@@ -1,4 +1,4 @@
-//! The folder of a run: what is in it, and that it never holds two runs or has two processes at work in it.
+//! The folder of a run: its files, and the guarantee that it never holds two runs or is used by two processes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -14,13 +14,13 @@ use crate::error::{TrainError, io};
 use crate::flow::Flow;
 use crate::record::observer::{Event, Observer};
 
-/// Locked by the process that is at work in the folder; the lock goes with the process, however that ends.
+/// The file that a process in the folder locks; the lock ends with the process, however that ends.
 const LOCK: &str = ".lock";
 
-/// Marks a folder as a run. It is written first and removed last.
+/// The file that marks a folder as a run. It is written first and removed last.
 const MARK: &str = ".ragtrainer-run";
 
-/// Beginning of the mark, by which it is known.
+/// Beginning of the mark, by which it is recognised.
 const MARK_BEGINNING: &str = "A run of ragtrainer.";
 
 /// Content of the mark.
@@ -54,12 +54,12 @@ const WRITTEN: [&str; 18] = [
 ];
 
 /// `options.json`, `plan.json`, `plan.txt`, `metrics.jsonl`, `outcome.json`, `checkpoints/`, `tensorboard/`, and the
-/// model directories `best/` and `last/`. While this value or a clone of it lives, no process of another run can have
+/// model directories `best/` and `last/`. While this value or a clone of it lives, no process of another run can use
 /// the folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
-    /// None where another process of the run has it.
+    /// None if another process of the run holds it.
     _lock: Option<Arc<File>>,
 }
 
@@ -82,7 +82,7 @@ impl RunFolder {
         if path.exists() {
             for entry in fs::read_dir(path).map_err(io("list", path))? {
                 let name = entry.map_err(io("list", path))?.file_name();
-                // A process that was killed before it had written its first file leaves these.
+                // A process that was killed before it wrote its first file leaves these.
                 let begun = name == LOCK || name == MARK || name.to_str().is_some_and(is_leftover);
                 occupied |= !begun;
             }
@@ -115,7 +115,7 @@ impl RunFolder {
         let lock = lock(path)?;
         // Another process may have been faster.
         if Self::check_files(path, overwrite)? {
-            // The mark goes last, so that what is left of a removal that was cut short can still be overwritten.
+            // The mark is removed last, so that the rest of an interrupted removal can still be overwritten.
             replace_file(&path.join(MARK), MARK_TEXT.as_bytes()).map_err(io("write", path))?;
             let mut old = Vec::new();
             for entry in fs::read_dir(path).map_err(io("list", path))? {
@@ -279,7 +279,8 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// Writes events to `metrics.jsonl`. When a run is resumed, lines of later steps than its checkpoint go first.
+/// An observer that writes events to `metrics.jsonl`. When a run is resumed, lines of later steps than its checkpoint
+/// are removed first.
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,
@@ -333,8 +334,8 @@ impl Observer for MetricsLog {
         match self.write(event) {
             Ok(()) => Flow::Continue,
             Err(error) => {
-                // A full disk: better to end with the last checkpoint than to train on without a record, or to write
-                // one whose steps are not in the record.
+                // On a full disk it is better to end with the last checkpoint than to train on without a record, or to
+                // write a checkpoint whose steps are not in the record.
                 self.error = Some(error);
                 Flow::Abort
             }

@@ -29,7 +29,7 @@ struct Moments<B: Backend> {
 pub(crate) struct AdamW<B: Backend> {
     weight_decay: f64,
     updates: u32,
-    /// The treatment of each parameter in the module's order; all alike where there is none.
+    /// The treatment of each parameter in the module's order; all alike if empty.
     groups: Vec<Group>,
     moments: Vec<Option<Moments<B>>>,
 }

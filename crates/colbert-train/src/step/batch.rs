@@ -1,4 +1,4 @@
-//! Batches on the host: which texts, as tokens, and which document belongs to which query.
+//! Batches on the host: the tokens of texts, and which document belongs to which query.
 
 use std::collections::HashMap;
 
@@ -15,13 +15,13 @@ use crate::step::mix::{Mix, MixedOrder};
 use crate::step::objective::Targets;
 use crate::step::order::ExampleOrder;
 
-/// Keeps draws of negatives apart from those of the order, which have the same seed.
+/// A number that separates draws of negatives from those of the order, which have the same seed.
 const DRAWS: u64 = 0x6e65_6761_7469_7665;
 
-/// Texts that one loss is computed over.
+/// The texts of one loss.
 #[derive(Debug, Clone)]
 pub struct BatchPart {
-    /// One a query.
+    /// One for each query.
     pub queries: Vec<TokenSequence>,
     /// Distinct documents: one that occurs several times is encoded once.
     pub documents: Vec<TokenSequence>,
@@ -38,7 +38,7 @@ pub struct Batch {
     pub examples: Vec<usize>,
     /// The examples themselves.
     pub rows: Vec<Example>,
-    /// One part, or one for each micro-batch where the loss does not reach across them.
+    /// One part, or one for each micro-batch if the loss does not span them.
     pub parts: Vec<BatchPart>,
 }
 
@@ -63,14 +63,14 @@ impl Batch {
     }
 }
 
-/// How examples are put into batches.
+/// The shape of batches.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BatchShape {
     /// Documents of an example, at most.
     pub(crate) nway: usize,
     /// Examples of a batch.
     pub(crate) batch_size: usize,
-    /// Examples of a part: all of the batch where the loss reaches across micro-batches.
+    /// Examples of a part: all of the batch if the loss spans micro-batches.
     pub(crate) part_size: usize,
     /// Seed of the order.
     pub(crate) seed: u64,
@@ -78,7 +78,7 @@ pub(crate) struct BatchShape {
     pub(crate) shuffle: bool,
     /// Whether teacher scores are left out.
     pub(crate) ignore_scores: bool,
-    /// Whether an example may have more documents than `nway`, of which some negatives are drawn at each use.
+    /// Whether an example may have more documents than `nway`, and some of its negatives are drawn at each use.
     pub(crate) draw_negatives: bool,
     /// How examples of several sources are mixed.
     pub(crate) mix: Mix,
@@ -116,7 +116,7 @@ impl Order {
     }
 }
 
-/// Makes the batch of any step. Checks the examples once, when it is made.
+/// A maker of the batch of any step. The examples are checked once, when it is made.
 #[derive(Debug)]
 pub(crate) struct Batcher<'a> {
     set: &'a TrainingSet,
@@ -188,7 +188,7 @@ impl<'a> Batcher<'a> {
             return Err(TrainError::RefreshedCount { epoch: epoch + 1, found: examples.len(), expected });
         }
         self.check(&examples)?;
-        // A batch reaches back into the epoch before at most; small epochs may all lie in one batch.
+        // A batch reaches back into the previous epoch at most, but several small epochs may lie in one batch.
         let reach = 1 + self.shape.batch_size.div_ceil(expected);
         self.refreshed.retain(|(known, _)| *known + reach >= epoch);
         self.refreshed.push((epoch, examples));

@@ -1,4 +1,4 @@
-//! The loss of a batch on the host, its gradient, and what both are computed with.
+//! The loss of a batch on the host, its gradient, and the inputs of both.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::step::learned::LearnedNumbers;
 use crate::step::objective::Loss;
 use crate::step::ordered_sum::host_values;
 
-/// Numbers of a batch, on the host. Averages over its queries.
+/// The loss of a batch, on the host. Averages over its queries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchLoss {
     /// The number that was minimised.
@@ -112,7 +112,7 @@ fn scalar<B: Backend>(tensor: &Tensor<B, 1>) -> f64 {
     tensor.clone().into_scalar().elem()
 }
 
-/// How the gradient of a batch is computed.
+/// The plan of a batch's gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct GradientPlan {
     /// Pieces that are encoded one after the other to save memory, or by several processes.
@@ -121,14 +121,14 @@ pub(crate) struct GradientPlan {
     pub(crate) cached: bool,
     /// Seed of the run, for dropout.
     pub(crate) seed: u64,
-    /// Format of the factors of the encoder's matmuls.
+    /// Number format of the encoder's matmuls.
     pub(crate) precision: Precision,
-    /// Winners of MaxSim that are held at once where embeddings are cached.
+    /// Winners of MaxSim that are held at once if embeddings are cached.
     pub(crate) most_winners: usize,
 }
 
-/// The surroundings of a loss: its learned numbers, and the factor on it in the backward pass, by which its gradients are
-/// divided after (1 without float16).
+/// The context of a loss: its learned numbers, and the factor on it in the backward pass, by which its gradients are
+/// divided afterwards (1 without float16).
 pub(crate) struct ScaledLoss<'a, B: KernelAutodiffBackend> {
     pub(crate) learned: &'a LearnedNumbers,
     pub(crate) factor: f64,

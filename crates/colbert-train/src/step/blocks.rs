@@ -14,8 +14,8 @@ use crate::step::batch_loss::{BatchLoss, ScaledLoss, gather_learned, host_gradie
 use crate::step::objective::{Objective, Targets};
 use crate::step::ordered_sum::{NOTHING, OrderedSum, host_values};
 
-/// Winners of MaxSim that are held at once, a number for each query token and document: 256 MB. A batch of 1,024 queries
-/// of 32 tokens against 2,048 documents just has them.
+/// Winners of MaxSim that are held at once, a number for each query token and document: 256 MB. A batch of 1,024
+/// queries of 32 tokens against 2,048 documents has exactly as many.
 pub(crate) const MOST_WINNERS: usize = 1 << 26;
 
 /// The gradient of a loss on embeddings, `[tokens, dim]` each, and on the learned numbers, on the host.
@@ -25,9 +25,10 @@ pub(crate) struct OnEmbeddings<B: KernelAutodiffBackend> {
     pub(crate) learned: Vec<f32>,
 }
 
-/// Queries from which on a batch in pieces has its loss computed by a piece's queries at a time: scores grow with the
-/// square of the batch, so that processes had better share them. (With 256 queries of 32 tokens and two documents of 200
-/// each, all scores of a batch are a thirtieth of what MiniLM-L6 takes to encode it, of eight processes' share a fourth.)
+/// Number of queries from which the loss of a batch in pieces is computed for one piece's queries at a time: scores
+/// grow with the square of the batch, so processes should share them. (With 256 queries of 32 tokens and two documents
+/// of 200 each, computing all scores of a batch is a thirtieth of the work of encoding it with MiniLM-L6, and a fourth
+/// of each process's share of that work if there are eight.)
 const SPLIT_FROM: usize = 256;
 
 /// Returns the number of queries in a block: as many as keep its winners below a number, one at least; all if they all

@@ -1,4 +1,4 @@
-//! Groups of parameters: how fast each is trained, whether it decays, and from when on.
+//! Groups of parameters: their learning rates, whether they decay, and when they begin to train.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ pub(crate) struct Group {
     pub(crate) rate: f64,
     /// Whether weight decay acts on it.
     pub(crate) decays: bool,
-    /// Updates at the start in which it stays as it is.
+    /// Updates at the start during which it is frozen.
     pub(crate) frozen_for: u32,
 }
 

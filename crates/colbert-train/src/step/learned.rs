@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::step::adamw::{BETA1, BETA2, EPS};
 use crate::step::objective::LearnedNumber;
 
-/// Factor on the learning rate of the weights. Adam moves a number by about the learning rate a step, whatever its
-/// gradient: at 1e-5, a thousand steps would change a temperature by a hundredth of itself.
+/// Factor on the learning rate of the weights. Adam moves a number by about the learning rate in each step, whatever
+/// its gradient: at 1e-5, a thousand steps would change a temperature by one percent.
 const RATE: f64 = 100.0;
 
 /// A number, and its moments in Adam.

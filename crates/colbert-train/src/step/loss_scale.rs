@@ -19,10 +19,10 @@ const BACKOFF: f64 = 0.5;
 /// Updates in a row after which the scale grows.
 const INTERVAL: u32 = 2000;
 
-/// Least scale, of our own: a gradient that is not finite without any scaling is no matter of the scale.
+/// Least scale, our own choice: a gradient that is not finite without any scaling is not due to the scale.
 const FLOOR: f64 = 1.0;
 
-/// The factor on the loss. It is a power of two, so that to multiply by it and to divide by it rounds nothing.
+/// The factor on the loss. It is a power of two, so that multiplying or dividing by it rounds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LossScale {

@@ -1,4 +1,5 @@
-//! The seam for losses over embeddings. [`ColbertObjective`](crate::ColbertObjective) is the one that options describe.
+//! The interface of losses over embeddings. [`ColbertObjective`](crate::ColbertObjective) is the one that options
+//! describe.
 
 use std::ops::Range;
 
@@ -9,21 +10,22 @@ use colbert_model::Embeddings;
 
 use crate::step::own_rows::ints;
 
-/// Which documents belong to which query. Document numbers are places in the embeddings' list.
+/// The targets of a batch: which documents belong to which query. Document numbers are places in the embeddings' list.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Targets {
-    /// A row per query: its own documents, positive first. Rows may have unlike lengths.
+    /// A row for each query: its own documents, positive first. Rows may differ in length.
     pub documents: Vec<Vec<usize>>,
-    /// A row per query: a teacher's score for each of its own documents; an empty row where there are none.
+    /// A row for each query: a teacher's score for each of its own documents; an empty row if there are none.
     pub teacher: Option<Vec<Vec<f32>>>,
-    /// A row per query: every document known to be relevant to it, its own positive included.
+    /// A row for each query: every document known to be relevant to it, its own positive included.
     pub positives: Vec<Vec<usize>>,
-    /// Rows whose loss is asked for: the embeddings of queries are of these alone, those of documents of all. None means
-    /// all rows, and is the only value that an objective without [`Objective::takes_blocks`] sees.
+    /// Rows whose loss is requested: the embeddings of queries are those of these rows, the embeddings of documents
+    /// those of all. None means all rows, and is the only value that an objective without [`Objective::takes_blocks`]
+    /// receives.
     pub block: Option<Range<usize>>,
 }
 
-/// A loss and what it is made of. Every tensor has one element.
+/// A loss and its parts. Every tensor has one element.
 #[derive(Debug, Clone)]
 pub struct Loss<B: Backend> {
     /// The number that is minimised, averaged over queries.

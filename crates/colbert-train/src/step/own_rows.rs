@@ -1,4 +1,4 @@
-//! The rows of a batch as tensors: each query's own documents, which may be of unlike number, and weights of rows.
+//! The rows of a batch as tensors: each query's own documents, whose number may differ, and weights of rows.
 
 use std::ops::Range;
 
@@ -6,8 +6,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use colbert_config::ScoreScale;
 
-/// Stands in for the score of a place that a short row does not have: finite, so that 0 times its logarithm is 0, and so
-/// low that its share of a softmax is 0 in float32.
+/// The score of a place that a short row does not have: finite, so that 0 times its logarithm is 0, and so low that its
+/// share of a softmax is 0 in float32.
 const ABSENT: f32 = -1e9;
 
 /// Added to a spread that scores are divided by (PyLate 1.6.0, `losses/distillation.py`).
@@ -20,7 +20,7 @@ pub(crate) struct OwnRows<B: Backend> {
     lengths: Vec<usize>,
     /// Documents of the longest row.
     pub(crate) width: usize,
-    /// True where a row has no document, `[rows, width]`; none if all rows are of one length.
+    /// True if a row has no document, `[rows, width]`; none if all rows are of one length.
     absent: Option<Tensor<B, 2, Bool>>,
     device: B::Device,
 }
@@ -99,7 +99,7 @@ impl<B: Backend> OwnRows<B> {
             ScoreScale::ZScore => {
                 let centred = scores.clone() - self.row_means(scores, 0);
                 let variance = self.row_means(centred.clone().square(), 0);
-                // The square root of 0 has no gradient; a row of equal scores has no direction to go.
+                // The square root of 0 has no gradient, and a row of equal scores has no direction.
                 centred / (variance + SPREAD_EPS * SPREAD_EPS).sqrt()
             }
         }

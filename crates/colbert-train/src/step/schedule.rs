@@ -2,7 +2,7 @@
 
 use colbert_config::{Plan, Schedule as Course, TrainOptions};
 
-/// A linear rise, then the course that the options ask for; or constant.
+/// A schedule of the learning rate: a linear rise, then the course of the options; or constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Schedule {
     peak: f64,
@@ -34,8 +34,8 @@ impl Schedule {
 
     /// Returns the learning rate of the update after `done` updates.
     ///
-    /// With w warm-up steps: `peak * (done + 1) / w` while done < w (`done / w` from zero, as in the reference), then the
-    /// share of the peak that the course gives.
+    /// With w warm-up steps: `peak * (done + 1) / w` while done < w (`done / w` from zero, as in the reference), then
+    /// the share of the peak that the course gives.
     pub(crate) fn at(&self, done: usize) -> f64 {
         let Some(warmup) = self.warmup else { return self.peak };
         if done < warmup {

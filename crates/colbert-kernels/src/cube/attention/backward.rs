@@ -278,7 +278,7 @@ fn key_value_gradient(
             for m in 0..form.each {
                 let n = lane + comptime!(m * LANES);
                 if n < head_size {
-                    // The queries are scaled, so the change is not.
+                    // The queries are scaled already, so the change is not.
                     key_sums[m] += change * queries[j * head_size + n];
                     value_sums[m] += weight * gradients[j * head_size + n];
                 }

@@ -38,7 +38,7 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// Rotates the pairs (i, i + half) of a row by their angles; numbers behind them stay.
+    /// Rotates the pairs (i, i + half) of a row by their angles; numbers after them stay.
     fn rotate_row(row: &[f32], cos: &[f32], sin: &[f32], to: &mut [f32]) = rotate_body
 }
 
@@ -107,7 +107,7 @@ fn dot_body<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
 #[inline(always)]
 fn rotate_body<const FUSED: bool>(row: &[f32], cos: &[f32], sin: &[f32], to: &mut [f32]) {
     let half = cos.len();
-    // Said once, so that the loop needs no checks of its own.
+    // Cut once, so that the loop needs no bounds checks.
     let (sin, to) = (&sin[..half], &mut to[..row.len()]);
     let (first, rest) = row.split_at(half);
     let (second, rest) = rest.split_at(half);

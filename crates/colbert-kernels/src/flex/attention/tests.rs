@@ -217,7 +217,7 @@ fn large_products_do_not_overflow() {
     }
 }
 
-/// A query far behind the attended tokens mixes nothing in, and what it is is nobody's gradient.
+/// A query far after the attended tokens gets zeros, and its numbers affect no gradient.
 #[test]
 fn a_query_without_any_key_in_its_window_gets_zeros() {
     let plan = plan(&[(90, 4), (3, 3)], 1, Some(6), Dropout::NONE);

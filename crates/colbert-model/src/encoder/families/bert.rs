@@ -150,6 +150,7 @@ impl Family for BertConfig {
         Loaders { colbert_ai: true, pylate_rs: true, colbert_ai_punctuation: true, transformers: Transformers::Any };
     const EXPORT: ExportFacts =
         ExportFacts { tokenizer_class: Some("BertTokenizer"), token_types: true, older_key: None };
+    const TAKES_TOKEN_TYPES: bool = true;
 
     fn unsupported(&self) -> Option<Unsupported> {
         let sizes = [
@@ -199,7 +200,7 @@ impl Family for BertConfig {
     }
 }
 
-/// The pooler of a checkpoint: carried along so that an exported directory has it, never used.
+/// The pooler of a checkpoint: kept for an exported directory, never used.
 #[derive(Module, Debug)]
 pub(crate) struct Pooler<B: Backend> {
     dense: Linear<B>,

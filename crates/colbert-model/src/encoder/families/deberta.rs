@@ -2,8 +2,8 @@
 //! keys those of queries and places, and of keys and places, where a place is the bucket of a distance (transformers
 //! 5.24, `modeling_deberta_v2.py`).
 //!
-//! A token that cannot be attended to starts from zeros, and looks at all tokens of its text alike: that is what
-//! transformers makes of it. Attention is composed of burn's operators, one text after the other.
+//! As in transformers, a token that cannot be attended to starts from zeros, and attends to all tokens of its text
+//! alike.
 
 use burn::module::Module;
 use burn::tensor::backend::Backend;
@@ -55,7 +55,8 @@ impl Family for DebertaConfig {
     const PREFIX: &'static str = "deberta.";
     const LOADERS: Loaders =
         Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: false, transformers: Transformers::Any };
-    // transformers 5 makes a tokenizer of this name out of the vocabulary, with a normalisation that is not the file's.
+    // transformers 5 would make its own DeBERTa tokenizer from the vocabulary, with another normalisation than the
+    // file's.
     const EXPORT: ExportFacts =
         ExportFacts { tokenizer_class: Some("PreTrainedTokenizerFast"), token_types: false, older_key: None };
 

@@ -54,7 +54,7 @@ impl<B: KernelBackend> SharedAttention<B> {
             let of = |packed: &Tensor<B, 2>| heads(packed.clone().narrow(0, segment.start, segment.length));
             let [query, key, value] = [of(&query), of(&key), of(&value)];
             let weights = of_layer.weights(query, key, segment.attended);
-            // A mask of its own for each text, as windows have it.
+            // Each text has its own mask, as with windows.
             let seed = plan.dropout.seed ^ (segment.start as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let (length, size) = (segment.length, plan.heads * value.dims()[2]);
             let weights = weights.reshape([plan.heads * length, length]);

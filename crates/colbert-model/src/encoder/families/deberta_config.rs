@@ -51,17 +51,17 @@ pub struct DebertaConfig {
     /// Whether attention has places; only `true` is supported.
     #[serde(default)]
     pub relative_attention: bool,
-    /// The largest distance that has a place of its own without buckets, and where the last bucket ends with them;
-    /// below 1 it is `max_position_embeddings`.
+    /// The largest distance with a place of its own without buckets, or the end of the last bucket with them; below 1
+    /// it is `max_position_embeddings`.
     #[serde(default = "none")]
     pub max_relative_positions: i64,
-    /// Places to each side that distances are put into; below 1 each distance has its own.
+    /// Number of buckets of distances to each side; below 1 each distance has its own place.
     #[serde(default = "none")]
     pub position_buckets: i64,
     /// Norms of the table of places; `layer_norm` among them, or `none`.
     #[serde(default = "no_norm")]
     pub norm_rel_ebd: String,
-    /// Whether places have the maps of queries and keys; only `true` is supported.
+    /// Whether places are mapped by the matrices of queries and keys; only `true` is supported.
     #[serde(default)]
     pub share_att_key: bool,
     /// Products that are added: of the query and the key's place (`c2p`), of the key and the query's place (`p2c`).

@@ -1,4 +1,4 @@
-//! DeBERTa as nodes of an ONNX graph: what `deberta.rs` computes, on texts that are filled up to the longest.
+//! DeBERTa as nodes of an ONNX graph, the counterpart of `deberta.rs` on padded texts.
 
 use crate::encoder::transformer_nodes::{TransformerNodes, embeddings};
 use crate::error::ModelError;
@@ -26,7 +26,8 @@ pub(crate) struct DebertaNodes {
 
 /// Values that all layers use.
 struct Shared {
-    /// Pairs that count, `[batch, 1, length, length]`. A row without one looks at all alike: softmax of one number.
+    /// Pairs that count, `[batch, 1, length, length]`. A row without any attends to all alike: the softmax of equal
+    /// numbers.
     allowed: Value,
     /// The normalised places, `[1, rows, hidden]`.
     places: Value,

@@ -89,7 +89,7 @@ impl DistilBertConfig {
             wide: self.hidden_dim,
             eps: EPS,
             attention_dropout: self.attention_dropout,
-            // There is none after the attention's projection.
+            // DistilBERT has no dropout after the attention's projection.
             projection_dropout: 0.0,
             output_dropout: self.dropout,
         }

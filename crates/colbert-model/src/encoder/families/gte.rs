@@ -1,5 +1,5 @@
 //! The encoder of Alibaba's GTE models from 2024 on (Zhang et al. 2024, "mGTE"): rotary positions, GeGLU, normalisation
-//! behind each part. Model type `new` of their model code, `gte` of transformers 5.24 (`modeling_gte.py`).
+//! after each part. Model type `new` of their model code, `gte` of transformers 5.24 (`modeling_gte.py`).
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -65,7 +65,7 @@ pub struct GteConfig {
     /// Longest sequence, in tokens. Default 8192.
     #[serde(default = "defaults::positions_8192")]
     pub max_position_embeddings: usize,
-    /// Rows of the token type embedding matrix, of which only row 0 is used; 0 where there is none.
+    /// Rows of the token type embedding matrix; only row 0 is used; 0 if there is none.
     #[serde(default)]
     pub type_vocab_size: Option<usize>,
     /// Epsilon of layer normalisation.

@@ -1,5 +1,5 @@
 //! The block of Llama, as encoders use it: EuroBERT (Boizard et al. 2025; transformers 5.24, `modeling_eurobert.py`),
-//! which attends to both sides, and Qwen3 (`modeling_qwen3.py`), which looks back unless its configuration says
+//! which attends to both sides, and Qwen3 (`modeling_qwen3.py`), which is causal unless its configuration says
 //! otherwise.
 //!
 //! Grouped heads for key and value, rotary positions, SwiGLU, division by the root mean square before each part, no
@@ -58,7 +58,7 @@ impl Family for LlamaConfig {
     }
 
     fn complete(&self, config: &mut Map<String, Json>) {
-        // transformers 4 reads the one, 5 the other.
+        // transformers 4 reads the first key, 5 the second.
         let theta = self.angles().theta;
         config.entry("rope_theta").or_insert(json!(theta));
         config.entry("rope_parameters").or_insert(json!({"rope_type": "default", "rope_theta": theta}));
@@ -172,7 +172,7 @@ impl<B: Backend> Llama<B> {
         let (hidden, wide, head, eps) =
             (config.hidden_size, config.intermediate_size, config.head_size(), config.eps());
         let (queries, keys) = (config.attention_size(), config.key_heads() * head);
-        // Not as many as config.json says before they are there.
+        // The number in config.json is not trusted for an allocation before the tensors are there.
         let mut layers = Vec::new();
         for i in 0..config.num_hidden_layers {
             let at = |part: &str| format!("layers.{i}.{part}");
@@ -259,7 +259,7 @@ impl<B: KernelBackend> Llama<B> {
         let dropout = DropoutSeed::dropout(options.child(0).dropout, self.attention_dropout);
         let plan = AttentionPlan { segments: segments.clone(), heads: self.heads, reach: None, dropout, precision };
         if attn.q_norm.is_none() && !self.is_causal {
-            // One map for all three: the operator that is fused. Shared heads are multiplied once for each query.
+            // One map for all three, for the fused operator. Shared heads are multiplied once for each query.
             let weight = Tensor::cat(
                 vec![
                     attn.q_proj.weight.val(),

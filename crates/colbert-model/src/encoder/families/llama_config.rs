@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::encoder::families::defaults;
 use crate::encoder::rotary::{Angles, RotaryKeys};
 
-/// The model type of the family that normalises the heads of queries and keys, and looks back.
+/// The model type of the family that normalises the heads of queries and keys, and is causal.
 pub(super) const QWEN3: &str = "qwen3";
 
 /// The base of the rotary angles where the file names none.
@@ -44,13 +44,13 @@ pub struct LlamaConfig {
     /// Rotary positions.
     #[serde(flatten)]
     pub rotary: RotaryKeys,
-    /// Only attention without bias is supported.
+    /// Whether attention has biases; only `false` is supported.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Only feed-forward layers without bias are supported.
+    /// Whether feed-forward layers have biases; only `false` is supported.
     #[serde(default)]
     pub mlp_bias: bool,
-    /// Only attention without windows is supported.
+    /// Whether attention is in windows; only `false` is supported.
     #[serde(default)]
     pub use_sliding_window: bool,
     /// Whether a token sees only those before it, in Qwen3; none means that it does.
@@ -59,7 +59,7 @@ pub struct LlamaConfig {
     /// Dropout on attention weights.
     #[serde(default)]
     pub attention_dropout: f64,
-    /// Dropout that training asked for, after the embeddings and after each part; no configuration has it.
+    /// Dropout in training, after the embeddings and after each part; not part of any file.
     #[serde(skip)]
     pub hidden_dropout: f64,
     /// Standard deviation that new weights are drawn with.

@@ -1,4 +1,4 @@
-//! The block of Llama as nodes of an ONNX graph: what `llama.rs` computes.
+//! The block of Llama as nodes of an ONNX graph, the counterpart of `llama.rs`.
 
 use crate::encoder::families::llama_config::LlamaConfig;
 use crate::encoder::rotary_nodes::RotationNodes;

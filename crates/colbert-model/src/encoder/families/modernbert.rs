@@ -36,7 +36,7 @@ impl Family for ModernBertConfig {
     const EXPORT: ExportFacts = ExportFacts {
         tokenizer_class: None,
         token_types: false,
-        // pylate-rs wants the older key too.
+        // pylate-rs reads the older key.
         older_key: Some(("norm_eps", "layer_norm_eps", 1e-5)),
     };
 
@@ -182,7 +182,7 @@ impl<B: Backend> ModernBert<B> {
         device: &B::Device,
     ) -> Result<Self, ModelError> {
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        // Not as many as config.json says before they are there.
+        // The number in config.json is not trusted for an allocation before the tensors are there.
         let mut layers = Vec::new();
         for i in 0..config.num_hidden_layers {
             let mut linear = |name: &str, shape: [usize; 2]| {
@@ -235,7 +235,7 @@ impl<B: KernelBackend> ModernBert<B> {
     ) -> Tensor<B, 2> {
         let Layer { attn_norm, attn, .. } = &self.layers[layer];
         let place = |place| DropoutSeed::dropout(options.child(place).dropout, self.attention_dropout);
-        // Where every token is in every window of its text, a local layer is a global one.
+        // If every window covers its whole text, a local layer is a global one.
         let is_global = self.is_global(layer) || segments.max_length() <= self.reach + 1;
         let plan = AttentionPlan {
             segments: segments.clone(),
@@ -271,7 +271,10 @@ impl<B: KernelBackend> ModernBert<B> {
         gated_feed_forward(input, network)
     }
 
-    /// Returns the output of the embeddings and of every layer, `[tokens, hidden_size]` each; the last one normalised.
+    /// Returns the output of the embeddings and of every layer; the last one is normalised.
+    ///
+    /// # Shapes
+    /// `[tokens, hidden_size]` each.
     pub fn hidden_states(&self, input: &EncoderInput) -> Vec<Tensor<B, 2>> {
         let rows = TokenRows { ids: input.ids.clone(), positions: input.segments.positions() };
         let word = self.embeddings.tok_embeddings.weight.val();
@@ -303,7 +306,8 @@ impl<B: KernelBackend> Encoder<B> for ModernBert<B> {
         self.hidden_size
     }
 
-    /// Returns no prefix: PyLate, sentence-transformers and pylate-rs read the names without one; colbert-ai wants `model.`.
+    /// Returns no prefix: PyLate, sentence-transformers and pylate-rs read the names without one; colbert-ai wants
+    /// `model.`.
     fn tensor_prefix(&self) -> &'static str {
         ""
     }

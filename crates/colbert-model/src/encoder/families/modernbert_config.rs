@@ -27,16 +27,16 @@ pub struct ModernBertConfig {
     /// Epsilon of layer normalisation.
     #[serde(default = "defaults::eps_1e_5")]
     pub norm_eps: f64,
-    /// Only norms without bias are supported.
+    /// Whether norms have biases; only `false` is supported.
     #[serde(default)]
     pub norm_bias: bool,
     /// Base of the rotary angles of global layers.
     #[serde(default = "global_theta")]
     pub global_rope_theta: f64,
-    /// Base of those of local layers; none means that of global ones.
+    /// Base of the rotary angles of local layers; none means that of global ones.
     #[serde(default = "local_theta")]
     pub local_rope_theta: Option<f64>,
-    /// The same two where transformers 5 writes them; they go before.
+    /// Both, as transformers 5 writes them; this key takes precedence.
     #[serde(default)]
     pub rope_parameters: Option<Value>,
     /// One layer in N is global, the first included.
@@ -45,10 +45,10 @@ pub struct ModernBertConfig {
     /// Tokens of a window, half of them to each side.
     #[serde(default = "window")]
     pub local_attention: usize,
-    /// Only attention without bias is supported.
+    /// Whether attention has biases; only `false` is supported.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Only feed-forward layers without bias are supported.
+    /// Whether feed-forward layers have biases; only `false` is supported.
     #[serde(default)]
     pub mlp_bias: bool,
     /// Dropout on attention weights and after the attention's projection.

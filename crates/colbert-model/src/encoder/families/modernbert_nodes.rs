@@ -1,4 +1,4 @@
-//! ModernBERT as a graph: what `modernbert.rs` computes.
+//! ModernBERT as nodes of an ONNX graph, the counterpart of `modernbert.rs`.
 
 use crate::encoder::families::modernbert_config::ModernBertConfig;
 use crate::encoder::rotary::Angles;

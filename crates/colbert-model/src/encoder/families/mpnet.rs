@@ -1,4 +1,4 @@
-//! MPNet (Song et al. 2020): RoBERTa's layers and positions, and numbers for relative positions that are added to the
+//! MPNet (Song et al. 2020): RoBERTa's layers and positions, and a bias for relative positions that is added to the
 //! products of every layer's attention (transformers 5.24, `modeling_mpnet.py`).
 
 use burn::module::Module;
@@ -20,13 +20,13 @@ use crate::onnx::graph::Value;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
 
-/// The padding id behind which positions begin; transformers has it fixed.
+/// The padding id, after which positions begin; it is fixed in transformers.
 const PADDING: u32 = 1;
 
 /// Buckets of relative positions that transformers computes with, whatever the table has.
 const BUCKETS: usize = 32;
 
-/// The distance from which on all are in the last bucket of their side.
+/// The distance from which all are in the last bucket of their side.
 const FARTHEST: f64 = 128.0;
 
 /// Numbers that composed attention holds for each head and pair of tokens: products, the same with the bias, weights,
@@ -79,7 +79,7 @@ impl MpnetConfig {
 /// direction; of these half for one distance each, the rest growing by powers.
 fn bucket(distance: i64) -> usize {
     let (half, near) = (BUCKETS / 2, BUCKETS / 4);
-    // The second half of the buckets is for keys behind the query.
+    // The second half of the buckets is for keys after the query.
     let side = if distance > 0 { half } else { 0 };
     let far = distance.unsigned_abs() as usize;
     if far < near {

@@ -80,7 +80,7 @@ pub struct NomicBertConfig {
     /// The same in Nomic's spelling.
     #[serde(default)]
     pub n_positions: Option<usize>,
-    /// The length behind which Nomic's model code scales angles by `rotary_scaling_factor`; longer texts are refused.
+    /// The length beyond which Nomic's model code scales angles by `rotary_scaling_factor`; longer texts are refused.
     #[serde(default)]
     pub max_trained_positions: Option<usize>,
     /// Scaling of the angles of longer texts.
@@ -101,7 +101,7 @@ pub struct NomicBertConfig {
     /// Share of a head's numbers that is rotated; only 1 is supported.
     #[serde(default)]
     pub rotary_emb_fraction: Option<f64>,
-    /// Only pairs of the two halves of a head are supported.
+    /// Whether pairs are neighbours in a head; only `false` is supported.
     #[serde(default)]
     pub rotary_emb_interleaved: bool,
     /// Angles in the spelling of transformers 5.
@@ -113,13 +113,13 @@ pub struct NomicBertConfig {
     /// The same in Nomic's spelling, where only `swiglu` is supported.
     #[serde(default)]
     pub activation_function: Option<String>,
-    /// Only normalisation behind each part is supported.
+    /// Whether the input of each part is normalised instead of its output; only `false` is supported.
     #[serde(default)]
     pub prenorm: bool,
-    /// Only layer normalisation is supported.
+    /// Whether norms divide by the root mean square; only `false` is supported.
     #[serde(default)]
     pub use_rms_norm: Option<bool>,
-    /// Only attention without bias is supported.
+    /// Whether attention has biases; only `false` is supported.
     #[serde(default)]
     pub qkv_proj_bias: bool,
     /// Only feed-forward layers without bias are supported.
@@ -128,10 +128,10 @@ pub struct NomicBertConfig {
     /// Only feed-forward layers without bias are supported.
     #[serde(default)]
     pub mlp_fc2_bias: bool,
-    /// Only one part after the other is supported.
+    /// Whether both parts work on the same input; only `false` is supported.
     #[serde(default)]
     pub parallel_block: bool,
-    /// Only attention to both sides is supported.
+    /// Whether attention is causal; only `false` is supported.
     #[serde(default)]
     pub causal: bool,
     /// Experts of a layer; only none are supported.

@@ -1,5 +1,5 @@
-//! RoBERTa (Liu et al. 2019), XLM-RoBERTa and CamemBERT: BERT's layers, positions that begin behind the padding id,
-//! and one token type (transformers 4.55, `modeling_roberta.py`).
+//! RoBERTa (Liu et al. 2019), XLM-RoBERTa and CamemBERT: BERT's layers, positions that begin after the padding id, and
+//! one token type (transformers 4.55, `modeling_roberta.py`).
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct RobertaConfig {
     /// Fields that RoBERTa shares with BERT.
     #[serde(flatten)]
     pub bert: BertConfig,
-    /// Id of the padding token; the first token of a text has the position behind it. Default 1.
+    /// Id of the padding token; the first token of a text has the position after it. Default 1.
     #[serde(default = "one")]
     pub pad_token_id: u32,
 }
