@@ -57,101 +57,100 @@ pub struct Export<'a> {
     pub extra: &'a [(&'a str, String)],
 }
 
-/// Checks before training that a layout can express the settings of a model.
-///
-/// # Errors
-/// It cannot express one of them, or a program that reads it would use other tokens.
-pub fn check_layout(
-    pretrained: &Pretrained,
-    settings: &ColbertSettings,
-    layout: ExportLayout,
-) -> Result<(), ModelError> {
-    if layout == ExportLayout::All && settings.mask_query_punctuation {
-        return Err(ModelError::LayoutLacks {
-            layout: "all",
-            setting: "queries whose punctuation takes no part in scoring, as the model that training starts from has them",
-            advice: "set export_layout = \"sentence-transformers\"",
-        });
+impl Pretrained {
+    /// Checks before training that a layout can express these settings.
+    ///
+    /// # Errors
+    /// It cannot express one of them, or a program that reads it would use other tokens.
+    pub fn check_layout(&self, settings: &ColbertSettings, layout: ExportLayout) -> Result<(), ModelError> {
+        if layout == ExportLayout::All && settings.mask_query_punctuation {
+            return Err(ModelError::LayoutLacks {
+                layout: "all",
+                setting: "queries whose punctuation takes no part in scoring, as the model that training starts from has them",
+                advice: "set export_layout = \"sentence-transformers\"",
+            });
+        }
+        if layout == ExportLayout::All && settings.token_pooling.is_some_and(|pooling| pooling.factor > 1.0) {
+            return Err(ModelError::LayoutLacks {
+                layout: "all",
+                setting: "token pooling of documents, as the model that training starts from has it",
+                advice: "set export_layout = \"sentence-transformers\", or train.pool_factor = 1 to leave it out",
+            });
+        }
+        let trained = self.tokenizer(settings)?;
+        let marked = !(settings.query_token_id.is_empty() && settings.doc_token_id.is_empty());
+        if layout == ExportLayout::SentenceTransformers && marked && !trained.begins_texts() {
+            return Err(ModelError::LayoutLacks {
+                layout: "sentence-transformers",
+                setting: "a marker after the first token of a text, where it stands if a tokenizer puts nothing before one",
+                advice: "set query_token_id and doc_token_id to \"\", and query_prompt and document_prompt to tell queries from \
+                         documents",
+            });
+        }
+        let path = &self.tokenizer_path;
+        let written = tokenizer_json(&self.files, settings);
+        let written = guarded(path, || Tokenizer::from_bytes(written.to_string()))?;
+        let worded = match layout {
+            ExportLayout::All => settings.clone(),
+            ExportLayout::SentenceTransformers => as_text(settings),
+        };
+        let written = ColbertTokenizer::with_special_tokens(written, &self.special, &worded, path)?;
+        same_tokens(&trained, &written, self.directory())
     }
-    if layout == ExportLayout::All && settings.token_pooling.is_some_and(|pooling| pooling.factor > 1.0) {
-        return Err(ModelError::LayoutLacks {
-            layout: "all",
-            setting: "token pooling of documents, as the model that training starts from has it",
-            advice: "set export_layout = \"sentence-transformers\", or train.pool_factor = 1 to leave it out",
-        });
-    }
-    let trained = pretrained.tokenizer(settings)?;
-    let marked = !(settings.query_token_id.is_empty() && settings.doc_token_id.is_empty());
-    if layout == ExportLayout::SentenceTransformers && marked && !trained.begins_texts() {
-        return Err(ModelError::LayoutLacks {
-            layout: "sentence-transformers",
-            setting: "a marker behind the first token of a text, where it stands if a tokenizer puts nothing before one",
-            advice: "set query_token_id and doc_token_id to \"\", and query_prompt and document_prompt to tell queries from \
-                     documents",
-        });
-    }
-    let path = &pretrained.tokenizer_path;
-    let written = tokenizer_json(&pretrained.files, settings);
-    let written = guarded(path, || Tokenizer::from_bytes(written.to_string()))?;
-    let worded = match layout {
-        ExportLayout::All => settings.clone(),
-        ExportLayout::SentenceTransformers => as_text(settings),
-    };
-    let written = ColbertTokenizer::with_special_tokens(written, &pretrained.special, &worded, path)?;
-    same_tokens(&trained, &written, pretrained.directory())
 }
 
-/// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name: it must give
-/// the token ids of training, and what it makes of a few texts goes into `selfcheck.json`.
-///
-/// # Errors
-/// The folder exists and `overwrite` is false, a number that the type cannot hold, settings that the layout has no word
-/// for, the disk refuses, or what was written does not load; then nothing is left under `path` that was not there.
-pub fn export<B: KernelBackend>(
-    export: &Export<'_>,
-    path: &Path,
-    overwrite: bool,
-    device: &B::Device,
-) -> Result<(), ModelError> {
-    export_checked(export, path, overwrite, |directory| SelfCheck::compute::<B>(directory, device))
-}
-
-/// Writes the directory at `path`, as [`export()`] does, for a model with an encoder of another crate. `check` gets the
-/// directory before it has its name, loads it and computes the self-check.
-///
-/// # Errors
-/// As [`export()`], or whatever `check` reports.
-pub fn export_checked(
-    export: &Export<'_>,
-    path: &Path,
-    overwrite: bool,
-    check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
-) -> Result<(), ModelError> {
-    if path.exists() && !overwrite {
-        return Err(ModelError::OutputExists { path: path.to_owned() });
+impl Export<'_> {
+    /// Writes the directory at `path`. It is loaded again on `device` before it gets its name: it must give the token ids of
+    /// training, and its vectors of a few texts go into `selfcheck.json`.
+    ///
+    /// # Errors
+    /// The folder exists and `overwrite` is false, a number that the type cannot hold, settings that the layout cannot
+    /// express, the disk refuses, or the directory does not load; then nothing new is left under `path`.
+    pub fn write<B: KernelBackend>(&self, path: &Path, overwrite: bool, device: &B::Device) -> Result<(), ModelError> {
+        self.write_checked(path, overwrite, |directory| SelfCheck::compute::<B>(directory, device))
     }
-    let partial = beside(path, "partial");
-    write_checked(export, &partial, check)?;
-    replace_folder(&partial, path).map_err(|source| ModelError::Io { action: "rename", path: path.to_owned(), source })
-}
 
-/// Does all that [`export_checked`] does, and removes what it wrote: before hours of training, this tells whether a
-/// model of this kind can be written at `path`, whose folder must exist.
-///
-/// # Errors
-/// As [`export_checked`].
-pub fn rehearse_export(
-    export: &Export<'_>,
-    path: &Path,
-    check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
-) -> Result<(), ModelError> {
-    let partial = beside(path, "partial");
-    write_checked(export, &partial, check)?;
-    fs::remove_dir_all(&partial).map_err(|source| ModelError::Io { action: "remove", path: partial, source })
+    /// Writes the directory at `path`, as [`write`](Self::write) does, for a model with an encoder of another crate. `check`
+    /// gets the directory before it has its name, loads it and computes the self-check.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), or an error of `check`.
+    pub fn write_checked(
+        &self,
+        path: &Path,
+        overwrite: bool,
+        check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
+    ) -> Result<(), ModelError> {
+        if path.exists() && !overwrite {
+            return Err(ModelError::OutputExists { path: path.to_owned() });
+        }
+        let partial = beside(path, "partial");
+        write_partial(self, &partial, check)?;
+        replace_folder(&partial, path).map_err(|source| ModelError::Io {
+            action: "rename",
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Writes as [`write_checked`](Self::write_checked) does, and removes the result: before hours of training, this checks
+    /// that a model of this kind can be written at `path`, whose folder must exist.
+    ///
+    /// # Errors
+    /// As [`write_checked`](Self::write_checked).
+    pub fn rehearse(
+        &self,
+        path: &Path,
+        check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
+    ) -> Result<(), ModelError> {
+        let partial = beside(path, "partial");
+        write_partial(self, &partial, check)?;
+        fs::remove_dir_all(&partial).map_err(|source| ModelError::Io { action: "remove", path: partial, source })
+    }
 }
 
 /// Writes a directory, loads it again, and adds `selfcheck.json`. On an error nothing is left.
-fn write_checked(
+fn write_partial(
     export: &Export<'_>,
     partial: &Path,
     check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,

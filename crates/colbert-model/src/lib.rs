@@ -5,7 +5,7 @@
 //! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
 //! - [`SentenceEncoder`] gives one vector a text, for mining negatives; [`CrossEncoder`] one score a pair of texts, to
 //!   teach.
-//! - [`Pretrained`] reads a Hugging Face directory, [`export()`] writes one in the layout that other stacks read, with
+//! - [`Pretrained`] reads a Hugging Face directory, [`Export`] writes one in the layout that other stacks read, with
 //!   a [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
 //!
 //! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
@@ -40,8 +40,8 @@ pub use encoder::family::{Loaders, Transformers};
 pub use encoder::layers::Linear;
 pub use encoder::{EncodeOptions, Encoder, EncoderInput};
 pub use error::ModelError;
-pub use export::onnx::{check_onnx, write_onnx};
-pub use export::{Export, check_layout, export, export_checked, rehearse_export};
+pub use export::Export;
+pub use export::onnx::write_onnx;
 pub use head::activation::Activation;
 pub use head::config::{DenseConfig, HeadConfig};
 pub use head::{Dense, Head};

@@ -1,5 +1,6 @@
 //! Sentence encoders: one vector per text, for mining negatives. Cross-encoders: one score per pair of texts, to teach.
 
+pub(crate) mod blocks;
 pub(crate) mod classifier;
 pub(crate) mod cross_encoder;
 pub(crate) mod encoder;

@@ -11,7 +11,7 @@ use burn::tensor::backend::AutodiffBackend;
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, ModelError, Pretrained, PretrainedEncoder,
-    SelfCheck, TokenSequence, Weights, check_layout, export, maxsim, named_parameters,
+    SelfCheck, TokenSequence, Weights, maxsim, named_parameters,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -170,7 +170,7 @@ fn exported(family: &str, path: &Path) -> (Pretrained, ColbertSettings) {
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, path, false, &device()).unwrap();
+    all.write::<B>(path, false, &device()).unwrap();
     (pretrained, settings)
 }
 
@@ -497,7 +497,7 @@ fn a_marker_behind_the_first_token_of_a_text_is_not_written_for_sentence_transfo
         let settings = settings_of(&pretrained, 16, 40);
         let begins = !matches!(family, "qwen3" | "qwen3-both");
         assert_eq!(pretrained.tokenizer(&settings).unwrap().begins_texts(), begins, "{family}");
-        let checked = check_layout(&pretrained, &settings, ExportLayout::SentenceTransformers);
+        let checked = pretrained.check_layout(&settings, ExportLayout::SentenceTransformers);
         match checked {
             Ok(()) => assert!(begins, "{family}"),
             Err(error) => assert!(!begins && error.to_string().contains("query_token_id"), "{family}: {error}"),
@@ -509,7 +509,7 @@ fn a_marker_behind_the_first_token_of_a_text_is_not_written_for_sentence_transfo
             document_prompt: "passage: ".to_owned(),
             ..settings
         };
-        check_layout(&pretrained, &bare, ExportLayout::SentenceTransformers).unwrap();
+        pretrained.check_layout(&bare, ExportLayout::SentenceTransformers).unwrap();
     }
 }
 

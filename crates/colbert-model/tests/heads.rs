@@ -8,7 +8,7 @@ use burn::backend::Autodiff;
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Activation, Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, HeadConfig, ModelError,
-    Pretrained, PretrainedEncoder, SelfCheck, Weights, export, named_parameters, parameter_names, safetensors_bytes,
+    Pretrained, PretrainedEncoder, SelfCheck, Weights, named_parameters, parameter_names, safetensors_bytes,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -47,7 +47,7 @@ fn write(pretrained: &Pretrained, settings: &ColbertSettings, path: &Path) -> Re
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, path, false, &device())
+    all.write::<B>(path, false, &device())
 }
 
 fn read(path: &Path) -> Value {

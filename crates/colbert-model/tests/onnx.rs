@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
-    CheckedText, ColbertSettings, Export, HeadConfig, ModelError, Pretrained, SelfCheck, check_onnx, export,
-    named_parameters, write_onnx,
+    CheckedText, ColbertSettings, Export, HeadConfig, ModelError, Pretrained, SelfCheck, named_parameters, write_onnx,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -47,7 +46,7 @@ fn exported(source: &Path, options: &TrainOptions, dtype: ExportDtype, folder: &
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, &path, false, &device()).unwrap();
+    all.write::<B>(&path, false, &device()).unwrap();
     path
 }
 
@@ -237,8 +236,8 @@ fn what_has_no_graph_is_refused() {
     let pretrained = Pretrained::read(&plain).unwrap();
     let head = HeadConfig::linear(32, 1 << 24);
     let usual = ColbertSettings::default();
-    let error = check_onnx(&pretrained, &usual, &head, ExportDtype::F32).unwrap_err();
+    let error = pretrained.check_onnx(&usual, &head, ExportDtype::F32).unwrap_err();
     assert!(matches!(error, ModelError::TooLargeForOnnx { .. }), "{error}");
-    check_onnx(&pretrained, &usual, &head, ExportDtype::F16).unwrap();
-    check_onnx(&pretrained, &usual, &pretrained.head(&usual).unwrap(), ExportDtype::F32).unwrap();
+    pretrained.check_onnx(&usual, &head, ExportDtype::F16).unwrap();
+    pretrained.check_onnx(&usual, &pretrained.head(&usual).unwrap(), ExportDtype::F32).unwrap();
 }

@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions};
-use colbert_model::{
-    ColbertSettings, Export, Pretrained, TokenPooling, Weights, check_layout, export, named_parameters,
-};
+use colbert_model::{ColbertSettings, Export, Pretrained, TokenPooling, Weights, named_parameters};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -66,8 +64,8 @@ fn a_module_that_pools_documents_gives_sentence_transformers_vectors_and_is_writ
     assert_eq!(of(None).token_pooling, Some(pooling));
     assert_eq!(of(Some(3.0)).token_pooling.unwrap().factor, 3.0);
     let none = of(Some(1.0));
-    check_layout(&pretrained, &none, ExportLayout::All).unwrap();
-    let error = check_layout(&pretrained, &of(None), ExportLayout::All).unwrap_err().to_string();
+    pretrained.check_layout(&none, ExportLayout::All).unwrap();
+    let error = pretrained.check_layout(&of(None), ExportLayout::All).unwrap_err().to_string();
     assert!(error.contains("token pooling of documents") && error.contains("pool_factor = 1"), "{error}");
     for (settings, written) in [(of(Some(1.5)), true), (none, false)] {
         let path = folder.path().join(format!("{written}"));
@@ -103,7 +101,7 @@ fn write_native(pretrained: &Pretrained, settings: &ColbertSettings, path: &Path
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, path, false, &device()).unwrap();
+    all.write::<B>(path, false, &device()).unwrap();
 }
 
 #[test]

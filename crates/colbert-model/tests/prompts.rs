@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
-    ColbertSettings, Export, ModelError, Pretrained, SelfCheck, Weights, check_layout, export, named_parameters,
-    write_onnx,
+    ColbertSettings, Export, ModelError, Pretrained, SelfCheck, Weights, named_parameters, write_onnx,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -55,7 +54,7 @@ fn choices() -> Vec<(&'static str, TrainOptions)> {
 fn written(source: &Path, options: &TrainOptions, layout: ExportLayout, path: &Path) -> ColbertSettings {
     let pretrained = Pretrained::read_for(source, options).unwrap();
     let settings = pretrained.settings(options);
-    check_layout(&pretrained, &settings, layout).unwrap();
+    pretrained.check_layout(&settings, layout).unwrap();
     let (model, _) = pretrained.model::<B>(&settings, None, 3, &device()).unwrap();
     let tensors: Vec<_> =
         named_parameters(&model).into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
@@ -75,7 +74,7 @@ fn written(source: &Path, options: &TrainOptions, layout: ExportLayout, path: &P
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, path, false, &device()).unwrap();
+    all.write::<B>(path, false, &device()).unwrap();
     settings
 }
 
@@ -245,7 +244,7 @@ fn what_cannot_be_written_is_refused_before_training() {
         let pretrained = Pretrained::read_for(&source, options).unwrap();
         let mut settings = pretrained.settings(options);
         change(&mut settings);
-        check_layout(&pretrained, &settings, layout)
+        pretrained.check_layout(&settings, layout)
     };
     let masked = |settings: &mut ColbertSettings| settings.mask_query_punctuation = true;
     let error = refused(&base(), &masked, ExportLayout::All).unwrap_err();

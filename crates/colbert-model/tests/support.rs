@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, ModelError, Pretrained, PretrainedEncoder, Weights,
-    export, named_parameters, safetensors_bytes,
+    named_parameters, safetensors_bytes,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -83,7 +83,7 @@ pub(crate) fn export_tiny_as(
         own_encoder: None,
         extra: &card,
     };
-    export::<B>(&directory, path, overwrite, &device())
+    directory.write::<B>(path, overwrite, &device())
 }
 
 /// The encoder of the tiny ColBERT without its head.

@@ -9,6 +9,11 @@ pub fn hub_name(directory: &Path) -> Option<String> {
     Some(repository.replacen("--", "/", 1))
 }
 
+/// Returns the last part of a directory's path.
+pub(crate) fn folder_name(directory: &Path) -> String {
+    directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

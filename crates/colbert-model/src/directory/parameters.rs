@@ -13,7 +13,7 @@ use crate::weights::files::read_weights;
 use crate::weights::layout::Layout;
 use crate::weights::parameters::{parameter_names, replace_parameters};
 
-/// Replaces every parameter of a model by those of a directory that [`export_checked`](crate::export_checked) wrote.
+/// Replaces every parameter of a model by those of a directory that [`Export::write_checked`](crate::Export::write_checked) wrote.
 /// The folder of a run stands for the best model in it.
 ///
 /// # Errors

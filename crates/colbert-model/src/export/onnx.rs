@@ -51,30 +51,35 @@ pub fn write_onnx(directory: &Path, dtype: ExportDtype) -> Result<(), ModelError
     Ok(())
 }
 
-/// Checks before training that a model with this encoder, settings and head fits into an ONNX file that next-plaid can
-/// use.
-///
-/// # Errors
-/// More than 2 GiB, or a side without a marker.
-pub fn check_onnx(
-    pretrained: &Pretrained,
-    settings: &ColbertSettings,
-    head: &HeadConfig,
-    dtype: ExportDtype,
-) -> Result<(), ModelError> {
-    let markers =
-        [("query", "query_token_id", &settings.query_token_id), ("document", "doc_token_id", &settings.doc_token_id)];
-    if let Some((side, option, _)) = markers.into_iter().find(|(.., marker)| marker.is_empty()) {
-        return Err(ModelError::OnnxWithoutMarker { path: pretrained.directory().to_owned(), side, option });
+impl Pretrained {
+    /// Checks before training that a model with this encoder, settings and head fits into an ONNX file that next-plaid can
+    /// use.
+    ///
+    /// # Errors
+    /// More than 2 GiB, or a side without a marker.
+    pub fn check_onnx(
+        &self,
+        settings: &ColbertSettings,
+        head: &HeadConfig,
+        dtype: ExportDtype,
+    ) -> Result<(), ModelError> {
+        let markers = [
+            ("query", "query_token_id", &settings.query_token_id),
+            ("document", "doc_token_id", &settings.doc_token_id),
+        ];
+        if let Some((side, option, _)) = markers.into_iter().find(|(.., marker)| marker.is_empty()) {
+            return Err(ModelError::OnnxWithoutMarker { path: self.directory().to_owned(), side, option });
+        }
+        let of_head =
+            head.layers.iter().flat_map(|layer| layer.shapes()).map(|(_, shape)| shape.iter().product::<usize>());
+        let numbers = self.weights.numbers() + of_head.sum::<usize>();
+        let bytes = numbers as u64 * if dtype == ExportDtype::F32 { 4 } else { 2 };
+        // The nodes take some hundred bytes each.
+        if bytes + (1 << 20) > LIMIT {
+            return Err(ModelError::TooLargeForOnnx { path: self.directory().to_owned(), bytes });
+        }
+        Ok(())
     }
-    let of_head = head.layers.iter().flat_map(|layer| layer.shapes()).map(|(_, shape)| shape.iter().product::<usize>());
-    let numbers = pretrained.weights.numbers() + of_head.sum::<usize>();
-    let bytes = numbers as u64 * if dtype == ExportDtype::F32 { 4 } else { 2 };
-    // The nodes take some hundred bytes each.
-    if bytes + (1 << 20) > LIMIT {
-        return Err(ModelError::TooLargeForOnnx { path: pretrained.directory().to_owned(), bytes });
-    }
-    Ok(())
 }
 
 /// Returns the settings of a directory that can be written: it has a head, and its vocabulary has the markers.
@@ -96,7 +101,7 @@ fn settings(pretrained: &Pretrained) -> Result<ColbertSettings, ModelError> {
 fn onnx_model(pretrained: &Pretrained, dtype: ExportDtype) -> Result<ModelProto, ModelError> {
     let settings = settings(pretrained)?;
     let head = pretrained.head(&settings)?;
-    check_onnx(pretrained, &settings, &head, dtype)?;
+    pretrained.check_onnx(&settings, &head, dtype)?;
     let mut weights = pretrained.weights.clone();
     let mut on = Nodes { graph: Graph::new(dtype), weights: &mut weights };
     let ids = on.graph.input("input_ids");

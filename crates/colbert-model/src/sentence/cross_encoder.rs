@@ -12,20 +12,18 @@ use colbert_kernels::KernelBackend;
 use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationParams};
 
-use crate::directory::hub_cache::hub_name;
+use crate::directory::hub_cache::{folder_name, hub_name};
 use crate::directory::load::Pretrained;
 use crate::encoder::families::PretrainedEncoder;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::head::activation::Activation;
+use crate::sentence::blocks::blocks;
 use crate::sentence::classifier::Classifier;
 use crate::tokenizer::panics::guarded;
 use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::json::{Keys, optional_object};
 use crate::weights::{HostTensor, Weights};
-
-/// Tokens encoded at once, at most, unless one pair has more.
-const TOKENS_AT_ONCE: usize = 8192;
 
 /// Shortest pair in tokens that is accepted: special tokens and a little text.
 const SHORTEST: usize = 8;
@@ -94,8 +92,7 @@ impl<B: KernelBackend> CrossEncoder<B> {
 
     /// Returns the last part of the directory's path, or the name on the hub if it lies in the hub's cache.
     pub fn name(&self) -> String {
-        let folder = || self.directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        hub_name(&self.directory).unwrap_or_else(folder)
+        hub_name(&self.directory).unwrap_or_else(|| folder_name(&self.directory))
     }
 
     /// Returns the length of the longest pair in tokens, special tokens included.
@@ -120,17 +117,9 @@ impl<B: KernelBackend> CrossEncoder<B> {
     pub fn scores(&self, pairs: &[(&str, &str)], device: &B::Device) -> Result<Vec<f32>, ModelError> {
         let sequences = self.tokenize(pairs)?;
         let mut scores = Vec::with_capacity(pairs.len());
-        let mut rest = &sequences[..];
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fitting = rest.iter().take_while(|sequence| {
-                tokens += sequence.len();
-                tokens <= TOKENS_AT_ONCE
-            });
-            let (block, left) = rest.split_at(fitting.count().max(1));
+        for block in blocks(&sequences) {
             let hidden = self.encoder.forward(&EncoderInput::new(block, EncodeOptions::default()), device);
             scores.extend(self.classifier.forward(&hidden, block));
-            rest = left;
         }
         Ok(scores)
     }

@@ -11,19 +11,17 @@ use colbert_kernels::KernelBackend;
 use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationParams};
 
-use crate::directory::hub_cache::hub_name;
+use crate::directory::hub_cache::{folder_name, hub_name};
 use crate::directory::load::Pretrained;
 use crate::encoder::families::PretrainedEncoder;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
+use crate::sentence::blocks::blocks;
 use crate::sentence::family::{Family, Pooling};
 use crate::tokenizer::panics::guarded;
 use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::HostTensor;
 use crate::weights::json::read_json;
-
-/// Tokens encoded at once, at most, unless one text has more.
-const TOKENS_AT_ONCE: usize = 8192;
 
 /// Settings that a directory declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +73,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
 
     /// Returns the last part of the directory's path, or the name on the hub if it lies in the hub's cache.
     pub fn name(&self) -> String {
-        hub_name(&self.directory).unwrap_or_else(|| self.folder_name())
-    }
-
-    fn folder_name(&self) -> String {
-        self.directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+        hub_name(&self.directory).unwrap_or_else(|| folder_name(&self.directory))
     }
 
     /// Returns the size of a vector.
@@ -113,17 +107,9 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         let sequences = self.tokenize(texts, prefix)?;
         let dim = self.dim();
         let mut values = Vec::with_capacity(texts.len() * dim);
-        let mut rest = &sequences[..];
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fitting = rest.iter().take_while(|sequence| {
-                tokens += sequence.len();
-                tokens <= TOKENS_AT_ONCE
-            });
-            let (block, left) = rest.split_at(fitting.count().max(1));
+        for block in blocks(&sequences) {
             let hidden = self.encoder.forward(&EncoderInput::new(block, EncodeOptions::default()), device);
             self.pool(hidden, block, &mut values);
-            rest = left;
         }
         Ok(HostTensor { shape: vec![texts.len(), dim], values })
     }

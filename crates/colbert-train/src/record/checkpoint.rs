@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::best::averaging::NamedTensors;
 use crate::error::{TrainError, io};
+use crate::record::observer::Skipped;
 use crate::record::run_folder::RunFolder;
 use crate::record::state::RunState;
 use crate::step::adamw::AdamW;
@@ -141,15 +142,6 @@ pub(crate) fn read_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
 fn tensors(path: &Path, shapes: &[(String, Vec<usize>)]) -> Result<NamedTensors, ModelError> {
     let mut weights = Weights::read(path)?;
     shapes.iter().map(|(name, shape)| Ok((name.clone(), weights.take(name, shape)?))).collect()
-}
-
-/// A checkpoint that is not used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Skipped {
-    /// Its folder.
-    pub path: PathBuf,
-    /// The damage.
-    pub reason: String,
 }
 
 impl RunFolder {

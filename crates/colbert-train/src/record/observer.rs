@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::best::evaluate::Evaluation;
 use crate::best::selection::Candidate;
 use crate::flow::Flow;
-use crate::record::checkpoint::Skipped;
 use crate::record::identity::Change;
 
 /// An event of a run. Steps are counted from 1, times are in seconds.
@@ -122,6 +121,15 @@ pub enum Event {
         /// Whether an observer stopped it.
         stopped: bool,
     },
+}
+
+/// A checkpoint that is not used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The damage.
+    pub reason: String,
 }
 
 /// One optimizer step.
