@@ -24,7 +24,8 @@ mod precision;
 mod search;
 mod segments;
 
-pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
+pub use backend::Kernels;
+pub use backend::differentiable::{KernelAutodiffBackend, KernelBackend};
 pub use flex::release_idle_memory;
 pub use operators::adamw::{AdamW, Moments, adamw_step};
 pub use operators::attention::{Attended, AttentionPlan, attention};

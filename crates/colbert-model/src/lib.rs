@@ -28,9 +28,10 @@ mod weights;
 pub use colbert_kernels as kernels;
 
 pub use colbert::Colbert;
+pub use directory::build::LoadReport;
 pub use directory::declared::Declared;
 pub use directory::hub_cache::hub_name;
-pub use directory::load::{LoadReport, Pretrained, SourceFiles};
+pub use directory::load::{Pretrained, SourceFiles};
 pub use directory::parameters::load_parameters;
 pub use directory::selfcheck::{CheckedText, SelfCheck};
 pub use embeddings::{Embeddings, maxsim, scored_texts};

@@ -5,6 +5,8 @@ pub(crate) mod json;
 pub(crate) mod layout;
 pub(crate) mod parameters;
 pub(crate) mod pickle;
+mod pickle_machine;
+mod pickle_values;
 pub(crate) mod torch_archive;
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,5 +1,4 @@
-//! `model.onnx`, decoded and computed by an interpreter of its own, against the vectors that a directory records of
-//! itself.
+//! `model.onnx`, decoded and computed by the test's own interpreter, against the vectors that a directory records.
 
 mod interpreter;
 // The messages are private to the crate; a test decodes what it wrote with the same definitions.
@@ -126,7 +125,7 @@ fn the_graph_of_every_family_gives_the_directorys_vectors() {
         let folder = TempDir::new().unwrap();
         let path = exported(&fixture(family), &options(16), ExportDtype::F32, &folder);
         compare(&path, family);
-        // A mask that leaves the expansion out says what the graph knows already.
+        // A mask that leaves the expansion out gives the same result.
         let largest = difference(&path, &recorded(&path).queries, |text| text.attended);
         assert!(largest < TOLERANCE, "{family}: {largest}");
     }
@@ -156,7 +155,7 @@ fn heads_masks_and_half_precision_are_in_the_graph() {
     }
 }
 
-/// A `[MASK]` that somebody typed is attended to; only the ones behind the text's end are its expansion.
+/// A typed `[MASK]` is attended to; only those after the text's end are its expansion.
 #[test]
 fn a_typed_mask_is_no_expansion() {
     let folder = TempDir::new().unwrap();

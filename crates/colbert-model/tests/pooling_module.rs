@@ -22,7 +22,7 @@ fn pooled(folder: &TempDir) -> PathBuf {
     path
 }
 
-/// Means come in an order of their own here, which MaxSim does not see.
+/// Means come in another order here, which does not change MaxSim.
 fn by_first_number(values: &[f32], dim: usize) -> Vec<f32> {
     let mut rows: Vec<&[f32]> = values.chunks(dim).collect();
     rows.sort_by(|a, b| a[0].total_cmp(&b[0]));
@@ -140,7 +140,7 @@ fn pooling_that_is_not_done_here_is_refused_by_name() {
     };
     assert!(error(&moved(4, 3)).contains("HierarchicalTokenPooling as the last module"), "in front of the mask");
     assert!(error(&moved(4, 2)).contains("no Normalize before HierarchicalTokenPooling"));
-    // What older files leave out, and a module for no task.
+    // Keys that older files leave out, and a module without a task.
     let read_with = |key: &'static str, value: Value| {
         let folder = TempDir::new().unwrap();
         let path = pooled(&folder);

@@ -21,7 +21,7 @@ fn base() -> TrainOptions {
     TrainOptions { dim: 16, query_maxlen: 16, doc_maxlen: 24, ..TrainOptions::default() }
 }
 
-/// The ways in which people set texts apart, and none.
+/// The ways in which people distinguish queries and documents, and none.
 fn choices() -> Vec<(&'static str, TrainOptions)> {
     let none = TrainOptions { query_token_id: text(""), doc_token_id: text(""), ..base() };
     vec![
@@ -250,7 +250,7 @@ fn what_cannot_be_written_is_refused_before_training() {
     let error = refused(&base(), &masked, ExportLayout::All).unwrap_err();
     assert!(error.to_string().contains("export_layout = \"sentence-transformers\""), "{error}");
     refused(&base(), &masked, ExportLayout::SentenceTransformers).unwrap();
-    // A word as a marker would be cut out of other words by whoever reads the directory.
+    // A program that reads the directory would cut a marker that is a word out of other words.
     let word = TrainOptions { query_token_id: text("a"), ..base() };
     let error = refused(&word, &|_| (), ExportLayout::All).unwrap_err();
     assert!(matches!(error, ModelError::ExportTokens { .. }), "{error}");

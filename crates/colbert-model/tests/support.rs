@@ -41,7 +41,7 @@ pub(crate) fn tiny(settings: &ColbertSettings) -> (Colbert<B, PretrainedEncoder<
     (model, pretrained.tokenizer(settings).unwrap(), pretrained)
 }
 
-/// Largest absolute difference; the lengths must agree. NaN is more than any: `f32::max` would pass over it.
+/// Largest absolute difference; the lengths must agree. NaN is larger than any: `f32::max` would skip it.
 pub(crate) fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
@@ -110,7 +110,7 @@ pub(crate) fn fixture(family: &str) -> PathBuf {
     test_backend::crate_folder().join("tests/families").join(family)
 }
 
-/// What the libraries that made it gave for its texts.
+/// The results of the libraries that made it, for its texts.
 pub(crate) fn expected(family: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(fixture(family).join("expected.json")).unwrap()).unwrap()
 }
@@ -134,7 +134,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Vectors of the texts of a directory that PyLate wrote, against those that PyLate gives.
+/// Vectors of the texts of a directory that PyLate wrote, against PyLate's own.
 pub(crate) fn compare_with_pylate(
     folder: &str,
     model: &Colbert<B, PretrainedEncoder<B>>,

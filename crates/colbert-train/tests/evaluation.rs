@@ -65,7 +65,7 @@ fn ranks_as_plain_loops_do() {
     assert!(found.value(Metric::Ndcg(7)).is_none());
 }
 
-/// Among candidates a document stands where it stands among these alone; a relevant one that is none is not found.
+/// With candidates, a document is ranked among them alone; a relevant one that is not a candidate counts as not found.
 #[test]
 fn candidates_are_ranked_as_plain_loops_do() {
     let set = dev_set(12);

@@ -1,5 +1,5 @@
-//! float16: gradients near float32's through a scaled loss, overflows that are skipped, and runs that go on with their
-//! scale. On a backend without float16 the products are float32, and the scaling is the same.
+//! float16: gradients near float32's through a scaled loss, overflows that are skipped, and resumed runs that keep
+//! their scale. On a backend without float16 the matmuls are float32, and the scaling is the same.
 
 use std::fs;
 
@@ -25,7 +25,7 @@ fn in_float16(further: TrainOptions) -> TrainOptions {
     TrainOptions { precision: Precision::F16, ..further }
 }
 
-/// Distance of a gradient from float32's as a share of its norm. Found on libtorch's CPU: 0.034, as some of MaxSim's
+/// Distance of a gradient from float32's as a share of its norm. Measured on libtorch's CPU: 0.034, as some of MaxSim's
 /// winners change. A gradient that stays scaled is off by 65,535.
 const SHARE: f64 = 0.08;
 
@@ -63,7 +63,7 @@ fn losses(setup: &Setup) -> Vec<(f64, Option<f64>)> {
     losses
 }
 
-/// Share of the first loss that each of 20 losses may be off by. Found on libtorch's CPU: 0.0009.
+/// Share of the first loss that each of 20 losses may be off by. Measured on libtorch's CPU: 0.0009.
 const OF_LOSS: f64 = 0.005;
 
 #[test]

@@ -1,5 +1,4 @@
-//! Negatives chosen again for every epoch: by the weights of that moment, the same on every run, and on one resumed
-//! again.
+//! Negatives chosen again for every epoch: by the current weights, the same in every run, and in a resumed one.
 
 use std::fs;
 use std::sync::Arc;
@@ -52,7 +51,7 @@ fn data() -> (TrainingSet, Remining) {
     (prepare(raw, &options, None).unwrap().0, remining)
 }
 
-/// Mines by the model itself, and notes for which epochs.
+/// Mines with the model itself, and records the epochs.
 struct ByItself<'a> {
     set: &'a TrainingSet,
     remining: &'a Remining,
@@ -153,14 +152,14 @@ fn negatives_that_are_gone_or_damaged_are_told() {
         fs::write(&file, damaged).unwrap();
         assert!(message().contains("epoch-0001.jsonl: damaged"), "{}", message());
     }
-    // Any byte that is not what it was.
+    // Any changed byte.
     for place in (0..good.len()).step_by(17) {
         let mut bytes = good.clone().into_bytes();
         bytes[place] ^= 1;
         fs::write(&file, bytes).unwrap();
         assert!(message().contains("damaged"), "byte {place}: {}", message());
     }
-    // From before the epoch they are chosen once more, as the message says.
+    // If the run resumes before the epoch they are chosen again, as the message says.
     let newest = folder.list_checkpoints().unwrap().pop().unwrap();
     fs::rename(&newest, root.path().join("aside")).unwrap();
     let ran = run(Some(&folder), true, usize::MAX, RESUME);
@@ -175,7 +174,7 @@ fn negatives_that_are_gone_or_damaged_are_told() {
     assert!(message.contains("negatives of epoch 2 are not in the folder"), "{message}");
 }
 
-/// Gives too few.
+/// Returns too few examples.
 struct TooFew;
 
 impl RefreshExamples<B, PretrainedEncoder<B>> for TooFew {

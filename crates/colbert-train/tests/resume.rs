@@ -1,4 +1,4 @@
-//! Taking a run up again: from which checkpoint, and with which options and data.
+//! Resuming a run: from which checkpoint, and with which options and data.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,8 @@ fn a_resumed_run_ends_with_the_same_bits() {
 fn a_resumed_run_chooses_the_same_model_and_has_the_same_record() {
     let folder = TempDir::new().unwrap();
     let (setup, run) = stopped(&folder);
-    // As if the process had been killed: later lines, a torn one, and a best model of a later step than the checkpoint.
+    // As after a kill of the process: later lines, an incomplete one, and a best model of a later step than the
+    // checkpoint.
     fs::remove_dir_all(run.checkpoints().join("step-000006")).unwrap();
     fs::write(run.best().join("model.safetensors"), "of a later step").unwrap();
     let mut evaluations = Vec::new();
@@ -86,7 +87,7 @@ fn a_resumed_run_chooses_the_same_model_and_has_the_same_record() {
     assert_eq!(read(run.last()), read(other.last()));
 }
 
-/// Every file of the newest checkpoint: cut short, emptied, gone, and with one bit flipped in many places.
+/// Every file of the newest checkpoint: truncated, emptied, missing, and with one bit flipped in many places.
 #[test]
 fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
     let folder = TempDir::new().unwrap();
@@ -126,7 +127,7 @@ fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
         fs::write(file, whole).unwrap();
     }
 
-    // And the run goes on from there, says so, and ends as if nothing had happened.
+    // The run continues from there, reports it, and ends as if nothing had happened.
     fs::write(&all[0], "x").unwrap();
     let mut resumed_at = None;
     let mut listen = |event: &Event| {
@@ -169,7 +170,7 @@ fn moments_and_best_models_of_another_size_are_refused() {
     }
 }
 
-/// A checkpoint of before weights were looked at after every update: damage like any other.
+/// A checkpoint from before weights were checked after every update: damage like any other.
 #[test]
 fn a_checkpoint_that_is_not_finite_is_passed_over() {
     for file in ["model.safetensors", "optimizer.safetensors"] {
@@ -189,8 +190,8 @@ fn a_checkpoint_that_is_not_finite_is_passed_over() {
     }
 }
 
-/// A folder that refuses to be written to ends the run with the reason; what was there is as it was, and the run goes
-/// on from it.
+/// A folder that cannot be written ends the run with the reason; its content is unchanged, and the run continues from
+/// it.
 #[test]
 fn a_folder_that_refuses_writing_costs_nothing_that_was_written() {
     let folder = TempDir::new().unwrap();
@@ -297,7 +298,7 @@ fn two_cannot_be_at_work_in_one_folder() {
     assert!(matches!(RunFolder::open(folder.path()), Err(TrainError::NoRun { .. })));
 }
 
-/// An evaluation that is broken off is made up for: the first one, one in between, and the last.
+/// An interrupted evaluation is repeated: the first one, one in between, and the last.
 #[test]
 fn a_run_that_is_stopped_in_an_evaluation_makes_up_for_it() {
     let folder = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! Whole runs: what is written, what is chosen, what stops them, and that nothing but the seed matters.
+//! Whole runs: their files, the chosen model, the reasons to stop, and that only the seed matters.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::evaluation::{dev_set, filled};
 use crate::support::{B, Model, device, json, lines, parameters, reference_options, tiny, training_set};
 
-/// Stands in for the facade's export: the tensors alone.
+/// In place of the facade's export: the tensors alone.
 pub(crate) fn write_model(tensors: &[(String, HostTensor)], path: &Path) -> Result<(), TrainError> {
     fs::create_dir_all(path).unwrap();
     fs::write(path.join("model.safetensors"), safetensors_bytes(tensors).unwrap()).unwrap();
@@ -406,7 +406,7 @@ fn a_run_out_of_patience_ends_early() {
     assert_eq!(told, Some((best.step + 2, 2)));
     assert_eq!((trained.steps, trained.stopped), (best.step + 2, false));
     assert!(trained.steps < 8);
-    // Nor does it go on when it is resumed.
+    // Nor does it continue when it is resumed.
     assert_eq!(setup.run(Some(&run), &mut ignore, RESUME).unwrap().steps, trained.steps);
 }
 
@@ -445,7 +445,7 @@ fn averages_and_mixtures_are_adopted_only_if_they_are_better() {
         let taken: Vec<_> = trained.candidates.iter().filter(|candidate| candidate.adopted).collect();
         adopted += taken.len();
         assert_eq!(best.made_of.as_ref(), taken.last().map(|candidate| &candidate.name));
-        // A run that is resumed at its end chooses the same once more.
+        // A run that is resumed at its end makes the same choice again.
         let file = run.best().join("model.safetensors");
         let bytes = fs::read(&file).unwrap();
         fs::remove_file(&file).unwrap();
@@ -521,7 +521,7 @@ fn a_model_whose_vectors_are_not_finite_is_never_the_best() {
     }
 }
 
-/// Nothing is trained that cannot be measured, whatever is skipped.
+/// A model that cannot be measured is not trained, whatever batches are skipped.
 #[test]
 fn a_start_whose_vectors_are_not_finite_is_refused() {
     let mut setup = Setup::new(TrainOptions { on_nonfinite: OnNonFinite::Skip, ..options() });

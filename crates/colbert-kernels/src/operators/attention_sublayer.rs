@@ -12,7 +12,8 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::attention::{self, Attended, AttentionPlan};
 use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{self, Affine};

@@ -7,7 +7,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor, TensorData};
 
-use crate::backend::KernelBackend;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::attention::{AttentionPlan, NEVER, check, scale};
 use crate::operators::dropout::{Dropout, dropout};
 use crate::segments::Segment;

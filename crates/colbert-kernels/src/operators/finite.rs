@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::backend::KernelBackend;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::primitive::primitive;
 
 /// Returns whether all numbers of a tensor are finite. A GPU checks their bits, as it may assume that there is no NaN;

@@ -11,7 +11,8 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::gate::Gate;
 use crate::operators::layer_norm::{self, Affine};
 use crate::operators::linear::{self, Asking, Saved, propagate};
