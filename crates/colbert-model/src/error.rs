@@ -63,7 +63,7 @@ pub enum ModelError {
         /// Accepted values.
         supported: String,
     },
-    /// A field of `config.json` asks for something this encoder does not do.
+    /// A field of `config.json` requires something unsupported.
     #[error("{}: {field} = {found} is not supported; expected {expected}", path.display())]
     UnsupportedConfig {
         /// `config.json`.
@@ -227,7 +227,7 @@ pub enum ModelError {
         #[source]
         source: Box<colbert_config::ConfigError>,
     },
-    /// A directory's tokenizer does not give the ids that its own `selfcheck.json` records.
+    /// A directory's tokenizer does not return the ids that its own `selfcheck.json` records.
     #[error("{}: the tokenizer returns other tokens than selfcheck.json records for the text: {text}", path.display())]
     SelfCheckTokens {
         /// `selfcheck.json`.

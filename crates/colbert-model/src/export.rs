@@ -100,8 +100,8 @@ impl Pretrained {
 }
 
 impl Export<'_> {
-    /// Writes the directory at `path`. It is loaded again on `device` before it gets its name: it must give the token ids of
-    /// training, and its vectors of a few texts go into `selfcheck.json`.
+    /// Writes the directory at `path`. It is loaded again on `device` before it gets its name: it must give the token
+    /// ids of training, and its vectors of a few texts go into `selfcheck.json`.
     ///
     /// # Errors
     /// The folder exists and `overwrite` is false, a number that the type cannot hold, settings that the layout cannot
@@ -110,8 +110,8 @@ impl Export<'_> {
         self.write_checked(path, overwrite, |directory| SelfCheck::compute::<B>(directory, device))
     }
 
-    /// Writes the directory at `path`, as [`write`](Self::write) does, for a model with an encoder of another crate. `check`
-    /// gets the directory before it has its name, loads it and computes the self-check.
+    /// Writes the directory at `path`, as [`write`](Self::write) does, for a model with an encoder of another crate.
+    /// `check` gets the directory before it has its name, loads it and computes the self-check.
     ///
     /// # Errors
     /// As [`write`](Self::write), or an error of `check`.
@@ -133,8 +133,8 @@ impl Export<'_> {
         })
     }
 
-    /// Writes as [`write_checked`](Self::write_checked) does, and removes the result: before hours of training, this checks
-    /// that a model of this kind can be written at `path`, whose folder must exist.
+    /// Writes as [`write_checked`](Self::write_checked) does, and removes the result: before hours of training, this
+    /// checks that a model of this kind can be written at `path`, whose folder must exist.
     ///
     /// # Errors
     /// As [`write_checked`](Self::write_checked).

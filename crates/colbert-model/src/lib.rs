@@ -2,11 +2,11 @@
 //!
 //! - [`PretrainedEncoder`] is the token encoder, of one of the [`families`]; your own encoder implements [`Encoder`].
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
-//! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
-//! - [`SentenceEncoder`] gives one vector a text, for mining negatives; [`CrossEncoder`] one score a pair of texts, to
-//!   teach.
-//! - [`Pretrained`] reads a Hugging Face directory, [`Export`] writes one in the layout that other stacks read, with
-//!   a [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
+//! - [`Colbert`] joins encoder and [`Head`]: [`Colbert::encode`] computes [`Embeddings`], [`maxsim`] their scores.
+//! - [`SentenceEncoder`] computes one vector for each text, to mine negatives; [`CrossEncoder`] one score for each pair
+//!   of texts, as a teacher.
+//! - [`Pretrained`] reads a Hugging Face directory, [`Export`] writes one in the layout that other stacks read, with a
+//!   [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
 //!
 //! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
 //! Texts are packed: `[tokens, ...]`, one after the other, no padding.

@@ -25,7 +25,7 @@ pub trait Processes: fmt::Debug + Send + Sync {
         self.size()
     }
 
-    /// Returns what every process gave, by rank. Each may give another number of bytes.
+    /// Returns the bytes of every process, by rank. Their numbers may differ.
     fn all_gather(&self, own: &[u8]) -> Vec<Vec<u8>>;
 
     /// Gives `parts[i]` to process i, and returns what every process gave to this one, by rank.

@@ -270,7 +270,7 @@ fn same_everywhere(own: &Identity, processes: &dyn Processes) -> Result<(), Trai
     Ok(())
 }
 
-/// Goes on from the newest whole checkpoint; begins with `model` where there is none.
+/// Continues from the newest whole checkpoint; begins with `model` if there is none.
 fn resume<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
     run: &mut Run<'_, B>,
     step: &mut Step<'_, B, O>,

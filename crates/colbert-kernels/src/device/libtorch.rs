@@ -20,7 +20,7 @@ pub enum LibTorchMissing {
 /// Asks libtorch for a GPU of this index.
 ///
 /// # Errors
-/// There is none.
+/// There is no such GPU.
 pub fn probe_libtorch_cuda(index: usize) -> Result<(), LibTorchMissing> {
     if !tch::Cuda::is_available() {
         return Err(LibTorchMissing::Cuda);

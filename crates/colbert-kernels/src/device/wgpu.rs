@@ -132,10 +132,10 @@ pub fn wgpu_adapters() -> Vec<WgpuAdapter> {
     FOUND.1.iter().map(|adapter| described(&adapter.get_info())).collect()
 }
 
-/// Opens the adapter of this number, once; later calls give the same device.
+/// Opens the adapter of this number, once; later calls return the same device.
 ///
 /// # Errors
-/// There is none, it lacks something that kernels need, or its driver refuses.
+/// There is no such adapter, it lacks something that kernels need, or its driver refuses.
 pub fn open_wgpu(index: usize) -> Result<WgpuDevice, WgpuMissing> {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(device) = opened.get(&index) {

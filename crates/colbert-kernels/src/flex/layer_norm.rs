@@ -15,7 +15,7 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// Normalises a row; gives its mean and the reciprocal of its standard deviation.
+    /// Normalises a row; returns its mean and the reciprocal of its standard deviation.
     fn normalise_row(row: &[f32], parameters: Parameters<'_>, output: &mut [f32]) -> [f32; 2] = normalise_body
 }
 

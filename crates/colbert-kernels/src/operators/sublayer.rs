@@ -36,7 +36,7 @@ impl<T: Clone> Normed<T> {
     }
 }
 
-/// Registers the gradients of the input and of the norm's weight and bias. `of_inner` gives the gradient of the
+/// Registers the gradients of the input and of the norm's weight and bias. `of_inner` returns the gradient of the
 /// normalised input, `beside` is the gradient of the input's other use.
 pub(crate) fn propagate<B: Kernels>(
     [input, weight, bias]: [Option<NodeId>; 3],

@@ -52,9 +52,9 @@ pub struct Declared {
     pub query_token_id: Option<String>,
     /// Token that marks a document; empty: none.
     pub doc_token_id: Option<String>,
-    /// Text in front of a query.
+    /// Text before a query.
     pub query_prompt: Option<String>,
-    /// Text in front of a document.
+    /// Text before a document.
     pub document_prompt: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Declared {
     /// text of its encoder. `dim` is left open.
     ///
     /// # Errors
-    /// A file that does not parse, holds a value of the wrong type, or asks for something that is not done here.
+    /// A file that does not parse, holds a value of the wrong type, or requires something unsupported.
     pub(crate) fn read(
         layout: &Layout,
         metadata: Option<&ArtifactMetadata>,

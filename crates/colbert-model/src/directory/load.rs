@@ -159,7 +159,7 @@ impl Pretrained {
     }
 
     /// Returns a hash (64-bit FNV-1a, in hexadecimal digits) of everything that a model's output depends on: weights,
-    /// head, tokenizer, configuration and declared settings. `purpose` tells apart different uses of one directory.
+    /// head, tokenizer, configuration and declared settings. `purpose` distinguishes different uses of one directory.
     pub fn content_hash(&self, purpose: &str) -> String {
         let mut hash = FnvHasher::default();
         let mut add = |bytes: &[u8]| {

@@ -13,8 +13,8 @@ use crate::weights::files::read_weights;
 use crate::weights::layout::Layout;
 use crate::weights::parameters::{parameter_names, replace_parameters};
 
-/// Replaces every parameter of a model by those of a directory that [`Export::write_checked`](crate::Export::write_checked) wrote.
-/// The folder of a run stands for the best model in it.
+/// Replaces every parameter of a model by those of a directory that
+/// [`Export::write_checked`](crate::Export::write_checked) wrote. The folder of a run stands for the best model in it.
 ///
 /// # Errors
 /// A file or a tensor that is missing, or a tensor of another shape than the model's.

@@ -1,5 +1,4 @@
-//! `selfcheck.json`: a few texts with the token ids and vectors that a model directory gives them, for other loaders to
-//! replay.
+//! `selfcheck.json`: a few texts with their token ids and vectors by a model directory, for other loaders to replay.
 
 use std::path::Path;
 
@@ -109,7 +108,7 @@ impl SelfCheck {
     /// published at `path`.
     ///
     /// # Errors
-    /// They differ: the files that were written say something else than what was trained.
+    /// They differ: the written files do not describe the trained model.
     pub(crate) fn agrees_with(&self, tokenizer: &ColbertTokenizer, path: &Path) -> Result<(), ModelError> {
         let tokens = |text: &CheckedText| TokenSequence {
             ids: text.ids.clone(),

@@ -178,7 +178,7 @@ fn vocabulary_id(json: &Value, name: &str) -> Option<u64> {
     }
 }
 
-/// Checks that added tokens have the ids that their files say: a gap would give them others.
+/// Checks that added tokens have the ids in their files: a gap would change them.
 fn check_ids(tokenizer: &Tokenizer, added: &[ListedToken], directory: &Path) -> Result<(), ModelError> {
     for (token, id) in added {
         let found = tokenizer.token_to_id(token).map(u64::from);

@@ -202,8 +202,8 @@ impl EncoderConfig {
     /// Reads the configuration; `path` appears in messages.
     ///
     /// # Errors
-    /// A `model_type` that is not supported, a field that is missing or out of range, or one that asks for something
-    /// the encoder does not do.
+    /// A `model_type` that is not supported, a field that is missing or out of range, or one that requires something
+    /// unsupported.
     pub(crate) fn from_json(json: &Value, path: &Path) -> Result<Self, ModelError> {
         let model_type = json["model_type"].as_str().unwrap_or("(none)");
         let Some(config) = Self::of_type(model_type, json, path)? else {
@@ -225,7 +225,7 @@ impl EncoderConfig {
     /// Returns `config.json` with a `model_type`. One that is missing, as in old files, follows from `architectures`.
     ///
     /// # Errors
-    /// A value that is no text, or architectures that are not known.
+    /// A value that is not a text, or unknown architectures.
     pub(crate) fn with_model_type(mut json: Value, path: &Path) -> Result<Value, ModelError> {
         let keys = Keys { json: &json, path };
         if keys.text("model_type")?.is_some() {
@@ -266,7 +266,7 @@ impl EncoderConfig {
         each_config!(self, own => own.complete(config));
     }
 
-    /// Returns the numbers that the rest of the crate asks for.
+    /// Returns the numbers that the rest of the crate needs.
     pub(crate) fn facts(&self) -> Facts {
         each_config!(self, config => config.facts())
     }

@@ -60,10 +60,10 @@ pub(crate) trait Family: DeserializeOwned {
     /// Adds the keys to an exported `config.json` that programs read and the source may lack.
     fn complete(&self, _config: &mut Map<String, Value>) {}
 
-    /// Returns the first field that asks for something this encoder does not do, or that is out of range.
+    /// Returns the first field that requires something unsupported, or that is out of range.
     fn unsupported(&self) -> Option<Unsupported>;
 
-    /// Returns the numbers that the rest of the crate asks of a configuration.
+    /// Returns the numbers that the rest of the crate needs of a configuration.
     fn facts(&self) -> Facts;
 
     /// Returns the number of rows of the word embedding matrix, to set it.

@@ -58,8 +58,8 @@ impl RotaryKeys {
         self.rope_scaling.as_ref().filter(|scaling| scaling.get("type").is_some_and(|kind| kind == "ntk"))
     }
 
-    /// Returns the first key that asks for angles this crate does not compute, or that is out of range. `ntk`: GTE's
-    /// scaling is one of the family's.
+    /// Returns the first key that requires unsupported angles, or that is out of range. `ntk`: GTE's scaling is one of
+    /// the family's.
     pub(crate) fn unsupported(&self, theta: f64, ntk: bool) -> Option<Unsupported> {
         let plain = |value: &Value| {
             let kind = value.get("rope_type").or_else(|| value.get("type"));

@@ -52,8 +52,8 @@ pub fn write_onnx(directory: &Path, dtype: ExportDtype) -> Result<(), ModelError
 }
 
 impl Pretrained {
-    /// Checks before training that a model with this encoder, settings and head fits into an ONNX file that next-plaid can
-    /// use.
+    /// Checks before training that a model with this encoder, settings and head fits into an ONNX file that next-plaid
+    /// can use.
     ///
     /// # Errors
     /// More than 2 GiB, or a side without a marker.

@@ -53,7 +53,7 @@ pub struct SentenceEncoder<B: Backend> {
 impl<B: KernelBackend> SentenceEncoder<B> {
     /// Reads a directory in sentence-transformers' layout, or a plain BERT in Hugging Face's.
     ///
-    /// `modules.json` says which modules there are, `1_Pooling/config.json` how tokens are pooled,
+    /// `modules.json` lists the modules, `1_Pooling/config.json` declares the pooling of tokens,
     /// `sentence_bert_config.json` what is cut, `config_sentence_transformers.json` the prompts. What they leave open
     /// follows from the family that the directory's name tells, and else is mean pooling, cosine and no prefix.
     ///

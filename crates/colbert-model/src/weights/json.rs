@@ -10,7 +10,7 @@ use crate::error::ModelError;
 /// First bytes of a pointer that Git LFS left in place of the real file.
 pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Reads a JSON file, with or without a byte order mark; `expected` says in messages what it should hold.
+/// Reads a JSON file, with or without a byte order mark; `expected` describes its content in messages.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, ModelError> {
     let text = read_text(path)?;
     serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_owned(), expected, source })

@@ -119,7 +119,7 @@ impl<B: Backend> ModuleMapper<B> for Replacer<'_> {
     }
 }
 
-/// Puts `weights` in place of every parameter; names as [`named_parameters`] gives them.
+/// Replaces every parameter by `weights`, with the names of [`named_parameters`].
 ///
 /// # Errors
 /// A parameter that `weights` lacks or holds in another shape.

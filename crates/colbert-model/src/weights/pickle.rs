@@ -17,7 +17,8 @@ const MAX_SHARING: usize = 16;
 /// Reads the float tensors of a file, as float32.
 ///
 /// # Errors
-/// A file that is no such archive, asks for anything but tensors, or whose tensors reach beyond their storage.
+/// A file that is not such an archive, that refers to anything but tensors, or whose tensors reach beyond their
+/// storage.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, HostTensor>, ModelError> {
     let file = File::open(path).map_err(|source| ModelError::Io { action: "open", path: path.to_owned(), source })?;
     let broken = |problem: String| ModelError::BrokenPickle { path: path.to_owned(), problem };

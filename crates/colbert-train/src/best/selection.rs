@@ -49,7 +49,7 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Takes a measured model in if it is one of the `keep` best so far, and says whether it is the best of all. Of
+    /// Keeps a measured model if it is one of the `keep` best so far, and returns whether it is the best of all. Of
     /// equals the older one stays before the newer; a value that is not finite is worse than any other.
     pub(crate) fn consider(
         &mut self,

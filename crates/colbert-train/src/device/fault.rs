@@ -62,7 +62,7 @@ pub(crate) fn guarded<B: KernelAutodiffBackend, T>(work: impl FnOnce() -> T) -> 
     }
 }
 
-/// Does work on a device; a failure of the device is an error that says in what it happened.
+/// Does work on a device; a failure of the device is an error that names the work.
 ///
 /// # Errors
 /// The device failed.
@@ -146,7 +146,7 @@ mod tests {
             let thread = Builder::new().name("a device of the tests".to_owned());
             thread.spawn(move || panic!("{said}")).unwrap().join().unwrap_err();
         };
-        // As CubeCL does: the work itself goes on, with numbers that mean nothing.
+        // As CubeCL does: the work itself continues, with meaningless numbers.
         let fault = guarded_from(PANICS, || {
             on_device("no memory for 13 bytes");
             on_device("Resource to exist.");

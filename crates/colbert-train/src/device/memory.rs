@@ -21,8 +21,8 @@ pub fn forget_peak() {
     }
 }
 
-/// Returns what this process could still take: what the system could give to a new program, or less if a container
-/// limits it.
+/// Returns the memory that this process could still take: as much as the system has for a new program, or less if a
+/// container limits it.
 pub fn available() -> Option<u64> {
     let limits = [read("/proc/meminfo", "MemAvailable:"), crate::device::cgroup::left(Path::new("/"))];
     limits.into_iter().flatten().min()

@@ -105,7 +105,7 @@ impl RunFolder {
         is_run(path)
     }
 
-    /// Makes the folder ready for a new run. An old run is removed only if `overwrite` says so.
+    /// Makes the folder ready for a new run. An old run is removed only if `overwrite` is set.
     ///
     /// # Errors
     /// As [`RunFolder::check`], another process is at work in it, or the disk refuses.

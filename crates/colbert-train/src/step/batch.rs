@@ -43,7 +43,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Makes batch `number`, counted from 0, of the order that the options give, in one part.
+    /// Makes batch `number`, counted from 0, in the order of the options, in one part.
     ///
     /// # Errors
     /// Examples that do not fit together, or a text that the tokenizer refuses.

@@ -74,7 +74,7 @@ impl<B: Backend> Loss<B> {
     /// Makes a loss of one part, with the mean scores of positives and of the queries' own other documents.
     ///
     /// # Shapes
-    /// `total`: `[1]`; `scores`: `[queries, documents]`, as MaxSim gives them.
+    /// `total`: `[1]`; `scores`: `[queries, documents]`, as from MaxSim.
     pub fn new(name: &'static str, total: Tensor<B, 1>, scores: Tensor<B, 2>, targets: &Targets) -> Self {
         let own = targets.own::<B>(&scores.device());
         let [count, nway] = own.dims();

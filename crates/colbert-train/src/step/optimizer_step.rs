@@ -169,7 +169,7 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
         self
     }
 
-    /// Makes batch `number`, counted from 0, of the order that the options give.
+    /// Makes batch `number`, counted from 0, in the order of the options.
     ///
     /// # Errors
     /// Examples that do not fit together, or a text that the tokenizer refuses.

@@ -35,7 +35,7 @@ impl Schedule {
     /// Returns the learning rate of the update after `done` updates.
     ///
     /// With w warm-up steps: `peak * (done + 1) / w` while done < w (`done / w` from zero, as in the reference), then
-    /// the share of the peak that the course gives.
+    /// the share of the peak by the course.
     pub(crate) fn at(&self, done: usize) -> f64 {
         let Some(warmup) = self.warmup else { return self.peak };
         if done < warmup {

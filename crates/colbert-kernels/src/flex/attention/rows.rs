@@ -11,7 +11,8 @@ pub(super) struct Dropped {
 }
 
 for_each_level! {
-    /// Turns products into exponentials, and drops some; gives the largest scaled product, and the sum before dropping.
+    /// Turns products into exponentials, and drops some; returns the largest scaled product, and the sum before
+    /// dropping.
     fn softmax_row(row: &mut [f32], scale: f32, dropout: Option<Dropped>) -> [f32; 2] = softmax_body
 }
 

@@ -151,7 +151,7 @@ impl DebertaConfig {
         }
     }
 
-    /// Returns the first key that asks for layers of another form.
+    /// Returns the first key that requires unsupported layers.
     pub(super) fn unsupported_form(&self) -> Option<Unsupported> {
         for (field, set) in [("relative_attention", self.relative_attention), ("share_att_key", self.share_att_key)] {
             if !set {
