@@ -5,7 +5,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{AttentionPlan, Dropout, KernelBackend, Map, Precision, layer_norm, linear, residual_layer_norm};
+use colbert_kernels::{
+    Affine, AttentionPlan, Dropout, KernelBackend, Map, Precision, layer_norm, linear, residual_layer_norm,
+};
 
 use crate::error::ModelError;
 use crate::weights::Weights;
@@ -104,9 +106,9 @@ impl<B: Backend> Embedding<B> {
 /// Layer normalisation over the numbers of a token.
 #[derive(Module, Debug)]
 pub(crate) struct LayerNorm<B: Backend> {
-    pub(crate) weight: Param<Tensor<B, 1>>,
-    pub(crate) bias: Param<Tensor<B, 1>>,
-    pub(crate) eps: f64,
+    weight: Param<Tensor<B, 1>>,
+    bias: Option<Param<Tensor<B, 1>>>,
+    eps: f64,
 }
 
 impl<B: Backend> LayerNorm<B> {
@@ -120,16 +122,32 @@ impl<B: Backend> LayerNorm<B> {
     ) -> Result<Self, ModelError> {
         Ok(Self {
             weight: weights.param(&format!("{name}.weight"), [size], device)?,
-            bias: weights.param(&format!("{name}.bias"), [size], device)?,
+            bias: Some(weights.param(&format!("{name}.bias"), [size], device)?),
             eps,
         })
+    }
+
+    /// Takes `name.weight` `[size]` of a normalisation without a bias out of `weights`.
+    pub(crate) fn bare(
+        name: &str,
+        size: usize,
+        eps: f64,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self { weight: weights.param(&format!("{name}.weight"), [size], device)?, bias: None, eps })
     }
 }
 
 impl<B: KernelBackend> LayerNorm<B> {
     /// Normalises each token, `[tokens, size]` in and out.
     pub(crate) fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
-        layer_norm(input, self.weight.val(), Some(self.bias.val()), self.eps)
+        layer_norm(input, self.weight.val(), self.bias.as_ref().map(Param::val), self.eps)
+    }
+
+    /// Returns the parameters, `[size]` each, for an operator that normalises.
+    pub(crate) fn affine(&self) -> Affine<Tensor<B, 1>> {
+        Affine { weight: self.weight.val(), bias: self.bias.as_ref().map(Param::val), eps: self.eps }
     }
 
     /// Computes the normalised sum of `dropout(input)` and `residual`.
@@ -139,7 +157,8 @@ impl<B: KernelBackend> LayerNorm<B> {
         residual: Tensor<B, 2>,
         dropout: Dropout,
     ) -> Tensor<B, 2> {
-        residual_layer_norm(input, residual, self.weight.val(), self.bias.val(), self.eps, dropout)
+        let bias = self.bias.as_ref().expect("a bias, as every norm of a sum has").val();
+        residual_layer_norm(input, residual, self.weight.val(), bias, self.eps, dropout)
     }
 }
 

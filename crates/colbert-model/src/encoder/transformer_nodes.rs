@@ -73,14 +73,9 @@ impl TransformerNodes {
         of_distance: &[i64],
         tokens: &Tokens,
     ) -> Result<Value, ModelError> {
-        let (first, last, middle) =
-            (on.graph.ints(&[0]), on.graph.ints(&[1]), on.graph.int(of_distance.len() as i64 / 2));
-        let queries = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
-        let keys = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
+        let [queries, keys] = on.column_and_row(&tokens.places);
         let distance = on.graph.op("Sub", &[&keys, &queries]);
-        let place = on.graph.op("Add", &[&distance, &middle]);
-        let of_distance = on.graph.ints(of_distance);
-        let places = on.graph.op("Gather", &[&of_distance, &place]);
+        let places = rows_of_distances(on, of_distance, &distance);
         let numbers = on.rows(table, [rows, self.heads], &places)?;
         Ok(on.graph.op_with("Transpose", &[&numbers], &[("perm", Setting::Ints(vec![2, 0, 1]))]))
     }
@@ -97,6 +92,14 @@ impl TransformerNodes {
         }
         on.linear("embeddings_project", [self.layers.hidden, tables.size], &embedded)
     }
+}
+
+/// Adds the row of each distance; `of_distance` lists the rows, the smallest distance first, 0 in the middle.
+pub(crate) fn rows_of_distances(on: &mut Nodes<'_>, of_distance: &[i64], distance: &Value) -> Value {
+    let middle = on.graph.int(of_distance.len() as i64 / 2);
+    let place = on.graph.op("Add", &[distance, &middle]);
+    let of_distance = on.graph.ints(of_distance);
+    on.graph.op("Gather", &[&of_distance, &place])
 }
 
 /// Adds the normalised sum of the rows of all tables, `[batch, length, size]`.

@@ -153,6 +153,12 @@ impl Nodes<'_> {
         self.graph.op("Range", &[&zero, &length, &one])
     }
 
+    /// Adds places as a column and as a row, `[length, 1]` and `[1, length]`, to compare each token with each.
+    pub(crate) fn column_and_row(&mut self, places: &Value) -> [Value; 2] {
+        let (first, last) = (self.graph.ints(&[0]), self.graph.ints(&[1]));
+        [self.graph.op("Unsqueeze", &[places, &last]), self.graph.op("Unsqueeze", &[places, &first])]
+    }
+
     /// Splits heads: `[batch, length, hidden]` to `[batch, heads, length, head_size]`.
     pub(crate) fn split_heads(&mut self, x: &Value, heads: usize, hidden: usize) -> Value {
         let shape = self.graph.ints(&[0, 0, heads as i64, (hidden / heads) as i64]);

@@ -1,6 +1,6 @@
 //! DeBERTa as nodes of an ONNX graph, the counterpart of `deberta.rs` on padded texts.
 
-use crate::encoder::transformer_nodes::{TransformerNodes, embeddings};
+use crate::encoder::transformer_nodes::{TransformerNodes, embeddings, rows_of_distances};
 use crate::error::ModelError;
 use crate::onnx::graph::{Setting, Value};
 use crate::onnx::nodes::{Inputs, NEVER, Nodes, Tokens};
@@ -115,13 +115,8 @@ impl DebertaNodes {
 
     /// Adds the row of each query and key, int64 `[length, length]`.
     fn rows_of_places(&self, on: &mut Nodes<'_>, tokens: &Tokens) -> Value {
-        let middle = on.graph.int(self.of_distance.len() as i64 / 2);
-        let (first, last) = (on.graph.ints(&[0]), on.graph.ints(&[1]));
-        let queries = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
-        let keys = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
+        let [queries, keys] = on.column_and_row(&tokens.places);
         let distance = on.graph.op("Sub", &[&queries, &keys]);
-        let place = on.graph.op("Add", &[&distance, &middle]);
-        let of_distance = on.graph.ints(&self.of_distance);
-        on.graph.op("Gather", &[&of_distance, &place])
+        rows_of_distances(on, &self.of_distance, &distance)
     }
 }

@@ -19,10 +19,8 @@ fn for_each_query(weight: &HostTensor, heads: usize, key_heads: usize) -> HostTe
 
 /// Adds the mask of the tokens up to each token: bool `[batch, 1, length, length]`.
 fn behind(on: &mut Nodes<'_>, tokens: &Tokens) -> Value {
-    let (first, last) = (on.graph.ints(&[0]), on.graph.ints(&[1]));
-    let rows = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
-    let columns = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
-    let behind = on.graph.op("LessOrEqual", &[&columns, &rows]);
+    let [column, row] = on.column_and_row(&tokens.places);
+    let behind = on.graph.op("LessOrEqual", &[&row, &column]);
     on.graph.op("And", &[&behind, &tokens.attended])
 }
 

@@ -7,8 +7,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use colbert_kernels::{
-    Activation, ActiveHalf, Affine, AttentionPlan, AttentionSublayer, Gate, GatedFeedForward, KernelBackend, Rotation,
-    Segments, Tables, TokenRows, attention_sublayer, dropout, embed, gated_feed_forward, layer_norm,
+    Activation, ActiveHalf, AttentionPlan, AttentionSublayer, Gate, GatedFeedForward, KernelBackend, Rotation,
+    Segments, Tables, TokenRows, attention_sublayer, dropout, embed, gated_feed_forward,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -19,7 +19,7 @@ use crate::encoder::family::{
     ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_dropout, check_eps, check_even_heads,
     check_initializer, check_name, check_off, check_sizes,
 };
-use crate::encoder::layers::{Embedding, Linear};
+use crate::encoder::layers::{Embedding, LayerNorm, Linear};
 use crate::encoder::rotary::{Angles, check_theta};
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
@@ -101,35 +101,6 @@ impl Family for ModernBertConfig {
     }
 }
 
-/// Layer normalisation without a bias.
-#[derive(Module, Debug)]
-struct Norm<B: Backend> {
-    weight: burn::module::Param<Tensor<B, 1>>,
-    eps: f64,
-}
-
-impl<B: Backend> Norm<B> {
-    fn take(
-        name: &str,
-        config: &ModernBertConfig,
-        weights: &mut Weights,
-        device: &B::Device,
-    ) -> Result<Self, ModelError> {
-        let weight = weights.param(&format!("{name}.weight"), [config.hidden_size], device)?;
-        Ok(Self { weight, eps: config.norm_eps })
-    }
-}
-
-impl<B: KernelBackend> Norm<B> {
-    fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
-        layer_norm(input, self.weight.val(), None, self.eps)
-    }
-
-    fn affine(&self) -> Affine<Tensor<B, 1>> {
-        Affine { weight: self.weight.val(), bias: None, eps: self.eps }
-    }
-}
-
 #[derive(Module, Debug)]
 struct SelfAttention<B: Backend> {
     w_qkv: Linear<B>,
@@ -144,16 +115,16 @@ struct FeedForward<B: Backend> {
 
 #[derive(Module, Debug)]
 struct Layer<B: Backend> {
-    attn_norm: Option<Norm<B>>,
+    attn_norm: Option<LayerNorm<B>>,
     attn: SelfAttention<B>,
-    mlp_norm: Norm<B>,
+    mlp_norm: LayerNorm<B>,
     mlp: FeedForward<B>,
 }
 
 #[derive(Module, Debug)]
 struct Embeddings<B: Backend> {
     tok_embeddings: Embedding<B>,
-    norm: Norm<B>,
+    norm: LayerNorm<B>,
 }
 
 /// ModernBERT: embeddings, a stack of layers, and a last norm.
@@ -161,7 +132,7 @@ struct Embeddings<B: Backend> {
 pub struct ModernBert<B: Backend> {
     embeddings: Embeddings<B>,
     layers: Vec<Layer<B>>,
-    final_norm: Norm<B>,
+    final_norm: LayerNorm<B>,
     heads: usize,
     hidden_size: usize,
     global_every: usize,
@@ -181,21 +152,18 @@ impl<B: Backend> ModernBert<B> {
         weights: &mut Weights,
         device: &B::Device,
     ) -> Result<Self, ModelError> {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let (hidden, wide, eps) = (config.hidden_size, config.intermediate_size, config.norm_eps);
         // The number in config.json is not trusted for an allocation before the tensors are there.
         let mut layers = Vec::new();
         for i in 0..config.num_hidden_layers {
-            let mut linear = |name: &str, shape: [usize; 2]| {
-                let weight = weights.param(&format!("layers.{i}.{name}.weight"), shape, device)?;
-                Ok::<_, ModelError>(Linear { weight, bias: None })
-            };
+            let mut linear = |name: &str, shape| Linear::bare(&format!("layers.{i}.{name}"), shape, weights, device);
             let attn = SelfAttention {
                 w_qkv: linear("attn.Wqkv", [3 * hidden, hidden])?,
                 w_o: linear("attn.Wo", [hidden, hidden])?,
             };
             let mlp =
                 FeedForward { w_i: linear("mlp.Wi", [2 * wide, hidden])?, w_o: linear("mlp.Wo", [hidden, wide])? };
-            let mut norm = |name: &str| Norm::take(&format!("layers.{i}.{name}"), config, weights, device);
+            let mut norm = |name: &str| LayerNorm::bare(&format!("layers.{i}.{name}"), hidden, eps, weights, device);
             // The embeddings are normalised already.
             let attn_norm = if i == 0 { None } else { Some(norm("attn_norm")?) };
             layers.push(Layer { attn_norm, attn, mlp_norm: norm("mlp_norm")?, mlp });
@@ -204,10 +172,10 @@ impl<B: Backend> ModernBert<B> {
         Ok(Self {
             embeddings: Embeddings {
                 tok_embeddings: Embedding::take("embeddings.tok_embeddings", rows, weights, device)?,
-                norm: Norm::take("embeddings.norm", config, weights, device)?,
+                norm: LayerNorm::bare("embeddings.norm", hidden, eps, weights, device)?,
             },
             layers,
-            final_norm: Norm::take("final_norm", config, weights, device)?,
+            final_norm: LayerNorm::bare("final_norm", hidden, eps, weights, device)?,
             heads: config.num_attention_heads,
             hidden_size: hidden,
             global_every: config.global_attn_every_n_layers,
@@ -245,7 +213,7 @@ impl<B: KernelBackend> ModernBert<B> {
             precision: options.precision,
         };
         let sublayer = AttentionSublayer {
-            norm: attn_norm.as_ref().map(Norm::affine),
+            norm: attn_norm.as_ref().map(LayerNorm::affine),
             qkv: attn.w_qkv.weight.val(),
             rotation: Some(rotation.clone()),
             plan,
