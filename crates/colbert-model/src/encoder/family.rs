@@ -35,18 +35,18 @@ pub(crate) trait Family: DeserializeOwned {
     /// Whether the ONNX graph has `token_type_ids` among its inputs.
     const TAKES_TOKEN_TYPES: bool = false;
 
+    /// Differences between the files of an export of this family and those of the others.
+    const EXPORT: ExportFacts;
+
     /// Returns the programs that load an exported directory of this configuration.
     fn loaders(&self) -> Loaders {
         Self::LOADERS
     }
 
-    /// Returns how many tokens to each side a token sees in layers with windows; none where there are no windows.
+    /// Returns how many tokens to each side a token sees in layers with windows; none without windows.
     fn reach(&self) -> Option<usize> {
         None
     }
-
-    /// Differences between the files of an export of this family and those of the others.
-    const EXPORT: ExportFacts;
 
     /// Converts tensors to the names and the layout that this family is computed with, if files have others. The prefix
     /// is removed already.
@@ -66,10 +66,10 @@ pub(crate) trait Family: DeserializeOwned {
     /// Returns the numbers that the rest of the crate needs of a configuration.
     fn facts(&self) -> Facts;
 
-    /// Returns the number of rows of the word embedding matrix, to set it.
+    /// Returns the field with the number of rows of the word embedding matrix, to set it.
     fn vocab_size_mut(&mut self) -> &mut usize;
 
-    /// Returns every probability of dropout, to set them.
+    /// Returns the fields with probabilities of dropout, to set them.
     fn dropouts_mut(&mut self) -> Vec<&mut f64>;
 
     /// Adds the nodes that compute hidden states, `[batch, length, hidden]`, to an ONNX graph.
