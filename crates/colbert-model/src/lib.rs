@@ -3,8 +3,8 @@
 //! - [`PretrainedEncoder`] is the token encoder, of one of the [`families`]; your own encoder implements [`Encoder`].
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
 //! - [`Colbert`] joins encoder and [`Head`]: [`Colbert::encode`] computes [`Embeddings`], [`maxsim`] their scores.
-//! - [`SentenceEncoder`] computes one vector for each text, to mine negatives; [`CrossEncoder`] one score for each pair
-//!   of texts, as a teacher.
+//! - [`sentence`] has encoders with one vector for each text, to mine negatives, and cross-encoders with one score for
+//!   each pair of texts, as teachers.
 //! - [`Pretrained`] reads a Hugging Face directory, [`Export`] writes one in the layout that other stacks read, with a
 //!   [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
 //!
@@ -19,7 +19,7 @@ mod error;
 mod export;
 mod head;
 mod onnx;
-mod sentence;
+pub mod sentence;
 mod settings;
 mod tokenizer;
 mod training_memory;
@@ -46,9 +46,6 @@ pub use export::onnx::write_onnx;
 pub use head::activation::Activation;
 pub use head::config::{DenseConfig, HeadConfig};
 pub use head::{Dense, Head};
-pub use sentence::cross_encoder::CrossEncoder;
-pub use sentence::encoder::{SentenceEncoder, SentenceSettings};
-pub use sentence::family::Pooling;
 pub use settings::ColbertSettings;
 pub use settings::token_pooling::TokenPooling;
 pub use tokenizer::ColbertTokenizer;

@@ -5,3 +5,7 @@ pub(crate) mod classifier;
 pub(crate) mod cross_encoder;
 pub(crate) mod encoder;
 pub(crate) mod family;
+
+pub use cross_encoder::CrossEncoder;
+pub use encoder::{SentenceEncoder, SentenceSettings};
+pub use family::Pooling;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use colbert_model::{Activation, CrossEncoder, ModelError};
+use colbert_model::sentence::CrossEncoder;
+use colbert_model::{Activation, ModelError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use colbert_model::{HostTensor, Pooling, SentenceEncoder};
+use colbert_model::HostTensor;
+use colbert_model::sentence::{Pooling, SentenceEncoder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -1,6 +1,5 @@
 //! Training of late-interaction (ColBERT) models: losses, schedule, accumulation, the loop, checkpoints, evaluation,
-//! the choice of the best model, the miners that need a model ([`DenseMiner`], [`LateInteractionMiner`]), and teachers
-//! ([`CrossEncoderTeacher`], [`ColbertTeacher`]).
+//! the choice of the best model, and the miners and teachers that need a model ([`mining`]).
 //!
 //! [`Training::run`] is the loop. It reads only a [`Plan`](colbert_config::Plan) and options, sends every [`Event`] to
 //! its [`Observer`]s, and returns the directory of the best model. Implement [`Objective`] for another loss.
@@ -9,7 +8,7 @@ mod best;
 mod device;
 mod error;
 mod flow;
-mod mining;
+pub mod mining;
 mod processes;
 mod record;
 mod refresh;
@@ -24,7 +23,6 @@ pub use device::fault::on_device;
 pub use device::memory;
 pub use error::TrainError;
 pub use flow::Flow;
-pub use mining::{ColbertTeacher, CrossEncoderTeacher, DenseMiner, LateInteractionMiner, SharedMiner};
 pub use processes::{OneProcess, Processes};
 pub use record::faulty_batch::{FaultyBatch, FaultyExample};
 pub use record::identity::{Change, Identity};

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use colbert_data::{Collection, DataError, NegativeMiner, Queries, Ranked, Texts};
-use colbert_model::{SentenceEncoder, maxsim};
-use colbert_train::{DenseMiner, LateInteractionMiner};
+use colbert_model::maxsim;
+use colbert_model::sentence::SentenceEncoder;
+use colbert_train::mining::{DenseMiner, LateInteractionMiner};
 use serde_json::Value;
 use tempfile::TempDir;
 

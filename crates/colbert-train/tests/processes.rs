@@ -7,9 +7,10 @@ use burn::module::AutodiffModule;
 use colbert_config::{AutoSteps, IbScope, OnNonFinite, TrainOptions, resolve_for_processes};
 use colbert_data::{Bm25Miner, Example, NegativeMiner, TrainingSet};
 use colbert_model::{Colbert, HostTensor, PretrainedEncoder, Weights, named_parameters, replace_parameters};
+use colbert_train::mining::{DenseMiner, LateInteractionMiner, SharedMiner};
 use colbert_train::{
-    Begin, ColbertObjective, DenseMiner, Dev, Event, Flow, LateInteractionMiner, Processes, RefreshExamples, RunFolder,
-    SharedMiner, Step, StepRecord, TrainError, Trained, Training,
+    Begin, ColbertObjective, Dev, Event, Flow, Processes, RefreshExamples, RunFolder, Step, StepRecord, TrainError,
+    Trained, Training,
 };
 use tempfile::TempDir;
 

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use colbert_config::{AutoSteps, TrainOptions, Warmup, resolve};
 use colbert_data::{Bm25Miner, Example, PrepareOptions, RawData, Remining, TrainingSet, prepare};
 use colbert_model::{Colbert, ColbertTokenizer, PretrainedEncoder};
-use colbert_train::{
-    Begin, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained, Training,
-};
+use colbert_train::mining::LateInteractionMiner;
+use colbert_train::{Begin, Event, Flow, RefreshExamples, RunFolder, TrainError, Trained, Training};
 use tempfile::TempDir;
 
 use crate::run::RESUME;

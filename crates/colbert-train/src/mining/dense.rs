@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Tensor, TensorData};
 use colbert_data::{Collection, DataError, MiningPhase, MiningProgress, NegativeMiner, Queries, Ranked};
 use colbert_kernels::{KernelBackend, Precision, linear};
-use colbert_model::{HostTensor, ModelError, Pooling, SentenceEncoder};
+use colbert_model::sentence::{Pooling, SentenceEncoder};
+use colbert_model::{HostTensor, ModelError};
 use rayon::prelude::*;
 
 use super::best::Best;

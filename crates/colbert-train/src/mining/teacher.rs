@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use colbert_data::{DataError, Teacher};
 use colbert_kernels::KernelBackend;
-use colbert_model::{Colbert, ColbertTokenizer, CrossEncoder, Embeddings, Encoder};
+use colbert_model::sentence::CrossEncoder;
+use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder};
 
 use super::late_interaction::{all_finite, score};
 use crate::error::TrainError;
