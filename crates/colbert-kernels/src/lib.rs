@@ -8,6 +8,8 @@
 //!
 //! The same input gives the same bits on every run and with any number of threads: sums are cut into blocks by shape
 //! alone, and taken in order. Dropout is a function of seed and place.
+//!
+//! [`device`] finds GPUs, and tells where a device keeps its tensors and how it reports failures.
 
 mod backend;
 // A kernel computes both sides of `&&`, so an index is guarded by an `if` of its own; comparisons run on the device,
