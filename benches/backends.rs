@@ -80,7 +80,7 @@ impl Job for Measure<'_> {
             .collect();
         seconds.sort_by(f64::total_cmp);
         let (median, tokens) = (seconds[seconds.len() / 2], batch.tokens());
-        let peak_resident_bytes = ragtrainer::train::peak_memory();
+        let peak_resident_bytes = ragtrainer::train::memory::peak();
         let device_bytes = device_bytes(&line.backend);
         let products = product_rate::<B::InnerBackend>(tokens, &line.encoder.sizes(), precision, device);
         Measured {

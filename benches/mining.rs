@@ -9,7 +9,7 @@ use ragtrainer::backend::Job;
 use ragtrainer::config::NegativeOptions;
 use ragtrainer::data::{Bm25Index, Bm25Miner, Collection, NegativeMiner, Queries, TextAnalysis};
 use ragtrainer::model::kernels::KernelAutodiffBackend;
-use ragtrainer::train::{DenseMiner, LateInteractionMiner};
+use ragtrainer::train::mining::{DenseMiner, LateInteractionMiner};
 use ragtrainer_benches::{
     DOCUMENT_WORDS, QUERY_WORDS, Size, TextGenerator, backend, describe, group, measure, quick, quickstart_model,
     settings, tokenizer, untrained,

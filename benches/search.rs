@@ -3,10 +3,11 @@
 //!
 //! `cargo bench -p ragtrainer-benches --bench search` makes a folder of seeded vectors. Variables:
 //! - `COLBERT_BENCH_NUMPY=PYTHON` runs `peers/search.py` on the same vectors, in the same run;
-//! - `COLBERT_BENCH_PASSAGES=N` changes the number of passages (10,000 of 64 vectors);
+//! - `COLBERT_BENCH_PASSAGES=N` changes the number of passages (10,000 of 64 vectors), `COLBERT_BENCH_FORMATS=int8,...`
+//!   the number formats (all three);
 //! - `COLBERT_BENCH_FOLDER=DIR` (float32), `COLBERT_BENCH_QUERIES=FILE.safetensors` (`ragtrainer encode --queries` of
 //!   BEIR/queries.jsonl) and `COLBERT_BENCH_BEIR=BEIR` measure recall and nDCG instead, in folders beside DIR; with
-//!   `--features index` also the index at 2 and 4 bits.
+//!   `--features index` also the index of the float32 folder at 2 and 4 bits.
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
 
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use std::time::Instant;
 use ragtrainer::data::{Side, read_texts};
 use ragtrainer::model::Weights;
 use ragtrainer::search::{EncodedSource, TextVectors, VectorFormat, search_vectors};
-use ragtrainer::train::{forget_peak_memory, peak_memory};
+use ragtrainer::train::memory;
 use ragtrainer::{Document, DocumentFolder};
 use ragtrainer_benches::quick;
 use rand::{Rng, SeedableRng};
@@ -105,10 +106,13 @@ fn speed() {
     let one = seeded(1, QUERY_TOKENS, 1);
     let many = seeded(32, QUERY_TOKENS, 2);
     let mut single = 0.0;
-    for format in VectorFormat::ALL {
+    let formats = variable("FORMATS");
+    let wanted =
+        |format: &VectorFormat| formats.as_ref().is_none_or(|names| names.split(',').any(|name| name == format.name()));
+    for format in VectorFormat::ALL.into_iter().filter(wanted) {
         let path = here.join(format.name());
         fill(&path, format, passages);
-        forget_peak_memory();
+        memory::forget_peak();
         let open = seconds(|| DocumentFolder::open(&path).expect("the folder was just written"));
         let folder = DocumentFolder::open(&path).expect("the folder was just written");
         for queries in [&one, &many] {
@@ -122,7 +126,7 @@ fn speed() {
                 vectors * queries.len() as f64 / seconds / 1e6,
                 rate / memory,
                 open * 1e3,
-                peak_memory().unwrap_or(0) as f64 / 1e6,
+                memory::peak().unwrap_or(0) as f64 / 1e6,
             );
             if format == VectorFormat::Float32 && queries.len() == 1 {
                 single = seconds;
@@ -219,11 +223,12 @@ fn judged(source: &Path) {
             DocumentFolder::create(&path, source.dim(), source.fingerprint(), format).expect("a new folder");
         copy(&source, &mut folder);
         measured(&folder, "-", 0.0, &queries, &exact, &ids, &judgements);
+        // A search scores the index's candidates by the folder's own vectors: one format is enough to compare indexes.
         #[cfg(feature = "index")]
-        for nbits in [2, 4] {
-            forget_peak_memory();
+        for nbits in if format == VectorFormat::Float32 { [2, 4].as_slice() } else { &[] } {
+            memory::forget_peak();
             let start = Instant::now();
-            folder.build_index(nbits, &mut |_| {}).expect("an index");
+            folder.build_index(*nbits, &mut |_| {}).expect("an index");
             measured(&folder, &nbits.to_string(), start.elapsed().as_secs_f64(), &queries, &exact, &ids, &judgements);
         }
     }
@@ -252,7 +257,7 @@ fn measured(
     ids: &[String],
     judgements: &HashMap<String, HashMap<String, f64>>,
 ) {
-    let peak = peak_memory().unwrap_or(0);
+    let peak = memory::peak().unwrap_or(0);
     let start = Instant::now();
     let found = search_vectors(queries, folder, 10).expect("the folder can be read");
     let first = start.elapsed().as_secs_f64();

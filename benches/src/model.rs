@@ -6,9 +6,10 @@ use burn::module::Param;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use ragtrainer::config::TrainOptions;
+use ragtrainer::model::families::{BertConfig, ModernBertConfig};
 use ragtrainer::model::{
-    Bert, BertConfig, Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Head, HostTensor, Linear, ModernBert,
-    ModernBertConfig, Pretrained, PretrainedEncoder, Weights,
+    Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Head, HostTensor, Linear, Pretrained, PretrainedEncoder,
+    Weights,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -152,17 +153,17 @@ pub fn untrained<B: Backend>(
     dropout: bool,
     device: &B::Device,
 ) -> Colbert<B, PretrainedEncoder<B>> {
-    let (encoder, deviation) = if size == Size::Modern {
+    let (mut weights, config) = if size == Size::Modern {
         let config = modern();
-        let encoder = ModernBert::from_weights(&config, &mut modern_weights(&config), device);
-        (PretrainedEncoder::ModernBert(encoder.expect("every tensor")), config.initializer_range)
+        (modern_weights(&config), EncoderConfig::ModernBert(config))
     } else {
         let config = size.bert(dropout);
-        let encoder = Bert::from_weights(&config, &mut config.random_weights(1), device);
-        (PretrainedEncoder::Bert(encoder.expect("random weights have every tensor")), config.initializer_range)
+        (config.random_weights(1), EncoderConfig::Bert(config))
     };
+    let encoder = config.build(&mut weights, device).expect("random weights have every tensor");
     B::seed(device, 2);
-    let projection = Tensor::random([dim, size.sizes().hidden], Distribution::Normal(0.0, deviation), device);
+    let projection =
+        Tensor::random([dim, size.sizes().hidden], Distribution::Normal(0.0, config.initializer_range()), device);
     let linear = Linear { weight: Param::from_tensor(projection), bias: None };
     Colbert { encoder, head: Head::linear(linear, false) }
 }

@@ -3,7 +3,8 @@
 
 use burn_flex::{Flex, FlexDevice};
 use colbert_config::ExportDtype;
-use colbert_model::{Pretrained, SelfCheck, SentenceEncoder, write_onnx};
+use colbert_model::sentence::SentenceEncoder;
+use colbert_model::{Pretrained, SelfCheck, write_onnx};
 use ragtrainer::RagPretrainedModel;
 
 use super::scratch::{Scratch, choice, with_scratch};

@@ -1,6 +1,7 @@
 //! A model directory that loads, a few hundred bytes of weights.
 
-use colbert_model::{BertConfig, HostTensor, safetensors_bytes};
+use colbert_model::families::BertConfig;
+use colbert_model::{HostTensor, safetensors_bytes};
 use serde_json::{Value, json};
 
 use super::scratch::Scratch;

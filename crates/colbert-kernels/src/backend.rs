@@ -1,26 +1,22 @@
 //! The operators as an extension of burn's backends.
 //!
 //! [`Kernels`] has what a backend computes, forward and backward, on its own tensors; every method has a version
-//! composed of burn's operators, so that an empty impl block is enough. [`KernelBackend`] is what models ask for: a
-//! backend with [`Kernels`], or [`Autodiff`] around one.
+//! composed of burn's operators, so that an empty impl block is enough.
+
+pub(crate) mod differentiable;
 
 use std::sync::Arc;
 
-use burn::backend::Autodiff;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{ElementConversion, Tensor};
-use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 
-use crate::device::memory::DeviceMemory;
-use crate::device::panics::DevicePanics;
+use crate::device::{DeviceMemory, DevicePanics};
 use crate::operators::adamw::{self, AdamW, Moments};
 use crate::operators::attention::{self, Attended, AttentionPlan};
-use crate::operators::attention_sublayer::{self, AttentionSublayer};
 use crate::operators::dropout::{self, Dropout};
 use crate::operators::embed::{self, Tables, TokenRows};
 use crate::operators::gate::{self, Gate};
-use crate::operators::gated_feed_forward::{self, GatedFeedForward};
 use crate::operators::gelu;
 use crate::operators::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::operators::linear::{self, FloatMap};
@@ -28,43 +24,48 @@ use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::packed_attention;
 use crate::operators::primitive::tensor;
 use crate::operators::rotation::Rotation;
-use crate::operators::self_attention;
 use crate::precision::Precision;
 
-/// The operators of a backend on its own tensors. Implement it with an empty block for a new backend, and override what
-/// it has better versions of.
+/// The operators of a backend on its own tensors. Implement it with an empty block for a new backend, and override the
+/// operators for which it has better versions.
 ///
-/// Shapes are those of the public functions; arguments are checked there.
+/// The public functions check the arguments.
 pub trait Kernels: Backend {
-    /// Whether products of bfloat16 are faster than those of float32 on this device. Where they are not,
+    /// Returns whether products of bfloat16 are faster than those of float32 on this device. Where they are not,
     /// [`Precision::Bf16`] computes in float32.
     fn has_bf16(_device: &Self::Device) -> bool {
         false
     }
 
-    /// Whether there are products of float16 on this device: on a GPU fast ones, on a CPU at any speed. Where there are
-    /// none, [`Precision::F16`] computes in float32.
+    /// Returns whether there are products of float16 on this device: on a GPU fast ones, on a CPU at any speed. Where
+    /// there are none, [`Precision::F16`] computes in float32.
     fn has_f16(_device: &Self::Device) -> bool {
         false
     }
 
-    /// Whether the device multiplies float32 factors faster if it may round them to TF32. Where it does not,
+    /// Returns whether the device multiplies float32 factors faster if it may round them to TF32. Where it does not,
     /// [`Precision::Tf32`] computes in float32.
     fn has_tf32(_device: &Self::Device) -> bool {
         false
     }
 
-    /// `left right` of float32 factors as they are.
+    /// Multiplies float32 factors as they are.
+    ///
+    /// # Shapes
+    /// `[.., rows, depth]` and `[.., depth, columns]` to `[.., rows, columns]`
     fn float32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
         left.matmul(right)
     }
 
-    /// `left right` of float32 factors that may be rounded to TF32.
+    /// Multiplies float32 factors that may be rounded to TF32.
+    ///
+    /// # Shapes
+    /// As [`float32_product`](Self::float32_product).
     fn tf32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
         left.matmul(right)
     }
 
-    /// Where the device keeps its tensors, and how much of that is free if it is memory of its own.
+    /// Returns where the device keeps its tensors, and how much is free if it has memory of its own.
     fn device_memory(_device: &Self::Device) -> DeviceMemory {
         DeviceMemory::Host
     }
@@ -73,19 +74,26 @@ pub trait Kernels: Backend {
     /// slower, but what a step takes is then the same each time. Nothing on a device with memory of its own.
     fn return_freed_memory(_device: &Self::Device) {}
 
-    /// How failures of the device arrive, if they do so by panics that a run must make errors of.
+    /// Returns how to recognise failures of the device, if they arrive as panics that a run must turn into errors.
     fn device_panics() -> Option<DevicePanics> {
         None
     }
 
-    /// Whether all numbers of a tensor are finite. By default their sum tells, which large numbers may make infinite; a
-    /// device that may assume that there is no NaN looks at bits.
+    /// Returns whether all numbers of a tensor are finite. By default their sum is checked, which large numbers may
+    /// make infinite; a device that may assume that there is no NaN checks the bits.
+    ///
+    /// # Shapes
+    /// Any, as one axis.
     fn all_finite(input: FloatTensor<Self>) -> bool {
         let sum = tensor::<Self, 1>(Self::float_sum(input));
         sum.into_scalar().elem::<f64>().is_finite()
     }
 
-    /// `input weight^T + bias`.
+    /// Computes `input weight^T + bias`.
+    ///
+    /// # Shapes
+    /// - input: `[tokens, in]`; weight: `[out, in]`; bias: `[out]`
+    /// - output: `[tokens, out]`
     fn linear_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -95,7 +103,10 @@ pub trait Kernels: Backend {
         linear::composed::<Self>(input, weight, bias, precision)
     }
 
-    /// `residual + input weight^T + bias`.
+    /// Computes `residual + input weight^T + bias`.
+    ///
+    /// # Shapes
+    /// As [`linear_forward`](Self::linear_forward); the residual is as the output.
     fn residual_linear_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -106,7 +117,10 @@ pub trait Kernels: Backend {
         Self::float_add(Self::linear_forward(input, weight, bias, precision), residual)
     }
 
-    /// Linear maps of one input, as query, key and value are.
+    /// Applies several linear maps to one input, as for query, key and value.
+    ///
+    /// # Shapes
+    /// Each as [`linear_forward`](Self::linear_forward).
     fn linears_forward<const N: usize>(
         input: FloatTensor<Self>,
         maps: [FloatMap<Self>; N],
@@ -115,7 +129,11 @@ pub trait Kernels: Backend {
         maps.map(|map| Self::linear_forward(input.clone(), map.weight, Some(map.bias), precision))
     }
 
-    /// Gradient of the input of one linear map or several.
+    /// Computes the gradient of the input of one linear map or several.
+    ///
+    /// # Shapes
+    /// - gradients: `[tokens, out]` each; weights: `[out, in]` each
+    /// - output: `[tokens, in]`
     fn linears_input_gradient<const N: usize>(
         gradients: [FloatTensor<Self>; N],
         weights: [FloatTensor<Self>; N],
@@ -126,7 +144,11 @@ pub trait Kernels: Backend {
         each.reduce(Self::float_add).expect("one map at least")
     }
 
-    /// Gradients of the weights of linear maps of one input.
+    /// Computes the gradients of the weights of linear maps of one input.
+    ///
+    /// # Shapes
+    /// - gradients: `[tokens, out]` each; input: `[tokens, in]`
+    /// - outputs: `[out, in]` each
     fn linears_weight_gradients<const N: usize>(
         gradients: [FloatTensor<Self>; N],
         input: FloatTensor<Self>,
@@ -135,12 +157,15 @@ pub trait Kernels: Backend {
         gradients.map(|gradient| linear::composed_weight_gradient::<Self>(gradient, input.clone(), precision))
     }
 
-    /// Sum over tokens, `[tokens, size]` to `[size]`: the gradient of a bias.
+    /// Sums over tokens, `[tokens, size]` to `[size]`: the gradient of a bias.
     fn sum_rows(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::composed_sum_rows::<Self>(gradient)
     }
 
-    /// `gelu(input weight^T + bias)`, and the sum before GELU.
+    /// Computes `gelu(input weight^T + bias)`, and the sum before GELU.
+    ///
+    /// # Shapes
+    /// As [`linear_forward`](Self::linear_forward), twice.
     fn linear_gelu_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -151,17 +176,26 @@ pub trait Kernels: Backend {
         (Self::gelu_forward(sum.clone()), sum)
     }
 
-    /// GELU by the error function.
+    /// Computes GELU by the error function.
+    ///
+    /// # Shapes
+    /// `[tokens, size]` in and out.
     fn gelu_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::gelu(input)
     }
 
-    /// Gradient of GELU's input.
+    /// Computes the gradient of GELU's input.
+    ///
+    /// # Shapes
+    /// `[tokens, size]` in and out.
     fn gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::composed_gradient::<Self>(input, gradient)
     }
 
-    /// GELU of an input once more, and the gradient of that input.
+    /// Recomputes GELU of an input, and computes the gradient of that input.
+    ///
+    /// # Shapes
+    /// `[tokens, size]` in and out.
     fn gelu_with_gradient(
         input: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -170,6 +204,10 @@ pub trait Kernels: Backend {
     }
 
     /// Returns the gate's output of `input weight^T + bias`, and both halves.
+    ///
+    /// # Shapes
+    /// - input: `[tokens, in]`; weight: `[2 * wide, in]`; bias: `[2 * wide]`
+    /// - outputs: `[tokens, wide]` and `[tokens, 2 * wide]`
     fn gated_forward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -181,8 +219,12 @@ pub trait Kernels: Backend {
         (gate::composed::<Self>(both.clone(), gate), both)
     }
 
-    /// The gate's output again, and the gradient of both halves. The gradient of the gate's output is `gradient
-    /// weight`.
+    /// Recomputes the gate's output, and computes the gradient of both halves. The gradient of the gate's output is
+    /// `gradient weight`.
+    ///
+    /// # Shapes
+    /// - both: `[tokens, 2 * wide]`; gradient: `[tokens, out]`; weight: `[out, wide]`
+    /// - outputs: `[tokens, wide]` and `[tokens, 2 * wide]`
     fn gated_gradient(
         both: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -194,18 +236,25 @@ pub trait Kernels: Backend {
         (gate::composed::<Self>(both.clone(), gate), gate::composed_gradient::<Self>(both, of_gated, gate))
     }
 
-    /// Elements times their factor, for dropout and for its gradient.
+    /// Multiplies elements by their dropout factor, forward and for the gradient.
+    ///
+    /// # Shapes
+    /// `[rows, columns]` in and out.
     fn dropout_forward(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         dropout::composed::<Self>(input, dropout)
     }
 
-    /// Factors of the given rows of a matrix of `columns` numbers, `[rows, columns]`: 0 where dropped, 1 / (1 -
-    /// probability) elsewhere. Every backend gives the same.
+    /// Returns the dropout factors of the given rows of a matrix with `columns` columns, `[rows, columns]`: 0 where
+    /// dropped, 1 / (1 - probability) elsewhere. Every backend gives the same.
     fn dropout_factors(dropout: Dropout, rows: &[usize], columns: usize, device: &Self::Device) -> FloatTensor<Self> {
         dropout::factors_from_host::<Self>(dropout, rows, columns, device)
     }
 
     /// Normalises `dropout(input) + residual`.
+    ///
+    /// # Shapes
+    /// - input, residual: `[tokens, size]`; parameters: `[size]`
+    /// - outputs: those of [`Normalised`]
     fn layer_norm_forward(
         input: FloatTensor<Self>,
         residual: Option<FloatTensor<Self>>,
@@ -216,6 +265,10 @@ pub trait Kernels: Backend {
     }
 
     /// Recomputes the output of a normalisation from the state of the forward pass.
+    ///
+    /// # Shapes
+    /// - sum: `[tokens, size]`; statistics: `[tokens, 2]`; parameters: `[size]`
+    /// - output: `[tokens, size]`
     fn layer_norm_again(
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
@@ -224,7 +277,10 @@ pub trait Kernels: Backend {
         layer_norm::composed_again::<Self>(sum, statistics, affine)
     }
 
-    /// Gradients of a normalisation; `beside` is added to that of what was normalised.
+    /// Computes the gradients of a normalisation; `beside` is added to that of what was normalised.
+    ///
+    /// # Shapes
+    /// As [`layer_norm_again`](Self::layer_norm_again); gradient and `beside` are as the output.
     fn layer_norm_gradient(
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
@@ -235,12 +291,20 @@ pub trait Kernels: Backend {
         layer_norm::composed_gradient::<Self>(sum, statistics, affine, gradient, beside)
     }
 
-    /// Attention of query, key and value.
+    /// Computes attention of query, key and value.
+    ///
+    /// # Shapes
+    /// - query, key, value: `[tokens, heads * head_size]`
+    /// - outputs: those of [`Attended`]
     fn attention_forward(qkv: [FloatTensor<Self>; 3], plan: &AttentionPlan) -> Attended<FloatTensor<Self>> {
         attention::composed::<Self>(qkv, plan)
     }
 
-    /// Gradients of query, key and value.
+    /// Computes the gradients of query, key and value.
+    ///
+    /// # Shapes
+    /// - query, key, value, gradient: `[tokens, heads * head_size]`
+    /// - outputs: the same
     fn attention_gradient(
         qkv: [FloatTensor<Self>; 3],
         forward: Attended<FloatTensor<Self>>,
@@ -250,7 +314,8 @@ pub trait Kernels: Backend {
         attention::composed_gradient::<Self>(qkv, forward, gradient, plan)
     }
 
-    /// Attention of query, key and value of a token one after the other, `[tokens, 3 * size]`, the first two rotated.
+    /// Computes attention where the query, key and value of a token lie one after the other, `[tokens, 3 * size]`;
+    /// query and key are rotated.
     fn packed_attention_forward(
         qkv: FloatTensor<Self>,
         rotation: Option<&Rotation>,
@@ -259,7 +324,11 @@ pub trait Kernels: Backend {
         packed_attention::composed::<Self>(qkv, rotation, plan)
     }
 
-    /// Gradient of what [`packed_attention_forward`](Self::packed_attention_forward) took.
+    /// Computes the gradient of the input of [`packed_attention_forward`](Self::packed_attention_forward).
+    ///
+    /// # Shapes
+    /// - qkv: `[tokens, 3 * size]`; gradient: `[tokens, size]`
+    /// - output: `[tokens, 3 * size]`
     fn packed_attention_gradient(
         qkv: FloatTensor<Self>,
         forward: Attended<FloatTensor<Self>>,
@@ -270,18 +339,30 @@ pub trait Kernels: Backend {
         packed_attention::composed_gradient::<Self>(qkv, forward, gradient, rotation, plan)
     }
 
-    /// Summed embeddings.
+    /// Looks up embeddings and sums them.
+    ///
+    /// # Shapes
+    /// - tables: `[rows, size]` each
+    /// - output: `[tokens, size]`
     fn embed_forward(tables: Tables<FloatTensor<Self>>, rows: &TokenRows) -> FloatTensor<Self> {
         embed::composed::<Self>(tables, rows)
     }
 
-    /// Gradient of a table of `count` rows, of which those in `rows` were looked up.
+    /// Computes the gradient of a table with `count` rows, from which those in `rows` were looked up.
+    ///
+    /// # Shapes
+    /// - gradient: `[tokens, size]`
+    /// - output: `[count, size]`
     fn embed_gradient(gradient: FloatTensor<Self>, rows: &Arc<[u32]>, count: usize) -> FloatTensor<Self> {
         embed::composed_gradient::<Self>(gradient, rows, count)
     }
 
-    /// Scores, and the row of the document token that won for each query token and document, as
-    /// [`maxsim_gradient`](Self::maxsim_gradient) of the same backend wants it.
+    /// Computes scores, and the row of the best document token for each query token and document, in the form that
+    /// [`maxsim_gradient`](Self::maxsim_gradient) of the same backend expects.
+    ///
+    /// # Shapes
+    /// - queries, documents: `[tokens, dim]`
+    /// - outputs: `[queries, docs]`, and a number for each query token and document, in the backend's own order
     fn maxsim_forward(
         queries: FloatTensor<Self>,
         documents: FloatTensor<Self>,
@@ -290,7 +371,11 @@ pub trait Kernels: Backend {
         maxsim::composed::<Self>(queries, documents, texts)
     }
 
-    /// Gradients of queries and documents.
+    /// Computes the gradients of queries and documents.
+    ///
+    /// # Shapes
+    /// - queries, documents: `[tokens, dim]`; gradient: `[queries, docs]`
+    /// - outputs: `[tokens, dim]` each
     fn maxsim_gradient(
         queries: FloatTensor<Self>,
         documents: FloatTensor<Self>,
@@ -301,7 +386,10 @@ pub trait Kernels: Backend {
         maxsim::composed_gradient::<Self>(queries, documents, winners, gradient, texts)
     }
 
-    /// One optimizer step on tensors of one axis.
+    /// Takes one optimizer step on tensors with one axis.
+    ///
+    /// # Shapes
+    /// `[numbers]` each.
     fn adamw(
         moments: Moments<FloatTensor<Self>>,
         gradient: FloatTensor<Self>,
@@ -310,257 +398,3 @@ pub trait Kernels: Backend {
         adamw::composed::<Self>(moments, gradient, options)
     }
 }
-
-/// The operators that models call, differentiable where the backend is. Not for implementing: see [`Kernels`].
-pub trait KernelBackend: Backend {
-    /// See [`linear()`](crate::linear()).
-    fn kernel_linear(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-        precision: Precision,
-    ) -> FloatTensor<Self>;
-
-    /// See [`feed_forward`](crate::feed_forward).
-    fn kernel_feed_forward(
-        input: FloatTensor<Self>,
-        up: FloatMap<Self>,
-        down: FloatMap<Self>,
-        precision: Precision,
-    ) -> FloatTensor<Self>;
-
-    /// See [`gated_feed_forward`](crate::gated_feed_forward).
-    fn kernel_gated_feed_forward(
-        input: FloatTensor<Self>,
-        network: GatedFeedForward<FloatTensor<Self>, FloatTensor<Self>>,
-    ) -> FloatTensor<Self>;
-
-    /// See [`attention_sublayer`](crate::attention_sublayer).
-    fn kernel_attention_sublayer(
-        input: FloatTensor<Self>,
-        sublayer: AttentionSublayer<FloatTensor<Self>, FloatTensor<Self>>,
-    ) -> FloatTensor<Self>;
-
-    /// See [`gelu()`](crate::gelu()).
-    fn kernel_gelu(input: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// See [`dropout()`](crate::dropout()).
-    fn kernel_dropout(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
-
-    /// See [`residual_layer_norm`](crate::residual_layer_norm).
-    fn kernel_layer_norm(
-        input: FloatTensor<Self>,
-        residual: Option<FloatTensor<Self>>,
-        dropout: Dropout,
-        affine: Affine<FloatTensor<Self>>,
-    ) -> FloatTensor<Self>;
-
-    /// See [`attention()`](crate::attention()).
-    fn kernel_attention(qkv: [FloatTensor<Self>; 3], plan: AttentionPlan) -> FloatTensor<Self>;
-
-    /// See [`self_attention`](crate::self_attention()).
-    fn kernel_self_attention(
-        input: FloatTensor<Self>,
-        maps: [FloatMap<Self>; 3],
-        plan: AttentionPlan,
-    ) -> FloatTensor<Self>;
-
-    /// See [`packed_self_attention`](crate::packed_self_attention).
-    fn kernel_packed_self_attention(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-        rotation: Option<Rotation>,
-        plan: AttentionPlan,
-    ) -> FloatTensor<Self>;
-
-    /// See [`embed()`](crate::embed()).
-    fn kernel_embed(tables: Tables<FloatTensor<Self>>, rows: TokenRows) -> FloatTensor<Self>;
-
-    /// See [`maxsim()`](crate::maxsim()).
-    fn kernel_maxsim(
-        queries: FloatTensor<Self>,
-        documents: FloatTensor<Self>,
-        texts: [ScoredTexts; 2],
-    ) -> FloatTensor<Self>;
-
-    /// See [`all_finite`](crate::all_finite).
-    fn kernel_all_finite(input: FloatTensor<Self>) -> bool;
-}
-
-impl<B: Kernels> KernelBackend for B {
-    fn kernel_linear(
-        input: FloatTensor<B>,
-        weight: FloatTensor<B>,
-        bias: Option<FloatTensor<B>>,
-        precision: Precision,
-    ) -> FloatTensor<B> {
-        B::linear_forward(input, weight, bias, precision)
-    }
-
-    fn kernel_feed_forward(
-        input: FloatTensor<B>,
-        up: FloatMap<B>,
-        down: FloatMap<B>,
-        precision: Precision,
-    ) -> FloatTensor<B> {
-        let (wide, _) = B::linear_gelu_forward(input, up.weight, up.bias, precision);
-        B::linear_forward(wide, down.weight, Some(down.bias), precision)
-    }
-
-    fn kernel_gated_feed_forward(
-        input: FloatTensor<B>,
-        network: GatedFeedForward<FloatTensor<B>, FloatTensor<B>>,
-    ) -> FloatTensor<B> {
-        gated_feed_forward::forward::<B>(input, &network).output
-    }
-
-    fn kernel_attention_sublayer(
-        input: FloatTensor<B>,
-        sublayer: AttentionSublayer<FloatTensor<B>, FloatTensor<B>>,
-    ) -> FloatTensor<B> {
-        attention_sublayer::forward::<B>(input, &sublayer).output
-    }
-
-    fn kernel_gelu(input: FloatTensor<B>) -> FloatTensor<B> {
-        B::gelu_forward(input)
-    }
-
-    fn kernel_dropout(input: FloatTensor<B>, dropout: Dropout) -> FloatTensor<B> {
-        B::dropout_forward(input, dropout)
-    }
-
-    fn kernel_layer_norm(
-        input: FloatTensor<B>,
-        residual: Option<FloatTensor<B>>,
-        dropout: Dropout,
-        affine: Affine<FloatTensor<B>>,
-    ) -> FloatTensor<B> {
-        B::layer_norm_forward(input, residual, dropout, affine).output
-    }
-
-    fn kernel_attention(qkv: [FloatTensor<B>; 3], plan: AttentionPlan) -> FloatTensor<B> {
-        B::attention_forward(qkv, &plan).output
-    }
-
-    fn kernel_self_attention(input: FloatTensor<B>, maps: [FloatMap<B>; 3], plan: AttentionPlan) -> FloatTensor<B> {
-        B::attention_forward(B::linears_forward(input, maps, plan.precision), &plan).output
-    }
-
-    fn kernel_packed_self_attention(
-        input: FloatTensor<B>,
-        weight: FloatTensor<B>,
-        bias: Option<FloatTensor<B>>,
-        rotation: Option<Rotation>,
-        plan: AttentionPlan,
-    ) -> FloatTensor<B> {
-        let qkv = B::linear_forward(input, weight, bias, plan.precision);
-        B::packed_attention_forward(qkv, rotation.as_ref(), &plan).output
-    }
-
-    fn kernel_embed(tables: Tables<FloatTensor<B>>, rows: TokenRows) -> FloatTensor<B> {
-        B::embed_forward(tables, &rows)
-    }
-
-    fn kernel_maxsim(queries: FloatTensor<B>, documents: FloatTensor<B>, texts: [ScoredTexts; 2]) -> FloatTensor<B> {
-        B::maxsim_forward(queries, documents, &texts).0
-    }
-
-    fn kernel_all_finite(input: FloatTensor<B>) -> bool {
-        B::all_finite(input)
-    }
-}
-
-impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
-    fn kernel_linear(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-        precision: Precision,
-    ) -> FloatTensor<Self> {
-        linear::differentiable::<B, C>(input, weight, bias, precision)
-    }
-
-    fn kernel_feed_forward(
-        input: FloatTensor<Self>,
-        up: FloatMap<Self>,
-        down: FloatMap<Self>,
-        precision: Precision,
-    ) -> FloatTensor<Self> {
-        linear::differentiable_feed_forward::<B, C>(input, up, down, precision)
-    }
-
-    fn kernel_gated_feed_forward(
-        input: FloatTensor<Self>,
-        network: GatedFeedForward<FloatTensor<Self>, FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        gated_feed_forward::differentiable::<B, C>(input, network)
-    }
-
-    fn kernel_attention_sublayer(
-        input: FloatTensor<Self>,
-        sublayer: AttentionSublayer<FloatTensor<Self>, FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        attention_sublayer::differentiable::<B, C>(input, sublayer)
-    }
-
-    fn kernel_gelu(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::differentiable::<B, C>(input)
-    }
-
-    fn kernel_dropout(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
-        dropout::differentiable::<B, C>(input, dropout)
-    }
-
-    fn kernel_layer_norm(
-        input: FloatTensor<Self>,
-        residual: Option<FloatTensor<Self>>,
-        dropout: Dropout,
-        affine: Affine<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        layer_norm::differentiable::<B, C>(input, residual, dropout, affine)
-    }
-
-    fn kernel_attention(qkv: [FloatTensor<Self>; 3], plan: AttentionPlan) -> FloatTensor<Self> {
-        attention::differentiable::<B, C>(qkv, plan)
-    }
-
-    fn kernel_self_attention(
-        input: FloatTensor<Self>,
-        maps: [FloatMap<Self>; 3],
-        plan: AttentionPlan,
-    ) -> FloatTensor<Self> {
-        self_attention::differentiable::<B, C>(input, maps, plan)
-    }
-
-    fn kernel_packed_self_attention(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-        rotation: Option<Rotation>,
-        plan: AttentionPlan,
-    ) -> FloatTensor<Self> {
-        packed_attention::differentiable::<B, C>(input, weight, bias, rotation, plan)
-    }
-
-    fn kernel_embed(tables: Tables<FloatTensor<Self>>, rows: TokenRows) -> FloatTensor<Self> {
-        embed::differentiable::<B, C>(tables, rows)
-    }
-
-    fn kernel_maxsim(
-        queries: FloatTensor<Self>,
-        documents: FloatTensor<Self>,
-        texts: [ScoredTexts; 2],
-    ) -> FloatTensor<Self> {
-        maxsim::differentiable::<B, C>(queries, documents, texts)
-    }
-
-    fn kernel_all_finite(input: FloatTensor<Self>) -> bool {
-        B::all_finite(input.primitive)
-    }
-}
-
-/// A backend to train on: differentiable, with the operators on it and on the backend inside.
-pub trait KernelAutodiffBackend: AutodiffBackend<InnerBackend: Kernels> + KernelBackend {}
-
-impl<B: AutodiffBackend<InnerBackend: Kernels> + KernelBackend> KernelAutodiffBackend for B {}

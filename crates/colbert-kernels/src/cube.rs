@@ -18,6 +18,3 @@ mod random;
 mod sums;
 #[cfg(test)]
 mod tests;
-
-#[cfg(feature = "wgpu")]
-pub(crate) use launch::{LEAST_BINDINGS, LEAST_SHARED_BYTES, MOST_UNITS};

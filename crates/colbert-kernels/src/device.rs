@@ -1,10 +1,23 @@
-//! Devices: how their panics are recognised, which GPU a driver reports, and which adapters there are.
+//! Devices: which ones exist, what they lack, where they keep tensors, and how they report failures.
 
 #[cfg(feature = "cuda")]
-pub(crate) mod cuda;
+mod cuda;
 #[cfg(any(feature = "cuda", feature = "tch"))]
 pub(crate) mod generation;
-pub(crate) mod memory;
-pub(crate) mod panics;
+#[cfg(feature = "tch")]
+mod libtorch;
+#[cfg(feature = "cube")]
+pub(crate) mod limits;
+mod memory;
+mod panics;
 #[cfg(feature = "wgpu")]
 pub(crate) mod wgpu;
+
+#[cfg(feature = "cuda")]
+pub use cuda::{CudaMissing, probe_cuda};
+#[cfg(feature = "tch")]
+pub use libtorch::{LibTorchMissing, bound_libtorch_caches, probe_libtorch_cuda, set_libtorch_threads};
+pub use memory::DeviceMemory;
+pub use panics::DevicePanics;
+#[cfg(feature = "wgpu")]
+pub use wgpu::{WgpuAdapter, WgpuMissing, open_wgpu, wgpu_adapters};

@@ -1,6 +1,6 @@
 //! The fused operators on burn's CPU backend.
 //!
-//! This file is between tensors and slices; the kernels are in the files below it. They take float32 alone.
+//! This file converts between tensors and slices; the kernels are in the files below it. They take float32 alone.
 
 mod adamw;
 #[cfg_attr(
@@ -55,12 +55,12 @@ use tile::Size;
 /// Rows that a thread takes at a time through a gate.
 const GATED_ROWS: usize = 16;
 
-/// The tensor's numbers, one after the other.
+/// Returns the tensor's numbers, one after the other.
 fn numbers(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of float32, which is what the fused operators take")
 }
 
-/// The tensor with memory of its own, contiguous, that can be written. (burn's own copy of a shared tensor cannot be
+/// Returns the tensor with memory of its own, contiguous and writable. (burn's own copy of a shared tensor cannot be
 /// aligned as ours are.)
 fn owned(tensor: FlexTensor) -> FlexTensor {
     let contiguous = tensor.to_contiguous();
@@ -73,7 +73,7 @@ fn owned(tensor: FlexTensor) -> FlexTensor {
     copy.into_tensor(contiguous.layout().shape().clone())
 }
 
-/// Rows and columns of a tensor of two axes.
+/// Returns the numbers of rows and columns of a tensor with two axes.
 fn shape(tensor: &FlexTensor) -> [usize; 2] {
     let shape = tensor.layout().shape();
     [shape[0], shape[1]]
@@ -264,13 +264,13 @@ impl Kernels for Flex {
         let (mut gated, mut both) = (Buffer::<f32>::new(rows * wide), Buffer::new(rows * columns));
         let shared = Shared::new(&mut gated);
         let finish = |row: usize, both: &[f32]| {
-            // SAFETY: this row of what the gate gives, which is finished once.
+            // SAFETY: this row of the gate's output, which is finished once.
             let to = unsafe { std::slice::from_raw_parts_mut(shared.at(row * wide), wide) };
             let (active, other) = gate::halves(both, gate);
             gate::gate_row(layout.level, gate.activation, active, other, Dropped::of(gate.dropout, row, 0), to);
         };
         let start = bias.as_ref().map_or(Start::Zero, |bias| Start::Row(numbers(bias)));
-        // Where there are few rows, a block has a part of each, and the rows are finished when all are there.
+        // With few rows, a block has a part of each, and rows are finished when all parts are there.
         let whole = multiply(layout, Size { rows, columns, depth }, &left, &right, start, &mut both, |offset, row| {
             if row.len() == columns {
                 finish(offset / columns.max(1), row);

@@ -8,14 +8,16 @@
 //!
 //! The same input gives the same bits on every run and with any number of threads: sums are cut into blocks by shape
 //! alone, and taken in order. Dropout is a function of seed and place.
+//!
+//! [`device`] finds GPUs, and tells where a device keeps its tensors and how it reports failures.
 
 mod backend;
-// A kernel computes both sides of `&&`, so what guards an index is an `if` of its own; comparisons are for the device,
-// and a NaN has to fail them.
+// A kernel computes both sides of `&&`, so an index is guarded by an `if` of its own; comparisons run on the device,
+// and NaN must fail them.
 #[cfg(feature = "cube")]
 #[allow(clippy::collapsible_if, clippy::neg_cmp_op_on_partial_ord, clippy::nonminimal_bool)]
 mod cube;
-mod device;
+pub mod device;
 mod flex;
 #[cfg(feature = "tch")]
 mod libtorch;
@@ -24,16 +26,9 @@ mod precision;
 mod search;
 mod segments;
 
-pub use backend::{KernelAutodiffBackend, KernelBackend, Kernels};
-#[cfg(feature = "cuda")]
-pub use device::cuda::{CudaMissing, probe_cuda};
-pub use device::memory::DeviceMemory;
-pub use device::panics::DevicePanics;
-#[cfg(feature = "wgpu")]
-pub use device::wgpu::{WgpuAdapter, WgpuMissing, open_wgpu, wgpu_adapters};
+pub use backend::Kernels;
+pub use backend::differentiable::{KernelAutodiffBackend, KernelBackend};
 pub use flex::release_idle_memory;
-#[cfg(feature = "tch")]
-pub use libtorch::{LibTorchMissing, bound_libtorch_caches, probe_libtorch_cuda, set_libtorch_threads};
 pub use operators::adamw::{AdamW, Moments, adamw_step};
 pub use operators::attention::{Attended, AttentionPlan, attention};
 pub use operators::attention_sublayer::{AttentionSublayer, attention_sublayer};

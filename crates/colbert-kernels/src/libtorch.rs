@@ -8,62 +8,13 @@ use tch::Kind;
 
 use crate::backend::Kernels;
 use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
-use crate::device::memory::DeviceMemory;
-use crate::device::panics::DevicePanics;
+use crate::device::{DeviceMemory, DevicePanics};
 use crate::operators::attention::{self, Attended, AttentionPlan, scale};
 use crate::operators::dropout::{self, Dropout};
 use crate::operators::layer_norm::{Affine, Normalised};
 use crate::operators::padded::{Padded, by_length, gradient_by_length};
 use crate::operators::primitive::{primitive, tensor};
 use crate::precision::Precision;
-
-/// The reason why libtorch cannot use a GPU.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LibTorchMissing {
-    /// It was built for the CPU, or finds no driver.
-    #[error("this libtorch finds no CUDA: it was built for the CPU alone, or NVIDIA's driver is missing")]
-    Cuda,
-    /// No such device.
-    #[error("there is no device {asked}: libtorch finds {count}, counted from 0")]
-    Device {
-        /// Index that was asked for.
-        asked: usize,
-        /// Devices there are.
-        count: usize,
-    },
-}
-
-/// Asks libtorch for a GPU of this index.
-///
-/// # Errors
-/// There is none.
-pub fn probe_libtorch_cuda(index: usize) -> Result<(), LibTorchMissing> {
-    if !tch::Cuda::is_available() {
-        return Err(LibTorchMissing::Cuda);
-    }
-    let count = usize::try_from(tch::Cuda::device_count()).unwrap_or_default();
-    if index < count { Ok(()) } else { Err(LibTorchMissing::Device { asked: index, count }) }
-}
-
-/// Uses `threads` threads for an operator of libtorch on the CPU.
-pub fn set_libtorch_threads(threads: usize) {
-    tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
-}
-
-/// Products of bfloat16 and float16 on the CPU are oneDNN's, which keeps what it compiled for 1,024 shapes, a megabyte
-/// and more each; the shapes of packed texts hardly ever come again. This lets it keep what one step needs, unless the
-/// environment says otherwise. To be called before there are other threads: nothing is done if there are.
-pub fn bound_libtorch_caches() {
-    const VARIABLE: &str = "ONEDNN_PRIMITIVE_CACHE_CAPACITY";
-    const SHAPES: &str = "64";
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let alone = status.lines().any(|line| line.split_whitespace().eq(["Threads:", "1"]));
-    if alone && std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: this is the only thread, so nobody reads the environment meanwhile.
-        unsafe { std::env::set_var(VARIABLE, SHAPES) };
-    }
-}
 
 type Back = LibTorch<f32>;
 
@@ -219,13 +170,13 @@ impl Kernels for Back {
     }
 }
 
-/// Whether libtorch's own attention serves: the one for the CPU has a backward, but no dropout; a row without any key,
-/// which windows can have, is not defined there.
+/// Returns whether libtorch's own attention can be used: the one for the CPU has a backward, but no dropout; a row
+/// without any key, which windows can have, is not defined there.
 fn fused(query: &TchTensor, plan: &AttentionPlan) -> bool {
     query.tensor.device() == tch::Device::Cpu && plan.dropout.is_none() && plan.reach.is_none()
 }
 
-/// A factor of a product, in the format that is asked for.
+/// Casts a factor to the requested format.
 fn factor(x: Tensor<Back, 4>, padded: &Padded<Back>) -> tch::Tensor {
     let device = x.device();
     let x = primitive(x).tensor;
@@ -235,7 +186,7 @@ fn factor(x: Tensor<Back, 4>, padded: &Padded<Back>) -> tch::Tensor {
     }
 }
 
-/// The format that factors are cast to; none if they stay as they are.
+/// Returns the format that factors are cast to; none if they stay as they are.
 fn factor_kind(precision: Precision, device: &LibTorchDevice) -> Option<Kind> {
     match precision {
         Precision::F32 | Precision::Tf32 => None,
@@ -244,19 +195,19 @@ fn factor_kind(precision: Precision, device: &LibTorchDevice) -> Option<Kind> {
     }
 }
 
-/// The mask that is added to the products, `[sequences, 1, 1, length]`.
+/// Returns the mask that is added to the products, `[sequences, 1, 1, length]`.
 fn mask(padded: &Padded<Back>) -> tch::Tensor {
     let zeros = Tensor::<Back, 4>::zeros(padded.hidden.dims(), &padded.hidden.device());
     primitive(zeros.mask_fill(padded.hidden.clone(), f32::NEG_INFINITY)).tensor
 }
 
-/// Whether the processor multiplies bfloat16; what flex needs is what libtorch needs.
+/// Returns whether the processor multiplies bfloat16; libtorch needs the same instructions as flex.
 fn processor_has_bf16() -> bool {
     burn_flex::Flex::has_bf16(&burn_flex::FlexDevice)
 }
 
-/// Lets libtorch's products on a GPU round float32 factors to TF32, until it is dropped. cuBLAS is told when a product
-/// is launched, so that those before and after are not touched.
+/// A guard that lets libtorch's matmuls on a GPU round float32 factors to TF32 until it is dropped. cuBLAS reads the
+/// setting when a matmul is launched, so earlier and later ones are not affected.
 struct Tf32 {
     before: bool,
 }
@@ -303,8 +254,8 @@ unsafe extern "C" {
     fn allow_tf32_cublas(context: *const Context) -> bool;
 }
 
-/// Blocks of libtorch on the CPU are glibc's. It gives large ones back when they are freed, but what is large grows
-/// with every one that is, up to 32 MiB, and holes in between stay. Setting the size ends that.
+/// Makes glibc return large blocks, which libtorch allocates on the CPU, when they are freed. By default the size that
+/// counts as large grows with every block freed, up to 32 MiB, and holes in between stay. A fixed size prevents that.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn return_large_blocks() {
     const LARGE: libc::c_int = 1 << 20;

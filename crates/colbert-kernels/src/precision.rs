@@ -1,120 +1,21 @@
 //! The number format of matmuls.
 
-use burn::tensor::backend::Backend;
-use burn::tensor::{FloatDType, Tensor};
-
-use crate::backend::Kernels;
-
-/// The storage of the factors of a matmul while they are multiplied. Sums, results and everything else
-/// are float32 in any case.
+/// The number format of a matmul's factors while they are multiplied. Sums, results and everything else are always
+/// float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
     /// float32.
     #[default]
     F32,
     /// float32 factors that the device may round to TF32 while it multiplies: 11 significant bits and float32's range.
-    /// Where a backend does not do so ([`Kernels::has_tf32`](crate::Kernels::has_tf32)), they stay as they are.
+    /// If a backend does not ([`Kernels::has_tf32`](crate::Kernels::has_tf32)), they stay as they are.
     Tf32,
-    /// bfloat16, rounded to nearest, ties to even: 8 significant bits. Where a backend has no faster products for it
-    /// ([`Kernels::has_bf16`](crate::Kernels::has_bf16)), float32 is taken.
+    /// bfloat16, rounded to nearest, ties to even: 8 significant bits. If a backend has no faster matmuls for it
+    /// ([`Kernels::has_bf16`](crate::Kernels::has_bf16)), float32 is used.
     Bf16,
-    /// float16, rounded to nearest, ties to even: 11 significant bits, infinite from 65,520 on, 0 below 3e-8. Where a
-    /// backend has no products for it ([`Kernels::has_f16`](crate::Kernels::has_f16)), float32 is taken. A product of
-    /// two such factors is itself rounded to float16 on the way, so a gradient is infinite where it leaves that range.
+    /// float16, rounded to nearest, ties to even: 11 significant bits, infinite from 65,520 on, 0 below 3e-8. If a
+    /// backend has no matmuls for it ([`Kernels::has_f16`](crate::Kernels::has_f16)), float32 is used. The result of
+    /// such a matmul is itself rounded to float16 before it becomes float32, so a gradient beyond that range is
+    /// infinite.
     F16,
-}
-
-/// `left right`, in the requested format if the device has it.
-pub(crate) fn composed_product<B: Kernels, const D: usize>(
-    left: Tensor<B, D>,
-    right: Tensor<B, D>,
-    precision: Precision,
-) -> Tensor<B, D> {
-    let device = left.device();
-    let format = match precision {
-        Precision::F32 => None,
-        Precision::Tf32 => return B::tf32_product(left, right),
-        Precision::Bf16 => B::has_bf16(&device).then_some(FloatDType::BF16),
-        Precision::F16 => B::has_f16(&device).then_some(FloatDType::F16),
-    };
-    match format {
-        Some(format) => left.cast(format).matmul(right.cast(format)).cast(FloatDType::F32),
-        None => B::float32_product(left, right),
-    }
-}
-
-/// The factor that cuts a number into two of 12 significant bits (Dekker 1971, "A floating-point technique for
-/// extending the available precision", section 5): 2^12 + 1 for half of float32's 24 bits, and one bit more leaves 11
-/// in the first.
-const CUT: f32 = 8193.0;
-
-/// A float32 product by products that round their factors to TF32: each factor is cut into a first part, which TF32
-/// holds, and the rest, of which it holds enough. Left out is the product of the rests, which is below what float32
-/// keeps of the whole. The device multiplies three times. (Known as 3xTF32: NVIDIA CUTLASS, example 27.)
-#[cfg_attr(not(any(feature = "cube", test)), expect(dead_code, reason = "for CUDA alone"))]
-pub(crate) fn in_parts<B: Backend, const D: usize>(
-    left: Tensor<B, D>,
-    right: Tensor<B, D>,
-    product: impl Fn(Tensor<B, D>, Tensor<B, D>) -> Tensor<B, D>,
-) -> Tensor<B, D> {
-    let cut = |x: Tensor<B, D>| {
-        let large = x.clone() * CUT;
-        let first = large.clone() - (large - x.clone());
-        (first.clone(), x - first)
-    };
-    let ((left, left_rest), (right, right_rest)) = (cut(left), cut(right));
-    // The small ones first, as they would be lost one by one.
-    let rest = product(left.clone(), right_rest) + product(left_rest, right.clone());
-    rest + product(left, right)
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::TensorData;
-    use burn_flex::{Flex, FlexDevice};
-    use rand::{Rng, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
-    use super::*;
-
-    /// Of the largest of the products' sums: float32's own rounding of 300 terms, and what the parts leave out, 2^-21.
-    const EXACT: f64 = 2e-6;
-
-    /// As tensor cores may read float32: the lowest 13 bits are not there.
-    fn truncated(x: Tensor<Flex, 2>) -> Tensor<Flex, 2> {
-        let shape = x.dims();
-        let bits = |x: f32| f32::from_bits(x.to_bits() & !0x1fff);
-        let values = x.into_data().into_vec::<f32>().unwrap().into_iter().map(bits).collect();
-        Tensor::from_data(TensorData::new(values, shape), &FlexDevice)
-    }
-
-    #[test]
-    fn three_products_of_tf32_are_one_of_float32() {
-        let mut random = ChaCha8Rng::seed_from_u64(5);
-        let (rows, depth, columns) = (7, 300, 5);
-        let mut matrix = |rows: usize, columns: usize| -> Vec<f32> {
-            (0..rows * columns)
-                .map(|_| random.random_range(-1.0f32..1.0) * 10f32.powi(random.random_range(-3..4)))
-                .collect()
-        };
-        let (a, b) = (matrix(rows, depth), matrix(depth, columns));
-        let tensor =
-            |values: &[f32], shape| Tensor::<Flex, 2>::from_data(TensorData::new(values.to_vec(), shape), &FlexDevice);
-        let tf32 = |left, right| truncated(left).matmul(truncated(right));
-        let once = tf32(tensor(&a, [rows, depth]), tensor(&b, [depth, columns]));
-        let thrice = in_parts(tensor(&a, [rows, depth]), tensor(&b, [depth, columns]), tf32);
-        let off = |found: Tensor<Flex, 2>| {
-            let found = found.into_data().into_vec::<f32>().unwrap();
-            let mut most = 0.0f64;
-            for (i, found) in found.into_iter().enumerate() {
-                let terms =
-                    (0..depth).map(|j| f64::from(a[i / columns * depth + j]) * f64::from(b[j * columns + i % columns]));
-                let (exact, size) = terms.fold((0.0, 0.0f64), |(sum, size), term| (sum + term, size.max(term.abs())));
-                most = most.max((f64::from(found) - exact).abs() / size);
-            }
-            most
-        };
-        let (once, thrice) = (off(once), off(thrice));
-        assert!(once > 1e-4 && thrice < EXACT, "{once} and {thrice}");
-    }
 }

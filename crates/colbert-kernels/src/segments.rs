@@ -1,4 +1,4 @@
-//! Where the sequences of a packed batch lie.
+//! The places of the sequences in a packed batch.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ pub struct Segment {
     pub start: usize,
     /// Its tokens.
     pub length: usize,
-    /// How many of its first tokens can be attended to. The rest, a query's \[MASK\] expansion, only attend.
+    /// How many of its first tokens can be attended to. The rest, a query's \[MASK\] expansion, only attend to others.
     pub attended: usize,
 }
 
@@ -20,7 +20,7 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Sequences of these (length, attended) pairs, in tokens, in the order of their rows.
+    /// Describes sequences by (length, attended) pairs, in tokens, in the order of their rows.
     ///
     /// # Panics
     /// If a sequence has no attended token or more of them than tokens.
@@ -38,22 +38,22 @@ impl Segments {
         Self { all: all.collect() }
     }
 
-    /// The sequences, in the order of their rows.
+    /// Returns the sequences, in the order of their rows.
     pub fn as_slice(&self) -> &[Segment] {
         &self.all
     }
 
-    /// Tokens of all sequences together.
+    /// Returns the number of tokens of all sequences together.
     pub fn tokens(&self) -> usize {
         self.all.last().map_or(0, |last| last.start + last.length)
     }
 
-    /// Tokens of the longest sequence.
+    /// Returns the number of tokens of the longest sequence.
     pub fn max_length(&self) -> usize {
         self.all.iter().map(|segment| segment.length).max().unwrap_or(0)
     }
 
-    /// Position of every token in its sequence, counted from 0.
+    /// Returns the position of every token in its sequence, counted from 0.
     pub fn positions(&self) -> Arc<[u32]> {
         self.all.iter().flat_map(|segment| 0..segment.length as u32).collect()
     }

@@ -1,4 +1,4 @@
-//! Attention with a bias and attention that looks back, against attention without either, and a slope.
+//! Attention with a bias and causal attention, against attention without either, and a slope.
 
 use burn::tensor::Tensor;
 use colbert_kernels::{AttentionPlan, Dropout, Precision, Rotation, Segments, attention, biased_attention, rotate};

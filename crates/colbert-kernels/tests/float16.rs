@@ -1,4 +1,4 @@
-//! Products of float16, where the backend has them; float32 where it has not.
+//! Matmuls in float16, if the backend has them; in float32 otherwise.
 
 use burn::backend::Autodiff;
 use burn::tensor::{Tensor, f16};
@@ -7,7 +7,7 @@ use test_backend::{TestBackend, device};
 
 use crate::support::{Back, numbers, random, run};
 
-/// What a product is off by when it is rounded to float16: half a unit in the last of 11 bits.
+/// The error of a product that is rounded to float16: half a unit in the last of 11 bits.
 const ROUNDED: f64 = 1.0 / 2048.0;
 
 /// Float32 sums of up to 50 products of numbers below 1, and float16's smallest steps.
@@ -17,7 +17,7 @@ fn has_f16() -> bool {
     TestBackend::has_f16(&device())
 }
 
-/// As f64, rounded to float16 before where the backend does so.
+/// The numbers in f64, rounded to float16 first if the backend does so.
 fn factor(x: &Tensor<Back, 2>) -> Vec<f64> {
     let rounded = |x: &f32| if has_f16() { f16::from_f32(*x).to_f64() } else { f64::from(*x) };
     numbers(x.clone()).iter().map(rounded).collect()
@@ -65,7 +65,7 @@ fn a_product_beyond_float16_is_infinite() {
     assert!(of(180.0).iter().all(|x| (x - 64_800.0).abs() <= 16.0));
 }
 
-/// Values and gradients are below 2; factors, weights of the tokens and what goes back are each off by up to 1/2048.
+/// Values and gradients are below 2; factors, weights of the tokens and gradients each have an error of up to 1/2048.
 const ATTENTION_ERROR: f32 = 5e-3;
 
 #[test]

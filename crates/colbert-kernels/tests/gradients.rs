@@ -101,7 +101,7 @@ fn linear_with_and_without_bias_and_gelu() {
 #[test]
 fn feed_forward_networks() {
     for (tokens, size, wide) in [(1, 1, 1), (7, 13, 5), (33, 20, 41)] {
-        // Small, so that sums of many products are of the size that the error is meant for.
+        // Small, so that sums of many products are of the size that the tolerance assumes.
         let inputs = [
             random([tokens, size], 1),
             random([wide, size], 2).mul_scalar(0.3),
@@ -142,7 +142,7 @@ fn gated_feed_forward_networks_with_and_without_what_stands_around_them() {
         for (probability, all) in [(0.0, true), (0.3, true), (0.3, false)] {
             let gate = Gate { activation, active, dropout: Dropout { probability, seed: 2 } };
             let mask = gate.dropout.mask(tokens, wide);
-            // With all that there may be, or with nothing but the two maps.
+            // With all optional parts, or with nothing but the two maps.
             let network = |x: &[Tensor<Back, 2>]| {
                 let [up, down] = if all { [3, 5] } else { [1, 2] };
                 let optional = |i: usize| all.then(|| vector(&x[i]));
@@ -247,7 +247,7 @@ fn attention_of_one_sequence_each_is_that_of_all_together() {
         Tensor::cat(each.collect(), 0)
     };
     assert_eq!(run(&inputs, &together), run(&inputs, &apart));
-    // Values of tokens that nothing attends to do not matter, and get no gradient.
+    // Values of tokens that no query attends to do not matter, and get no gradient.
     let (_, gradients) = run(&inputs, &together);
     for segment in all.as_slice() {
         let idle = (segment.start + segment.attended) * size..(segment.start + segment.length) * size;
@@ -342,7 +342,7 @@ fn packed_attention_through_autodiff() {
     let operator =
         |x: &[Tensor<Back, 2>]| packed_self_attention(x[0].clone(), x[1].clone(), None, Some(&rotation), &plan);
     check("packed attention without bias", &inputs[..2], &operator, &|x| exact(x, &[]));
-    // A window that every token of every sequence is in.
+    // A window that covers every token of every sequence.
     let wide = AttentionPlan { reach: Some(8), ..plan.clone() };
     let operator =
         |x: &[Tensor<Back, 2>]| packed_self_attention(x[0].clone(), x[1].clone(), None, Some(&rotation), &wide);

@@ -1,4 +1,4 @@
-//! The same bits on every run and with any number of threads; dropout that is as random as it says.
+//! The same bits on every run and with any number of threads; dropout that drops the expected share.
 
 use burn::tensor::Tensor;
 use colbert_kernels::{
@@ -10,7 +10,7 @@ use rayon::ThreadPoolBuilder;
 
 use crate::support::{Back, numbers, random, run};
 
-/// A little of everything, on shapes that are cut into several blocks.
+/// All operators, on shapes that are cut into several blocks.
 fn everything(precision: Precision) -> Vec<Vec<f32>> {
     let lengths: Vec<usize> = (0..24).map(|i| 3 + (i * 7) % 30).collect();
     let segments = Segments::new(lengths.iter().map(|length| (*length, (*length).min(20))));
@@ -107,7 +107,7 @@ fn a_step_leaves_shared_tensors_as_they_were() {
     let once = numbers(Tensor::<Back, 2>::from_inner(after.parameter.clone()));
     assert_ne!(once, before);
     assert_eq!(numbers(Tensor::<Back, 2>::from_inner(shared.clone())), before);
-    // Once more, on memory of the kernels' own.
+    // Again, on memory of the kernels' own.
     let twice = adamw_step(after.clone(), shared, &options);
     assert_ne!(numbers(Tensor::<Back, 2>::from_inner(twice.parameter)), once);
     assert_eq!(numbers(Tensor::<Back, 2>::from_inner(after.parameter)), once);

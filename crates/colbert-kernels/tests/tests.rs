@@ -1,4 +1,5 @@
-//! The public operators: values and gradients against double precision, the same bits on every run and thread count.
+//! Tests of the public operators: values and gradients against double precision, the same bits on every run and thread
+//! count.
 
 mod biased;
 mod float16;

@@ -10,11 +10,11 @@ use crate::support::{Back, numbers, random, run};
 /// Float32 sums of up to 60 numbers below 1, summed in another order.
 const ERROR: f32 = 1e-5;
 
-/// Stands for a product that does not count. Less would overflow where a row has no other.
+/// The value of a product that does not count. A lower one would overflow if a row has no other.
 const NEVER: f32 = -1e30;
 
-/// A mask of its own for each sequence, of rows (head, query) and columns (key): this pins which weights are dropped,
-/// so that a seed gives the same training in every version.
+/// Each sequence has its own mask, with rows (head, query) and columns (key): this pins which weights are dropped, so
+/// that a seed gives the same training in every version.
 fn composed([query, key, value]: [&Tensor<Back, 2>; 3], plan: &AttentionPlan, reach: usize) -> Tensor<Back, 2> {
     let size = query.dims()[1];
     let (heads, head_size) = (plan.heads, size / plan.heads);

@@ -19,7 +19,10 @@ pub struct Colbert<B: Backend, E: Module<B>> {
 }
 
 impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
-    /// Embeddings of texts, computed without padding; a text's vectors do not depend on the others.
+    /// Encodes texts, without padding; a text's vectors do not depend on the others.
+    ///
+    /// # Shapes
+    /// The vectors are `[tokens, dim]`, the tokens of all texts one after the other.
     ///
     /// # Panics
     /// If there is no text.
@@ -27,8 +30,11 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
         self.encode_with(sequences, EncodeOptions::default(), device)
     }
 
-    /// The same as in training: with dropout, whose masks depend on the seed and on where a text lies in the list, or
-    /// in another precision. The head is always float32.
+    /// Encodes texts as in training: with dropout, whose masks depend on the seed and on the place of a text in the
+    /// list, or in another precision. The head is always float32.
+    ///
+    /// # Shapes
+    /// As [`encode`](Self::encode).
     ///
     /// # Panics
     /// If there is no text.
@@ -44,7 +50,7 @@ impl<B: KernelBackend, E: Encoder<B>> Colbert<B, E> {
         Embeddings { vectors: unit_length(vectors), texts: scored_texts(sequences) }
     }
 
-    /// Name in a weight file of the parameter at this field path.
+    /// Returns the name in a weight file of the parameter at this field path.
     pub fn tensor_name(&self, path: &str) -> String {
         match path.strip_prefix("encoder.") {
             Some(rest) => self.encoder.tensor_name(rest),

@@ -19,7 +19,7 @@ pub struct Embeddings<B: Backend> {
     pub texts: ScoredTexts,
 }
 
-/// Where texts lie in a packed tensor of their tokens, and which of these take part in MaxSim.
+/// Describes where texts lie in a packed tensor of their tokens, and which of these take part in MaxSim.
 pub fn scored_texts(sequences: &[TokenSequence]) -> ScoredTexts {
     let lengths: Vec<usize> = sequences.iter().map(TokenSequence::len).collect();
     let scored: Vec<bool> = sequences.iter().flat_map(|sequence| sequence.scored.iter().copied()).collect();
@@ -27,7 +27,7 @@ pub fn scored_texts(sequences: &[TokenSequence]) -> ScoredTexts {
 }
 
 impl<B: Backend> Embeddings<B> {
-    /// Several lists as one.
+    /// Joins several lists into one.
     ///
     /// # Panics
     /// If there is no list.
@@ -37,7 +37,7 @@ impl<B: Backend> Embeddings<B> {
         Self { vectors: Tensor::cat(vectors, 0), texts: ScoredTexts::concatenated(&texts) }
     }
 
-    /// Size of a vector.
+    /// Returns the size of a vector.
     pub fn dim(&self) -> usize {
         self.vectors.dims()[1]
     }
@@ -57,17 +57,20 @@ impl<B: Backend> Embeddings<B> {
         Self { vectors, texts: self.texts.clone() }
     }
 
-    /// Number of texts.
+    /// Returns the number of texts.
     pub fn len(&self) -> usize {
         self.texts.count()
     }
 
-    /// Whether there is no text.
+    /// Returns whether there is no text.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The vectors that take part in scoring, one `[tokens, dim]` matrix a text, in the order of the texts.
+    /// Copies the vectors that take part in scoring to the host, a matrix for each text, in the order of the texts.
+    ///
+    /// # Shapes
+    /// `[tokens, dim]` each, with the scored tokens of the text.
     pub fn to_host(&self) -> Vec<HostTensor> {
         let dim = self.vectors.dims()[1];
         let vectors = self.vectors.to_data().convert::<f32>().into_vec::<f32>().expect("converted to f32");
@@ -81,7 +84,10 @@ impl<B: Backend> Embeddings<B> {
 }
 
 impl<B: AutodiffBackend> Embeddings<B> {
-    /// Embeddings of the backend inside, without a history, as a leaf whose gradient can be asked for.
+    /// Makes embeddings of the inner backend a leaf without a history, whose gradient can be requested.
+    ///
+    /// # Shapes
+    /// `[tokens, dim]` in and out.
     pub fn leaf(inner: Embeddings<B::InnerBackend>) -> Self {
         Self { vectors: Tensor::from_inner(inner.vectors).require_grad(), texts: inner.texts }
     }
@@ -94,8 +100,11 @@ pub(crate) fn unit_length<B: Backend>(vectors: Tensor<B, 2>) -> Tensor<B, 2> {
     vectors / norm
 }
 
-/// Score of every query against every document, `[queries, docs]`: for every query token its best document token,
-/// summed (MaxSim: Khattab and Zaharia 2020, section 3.3).
+/// Scores every query against every document: for every query token its best document token, summed (MaxSim: Khattab
+/// and Zaharia 2020, section 3.3).
+///
+/// # Shapes
+/// `[queries, docs]`
 pub fn maxsim<B: KernelBackend>(queries: &Embeddings<B>, documents: &Embeddings<B>) -> Tensor<B, 2> {
     let (query_vectors, document_vectors) = (queries.vectors.clone(), documents.vectors.clone());
     colbert_kernels::maxsim(query_vectors, &queries.texts, document_vectors, &documents.texts)

@@ -1,22 +1,9 @@
-//! The seam between a ColBERT head and the token encoder under it.
+//! The interface between a ColBERT head and the token encoder under it.
 
-pub(crate) mod bert;
-pub(crate) mod deberta;
-pub(crate) mod deberta_nodes;
-pub(crate) mod distilbert;
 pub(crate) mod dropout;
-pub(crate) mod electra;
-pub(crate) mod families;
+pub mod families;
 pub(crate) mod family;
-pub(crate) mod gte;
 pub(crate) mod layers;
-pub(crate) mod llama;
-pub(crate) mod llama_nodes;
-pub(crate) mod modernbert;
-pub(crate) mod modernbert_nodes;
-pub(crate) mod mpnet;
-pub(crate) mod nomic_bert;
-pub(crate) mod roberta;
 pub(crate) mod rotary;
 pub(crate) mod rotary_nodes;
 pub(crate) mod rotary_transformer;
@@ -35,17 +22,17 @@ use colbert_kernels::{KernelBackend, Precision, Segments};
 use crate::encoder::dropout::DropoutSeed;
 use crate::tokenizer::sequence::TokenSequence;
 
-/// How a training pass may differ from plain encoding. The default is plain encoding.
+/// Options of an encoding pass. The default is plain encoding.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EncodeOptions {
     /// Seed of dropout; none means no dropout.
     pub dropout: Option<DropoutSeed>,
-    /// Format of the factors of matmuls.
+    /// Number format of matmuls.
     pub precision: Precision,
 }
 
 impl EncodeOptions {
-    /// Plain encoding in the precision of a plan. (`auto` is no plan's; it is float32 here.)
+    /// Encodes plainly in the precision of a plan. (A plan has no `auto`; it means float32 here.)
     pub fn in_precision(precision: colbert_config::Precision) -> Self {
         let precision = match precision {
             colbert_config::Precision::Tf32 => Precision::Tf32,
@@ -56,7 +43,7 @@ impl EncodeOptions {
         Self { dropout: None, precision }
     }
 
-    /// The options of a part: a step, a piece, a layer.
+    /// Returns the options of a part: a step, a piece, a layer.
     pub fn child(self, place: u64) -> Self {
         Self { dropout: self.dropout.map(|seed| seed.child(place)), ..self }
     }
@@ -67,7 +54,7 @@ impl EncodeOptions {
 pub struct EncoderInput {
     /// Token ids of all sequences, `[tokens]`.
     pub ids: Arc<[u32]>,
-    /// Where each sequence lies, and how many of its first tokens can be attended to.
+    /// The place of each sequence, and how many of its first tokens can be attended to.
     pub segments: Segments,
     /// Dropout and precision.
     pub options: EncodeOptions,
@@ -83,8 +70,8 @@ impl EncoderInput {
         }
     }
 
-    /// The sequences side by side, each filled up with id 0 to the longest: ids, and which of them can be attended to.
-    /// For layers that know no packed sequences; [`EncoderInput::pack`] is the way back.
+    /// Pads the sequences to the longest with id 0: returns ids, and which of them can be attended to. For layers that
+    /// do not know packed sequences; [`EncoderInput::pack`] is the inverse.
     ///
     /// # Shapes
     /// Both `[sequences, longest]`.
@@ -101,7 +88,7 @@ impl EncoderInput {
         (ids, Tensor::from_data(TensorData::new(attended, shape), device))
     }
 
-    /// Packs what a layer made of the padded sequences.
+    /// Packs a layer's output on padded sequences.
     ///
     /// # Shapes
     /// From `[sequences, longest, size]` to `[tokens, size]`.
@@ -115,23 +102,26 @@ impl EncoderInput {
     }
 }
 
-/// Turns token ids into one hidden vector a token.
+/// An encoder: turns token ids into one hidden vector for each token.
 ///
-/// Implement it to put a ColBERT head on an encoder of your own; [`crate::PretrainedEncoder`] has those that come
-/// along. A sequence's hidden vectors must not depend on what else is in the batch.
+/// Implement it to put a ColBERT head on your own encoder; [`crate::PretrainedEncoder`] has the built-in ones. A
+/// sequence's hidden vectors must not depend on the rest of the batch.
 pub trait Encoder<B: KernelBackend>: Module<B> + ModuleDisplay + 'static {
-    /// Hidden states of every token, `[tokens, hidden_size]`, in the order of the ids.
+    /// Computes the hidden states of every token, in the order of the ids.
+    ///
+    /// # Shapes
+    /// `[tokens, hidden_size]`
     fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2>;
 
-    /// Size of a hidden vector.
+    /// Returns the size of a hidden vector.
     fn hidden_size(&self) -> usize;
 
-    /// Prefix of this encoder's tensor names in a weight file, such as `bert.`.
+    /// Returns the prefix of this encoder's tensor names in a weight file, such as `bert.`.
     fn tensor_prefix(&self) -> &'static str {
         "encoder."
     }
 
-    /// Name in a weight file of the parameter at this field path of the encoder.
+    /// Returns the name in a weight file of the parameter at this field path of the encoder.
     fn tensor_name(&self, path: &str) -> String {
         format!("{}{path}", self.tensor_prefix())
     }

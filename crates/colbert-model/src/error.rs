@@ -20,7 +20,7 @@ pub enum ModelError {
     MissingFile {
         /// The file.
         path: PathBuf,
-        /// How to get it.
+        /// Advice on how to get it.
         hint: &'static str,
     },
     /// Reading or writing failed.
@@ -45,7 +45,7 @@ pub enum ModelError {
         #[source]
         source: serde_json::Error,
     },
-    /// A factor of token pooling that is none.
+    /// A factor of token pooling that is out of range.
     #[error(
         "pool_factor = {found}: expected a number of 1 or more; 2 keeps about half of a document's vectors, 1 all of them"
     )]
@@ -63,7 +63,7 @@ pub enum ModelError {
         /// Accepted values.
         supported: String,
     },
-    /// A field of `config.json` asks for something this encoder does not do.
+    /// A field of `config.json` requires something unsupported.
     #[error("{}: {field} = {found} is not supported; expected {expected}", path.display())]
     UnsupportedConfig {
         /// `config.json`.
@@ -75,7 +75,7 @@ pub enum ModelError {
         /// Accepted values.
         expected: String,
     },
-    /// Layers of a new head are asked for where there is a head.
+    /// Options describe a new head, but there is a head already.
     #[error(
         "{} has its head, {found}, and train.head asks for {asked}: leave train.head out to train on, or start from a \
          plain encoder", path.display()
@@ -88,7 +88,7 @@ pub enum ModelError {
         /// The head of the options.
         asked: String,
     },
-    /// A weight file cannot be read: cut short, or its header lies.
+    /// A weight file cannot be read: it is truncated, or its header is wrong.
     #[error("{} is not a whole safetensors file; download or copy it again", path.display())]
     BrokenSafetensors {
         /// The file.
@@ -98,7 +98,7 @@ pub enum ModelError {
         source: safetensors::SafeTensorError,
     },
     /// A PyTorch file cannot be read, or is more than a file of weights.
-    #[error("{}: {problem}; save the model as safetensors, or get it from another place", path.display())]
+    #[error("{}: {problem}; save the model as safetensors, or get it from another source", path.display())]
     BrokenPickle {
         /// The file.
         path: PathBuf,
@@ -112,7 +112,7 @@ pub enum ModelError {
         path: PathBuf,
     },
     /// Tensor names have more than one prefix that is not known.
-    #[error("{}: tensor names begin with {found}, which of them is the encoder cannot be told; expected {expected}", path.display())]
+    #[error("{}: tensor names begin with {found}; the prefix of the encoder cannot be determined; expected {expected}", path.display())]
     UnknownPrefix {
         /// The file.
         path: PathBuf,
@@ -121,8 +121,8 @@ pub enum ModelError {
         /// Names that are understood.
         expected: String,
     },
-    /// A model gives vectors that are not finite.
-    #[error("{}: the model gives vectors that are not finite for the text \"{text}\"; its weights are damaged, or training diverged", path.display())]
+    /// A model returns vectors that are not finite.
+    #[error("{}: the model returns vectors that are not finite for the text \"{text}\"; its weights are damaged, or training diverged", path.display())]
     NonFiniteVectors {
         /// The directory.
         path: PathBuf,
@@ -146,7 +146,7 @@ pub enum ModelError {
         name: String,
         /// Shape in the file.
         found: Box<[usize]>,
-        /// Shape that config.json or the options ask for.
+        /// Shape that config.json or the options require.
         expected: Box<[usize]>,
         /// Advice, starting with a semicolon, or nothing.
         hint: Box<str>,
@@ -201,7 +201,7 @@ pub enum ModelError {
     VocabularyTooLarge {
         /// Tokenizer file or folder.
         path: PathBuf,
-        /// Largest id the tokenizer can give.
+        /// Largest id of the tokenizer.
         largest_id: u32,
         /// Rows of the embedding matrix.
         vocab_size: usize,
@@ -211,7 +211,7 @@ pub enum ModelError {
     LengthOutOfRange {
         /// `query_maxlen` or `doc_maxlen`.
         option: &'static str,
-        /// The length asked for, in tokens.
+        /// The requested length, in tokens.
         found: usize,
         /// Smallest length that has room for the markers.
         minimum: usize,
@@ -227,17 +227,17 @@ pub enum ModelError {
         #[source]
         source: Box<colbert_config::ConfigError>,
     },
-    /// A directory's tokenizer does not give the ids that its own `selfcheck.json` records.
-    #[error("{}: the directory gives other tokens than it records for the text: {text}", path.display())]
+    /// A directory's tokenizer does not return the ids that its own `selfcheck.json` records.
+    #[error("{}: the tokenizer returns other tokens than selfcheck.json records for the text: {text}", path.display())]
     SelfCheckTokens {
         /// `selfcheck.json`.
         path: PathBuf,
         /// The first text that differs.
         text: String,
     },
-    /// The files of an export cannot say what was trained.
+    /// The files of an export cannot express the trained model.
     #[error(
-        "{}: a program that reads the exported files would give other tokens than training for the text \"{text}\"; \
+        "{}: a program that reads the exported files would use other tokens than training for the text \"{text}\"; \
          choose markers that are special tokens rather than words, or another export_layout",
         path.display()
     )]
@@ -247,14 +247,14 @@ pub enum ModelError {
         /// The first text that differs.
         text: String,
     },
-    /// A setting that the layout of an export has no word for.
-    #[error("export_layout = \"{layout}\" has no word for {setting}; {advice}")]
+    /// A setting that the layout of an export cannot express.
+    #[error("export_layout = \"{layout}\" cannot express {setting}; {advice}")]
     LayoutLacks {
         /// The layout.
         layout: &'static str,
         /// The setting.
         setting: &'static str,
-        /// What to do.
+        /// Advice.
         advice: &'static str,
     },
     /// A graph for next-plaid of a model without a marker.
@@ -283,7 +283,7 @@ pub enum ModelError {
         path: PathBuf,
         /// Token before a text.
         cls: String,
-        /// Token behind a text.
+        /// Token after a text.
         sep: String,
     },
     /// A number that the type of an export cannot hold.

@@ -1,7 +1,7 @@
-//! Writing a model directory: one that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs read, or
+//! Writing of a model directory: one that colbert-ai, RAGatouille, PyLate, sentence-transformers and pylate-rs read, or
 //! one in the layout of sentence-transformers 6 alone.
 //!
-//! Which file serves whom is in docs/interop.md. The directory is written beside its final name and renamed.
+//! docs/interop.md tells which program reads which file. The directory is written beside its final name and renamed.
 
 pub(crate) mod dialects;
 pub(crate) mod onnx;
@@ -31,7 +31,7 @@ use crate::tokenizer::special_tokens::{SpecialTokens, skiplist_words};
 use crate::weights::{HostTensor, safetensors_bytes_as};
 use colbert_config::durable::{beside, replace_folder, sync_folder, write_synced};
 
-/// Everything a model directory is made of.
+/// The content of a model directory.
 #[derive(Debug)]
 pub struct Export<'a> {
     /// Tensors by their names: the encoder's under its prefix, and the head's as [`Colbert::tensor_name`] names them.
@@ -57,101 +57,100 @@ pub struct Export<'a> {
     pub extra: &'a [(&'a str, String)],
 }
 
-/// Whether a layout can say the settings of a model: known before training.
-///
-/// # Errors
-/// It has no word for one of them, or a program that reads it would give other tokens.
-pub fn check_layout(
-    pretrained: &Pretrained,
-    settings: &ColbertSettings,
-    layout: ExportLayout,
-) -> Result<(), ModelError> {
-    if layout == ExportLayout::All && settings.mask_query_punctuation {
-        return Err(ModelError::LayoutLacks {
-            layout: "all",
-            setting: "queries whose punctuation takes no part in scoring, as the model that training starts from has them",
-            advice: "set export_layout = \"sentence-transformers\"",
-        });
+impl Pretrained {
+    /// Checks before training that a layout can express these settings.
+    ///
+    /// # Errors
+    /// It cannot express one of them, or a program that reads it would use other tokens.
+    pub fn check_layout(&self, settings: &ColbertSettings, layout: ExportLayout) -> Result<(), ModelError> {
+        if layout == ExportLayout::All && settings.mask_query_punctuation {
+            return Err(ModelError::LayoutLacks {
+                layout: "all",
+                setting: "queries whose punctuation takes no part in scoring, as the model that training starts from has them",
+                advice: "set export_layout = \"sentence-transformers\"",
+            });
+        }
+        if layout == ExportLayout::All && settings.token_pooling.is_some_and(|pooling| pooling.factor > 1.0) {
+            return Err(ModelError::LayoutLacks {
+                layout: "all",
+                setting: "token pooling of documents, as the model that training starts from has it",
+                advice: "set export_layout = \"sentence-transformers\", or train.pool_factor = 1 to leave it out",
+            });
+        }
+        let trained = self.tokenizer(settings)?;
+        let marked = !(settings.query_token_id.is_empty() && settings.doc_token_id.is_empty());
+        if layout == ExportLayout::SentenceTransformers && marked && !trained.begins_texts() {
+            return Err(ModelError::LayoutLacks {
+                layout: "sentence-transformers",
+                setting: "a marker after the first token of a text, where it stands if a tokenizer puts nothing before one",
+                advice: "set query_token_id and doc_token_id to \"\", and query_prompt and document_prompt to tell queries from \
+                         documents",
+            });
+        }
+        let path = &self.tokenizer_path;
+        let written = tokenizer_json(&self.files, settings);
+        let written = guarded(path, || Tokenizer::from_bytes(written.to_string()))?;
+        let worded = match layout {
+            ExportLayout::All => settings.clone(),
+            ExportLayout::SentenceTransformers => as_text(settings),
+        };
+        let written = ColbertTokenizer::with_special_tokens(written, &self.special, &worded, path)?;
+        same_tokens(&trained, &written, self.directory())
     }
-    if layout == ExportLayout::All && settings.token_pooling.is_some_and(|pooling| pooling.factor > 1.0) {
-        return Err(ModelError::LayoutLacks {
-            layout: "all",
-            setting: "token pooling of documents, as the model that training starts from has it",
-            advice: "set export_layout = \"sentence-transformers\", or train.pool_factor = 1 to leave it out",
-        });
-    }
-    let trained = pretrained.tokenizer(settings)?;
-    let marked = !(settings.query_token_id.is_empty() && settings.doc_token_id.is_empty());
-    if layout == ExportLayout::SentenceTransformers && marked && !trained.begins_texts() {
-        return Err(ModelError::LayoutLacks {
-            layout: "sentence-transformers",
-            setting: "a marker behind the first token of a text, where it stands if a tokenizer puts nothing before one",
-            advice: "set query_token_id and doc_token_id to \"\", and query_prompt and document_prompt to tell queries from \
-                     documents",
-        });
-    }
-    let path = &pretrained.tokenizer_path;
-    let written = tokenizer_json(&pretrained.files, settings);
-    let written = guarded(path, || Tokenizer::from_bytes(written.to_string()))?;
-    let worded = match layout {
-        ExportLayout::All => settings.clone(),
-        ExportLayout::SentenceTransformers => as_text(settings),
-    };
-    let written = ColbertTokenizer::with_special_tokens(written, &pretrained.special, &worded, path)?;
-    same_tokens(&trained, &written, pretrained.directory())
 }
 
-/// Writes the directory at `path`. What was written is loaded again on `device` before it gets its name: it must give
-/// the token ids of training, and what it makes of a few texts goes into `selfcheck.json`.
-///
-/// # Errors
-/// The folder exists and `overwrite` is false, a number that the type cannot hold, settings that the layout has no word
-/// for, the disk refuses, or what was written does not load; then nothing is left under `path` that was not there.
-pub fn export<B: KernelBackend>(
-    export: &Export<'_>,
-    path: &Path,
-    overwrite: bool,
-    device: &B::Device,
-) -> Result<(), ModelError> {
-    export_checked(export, path, overwrite, |directory| SelfCheck::compute::<B>(directory, device))
-}
-
-/// Writes the directory at `path`, as [`export()`] does, for a model with an encoder of another crate. `check` gets the
-/// directory before it has its name, loads it and computes the self-check.
-///
-/// # Errors
-/// As [`export()`], or whatever `check` reports.
-pub fn export_checked(
-    export: &Export<'_>,
-    path: &Path,
-    overwrite: bool,
-    check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
-) -> Result<(), ModelError> {
-    if path.exists() && !overwrite {
-        return Err(ModelError::OutputExists { path: path.to_owned() });
+impl Export<'_> {
+    /// Writes the directory at `path`. It is loaded again on `device` before it gets its name: it must give the token
+    /// ids of training, and its vectors of a few texts go into `selfcheck.json`.
+    ///
+    /// # Errors
+    /// The folder exists and `overwrite` is false, a number that the type cannot hold, settings that the layout cannot
+    /// express, the disk refuses, or the directory does not load; then nothing new is left under `path`.
+    pub fn write<B: KernelBackend>(&self, path: &Path, overwrite: bool, device: &B::Device) -> Result<(), ModelError> {
+        self.write_checked(path, overwrite, |directory| SelfCheck::compute::<B>(directory, device))
     }
-    let partial = beside(path, "partial");
-    write_checked(export, &partial, check)?;
-    replace_folder(&partial, path).map_err(|source| ModelError::Io { action: "rename", path: path.to_owned(), source })
-}
 
-/// Does all that [`export_checked`] does, and removes what it wrote: before hours of training, this tells whether a
-/// model of this kind can be written at `path`, whose folder must exist.
-///
-/// # Errors
-/// As [`export_checked`].
-pub fn rehearse_export(
-    export: &Export<'_>,
-    path: &Path,
-    check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
-) -> Result<(), ModelError> {
-    let partial = beside(path, "partial");
-    write_checked(export, &partial, check)?;
-    fs::remove_dir_all(&partial).map_err(|source| ModelError::Io { action: "remove", path: partial, source })
+    /// Writes the directory at `path`, as [`write`](Self::write) does, for a model with an encoder of another crate.
+    /// `check` gets the directory before it has its name, loads it and computes the self-check.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), or an error of `check`.
+    pub fn write_checked(
+        &self,
+        path: &Path,
+        overwrite: bool,
+        check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
+    ) -> Result<(), ModelError> {
+        if path.exists() && !overwrite {
+            return Err(ModelError::OutputExists { path: path.to_owned() });
+        }
+        let partial = beside(path, "partial");
+        write_partial(self, &partial, check)?;
+        replace_folder(&partial, path).map_err(|source| ModelError::Io {
+            action: "rename",
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Writes as [`write_checked`](Self::write_checked) does, and removes the result: before hours of training, this
+    /// checks that a model of this kind can be written at `path`, whose folder must exist.
+    ///
+    /// # Errors
+    /// As [`write_checked`](Self::write_checked).
+    pub fn rehearse(
+        &self,
+        path: &Path,
+        check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
+    ) -> Result<(), ModelError> {
+        let partial = beside(path, "partial");
+        write_partial(self, &partial, check)?;
+        fs::remove_dir_all(&partial).map_err(|source| ModelError::Io { action: "remove", path: partial, source })
+    }
 }
 
 /// Writes a directory, loads it again, and adds `selfcheck.json`. On an error nothing is left.
-fn write_checked(
+fn write_partial(
     export: &Export<'_>,
     partial: &Path,
     check: impl FnOnce(&Path) -> Result<SelfCheck, ModelError>,
@@ -165,13 +164,13 @@ fn write_checked(
         if export.onnx { write_onnx(partial, export.dtype) } else { Ok(()) }
     });
     if written.is_err() {
-        // The first error is the one to tell; a leftover of our own under a temporary name is harmless.
+        // The first error is reported; our own leftover under a temporary name is harmless.
         drop(fs::remove_dir_all(partial));
     }
     written
 }
 
-/// Special tokens by their keys; none where the vocabulary has no such token.
+/// Special tokens by their keys; none if the vocabulary has no such token.
 type Entries<'a> = [(&'static str, Option<&'a str>); 5];
 
 fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError> {
@@ -246,7 +245,7 @@ fn write_files(files: Vec<(String, Vec<u8>)>, folder: &Path) -> Result<(), Model
     folders.iter().filter(|path| **path != folder).try_for_each(|path| sync_folder(path).map_err(error("sync", path)))
 }
 
-/// The tokenizer that the weights were trained with.
+/// Returns the tokenizer that the weights were trained with.
 fn tokenizer_of_training(export: &Export<'_>, folder: &Path) -> Result<ColbertTokenizer, ModelError> {
     let path = folder.join("tokenizer.json");
     let source = export.files;
@@ -265,7 +264,7 @@ fn refuse_non_finite(tensors: &[(String, HostTensor)], folder: &Path) -> Result<
     Ok(())
 }
 
-/// The head that is written: the source's, or one matrix of the shape that there is.
+/// Returns the head that is written: the source's, or one matrix of the shape that there is.
 fn head_of(export: &Export<'_>, folder: &Path) -> Result<HeadConfig, ModelError> {
     let head = match &export.files.head {
         Some(head) if export.own_encoder.is_none() => head.clone(),
@@ -281,7 +280,7 @@ fn head_of(export: &Export<'_>, folder: &Path) -> Result<HeadConfig, ModelError>
     head.with_relu(export.settings.use_relu, folder)
 }
 
-/// The JSON files that every layout has, by name.
+/// Makes the JSON files that every layout has, by name.
 fn json_files(
     export: &Export<'_>,
     encoder: Option<&EncoderConfig>,
@@ -308,7 +307,7 @@ fn json_files(
     if let Some((newer, older, default)) = facts.older_key {
         config[older] = config.get(newer).cloned().unwrap_or(json!(default));
     }
-    // transformers 4 reads the first, 5 the second: the type of the file, not of the one that training started from.
+    // transformers 4 reads the first, 5 the second: the type of this file, not of the one that training started from.
     config["torch_dtype"] = json!(export.dtype.torch_name());
     if config.get("dtype").is_some() {
         config["dtype"] = json!(export.dtype.torch_name());
@@ -325,7 +324,8 @@ fn json_files(
     ]
 }
 
-/// The source's tokenizer with both markers listed as added tokens, without which pylate-rs cuts them into pieces.
+/// Returns the source's tokenizer with both markers listed as added tokens, without which pylate-rs splits them into
+/// pieces.
 fn tokenizer_json(files: &SourceFiles, settings: &ColbertSettings) -> Value {
     let mut tokenizer = files.tokenizer.clone();
     let markers = [&settings.query_token_id, &settings.doc_token_id];
@@ -349,18 +349,18 @@ fn tokenizer_json(files: &SourceFiles, settings: &ColbertSettings) -> Value {
     tokenizer
 }
 
-/// The source's settings, with the names and the padding token that every stack agrees on.
+/// Returns the source's settings, with the names and the padding token that every stack agrees on.
 fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: Entries<'_>, tokenizer: &Value) -> Value {
     let mut config = if export.files.tokenizer_config.is_object() {
         export.files.tokenizer_config.clone()
     } else {
         json!({"do_lower_case": export.files.tokenizer["normalizer"]["lowercase"].as_bool().unwrap_or(true)})
     };
-    // PyLate saves [MASK] here; colbert-ai then drops every expansion token without a word.
+    // PyLate saves [MASK] here; colbert-ai would then silently drop every expansion token.
     for (key, token) in special {
         match token {
             Some(token) => config[key] = json!(token),
-            // One that the vocabulary lacks would be added to it.
+            // A token that the vocabulary lacks would be added to it.
             None => drop(config.as_object_mut().and_then(|config| config.remove(key))),
         }
     }
@@ -370,11 +370,11 @@ fn tokenizer_config(export: &Export<'_>, encoder: ExportFacts, special: Entries<
         // transformers 5 writes a name that 4 does not know.
         config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
     }
-    // A general tokenizer class gives token types, which these encoders refuse.
+    // A general tokenizer class returns token types, which these encoders refuse.
     if !encoder.token_types && !config["model_input_names"].is_array() {
         config["model_input_names"] = json!(["input_ids", "attention_mask"]);
     }
-    // transformers 5 makes BERT's tokenizer of the vocabulary and of this list, whatever tokenizer.json adds.
+    // transformers 5 makes BERT's tokenizer from the vocabulary and this list, whatever tokenizer.json adds.
     let added = tokenizer["added_tokens"].as_array().into_iter().flatten().map(|token| {
         let mut described = token.clone();
         let id = described.as_object_mut().and_then(|fields| fields.remove("id")).unwrap_or_default();
@@ -397,7 +397,7 @@ fn special_tokens(special: Entries<'_>) -> Value {
     Value::Object(there.collect())
 }
 
-/// `vocab.txt`: the source's, or the vocabulary of `tokenizer.json` in the order of its ids.
+/// Makes `vocab.txt`: the source's, or the vocabulary of `tokenizer.json` in the order of its ids.
 fn vocabulary(files: &SourceFiles) -> String {
     if let Some(text) = &files.vocab {
         return text.clone();

@@ -25,12 +25,12 @@ pub struct Dense<B: Backend> {
     pub activation: Activation,
     /// The input is added at the end.
     pub use_residual: bool,
-    /// `[out, in]`: what turns the input into the size of the output before it is added.
+    /// `[out, in]`: maps the input to the size of the output before it is added.
     pub residual: Option<Linear<B>>,
 }
 
 impl<B: KernelBackend> Dense<B> {
-    /// `[tokens, in]` to `[tokens, out]`, in float32.
+    /// Applies the layers, `[tokens, in]` to `[tokens, out]`, in float32.
     fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
         if !self.use_residual {
             return self.activation.apply(self.linear.forward(input, Precision::F32));
@@ -52,13 +52,13 @@ pub struct Head<B: Backend> {
 }
 
 impl<B: Backend> Head<B> {
-    /// One matrix, `[dim, hidden_size]`, with or without ReLU.
+    /// Makes a head of one matrix, `[dim, hidden_size]`, with or without ReLU.
     pub fn linear(linear: Linear<B>, use_relu: bool) -> Self {
         let activation = if use_relu { Activation::Relu } else { Activation::Identity };
         Self { dense: vec![Dense { linear, activation, use_residual: false, residual: None }], cut_to: None }
     }
 
-    /// Layers of this kind, with the tensors that `take` gives for a place and a name in a module folder.
+    /// Builds layers of this kind, with the tensors that `take` returns for a place and a name in a module folder.
     pub(crate) fn build(
         config: &HeadConfig,
         mut take: impl FnMut(usize, &str) -> Option<HostTensor>,
@@ -90,7 +90,7 @@ impl<B: KernelBackend> Head<B> {
     }
 }
 
-/// Name in a weight file of a head's parameter, by its field path in the model.
+/// Returns the name in a weight file of a head's parameter, by its field path in the model.
 pub(crate) fn file_name(path: &str) -> String {
     let of_layer = || {
         let (place, name) = path.strip_prefix("head.dense.")?.split_once('.')?;

@@ -1,13 +1,12 @@
 //! A late-interaction (ColBERT) model on burn: token encoder, head, masks, MaxSim; loading and export.
 //!
-//! - [`PretrainedEncoder`] is the token encoder: [`Bert`], [`DistilBert`], [`Roberta`], [`Electra`] or [`ModernBert`].
-//!   [`Encoder`] is the trait another one implements.
+//! - [`PretrainedEncoder`] is the token encoder, of one of the [`families`]; your own encoder implements [`Encoder`].
 //! - [`ColbertTokenizer`] turns texts into [`TokenSequence`]s exactly as colbert-ai does.
-//! - [`Colbert`] puts encoder and [`Head`] together: [`Colbert::encode`] gives [`Embeddings`], [`maxsim`] their scores.
-//! - [`SentenceEncoder`] gives one vector a text, for mining negatives; [`CrossEncoder`] one score a pair of texts, to
-//!   teach.
-//! - [`Pretrained`] reads a Hugging Face directory, [`export()`] writes one in the layout that other stacks read, with
-//!   a [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
+//! - [`Colbert`] joins encoder and [`Head`]: [`Colbert::encode`] computes [`Embeddings`], [`maxsim`] their scores.
+//! - [`sentence`] has encoders with one vector for each text, to mine negatives, and cross-encoders with one score for
+//!   each pair of texts, as teachers.
+//! - [`Pretrained`] reads a Hugging Face directory, [`Export`] writes one in the layout that other stacks read, with a
+//!   [`SelfCheck`] that they can replay; [`write_onnx`] adds an ONNX graph.
 //!
 //! Masks are named for what *true* means. Axes in the docs: queries, docs, query_len, doc_len, hidden_size, dim.
 //! Texts are packed: `[tokens, ...]`, one after the other, no padding.
@@ -20,7 +19,7 @@ mod error;
 mod export;
 mod head;
 mod onnx;
-mod sentence;
+pub mod sentence;
 mod settings;
 mod tokenizer;
 mod training_memory;
@@ -29,37 +28,24 @@ mod weights;
 pub use colbert_kernels as kernels;
 
 pub use colbert::Colbert;
+pub use directory::build::LoadReport;
 pub use directory::declared::Declared;
 pub use directory::hub_cache::hub_name;
-pub use directory::load::{LoadReport, Pretrained, SourceFiles};
+pub use directory::load::{Pretrained, SourceFiles};
 pub use directory::parameters::load_parameters;
 pub use directory::selfcheck::{CheckedText, SelfCheck};
 pub use embeddings::{Embeddings, maxsim, scored_texts};
-pub use encoder::bert::{Bert, BertConfig};
-pub use encoder::deberta::{Deberta, DebertaConfig, PlaceProducts};
-pub use encoder::distilbert::{DistilBert, DistilBertConfig};
 pub use encoder::dropout::DropoutSeed;
-pub use encoder::electra::{Electra, ElectraConfig};
-pub use encoder::families::{EncoderConfig, PretrainedEncoder};
+pub use encoder::families::{self, EncoderConfig, PretrainedEncoder};
 pub use encoder::family::{Loaders, Transformers};
-pub use encoder::gte::{Gte, GteConfig};
 pub use encoder::layers::Linear;
-pub use encoder::llama::{Llama, LlamaConfig};
-pub use encoder::modernbert::{ModernBert, ModernBertConfig};
-pub use encoder::mpnet::{Mpnet, MpnetConfig};
-pub use encoder::nomic_bert::{NomicBert, NomicBertConfig};
-pub use encoder::roberta::{Roberta, RobertaConfig};
-pub use encoder::rotary::RotaryKeys;
 pub use encoder::{EncodeOptions, Encoder, EncoderInput};
 pub use error::ModelError;
-pub use export::onnx::{check_onnx, write_onnx};
-pub use export::{Export, check_layout, export, export_checked, rehearse_export};
+pub use export::Export;
+pub use export::onnx::write_onnx;
 pub use head::activation::Activation;
 pub use head::config::{DenseConfig, HeadConfig};
 pub use head::{Dense, Head};
-pub use sentence::cross_encoder::CrossEncoder;
-pub use sentence::encoder::{SentenceEncoder, SentenceSettings};
-pub use sentence::family::Pooling;
 pub use settings::ColbertSettings;
 pub use settings::token_pooling::TokenPooling;
 pub use tokenizer::ColbertTokenizer;

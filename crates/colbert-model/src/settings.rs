@@ -12,12 +12,12 @@ use crate::settings::token_pooling::TokenPooling;
 pub struct ColbertSettings {
     /// Size of a token embedding.
     pub dim: usize,
-    /// Sizes that vectors can be cut to, from `dim` down; none where only `dim` was trained.
+    /// Sizes that vectors can be cut to, from `dim` down; empty if only `dim` was trained.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dims: Vec<usize>,
-    /// Longest query, and with `query_expansion` the length of every query: cut or filled with `[MASK]` to it.
+    /// Longest query, and with `query_expansion` the length of every query, truncated or filled with `[MASK]`.
     pub query_maxlen: usize,
-    /// Longest document; longer ones are cut.
+    /// Longest document; longer ones are truncated.
     pub doc_maxlen: usize,
     /// `[MASK]` tokens of a query may be attended to.
     pub attend_to_mask_tokens: bool,
@@ -33,13 +33,13 @@ pub struct ColbertSettings {
     pub query_token_id: String,
     /// Vocabulary token inserted after `[CLS]` in a document; empty: none.
     pub doc_token_id: String,
-    /// Text put in front of every query, such as `search_query: `.
+    /// Text before every query, such as `search_query: `.
     #[serde(default)]
     pub query_prompt: String,
-    /// Text put in front of every document.
+    /// Text before every document.
     #[serde(default)]
     pub document_prompt: String,
-    /// Tokens that shorter queries are filled up to, while longer ones stay as they are up to `query_maxlen`. None: all
+    /// Length to which shorter queries are filled up; longer ones stay as they are up to `query_maxlen`. None: all
     /// queries are filled up to `query_maxlen`.
     #[serde(default)]
     pub query_expansion_length: Option<usize>,
@@ -80,7 +80,7 @@ impl From<&TrainOptions> for ColbertSettings {
     }
 }
 
-/// The ASCII punctuation, a symbol each.
+/// Iterates over the ASCII punctuation, one symbol each.
 pub(crate) fn punctuation() -> impl Iterator<Item = String> {
     (0u8..128).map(char::from).filter(char::is_ascii_punctuation).map(String::from)
 }

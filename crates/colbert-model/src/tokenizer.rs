@@ -1,4 +1,5 @@
-//! Texts to token sequences, exactly as colbert-ai does it (0.2.22, `query_tokenization.py`, `doc_tokenization.py`).
+//! Conversion of texts to token sequences, exactly as in colbert-ai (0.2.22, `query_tokenization.py`,
+//! `doc_tokenization.py`).
 
 pub(crate) mod panics;
 pub(crate) mod sequence;
@@ -21,7 +22,7 @@ const AROUND: usize = 2;
 
 /// Tokenizer of queries and documents. Queries: `[CLS] [Q] tokens [SEP] [MASK]…`, always `query_maxlen` long unless
 /// `query_expansion` is off or has a length of its own; documents: `[CLS] [D] tokens [SEP]`, at most `doc_maxlen` long.
-/// A side without a marker has none, and its prompt stands before the text.
+/// A side without a marker has its prompt before the text.
 #[derive(Debug, Clone)]
 pub struct ColbertTokenizer {
     path: PathBuf,
@@ -30,33 +31,25 @@ pub struct ColbertTokenizer {
     uncut: Tokenizer,
     settings: ColbertSettings,
     ids: SpecialIds,
-    /// By id: true for what is not scored in a document.
+    /// By id: true for tokens that are not scored in a document.
     skipped: Vec<bool>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct SpecialIds {
-    /// None where a text's own end is the padding, as in vocabularies of decoders.
+    /// None if the token at a text's end is the padding, as in vocabularies of decoders.
     pad: Option<u32>,
-    /// None in a vocabulary without a mask, which goes without expansion.
+    /// None in a vocabulary without a mask, where there is no expansion.
     mask: Option<u32>,
     query_marker: Option<u32>,
     doc_marker: Option<u32>,
     unknown: Option<u32>,
 }
 
-impl ColbertTokenizer {
-    /// A tokenizer with `settings`; `path` appears in messages.
-    ///
-    /// # Errors
-    /// A length without room for the markers, or a token that the vocabulary lacks.
-    pub fn new(tokenizer: Tokenizer, settings: &ColbertSettings, path: &Path) -> Result<Self, ModelError> {
-        let special = SpecialTokens::of(&tokenizer, [&Value::Null, &Value::Null]);
-        Self::with_special_tokens(tokenizer, &special, settings, path)
-    }
-
-    pub(crate) fn with_special_tokens(
-        tokenizer: Tokenizer,
+impl SpecialIds {
+    /// Looks the special tokens up in the vocabulary.
+    fn find(
+        tokenizer: &Tokenizer,
         special: &SpecialTokens,
         settings: &ColbertSettings,
         path: &Path,
@@ -69,7 +62,7 @@ impl ColbertTokenizer {
             })
         };
         let marker = |token: &str, role| if token.is_empty() { Ok(None) } else { id(token, role).map(Some) };
-        let ids = SpecialIds {
+        Ok(Self {
             pad: Some(id(&special.pad, "padding")?)
                 .filter(|_| special.pad != special.sep && special.pad != special.cls),
             mask: match settings.query_expansion {
@@ -79,47 +72,89 @@ impl ColbertTokenizer {
             query_marker: marker(&settings.query_token_id, "query marker")?,
             doc_marker: marker(&settings.doc_token_id, "document marker")?,
             unknown: tokenizer.token_to_id(&special.unk),
-        };
-        for (option, length, marker) in [
-            ("query_maxlen", settings.query_maxlen, ids.query_marker),
-            ("doc_maxlen", settings.doc_maxlen, ids.doc_marker),
-        ] {
-            let prompt = if option == "doc_maxlen" { &settings.document_prompt } else { &settings.query_prompt };
-            let room = AROUND + usize::from(marker.is_some()) + tokens_of(&tokenizer, prompt, path)?;
-            if length <= room {
-                let (minimum, maximum) = (room + 1, usize::MAX);
-                return Err(ModelError::LengthOutOfRange { option, found: length, minimum, maximum });
-            }
+        })
+    }
+}
+
+/// Checks that texts have room beside their special tokens, marker and prompt.
+fn check_room(
+    tokenizer: &Tokenizer,
+    ids: SpecialIds,
+    settings: &ColbertSettings,
+    path: &Path,
+) -> Result<(), ModelError> {
+    for (option, length, marker, prompt) in [
+        ("query_maxlen", settings.query_maxlen, ids.query_marker, &settings.query_prompt),
+        ("doc_maxlen", settings.doc_maxlen, ids.doc_marker, &settings.document_prompt),
+    ] {
+        let room = AROUND + usize::from(marker.is_some()) + tokens_of(tokenizer, prompt, path)?;
+        if length <= room {
+            let (minimum, maximum) = (room + 1, usize::MAX);
+            return Err(ModelError::LengthOutOfRange { option, found: length, minimum, maximum });
         }
+    }
+    Ok(())
+}
+
+/// Returns the tokenizer without padding, and with truncation to this length if there is one.
+fn truncating(tokenizer: &Tokenizer, length: Option<usize>, path: &Path) -> Result<Tokenizer, ModelError> {
+    let mut tokenizer = tokenizer.clone();
+    tokenizer.with_padding(None);
+    let truncation = length.map(|max_length| TruncationParams { max_length, ..Default::default() });
+    guarded(path, || tokenizer.with_truncation(truncation).map(drop))?;
+    Ok(tokenizer)
+}
+
+/// Returns by id whether a document's token is left out of its score.
+fn skipped(tokenizer: &Tokenizer, settings: &ColbertSettings, path: &Path) -> Result<Vec<bool>, ModelError> {
+    let mut skipped = vec![false; tokenizer.get_vocab_size(true)];
+    if !settings.mask_punctuation {
+        return Ok(skipped);
+    }
+    let ids = match &settings.skiplist_words {
+        Some(words) => listed_ids(tokenizer, words),
+        None => guarded(path, || punctuation_ids(tokenizer))?,
+    };
+    for id in ids {
+        let at = id as usize;
+        if at >= skipped.len() {
+            skipped.resize(at + 1, false);
+        }
+        skipped[at] = true;
+    }
+    Ok(skipped)
+}
+
+impl ColbertTokenizer {
+    /// Makes a tokenizer with `settings`; `path` appears in messages.
+    ///
+    /// # Errors
+    /// A length without room for the markers, or a token that the vocabulary lacks.
+    pub fn new(tokenizer: Tokenizer, settings: &ColbertSettings, path: &Path) -> Result<Self, ModelError> {
+        let special = SpecialTokens::of(&tokenizer, [&Value::Null, &Value::Null]);
+        Self::with_special_tokens(tokenizer, &special, settings, path)
+    }
+
+    /// Makes a tokenizer with special tokens that files beside it name.
+    pub(crate) fn with_special_tokens(
+        tokenizer: Tokenizer,
+        special: &SpecialTokens,
+        settings: &ColbertSettings,
+        path: &Path,
+    ) -> Result<Self, ModelError> {
+        let ids = SpecialIds::find(&tokenizer, special, settings, path)?;
+        check_room(&tokenizer, ids, settings, path)?;
         // The marker is inserted afterwards, so the tokenizer leaves one place for it.
-        let cut_to = |length: Option<(usize, Option<u32>)>| -> Result<Tokenizer, ModelError> {
-            let mut tokenizer = tokenizer.clone();
-            tokenizer.with_padding(None);
-            let truncation = length.map(|(length, marker)| TruncationParams {
-                max_length: length - usize::from(marker.is_some()),
-                ..Default::default()
-            });
-            guarded(path, || tokenizer.with_truncation(truncation).map(drop))?;
-            Ok(tokenizer)
-        };
-        let for_queries = cut_to(Some((settings.query_maxlen, ids.query_marker)))?;
-        let for_documents = cut_to(Some((settings.doc_maxlen, ids.doc_marker)))?;
-        let uncut = cut_to(None)?;
-        let mut skipped = vec![false; tokenizer.get_vocab_size(true)];
-        if settings.mask_punctuation {
-            let ids = match &settings.skiplist_words {
-                Some(words) => listed_ids(&tokenizer, words),
-                None => guarded(path, || punctuation_ids(&tokenizer))?,
-            };
-            for id in ids {
-                let at = id as usize;
-                if at >= skipped.len() {
-                    skipped.resize(at + 1, false);
-                }
-                skipped[at] = true;
-            }
-        }
-        Ok(Self { path: path.to_owned(), for_queries, for_documents, uncut, settings: settings.clone(), ids, skipped })
+        let length = |length: usize, marker: Option<u32>| Some(length - usize::from(marker.is_some()));
+        Ok(Self {
+            path: path.to_owned(),
+            for_queries: truncating(&tokenizer, length(settings.query_maxlen, ids.query_marker), path)?,
+            for_documents: truncating(&tokenizer, length(settings.doc_maxlen, ids.doc_marker), path)?,
+            uncut: truncating(&tokenizer, None, path)?,
+            settings: settings.clone(),
+            ids,
+            skipped: skipped(&tokenizer, settings, path)?,
+        })
     }
 
     /// Tokenizes queries.
@@ -171,7 +206,8 @@ impl ColbertTokenizer {
         Ok(self.encode(&self.uncut, prompt, texts)?.iter().map(count).collect())
     }
 
-    /// Tokens of a document's own text that are kept at most: `doc_maxlen` without marker, special tokens and prompt.
+    /// Returns how many tokens of a document's own text are kept at most: `doc_maxlen` without marker, special tokens
+    /// and prompt.
     ///
     /// # Errors
     /// The tokenizers library refuses the prompt.
@@ -182,8 +218,8 @@ impl ColbertTokenizer {
         Ok(self.settings.doc_maxlen.saturating_sub(around))
     }
 
-    /// Bytes of each text that its tokens are from, in order, without special tokens and prompts; nothing is cut off.
-    /// The ends are between characters.
+    /// Returns the byte range of each token of each text, in order, without special tokens and prompts; nothing is
+    /// truncated. Ranges end between characters.
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
@@ -209,23 +245,23 @@ impl ColbertTokenizer {
         Ok(decoded.to_owned())
     }
 
-    /// Ids of the tokens that take no part in a document's score.
+    /// Returns the ids of the tokens that take no part in a document's score.
     pub fn skiplist(&self) -> Vec<u32> {
         (0..self.skipped.len() as u32).filter(|id| self.skipped[*id as usize]).collect()
     }
 
-    /// Ids of the query marker and the document marker; none for a side without one.
+    /// Returns the ids of the query marker and the document marker; none for a side without one.
     pub fn marker_ids(&self) -> (Option<u32>, Option<u32>) {
         (self.ids.query_marker, self.ids.doc_marker)
     }
 
-    /// Whether texts begin with a special token, behind which the marker then stands. Without one, as in Qwen3's
-    /// tokenizers, the marker stands behind the first token of the text itself.
+    /// Returns whether texts begin with a special token; the marker follows it. Without one, as in Qwen3's tokenizers,
+    /// the marker follows the first token of the text itself.
     pub fn begins_texts(&self) -> bool {
         around(&self.uncut).0.is_some()
     }
 
-    /// The settings it was made with.
+    /// Returns the settings it was made with.
     pub fn settings(&self) -> &ColbertSettings {
         &self.settings
     }
@@ -280,7 +316,7 @@ impl ColbertTokenizer {
     }
 }
 
-/// How many tokens a prompt takes.
+/// Counts the tokens of a prompt.
 fn tokens_of(tokenizer: &Tokenizer, prompt: &str, path: &Path) -> Result<usize, ModelError> {
     if prompt.is_empty() {
         return Ok(0);
@@ -288,8 +324,8 @@ fn tokens_of(tokenizer: &Tokenizer, prompt: &str, path: &Path) -> Result<usize, 
     guarded(path, || Ok(tokenizer.encode(prompt, false)?.get_ids().len()))
 }
 
-/// Which tokens take part in MaxSim. Of a text whose tokens are all left out the first one does: a text without any
-/// vector could be neither scored nor stored.
+/// Returns which tokens take part in MaxSim. If all tokens of a text are left out, the first one counts: a text without
+/// any vector could be neither scored nor stored.
 fn scored(ids: &[u32], counts: impl Fn(&u32) -> bool) -> Vec<bool> {
     let mut scored: Vec<bool> = ids.iter().map(counts).collect();
     if !scored.contains(&true)

@@ -1,7 +1,7 @@
-//! Memory that training takes, known before the first step.
+//! The memory of training, computed before the first step.
 
 use crate::encoder::families::EncoderConfig;
-use crate::encoder::family::Sizes;
+use crate::encoder::family::Facts;
 use crate::head::config::{DenseConfig, HeadConfig};
 
 /// Numbers for each parameter during a step: itself, its gradient, both moments of AdamW, and its next value.
@@ -13,10 +13,10 @@ const TO_ACCUMULATE: u64 = 2;
 /// Numbers for each parameter while a checkpoint is written: itself and its moments, and two copies of each.
 const TO_SAVE: u64 = 9;
 
-/// Blocks of the buffer pool are larger than what they hold, and some wait to be used again: found to be a tenth.
+/// Blocks of the buffer pool are larger than their content, and some are idle: measured as a tenth.
 const SLACK: f64 = 1.1;
 
-/// The program, its libraries, the tokenizer and a small data set, in bytes: found with MiniLM-L6 and 2,000 triples.
+/// The program, its libraries, the tokenizer and a small data set, in bytes: measured with MiniLM-L6 and 2,000 triples.
 const PROGRAM: u64 = 250_000_000;
 
 /// Memory that a training step needs on the embedded CPU backend, in bytes.
@@ -31,22 +31,23 @@ pub struct TrainingMemory {
 }
 
 impl TrainingMemory {
-    /// Of a ColBERT of this encoder and head, for texts of at most `longest` tokens. The constants were found with
-    /// BERT; another family is taken for a BERT of its sizes, one with a gated feed-forward layer for one whose
-    /// feed-forward layer is twice as wide. Where attention is composed, its weights are counted.
+    /// Computes the memory of a ColBERT with this encoder and head, for texts of at most `longest` tokens. The
+    /// constants were measured with BERT; another family counts as a BERT of its sizes, one with a gated feed-forward
+    /// layer as one whose feed-forward layer is twice as wide. If attention is composed, its weights are counted.
     pub fn of(config: &EncoderConfig, head: &HeadConfig, longest: usize) -> Self {
-        let Sizes { hidden, wide, layers, heads, attention, pairs, rows } = config.sizes();
+        let Facts { hidden, wide, layers, heads, attention, pairs, rows, .. } = config.facts();
         let [hidden, wide, layers, heads, rows] = [hidden, wide, layers, heads, rows].map(|size| size as u64);
         let [attention, of_pairs] = [attention, pairs.saturating_mul(longest)].map(|size| size as u64);
         let dim = head.dim() as u64;
         let of_head: usize =
             head.layers.iter().flat_map(DenseConfig::shapes).map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        // Of a layer before the last: before and after its activation, and the sum with its residual.
+        // Of a layer of the head before the last: the numbers before and after its activation, and the sum with its
+        // residual.
         let between: usize = head.layers.iter().rev().skip(1).map(|layer| 3 * layer.out_features).sum();
         let layer = 4 * hidden * attention + 2 * hidden * wide + 9 * hidden + wide;
         let parameters = rows * hidden + layers * layer + of_head as u64;
-        // Of a layer: query, key, value, attention's output, two sums and two outputs of normalisations; the sum
-        // before GELU. Beside them what the backward of one feed-forward network holds, and embeddings.
+        // Of a layer: query, key, value, attention's output, two sums and two outputs of normalisations; the sum before
+        // GELU. Besides these, the state of the backward pass of one feed-forward network, and embeddings.
         let kept = layers * (4 * hidden + 4 * attention + wide + heads + 4 + of_pairs) + 2 * hidden + between as u64;
         let passing = 3 * wide + 5 * hidden;
         Self {
@@ -56,13 +57,13 @@ impl TrainingMemory {
         }
     }
 
-    /// Bytes while a checkpoint is written, besides the program.
+    /// Returns the bytes used while a checkpoint is written, besides the program.
     pub fn to_save(&self) -> u64 {
         TO_SAVE * self.parameters
     }
 
-    /// Bytes for a batch of `tokens` tokens, of which at most `at_once`, a micro-batch or all, are held until a
-    /// backward pass.
+    /// Returns the bytes for a batch of `tokens` tokens, of which at most `at_once`, a micro-batch or all, are held
+    /// until a backward pass.
     pub fn bytes(&self, tokens: usize, at_once: usize) -> u64 {
         let copies = if at_once < tokens { IN_A_STEP + TO_ACCUMULATE } else { IN_A_STEP };
         let step = copies * self.parameters + self.per_token * at_once as u64 + self.per_embedding * tokens as u64;

@@ -5,6 +5,8 @@ pub(crate) mod json;
 pub(crate) mod layout;
 pub(crate) mod parameters;
 pub(crate) mod pickle;
+mod pickle_machine;
+mod pickle_values;
 pub(crate) mod torch_archive;
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,7 +32,7 @@ pub struct HostTensor {
     pub values: Vec<f32>,
 }
 
-/// Named tensors, and where they came from for the sake of messages.
+/// Named tensors, and their origin for messages.
 #[derive(Debug, Clone)]
 pub struct Weights {
     path: PathBuf,
@@ -38,7 +40,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Tensors made elsewhere; `origin` appears in error messages.
+    /// Collects tensors made elsewhere; `origin` appears in error messages.
     pub fn new(origin: impl Into<PathBuf>, tensors: impl IntoIterator<Item = (String, HostTensor)>) -> Self {
         Self { path: origin.into(), tensors: tensors.into_iter().collect() }
     }
@@ -101,7 +103,7 @@ impl Weights {
         };
         tracing::info!("{}: tensor names begin with \"{wrapper}\", which is taken off", self.path.display());
         let wrapper = wrapper.to_owned();
-        // What a wrapper put before the encoder's own prefix stands before the names of the head, too.
+        // The prefix that a wrapper put before the encoder's own is before the names of the head, too.
         let outer = wrapper.strip_suffix(prefix).unwrap_or(&wrapper).to_owned();
         let rename = |name: String| {
             let bare = name.strip_prefix(&wrapper).or_else(|| name.strip_prefix(&outer)).map(str::to_owned);
@@ -120,7 +122,7 @@ impl Weights {
         }
     }
 
-    /// Makes one tensor of several, one behind the other along the first axis.
+    /// Joins tensors along the first axis.
     ///
     /// # Errors
     /// One of them is missing, or its rows are of another shape than those of the first.
@@ -151,7 +153,7 @@ impl Weights {
         Ok(())
     }
 
-    /// The names and shapes alone, for a check of what a configuration asks for.
+    /// Returns the names and shapes alone, to check what a configuration asks for.
     pub(crate) fn outline(&self) -> Self {
         let bare = |tensor: &HostTensor| HostTensor { shape: tensor.shape.clone(), values: Vec::new() };
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), bare(tensor))).collect();
@@ -173,17 +175,17 @@ impl Weights {
         }
     }
 
-    /// Where the tensors came from.
+    /// Returns where the tensors came from.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether a tensor of this name is (still) here.
+    /// Returns whether a tensor of this name is there and was not taken.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// Shape of a tensor that is (still) here.
+    /// Returns the shape of a tensor that is there and was not taken.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
     }
@@ -193,12 +195,12 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The tensors that were not taken, by name.
+    /// Iterates over the tensors that were not taken, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &HostTensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// How many numbers the tensors that were not taken hold.
+    /// Counts the numbers of the tensors that were not taken.
     pub(crate) fn numbers(&self) -> usize {
         self.tensors.values().map(|tensor| tensor.values.len()).sum()
     }
@@ -236,7 +238,7 @@ impl Weights {
     }
 }
 
-/// A tensor drawn from N(0, `deviation`²).
+/// Draws a tensor from N(0, `deviation`²).
 pub(crate) fn normal_tensor(shape: &[usize], deviation: f64, rng: &mut ChaCha8Rng) -> HostTensor {
     // `Normal::new` refuses only a deviation that is not finite; config.json is checked where it is read.
     let normal = Normal::new(0.0f64, deviation).expect("a finite standard deviation");
@@ -249,7 +251,7 @@ pub(crate) fn to_param<B: Backend, const D: usize>(tensor: HostTensor, device: &
     Param::initialized(ParamId::new(), value.require_grad())
 }
 
-/// A safetensors file in memory: float32, little-endian, `format: pt`. The same tensors give the same bytes.
+/// Makes a safetensors file in memory: float32, little-endian, `format: pt`. The same tensors give the same bytes.
 ///
 /// # Errors
 /// A tensor whose values do not fill its shape, or a name that stands twice.
@@ -257,7 +259,7 @@ pub fn safetensors_bytes(tensors: &[(String, HostTensor)]) -> Result<Vec<u8>, Mo
     safetensors_bytes_as(tensors, ExportDtype::F32)
 }
 
-/// The same with numbers of another type, each rounded to the nearest, ties to even.
+/// Makes the same with numbers of another type, each rounded to the nearest, ties to even.
 ///
 /// # Errors
 /// As [`safetensors_bytes`], or a number that the type cannot hold.
@@ -288,7 +290,7 @@ pub(crate) fn safetensors_bytes_as(
     safetensors::serialize(views, Some(metadata)).map_err(fail)
 }
 
-/// Numbers as bytes of a type, or the first finite one that would become infinite.
+/// Converts numbers to bytes of a type, or returns the first finite one that would become infinite.
 pub(crate) fn narrow(values: &[f32], dtype: ExportDtype) -> Result<Vec<u8>, f32> {
     let half = |bytes: fn(f32) -> ([u8; 2], bool)| {
         let mut all = Vec::with_capacity(values.len() * 2);
@@ -314,7 +316,7 @@ pub(crate) fn narrow(values: &[f32], dtype: ExportDtype) -> Result<Vec<u8>, f32>
     }
 }
 
-/// Float bytes as f32, or nothing if they are not floats.
+/// Converts float bytes to f32; none if they are not floats.
 fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let pairs = || bytes.as_chunks::<2>().0.iter();
     Some(match dtype {

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use colbert_model::{Activation, CrossEncoder, ModelError};
+use colbert_model::sentence::CrossEncoder;
+use colbert_model::{Activation, ModelError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -101,7 +102,7 @@ fn what_is_no_teacher_is_refused_by_name() {
     }
     let error = read(&crate::support::fixture("electra")).unwrap_err().to_string();
     assert!(error.contains("label") || error.contains("classifier"), "{error}");
-    // An encoder that is known, whose head is not.
+    // A known encoder with an unknown head.
     let root = TempDir::new().unwrap();
     let deberta = copied(&crate::support::fixture("deberta-v2"), &root);
     set(&deberta.join("config.json"), "id2label", &json!({"0": "LABEL_0"}));

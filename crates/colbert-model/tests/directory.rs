@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{B, copied, device, export_tiny, fixture, largest_difference, parity, settings, strings, tiny};
 
-/// What becomes of a named tensor's values; nothing leaves it out.
+/// The change of a named tensor's values; none leaves it out.
 type Change<'a> = dyn Fn(&str, Vec<f32>) -> Option<Vec<f32>> + 'a;
 
 fn copy_of_tiny(folder: &TempDir) -> PathBuf {
@@ -137,7 +137,7 @@ fn an_exported_directory_has_every_file_and_key_that_other_stacks_read() {
     assert_eq!(fs::read_to_string(path.join("README.md")).unwrap(), "a card\n");
 }
 
-/// The file is what the directory gives when it is loaded; other token ids or texts are told apart from other vectors.
+/// The file has the results of the loaded directory; other token ids or texts are distinguished from other vectors.
 #[test]
 fn a_selfcheck_is_replayed_and_notices_changes() {
     let folder = TempDir::new().unwrap();
@@ -354,7 +354,7 @@ fn wrong_shapes_and_missing_or_damaged_tensors_are_named() {
     assert!(error.contains("intermediate.dense.weight") && error.contains("[128, 32]"), "{error}");
 }
 
-/// What config.json claims is believed only once the tensors are there.
+/// The sizes in config.json are only trusted once the tensors are there.
 #[test]
 fn enormous_claims_take_no_memory() {
     let folder = TempDir::new().unwrap();
@@ -380,7 +380,7 @@ fn enormous_claims_take_no_memory() {
     let error = Pretrained::read(&modern).unwrap().tokenizer(&settings(1 << 40, 64)).unwrap_err().to_string();
     assert!(error.contains("query_maxlen") && error.contains("131072"), "{error}");
 
-    // An id that config.json has room for and the table has not.
+    // An id within config.json's vocab_size, but beyond the table.
     claim("\"vocab_size\": 6000", "vocab_size");
     let tokenizer = fs::read_to_string(path.join("tokenizer.json")).unwrap();
     let mut tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();

@@ -72,7 +72,7 @@ fn embeddings_and_scores() {
     assert!(difference < SCORE_TOLERANCE, "{difference}");
 }
 
-/// MaxSim in f64 with plain loops over what `to_host` gives.
+/// MaxSim in f64 with plain loops over the result of `to_host`.
 #[test]
 fn maxsim_is_the_sum_of_the_best_similarities() {
     let recorded = recorded();

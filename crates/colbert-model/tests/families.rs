@@ -1,5 +1,5 @@
-//! Every encoder family against what transformers gives for a tiny random model of it, and directories that PyLate and
-//! torch wrote. The fixtures and the script that made them are in `tests/families`.
+//! Every encoder family against transformers on a tiny random model of it, and directories that PyLate and torch wrote.
+//! The fixtures and the script that made them are in `tests/families`.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use burn::tensor::backend::AutodiffBackend;
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, ModelError, Pretrained, PretrainedEncoder,
-    SelfCheck, TokenSequence, Weights, check_layout, export, maxsim, named_parameters,
+    SelfCheck, TokenSequence, Weights, maxsim, named_parameters,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -79,7 +79,7 @@ fn hidden_states_are_those_of_transformers() {
         let mut start = 0;
         for (i, sequence) in sequences.iter().enumerate() {
             let length = sequence.len();
-            // Behind the window of the last attended token nothing is defined in transformers; ours mixes nothing in.
+            // Beyond the window of the last attended token the result is undefined in transformers; ours is zero.
             let defined =
                 if matches!(family, "modernbert" | "mmbert") { length.min(sequence.attended + 6) } else { length };
             let name = format!("hidden.{i}");
@@ -122,7 +122,7 @@ fn tokens_are_those_of_transformers_with_a_marker_behind_the_first() {
     }
 }
 
-/// Defect 30 of the list in `docs/parity.md`: a symbol is skipped at the start of a text, within a word and behind a
+/// Defect 30 of the list in `docs/parity.md`: a symbol is skipped at the start of a text, within a word and after a
 /// space.
 #[test]
 fn defect_30_punctuation_is_skipped_wherever_it_stands() {
@@ -170,7 +170,7 @@ fn exported(family: &str, path: &Path) -> (Pretrained, ColbertSettings) {
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, path, false, &device()).unwrap();
+    all.write::<B>(path, false, &device()).unwrap();
     (pretrained, settings)
 }
 
@@ -243,7 +243,7 @@ fn sequence(ids: &[u32]) -> TokenSequence {
     TokenSequence { ids: ids.to_vec(), attended: ids.len(), scored: vec![true; ids.len()] }
 }
 
-/// The keys of Nomic's own model code give what those of transformers give, and an export has both.
+/// The keys of Nomic's own model code give the same model as those of transformers, and an export has both.
 #[test]
 fn nomics_own_configuration_is_read() {
     let sequences = [sequence(&[4, 9, 30, 31, 5])];
@@ -299,7 +299,7 @@ fn scaled_angles_of_gte_are_those_of_its_model_code() {
     assert!(error.contains("rope_scaling"), "{error}");
 }
 
-/// Qwen3 looks back unless its configuration says otherwise; EuroBERT attends to both sides.
+/// Qwen3 is causal unless its configuration says otherwise; EuroBERT attends to both sides.
 #[test]
 fn a_causal_encoder_does_not_see_what_follows() {
     let first = |path: &Path, ids: &[u32]| hidden(path, &[sequence(ids)])[..3 * 32].to_vec();
@@ -348,8 +348,8 @@ fn defect_29_markers_that_a_vocabulary_lacks_are_added() {
     assert!((0.01..0.04).contains(&deviation), "{deviation}");
 }
 
-/// A ModernBERT query whose expansion reaches beyond the window: what is far behind the text is defined, finite, and
-/// the same whether the expansion is longer or not.
+/// A ModernBERT query whose expansion reaches beyond the window: tokens far after the text have vectors that are
+/// defined, finite, and the same however long the expansion is.
 #[test]
 fn masks_beyond_the_window_are_defined() {
     let pretrained = Pretrained::read(&fixture("modernbert")).unwrap();
@@ -431,7 +431,7 @@ fn every_parameter_of_every_family_can_be_trained() {
     }
 }
 
-/// DeBERTa's attention goes back by burn's operators; autograd of PyTorch gives the same.
+/// The gradients of DeBERTa's attention by burn's operators are those of PyTorch's autograd.
 #[test]
 fn gradients_of_deberta_are_those_of_transformers() {
     type A = Autodiff<B>;
@@ -468,7 +468,7 @@ fn gradients_of_deberta_are_those_of_transformers() {
     }
 }
 
-/// A field of DeBERTa's configuration that asks for something else than is computed is refused by its name.
+/// A field of DeBERTa's configuration that requires an unsupported computation is refused by its name.
 #[test]
 fn what_of_deberta_is_not_computed_is_refused() {
     for (field, value) in [
@@ -488,8 +488,8 @@ fn what_of_deberta_is_not_computed_is_refused() {
     }
 }
 
-/// Where a tokenizer puts nothing before a text, the marker stands behind the text's first token, as in PyLate;
-/// sentence-transformers would have it in front.
+/// If a tokenizer puts nothing before a text, the marker follows the text's first token, as in PyLate;
+/// sentence-transformers would put it first.
 #[test]
 fn a_marker_behind_the_first_token_of_a_text_is_not_written_for_sentence_transformers() {
     for family in FAMILIES {
@@ -497,7 +497,7 @@ fn a_marker_behind_the_first_token_of_a_text_is_not_written_for_sentence_transfo
         let settings = settings_of(&pretrained, 16, 40);
         let begins = !matches!(family, "qwen3" | "qwen3-both");
         assert_eq!(pretrained.tokenizer(&settings).unwrap().begins_texts(), begins, "{family}");
-        let checked = check_layout(&pretrained, &settings, ExportLayout::SentenceTransformers);
+        let checked = pretrained.check_layout(&settings, ExportLayout::SentenceTransformers);
         match checked {
             Ok(()) => assert!(begins, "{family}"),
             Err(error) => assert!(!begins && error.to_string().contains("query_token_id"), "{family}: {error}"),
@@ -509,7 +509,7 @@ fn a_marker_behind_the_first_token_of_a_text_is_not_written_for_sentence_transfo
             document_prompt: "passage: ".to_owned(),
             ..settings
         };
-        check_layout(&pretrained, &bare, ExportLayout::SentenceTransformers).unwrap();
+        pretrained.check_layout(&bare, ExportLayout::SentenceTransformers).unwrap();
     }
 }
 

@@ -380,7 +380,7 @@ fn special_tokens_are_those_of_the_tokenizer() {
             fs::write(path.join(file), text).unwrap();
         }
         if !declared {
-            // Nothing but tokenizer.json says what the tokens are called.
+            // Only tokenizer.json names the tokens.
             change(&path.join("tokenizer_config.json"), |json| {
                 for key in ["mask_token", "cls_token", "sep_token", "pad_token", "unk_token"] {
                     json.as_object_mut().unwrap().remove(key);
@@ -422,8 +422,8 @@ fn a_tokenizer_that_puts_nothing_around_a_text_is_repaired_or_refused() {
     assert!(error.contains("[SEP]") && error.contains("the end of a text"), "{error}");
 }
 
-/// Other programs made its vectors without [CLS] and [SEP]: with them they would be others, and nothing is trained
-/// without.
+/// Other programs computed its vectors without [CLS] and [SEP]: with them the vectors would differ, and training needs
+/// both.
 #[test]
 fn a_colbert_that_was_trained_without_tokens_around_its_texts_is_refused() {
     for colbert in ["linear.weight in the root file", "PyLate"] {
@@ -451,7 +451,7 @@ fn tokens_that_files_beside_the_vocabulary_add_are_honoured() {
         if old {
             fs::remove_file(path.join("tokenizer.json")).unwrap();
         }
-        // As in older directories; a newer one has its list there, which counts alone.
+        // As in older directories; a newer one has its list there, and only that counts.
         change(&path.join("tokenizer_config.json"), |json| {
             json.as_object_mut().unwrap().remove("added_tokens_decoder");
         });
@@ -503,8 +503,8 @@ fn tokens_that_files_beside_the_vocabulary_add_are_honoured() {
     }
 }
 
-/// transformers sets BERT's normalizer by `tokenizer_config.json`, whatever `tokenizer.json` says: so do we, and what
-/// is exported has one word for it.
+/// transformers sets BERT's normalizer by `tokenizer_config.json`, whatever `tokenizer.json` says: so do we, and the
+/// exported files agree.
 #[test]
 fn the_case_of_letters_follows_tokenizer_config_as_in_transformers() {
     let text = "A Tor";
@@ -514,7 +514,7 @@ fn the_case_of_letters_follows_tokenizer_config_as_in_transformers() {
     change(&path.join("tokenizer_config.json"), |json| json["do_lower_case"] = json!(false));
     let cased = query_ids(&path, text);
     assert_ne!(cased, lower, "the vocabulary has no capital letters");
-    // Silent: transformers' default is lower case.
+    // Not declared: transformers' default is lower case.
     change(&path.join("tokenizer_config.json"), |json| drop(json.as_object_mut().unwrap().remove("do_lower_case")));
     change(&path.join("tokenizer.json"), |json| json["normalizer"]["lowercase"] = json!(false));
     assert_eq!(query_ids(&path, text), lower);

@@ -53,7 +53,7 @@ fn half_precision_is_written_read_and_checked() {
                 }
             }
         }
-        // The vectors in it are those of what was written.
+        // The vectors in it are those of the written model.
         assert_eq!(SelfCheck::replay::<B>(&path, &device()).unwrap(), 0.0);
         let (exact, rounded) = (check(&whole), check(&path));
         assert_ne!(exact.documents[0].vectors, rounded.documents[0].vectors);
@@ -62,7 +62,7 @@ fn half_precision_is_written_read_and_checked() {
             let largest = exact.iter().zip(&rounded).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(largest < 0.05, "{name}: {largest}");
         }
-        // What is written again from it is the same: nothing is left to round.
+        // A second export from it is the same: nothing is left to round.
         let again = Pretrained::read(&path).unwrap();
         let (model, _) = again.model::<B>(&settings(32, 64), None, 0, &device()).unwrap();
         let (loaded, mut kept) = (named_parameters(&model), read(&path, "model.safetensors"));
@@ -82,7 +82,7 @@ fn a_number_beyond_half_precision_is_refused_by_the_name_of_its_tensor() {
             tensor.values[3] = value;
         }
     };
-    // 65504 is the largest of float16; what lies nearer to the next one is infinite.
+    // 65504 is the largest number of float16; numbers closer to the next one become infinite.
     for (dtype, value) in [(ExportDtype::F16, 65520.0), (ExportDtype::F16, -1e6), (ExportDtype::Bf16, f32::MAX)] {
         let error = export_tiny_as(&path, false, dtype, large(value)).unwrap_err().to_string();
         assert!(error.contains("bert.encoder.layer.1.output.dense.bias"), "{error}");

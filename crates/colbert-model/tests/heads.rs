@@ -8,7 +8,7 @@ use burn::backend::Autodiff;
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Activation, Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, HeadConfig, ModelError,
-    Pretrained, PretrainedEncoder, SelfCheck, Weights, export, named_parameters, parameter_names, safetensors_bytes,
+    Pretrained, PretrainedEncoder, SelfCheck, Weights, named_parameters, parameter_names, safetensors_bytes,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -47,7 +47,7 @@ fn write(pretrained: &Pretrained, settings: &ColbertSettings, path: &Path) -> Re
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, path, false, &device())
+    all.write::<B>(path, false, &device())
 }
 
 fn read(path: &Path) -> Value {
@@ -82,7 +82,7 @@ fn it_is_written_and_read_again() {
         assert_eq!(own[header(&own)..], source[header(&source)..], "{layer}");
     }
     assert_eq!(read(&path.join("modules.json")), read(&fixture("stacked").join("modules.json")));
-    // colbert-ai's matrix has the size that its metadata names, and nothing of the modules is beside it.
+    // colbert-ai's matrix has the size that its metadata names, and none of the modules is beside it.
     let root = Weights::read(&path.join("model.safetensors")).unwrap();
     assert_eq!(root.shape("linear.weight"), Some([24, 32].as_slice()));
     assert!(root.names().all(|name| name == "linear.weight" || name.starts_with("bert.")));
@@ -171,7 +171,7 @@ fn every_tensor_of_it_is_trained_and_has_a_name_of_its_own() {
     }
 }
 
-/// A ReLU is a change of the last layer, in what is computed and in what is written.
+/// A ReLU changes the last layer, in the computation and in the file.
 #[test]
 fn a_relu_goes_to_the_end() {
     let folder = TempDir::new().unwrap();
@@ -243,7 +243,7 @@ fn options_give_a_plain_encoder_a_head_of_several_layers() {
     assert_eq!(root.shape("linear.weight"), Some([24, 32].as_slice()), "one matrix for colbert-ai");
     assert_eq!(SelfCheck::replay::<B>(&path, &device()).unwrap(), 0.0);
 
-    // Training goes on with the head that is there: the same one may be named, another may not.
+    // Training continues with the existing head: options may name the same one, but not another.
     Pretrained::read_for(&path, &options).unwrap();
     Pretrained::read_for(&path, &TrainOptions { head: Default::default(), ..options }).unwrap();
     for other in ["dim", "48 gelu residual, dim bias", "47 gelu residual, dim bias residual"] {
@@ -254,7 +254,7 @@ fn options_give_a_plain_encoder_a_head_of_several_layers() {
     }
 }
 
-/// The first layer's residual, where the sizes agree, is the input itself.
+/// The first layer's residual is the input itself, as the sizes agree.
 #[test]
 fn a_residual_of_one_layer_adds_the_hidden_vector() {
     let folder = TempDir::new().unwrap();
@@ -281,7 +281,7 @@ fn a_residual_of_one_layer_adds_the_hidden_vector() {
     assert!(largest_difference(&found, &expected.collect::<Vec<f32>>()) < TOLERANCE);
 }
 
-/// Dense modules behind a pooling make one vector of a text; they are no head of tokens.
+/// Dense modules after a pooling make one vector for each text; they are no head on tokens.
 #[test]
 fn a_sentence_encoders_dense_modules_are_no_head() {
     let folder = TempDir::new().unwrap();
@@ -365,7 +365,7 @@ fn damaged_heads_are_refused_by_name() {
         });
         assert!(error.contains("path = ") && error.contains("a folder of the directory"), "{error}");
     }
-    // Another dim than the last layer's, and a ReLU behind a residual.
+    // Another dim than the last layer's, and a ReLU after a residual.
     let wrong = stacked().head(&settings_of(16)).unwrap_err().to_string();
     assert!(wrong.contains("6_Dense.linear.weight") && wrong.contains("set dim = 24"), "{wrong}");
 }

@@ -1,5 +1,4 @@
-//! `model.onnx`, decoded and computed by an interpreter of its own, against the vectors that a directory records of
-//! itself.
+//! `model.onnx`, decoded and computed by the test's own interpreter, against the vectors that a directory records.
 
 mod interpreter;
 // The messages are private to the crate; a test decodes what it wrote with the same definitions.
@@ -12,8 +11,7 @@ use std::path::{Path, PathBuf};
 
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
-    CheckedText, ColbertSettings, Export, HeadConfig, ModelError, Pretrained, SelfCheck, check_onnx, export,
-    named_parameters, write_onnx,
+    CheckedText, ColbertSettings, Export, HeadConfig, ModelError, Pretrained, SelfCheck, named_parameters, write_onnx,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -47,7 +45,7 @@ fn exported(source: &Path, options: &TrainOptions, dtype: ExportDtype, folder: &
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, &path, false, &device()).unwrap();
+    all.write::<B>(&path, false, &device()).unwrap();
     path
 }
 
@@ -127,7 +125,7 @@ fn the_graph_of_every_family_gives_the_directorys_vectors() {
         let folder = TempDir::new().unwrap();
         let path = exported(&fixture(family), &options(16), ExportDtype::F32, &folder);
         compare(&path, family);
-        // A mask that leaves the expansion out says what the graph knows already.
+        // A mask that leaves the expansion out gives the same result.
         let largest = difference(&path, &recorded(&path).queries, |text| text.attended);
         assert!(largest < TOLERANCE, "{family}: {largest}");
     }
@@ -157,7 +155,7 @@ fn heads_masks_and_half_precision_are_in_the_graph() {
     }
 }
 
-/// A `[MASK]` that somebody typed is attended to; only the ones behind the text's end are its expansion.
+/// A typed `[MASK]` is attended to; only those after the text's end are its expansion.
 #[test]
 fn a_typed_mask_is_no_expansion() {
     let folder = TempDir::new().unwrap();
@@ -237,8 +235,8 @@ fn what_has_no_graph_is_refused() {
     let pretrained = Pretrained::read(&plain).unwrap();
     let head = HeadConfig::linear(32, 1 << 24);
     let usual = ColbertSettings::default();
-    let error = check_onnx(&pretrained, &usual, &head, ExportDtype::F32).unwrap_err();
+    let error = pretrained.check_onnx(&usual, &head, ExportDtype::F32).unwrap_err();
     assert!(matches!(error, ModelError::TooLargeForOnnx { .. }), "{error}");
-    check_onnx(&pretrained, &usual, &head, ExportDtype::F16).unwrap();
-    check_onnx(&pretrained, &usual, &pretrained.head(&usual).unwrap(), ExportDtype::F32).unwrap();
+    pretrained.check_onnx(&usual, &head, ExportDtype::F16).unwrap();
+    pretrained.check_onnx(&usual, &pretrained.head(&usual).unwrap(), ExportDtype::F32).unwrap();
 }

@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions};
-use colbert_model::{
-    ColbertSettings, Export, Pretrained, TokenPooling, Weights, check_layout, export, named_parameters,
-};
+use colbert_model::{ColbertSettings, Export, Pretrained, TokenPooling, Weights, named_parameters};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,7 +22,7 @@ fn pooled(folder: &TempDir) -> PathBuf {
     path
 }
 
-/// Means come in an order of their own here, which MaxSim does not see.
+/// Means come in another order here, which does not change MaxSim.
 fn by_first_number(values: &[f32], dim: usize) -> Vec<f32> {
     let mut rows: Vec<&[f32]> = values.chunks(dim).collect();
     rows.sort_by(|a, b| a[0].total_cmp(&b[0]));
@@ -66,8 +64,8 @@ fn a_module_that_pools_documents_gives_sentence_transformers_vectors_and_is_writ
     assert_eq!(of(None).token_pooling, Some(pooling));
     assert_eq!(of(Some(3.0)).token_pooling.unwrap().factor, 3.0);
     let none = of(Some(1.0));
-    check_layout(&pretrained, &none, ExportLayout::All).unwrap();
-    let error = check_layout(&pretrained, &of(None), ExportLayout::All).unwrap_err().to_string();
+    pretrained.check_layout(&none, ExportLayout::All).unwrap();
+    let error = pretrained.check_layout(&of(None), ExportLayout::All).unwrap_err().to_string();
     assert!(error.contains("token pooling of documents") && error.contains("pool_factor = 1"), "{error}");
     for (settings, written) in [(of(Some(1.5)), true), (none, false)] {
         let path = folder.path().join(format!("{written}"));
@@ -103,7 +101,7 @@ fn write_native(pretrained: &Pretrained, settings: &ColbertSettings, path: &Path
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, path, false, &device()).unwrap();
+    all.write::<B>(path, false, &device()).unwrap();
 }
 
 #[test]
@@ -142,7 +140,7 @@ fn pooling_that_is_not_done_here_is_refused_by_name() {
     };
     assert!(error(&moved(4, 3)).contains("HierarchicalTokenPooling as the last module"), "in front of the mask");
     assert!(error(&moved(4, 2)).contains("no Normalize before HierarchicalTokenPooling"));
-    // What older files leave out, and a module for no task.
+    // Keys that older files leave out, and a module without a task.
     let read_with = |key: &'static str, value: Value| {
         let folder = TempDir::new().unwrap();
         let path = pooled(&folder);

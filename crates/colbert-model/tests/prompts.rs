@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
-    ColbertSettings, Export, ModelError, Pretrained, SelfCheck, Weights, check_layout, export, named_parameters,
-    write_onnx,
+    ColbertSettings, Export, ModelError, Pretrained, SelfCheck, Weights, named_parameters, write_onnx,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -22,7 +21,7 @@ fn base() -> TrainOptions {
     TrainOptions { dim: 16, query_maxlen: 16, doc_maxlen: 24, ..TrainOptions::default() }
 }
 
-/// The ways in which people set texts apart, and none.
+/// The ways in which people distinguish queries and documents, and none.
 fn choices() -> Vec<(&'static str, TrainOptions)> {
     let none = TrainOptions { query_token_id: text(""), doc_token_id: text(""), ..base() };
     vec![
@@ -55,7 +54,7 @@ fn choices() -> Vec<(&'static str, TrainOptions)> {
 fn written(source: &Path, options: &TrainOptions, layout: ExportLayout, path: &Path) -> ColbertSettings {
     let pretrained = Pretrained::read_for(source, options).unwrap();
     let settings = pretrained.settings(options);
-    check_layout(&pretrained, &settings, layout).unwrap();
+    pretrained.check_layout(&settings, layout).unwrap();
     let (model, _) = pretrained.model::<B>(&settings, None, 3, &device()).unwrap();
     let tensors: Vec<_> =
         named_parameters(&model).into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
@@ -75,7 +74,7 @@ fn written(source: &Path, options: &TrainOptions, layout: ExportLayout, path: &P
         own_encoder: None,
         extra: &[],
     };
-    export::<B>(&all, path, false, &device()).unwrap();
+    all.write::<B>(path, false, &device()).unwrap();
     settings
 }
 
@@ -245,13 +244,13 @@ fn what_cannot_be_written_is_refused_before_training() {
         let pretrained = Pretrained::read_for(&source, options).unwrap();
         let mut settings = pretrained.settings(options);
         change(&mut settings);
-        check_layout(&pretrained, &settings, layout)
+        pretrained.check_layout(&settings, layout)
     };
     let masked = |settings: &mut ColbertSettings| settings.mask_query_punctuation = true;
     let error = refused(&base(), &masked, ExportLayout::All).unwrap_err();
     assert!(error.to_string().contains("export_layout = \"sentence-transformers\""), "{error}");
     refused(&base(), &masked, ExportLayout::SentenceTransformers).unwrap();
-    // A word as a marker would be cut out of other words by whoever reads the directory.
+    // A program that reads the directory would cut a marker that is a word out of other words.
     let word = TrainOptions { query_token_id: text("a"), ..base() };
     let error = refused(&word, &|_| (), ExportLayout::All).unwrap_err();
     assert!(matches!(error, ModelError::ExportTokens { .. }), "{error}");

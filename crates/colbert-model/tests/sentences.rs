@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use colbert_model::{HostTensor, Pooling, SentenceEncoder};
+use colbert_model::HostTensor;
+use colbert_model::sentence::{Pooling, SentenceEncoder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -70,7 +71,7 @@ fn vectors_are_those_of_sentence_transformers() {
         assert_near(&queries, &variant["queries"], settings.unit_length, name);
         let documents = encoder.documents(&texts(&expected, "documents"), &device()).unwrap();
         assert_near(&documents, &variant["documents"], settings.unit_length, name);
-        // A text alone has the vector it has among others.
+        // A text has the same vector alone and among others.
         let alone = encoder.documents(&texts(&expected, "documents")[7..8], &device()).unwrap();
         assert_near(&alone, &json!([variant["documents"][7]]), settings.unit_length, name);
     }
@@ -85,7 +86,7 @@ fn what_a_directory_leaves_open_follows_from_its_family() {
     let bge = settings("bge-tiny-en", json!({}));
     assert!(bge.query_prefix.starts_with("Represent this sentence") && bge.document_prefix.is_empty());
     assert_eq!(bge.pooling, Pooling::Cls);
-    // What the directory says goes before the name; empty prompts say nothing.
+    // The directory's declaration takes precedence over the name; empty prompts count as none.
     let prompts =
         |query: &str| json!({"config_sentence_transformers.json": {"prompts": {"query": query, "document": ""}}});
     assert_eq!(settings("e5-other", prompts("search: ")).query_prefix, "search: ");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, Export, HostTensor, ModelError, Pretrained, PretrainedEncoder, Weights,
-    export, named_parameters, safetensors_bytes,
+    named_parameters, safetensors_bytes,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ pub(crate) fn tiny(settings: &ColbertSettings) -> (Colbert<B, PretrainedEncoder<
     (model, pretrained.tokenizer(settings).unwrap(), pretrained)
 }
 
-/// Largest absolute difference; the lengths must agree. NaN is more than any: `f32::max` would pass over it.
+/// Largest absolute difference; the lengths must agree. NaN is larger than any: `f32::max` would skip it.
 pub(crate) fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
@@ -83,7 +83,7 @@ pub(crate) fn export_tiny_as(
         own_encoder: None,
         extra: &card,
     };
-    export::<B>(&directory, path, overwrite, &device())
+    directory.write::<B>(path, overwrite, &device())
 }
 
 /// The encoder of the tiny ColBERT without its head.
@@ -110,7 +110,7 @@ pub(crate) fn fixture(family: &str) -> PathBuf {
     test_backend::crate_folder().join("tests/families").join(family)
 }
 
-/// What the libraries that made it gave for its texts.
+/// The results of the libraries that made it, for its texts.
 pub(crate) fn expected(family: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(fixture(family).join("expected.json")).unwrap()).unwrap()
 }
@@ -134,7 +134,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Vectors of the texts of a directory that PyLate wrote, against those that PyLate gives.
+/// Vectors of the texts of a directory that PyLate wrote, against PyLate's own.
 pub(crate) fn compare_with_pylate(
     folder: &str,
     model: &Colbert<B, PretrainedEncoder<B>>,

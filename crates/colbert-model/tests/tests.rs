@@ -1,5 +1,5 @@
-//! Tests of the model against numbers recorded from colbert-ai 0.2.22 (`parity/README.md`), and of what it must not
-//! change.
+//! Tests of the model against numbers recorded from colbert-ai 0.2.22 (`parity/README.md`), and of properties that must
+//! hold.
 
 mod cross_encoders;
 mod directory;

@@ -13,7 +13,7 @@ fn rows(value: &Value) -> Vec<Vec<f32>> {
     value.as_array().unwrap().iter().map(row).collect()
 }
 
-/// Vectors in an order of their own, as the programs order groups differently.
+/// Sorted vectors, as the programs order groups differently.
 fn sorted(mut rows: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
     rows.sort_by(|a, b| a[0].total_cmp(&b[0]));
     rows
@@ -61,7 +61,7 @@ fn a_factor_of_one_changes_nothing_and_less_is_refused() {
         let error = TokenPooling::new(factor).unwrap_err().to_string();
         assert!(error.contains("pool_factor") && error.contains("1 or more"), "{error}");
     }
-    // Equal vectors are one group; PyLate keeps some of them, as rounding has it. MaxSim does not see the difference.
+    // Equal vectors are one group; PyLate keeps some of them, depending on rounding. MaxSim is the same.
     let equal = [0.6f32, 0.8].repeat(7);
     assert_eq!(TokenPooling::new(2.0).unwrap().pool(&equal, 2).len(), 2 * 2);
     // Opposite vectors have no mean direction.

@@ -1,4 +1,4 @@
-//! Which model is the best: evaluation, metrics, selection, averages.
+//! The choice of the best model: evaluation, metrics, selection, averages.
 
 pub(crate) mod averaging;
 pub(crate) mod compare;

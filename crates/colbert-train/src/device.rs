@@ -2,4 +2,4 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod fault;
-pub(crate) mod memory;
+pub mod memory;

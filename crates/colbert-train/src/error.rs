@@ -10,10 +10,10 @@ use colbert_model::ModelError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// Options that cannot be.
+    /// Invalid options.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Data that cannot be used.
+    /// Unusable data.
     #[error(transparent)]
     Data(#[from] DataError),
     /// A model that cannot be read, built or written.
@@ -21,7 +21,7 @@ pub enum TrainError {
     Model(#[from] ModelError),
     /// The loss became NaN or infinite.
     #[error(
-        "the {what} at step {step} is {value}{}; training stopped, and what was written before it stays. A lower \
+        "the {what} at step {step} is {value}{}; training stopped, and everything written before is kept. A lower \
          learning_rate usually helps; on_nonfinite = \"skip\" leaves such batches out. Queries of that batch: \
          {queries}{}",
         in_a_row(*skipped),
@@ -44,7 +44,7 @@ pub enum TrainError {
     /// An update left weights that are not finite.
     #[error(
         "weights are not finite (NaN or infinite) after the update of step {step}, at a learning rate of \
-         {learning_rate:e}; training stopped, and what was written before it stays. Lower learning_rate, and \
+         {learning_rate:e}; training stopped, and everything written before is kept. Lower learning_rate, and \
          resume or train again"
     )]
     NonFiniteWeights {
@@ -53,7 +53,7 @@ pub enum TrainError {
         /// Learning rate of the update.
         learning_rate: f64,
     },
-    /// Processes that are to train one model have other options or data.
+    /// Processes that should train one model have different options or data.
     #[error(
         "process {rank} of the run has other options or data than this one: {differences}; start all with the same \
          command, and let all read the same files"
@@ -64,10 +64,10 @@ pub enum TrainError {
         /// From this process to the other.
         differences: String,
     },
-    /// Processes that train one model have come to have different weights.
+    /// Processes that train one model have different weights.
     #[error(
-        "the processes of the run have different weights after step {step}: they do not compute alike, as unlike \
-         processors or programs may not; use machines of one kind and one build of the program, and resume"
+        "the processes of the run have different weights after step {step}: they compute differently, as \
+         different processors or builds may; use machines of one kind and one build of the program, and resume"
     )]
     ProcessesApart {
         /// Optimizer step, from 1.
@@ -133,7 +133,7 @@ pub enum TrainError {
     },
     /// The negatives that a run used are not as they were written.
     #[error(
-        "{path}: damaged, so the run cannot go on with the negatives of epoch {epoch}; remove the checkpoints of \
+        "{path}: damaged, so the run cannot continue with the negatives of epoch {epoch}; remove the checkpoints of \
          that epoch to continue from an older one, or start a new run"
     )]
     NegativesDamaged {
@@ -142,7 +142,7 @@ pub enum TrainError {
         /// Epoch, from 1.
         epoch: usize,
     },
-    /// Some examples have teacher scores and others have not.
+    /// Some examples have teacher scores and others do not.
     #[error(
         "example {example} has {found} teacher scores for {documents} documents; give it a score per document or none at \
          all, or set ignore_scores = true to train on labels alone"
@@ -192,7 +192,7 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
-    /// Another process has the folder.
+    /// Another process uses the folder.
     #[error(
         "another process is at work in {}; wait until it has ended, or choose another output folder",
         path.display()
@@ -203,8 +203,8 @@ pub enum TrainError {
     },
     /// A checkpoint was made with other options or other data.
     #[error(
-        "{} was made with something else: {changes}. Go back to what it was made with, or pass --accept-changes to \
-         continue with what there is now (the result then equals that of no uninterrupted run)",
+        "{} was made with other options or inputs: {changes}. Use the original ones, or pass --accept-changes to \
+         continue with the current ones (the result then differs from that of an uninterrupted run)",
         path.display()
     )]
     Changed {
@@ -213,7 +213,7 @@ pub enum TrainError {
         /// The differences, in words.
         changes: String,
     },
-    /// A checkpoint is further than the run is going to be.
+    /// A checkpoint is beyond the end of the run.
     #[error(
         "{} is after {done} steps, but the run has only {steps} now; use the options it was made with",
         path.display()
@@ -226,10 +226,10 @@ pub enum TrainError {
         /// Steps of the plan.
         steps: usize,
     },
-    /// An evaluation was ended before it was done.
+    /// An evaluation was interrupted.
     #[error("the evaluation was interrupted")]
     Interrupted,
-    /// An observer could not go on.
+    /// An observer could not continue.
     #[error("an observer ended the run at step {step}; the newest checkpoint stays")]
     Aborted {
         /// Steps done.
@@ -246,7 +246,7 @@ pub enum TrainError {
         #[source]
         source: std::io::Error,
     },
-    /// The thread that prepares batches died.
+    /// The thread that prepares batches panicked.
     #[error(
         "the thread that prepares batches stopped before the run was over: {message}. This is a defect, please report \
          it; the newest checkpoint can be resumed"
@@ -260,16 +260,16 @@ pub enum TrainError {
         "the device ran out of memory at step {step}, with {micro_batch} of {batch_size} queries at a time: {said}"
     )]
     OutOfMemory {
-        /// Step, from 1; 0 for one that was computed for this alone.
+        /// Step, from 1; 0 for a rehearsal of memory.
         step: usize,
         /// Queries of a batch.
         batch_size: usize,
         /// Queries that were computed at once.
         micro_batch: usize,
-        /// The device's words.
+        /// The device's message.
         said: String,
     },
-    /// The device failed, and what it computed since means nothing.
+    /// The device failed, and its later results are meaningless.
     #[error("the device failed in {during}: {said}; if there is a checkpoint, the run can be resumed")]
     Device {
         /// The work that failed.
@@ -277,9 +277,9 @@ pub enum TrainError {
         /// The device's words.
         said: String,
     },
-    /// A model gives a text vectors that are not finite, so that no score means anything.
+    /// A model returns vectors that are not finite for a text, so that its scores are meaningless.
     #[error(
-        "the model gives vectors that are not finite (NaN or infinite) for {what} {id}, so nothing can be ranked by \
+        "the model returns vectors that are not finite (NaN or infinite) for {what} {id}, so nothing can be ranked by \
          it; its weights or config.json are damaged, or training diverged: lower learning_rate, or use an earlier model"
     )]
     NonFiniteVectors {

@@ -1,18 +1,18 @@
-//! The answer of those who watch a run or an evaluation.
+//! The answer of an observer of a run or an evaluation.
 
 /// The wish of an observer after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on.
+    /// Continue.
     Continue,
     /// End the run after this step, with a checkpoint.
     Stop,
-    /// End the run now and write nothing more: what is on the disk is all that can be relied on.
+    /// End the run now and write nothing more: only the files on disk can be relied on.
     Abort,
 }
 
 impl Flow {
-    /// The strongest of several answers: to end at once, to end, to go on. All are asked for.
+    /// Returns the strongest of several answers: to end at once, to end, to go on. All of them are computed.
     pub fn strongest(flows: impl IntoIterator<Item = Self>) -> Self {
         let strength = |flow: &Self| match flow {
             Self::Continue => 0,

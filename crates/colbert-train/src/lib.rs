@@ -1,16 +1,14 @@
 //! Training of late-interaction (ColBERT) models: losses, schedule, accumulation, the loop, checkpoints, evaluation,
-//! the choice of the best model, the miners that need a model ([`DenseMiner`], [`LateInteractionMiner`]), and teachers
-//! ([`CrossEncoderTeacher`], [`ColbertTeacher`]).
+//! the choice of the best model, and the miners and teachers that need a model ([`mining`]).
 //!
-//! [`Training::run`] is the loop. It reads only a [`Plan`](colbert_config::Plan) and options, tells every
-//! [`Event`] to its [`Observer`]s, and returns the directory of the best model. [`Objective`] is the seam for another
-//! loss.
+//! [`Training::run`] is the loop. It reads only a [`Plan`](colbert_config::Plan) and options, sends every [`Event`] to
+//! its [`Observer`]s, and returns the directory of the best model. Implement [`Objective`] for another loss.
 
 mod best;
 mod device;
 mod error;
 mod flow;
-mod mining;
+pub mod mining;
 mod processes;
 mod record;
 mod refresh;
@@ -19,21 +17,16 @@ mod step;
 mod trainer;
 
 pub use best::compare::Comparison;
-pub use best::evaluate::{
-    Evaluation, EvaluationLimits, Measured, QueryResult, Task, evaluate, evaluate_within, tokens_of_a_step,
-};
-pub use best::scoring::query_memory;
+pub use best::evaluate::{Evaluation, EvaluationLimits, Measured, QueryResult, Task, evaluate};
 pub use best::selection::Candidate;
 pub use device::fault::on_device;
-pub use device::memory::{available_memory, forget_peak_memory, peak_memory, resident_memory};
+pub use device::memory;
 pub use error::TrainError;
 pub use flow::Flow;
-pub use mining::{ColbertTeacher, CrossEncoderTeacher, DenseMiner, LateInteractionMiner, SharedMiner};
 pub use processes::{OneProcess, Processes};
-pub use record::checkpoint::{Skipped, checkpoints, newest_checkpoint};
 pub use record::faulty_batch::{FaultyBatch, FaultyExample};
 pub use record::identity::{Change, Identity};
-pub use record::observer::{Event, Observer, StepRecord};
+pub use record::observer::{Event, Observer, Skipped, StepRecord};
 pub use record::run_folder::{MetricsLog, RunFolder};
 pub use record::tensorboard::TensorboardLog;
 pub use refresh::RefreshExamples;

@@ -6,32 +6,32 @@ use std::fmt;
 
 /// Processes that work on one run, each with the whole data and the whole model.
 ///
-/// Every process calls the same methods in the same order, from one thread; a call returns when all have made it. A
-/// process that is gone is the implementation's to handle: MPI ends the others.
+/// Every process calls the same methods in the same order, from one thread; a call returns when all have made it. The
+/// implementation handles a process that is gone: MPI ends the others.
 pub trait Processes: fmt::Debug + Send + Sync {
-    /// Number of this process, from 0. Process 0 writes and prints.
+    /// Returns the number of this process, from 0. Process 0 writes and prints.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// Returns the number of processes.
     fn size(&self) -> usize;
 
-    /// Number of this process among those of its machine, from 0: which GPU it takes.
+    /// Returns the number of this process among those of its machine, from 0, which decides its GPU.
     fn local_rank(&self) -> usize {
         self.rank()
     }
 
-    /// How many processes its machine has: they divide its memory.
+    /// Returns how many processes its machine has: they divide its memory.
     fn local_size(&self) -> usize {
         self.size()
     }
 
-    /// Returns what every process gave, by rank. Each may give another number of bytes.
+    /// Returns the bytes of every process, by rank. Their numbers may differ.
     fn all_gather(&self, own: &[u8]) -> Vec<Vec<u8>>;
 
     /// Gives `parts[i]` to process i, and returns what every process gave to this one, by rank.
     fn all_to_all(&self, parts: &[&[u32]]) -> Vec<Vec<u32>>;
 
-    /// Whether this is process 0.
+    /// Returns whether this is process 0.
     fn is_first(&self) -> bool {
         self.rank() == 0
     }

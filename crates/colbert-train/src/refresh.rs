@@ -1,4 +1,4 @@
-//! Examples of later epochs, with negatives chosen again by the weights of that moment.
+//! Examples of later epochs, with negatives chosen again by the current weights.
 //!
 //! They are written into the run's folder before they are used, so that a resumed run trains on the same.
 
@@ -15,9 +15,9 @@ use crate::error::{TrainError, io};
 use crate::record::run_folder::RunFolder;
 use crate::step::trainable::TrainableEncoder;
 
-/// Chooses the examples of an epoch.
+/// A source of examples for later epochs.
 pub trait RefreshExamples<B: KernelAutodiffBackend, E: TrainableEncoder<B>> {
-    /// Examples for `epoch`, counted from 0, as many as the first epoch has.
+    /// Chooses the examples for `epoch`, counted from 0, as many as the first epoch has.
     ///
     /// # Errors
     /// An error of the miner.
@@ -54,7 +54,7 @@ impl Sum {
     }
 }
 
-/// Examples of an epoch as an earlier part of the run left them.
+/// Reads the examples of an epoch that an earlier part of the run wrote.
 ///
 /// # Errors
 /// A file that cannot be read, or [`TrainError::NegativesDamaged`].
@@ -70,7 +70,7 @@ pub(crate) fn read_examples(folder: &RunFolder, epoch: usize) -> Result<Option<V
     }
 }
 
-/// Nothing if the bytes are not what was written.
+/// Decodes examples; none if the bytes are not those that were written.
 fn whole_examples(bytes: &[u8]) -> Option<Vec<Example>> {
     let rows = bytes.strip_suffix(b"\n")?;
     let rows = &bytes[..rows.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)];

@@ -10,10 +10,10 @@ use colbert_kernels::{KernelAutodiffBackend, release_idle_memory};
 use colbert_model::{Colbert, ColbertTokenizer, HostTensor, Weights, named_parameters, replace_parameters};
 
 use crate::best::averaging::{NamedTensors, move_average};
-use crate::best::evaluate::{EvaluationLimits, Measured, Task, evaluate_within, tokens_of_a_step};
+use crate::best::evaluate::{EvaluationLimits, Measured, Task};
 use crate::best::selection::Candidate;
 use crate::device::fault::{guarded, on_device};
-use crate::device::memory::resident_memory;
+use crate::device::memory;
 use crate::error::TrainError;
 use crate::flow::Flow;
 use crate::processes::Processes;
@@ -32,11 +32,11 @@ use crate::step::trainable::TrainableEncoder;
 pub struct Dev<'a> {
     /// Queries and documents.
     pub set: &'a EvaluationSet,
-    /// Metric, patience, averages. Which queries and documents are used is decided by the set alone.
+    /// Metric, patience, averages. The set alone decides which queries and documents are used.
     pub options: &'a EvaluationOptions,
 }
 
-/// Writes a model directory: tensors by their names in a weight file, and where to.
+/// A function that writes a model directory, from tensors by their names in a weight file and a path.
 pub type WriteModel<'a> = dyn Fn(&[(String, HostTensor)], &Path) -> Result<(), TrainError> + 'a;
 
 /// The best model of a run.
@@ -50,7 +50,7 @@ pub struct Best {
     pub measured: Measured,
 }
 
-/// The surroundings of a run: data, plan, its observers and its folder.
+/// The context of a run: data, plan, its observers and its folder.
 pub(crate) struct Surroundings<'a, B: KernelAutodiffBackend> {
     pub(crate) set: &'a TrainingSet,
     pub(crate) dev: Option<Dev<'a>>,
@@ -88,18 +88,18 @@ impl<B: KernelAutodiffBackend> Surroundings<'_, B> {
     }
 }
 
-/// A run on its way.
+/// A run in progress.
 pub(crate) struct Run<'a, B: KernelAutodiffBackend> {
     pub(crate) around: Surroundings<'a, B>,
     pub(crate) state: RunState,
     /// Whether an observer wants the run to end.
     pub(crate) stop: bool,
-    /// Whether it wants that at once, with nothing more written.
+    /// Whether it wants the run to end at once, with nothing more written.
     pub(crate) abort: bool,
     /// Whether an evaluation at the end was interrupted.
     pub(crate) interrupted: bool,
     skipped_in_a_row: usize,
-    /// Steps after which there is nothing new to save: those of the newest checkpoint of this process, or the first.
+    /// The step of the newest checkpoint of this process, or the first step; there is nothing new to save there.
     saved_at: usize,
 }
 
@@ -125,7 +125,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         }
     }
 
-    /// Whether there is a further step.
+    /// Returns whether there is a further step.
     pub(crate) fn goes_on(&self) -> bool {
         self.state.step < self.around.plan.steps && !self.stop && !self.out_of_patience()
     }
@@ -179,7 +179,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
             seconds,
             examples_per_second: examples as f64 / seconds,
             tokens_per_second: tokens as f64 / seconds,
-            memory: resident_memory(),
+            memory: memory::resident(),
         }));
     }
 
@@ -206,8 +206,8 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         self.abort |= flow == Flow::Abort;
     }
 
-    /// Examples of an epoch that begins: those that an earlier part of the run used, or new ones, written down before
-    /// they are used.
+    /// Returns the examples of an epoch that begins: those that an earlier part of the run used, or new ones, written
+    /// down before they are used.
     pub(crate) fn refreshed<E: TrainableEncoder<B>>(
         &mut self,
         refresh: &mut dyn RefreshExamples<B, E>,
@@ -234,11 +234,11 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         Ok(examples)
     }
 
-    /// Examples of an epoch that an earlier part of the run wrote down, as process 0 finds them.
+    /// Returns the examples of an epoch that an earlier part of the run wrote down, as process 0 finds them.
     fn kept_examples(&self, epoch: usize) -> Result<Option<Vec<Example>>, TrainError> {
         let Some(folder) = self.around.folder else { return Ok(None) };
         let read = || match read_examples(folder, epoch) {
-            // The weights that chose them are those of this moment, so that they can be chosen again.
+            // The weights that chose them are the current ones, so they can be chosen again.
             Err(TrainError::NegativesDamaged { .. }) => Ok(None),
             kept => kept,
         };
@@ -280,7 +280,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         }
     }
 
-    /// A loss or gradient that is not finite: writes it down, and ends the run unless such batches are skipped.
+    /// Handles a loss or gradient that is not finite: writes it down, and ends the run unless such batches are skipped.
     pub(crate) fn fault<E: TrainableEncoder<B>>(
         &mut self,
         model: &Colbert<B, E>,
@@ -307,7 +307,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         Ok(())
     }
 
-    /// Whether a checkpoint and an evaluation belong after the steps that are done; the start has an evaluation.
+    /// Returns whether a checkpoint and an evaluation are due after the finished steps; the start has an evaluation.
     pub(crate) fn is_due(&self) -> bool {
         let (step, plan) = (self.state.step, self.around.plan);
         step.is_multiple_of(plan.save_every) || step == plan.steps
@@ -326,7 +326,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         let total = dev.set.collection.len();
         let (tokenizer, device) = (self.around.tokenizer, self.around.device);
         let skips = self.around.options.on_nonfinite == OnNonFinite::Skip && self.state.step > 0;
-        let tokens_at_once = tokens_of_a_step(self.around.options, self.around.plan);
+        let tokens_at_once = EvaluationLimits::tokens_of_a_step(self.around.options, self.around.plan);
         let limits = EvaluationLimits { tokens_at_once, processes: self.around.processes };
         let task = Task { set: dev.set, candidates: None, chosen: dev.options.metric };
         let mut progress = |done| {
@@ -335,9 +335,9 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         };
         let plain = model.valid();
         let metric = dev.options.metric;
-        let measure = || evaluate_within(&plain, tokenizer, task, limits, device, &mut progress);
+        let measure = || task.evaluate(&plain, tokenizer, limits, device, &mut progress);
         match on_device::<B, _>("an evaluation", measure)? {
-            // Without a value it is worse than any other. A start that has none is no model to train.
+            // A model without a value is worse than any other. A start without one cannot be trained.
             Err(TrainError::NonFiniteVectors { .. }) if skips => Measured::without_value(dev.set, metric),
             measured => measured,
         }
@@ -368,13 +368,13 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         Ok(())
     }
 
-    /// The best of the models that a run went through.
+    /// Returns the best of the models that a run went through.
     pub(crate) fn best(&self) -> Option<Best> {
         let best = self.state.selection.best.first()?;
         Some(Best { step: best.step, made_of: None, measured: best.measured.clone() })
     }
 
-    /// At the end: measures the models that can be made of others, and takes one in place of the best if it is better.
+    /// Measures, at the end, the models that can be made of others, and takes one in place of the best if it is better.
     pub(crate) fn choose<E: TrainableEncoder<B>>(
         &mut self,
         model: &Colbert<B, E>,
@@ -432,7 +432,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         self.saved_at = step;
         let first = self.around.processes.is_first();
         let Some(folder) = self.around.folder.filter(|_| first) else { return Ok(()) };
-        // A checkpoint is put together beside what the step left.
+        // A checkpoint is assembled beside the memory that the step left.
         release_idle_memory();
         let path = write_checkpoint(&folder.checkpoints(), model, optimizer, &self.state)?;
         let options = self.around.options;

@@ -15,7 +15,7 @@ use crate::best::evaluate::Measured;
 use crate::best::selection::{Candidate, Selection};
 use crate::error::TrainError;
 use crate::processes::{OneProcess, Processes};
-use crate::record::checkpoint::{newest_checkpoint, read_checkpoint};
+use crate::record::checkpoint::read_checkpoint;
 use crate::record::identity::{Change, Identity};
 use crate::record::observer::{Event, Observer};
 use crate::record::run_folder::RunFolder;
@@ -37,7 +37,7 @@ pub enum Begin {
     New,
     /// At the newest whole checkpoint of the run's folder; at the first step if there is none.
     Resume {
-        /// Go on though options or data are others than the checkpoint was made with.
+        /// Continue even if options or data differ from those of the checkpoint.
         accept_changes: bool,
     },
 }
@@ -77,13 +77,13 @@ pub struct Trained<M> {
     pub best_path: Option<PathBuf>,
     /// Directory of the last model.
     pub last_path: Option<PathBuf>,
-    /// Time spent in steps, in seconds, of all the processes that had a part in the run.
+    /// Time spent in steps, in seconds, over all parts of the run.
     pub training_seconds: f64,
 }
 
 impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>> Training<'a, B, E> {
-    /// A run over a training set, with colbert-ai's loss as the options describe it. `plan` is made of `options`;
-    /// `tokenizer` is the model's.
+    /// Prepares a run over a training set, with colbert-ai's loss as the options describe it. `plan` is made of
+    /// `options`; `tokenizer` is the model's.
     pub fn new(
         set: &'a TrainingSet,
         tokenizer: &'a ColbertTokenizer,
@@ -150,9 +150,9 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
         self
     }
 
-    /// Shares every batch and every evaluation with other processes, which call this with the same data, plan, model and
-    /// folder. Process 0 alone writes; all read. Observers are those of each process: if one of them stops the run, it
-    /// stops in all processes after the same step.
+    /// Shares every batch and every evaluation with other processes, which call this with the same data, plan, model
+    /// and folder. Process 0 alone writes; all read. Observers are those of each process: if one of them stops the run,
+    /// it stops in all processes after the same step.
     #[must_use]
     pub fn with_processes(mut self, processes: &'a dyn Processes) -> Self {
         self.around.processes = processes;
@@ -221,7 +221,7 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
     }
 }
 
-/// The options and inputs that a checkpoint is tied to.
+/// Returns the options and inputs that a checkpoint is tied to.
 fn identity<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     around: &Surroundings<'_, B>,
     further_options: BTreeMap<String, Value>,
@@ -231,13 +231,13 @@ fn identity<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     if let Value::Object(own) = serde_json::to_value(around.options).expect("options have a JSON form") {
         options.extend(own.into_iter().map(|(name, value)| (format!("train.{name}"), value)));
     }
-    // What precision and micro-batches became on this machine counts, not what was asked for; what is kept changes
-    // nothing.
+    // The precision and micro-batches of this machine count, not the requested ones; the number of kept checkpoints
+    // changes nothing.
     let free = ["precision", "memory_limit", "accumsteps", "keep_checkpoints", "keep_best_checkpoints"];
     options.retain(|name, _| !free.iter().any(|free| name.strip_prefix("train.") == Some(*free)));
     let precision = serde_json::to_value(around.plan.precision).expect("a name has a JSON form");
     options.insert("plan.precision".to_owned(), precision);
-    // Under the name of before there were several processes.
+    // The name from before runs could have several processes.
     options.insert("plan.accumsteps".to_owned(), around.plan.pieces().into());
     let set = around.set;
     let (examples, queries, documents) = (set.examples.len(), set.queries.len(), set.collection.len());
@@ -270,7 +270,7 @@ fn same_everywhere(own: &Identity, processes: &dyn Processes) -> Result<(), Trai
     Ok(())
 }
 
-/// Goes on from the newest whole checkpoint; begins with `model` where there is none.
+/// Continues from the newest whole checkpoint; begins with `model` if there is none.
 fn resume<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
     run: &mut Run<'_, B>,
     step: &mut Step<'_, B, O>,
@@ -279,7 +279,7 @@ fn resume<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
 ) -> Result<Colbert<B, E>, TrainError> {
     let around = &run.around;
     let (checkpoint, skipped) = match around.folder {
-        Some(folder) => newest_checkpoint(&folder.checkpoints())?,
+        Some(folder) => folder.newest_checkpoint()?,
         None => (None, Vec::new()),
     };
     let Some(path) = checkpoint else {
@@ -316,7 +316,7 @@ fn resume<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
     Ok(model)
 }
 
-/// Where a run is resumed in the middle of an epoch whose negatives were chosen for it, makes batches of these again.
+/// Rebuilds the batches if a run is resumed in the middle of an epoch whose negatives were chosen for it.
 fn use_examples_of_this_epoch<B: KernelAutodiffBackend>(
     run: &Run<'_, B>,
     batcher: &mut Batcher<'_>,
@@ -349,7 +349,7 @@ fn finish<B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective>(
     };
     let (candidates, best) = if stopped { (Vec::new(), run.best()) } else { run.choose(&model, start)? };
     let stopped = stopped || run.interrupted;
-    // What process 0 has written is there for all.
+    // The files that process 0 wrote are there for all.
     run.around.processes.barrier();
     run.tell(&Event::Finished { step, stopped });
     let overflowed = last_step.loss_scale().map_or(0, |loss_scale| loss_scale.overflows);

@@ -1,5 +1,5 @@
-//! Micro-batches: the same gradient as without them, in-batch negatives included, unless the reference's way is asked
-//! for.
+//! Micro-batches: the same gradient as without them, in-batch negatives included, unless the reference's behaviour is
+//! requested.
 
 use std::collections::HashMap;
 
@@ -82,7 +82,7 @@ fn without_in_batch_negatives_micro_batches_change_nothing() {
     assert_same(&gradients(&model, &plain(4)), &gradients(&model, &plain(1)));
 }
 
-/// Found was 0.11: besides rounding to 8 significant bits, some of MaxSim's winners change, as tokens of this untrained
+/// Measured: 0.11. Besides rounding to 8 significant bits, some of MaxSim's winners change, as tokens of this untrained
 /// model lie close together. On MiniLM-L6 and real texts gradient norms differ by 0.8 % at most (docs/performance.md).
 const BF16_SHARE: f64 = 0.2;
 
@@ -109,7 +109,7 @@ pub(crate) fn distance(found: &Found, exact: &Found) -> f64 {
 }
 
 /// The slope of the loss along a direction, by differences, against the gradient. It only agrees if the second pass of
-/// the cached gradient drops out exactly what the first pass dropped out.
+/// the cached gradient drops exactly the elements that the first pass dropped.
 #[test]
 fn cached_gradients_with_dropout_are_the_slope_of_the_loss() {
     let options = options(4, IbScope::Batch);

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use colbert_config::{Metric, TrainOptions};
 use colbert_data::{Candidates, Collection, EvaluationSet, Judgements, Queries};
 use colbert_model::TokenSequence;
-use colbert_train::{EvaluationLimits, Flow, Task, TrainError, evaluate, evaluate_within};
+use colbert_train::{EvaluationLimits, Flow, Task, TrainError, evaluate};
 
 use crate::support::{B, Model, device, lines, tiny, training_set};
 
@@ -65,7 +65,7 @@ fn ranks_as_plain_loops_do() {
     assert!(found.value(Metric::Ndcg(7)).is_none());
 }
 
-/// Among candidates a document stands where it stands among these alone; a relevant one that is none is not found.
+/// With candidates, a document is ranked among them alone; a relevant one that is not a candidate counts as not found.
 #[test]
 fn candidates_are_ranked_as_plain_loops_do() {
     let set = dev_set(12);
@@ -87,8 +87,7 @@ fn candidates_are_ranked_as_plain_loops_do() {
     let candidates = Candidates::new((0..12).map(some).collect());
     let measure = |candidates: Option<&Candidates>| {
         let task = Task { set: &set, candidates, chosen: Metric::Mrr(5) };
-        evaluate_within(&model, &tokenizer, task, EvaluationLimits::default(), &device(), &mut |_| Flow::Continue)
-            .unwrap()
+        task.evaluate(&model, &tokenizer, EvaluationLimits::default(), &device(), &mut |_| Flow::Continue).unwrap()
     };
     let measured = measure(Some(&candidates));
     assert_eq!(measured.evaluation.documents, candidates.mean());

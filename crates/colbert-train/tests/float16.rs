@@ -1,5 +1,5 @@
-//! float16: gradients near float32's through a scaled loss, overflows that are skipped, and runs that go on with their
-//! scale. On a backend without float16 the products are float32, and the scaling is the same.
+//! float16: gradients near float32's through a scaled loss, overflows that are skipped, and resumed runs that keep
+//! their scale. On a backend without float16 the matmuls are float32, and the scaling is the same.
 
 use std::fs;
 
@@ -7,9 +7,7 @@ use burn::tensor::Tensor;
 use colbert_config::{AutoSteps, IbScope, OnNonFinite, Precision, TrainOptions};
 use colbert_kernels::{KernelBackend, Kernels};
 use colbert_model::Embeddings;
-use colbert_train::{
-    Begin, ColbertObjective, Event, Flow, Loss, Objective, RunFolder, Targets, TrainError, newest_checkpoint,
-};
+use colbert_train::{Begin, ColbertObjective, Event, Flow, Loss, Objective, RunFolder, Targets, TrainError};
 use tempfile::TempDir;
 
 use crate::accumulation;
@@ -27,7 +25,7 @@ fn in_float16(further: TrainOptions) -> TrainOptions {
     TrainOptions { precision: Precision::F16, ..further }
 }
 
-/// Distance of a gradient from float32's as a share of its norm. Found on libtorch's CPU: 0.034, as some of MaxSim's
+/// Distance of a gradient from float32's as a share of its norm. Measured on libtorch's CPU: 0.034, as some of MaxSim's
 /// winners change. A gradient that stays scaled is off by 65,535.
 const SHARE: f64 = 0.08;
 
@@ -65,7 +63,7 @@ fn losses(setup: &Setup) -> Vec<(f64, Option<f64>)> {
     losses
 }
 
-/// Share of the first loss that each of 20 losses may be off by. Found on libtorch's CPU: 0.0009.
+/// Share of the first loss that each of 20 losses may be off by. Measured on libtorch's CPU: 0.0009.
 const OF_LOSS: f64 = 0.005;
 
 #[test]
@@ -181,7 +179,7 @@ fn checkpoints_of_other_precisions_know_of_no_scale() {
         Setup::new(TrainOptions { precision, maxsteps: 4, ..options() })
             .run(Some(&run), &mut ignore, Begin::New)
             .unwrap();
-        let path = newest_checkpoint(&run.checkpoints()).unwrap().0.unwrap();
+        let path = run.newest_checkpoint().unwrap().0.unwrap();
         (fs::read_to_string(path.join("state.json")).unwrap().contains("loss_scale"), scaled)
     });
     assert!(states.iter().all(|(found, expected)| found == expected), "{states:?}");

@@ -16,7 +16,7 @@ use crate::support::{B, device, tiny};
 
 const TOLERANCE: f64 = 2e-5;
 
-/// Texts of as many vectors each.
+/// Texts with these numbers of vectors.
 struct Texts {
     vectors: Vec<Vec<f64>>,
     tokens: usize,
@@ -61,7 +61,7 @@ fn scores(queries: &Texts, documents: &Texts) -> Vec<Vec<f64>> {
     queries.vectors.chunks(queries.tokens).map(row).collect()
 }
 
-/// By the definition: the sum of the losses of vectors that are cut and brought back to length 1.
+/// By the definition: the sum of the losses of vectors that are cut and normalised to length 1.
 fn summed(objective: &ColbertObjective, queries: &Texts, documents: &Texts, targets: &Targets) -> f64 {
     let of = |dim: &usize| {
         naive(objective, objective.temperature, &scores(&queries.cut(*dim), &documents.cut(*dim)), targets)
@@ -78,7 +78,7 @@ fn sizes(dims: &[usize], options: TrainOptions) -> ColbertObjective {
     ColbertObjective::from(&TrainOptions { dims: NumberList(dims.to_vec()), ..options })
 }
 
-/// Rows of unlike width, one of them with a teacher, in-batch negatives or none.
+/// Rows of different widths, one of them with a teacher, with and without in-batch negatives.
 #[test]
 fn the_loss_is_the_sum_over_sizes_and_so_is_its_gradient() {
     let targets = Targets {
@@ -117,7 +117,7 @@ fn the_loss_is_the_sum_over_sizes_and_so_is_its_gradient() {
                         .map(|texts| Texts { vectors: texts.vectors.clone(), tokens: texts.tokens });
                     let texts = if is_query { &mut queries } else { &mut documents };
                     texts.vectors[place / 8][place % 8] += by;
-                    // The size of all numbers is taken as it is: only what is cut is brought to length 1.
+                    // The full size is used as it is: only cut vectors are normalised.
                     let whole = naive(&objective, objective.temperature, &scores(&queries, &documents), &targets);
                     let smaller = [4, 2].map(|dim| {
                         let scores = scores(&queries.cut(dim), &documents.cut(dim));

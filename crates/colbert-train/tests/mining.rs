@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use colbert_data::{Collection, DataError, MiningProgress, NegativeMiner, Queries, Ranked, Texts};
-use colbert_model::{SentenceEncoder, maxsim};
-use colbert_train::{DenseMiner, LateInteractionMiner};
+use colbert_model::maxsim;
+use colbert_model::sentence::SentenceEncoder;
+use colbert_train::mining::{DenseMiner, LateInteractionMiner};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -93,7 +94,7 @@ fn names_and_prefixes_are_told() {
     assert_eq!(name(Some(""), Some("d: ")), "dense (some-model, CLS, cosine, 12 tokens, documents after \"d: \")");
 }
 
-/// More texts than fit one block on either side, and some that are equal to the encoder though not to us.
+/// More texts than fit one block on either side, and some that differ only in ways that the encoder ignores.
 #[test]
 fn blocks_threads_and_ties_change_nothing() {
     let (mut queries, mut collection) = (Queries::new(), Collection::new());
@@ -201,7 +202,7 @@ fn a_model_whose_vectors_are_not_finite_mines_nothing() {
     assert!(source.contains(&first), "{source}");
 }
 
-/// Any encoder, by what `make_sentence.py ENCODER OUT.json` wrote.
+/// Any encoder, by the output of `make_sentence.py ENCODER OUT.json`.
 #[test]
 #[ignore = "needs SIMILARITIES, a file that make_sentence.py wrote"]
 #[expect(clippy::print_stdout, reason = "figures for a person")]

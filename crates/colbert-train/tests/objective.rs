@@ -206,7 +206,7 @@ fn a_learned_temperature_has_the_gradient_of_its_logarithm() {
     assert!(objective(&TrainOptions::default()).learned().is_empty());
 }
 
-/// As in a micro-batch whose rows have nothing that counts: the backward pass finds a gradient of 0, and no panic.
+/// As in a micro-batch whose rows do not count: the gradient is 0, without a panic.
 #[test]
 fn rows_that_weigh_nothing_have_a_gradient_of_zero() {
     let (scores, targets) = batch();

@@ -7,9 +7,10 @@ use burn::module::AutodiffModule;
 use colbert_config::{AutoSteps, IbScope, OnNonFinite, TrainOptions, resolve_for_processes};
 use colbert_data::{Bm25Miner, Example, NegativeMiner, TrainingSet};
 use colbert_model::{Colbert, HostTensor, PretrainedEncoder, Weights, named_parameters, replace_parameters};
+use colbert_train::mining::{DenseMiner, LateInteractionMiner, SharedMiner};
 use colbert_train::{
-    Begin, ColbertObjective, DenseMiner, Dev, Event, Flow, LateInteractionMiner, Processes, RefreshExamples, RunFolder,
-    SharedMiner, Step, StepRecord, TrainError, Trained, Training, checkpoints,
+    Begin, ColbertObjective, Dev, Event, Flow, Processes, RefreshExamples, RunFolder, Step, StepRecord, TrainError,
+    Trained, Training,
 };
 use tempfile::TempDir;
 
@@ -17,7 +18,7 @@ use crate::evaluation::dev_set;
 use crate::run::{RESUME, Setup, ignore, options, run_folder, write_model};
 use crate::support::{B, Inner, Model, device, lines, parameters, parity, tiny, training_set};
 
-/// The meeting point of a group: what each thread gives the others.
+/// The meeting point of a group, where threads exchange data.
 #[derive(Debug, Default)]
 struct Exchange {
     meeting: Mutex<Meeting>,
@@ -186,7 +187,7 @@ fn losses_that_do_not_reach_across_have_the_bits_of_one_process() {
     let mut scored = training_set(&lines("triples_nway4_scores.jsonl"));
     let distilled = TrainOptions { nway: 4, use_ib_negatives: false, batch_size: 6, ..contrastive() };
     assert_same_bits("distillation", &scored, &distilled, usize::MAX, &[(3, 1)]);
-    // Rows of unlike kinds: some pieces have a part of the loss that others lack.
+    // Rows of different kinds: some pieces have a part of the loss that others lack.
     for Example { scores, .. } in scored.examples.iter_mut().step_by(2) {
         *scores = None;
     }
@@ -241,7 +242,7 @@ fn a_run_of_several_processes_is_the_run_of_one() {
             assert_eq!(measured(&trained), measured(&alone), "{size}");
         }
         let names = |run: &RunFolder| -> Vec<_> {
-            checkpoints(&run.checkpoints()).unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect()
+            run.list_checkpoints().unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect()
         };
         let expected = RunFolder::open(&folder.path().join("alone")).unwrap();
         assert_eq!(names(&own), names(&expected));
@@ -250,7 +251,8 @@ fn a_run_of_several_processes_is_the_run_of_one() {
     }
 }
 
-/// A wish of one process ends all after the same step, and as many micro-batches by other processes go on from there.
+/// A stop requested by one process ends all after the same step, and a run with another number of processes continues
+/// from there.
 #[test]
 fn one_process_stops_all_and_another_number_resumes() {
     let folder = TempDir::new().unwrap();
@@ -273,7 +275,7 @@ fn one_process_stops_all_and_another_number_resumes() {
     assert!(found.iter().all(|error| matches!(error, Some(TrainError::Changed { .. }))), "{found:?}");
 }
 
-/// An evaluation that one process wants to leave is left by all.
+/// An evaluation that one process ends is ended by all.
 #[test]
 fn one_process_ends_the_evaluation_of_all() {
     let folder = TempDir::new().unwrap();
@@ -288,7 +290,7 @@ fn one_process_ends_the_evaluation_of_all() {
     assert!(found.iter().all(|trained| trained.stopped && trained.steps == 0 && trained.best.is_none()));
 }
 
-/// A loss that is not finite is told by all, and written down once.
+/// A loss that is not finite is reported by all, and written down once.
 #[test]
 fn a_loss_that_is_not_finite_ends_all() {
     let folder = TempDir::new().unwrap();
@@ -301,7 +303,7 @@ fn a_loss_that_is_not_finite_ends_all() {
     assert!(found.iter().all(|error| matches!(error, Some(TrainError::NonFinite { step: 1, .. }))), "{found:?}");
 }
 
-/// Weights that have come apart, as on processors that round otherwise, are found after the step.
+/// Weights that diverge, as on processors that round differently, are found after the step.
 #[test]
 fn processes_whose_weights_differ_are_told() {
     let set = training_set(&lines("triples.jsonl")[..34]);
@@ -322,13 +324,13 @@ fn processes_whose_weights_differ_are_told() {
     assert!(found.iter().all(|error| matches!(error, Some(TrainError::ProcessesApart { step: 1 }))), "{found:?}");
 }
 
-/// One weight is another number.
+/// One weight differs.
 fn moved(mut tensors: Vec<(String, HostTensor)>) -> Vec<(String, HostTensor)> {
     tensors[0].1.values[0] += 1.0;
     tensors
 }
 
-/// Draws other examples in each process, as a miner that is not seeded would.
+/// Draws different examples in each process, as an unseeded miner would.
 struct Unseeded<'a> {
     set: &'a TrainingSet,
     rank: usize,
@@ -357,7 +359,7 @@ fn processes_that_choose_other_negatives_are_told() {
     assert!(found.iter().all(|error| error.contains("negatives of epoch 2")), "{found:?}");
 }
 
-/// Processes that would train on different things are told so before the first step.
+/// Processes with different inputs get an error before the first step.
 #[test]
 fn processes_with_other_data_are_refused() {
     let folder = TempDir::new().unwrap();

@@ -1,5 +1,5 @@
-//! What recipes add to a run: blocks of the loss, groups of parameters, freezing, mixing, draws; and that a resumed run
-//! has the same bits with all of them.
+//! Parts that recipes add to a run: blocks of the loss, groups of parameters, freezing, mixing, draws; and that a
+//! resumed run has the same bits with all of them.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::losses::gradients_by_name;
 use crate::run::{RESUME, Setup, ignore, options, run_folder};
 use crate::support::{B, device, lines, parameters, state_of, tiny, training_set};
 
-/// A run over two sources with rows of unlike kinds: with and without teacher scores, of two to four documents.
+/// A run over two sources with rows of different kinds: with and without teacher scores, of two to four documents.
 fn mixed(options: TrainOptions) -> Setup {
     let mut setup = Setup::new(TrainOptions { nway: 4, ..options });
     for (place, example) in setup.set.examples.iter_mut().enumerate() {

@@ -1,5 +1,4 @@
-//! Negatives chosen again for every epoch: by the weights of that moment, the same on every run, and on one resumed
-//! again.
+//! Negatives chosen again for every epoch: by the current weights, the same in every run, and in a resumed one.
 
 use std::fs;
 use std::sync::Arc;
@@ -7,9 +6,8 @@ use std::sync::Arc;
 use colbert_config::{AutoSteps, TrainOptions, Warmup, resolve};
 use colbert_data::{Bm25Miner, Example, PrepareOptions, RawData, Remining, TrainingSet, prepare};
 use colbert_model::{Colbert, ColbertTokenizer, PretrainedEncoder};
-use colbert_train::{
-    Begin, Event, Flow, LateInteractionMiner, RefreshExamples, RunFolder, TrainError, Trained, Training, checkpoints,
-};
+use colbert_train::mining::LateInteractionMiner;
+use colbert_train::{Begin, Event, Flow, RefreshExamples, RunFolder, TrainError, Trained, Training};
 use tempfile::TempDir;
 
 use crate::run::RESUME;
@@ -52,7 +50,7 @@ fn data() -> (TrainingSet, Remining) {
     (prepare(raw, &options, None).unwrap().0, remining)
 }
 
-/// Mines by the model itself, and notes for which epochs.
+/// Mines with the model itself, and records the epochs.
 struct ByItself<'a> {
     set: &'a TrainingSet,
     remining: &'a Remining,
@@ -127,7 +125,7 @@ fn every_epoch_has_negatives_of_its_own_and_a_resumed_run_the_same() {
     for stop_after in [9, 15] {
         let part = folder(&format!("part-{stop_after}"));
         run(Some(&part), true, stop_after, Begin::New).trained.unwrap();
-        let checkpoint = checkpoints(&part.checkpoints()).unwrap().pop().unwrap();
+        let checkpoint = part.list_checkpoints().unwrap().pop().unwrap();
         assert!(checkpoint.ends_with(format!("step-{stop_after:06}")));
         let ran = run(Some(&part), true, usize::MAX, RESUME);
         assert_eq!(ran.asked, [2], "epoch 2 is read back");
@@ -153,15 +151,15 @@ fn negatives_that_are_gone_or_damaged_are_told() {
         fs::write(&file, damaged).unwrap();
         assert!(message().contains("epoch-0001.jsonl: damaged"), "{}", message());
     }
-    // Any byte that is not what it was.
+    // Any changed byte.
     for place in (0..good.len()).step_by(17) {
         let mut bytes = good.clone().into_bytes();
         bytes[place] ^= 1;
         fs::write(&file, bytes).unwrap();
         assert!(message().contains("damaged"), "byte {place}: {}", message());
     }
-    // From before the epoch they are chosen once more, as the message says.
-    let newest = checkpoints(&folder.checkpoints()).unwrap().pop().unwrap();
+    // If the run resumes before the epoch they are chosen again, as the message says.
+    let newest = folder.list_checkpoints().unwrap().pop().unwrap();
     fs::rename(&newest, root.path().join("aside")).unwrap();
     let ran = run(Some(&folder), true, usize::MAX, RESUME);
     assert_eq!(ran.asked, [1, 2]);
@@ -175,7 +173,7 @@ fn negatives_that_are_gone_or_damaged_are_told() {
     assert!(message.contains("negatives of epoch 2 are not in the folder"), "{message}");
 }
 
-/// Gives too few.
+/// Returns too few examples.
 struct TooFew;
 
 impl RefreshExamples<B, PretrainedEncoder<B>> for TooFew {

@@ -1,4 +1,4 @@
-//! A step that is computed for what it takes in memory alone.
+//! A step that is computed only to measure its memory.
 
 use colbert_config::{IbScope, Precision, TrainOptions};
 use colbert_train::{ColbertObjective, Rehearsal};
@@ -6,7 +6,7 @@ use colbert_train::{ColbertObjective, Rehearsal};
 use crate::accumulation::{gradients_in, options};
 use crate::support::{device, parameters, tiny};
 
-/// Weights, and loss and gradient with dropout, are the same bits after as before.
+/// Weights, and loss and gradient with dropout, have the same bits before and after.
 #[test]
 fn a_rehearsal_leaves_nothing_behind() {
     for (accumsteps, ib_scope) in [(1, IbScope::Batch), (4, IbScope::Batch), (4, IbScope::MicroBatch)] {

@@ -1,11 +1,11 @@
-//! Taking a run up again: from which checkpoint, and with which options and data.
+//! Resuming a run: from which checkpoint, and with which options and data.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use colbert_config::{AutoSteps, TrainOptions};
 use colbert_model::{Weights, safetensors_bytes};
-use colbert_train::{Begin, Event, Flow, RunFolder, TrainError, checkpoints, newest_checkpoint};
+use colbert_train::{Begin, Event, Flow, RunFolder, TrainError};
 use tempfile::TempDir;
 
 use crate::evaluation::dev_set;
@@ -23,7 +23,7 @@ fn stopped(folder: &TempDir) -> (Setup, RunFolder) {
         _ => Flow::Continue,
     };
     setup.run(Some(&run), &mut stop, Begin::New).unwrap();
-    assert_eq!(checkpoints(&run.checkpoints()).unwrap().len(), 2);
+    assert_eq!(run.list_checkpoints().unwrap().len(), 2);
     (setup, run)
 }
 
@@ -59,7 +59,8 @@ fn a_resumed_run_ends_with_the_same_bits() {
 fn a_resumed_run_chooses_the_same_model_and_has_the_same_record() {
     let folder = TempDir::new().unwrap();
     let (setup, run) = stopped(&folder);
-    // As if the process had been killed: later lines, a torn one, and a best model of a later step than the checkpoint.
+    // As after a kill of the process: later lines, an incomplete one, and a best model of a later step than the
+    // checkpoint.
     fs::remove_dir_all(run.checkpoints().join("step-000006")).unwrap();
     fs::write(run.best().join("model.safetensors"), "of a later step").unwrap();
     let mut evaluations = Vec::new();
@@ -86,13 +87,13 @@ fn a_resumed_run_chooses_the_same_model_and_has_the_same_record() {
     assert_eq!(read(run.last()), read(other.last()));
 }
 
-/// Every file of the newest checkpoint: cut short, emptied, gone, and with one bit flipped in many places.
+/// Every file of the newest checkpoint: truncated, emptied, missing, and with one bit flipped in many places.
 #[test]
 fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
     let folder = TempDir::new().unwrap();
     let (setup, run) = stopped(&folder);
     let (older, newest) = (run.checkpoints().join("step-000003"), run.checkpoints().join("step-000006"));
-    assert_eq!(newest_checkpoint(&run.checkpoints()).unwrap(), (Some(newest.clone()), Vec::new()));
+    assert_eq!(run.newest_checkpoint().unwrap(), (Some(newest.clone()), Vec::new()));
     let all = files(&newest);
     assert!(all.iter().any(|file| file.to_string_lossy().contains("best-")), "{all:?}");
     for file in &all {
@@ -108,7 +109,7 @@ fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
         damaged.push([&whole[..], b"more"].concat());
         for (case, bytes) in damaged.iter().enumerate() {
             fs::write(file, bytes).unwrap();
-            let (found, skipped) = newest_checkpoint(&run.checkpoints()).unwrap();
+            let (found, skipped) = run.newest_checkpoint().unwrap();
             // A flipped bit in the white space of the manifest may leave it as it was; then nothing is damaged.
             if found.as_ref() == Some(&newest) && name == "manifest.json" {
                 let value = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
@@ -120,13 +121,13 @@ fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
             assert!(skipped[0].path == newest && !skipped[0].reason.is_empty());
         }
         fs::remove_file(file).unwrap();
-        let (found, skipped) = newest_checkpoint(&run.checkpoints()).unwrap();
+        let (found, skipped) = run.newest_checkpoint().unwrap();
         assert_eq!(found.as_ref(), Some(&older), "{name} is gone");
         assert!(skipped[0].reason.contains(name), "{}", skipped[0].reason);
         fs::write(file, whole).unwrap();
     }
 
-    // And the run goes on from there, says so, and ends as if nothing had happened.
+    // The run continues from there, reports it, and ends as if nothing had happened.
     fs::write(&all[0], "x").unwrap();
     let mut resumed_at = None;
     let mut listen = |event: &Event| {
@@ -139,7 +140,7 @@ fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
     assert_eq!(resumed_at, Some((3, 1)));
     let straight = setup.run(None, &mut ignore, Begin::New).unwrap();
     assert_eq!(parameters(&resumed.model), parameters(&straight.model));
-    assert_eq!(newest_checkpoint(&run.checkpoints()).unwrap().1, []);
+    assert_eq!(run.newest_checkpoint().unwrap().1, []);
 }
 
 /// Files of another model under checksums that agree: the tensor is named, and nothing of it is used.
@@ -169,28 +170,28 @@ fn moments_and_best_models_of_another_size_are_refused() {
     }
 }
 
-/// A checkpoint of before weights were looked at after every update: damage like any other.
+/// A checkpoint from before weights were checked after every update: damage like any other.
 #[test]
 fn a_checkpoint_that_is_not_finite_is_passed_over() {
     for file in ["model.safetensors", "optimizer.safetensors"] {
         let folder = TempDir::new().unwrap();
         let (setup, run) = stopped(&folder);
         let newest = run.checkpoints().join("step-000006");
-        let before = newest_checkpoint(&run.checkpoints()).unwrap().0.unwrap();
+        let before = run.newest_checkpoint().unwrap().0.unwrap();
         assert_eq!(before, newest);
         let mut bytes = fs::read(newest.join(file)).unwrap();
         let end = bytes.len();
         bytes[end - 4..].copy_from_slice(&f32::INFINITY.to_le_bytes());
         replace_in_checkpoint(&newest, file, &bytes);
-        let (sound, skipped) = newest_checkpoint(&run.checkpoints()).unwrap();
+        let (sound, skipped) = run.newest_checkpoint().unwrap();
         assert_eq!(sound.unwrap(), run.checkpoints().join("step-000003"));
         assert!(skipped[0].path == newest && skipped[0].reason.contains("not finite"), "{skipped:?}");
         assert!(setup.run(Some(&run), &mut ignore, RESUME).is_ok());
     }
 }
 
-/// A folder that refuses to be written to ends the run with the reason; what was there is as it was, and the run goes
-/// on from it.
+/// A folder that cannot be written ends the run with the reason; its content is unchanged, and the run continues from
+/// it.
 #[test]
 fn a_folder_that_refuses_writing_costs_nothing_that_was_written() {
     let folder = TempDir::new().unwrap();
@@ -227,7 +228,7 @@ fn a_folder_that_refuses_writing_costs_nothing_that_was_written() {
 fn without_a_whole_checkpoint_the_run_begins_anew() {
     let folder = TempDir::new().unwrap();
     let (setup, run) = stopped(&folder);
-    for checkpoint in checkpoints(&run.checkpoints()).unwrap() {
+    for checkpoint in run.list_checkpoints().unwrap() {
         fs::remove_file(checkpoint.join("manifest.json")).unwrap();
     }
     let mut steps = Vec::new();
@@ -297,7 +298,7 @@ fn two_cannot_be_at_work_in_one_folder() {
     assert!(matches!(RunFolder::open(folder.path()), Err(TrainError::NoRun { .. })));
 }
 
-/// An evaluation that is broken off is made up for: the first one, one in between, and the last.
+/// An interrupted evaluation is repeated: the first one, one in between, and the last.
 #[test]
 fn a_run_that_is_stopped_in_an_evaluation_makes_up_for_it() {
     let folder = TempDir::new().unwrap();

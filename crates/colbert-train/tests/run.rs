@@ -1,4 +1,4 @@
-//! Whole runs: what is written, what is chosen, what stops them, and that nothing but the seed matters.
+//! Whole runs: their files, the chosen model, the reasons to stop, and that only the seed matters.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use colbert_data::{Collection, EvaluationSet, Example, Judgements, Queries, Trai
 use colbert_model::{HostTensor, Weights, replace_parameters, safetensors_bytes};
 use colbert_train::{
     Begin, ColbertObjective, Dev, Event, FaultyBatch, Flow, Objective, Observer, RunFolder, Step, TrainError, Trained,
-    Training, checkpoints,
+    Training,
 };
 use tempfile::TempDir;
 
 use crate::evaluation::{dev_set, filled};
 use crate::support::{B, Model, device, json, lines, parameters, reference_options, tiny, training_set};
 
-/// Stands in for the facade's export: the tensors alone.
+/// In place of the facade's export: the tensors alone.
 pub(crate) fn write_model(tensors: &[(String, HostTensor)], path: &Path) -> Result<(), TrainError> {
     fs::create_dir_all(path).unwrap();
     fs::write(path.join("model.safetensors"), safetensors_bytes(tensors).unwrap()).unwrap();
@@ -149,7 +149,7 @@ fn a_stopped_run_leaves_a_checkpoint_and_a_model() {
     };
     let trained = Setup::new(options()).run(Some(&run), &mut stop, Begin::New).unwrap();
     assert!(trained.stopped && trained.steps == 5);
-    let newest = checkpoints(&run.checkpoints()).unwrap().pop().unwrap();
+    let newest = run.list_checkpoints().unwrap().pop().unwrap();
     assert!(newest.ends_with("step-000005"), "{}", newest.display());
     assert!(run.last().join("model.safetensors").exists());
 }
@@ -167,7 +167,8 @@ fn checkpoints_are_written_every_save_every_steps_and_only_the_newest_kept() {
     };
     Setup::new(options()).run(Some(&run), &mut observer, Begin::New).unwrap();
     assert_eq!(saved, [3, 6, 8]);
-    let names: Vec<String> = checkpoints(&run.checkpoints())
+    let names: Vec<String> = run
+        .list_checkpoints()
         .unwrap()
         .iter()
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
@@ -210,7 +211,7 @@ fn checkpoints_are_kept_by_age_and_by_metric() {
         kept.sort_unstable();
         kept.dedup();
         let names: Vec<String> = kept.iter().map(|step| format!("step-{step:06}")).collect();
-        let found = checkpoints(&run.checkpoints()).unwrap();
+        let found = run.list_checkpoints().unwrap();
         let found: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
         assert_eq!(found, names, "{values:?}");
         assert!(found.len() <= expected);
@@ -405,7 +406,7 @@ fn a_run_out_of_patience_ends_early() {
     assert_eq!(told, Some((best.step + 2, 2)));
     assert_eq!((trained.steps, trained.stopped), (best.step + 2, false));
     assert!(trained.steps < 8);
-    // Nor does it go on when it is resumed.
+    // Nor does it continue when it is resumed.
     assert_eq!(setup.run(Some(&run), &mut ignore, RESUME).unwrap().steps, trained.steps);
 }
 
@@ -444,7 +445,7 @@ fn averages_and_mixtures_are_adopted_only_if_they_are_better() {
         let taken: Vec<_> = trained.candidates.iter().filter(|candidate| candidate.adopted).collect();
         adopted += taken.len();
         assert_eq!(best.made_of.as_ref(), taken.last().map(|candidate| &candidate.name));
-        // A run that is resumed at its end chooses the same once more.
+        // A run that is resumed at its end makes the same choice again.
         let file = run.best().join("model.safetensors");
         let bytes = fs::read(&file).unwrap();
         fs::remove_file(&file).unwrap();
@@ -475,7 +476,7 @@ fn weights_that_are_not_finite_end_the_run_and_are_kept_nowhere() {
         let error = setup.run(Some(&run), &mut observer, Begin::New).unwrap_err();
         assert!(matches!(error, TrainError::NonFiniteWeights { step: 2, .. }), "{error}");
         assert_eq!(best, [0], "the first step moves nothing, at a learning rate of 0");
-        let kept = checkpoints(&run.checkpoints()).unwrap();
+        let kept = run.list_checkpoints().unwrap();
         assert_eq!(kept, [run.checkpoints().join("step-000001")]);
         // The sound checkpoint is resumed with options that learn.
         setup.options.learning_rate = Some(1e-4);
@@ -520,7 +521,7 @@ fn a_model_whose_vectors_are_not_finite_is_never_the_best() {
     }
 }
 
-/// Nothing is trained that cannot be measured, whatever is skipped.
+/// A model that cannot be measured is not trained, whatever batches are skipped.
 #[test]
 fn a_start_whose_vectors_are_not_finite_is_refused() {
     let mut setup = Setup::new(TrainOptions { on_nonfinite: OnNonFinite::Skip, ..options() });

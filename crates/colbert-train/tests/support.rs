@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use colbert_config::{AutoSteps, IbScope, TrainOptions, Warmup};
 use colbert_data::{Collection, Example, Judgements, Queries, TrainingSet};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Pretrained, PretrainedEncoder, named_parameters};
-use colbert_train::{RunFolder, newest_checkpoint};
+use colbert_train::RunFolder;
 use serde_json::{Value, json};
 pub(crate) use test_backend::device;
 use test_backend::{TestAutodiff, TestBackend, crate_folder};
@@ -108,13 +108,13 @@ pub(crate) fn sum_and_l2(values: &[f32]) -> (f64, f64) {
 
 /// The state that the newest checkpoint of a run keeps.
 pub(crate) fn state_of(run: &RunFolder) -> Value {
-    let path = newest_checkpoint(&run.checkpoints()).unwrap().0.unwrap();
+    let path = run.newest_checkpoint().unwrap().0.unwrap();
     serde_json::from_slice(&fs::read(path.join("state.json")).unwrap()).unwrap()
 }
 
 /// Changes the state in the newest checkpoint of a run, and its length and checksum in the manifest.
 pub(crate) fn edit_state(run: &RunFolder, edit: impl FnOnce(&mut Value)) {
-    let path = newest_checkpoint(&run.checkpoints()).unwrap().0.unwrap();
+    let path = run.newest_checkpoint().unwrap().0.unwrap();
     let mut state = state_of(run);
     edit(&mut state);
     replace_in_checkpoint(&path, "state.json", &serde_json::to_vec(&state).unwrap());

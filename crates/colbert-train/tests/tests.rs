@@ -1,5 +1,5 @@
 //! Tests of training: against trajectories, losses and gradients recorded from colbert-ai 0.2.22 (see
-//! `colbert-model/tests/parity/README.md`), and of what must not change a result.
+//! `colbert-model/tests/parity/README.md`), and of properties that must not change a result.
 
 mod accumulation;
 mod evaluation;

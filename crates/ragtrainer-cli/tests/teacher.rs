@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use ragtrainer::Backend;
 use ragtrainer::backend::Job;
-use ragtrainer::model::{CrossEncoder, Pretrained};
+use ragtrainer::model::Pretrained;
+use ragtrainer::model::sentence::CrossEncoder;
 use serde_json::Value;
 
 use crate::program::{Ran, pairs_file, ragtrainer, train};

@@ -275,7 +275,7 @@ impl fmt::Display for Backend {
 /// first of all; without effect once there are other threads.
 pub fn bound_caches() {
     #[cfg(feature = "tch")]
-    colbert_kernels::bound_libtorch_caches();
+    colbert_kernels::device::bound_libtorch_caches();
 }
 
 /// Uses N threads of the CPU in place of all. To be called first, and once; a caller with a rayon thread pool has
@@ -295,7 +295,7 @@ pub fn set_threads(threads: usize) -> Result<(), Error> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build_global().map_err(|_| refused("others were set before"))?;
     #[cfg(feature = "tch")]
-    colbert_kernels::set_libtorch_threads(threads);
+    colbert_kernels::device::set_libtorch_threads(threads);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! AdamW in one launch a parameter, in place where nobody else has the numbers.
+//! AdamW in one launch for each parameter, in place if nothing else uses the numbers.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -33,7 +33,7 @@ fn update(
     parameter[at] = parameter[at] * keep - new_mean / (new_square.sqrt() * correction + eps) * rate;
 }
 
-/// A tensor that may be written: itself if nobody else has its memory, else a copy.
+/// Returns a tensor that may be written: itself if nothing else uses its memory, else a copy.
 fn own<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     let tensor = floats(tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }

@@ -1,6 +1,6 @@
 //! Attention of packed sequences, one cube for some rows of a sequence and a head. Weights are never written: forward
-//! takes them up block by block (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), and backward
-//! recomputes them from the log-sum-exp (Dao et al. 2022, FlashAttention, section 3.1).
+//! accumulates them block by block (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), and
+//! backward recomputes them from the log-sum-exp (Dao et al. 2022, FlashAttention, section 3.1).
 
 mod backward;
 mod forward;
@@ -11,8 +11,8 @@ use cubecl::prelude::*;
 
 pub(crate) use self::backward::gradient;
 pub(crate) use self::forward::forward;
-use crate::cube::launch::LEAST_SHARED_BYTES;
 use crate::cube::random::{Mask, row_key, seed_of_sequence};
+use crate::device::limits::LEAST_SHARED_BYTES;
 use crate::operators::attention::{AttentionPlan, scale};
 
 /// Units that share a row.
@@ -21,7 +21,7 @@ pub(crate) const LANES: usize = 4;
 /// The value of a product that does not count.
 pub(crate) const NEVER: f32 = -1e30;
 
-/// Above it is a product that counts.
+/// The limit above which a product counts.
 pub(crate) const HARDLY: f32 = -5e29;
 
 /// The parameters that kernels are compiled for.
@@ -33,7 +33,7 @@ pub(crate) struct Form {
     pub(crate) each: usize,
     /// Rows of a cube.
     pub(crate) rows: usize,
-    /// Tokens that it looks at together.
+    /// Tokens on the other side that a cube processes together.
     pub(crate) others: usize,
     /// Whether tokens see only those near them.
     pub(crate) windowed: bool,
@@ -42,10 +42,11 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// The largest blocks of which backward needs no more shared memory than every device has; none for heads too large.
+    /// Chooses the largest blocks whose backward pass fits the shared memory that every device has; none if the heads
+    /// are too large.
     pub(crate) fn of(plan: &AttentionPlan, head_size: usize) -> Option<Self> {
         let fits = |(rows, others): &(usize, usize)| {
-            // Rows and others twice each, two blocks of weights, and four numbers of each of the others.
+            // Rows and others are held twice each, with two blocks of weights, and four numbers for each of the others.
             let numbers = 2 * (rows + others) * head_size + 2 * rows * others + 4 * others;
             numbers * size_of::<f32>() <= LEAST_SHARED_BYTES as usize
         };
@@ -89,13 +90,13 @@ impl Numbers {
     }
 }
 
-/// Whether these kernels compute a plan: float32 products, and heads whose blocks fit shared memory.
+/// Returns whether these kernels can compute a plan: the blocks of its heads must fit shared memory.
 pub(crate) fn can<R: CubeRuntime>(query: &CubeTensor<R>, plan: &AttentionPlan) -> bool {
     let size = query.meta.shape()[1];
     Form::of(plan, size / plan.heads).is_some()
 }
 
-/// Key and flip of the dropout factors of a query's weights ([`AttentionPlan::weights_row`]).
+/// Returns key and flip of the dropout factors of a query's weights ([`AttentionPlan::weights_row`]).
 #[cube]
 pub(crate) fn weights_key(
     seed_high: u32,
@@ -115,7 +116,7 @@ pub(crate) fn weights_key(
     }
 }
 
-/// Copies a head's numbers of some tokens to shared memory, zeros behind the last.
+/// Copies a head's numbers of some tokens to shared memory, zeros after the last.
 #[cube]
 pub(crate) fn load(
     from: &Array<f32>,
@@ -142,7 +143,7 @@ pub(crate) fn load(
     }
 }
 
-/// Product of a row in one block with a row in another.
+/// Computes the product of a row in one block with a row in another.
 #[cube]
 pub(crate) fn dot(
     left: &SharedMemory<f32>,
@@ -158,7 +159,7 @@ pub(crate) fn dot(
     sum
 }
 
-/// Whether a key is within reach of a query.
+/// Returns whether a key is within reach of a query.
 #[cube]
 pub(crate) fn near(one: usize, other: usize, reach: u32) -> bool {
     one <= other + reach as usize && other <= one + reach as usize

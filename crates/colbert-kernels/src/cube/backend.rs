@@ -12,34 +12,34 @@ use crate::backend::Kernels;
 use crate::cube::{adamw, attention, dropout, embed, finite, gelu, layer_norm, maxsim, sums};
 #[cfg(feature = "cuda")]
 use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
-use crate::device::memory::DeviceMemory;
-use crate::device::panics::DevicePanics;
+use crate::device::{DeviceMemory, DevicePanics};
 use crate::operators::adamw::{AdamW, Moments};
 use crate::operators::attention::{Attended, AttentionPlan, composed, composed_gradient};
 use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
+use crate::operators::matmul::in_parts;
 use crate::operators::maxsim::ScoredTexts;
 use crate::operators::primitive::{primitive, tensor};
-use crate::precision::{Precision, in_parts};
+use crate::precision::Precision;
 
-/// The knowledge that a runtime has of its devices.
+/// A runtime that knows its devices.
 pub(crate) trait Gpu: CubeRuntime {
-    /// Words that begin its messages about memory that is not available.
+    /// Words that begin its messages about exhausted memory.
     const OUT_OF_MEMORY: &'static [&'static str];
 
-    /// Whether a device multiplies bfloat16 faster than float32.
+    /// Returns whether a device multiplies bfloat16 faster than float32.
     fn has_bf16(device: &Self::CubeDevice) -> bool;
 
-    /// Whether it multiplies float16.
+    /// Returns whether it multiplies float16.
     fn has_f16(device: &Self::CubeDevice) -> bool;
 
-    /// Whether it rounds factors of float32 to TF32 unasked.
+    /// Returns whether it rounds float32 factors to TF32 by default.
     fn has_tf32(_device: &Self::CubeDevice) -> bool {
         false
     }
 
-    /// Where its tensors are.
+    /// Returns where its tensors are.
     fn memory(device: &Self::CubeDevice) -> DeviceMemory;
 }
 
@@ -86,7 +86,7 @@ impl Gpu for cubecl::wgpu::WgpuRuntime {
     }
 }
 
-/// Whether the factors of a matmul of this precision are rounded here.
+/// Returns whether the factors of a matmul of this precision are rounded here.
 fn rounds<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> bool {
     match precision {
         Precision::F32 | Precision::Tf32 => false,
@@ -95,8 +95,8 @@ fn rounds<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> bool {
     }
 }
 
-/// Whether our kernel of attention computes a plan; elsewhere the composed version does, whose products are of the
-/// format that is asked for.
+/// Returns whether our attention kernel can compute a plan; otherwise the composed version does, with matmuls in the
+/// requested format.
 fn attends<R: Gpu>(query: &burn_cubecl::tensor::CubeTensor<R>, plan: &AttentionPlan) -> bool {
     !rounds::<R>(plan.precision, &query.device) && attention::can(query, plan)
 }
@@ -114,8 +114,8 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         R::has_tf32(device)
     }
 
-    /// CubeCL's products of float32 take TF32 on tensor cores wherever that wins its autotune (cubek-matmul 0.2,
-    /// `adjust_dtypes`), and nothing tells them not to.
+    /// Multiplies in three parts where CubeCL would round to TF32: its float32 matmuls use TF32 on tensor cores
+    /// wherever that wins the autotune (cubek-matmul 0.2, `adjust_dtypes`), and no setting turns that off.
     fn float32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
         if R::has_tf32(&left.device()) { in_parts(left, right, Tensor::matmul) } else { left.matmul(right) }
     }

@@ -44,7 +44,7 @@ fn factors_of_rows(
     output[at] = factor(key.low, key.high, (at % columns) as u32, threshold, scale);
 }
 
-/// Elements of `[rows, columns]` times their factor.
+/// Multiplies the elements of `[rows, columns]` by their dropout factors.
 pub(crate) fn forward<R: CubeRuntime>(input: CubeTensor<R>, dropout: Dropout) -> CubeTensor<R> {
     let [rows, columns] = dims(&input);
     let mask = Mask::from(dropout);
@@ -68,7 +68,7 @@ pub(crate) fn forward<R: CubeRuntime>(input: CubeTensor<R>, dropout: Dropout) ->
     output
 }
 
-/// Factors of the given rows, into memory of `[rows, columns]`.
+/// Writes the dropout factors of the given rows into memory of shape `[rows, columns]`.
 pub(crate) fn factors<R: CubeRuntime>(output: CubeTensor<R>, dropout: Dropout, rows: &[usize]) -> CubeTensor<R> {
     let [count, columns] = dims(&output);
     if count * columns == 0 {

@@ -39,7 +39,7 @@ fn look_up(
     output[at] = word[ids[token] as usize * size + column] + beside;
 }
 
-/// One cube a row that was looked up: `starts` says which of `tokens` are its own.
+/// Sums the gradients of a row that was looked up, one cube for each: `starts` says which of `tokens` are its own.
 #[cube(launch)]
 fn sum_tokens(
     gradient: &Array<f32>,
@@ -77,7 +77,7 @@ pub(crate) fn forward<R: CubeRuntime>(tables: Tables<CubeTensor<R>>, rows: &Toke
         return output;
     }
     let (has_position, has_type) = (tables.position.is_some(), tables.token_type.is_some());
-    // The word table stands where there is no other; it is not read there.
+    // The word table takes the place of missing tables as an argument; it is not read there.
     let position = tables.position.map_or_else(|| word.clone(), floats);
     let token_type = tables.token_type.map_or_else(|| word.clone(), floats);
     look_up::launch(

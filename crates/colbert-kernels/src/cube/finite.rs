@@ -1,4 +1,4 @@
-//! Whether numbers are finite, by their bits: a GPU may assume that there are no others, and then `max(NaN, 2)` is 2.
+//! Checks that numbers are finite, by their bits: a GPU may assume that all are, and then `max(NaN, 2)` is 2.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -6,19 +6,19 @@ use cubecl::prelude::*;
 
 use crate::cube::launch::{UNITS, cubes, floats, unwritten};
 
-/// Bits of the exponent of a float32: all are set where a number is infinite or none.
+/// Bits of the exponent of a float32: all are set if a number is infinite or NaN.
 const EXPONENT: u32 = 0x7f80_0000;
 
-/// Most cubes that share the numbers out; the host reads as many flags.
+/// Most cubes that share the numbers; the host reads one flag for each.
 const CUBES: usize = 256;
 
-/// Whether a number is NaN.
+/// Returns whether a number is NaN.
 #[cube]
 pub(crate) fn is_nan(x: f32) -> bool {
     (u32::reinterpret(x) & 0x7fff_ffffu32) > EXPONENT
 }
 
-/// 1 for each unit that met a number that is not finite, else 0.
+/// Writes 1 for each unit that found a number that is not finite, else 0.
 #[cube(launch)]
 fn flag(input: &Array<f32>, flags: &mut Array<f32>, units: usize) {
     let at = ABSOLUTE_POS;
@@ -36,7 +36,7 @@ fn flag(input: &Array<f32>, flags: &mut Array<f32>, units: usize) {
     flags[at] = found;
 }
 
-/// A number for each of some units: 0 if what it looked at was finite.
+/// Returns a number for each of several units: 0 if all that it checked was finite.
 pub(crate) fn flags<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
     let input = floats(input);
     let count = CUBES.min(input.meta.num_elements().div_ceil(UNITS as usize)).max(1);

@@ -6,13 +6,13 @@ use cubecl::prelude::*;
 
 use crate::cube::launch::{UNITS, cubes_of_elements, dims, floats, unwritten};
 
-/// Share of the normal distribution below a number.
+/// Returns the share of the normal distribution below a number.
 #[cube]
 fn below(x: f32) -> f32 {
     (Erf::erf(x * 0.707_106_77f32) + 1.0f32) * 0.5f32
 }
 
-/// Its density: 1 / sqrt(2 pi) e^(-x^2 / 2).
+/// Returns the density of the normal distribution: 1 / sqrt(2 pi) e^(-x^2 / 2).
 #[cube]
 fn density(x: f32) -> f32 {
     (x * x * -0.5f32).exp() * 0.398_942_3f32
@@ -39,7 +39,7 @@ fn value(input: &Array<f32>, output: &mut Array<f32>) {
     output[at] = input[at] * below(input[at]);
 }
 
-/// GELU again, if it is asked for, and the gradient of its input.
+/// Computes the gradient of GELU's input, and GELU again if requested.
 #[cube(launch)]
 fn derivative(
     input: &Array<f32>,
@@ -60,7 +60,7 @@ fn derivative(
     of_input[at] = gradient[at] * (share + x * density(x));
 }
 
-/// GELU of `product + bias`, and that sum. `product` is a matrix that nobody else has.
+/// Computes GELU of `product + bias`, and that sum. Nothing else uses the memory of `product`.
 pub(crate) fn forward_with_bias<R: CubeRuntime>(
     product: CubeTensor<R>,
     bias: CubeTensor<R>,
@@ -83,7 +83,7 @@ pub(crate) fn forward_with_bias<R: CubeRuntime>(
     (output, sum)
 }
 
-/// GELU of a matrix.
+/// Computes GELU of a matrix.
 pub(crate) fn forward<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
     let [rows, size] = dims(&input);
     let output = unwritten(&input, [rows, size]);
@@ -99,7 +99,7 @@ pub(crate) fn forward<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
     output
 }
 
-/// Gradient of GELU's input, and GELU again if it is asked for.
+/// Computes the gradient of GELU's input, and GELU again if requested.
 pub(crate) fn gradient<R: CubeRuntime>(
     input: CubeTensor<R>,
     gradient: CubeTensor<R>,

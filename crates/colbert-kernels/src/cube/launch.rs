@@ -1,4 +1,4 @@
-//! The needs of launching a kernel: memory, arguments and the number of cubes.
+//! Memory, arguments and the number of cubes for launching a kernel.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
@@ -8,30 +8,21 @@ use burn_cubecl::{CubeElement, CubeRuntime};
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-/// Units of a cube where rows or elements are shared out.
+/// Units of a cube in kernels over rows or elements.
 pub(crate) const UNITS: u32 = 64;
 
-/// The most units of a cube in any kernel.
-pub(crate) const MOST_UNITS: u32 = 128;
-
-/// Storage buffers of the kernel with the most, that of CubeCL's own numbers included.
-pub(crate) const LEAST_BINDINGS: u32 = 11;
-
-/// Shared memory that suffices for every kernel, in bytes.
-pub(crate) const LEAST_SHARED_BYTES: u32 = 16 * 1024;
-
-/// A float32 tensor whose numbers lie one after the other.
+/// Returns a float32 tensor whose numbers lie one after the other.
 pub(crate) fn floats<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     assert_eq!(tensor.dtype, DType::F32, "kernels take float32");
     into_contiguous(tensor)
 }
 
-/// Memory for float32 numbers on the device of another tensor, which a kernel fills.
+/// Allocates memory for float32 numbers on the device of another tensor, for a kernel to fill.
 pub(crate) fn unwritten<R: CubeRuntime, const D: usize>(like: &CubeTensor<R>, shape: [usize; D]) -> CubeTensor<R> {
     of_type(like, shape, DType::F32)
 }
 
-/// Memory for 32-bit integers, which a kernel fills.
+/// Allocates memory for 32-bit integers, for a kernel to fill.
 pub(crate) fn unwritten_integers<R: CubeRuntime, const D: usize>(
     like: &CubeTensor<R>,
     shape: [usize; D],
@@ -43,24 +34,24 @@ fn of_type<R: CubeRuntime, const D: usize>(like: &CubeTensor<R>, shape: [usize; 
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), dtype)
 }
 
-/// Numbers of the host, copied to the device.
+/// Copies numbers of the host to the device.
 pub(crate) fn copied<R: CubeRuntime, E: CubeElement>(like: &CubeTensor<R>, values: &[E]) -> ArrayArg<R> {
     let handle = like.client.create_from_slice(E::as_bytes(values));
     // SAFETY: the memory was just made from as many values.
     unsafe { ArrayArg::from_raw_parts(handle, values.len()) }
 }
 
-/// Enough cubes that `CUBE_POS` reaches `count - 1`. It may reach further; kernels look.
+/// Returns enough cubes that `CUBE_POS` reaches `count - 1`. It may go beyond; kernels check.
 pub(crate) fn cubes<R: CubeRuntime>(like: &CubeTensor<R>, count: usize) -> CubeCount {
     calculate_cube_count_elemwise(&like.client, count, CubeDim::new_single())
 }
 
-/// Cubes of [`UNITS`] units for one unit an element.
+/// Returns the number of cubes of [`UNITS`] units that gives each element a unit.
 pub(crate) fn cubes_of_elements<R: CubeRuntime>(like: &CubeTensor<R>, elements: usize) -> CubeCount {
     cubes(like, elements.div_ceil(UNITS as usize))
 }
 
-/// Rows and columns of a matrix.
+/// Returns the numbers of rows and columns of a matrix.
 pub(crate) fn dims<R: CubeRuntime>(tensor: &CubeTensor<R>) -> [usize; 2] {
     let shape = tensor.meta.shape();
     assert_eq!(shape.num_dims(), 2, "a matrix");

@@ -1,4 +1,4 @@
-//! Layer normalisation of a residual sum with dropout: forward in one launch, backward in one for what was normalised
+//! Layer normalisation of a residual sum with dropout: forward in one launch, backward in one for the normalised sum
 //! and a few for the parameters.
 
 use burn_cubecl::CubeRuntime;
@@ -11,7 +11,8 @@ use crate::cube::sums::{ROWS, sum_of_cube, sum_rows};
 use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
 
-/// One cube a row.
+/// Normalises a row, one cube for each.
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn normalise(
     input: &Array<f32>,
@@ -79,7 +80,7 @@ fn normalise(
     }
 }
 
-/// One unit an element.
+/// Recomputes the output of a normalisation, one unit for each element.
 #[cube(launch)]
 fn normalise_again(
     sum: &Array<f32>,
@@ -102,7 +103,7 @@ fn normalise_again(
     output[at] = value;
 }
 
-/// Gradient of what was normalised; one cube a row.
+/// Computes the gradient of the normalised sum, one cube for each row.
 #[cube(launch)]
 fn sum_gradient(
     sum: &Array<f32>,
@@ -147,7 +148,7 @@ fn sum_gradient(
     }
 }
 
-/// Gradients of weight and bias, summed over blocks of rows: `[blocks, size]` each.
+/// Computes the gradients of weight and bias, summed over blocks of rows: `[blocks, size]` each.
 #[cube(launch)]
 fn parameter_blocks(
     sum: &Array<f32>,
@@ -191,7 +192,7 @@ pub(crate) fn forward<R: CubeRuntime>(
     let statistics = unwritten(&input, [rows, 2]);
     let (has_residual, has_bias) = (residual.is_some(), affine.bias.is_some());
     let weight = floats(affine.weight);
-    // Something has to stand where there is no residual and no bias; it is not read.
+    // Without a residual or a bias, another tensor takes its place as an argument; it is not read.
     let residual = residual.map_or_else(|| weight.clone(), floats);
     let bias = affine.bias.map_or_else(|| weight.clone(), floats);
     if rows > 0 {

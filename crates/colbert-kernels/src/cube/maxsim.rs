@@ -1,5 +1,5 @@
-//! MaxSim by blocks: no score of a query token with a document token is ever written. What is kept is the best product
-//! of each query token with each document, and the row that won.
+//! MaxSim by blocks: no score of a query token with a document token is ever written, only the best product of each
+//! query token with each document, and its row.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -24,20 +24,22 @@ const ALL: usize = BLOCK * LANES;
 /// Stands for the query of a token that takes no part.
 const IDLE: u32 = u32::MAX;
 
-/// Whether a product replaces the best of earlier rows. A NaN wins over everything and stays, so that it is not lost.
+/// Returns whether a product replaces the best of earlier rows. A NaN wins over everything and stays, so that it is not
+/// lost.
 #[cube]
 fn wins(product: f32, most: f32, winner: i32) -> bool {
     winner < 0 || product > most || (is_nan(product) && !is_nan(most))
 }
 
-/// Whether the best product of one lane comes before that of another: the first of equal products does.
+/// Returns whether the best product of one lane comes before that of another: the first of equal products does.
 #[cube]
 fn comes_before(product: f32, row: i32, most: f32, winner: i32) -> bool {
     let same = product == most || (is_nan(product) && is_nan(most));
     row >= 0 && (wins(product, most, winner) || (same && row < winner))
 }
 
-/// One cube for a block of query tokens and a document.
+/// Finds the best document token of each query token, one cube for a block of query tokens and a document.
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn find_best(
     queries: &Array<f32>,
@@ -117,7 +119,7 @@ fn find_best(
         }
         row += comptime!(BLOCK);
     }
-    // The lanes of a query token agree.
+    // The lanes of a query token agree on the best.
     let mut products = SharedMemory::<f32>::new(comptime!(ALL));
     let mut rows = SharedMemory::<i32>::new(comptime!(ALL));
     products[unit] = most;
@@ -140,7 +142,7 @@ fn find_best(
     }
 }
 
-/// Sum of the best products of the scored tokens of each query: one unit for a query and a document.
+/// Sums the best products of the scored tokens of each query, one unit for a query and a document.
 #[cube(launch)]
 fn sum_best(
     best: &Array<f32>,
@@ -165,7 +167,7 @@ fn sum_best(
     scores[at] = sum;
 }
 
-/// One cube a query token.
+/// Computes the gradient of a query token, one cube for each.
 #[cube(launch)]
 fn query_gradient(
     documents: &Array<f32>,
@@ -198,7 +200,7 @@ fn query_gradient(
     }
 }
 
-/// One cube a document token.
+/// Computes the gradient of a document token, one cube for each.
 #[cube(launch)]
 fn document_gradient(
     queries: &Array<f32>,
@@ -238,7 +240,7 @@ fn starts(texts: &ScoredTexts) -> Vec<u32> {
     std::iter::once(0).chain(ends).collect()
 }
 
-/// The text that each scored token is of; [`IDLE`] for the others.
+/// Returns the text that each scored token belongs to; [`IDLE`] for the others.
 fn texts_of_scored(texts: &ScoredTexts) -> Vec<u32> {
     let mut of = vec![IDLE; texts.tokens()];
     for i in 0..texts.count() {
@@ -294,7 +296,7 @@ pub(crate) fn forward<R: CubeRuntime>(
     (scores, winners)
 }
 
-/// Gradients of queries and documents.
+/// Computes the gradients of queries and documents.
 pub(crate) fn gradient<R: CubeRuntime>(
     queries: CubeTensor<R>,
     documents: CubeTensor<R>,

@@ -1,4 +1,4 @@
-//! Dropout factors on a GPU: the hash of [`Dropout`], of which a device has only the 32-bit operations.
+//! Dropout factors on a GPU: the hash of [`Dropout`] in 32-bit operations, the only ones that every device has.
 
 use cubecl::prelude::*;
 
@@ -48,7 +48,7 @@ pub(crate) struct Wide {
     pub(crate) low: u32,
 }
 
-/// The upper half of a product, by halves of the factors.
+/// Computes the upper half of a product from halves of the factors.
 #[cube]
 fn upper_product(a: u32, b: u32) -> u32 {
     let a_low = a & 0xffff;
@@ -60,20 +60,20 @@ fn upper_product(a: u32, b: u32) -> u32 {
     a_high * b_high + (middle >> 16) + (lower >> 16)
 }
 
-/// The lower 64 bits of a product.
+/// Returns the lower 64 bits of a product.
 #[cube]
 pub(crate) fn product(high: u32, low: u32, by_high: u32, by_low: u32) -> Wide {
     Wide { high: upper_product(low, by_low) + low * by_high + high * by_low, low: low * by_low }
 }
 
-/// `x ^ (x >> by)`, `by` below 32.
+/// Computes `x ^ (x >> by)`, `by` below 32.
 #[cube]
 fn folded(x: Wide, #[comptime] by: u32) -> Wide {
     let rest = comptime!(32 - by);
     Wide { high: x.high ^ (x.high >> by), low: x.low ^ ((x.low >> by) | (x.high << rest)) }
 }
 
-/// The output function of SplitMix64.
+/// Applies the output function of SplitMix64.
 #[cube]
 fn mix(high: u32, low: u32) -> Wide {
     let x = folded(Wide { high, low }, 30u32);
@@ -83,7 +83,7 @@ fn mix(high: u32, low: u32) -> Wide {
     folded(x, 31u32)
 }
 
-/// Key (low) and flip (high) of a row of the mask with this seed.
+/// Returns key (low) and flip (high) of a row of the mask with this seed.
 #[cube]
 pub(crate) fn row_key(seed_high: u32, seed_low: u32, row: u32) -> Wide {
     let spread = product(0u32, row, GOLDEN_HIGH, GOLDEN_LOW);
@@ -91,14 +91,14 @@ pub(crate) fn row_key(seed_high: u32, seed_low: u32, row: u32) -> Wide {
     mix(seed_high ^ spread.high, seed_low ^ spread.low)
 }
 
-/// The seed of the mask that a sequence beginning at this row has where attention is in windows.
+/// Returns the seed of the dropout mask of a sequence that begins at this row, for attention in windows.
 #[cube]
 pub(crate) fn seed_of_sequence(seed_high: u32, seed_low: u32, start: u32) -> Wide {
     let spread = product(0u32, start, GOLDEN_HIGH, GOLDEN_LOW);
     Wide { high: seed_high ^ spread.high, low: seed_low ^ spread.low }
 }
 
-/// 0 or the scale.
+/// Returns the dropout factor of a column: 0 or the scale.
 #[cube]
 pub(crate) fn factor(key: u32, flip: u32, column: u32, threshold: u32, scale: f32) -> f32 {
     let x = column * GOLDEN_LOW + key;

@@ -9,10 +9,10 @@ use crate::cube::launch::{UNITS, cubes_of_elements, dims, floats, unwritten};
 /// Rows that one unit adds up.
 pub(crate) const ROWS: usize = 128;
 
-/// The sum of a number of each unit, in every unit. `shared` has a place for each.
+/// Sums one number of each unit; every unit gets the sum. `shared` has a place for each unit.
 #[cube]
 pub(crate) fn sum_of_cube(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
-    // Whoever still reads an earlier sum has to be done.
+    // All units must have read an earlier sum.
     sync_cube();
     shared[UNIT_POS as usize] = value;
     sync_cube();
@@ -45,7 +45,7 @@ fn sum_blocks(input: &Array<f32>, output: &mut Array<f32>, rows: usize, columns:
     output[at] = sum;
 }
 
-/// Sum over rows, `[rows, columns]` to `[1, columns]`.
+/// Sums over rows, `[rows, columns]` to `[1, columns]`.
 pub(crate) fn sum_rows<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
     let mut sums = floats(input);
     loop {

@@ -1,5 +1,5 @@
-//! The fused kernels against the composed operators, on the backend that the tests run on. Memory that kernels write is
-//! NaN before, so that what they leave out shows.
+//! The fused kernels against the composed operators, on the backend that the tests run on. Memory that kernels write
+//! holds NaN before, so that places they miss are found.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{ActivationOps, FloatTensor, FloatTensorOps, IntTensor};
@@ -20,7 +20,7 @@ use crate::operators::{gelu, linear};
 use crate::precision::Precision;
 use crate::segments::Segments;
 
-/// Float32 sums of up to 300 numbers below 1 in another order, and the approximation of erf that both share.
+/// Float32 sums of up to 300 numbers below 1 in another order, and the approximation of erf that both use.
 const ERROR: f32 = 2e-5;
 
 type Float = FloatTensor<B>;
@@ -31,7 +31,7 @@ fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, D> {
     Tensor::from_data(TensorData::new(numbers, shape), &device())
 }
 
-/// Leaves memory full of NaN behind, which kernels are given next.
+/// Frees memory full of NaN, which kernels receive next.
 fn spoil() {
     let kept: Vec<Tensor<B, 1>> =
         [64, 1 << 10, 1 << 14, 1 << 17].repeat(6).into_iter().map(|n| Tensor::full([n], f32::NAN, &device())).collect();

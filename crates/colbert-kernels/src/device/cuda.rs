@@ -1,5 +1,5 @@
-//! Whether CUDA can be used. It is asked before anything of CUDA is touched: without a driver or a library, CubeCL
-//! would panic on a thread of its own.
+//! A check that CUDA can be used, made before the first use: without a driver or a library, CubeCL would panic on a
+//! thread of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -21,18 +21,18 @@ pub enum CudaMissing {
         /// The folder they were expected in.
         looked_in: PathBuf,
     },
-    /// The driver says no.
+    /// The driver refuses.
     #[error("the driver refuses: {reason}")]
     Refused {
-        /// Why, in its words.
+        /// The driver's reason.
         reason: String,
     },
     /// No such device.
     #[error("there is no device {asked}: this machine has {count}, counted from 0")]
     Device {
-        /// Index that was asked for.
+        /// The requested index.
         asked: usize,
-        /// Devices there are.
+        /// Number of devices.
         count: usize,
     },
 }
@@ -50,7 +50,7 @@ pub fn probe_cuda(index: usize) -> Result<(), CudaMissing> {
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         return Err(CudaMissing::Compiler);
     }
-    // Where CubeCL 0.10 looks.
+    // CubeCL 0.10 looks there.
     let toolkit = std::env::var_os("CUDA_PATH").map_or_else(|| Path::new("/usr/local/cuda").to_owned(), PathBuf::from);
     let looked_in = toolkit.join("include");
     if !looked_in.is_dir() {

@@ -1,5 +1,5 @@
-//! The properties of an NVIDIA GPU that its driver reports: its generation, which decides in what formats it multiplies
-//! fast, and its memory.
+//! The properties of an NVIDIA GPU that its driver reports: its generation, which decides the formats in which it
+//! multiplies fast, and its memory.
 
 use std::sync::OnceLock;
 
@@ -14,34 +14,34 @@ const BF16: Capability = (8, 0);
 /// Those of float16 on tensor cores came with Volta.
 const F16: Capability = (7, 0);
 
-/// Whether the GPU of this index has fast products of bfloat16.
+/// Returns whether the GPU of this index has fast products of bfloat16.
 pub(crate) fn gpu_has_bf16(index: usize) -> bool {
     reaches(capability(index), BF16)
 }
 
-/// Whether the GPU of this index has products of float32 with factors rounded to TF32, which came with those of
+/// Returns whether the GPU of this index has products of float32 with factors rounded to TF32, which came with those of
 /// bfloat16.
 pub(crate) fn gpu_has_tf32(index: usize) -> bool {
     gpu_has_bf16(index)
 }
 
-/// Whether the GPU of this index has fast products of float16.
+/// Returns whether the GPU of this index has fast products of float16.
 pub(crate) fn gpu_has_f16(index: usize) -> bool {
     reaches(capability(index), F16)
 }
 
-/// A GPU whose driver does not say what it is counts as a new one.
+/// Compares capabilities. A GPU whose driver does not report one counts as new.
 fn reaches(found: Option<Capability>, least: Capability) -> bool {
     found.is_none_or(|found| found >= least)
 }
 
-/// It is asked at every product, so the driver is asked once.
+/// Returns the capability of the GPU of this index. It is needed at every matmul, so the driver is queried once.
 fn capability(index: usize) -> Option<Capability> {
     static KNOWN: OnceLock<Vec<Option<Capability>>> = OnceLock::new();
     KNOWN.get_or_init(capabilities).get(index).copied().flatten()
 }
 
-/// Of all devices in the driver's order.
+/// Queries the capabilities of all devices, in the driver's order.
 fn capabilities() -> Vec<Option<Capability>> {
     // SAFETY: looks for a library by its names and loads it, which runs nothing but what the library itself does then.
     if !unsafe { sys::is_culib_present() } || result::init().is_err() {
@@ -57,7 +57,7 @@ fn capabilities() -> Vec<Option<Capability>> {
     result::device::get_count().map_or_else(|_| Vec::new(), |count| (0..count).map(of).collect())
 }
 
-/// Bytes of the GPU of this index that no program on it has, as the driver counts them.
+/// Returns the free memory of the GPU of this index in bytes, as the driver counts it.
 pub(crate) fn gpu_free_memory(index: usize) -> Option<u64> {
     // SAFETY: looks for a library by its names and loads it, which runs nothing but what the library itself does then.
     if !unsafe { sys::is_culib_present() } {

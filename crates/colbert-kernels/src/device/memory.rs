@@ -1,6 +1,6 @@
 //! Memory of devices.
 
-/// Where a device keeps its tensors.
+/// The place where a device keeps its tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceMemory {
     /// In the memory of the process.

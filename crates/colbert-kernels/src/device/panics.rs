@@ -1,18 +1,18 @@
 //! Panics by which a device reports a failure.
 
-/// The form of a backend's failures, where they are panics and not errors.
+/// The form of a backend's failures, if they are panics and not errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevicePanics {
-    /// Words that begin a message about memory that is not available.
+    /// Words that begin a message about exhausted memory.
     pub out_of_memory: &'static [&'static str],
-    /// Beginnings of the names of the threads that work for a device. A panic there reaches nobody: later results are
-    /// computed from memory that nothing was written to.
+    /// Beginnings of the names of the threads that work for a device. A panic there is not reported: later results are
+    /// computed from unwritten memory.
     pub threads: &'static [&'static str],
 }
 
 impl DevicePanics {
-    /// The part of a message that is about memory that is not available, without its wrapping; none if it is about
-    /// something else.
+    /// Finds the part of a message about exhausted memory, without its wrapping; none if the message is about something
+    /// else.
     pub fn out_of_memory<'a>(&self, message: &'a str) -> Option<&'a str> {
         let start = self.out_of_memory.iter().filter_map(|words| message.find(words)).min()?;
         let said = &message[start..];
@@ -20,7 +20,7 @@ impl DevicePanics {
         Some(said[..end.unwrap_or(said.len())].trim_end())
     }
 
-    /// Whether a thread of this name works for a device.
+    /// Returns whether a thread of this name works for a device.
     pub fn is_of_device(&self, thread: Option<&str>) -> bool {
         thread.is_some_and(|name| self.threads.iter().any(|start| name.starts_with(start)))
     }

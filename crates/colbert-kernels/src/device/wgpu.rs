@@ -1,5 +1,5 @@
-//! Adapters of Vulkan, Metal and DirectX 12: which there are, what they lack, and opening one. CubeCL would panic where
-//! one is missing, so it is given devices that were opened here.
+//! Adapters of Vulkan, Metal and DirectX 12: a list of them, the limits that they miss, and opening one. CubeCL would
+//! panic if one is missing, so it receives devices that were opened here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use burn::backend::wgpu::{RuntimeOptions, WgpuDevice, WgpuSetup, init_device};
 use burn_std::future::block_on;
 use wgpu::{Backends, DeviceType, Features};
 
-use crate::cube::{LEAST_BINDINGS, LEAST_SHARED_BYTES, MOST_UNITS};
-use crate::device::memory::DeviceMemory;
+use crate::device::DeviceMemory;
+use crate::device::limits::{LEAST_BINDINGS, LEAST_SHARED_BYTES, MOST_UNITS};
 
-/// The interfaces whose adapters are looked for.
+/// The interfaces that are searched for adapters.
 const INTERFACES: Backends = Backends::VULKAN.union(Backends::METAL).union(Backends::DX12);
 
-/// Bytes that one tensor has to be allowed: what WebGPU promises everywhere, and a table of 30,522 words of BERT-base
-/// stays below.
+/// Bytes that one tensor must be allowed to have: WebGPU guarantees as much everywhere, and BERT-base's table of 30,522
+/// words needs less.
 const LEAST_BUFFER_BYTES: u64 = 128 << 20;
 
 /// The reason why an adapter cannot be used.
@@ -38,9 +38,9 @@ pub enum WgpuMissing {
     /// No adapter of this number.
     #[error("there is no adapter {asked}: this machine has {}", listed(adapters))]
     Device {
-        /// Number that was asked for.
+        /// The requested number.
         asked: usize,
-        /// All there are.
+        /// All adapters.
         adapters: Vec<WgpuAdapter>,
     },
     /// An adapter with too little of something.
@@ -52,7 +52,7 @@ pub enum WgpuMissing {
         what: &'static str,
         /// The adapter's.
         found: u64,
-        /// The least that suffices.
+        /// The smallest value that is enough.
         needed: u64,
     },
     /// The driver does not open it.
@@ -60,7 +60,7 @@ pub enum WgpuMissing {
     Refused {
         /// The adapter.
         adapter: WgpuAdapter,
-        /// Why, in its words.
+        /// The driver's reason.
         reason: String,
     },
 }
@@ -77,7 +77,7 @@ pub struct WgpuAdapter {
     pub name: String,
     /// Vulkan, Metal or DirectX 12.
     pub interface: &'static str,
-    /// Whether it is a program on the CPU.
+    /// Whether it is software on the CPU.
     pub is_software: bool,
     /// Whether it has memory of its own.
     pub is_discrete: bool,
@@ -127,15 +127,15 @@ static FOUND: LazyLock<(wgpu::Instance, Vec<wgpu::Adapter>)> = LazyLock::new(|| 
 /// Devices that were opened, by the number of their adapter.
 static OPENED: Mutex<BTreeMap<usize, WgpuDevice>> = Mutex::new(BTreeMap::new());
 
-/// The adapters of this machine, in the order of their numbers.
+/// Lists the adapters of this machine, in the order of their numbers.
 pub fn wgpu_adapters() -> Vec<WgpuAdapter> {
     FOUND.1.iter().map(|adapter| described(&adapter.get_info())).collect()
 }
 
-/// Opens the adapter of this number, once; later calls give the same device.
+/// Opens the adapter of this number, once; later calls return the same device.
 ///
 /// # Errors
-/// There is none, it lacks something that kernels need, or its driver refuses.
+/// There is no such adapter, it lacks something that kernels need, or its driver refuses.
 pub fn open_wgpu(index: usize) -> Result<WgpuDevice, WgpuMissing> {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(device) = opened.get(&index) {
@@ -150,12 +150,12 @@ pub fn open_wgpu(index: usize) -> Result<WgpuDevice, WgpuMissing> {
     let info = adapter.get_info();
     suffices(&described(&info), &adapter.limits())?;
     let request = adapter.request_device(&wgpu::DeviceDescriptor {
-        // All that is not experimental: CubeCL takes what the adapter has for what the device has.
+        // All features that are not experimental: CubeCL assumes that the device has those of the adapter.
         required_features: adapter
             .features()
             .difference(Features::MAPPABLE_PRIMARY_BUFFERS.union(Features::all_experimental_mask())),
         required_limits: adapter.limits(),
-        // CubeCL takes memory in large pieces itself.
+        // CubeCL allocates memory in large pieces itself.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
     });
@@ -169,7 +169,7 @@ pub fn open_wgpu(index: usize) -> Result<WgpuDevice, WgpuMissing> {
     Ok(device)
 }
 
-/// Whether no interface answers, or one that has no adapter.
+/// Returns the error for a machine without an adapter: either no interface answers, or one does and has none.
 fn nothing(instance: &wgpu::Instance) -> WgpuMissing {
     let answer = block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()));
     let Err(wgpu::RequestAdapterError::NotFound { active_backends, .. }) = answer else {
@@ -205,14 +205,15 @@ fn suffices(adapter: &WgpuAdapter, limits: &wgpu::Limits) -> Result<(), WgpuMiss
     }
 }
 
-/// Where the tensors of a device are. Software has the memory of the process. What a GPU has free no interface says.
+/// Returns where the tensors of a device are. A software device uses the memory of the process. No interface reports
+/// how much memory of a GPU is free.
 pub(crate) fn memory(device: &WgpuDevice) -> DeviceMemory {
     let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     let number = opened.iter().find(|(_, own)| *own == device).map(|(number, _)| *number);
     let is_software = match (device, number) {
         (WgpuDevice::Cpu, _) => true,
         (_, Some(number)) => FOUND.1[number].get_info().device_type == DeviceType::Cpu,
-        // Not opened here: the first adapter is what wgpu takes by default.
+        // A device that was not opened here: wgpu takes the first adapter by default.
         (_, None) => FOUND.1.iter().all(|adapter| adapter.get_info().device_type == DeviceType::Cpu),
     };
     if is_software { DeviceMemory::Host } else { DeviceMemory::Own(None) }
@@ -230,7 +231,7 @@ mod tests {
     fn an_adapter_that_lacks_something_is_refused_by_name() {
         let enough = wgpu::Limits { max_storage_buffers_per_shader_stage: LEAST_BINDINGS, ..wgpu::Limits::default() };
         assert_eq!(suffices(&adapter(), &enough), Ok(()));
-        // What WebGPU promises is one kernel short.
+        // The limit that WebGPU guarantees is too low for one kernel.
         let message = suffices(&adapter(), &wgpu::Limits::default()).unwrap_err().to_string();
         assert!(message.contains("A GPU (Vulkan)") && message.contains("8 storage buffers"), "{message}");
         let small = wgpu::Limits { max_compute_workgroup_storage_size: 8192, ..enough.clone() };

@@ -9,7 +9,7 @@ use crate::operators::adamw::Factors;
 const BLOCK: usize = 1 << 14;
 
 for_each_level! {
-    /// One step of the elements given.
+    /// Takes one step with the given elements.
     fn adamw_block(
         parameter: &mut [f32],
         mean: &mut [f32],
@@ -36,7 +36,7 @@ fn adamw_body<const FUSED: bool>(
     }
 }
 
-/// One step, in place.
+/// Takes one step, in place.
 pub(crate) fn step(level: Level, [parameter, mean, square]: [&mut [f32]; 3], gradient: &[f32], factors: Factors) {
     let count = gradient.len();
     assert!(

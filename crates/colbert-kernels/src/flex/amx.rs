@@ -28,7 +28,7 @@ pub(crate) enum Unit {
     Emulated,
 }
 
-/// Where sums of `ROWS` times `COLUMNS` products begin and where they go, rows being this far apart.
+/// The source and the target of the sums of `ROWS` times `COLUMNS` products, with the distances between rows.
 #[derive(Clone, Copy)]
 struct Sums {
     from: *const f32,
@@ -38,7 +38,7 @@ struct Sums {
 }
 
 impl Unit {
-    /// The processor's, if it has one and the system lets it be used.
+    /// Returns the processor's unit, if it has one and the system allows its use.
     pub(crate) fn find() -> Option<Self> {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if hardware::available() {
@@ -65,7 +65,7 @@ impl Unit {
     }
 }
 
-/// `result = from + left right`, on one thread.
+/// Computes `result = from + left right`, on one thread.
 ///
 /// The left factor's element (i, k), a pair, is at `i / ROWS * group + k / STEPS * (ROWS * STEPS) + i % ROWS * STEPS +
 /// k % STEPS`; the right one's lie in panels of [`COLUMNS`].
@@ -78,7 +78,7 @@ pub(crate) unsafe fn multiply(unit: Unit, size: Size, left: Left, right: Right, 
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     let _configured = hardware::Configured::new(unit);
     let nothing = [0.0f32; COLUMNS];
-    // Sums at the edges of the result go by way of this.
+    // Sums at the edges of the result use this buffer.
     let mut aside = [0.0f32; ROWS * COLUMNS];
     for (panel, column) in (0..size.columns).step_by(COLUMNS).enumerate() {
         for (group, row) in (0..size.rows).step_by(ROWS).enumerate() {

@@ -1,25 +1,25 @@
-//! One stretch of addresses that large buffers are cut from and given back to.
+//! One range of addresses, from which large buffers are taken and to which they return.
 //!
-//! Batches differ in their number of tokens, so that a buffer is hardly ever asked for in a size that one had before.
-//! Here the next one takes part of what another left, and neighbours that are free become one again: the pages stay,
-//! and the system need not clear new ones.
+//! Batches differ in their number of tokens, so that a buffer hardly ever has a size that one had before. Here a new
+//! buffer takes part of the room that another left, and free neighbours become one again: the pages stay, and the
+//! system need not clear new ones.
 
 use std::ops::Range;
 use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-/// Addresses that are reserved; memory is used for what is touched alone.
+/// Bytes of addresses that are reserved; memory is only used for pages that are touched.
 const RESERVED: u64 = 1 << 38;
 
-/// Addresses, of which the free ones are known.
+/// A range of addresses and its free parts.
 pub(super) struct Arena {
     map: Option<MmapRaw>,
-    /// Whether addresses were asked for; a system that refuses them is not asked again.
+    /// Whether addresses were requested; a system that refuses is not asked again.
     asked: bool,
-    /// Free, in order, none next to another; all below `top`.
+    /// Free ranges in order, none next to another; all below `top`.
     free: Vec<Range<usize>>,
-    /// Where what was never in use begins.
+    /// The end of the addresses that were in use.
     top: usize,
 }
 
@@ -28,8 +28,8 @@ impl Arena {
         Self { map: None, asked: false, free: Vec::new(), top: 0 }
     }
 
-    /// `bytes` bytes, all of them initialised. They begin at a multiple of 64 as long as all sizes are multiples of 64.
-    /// Nothing if the system reserves no addresses, or all are in use.
+    /// Takes `bytes` bytes, all of them initialised. They begin at a multiple of 64 as long as all sizes are multiples
+    /// of 64. None if the system reserves no addresses, or all are in use.
     pub(super) fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         self.reserve()?;
         let smallest =
@@ -44,7 +44,7 @@ impl Arena {
                 start
             }
             None => {
-                // What is free just below the top is part of it.
+                // A free range just below the top becomes part of it.
                 let start = self.free.last().filter(|last| last.end == self.top).map_or(self.top, |last| last.start);
                 let end = start.checked_add(bytes).filter(|end| *end <= self.size())?;
                 if start < self.top {

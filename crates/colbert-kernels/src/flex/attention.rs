@@ -32,16 +32,16 @@ pub(crate) struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    /// Three tensors of tokens of `size` numbers.
+    /// Takes query, key and value from three tensors, with `size` numbers a token.
     pub(crate) fn apart([query, key, value]: [&'a [f32]; 3], size: usize) -> Self {
         assert!(key.len() == query.len() && value.len() == query.len(), "query, key and value have one shape");
         let [query, key, value] = [query, key, value].map(|data| Tokens { data, stride: size });
         Self { query, key, value, rotation: None, size }
     }
 
-    /// Query, key and value of a token one after the other.
+    /// Takes query, key and value from one tensor, where those of a token lie one after the other.
     pub(crate) fn packed(qkv: &'a [f32], size: usize, rotation: Option<&'a Rotation>) -> Self {
-        // Of nothing there are no second and third numbers either.
+        // An empty tensor has no second and third numbers either.
         let part = |i: usize| Tokens { data: &qkv[(i * size).min(qkv.len())..], stride: 3 * size };
         Self { query: part(0), key: part(1), value: part(2), rotation, size }
     }
@@ -59,7 +59,7 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// Numbers that rotated queries or keys of `tokens` tokens take.
+    /// Returns how many numbers the rotated queries or keys of `tokens` tokens take.
     fn rotated_size(&self, tokens: usize, head_size: usize) -> usize {
         if self.rotation.is_some() { tokens * head_size } else { 0 }
     }
@@ -85,7 +85,7 @@ fn parts<const N: usize>(all: &mut [f32], sizes: [usize; N]) -> [&mut [f32]; N] 
     })
 }
 
-/// Output and log-sum-exp; zeros for a query that sees no key.
+/// Computes output and log-sum-exp; zeros for a query that sees no key.
 pub(crate) fn attention(level: Level, inputs: Inputs<'_>, plan: &AttentionPlan) -> [Buffer; 2] {
     inputs.check(plan);
     let (tokens, stride) = (plan.segments.tokens(), inputs.size);
@@ -184,7 +184,7 @@ pub(crate) struct Back<'a> {
     pub(crate) gradient: &'a [f32],
 }
 
-/// Gradients of query, key and value.
+/// Computes the gradients of query, key and value.
 pub(crate) fn gradient(level: Level, inputs: Inputs<'_>, back: Back<'_>, plan: &AttentionPlan) -> [Buffer; 3] {
     let size = inputs.size;
     let mut found = [(); 3].map(|()| Buffer::new(plan.segments.tokens() * size));
@@ -192,7 +192,7 @@ pub(crate) fn gradient(level: Level, inputs: Inputs<'_>, back: Back<'_>, plan: &
     found
 }
 
-/// The same, those of a token one after the other.
+/// Computes the same gradients, those of a token one after the other.
 pub(crate) fn packed_gradient(level: Level, inputs: Inputs<'_>, back: Back<'_>, plan: &AttentionPlan) -> Buffer {
     let size = inputs.size;
     let mut found = Buffer::new(plan.segments.tokens() * 3 * size);
@@ -262,7 +262,7 @@ fn write_gradient(
         });
         // SAFETY: this token and head's own numbers.
         let row_at = |at: *mut f32| unsafe { std::slice::from_raw_parts_mut(at, head.size) };
-        // Keys whose gradients hold something already.
+        // Keys whose gradients were written already.
         let mut written = 0;
         for first in (0..length).step_by(ROWS) {
             let rows = ROWS.min(length - first);
@@ -319,7 +319,7 @@ fn write_gradient(
                 head.multiply(along, left, head.rows_from(key_rows, seen.start), result, Begin::Zero);
             }
         }
-        // Tokens that nothing attends to.
+        // Tokens that no query attends to.
         for position in written..length {
             row_at(of_key(position)).fill(0.0);
             row_at(of_value(position)).fill(0.0);

@@ -1,5 +1,5 @@
-//! Buffers that are used again: a step of training asks for the same few hundred tensors every time, and fresh memory
-//! costs a page fault every 4 KiB.
+//! A pool of buffers: every training step needs the same few hundred tensors, and fresh memory costs a page fault every
+//! 4 KiB.
 //!
 //! A buffer from the pool holds arbitrary numbers, never uninitialised memory.
 
@@ -22,7 +22,7 @@ const ALIGNMENT: usize = 64;
 /// Buffers smaller than this are not worth keeping.
 const MIN_POOLED_BYTES: usize = 1 << 14;
 
-/// Memory from this size on is mapped: it goes back to the system whole, and may lie in huge pages.
+/// Memory of this size and above is mapped: it returns to the system as a whole, and may use huge pages.
 const MIN_MAPPED_BYTES: usize = 1 << 20;
 
 /// Memory of `bytes` bytes, all of them initialised.
@@ -32,7 +32,7 @@ struct Block {
     home: Home,
 }
 
-/// Where the memory of a block is from.
+/// The origin of a block's memory.
 enum Home {
     Allocator,
     Map { _map: MmapMut },
@@ -63,7 +63,7 @@ impl Block {
         let mut map = MmapMut::map_anon(bytes).unwrap_or_else(|_| handle_alloc_error(Self::layout(bytes)));
         #[cfg(target_os = "linux")]
         if let Err(error) = map.advise(memmap2::Advice::HugePage) {
-            // A kernel without huge pages: slower by page faults, not wrong.
+            // Without huge pages there are more page faults, but the result is the same.
             tracing::debug!(%error, "no huge pages");
         }
         let start = NonNull::new(map.as_mut_ptr()).expect("mapped memory is somewhere");
@@ -80,12 +80,12 @@ impl Drop for Block {
     }
 }
 
-/// Blocks that wait to be used again. Those outside the arena never make the process larger than it was when most
-/// blocks were in use: beyond that, the longest idle are given back to the system.
+/// Idle blocks. Those outside the arena never make the process larger than it was when most blocks were in use: beyond
+/// that, the longest idle are returned to the system.
 struct Pool {
-    /// Of what is large, if the system has the addresses.
+    /// For large blocks, if the system has the addresses.
     arena: Arena,
-    /// Of what is small, or did not fit there. Longest idle first.
+    /// Small blocks, and those that did not fit there. Longest idle first.
     idle: Vec<Block>,
     idle_bytes: usize,
     used_bytes: usize,
@@ -104,7 +104,7 @@ impl Pool {
         POOL.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle block of this size, or of the next: batches differ a little in their number of tokens.
+    /// Takes an idle block of this size, or of the next: batches differ a little in their number of tokens.
     fn take(&mut self, bytes: usize) -> Option<Block> {
         let most = pooled_size(bytes + 1);
         let fits = (0..self.idle.len()).filter(|&i| (bytes..=most).contains(&self.idle[i].bytes));
@@ -136,7 +136,7 @@ impl Pool {
     }
 }
 
-/// Sizes that blocks of the pool have: eight to an octave, so that batches of a similar length share them.
+/// Rounds up to a size that blocks of the pool have: eight to an octave, so that batches of similar length share them.
 fn pooled_size(bytes: usize) -> usize {
     bytes.next_multiple_of(1 << (bytes.ilog2() - 3))
 }
@@ -177,14 +177,14 @@ fn give_back(block: Block) {
     }
 }
 
-/// Numbers of type `f32` or `i32` in pooled memory; it goes back to the pool when the last tensor of it is dropped.
+/// Numbers of type `f32` or `i32` in pooled memory, which returns to the pool when its last tensor is dropped.
 pub(crate) struct Buffer<T = f32> {
     block: Option<Block>,
     length: usize,
     of: std::marker::PhantomData<T>,
 }
 
-/// Types of which any bits are a value.
+/// A type for which any bits are a value.
 pub(crate) trait Plain: Copy + 'static {
     const DTYPE: DType;
 }
@@ -198,13 +198,13 @@ impl Plain for i32 {
 }
 
 impl<T: Plain> Buffer<T> {
-    /// `length` arbitrary numbers.
+    /// Creates a buffer of `length` arbitrary numbers.
     pub(crate) fn new(length: usize) -> Self {
         let bytes = (length * size_of::<T>()).max(1).next_multiple_of(ALIGNMENT);
         Self { block: Some(take(bytes)), length, of: std::marker::PhantomData }
     }
 
-    /// A tensor of these numbers.
+    /// Makes a tensor of these numbers.
     pub(crate) fn into_tensor(self, shape: impl Into<Shape>) -> FlexTensor {
         let shape = shape.into();
         let bytes = self.length * size_of::<T>();
@@ -265,7 +265,7 @@ impl<T: Plain> AllocationController for Buffer<T> {
     }
 }
 
-/// A pointer into a buffer that several threads write disjoint parts of.
+/// A pointer into a buffer, for threads that write disjoint parts.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<T = f32>(*mut T);
 

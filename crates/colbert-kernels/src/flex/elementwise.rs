@@ -9,22 +9,22 @@ use crate::operators::dropout::{Dropout, DropoutRow};
 const BLOCK: usize = 1 << 14;
 
 for_each_level! {
-    /// `output[i] = gelu(input[i])`
+    /// Computes `output[i] = gelu(input[i])`
     fn gelu_block(input: &[f32], output: &mut [f32]) = gelu_body
 }
 
 for_each_level! {
-    /// `output[i] = gradient[i] * gelu'(input[i])`
+    /// Computes `output[i] = gradient[i] * gelu'(input[i])`
     fn gelu_gradient_block(input: &[f32], gradient: &[f32], output: &mut [f32]) = gelu_gradient_body
 }
 
 for_each_level! {
-    /// `gelu[i] = gelu(input[i])`, and `gradient[i] *= gelu'(input[i])`
+    /// Computes `gelu[i] = gelu(input[i])`, and `gradient[i] *= gelu'(input[i])`
     fn gelu_both_block(input: &[f32], gelu: &mut [f32], gradient: &mut [f32]) = gelu_both_body
 }
 
 for_each_level! {
-    /// `output[i] = input[i] * row.factor(i)`
+    /// Computes `output[i] = input[i] * row.factor(i)`
     fn dropout_row(row: DropoutRow, input: &[f32], output: &mut [f32]) = dropout_body
 }
 
@@ -60,7 +60,7 @@ fn dropout_body<const FUSED: bool>(row: DropoutRow, input: &[f32], output: &mut 
     }
 }
 
-/// Of the standard normal distribution: the probability of a number below `x`, and the density at `x`.
+/// Returns, for the standard normal distribution, the probability of a number below `x` and the density at `x`.
 ///
 /// Source: Abramowitz and Stegun 1964, 7.1.26, for the complement of erf; its error is below 1.5e-7.
 #[inline(always)]
@@ -100,7 +100,7 @@ pub(crate) fn gelu_gradient(level: Level, input: &[f32], gradient: &[f32]) -> Bu
     output
 }
 
-/// GELU of the input; `gradient` becomes the input's.
+/// Computes GELU of the input; `gradient` becomes the input's.
 pub(crate) fn gelu_with_gradient(level: Level, input: &[f32], gradient: &mut [f32]) -> Buffer {
     assert_eq!(input.len(), gradient.len(), "input and gradient");
     let mut gelu = Buffer::new(input.len());
@@ -137,7 +137,7 @@ mod tests {
     /// Absolute error of GELU and its derivative.
     const ERROR: f64 = 5e-7;
 
-    /// The error function by its series of positive terms (Abramowitz and Stegun 1964, 7.1.6).
+    /// Computes the error function by its series of positive terms (Abramowitz and Stegun 1964, 7.1.6).
     fn erf(x: f64) -> f64 {
         let (mut term, mut sum) = (x, x);
         for n in 1..300 {

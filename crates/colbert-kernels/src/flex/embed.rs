@@ -1,4 +1,4 @@
-//! Looking rows up, and adding their gradients back.
+//! Lookup of rows, and the sum of their gradients.
 
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::parallel::for_each_block;
@@ -9,7 +9,8 @@ const ROWS: usize = 64;
 /// Rows of a table's gradient that a thread takes at a time.
 const TABLE_ROWS: usize = 512;
 
-/// `word[ids[t]] + (position[positions[t]] + first)` for every token; tables other than the words are optional.
+/// Computes `word[ids[t]] + (position[positions[t]] + first)` for every token; tables other than the words are
+/// optional.
 pub(crate) fn embed(
     word: &[f32],
     size: usize,
@@ -39,7 +40,7 @@ pub(crate) fn embed(
     output
 }
 
-/// Row r of the result is the sum of those rows of `gradient` whose entry in `rows` is r, first to last.
+/// Sums rows: row r of the result is the sum of those rows of `gradient` whose entry in `rows` is r, first to last.
 pub(crate) fn gradient(gradient: &[f32], rows: &[u32], count: usize, size: usize) -> Buffer {
     assert_eq!(gradient.len(), rows.len() * size, "a gradient for each token");
     let mut order: Vec<(u32, u32)> = rows.iter().copied().zip(0..).collect();

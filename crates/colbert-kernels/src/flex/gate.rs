@@ -1,4 +1,4 @@
-//! Gates of rows whose two halves lie one behind the other.
+//! Gates of rows whose two halves lie one after the other.
 
 use crate::flex::elementwise::normal;
 use crate::flex::level::{exp, for_each_level, multiply_add};
@@ -13,14 +13,14 @@ pub(crate) struct Dropped {
 }
 
 impl Dropped {
-    /// The factors of a row from a column on, if any is dropped.
+    /// Returns the factors of a row from a column on, if any number is dropped.
     pub(crate) fn of(dropout: Dropout, row: usize, first: usize) -> Option<Self> {
         (!dropout.is_none()).then(|| Self { row: dropout.row(row), first: first as u32 })
     }
 }
 
 for_each_level! {
-    /// `to[i] = activation(active[i]) * other[i] * factor`
+    /// Computes `to[i] = activation(active[i]) * other[i] * factor`
     fn gate_row(activation: Activation, active: &[f32], other: &[f32], dropped: Option<Dropped>, to: &mut [f32]) = gate_body
 }
 
@@ -35,11 +35,11 @@ for_each_level! {
     ) = gradient_body
 }
 
-/// The activation and its derivative.
+/// Computes the activation and its derivative.
 #[inline(always)]
 fn activate<const FUSED: bool, const SILU: bool>(x: f32) -> (f32, f32) {
     if SILU {
-        // Of minus the size, so that nothing overflows.
+        // The exponential of minus the absolute value, so that nothing overflows.
         let e = exp::<FUSED>(-x.abs());
         let s = if x > 0.0 { 1.0 } else { e } / (1.0 + e);
         (x * s, s * multiply_add::<FUSED>(x, 1.0 - s, 1.0))
@@ -110,7 +110,7 @@ fn gradient_with<const FUSED: bool, const SILU: bool>(
     }
 }
 
-/// The half that goes through the activation and the other one, of a row.
+/// Splits a row into the half that goes through the activation and the other one.
 pub(crate) fn halves(row: &[f32], gate: Gate) -> (&[f32], &[f32]) {
     let (first, second) = row.split_at(row.len() / 2);
     match gate.active {

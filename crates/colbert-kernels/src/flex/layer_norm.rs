@@ -15,7 +15,7 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// Normalises a row; gives its mean and the reciprocal of its standard deviation.
+    /// Normalises a row; returns its mean and the reciprocal of its standard deviation.
     fn normalise_row(row: &[f32], parameters: Parameters<'_>, output: &mut [f32]) -> [f32; 2] = normalise_body
 }
 
@@ -25,7 +25,8 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// The gradient of a normalised row, plus `beside`; adds the row's share to the gradients of weight and bias.
+    /// Computes the gradient of a normalised row, plus `beside`; adds the row's share to the gradients of weight and
+    /// bias.
     fn gradient_row(
         row: &[f32],
         statistics: [f32; 2],
@@ -85,7 +86,7 @@ fn gradient_body<const FUSED: bool>(
     of_bias: &mut [f32],
 ) {
     let size = row.len();
-    // Said once, so that the loops below need no checks of their own.
+    // Cut once, so that the loops below need no bounds checks.
     let (weight, gradient, output) = (&weight[..size], &gradient[..size], &mut output[..size]);
     let (of_weight, of_bias) = (&mut of_weight[..size], &mut of_bias[..size]);
     let across = sum(size, |i| gradient[i] * weight[i]) / size as f32;
@@ -181,7 +182,7 @@ pub(crate) fn again(level: Level, sums: &[f32], statistics: &[f32], parameters: 
     output
 }
 
-/// Gradients of the rows, plus `beside`, of the weight and of the bias.
+/// Computes the gradients of the rows, plus `beside`, of the weight and of the bias.
 pub(crate) fn gradient(
     level: Level,
     sums: &[f32],
@@ -195,7 +196,7 @@ pub(crate) fn gradient(
     assert!(gradient.len() == sums.len() && statistics.len() == rows * 2, "rows of the gradient and statistics");
     assert!(beside.is_none_or(|beside| beside.len() == sums.len()), "rows of what comes beside");
     let mut output = Buffer::new(sums.len());
-    // For every block of rows what it adds to the gradients of weight and bias.
+    // The share of every block of rows in the gradients of weight and bias.
     let mut partial = Buffer::new(rows.div_ceil(ROWS) * 2 * size);
     let (to, parts) = (Shared::new(&mut output), Shared::new(&mut partial));
     for_each_block(rows, ROWS, |own| {
@@ -219,7 +220,7 @@ pub(crate) fn gradient(
     [output, of_weight, of_bias]
 }
 
-/// The sum of rows of `size` numbers, first to last.
+/// Sums rows of `size` numbers, first to last.
 fn add_in_order(level: Level, rows: &[f32], size: usize) -> Buffer {
     let mut total = Buffer::new(size);
     total.fill(0.0);
@@ -229,7 +230,7 @@ fn add_in_order(level: Level, rows: &[f32], size: usize) -> Buffer {
     total
 }
 
-/// The sum of all rows of `size` numbers.
+/// Sums all rows of `size` numbers.
 pub(crate) fn sum_rows(level: Level, input: &[f32], size: usize) -> Buffer {
     let rows = input.len() / size.max(1);
     let mut partial = Buffer::new(rows.div_ceil(ROWS) * size);

@@ -1,4 +1,4 @@
-//! The factors of a large product, laid out once as those read them who multiply them.
+//! The factors of a large product, laid out once in the order in which they are read.
 
 use crate::flex::amx::{self, Unit};
 use crate::flex::buffer::{Buffer, Shared};
@@ -31,7 +31,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The fastest that the processor has for a precision.
+    /// Returns the fastest layout of the processor for a precision.
     pub(crate) fn of(precision: Precision) -> Self {
         let level = Level::detect();
         let multiplier = match (Format::of(precision, level), Unit::find()) {
@@ -56,7 +56,7 @@ impl Layout {
         }
     }
 
-    /// Rows of the left factor that lie together.
+    /// Returns how many rows of the left factor lie together.
     pub(crate) fn rows(self) -> usize {
         match self.multiplier {
             Multiplier::Registers(_) => self.level.rows(),
@@ -64,7 +64,7 @@ impl Layout {
         }
     }
 
-    /// Columns of a panel of the right factor.
+    /// Returns how many columns a panel of the right factor has.
     pub(crate) fn columns(self) -> usize {
         match self.multiplier {
             Multiplier::Registers(_) => self.level.columns(),
@@ -82,7 +82,7 @@ impl Layout {
         }
     }
 
-    /// `result = from + left right`, on one thread.
+    /// Computes `result = from + left right`, on one thread.
     ///
     /// # Safety
     /// As [`Level::multiply`], the factors being of this layout.
@@ -219,7 +219,7 @@ impl<'a> LeftFactor<'a> {
         Self::in_tiles(packed, steps)
     }
 
-    /// The part from this row, a multiple of a group's rows, and this step on, a multiple of a block's.
+    /// Returns the part from this row and step on; the row is a multiple of a group's rows, the step of a block's.
     pub(crate) fn at(&self, row: usize, step: usize) -> Left {
         let from = row / self.rows * self.group + step * self.step;
         let start = self.numbers.as_slice()[from..].as_ptr();
@@ -281,7 +281,8 @@ impl RightFactor {
         Self { packed, padded, width, block, steps }
     }
 
-    /// The part from this column, a multiple of a tile's columns, and this step on, a multiple of the block's.
+    /// Returns the part from this column and step on; the column is a multiple of a tile's columns, the step of the
+    /// block's.
     pub(crate) fn at(&self, column: usize, step: usize) -> Right {
         let within = self.block.min(self.steps - step);
         let from = step * self.padded + column * within;
@@ -289,7 +290,7 @@ impl RightFactor {
     }
 }
 
-/// Rows of pairs of a matrix's rows.
+/// Makes rows of pairs from a matrix's rows.
 fn pairs_of_rows(level: Level, rows: View<'_>, count: usize, depth: usize, steps: usize) -> Buffer {
     let mut packed = Buffer::new(count * steps);
     for (row, to) in packed.chunks_exact_mut(steps.max(1)).enumerate() {

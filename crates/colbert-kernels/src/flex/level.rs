@@ -1,4 +1,4 @@
-//! Which instructions the processor has, and functions compiled for each kind.
+//! The instructions of the processor, and functions compiled for each kind.
 
 /// A kind of processor that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// The best of [`available`](Self::available).
+    /// Returns the best of [`available`](Self::available).
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -28,7 +28,7 @@ impl Level {
         Self::Portable
     }
 
-    /// Those that this processor can run.
+    /// Lists the levels that this processor can run.
     #[cfg(test)]
     pub(crate) fn available() -> Vec<Self> {
         let mut levels = vec![Self::Portable];
@@ -40,7 +40,7 @@ impl Level {
         levels
     }
 
-    /// Whether it has products of bfloat16 (AVX-512 BF16).
+    /// Returns whether it has products of bfloat16 (AVX-512 BF16).
     pub(crate) fn has_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Avx512 {
@@ -97,7 +97,7 @@ macro_rules! for_each_level {
 }
 pub(crate) use for_each_level;
 
-/// `a * b + c`, in one instruction where there is one.
+/// Computes `a * b + c`, in one instruction where there is one.
 #[inline(always)]
 pub(crate) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
@@ -106,7 +106,7 @@ pub(crate) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// Partial sums that a reduction keeps, so that it can be vectorised.
 const LANES: usize = 16;
 
-/// Sum of `f(i)` for i below `count`, always in the same order.
+/// Sums `f(i)` for i below `count`, always in the same order.
 #[inline(always)]
 pub(crate) fn sum(count: usize, f: impl Fn(usize) -> f32) -> f32 {
     let mut partial = [0.0; LANES];
@@ -129,7 +129,7 @@ pub(crate) fn sum(count: usize, f: impl Fn(usize) -> f32) -> f32 {
     partial[0]
 }
 
-/// Largest of `values`; negative infinity if there are none.
+/// Returns the largest of `values`; negative infinity if there are none.
 #[inline(always)]
 pub(crate) fn largest(values: &[f32]) -> f32 {
     let mut partial = [f32::NEG_INFINITY; LANES];
@@ -145,7 +145,7 @@ pub(crate) fn largest(values: &[f32]) -> f32 {
     partial.into_iter().fold(f32::NEG_INFINITY, |most, value| if value > most { value } else { most })
 }
 
-/// `e^x` for x at most 0 (and up to 88), relative error below 2e-7; 0 below -87.
+/// Computes `e^x` for x at most 0 (and up to 88), with a relative error below 2e-7; 0 below -87.
 ///
 /// 2^n times a polynomial on half an octave either side of 0; the coefficients are those of the Taylor series.
 #[inline(always)]

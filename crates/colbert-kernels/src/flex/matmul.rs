@@ -1,7 +1,7 @@
 //! Products of large matrices on all threads.
 //!
-//! Factors are laid out once; blocks of the result are what threads share out. An element of the result is summed in an
-//! order that depends on the depth alone.
+//! Factors are laid out once; threads share the blocks of the result. An element of the result is summed in an order
+//! that depends on the depth alone.
 
 use std::ops::Range;
 
@@ -20,20 +20,20 @@ const PANELS: usize = 4;
 /// Blocks for each thread that a product is cut into at least, if it is large enough.
 const BLOCKS: usize = 4;
 
-/// The start of a result.
+/// The start value of a result.
 #[derive(Clone, Copy)]
 pub(crate) enum Start<'a> {
     /// Nothing.
     Zero,
-    /// A row that every row begins from.
+    /// A row, for every row of the result.
     Row(&'a [f32]),
-    /// From a matrix of its shape, plus a row that is added to each of its rows.
+    /// A matrix of its shape, plus a row that is added to each row.
     Rows(&'a [f32], Option<&'a [f32]>),
-    /// From the numbers that it holds.
+    /// The numbers that it holds.
     Result,
 }
 
-/// `left right + bias`, `[rows, columns]`, `size.depth` being in numbers.
+/// Computes `left right + bias`, `[rows, columns]`; `size.depth` is in numbers.
 pub(crate) fn matmul(layout: Layout, size: Size, left: View<'_>, right: View<'_>, bias: Option<&[f32]>) -> Buffer {
     let left = LeftFactor::new(layout, left, size.rows, size.depth);
     let right = RightFactor::new(layout, right, size.depth, size.columns);
@@ -42,8 +42,8 @@ pub(crate) fn matmul(layout: Layout, size: Size, left: View<'_>, right: View<'_>
     result
 }
 
-/// `result = start + left right`; `finish` gets every part of a row that is done, and the offset it has in the result.
-/// Gives whether those parts were whole rows.
+/// Computes `result = start + left right`. `finish` gets every finished part of a row, and the offset of that part in
+/// the result. Returns whether those parts were whole rows.
 pub(crate) fn multiply(
     layout: Layout,
     size: Size,
@@ -60,15 +60,7 @@ pub(crate) fn multiply(
         assert!(from.len() == result.len() && all.is_none_or(|all| all.len() == columns), "rows like the result's");
     }
     if depth == 0 {
-        for (i, row) in result.chunks_exact_mut(columns.max(1)).enumerate() {
-            match start {
-                Start::Zero => row.fill(0.0),
-                Start::Row(from) => row.copy_from_slice(from),
-                Start::Rows(from, all) => begin_row(row, &from[i * columns..][..columns], all),
-                Start::Result => {}
-            }
-            finish(i * columns, row);
-        }
+        finish_start(start, columns, result, finish);
         return true;
     }
     let (steps, block) = (layout.steps(depth), layout.block());
@@ -107,6 +99,19 @@ pub(crate) fn multiply(
     blocks.across == 1
 }
 
+/// Writes a result without products: what each row starts from, finished.
+fn finish_start(start: Start<'_>, columns: usize, result: &mut [f32], finish: impl Fn(usize, &mut [f32])) {
+    for (i, row) in result.chunks_exact_mut(columns.max(1)).enumerate() {
+        match start {
+            Start::Zero => row.fill(0.0),
+            Start::Row(from) => row.copy_from_slice(from),
+            Start::Rows(from, all) => begin_row(row, &from[i * columns..][..columns], all),
+            Start::Result => {}
+        }
+        finish(i * columns, row);
+    }
+}
+
 /// Copies a row, and adds another.
 fn begin_row(to: &mut [f32], from: &[f32], all: Option<&[f32]>) {
     to.copy_from_slice(from);
@@ -115,7 +120,7 @@ fn begin_row(to: &mut [f32], from: &[f32], all: Option<&[f32]>) {
     }
 }
 
-/// How a result is cut up: into blocks of rows, and of columns where there are too few rows to share out.
+/// The division of a result: into blocks of rows, and of columns if there are too few rows to share.
 struct Blocks {
     size: Size,
     rows: usize,
@@ -135,7 +140,7 @@ impl Blocks {
         Self { size, rows, columns, across, count: down * across }
     }
 
-    /// Rows and columns of a block.
+    /// Returns the rows and columns of a block.
     fn get(&self, block: usize) -> (Range<usize>, Range<usize>) {
         let part = |i: usize, each: usize, all: usize| i * each..((i + 1) * each).min(all);
         (

@@ -14,12 +14,12 @@ const ROWS: usize = 48;
 const NONE: i32 = -1;
 
 for_each_level! {
-    /// The largest number of a row, and the first place where it is.
+    /// Finds the largest number of a row, and the first place where it is.
     fn first_largest(row: &[f32]) -> (f32, usize) = first_largest_body
 }
 
 for_each_level! {
-    /// `to[i] += factor * from[i]`
+    /// Computes `to[i] += factor * from[i]`
     fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) = add_scaled_body
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn maxsim(
     (scores, winners)
 }
 
-/// For each query token, the largest product with one of `rows` of the documents, and which row that is.
+/// Finds for each query token the largest product with one of `rows` of the documents, and that row.
 fn find_best(
     level: Level,
     queries: &[f32],
@@ -113,7 +113,7 @@ fn find_best(
     }
 }
 
-/// Gradients of queries and documents.
+/// Computes the gradients of queries and documents.
 pub(crate) fn gradient(
     level: Level,
     queries: &[f32],

@@ -1,4 +1,4 @@
-//! Moving numbers to where products read them, in either format.
+//! Packing: copies of numbers in the order in which matmuls read them, in either format.
 
 use crate::flex::level::Level;
 use crate::flex::tile::Format;
@@ -12,12 +12,12 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Rows of `columns` numbers, one after the other.
+    /// Views rows of `columns` numbers, one after the other.
     pub(crate) fn rows(data: &'a [f32], columns: usize) -> Self {
         Self { data, row: columns, column: 1 }
     }
 
-    /// Rows become columns.
+    /// Returns the view with rows and columns exchanged.
     pub(crate) fn transposed(self) -> Self {
         Self { row: self.column, column: self.row, ..self }
     }
@@ -72,7 +72,7 @@ impl Source<'_> {
 /// # Safety
 /// All places must be writable.
 unsafe fn spread_row(row: &[f32], width: usize, to: *mut f32, distance: usize) {
-    /// Of a width that the compiler knows, so that a place is a few moves and not a call.
+    /// Copies pieces of a width that the compiler knows, so that each is a few moves and not a call.
     unsafe fn whole<const WIDTH: usize>(row: &[f32], to: *mut f32, distance: usize) {
         for (i, columns) in row.as_chunks::<WIDTH>().0.iter().enumerate() {
             // SAFETY: the caller's promise.
@@ -107,7 +107,7 @@ unsafe fn spread_pairs(level: Level, rows: [&[f32]; 2], columns: usize, width: u
     {
         use std::arch::x86_64::*;
         use std::mem::transmute;
-        /// Of the words of two rows' halves, one row after the other, those that become pairs.
+        /// The order in which the words of two rows' halves become pairs.
         const ORDER: [u16; 32] = {
             let mut order = [0; 32];
             let mut i = 0;
@@ -148,7 +148,7 @@ unsafe fn spread_pairs(level: Level, rows: [&[f32]; 2], columns: usize, width: u
     unreachable!("{level:?} has no products of pairs: {rows:?} {columns} {width} {distance} {to:?}");
 }
 
-/// Neighbours in a row, two by two; fills up with zeros.
+/// Pairs neighbours in a row; fills up with zeros.
 pub(crate) fn pairs_of_row(level: Level, row: &[f32], to: &mut [f32]) {
     assert!(to.len() >= Format::Pairs.steps(row.len()), "room for a row's pairs");
     // SAFETY: all places lie one after the other in `to`.
@@ -158,8 +158,8 @@ pub(crate) fn pairs_of_row(level: Level, row: &[f32], to: &mut [f32]) {
 /// Pairs that are written at once.
 pub(crate) const PAIRS: usize = 16;
 
-/// Neighbours in a row, two by two, as `steps` pairs, [`PAIRS`] at a time to places that are `distance` apart; fills up
-/// with zeros.
+/// Writes neighbours in a row as `steps` pairs, [`PAIRS`] at a time to places that are `distance` apart; fills up with
+/// zeros.
 ///
 /// # Safety
 /// All places must be writable.

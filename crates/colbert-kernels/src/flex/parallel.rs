@@ -1,4 +1,4 @@
-//! Sharing work out among threads, in blocks that depend on its size alone.
+//! Work shared among threads, in blocks that depend on its size alone.
 
 use std::ops::Range;
 

@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// `count` numbers in [-1, 1).
+/// Draws `count` numbers in [-1, 1).
 pub(crate) fn random(count: usize, seed: usize) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed as u64);
     (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
@@ -19,7 +19,7 @@ pub(crate) fn close(found: &[f32], expected: &[f64], error: f64, what: &str) {
     }
 }
 
-/// Slope of `f` along element `i` of `x`, by central differences.
+/// Returns the slope of `f` along element `i` of `x`, by central differences.
 pub(crate) fn slope(f: impl Fn(&[f64]) -> f64, x: &[f64], i: usize) -> f64 {
     /// Far enough apart that rounding in f64 does not matter, near enough that curvature does not.
     const STEP: f64 = 1e-5;
@@ -31,17 +31,17 @@ pub(crate) fn slope(f: impl Fn(&[f64]) -> f64, x: &[f64], i: usize) -> f64 {
     (at(STEP) - at(-STEP)) / (2.0 * STEP)
 }
 
-/// The same numbers in double precision.
+/// Returns the same numbers in double precision.
 pub(crate) fn wide(numbers: &[f32]) -> Vec<f64> {
     numbers.iter().copied().map(f64::from).collect()
 }
 
-/// A tensor of these numbers.
+/// Makes a tensor of these numbers.
 pub(crate) fn matrix(numbers: &[f32], columns: usize) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(numbers.to_vec(), [numbers.len() / columns, columns]))
 }
 
-/// All numbers of a tensor.
+/// Returns all numbers of a tensor.
 pub(crate) fn flat(tensor: &FlexTensor) -> Vec<f32> {
     tensor.to_contiguous().as_slice().expect("float32").to_vec()
 }

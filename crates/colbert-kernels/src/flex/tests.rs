@@ -85,8 +85,8 @@ fn gates_and_sums_with_a_residual_are_what_composed_ones_are() {
     }
 }
 
-/// A factor in bfloat16 is off by up to 1/512, and what the composed product gives is rounded to bfloat16 too; sums of
-/// 40 products of numbers below 1.
+/// A factor in bfloat16 has an error of up to 1/512, and the result of the composed product is rounded to bfloat16 too;
+/// sums of 40 products of numbers below 1.
 const BF16_ERROR: f64 = 0.1;
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::flex::level::Level;
 use crate::precision::Precision;
 
-/// Vectors of columns that a tile is wide.
+/// Width of a tile in vectors of columns.
 const VECTORS: usize = 2;
 
 /// A vector register.
@@ -23,10 +23,10 @@ trait Vector: Copy {
     /// `LANES` numbers from `to` on must be writable.
     unsafe fn store(self, to: *mut f32);
 
-    /// All zero.
+    /// Returns all zeros.
     fn zero() -> Self;
 
-    /// `self * by + to`
+    /// Computes `self * by + to`.
     fn multiply_add(self, by: Self, to: Self) -> Self;
 
     fn add(self, other: Self) -> Self;
@@ -183,14 +183,14 @@ impl Vector for [f32; 4] {
     }
 }
 
-/// The start of a tile.
+/// The start value of a tile.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Begin {
     /// Nothing.
     Zero,
-    /// From the numbers that the result holds.
+    /// The numbers that the result holds.
     Result,
-    /// A row of numbers, one for each column, which every row begins from.
+    /// A row of numbers, one for each column, for every row.
     Row(*const f32),
 }
 
@@ -224,12 +224,12 @@ pub(crate) struct Product {
 pub(crate) enum Format {
     /// A float32: a step of depth.
     Single,
-    /// Two bfloat16, the first in the lower half: two steps of depth. Only [`Format::of`] gives it.
+    /// Two bfloat16, the first in the lower half: two steps of depth. Only [`Format::of`] returns it.
     Pairs,
 }
 
 impl Format {
-    /// The format of a precision, as far as the processor has products for it.
+    /// Returns the format for a precision, as far as the processor supports it.
     pub(crate) fn of(precision: Precision, level: Level) -> Self {
         if precision == Precision::Bf16 && level.has_bf16() { Self::Pairs } else { Self::Single }
     }
@@ -252,7 +252,7 @@ pub(crate) struct Size {
 }
 
 impl Level {
-    /// Rows of a tile.
+    /// Returns the number of rows of a tile.
     pub(crate) fn rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -263,7 +263,7 @@ impl Level {
         }
     }
 
-    /// Columns of a tile.
+    /// Returns the number of columns of a tile.
     pub(crate) fn columns(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -274,7 +274,7 @@ impl Level {
         }
     }
 
-    /// `result = from + left right`, on one thread.
+    /// Computes `result = from + left right`, on one thread.
     ///
     /// # Safety
     /// The factors must be of this format. All of their elements must be readable, those of the right one up to a whole
@@ -329,7 +329,7 @@ impl Level {
 #[inline(always)]
 unsafe fn panels<V: Vector, const R: usize>(size: Size, left: Left, right: Right, result: Product, from: Begin) {
     let width = VECTORS * V::LANES;
-    // A last panel of fewer columns goes by way of this.
+    // A last panel with fewer columns uses this buffer.
     let mut aside = [0.0f32; 12 * 32];
     let mut column = 0;
     let mut panel = right.start;

@@ -17,11 +17,11 @@ pub struct AdamW {
     pub beta_2: f64,
     /// Added to the root of the mean of squares.
     pub eps: f64,
-    /// Share of a parameter that is taken off, times the step size.
+    /// Share of a parameter that is subtracted, times the step size.
     pub weight_decay: f64,
     /// Steps taken, this one included: 1 at first.
     pub step: u64,
-    /// Gradients are multiplied by this first: what clipping the global norm leaves of them, 1 for all.
+    /// Factor on gradients from clipping the global norm; 1 without clipping.
     pub gradient_scale: f64,
 }
 
@@ -64,9 +64,13 @@ impl AdamW {
     }
 }
 
-/// One step: the parameter shrinks by the decay, and moves against the mean gradient over the root of the mean square.
+/// Takes one step: the parameter shrinks by the decay, and moves against the mean gradient over the root of the mean
+/// square.
 ///
-/// All tensors have one shape. Give the last handles of `moments` away, and they are updated in place.
+/// If the handles of `moments` are the last ones, the tensors are updated in place.
+///
+/// # Shapes
+/// All tensors have the same shape.
 ///
 /// # Panics
 /// If the shapes differ, or the step is 0.
@@ -81,7 +85,7 @@ pub fn adamw_step<B: Kernels, const D: usize>(
         gradient.dims() == shape && mean.dims() == shape && square.dims() == shape,
         "parameter, gradient and moments have one shape"
     );
-    // One axis is enough for what works element by element.
+    // One axis is enough, as the operator works element by element.
     let flat = |x: Tensor<B, D>| primitive(x.reshape([-1]) as Tensor<B, 1>);
     let moments = Moments { parameter: flat(parameter), mean: flat(mean), square: flat(square) };
     let Moments { parameter, mean, square } = B::adamw(moments, flat(gradient), options);

@@ -1,7 +1,7 @@
 //! Scaled dot-product attention of packed sequences (Vaswani et al. 2017, section 3.2).
 //!
-//! Going back recomputes the attention weights from queries, keys and each row's log-sum-exp, as in Dao et al. 2022
-//! (FlashAttention, section 3.1), so that no weights outlive a sequence.
+//! The backward pass recomputes the attention weights from queries, keys and each row's log-sum-exp, as in Dao et al.
+//! 2022 (FlashAttention, section 3.1), so that no weights outlive a sequence.
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -12,7 +12,8 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::dropout::Dropout;
 use crate::operators::node::record;
 use crate::operators::padded::{by_length, gradient_by_length};
@@ -23,22 +24,22 @@ use crate::segments::{Segment, Segments};
 /// The shape of attention, besides its three tensors.
 #[derive(Debug, Clone)]
 pub struct AttentionPlan {
-    /// Where the sequences lie, and which of their tokens can be attended to.
+    /// The places of the sequences, and which of their tokens can be attended to.
     pub segments: Segments,
-    /// Heads that a token's numbers are divided among.
+    /// Number of heads.
     pub heads: usize,
     /// Tokens to each side that a token sees (Beltagy et al. 2020, section 3.1); none means all. A token that sees no
-    /// attended token, a query's \[MASK\] expansion far behind the text, gets zeros.
+    /// attended token, such as a query's \[MASK\] expansion far after the text, gets zeros.
     pub reach: Option<usize>,
     /// Dropout of the attention weights. Element (token * heads + head, position of the key) decides; with a window,
     /// element (head * length + position, position of the key) of a mask of each sequence.
     pub dropout: Dropout,
-    /// Format of the factors of its products.
+    /// Number format of its matmuls.
     pub precision: Precision,
 }
 
 impl AttentionPlan {
-    /// The mask, and its row, of the weights of a query; the key's position is the column. Without windows, row
+    /// Returns the mask of a query's weights and its row; the key's position is the column. Without windows it is row
     /// (token * heads + head) of one mask; with them, row (head * length + position) of a mask of the sequence.
     pub(crate) fn weights_row(&self, segment: Segment, head: usize, position: usize) -> (Dropout, usize) {
         match self.reach {
@@ -61,7 +62,7 @@ pub struct Attended<T> {
     pub log_sum_exp: T,
 }
 
-/// Attention of every token to the attended tokens of its own sequence, products scaled by 1 / sqrt(head_size).
+/// Attends from every token to the attended tokens of its own sequence; products are scaled by 1 / sqrt(head_size).
 ///
 /// # Shapes
 /// - query, key, value: `[tokens, heads * head_size]`, the sequences one after the other
@@ -91,8 +92,8 @@ pub(crate) fn check([tokens, size]: [usize; 2], plan: &AttentionPlan) {
     );
 }
 
-/// Stands for a product that does not count where a row may have no other. Its exponential is 0 without a maximum taken
-/// off.
+/// The value of a product that does not count, for rows that may have no other. Its exponential is 0 without
+/// subtracting a maximum.
 pub(crate) const NEVER: f32 = -1e30;
 
 /// Returns the factor on products of queries and keys.

@@ -1,5 +1,5 @@
-//! The attention of a transformer layer with its surroundings: a normalisation before it, the projection and the sum
-//! with the input after it.
+//! The attention of a transformer layer with the normalisation before it, and the projection and the sum with the input
+//! after it.
 //!
 //! The state for the backward pass is the input, query, key and value, and the output of the attention. The normalised
 //! input is recomputed.
@@ -12,7 +12,8 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::attention::{self, Attended, AttentionPlan};
 use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{self, Affine};
@@ -27,11 +28,11 @@ use crate::operators::sublayer::{self, Normed};
 pub struct AttentionSublayer<W, V> {
     /// Normalisation of the input, if any.
     pub norm: Option<Affine<V>>,
-    /// Query, key and value, one behind the other: `[3 * heads * head_size, size]`.
+    /// Query, key and value, one after the other: `[3 * heads * head_size, size]`.
     pub qkv: W,
     /// Rotary positions, if any.
     pub rotation: Option<Rotation>,
-    /// Sequences, heads and window; its precision holds for all matmuls.
+    /// Sequences, heads and window; its precision applies to all matmuls.
     pub plan: AttentionPlan,
     /// The projection, `[size, heads * head_size]`.
     pub out: W,
@@ -39,7 +40,7 @@ pub struct AttentionSublayer<W, V> {
     pub dropout: Dropout,
 }
 
-/// `input + dropout(out(attention(qkv(norm(input)))))`: the first half of a transformer layer.
+/// Computes `input + dropout(out(attention(qkv(norm(input)))))`: the first half of a transformer layer.
 ///
 /// # Shapes
 /// - input, output: `[tokens, size]`, the sequences one after the other

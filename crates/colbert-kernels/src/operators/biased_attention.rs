@@ -1,24 +1,24 @@
-//! Attention whose scaled products get a number for each head, query and key, and attention that looks back only:
-//! composed of burn's operators on every backend, forward and backward, one sequence after the other.
+//! Attention with a bias for each head, query and key, and causal attention: composed of burn's operators on every
+//! backend, forward and backward, one sequence after the other.
 //!
-//! The weights of a sequence are kept for the backward pass, so memory grows with the square of its length. The factors
-//! of the products are float32 whatever precision the plan asks for.
+//! The weights of a sequence are kept for the backward pass, so memory grows with the square of its length. The matmuls
+//! are float32, whatever precision the plan requests.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor, TensorData};
 
-use crate::backend::KernelBackend;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::attention::{AttentionPlan, NEVER, check, scale};
 use crate::operators::dropout::{Dropout, dropout};
 use crate::segments::Segment;
 
-/// Attention with a bias, of every token to the attended tokens of its own sequence; with `causal`, to those that do not
-/// stand behind it. A window ([`AttentionPlan::reach`]) is not supported.
+/// Attends with a bias from every token to the attended tokens of its own sequence; with `causal`, only to those that
+/// do not come after it. A window ([`AttentionPlan::reach`]) is not supported.
 ///
 /// # Shapes
 /// - query, key, value: `[tokens, heads * head_size]`, the sequences one after the other
-/// - bias: `[heads, positions, positions]`, of the query's position and the key's, with as many positions as the longest
-///   sequence has tokens, or more
+/// - bias: `[heads, positions, positions]`, of the query's position and the key's, with as many positions as the
+///   longest sequence has tokens, or more
 /// - output: as query
 ///
 /// # Panics
@@ -55,7 +55,7 @@ pub fn biased_attention<B: KernelBackend>(
             products = products.mask_fill(behind.expand([heads, length, attended]), NEVER);
         }
         let weights = softmax(products, 2).reshape([heads * length, attended]);
-        // A mask of its own for each sequence, as windows have it.
+        // Each sequence has its own mask, as with windows.
         let seed = plan.dropout.seed ^ (start as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let weights = dropout(weights, Dropout { seed, ..plan.dropout }).reshape([heads, length, attended]);
         weights.matmul(split(&value, attended)).swap_dims(0, 1).reshape([length, size])

@@ -13,16 +13,17 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 use rayon::prelude::*;
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::node::record;
 use crate::operators::primitive::{floats, primitive, tensor};
 
-/// Which elements an operator drops.
+/// The choice of elements that an operator drops.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// Probability of zeroing an element, at least 0 and below 1; the others are scaled by 1 / (1 - probability).
     pub probability: f32,
-    /// Two uses with different seeds drop independently.
+    /// Seed; two uses with different seeds drop independently.
     pub seed: u64,
 }
 
@@ -33,7 +34,7 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const FIRST: u32 = 0x21f0_aaad;
 const SECOND: u32 = 0xd35a_2d97;
 
-/// The output function of SplitMix64 (Steele, Lea and Flood 2014, section 5).
+/// Applies the output function of SplitMix64 (Steele, Lea and Flood 2014, section 5).
 fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -41,25 +42,26 @@ fn mix(x: u64) -> u64 {
 }
 
 impl Dropout {
-    /// Drops nothing.
+    /// No dropout.
     pub const NONE: Self = Self { probability: 0.0, seed: 0 };
 
-    /// The same probability at another place: `counter` numbers the steps, or the uses within a step.
+    /// Returns the same probability at another place: `counter` numbers the steps, or the uses within a step.
     pub fn at(self, counter: u64) -> Self {
         Self { seed: mix(self.seed.wrapping_add(GOLDEN).wrapping_add(mix(counter.wrapping_mul(GOLDEN)))), ..self }
     }
 
-    /// Whether nothing is dropped.
+    /// Returns whether nothing is dropped.
     pub fn is_none(self) -> bool {
         self.probability == 0.0
     }
 
-    /// Factors of the elements of a `[rows, columns]` matrix: 0 where dropped, 1 / (1 - probability) elsewhere.
+    /// Returns the factors of the elements of a `[rows, columns]` matrix: 0 where dropped, 1 / (1 - probability)
+    /// elsewhere.
     pub fn mask(self, rows: usize, columns: usize) -> Vec<f32> {
         self.factors(&(0..rows).collect::<Vec<usize>>(), columns)
     }
 
-    /// Factors of the given rows of a matrix, `[rows, columns]`.
+    /// Returns the factors of the given rows of a matrix, `[rows, columns]`.
     fn factors(self, rows: &[usize], columns: usize) -> Vec<f32> {
         let mut factors = vec![0.0; rows.len() * columns];
         factors.par_chunks_mut(columns.max(1)).zip(rows).for_each(|(factors, row)| {
@@ -69,12 +71,13 @@ impl Dropout {
         factors
     }
 
-    /// Numbers of 32 bits below it are dropped. Even, so that the lowest bit of a number need not be looked at.
+    /// Returns the 32-bit number below which numbers are dropped. It is even, so that the lowest bit of a number need
+    /// not be checked.
     pub(crate) fn threshold(self) -> u32 {
         (f64::from(self.probability) * 4_294_967_296.0) as u32 & !1
     }
 
-    /// The factors of one row.
+    /// Returns the factors of one row.
     #[inline]
     pub(crate) fn row(self, row: usize) -> DropoutRow {
         assert!((0.0..1.0).contains(&self.probability), "dropout probability {} is not in [0, 1)", self.probability);
@@ -98,7 +101,7 @@ pub(crate) struct DropoutRow {
 }
 
 impl DropoutRow {
-    /// 0 or the scale, without a branch.
+    /// Returns 0 or the scale, without a branch.
     #[inline(always)]
     pub(crate) fn factor(self, column: u32) -> f32 {
         let x = column.wrapping_mul(GOLDEN as u32).wrapping_add(self.key);
@@ -127,7 +130,7 @@ pub(crate) fn composed<B: Kernels>(input: FloatTensor<B>, dropout: Dropout) -> F
     primitive(input.clone() * tensor::<B, 2>(B::dropout_factors(dropout, &rows, columns, &input.device())))
 }
 
-/// The factors made here and copied to the device.
+/// Makes the factors on the host and copies them to the device.
 pub(crate) fn factors_from_host<B: Kernels>(
     dropout: Dropout,
     rows: &[usize],
@@ -137,7 +140,7 @@ pub(crate) fn factors_from_host<B: Kernels>(
     primitive(floats::<B, 2>(dropout.factors(rows, columns), [rows.len(), columns], device))
 }
 
-/// The same factors made on the device, of which only two numbers a row are copied there.
+/// Makes the same factors on the device; only two numbers a row are copied there.
 ///
 /// The hash is of 32 bits without sign; a device has 32 or 64 with one. Only the lower 32 bits are ever looked at, and
 /// shifts are masked, so both give the same.
@@ -168,7 +171,7 @@ pub(crate) fn factors_on_device<B: Kernels>(
     let x = shifted(x, 16).mul_scalar(FIRST as i32);
     let x = shifted(x, 15).mul_scalar(SECOND as i32);
     let x = shifted(x, 15).bitwise_xor(of_rows(flips));
-    // Without the lowest bit a number has 31, which is positive in 32 with a sign.
+    // Without the lowest bit a number has 31 bits, so it is positive as a signed 32-bit integer.
     let half = x.bitwise_right_shift_scalar(1.elem()).bitwise_and_scalar(i32::MAX.elem());
     let kept = half.greater_equal_elem((dropout.threshold() >> 1) as i32);
     primitive(kept.float() * (1.0 / (1.0 - dropout.probability)))

@@ -11,7 +11,8 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::node::record;
 use crate::operators::primitive::{indices, primitive, tensor};
 
@@ -20,7 +21,7 @@ use crate::operators::primitive::{indices, primitive, tensor};
 pub struct TokenRows {
     /// Rows of the word table.
     pub ids: Arc<[u32]>,
-    /// Rows of the position table, as many.
+    /// Rows of the position table, one for each token.
     pub positions: Arc<[u32]>,
 }
 
@@ -35,7 +36,7 @@ pub struct Tables<T> {
     pub token_type: Option<T>,
 }
 
-/// Word, position and first token type row, summed. The last two are optional.
+/// Sums the rows of the word, the position and the first token type. The last two are optional.
 ///
 /// # Shapes
 /// - word, position, token_type: `[rows, size]`
@@ -82,7 +83,7 @@ pub(crate) fn composed<B: Kernels>(tables: Tables<FloatTensor<B>>, rows: &TokenR
     })
 }
 
-/// Gradient of a table of `count` rows, of which `of` were looked up.
+/// Computes the gradient of a table with `count` rows, from which those in `of` were looked up.
 pub(crate) fn composed_gradient<B: Kernels>(gradient: FloatTensor<B>, of: &Arc<[u32]>, count: usize) -> FloatTensor<B> {
     let gradient = tensor::<B, 2>(gradient);
     let (device, size) = (gradient.device(), gradient.dims()[1]);
@@ -94,7 +95,7 @@ pub(crate) fn composed_gradient<B: Kernels>(gradient: FloatTensor<B>, of: &Arc<[
 #[derive(Debug)]
 struct Node;
 
-/// The state that the backward pass needs: rows of each table, none where there is no table, and the ids looked up.
+/// The state that the backward pass needs: the number of rows of each table, none without a table, and the ids.
 #[derive(Debug, Clone)]
 struct State {
     counts: [Option<usize>; 3],

@@ -9,7 +9,7 @@ use crate::backend::Kernels;
 use crate::operators::dropout::Dropout;
 use crate::operators::primitive::{primitive, tensor};
 
-/// The function that one half goes through.
+/// The activation function of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// GELU by the error function.
@@ -27,19 +27,19 @@ pub enum ActiveHalf {
     Second,
 }
 
-/// The function of two halves that gives one.
+/// A gate: a function of two halves with the size of one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gate {
-    /// Function of one half.
+    /// Function of the active half.
     pub activation: Activation,
-    /// Which half that is.
+    /// The active half.
     pub active: ActiveHalf,
     /// Dropout of the products.
     pub dropout: Dropout,
 }
 
 impl Gate {
-    /// The half that goes through the activation, and the other one.
+    /// Splits the numbers into the half that goes through the activation and the other one.
     fn halves<B: Kernels>(self, both: FloatTensor<B>) -> [Tensor<B, 2>; 2] {
         let both = tensor::<B, 2>(both);
         let wide = both.dims()[1] / 2;
@@ -57,7 +57,7 @@ impl Gate {
         }
     }
 
-    /// The gradient of the activation's input.
+    /// Computes the gradient of the activation's input.
     fn backwards<B: Kernels>(self, x: Tensor<B, 2>, gradient: Tensor<B, 2>) -> Tensor<B, 2> {
         match self.activation {
             Activation::Gelu => tensor(B::gelu_gradient(primitive(x), primitive(gradient))),
@@ -73,7 +73,7 @@ impl Gate {
     }
 }
 
-/// `[tokens, 2 * wide]` to `[tokens, wide]`.
+/// Applies the gate, `[tokens, 2 * wide]` to `[tokens, wide]`.
 pub(crate) fn composed<B: Kernels>(both: FloatTensor<B>, gate: Gate) -> FloatTensor<B> {
     let [active, other] = gate.halves::<B>(both);
     primitive(gate.drop(gate.activated(active) * other))

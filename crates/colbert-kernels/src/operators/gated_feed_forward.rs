@@ -1,5 +1,4 @@
-//! A feed-forward network with a gate, with a normalisation before it and the sum with its input after it, both
-//! optional.
+//! A feed-forward network with a gate; a normalisation before it and the sum with its input after it are optional.
 //!
 //! The state for the backward pass is the input and both halves. The normalised input and the gate's output are
 //! recomputed.
@@ -12,7 +11,8 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::gate::Gate;
 use crate::operators::layer_norm::{self, Affine};
 use crate::operators::linear::{self, Asking, Saved, propagate};
@@ -38,11 +38,11 @@ pub struct GatedFeedForward<W, V> {
     pub down_bias: Option<V>,
     /// Whether the input is added to the output.
     pub residual: bool,
-    /// Format of the factors of the products.
+    /// Number format of the matmuls.
     pub precision: Precision,
 }
 
-/// `down(gate(up(norm(input))))`, plus the input if asked for: the second half of a transformer layer.
+/// Computes `down(gate(up(norm(input))))`, plus the input if requested: the second half of a transformer layer.
 ///
 /// # Shapes
 /// - input: `[tokens, in]`

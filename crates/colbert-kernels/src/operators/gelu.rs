@@ -9,18 +9,19 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
 
-/// `x / 2 (1 + erf(x / sqrt 2))`, element by element: `[tokens, size]` to the same shape.
+/// Computes GELU, `x / 2 (1 + erf(x / sqrt 2))`, element by element: `[tokens, size]` to the same shape.
 ///
 /// The fused version, and its derivative, are within 5e-7 of the exact value where |x| is at most 4.
 pub fn gelu<B: KernelBackend>(input: Tensor<B, 2>) -> Tensor<B, 2> {
     tensor(B::kernel_gelu(primitive(input)))
 }
 
-/// The derivative by the error function, also where a backend's own is that of the tanh approximation.
+/// Computes the derivative by the error function, even if a backend's own is that of the tanh approximation.
 pub(crate) fn composed_gradient<B: Kernels>(input: FloatTensor<B>, gradient: FloatTensor<B>) -> FloatTensor<B> {
     let input = tensor::<B, 2>(input);
     let below = (input.clone() * std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5);

@@ -9,7 +9,8 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::dropout::Dropout;
 use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
@@ -39,15 +40,15 @@ pub struct Normalised<T> {
 /// Gradients of a normalisation.
 #[derive(Debug, Clone)]
 pub struct NormGradients<T> {
-    /// Of what was normalised, `[tokens, size]`.
+    /// Gradient of the normalised sum, `[tokens, size]`.
     pub sum: T,
     /// `[size]`
     pub weight: T,
-    /// `[size]`; none where there was no bias.
+    /// `[size]`; none without a bias.
     pub bias: Option<T>,
 }
 
-/// Each token minus its mean, over its standard deviation, scaled and shifted.
+/// Normalises each token: minus its mean, over its standard deviation, scaled and shifted.
 ///
 /// # Shapes
 /// - input, output: `[tokens, size]`
@@ -65,9 +66,14 @@ pub fn layer_norm<B: KernelBackend>(
     tensor(B::kernel_layer_norm(primitive(input), None, Dropout::NONE, affine))
 }
 
-/// `layer_norm(dropout(input) + residual)`: what stands after every sublayer of BERT.
+/// Computes `layer_norm(dropout(input) + residual)`, as after every sublayer of BERT.
 ///
-/// Shapes and panics as [`layer_norm`]; residual is as input.
+/// # Shapes
+/// - input, residual, output: `[tokens, size]`
+/// - weight, bias: `[size]`
+///
+/// # Panics
+/// If the shapes do not fit.
 pub fn residual_layer_norm<B: KernelBackend>(
     input: Tensor<B, 2>,
     residual: Tensor<B, 2>,
@@ -153,7 +159,7 @@ pub(crate) fn composed_gradient<B: Kernels>(
     }
 }
 
-/// Parents: input, weight, bias, residual; the input stands for a bias or a residual that is not there.
+/// Parents: input, weight, bias, residual; the input takes the place of a missing bias or residual.
 #[derive(Debug)]
 struct Node;
 
@@ -202,7 +208,7 @@ pub(crate) fn register<B: Kernels>(
     }
 }
 
-/// The parameters on the backend inside.
+/// Returns the parameters on the inner backend.
 pub(crate) fn inner<B: Kernels, C: CheckpointStrategy>(
     affine: &Affine<FloatTensor<Autodiff<B, C>>>,
 ) -> Affine<FloatTensor<B>> {

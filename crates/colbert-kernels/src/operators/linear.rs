@@ -9,12 +9,14 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
+use crate::operators::matmul;
 use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
-use crate::precision::{Precision, composed_product};
+use crate::precision::Precision;
 
-/// `input weight^T + bias`.
+/// Computes `input weight^T + bias`.
 ///
 /// # Shapes
 /// - input: `[tokens, in]`
@@ -43,8 +45,8 @@ pub struct Map<W, V> {
     pub bias: V,
 }
 
-/// `down(gelu(up(input)))`, GELU by the error function: the feed-forward network of a transformer layer (Vaswani et al.
-/// 2017, section 3.3; Devlin et al. 2018).
+/// Computes `down(gelu(up(input)))`, GELU by the error function: the feed-forward network of a transformer layer
+/// (Vaswani et al. 2017, section 3.3; Devlin et al. 2018).
 ///
 /// Its wide inner activations are kept once, before GELU; the backward pass computes them after GELU again.
 ///
@@ -82,7 +84,7 @@ pub(crate) fn composed<B: Kernels>(
     bias: Option<FloatTensor<B>>,
     precision: Precision,
 ) -> FloatTensor<B> {
-    let output = composed_product::<B, 2>(tensor::<B, 2>(input), tensor::<B, 2>(weight).transpose(), precision);
+    let output = matmul::composed::<B, 2>(tensor::<B, 2>(input), tensor::<B, 2>(weight).transpose(), precision);
     primitive(match bias {
         Some(bias) => output + tensor::<B, 1>(bias).unsqueeze::<2>(),
         None => output,
@@ -94,7 +96,7 @@ pub(crate) fn composed_input_gradient<B: Kernels>(
     weight: FloatTensor<B>,
     precision: Precision,
 ) -> FloatTensor<B> {
-    primitive(composed_product::<B, 2>(tensor::<B, 2>(gradient), tensor::<B, 2>(weight), precision))
+    primitive(matmul::composed::<B, 2>(tensor::<B, 2>(gradient), tensor::<B, 2>(weight), precision))
 }
 
 pub(crate) fn composed_weight_gradient<B: Kernels>(
@@ -102,7 +104,7 @@ pub(crate) fn composed_weight_gradient<B: Kernels>(
     input: FloatTensor<B>,
     precision: Precision,
 ) -> FloatTensor<B> {
-    primitive(composed_product::<B, 2>(tensor::<B, 2>(gradient).transpose(), tensor::<B, 2>(input), precision))
+    primitive(matmul::composed::<B, 2>(tensor::<B, 2>(gradient).transpose(), tensor::<B, 2>(input), precision))
 }
 
 pub(crate) fn composed_sum_rows<B: Kernels>(gradient: FloatTensor<B>) -> FloatTensor<B> {
@@ -117,7 +119,7 @@ pub(crate) struct Saved<T, const N: usize> {
     pub(crate) precision: Precision,
 }
 
-/// Who asks for gradients of linear maps of one input.
+/// The requested gradients of linear maps of one input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asking<const N: usize> {
     pub(crate) input: Option<NodeId>,
@@ -125,7 +127,7 @@ pub(crate) struct Asking<const N: usize> {
     pub(crate) biases: [Option<NodeId>; N],
 }
 
-/// Registers the gradients that are asked for, of the maps' outputs' gradients.
+/// Registers the requested gradients, computed from those of the maps' outputs.
 pub(crate) fn propagate<B: Kernels, const N: usize>(
     asking: Asking<N>,
     of_outputs: [FloatTensor<B>; N],

@@ -11,17 +11,18 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::node::record;
 use crate::operators::primitive::{floats, indices, primitive, tensor};
 
-/// Stands in for the similarity of a document without a scored token. Value: colbert-ai `colbert_score_reduce`.
+/// The similarity of a document without a scored token. Value: colbert-ai `colbert_score_reduce`.
 pub(crate) const NEVER: f32 = -9999.0;
 
 /// Document places, padding included, whose similarities the composed version holds at once.
 const COMPOSED_BLOCK: usize = 4096;
 
-/// Packed texts: where each begins, and which of its tokens take part. Cheap to clone.
+/// Packed texts: the place of each, and which of its tokens take part in MaxSim. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ScoredTexts {
     starts: Arc<[usize]>,
@@ -29,8 +30,8 @@ pub struct ScoredTexts {
 }
 
 impl ScoredTexts {
-    /// Texts of these lengths, in tokens, one after the other; `scored` has a flag for every token, true where it takes
-    /// part in MaxSim.
+    /// Describes texts of these lengths, in tokens, one after the other; `scored` has a flag for every token, true if
+    /// it takes part in MaxSim.
     ///
     /// # Panics
     /// If the lengths do not add up to the number of flags, or one is 0.
@@ -45,37 +46,37 @@ impl ScoredTexts {
         Self { starts: starts.into(), scored }
     }
 
-    /// Several lists as one, in their order.
+    /// Joins several lists into one, in their order.
     pub fn concatenated(lists: &[Self]) -> Self {
         let lengths: Vec<usize> = lists.iter().flat_map(|list| (0..list.count()).map(|i| list.rows(i).len())).collect();
         let scored: Vec<bool> = lists.iter().flat_map(|list| list.scored.iter().copied()).collect();
         Self::new(&lengths, scored)
     }
 
-    /// Number of texts.
+    /// Returns the number of texts.
     pub fn count(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// Tokens of all texts together.
+    /// Returns the number of tokens of all texts together.
     pub fn tokens(&self) -> usize {
         self.scored.len()
     }
 
-    /// Rows of text `i`.
+    /// Returns the rows of text `i`.
     pub fn rows(&self, i: usize) -> std::ops::Range<usize> {
         self.starts[i]..self.starts[i + 1]
     }
 
-    /// Rows of the tokens of text `i` that take part.
+    /// Returns the rows of the tokens of text `i` that take part.
     pub fn scored_rows(&self, i: usize) -> impl Iterator<Item = usize> {
         self.rows(i).filter(|row| self.scored[*row])
     }
 }
 
-/// Score of every query against every document: for each scored query token the largest product with a scored document
-/// token, summed. Of equal products the first counts. A document without a scored token gets -9999 a query token, and
-/// no gradient.
+/// Scores every query against every document: for each scored query token the largest product with a scored document
+/// token, summed. Of equal products the first counts. A document without a scored token gets -9999 for each query
+/// token, and no gradient.
 ///
 /// # Shapes
 /// - queries, documents: `[tokens, dim]`
@@ -101,7 +102,7 @@ struct Block<B: Kernels> {
     length: usize,
     /// Row of each padded place; padding repeats the document's first.
     rows: Tensor<B, 1, Int>,
-    /// True where a place takes no part, `[1, docs, length]`.
+    /// True if a place takes no part, `[1, docs, length]`.
     hidden: Tensor<B, 3, Bool>,
     /// First row of each document, `[1, docs]`.
     starts: Tensor<B, 2, Int>,
@@ -142,7 +143,7 @@ fn blocks<B: Kernels>(texts: &ScoredTexts, device: &B::Device) -> Vec<Block<B>> 
     found
 }
 
-/// A matrix `[queries, query tokens]` that sums the scored tokens of each query.
+/// Makes a matrix `[queries, query tokens]` that sums the scored tokens of each query.
 fn sums<B: Kernels>(texts: &ScoredTexts, device: &B::Device) -> Tensor<B, 2> {
     let mut ones = vec![0.0; texts.count() * texts.tokens()];
     for i in 0..texts.count() {
@@ -171,7 +172,7 @@ pub(crate) fn composed<B: Kernels>(
         best.push(most.reshape([tokens, count]));
         winners.push(place.reshape([tokens, count]) + block.starts);
     }
-    // A product with ones, as scores are sums of a query's few dozen tokens.
+    // A matmul with ones, as scores are sums over a query's few dozen tokens.
     let scores = B::float32_product(sums::<B>(query_texts, &device), Tensor::cat(best, 1));
     (primitive(scores), Tensor::cat(winners, 1).into_primitive())
 }

@@ -1,4 +1,4 @@
-//! Recording an operator with a backward of its own in the autodiff graph.
+//! Recording of an operator with its own backward pass in the autodiff graph.
 
 use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;

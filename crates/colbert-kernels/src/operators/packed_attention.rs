@@ -9,16 +9,17 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::attention::{self, Attended, AttentionPlan};
 use crate::operators::linear::{self, Asking, Saved, propagate};
 use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
 
-/// The self-attention of a transformer layer before its projection, where one map gives query, key and value, one after
-/// the other, and positions are rotary. See [`attention()`](crate::attention()); the map's product is of the plan's
-/// precision too.
+/// Computes the self-attention of a transformer layer before its projection, where one map gives query, key and value,
+/// one after the other, and positions are rotary. See [`attention()`](crate::attention()); the map is multiplied in the
+/// plan's precision too.
 ///
 /// # Shapes
 /// - input: `[tokens, in]`, the sequences one after the other

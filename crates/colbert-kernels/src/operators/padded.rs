@@ -1,4 +1,4 @@
-//! Packed sequences laid out padded, those of like lengths together, for attention on backends without a packed one.
+//! Packed sequences with padding, those of similar lengths together, for attention on backends without a packed one.
 
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
@@ -6,14 +6,15 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 use crate::backend::Kernels;
 use crate::operators::attention::{Attended, AttentionPlan, NEVER, scale};
 use crate::operators::dropout::Dropout;
+use crate::operators::matmul;
 use crate::operators::primitive::{floats, indices, primitive, tensor};
-use crate::precision::{Precision, composed_product};
+use crate::precision::Precision;
 use crate::segments::Segment;
 
 /// A sequence is laid out with others if the longest of them has at most this many times its tokens.
 const LONGEST: f64 = 4.0 / 3.0;
 
-/// Sequences of like lengths, laid out as `[sequences, heads, length, head_size]`.
+/// Sequences of similar lengths, laid out as `[sequences, heads, length, head_size]`.
 pub(crate) struct Padded<B: Kernels> {
     /// Row of each padded place; padding repeats the sequence's first.
     rows: Tensor<B, 1, Int>,
@@ -55,7 +56,7 @@ impl<B: Kernels> Padded<B> {
         }
         let queries = if plan.reach.is_some() { length } else { 1 };
         let dropped = (!plan.dropout.is_none()).then(|| {
-            // The rows of the sequences' masks; padding has those of the first token, as nobody looks at them.
+            // The rows of the sequences' masks; padding has those of the first token, as they are never read.
             let of_sequence = |segment: &Segment| -> (Dropout, Vec<usize>) {
                 let position = |place: usize| if place < segment.length { place } else { 0 };
                 let places = (0..heads).flat_map(|head| (0..length).map(move |place| (head, place)));
@@ -88,7 +89,7 @@ impl<B: Kernels> Padded<B> {
         self.shape[3]
     }
 
-    /// The sequences' rows of `[tokens, heads * numbers]`.
+    /// Gathers the sequences' rows of `[tokens, heads * numbers]`.
     fn split(&self, packed: &FloatTensor<B>) -> Tensor<B, 4> {
         let [count, heads, length, _] = self.shape;
         let padded = tensor::<B, 2>(packed.clone()).select(0, self.rows.clone());
@@ -96,24 +97,24 @@ impl<B: Kernels> Padded<B> {
         padded.reshape([count, length, heads, numbers]).swap_dims(1, 2)
     }
 
-    /// Back to `[tokens, heads * numbers]`, of these sequences alone.
+    /// Goes back to `[tokens, heads * numbers]`, of these sequences alone.
     fn join(&self, split: Tensor<B, 4>) -> Tensor<B, 2> {
         let [count, heads, length, size] = split.dims();
         split.swap_dims(1, 2).reshape([count * length, heads * size]).select(0, self.places.clone())
     }
 
     pub(crate) fn product(&self, left: Tensor<B, 4>, right: Tensor<B, 4>) -> Tensor<B, 4> {
-        composed_product::<B, 4>(left, right, self.precision)
+        matmul::composed::<B, 4>(left, right, self.precision)
     }
 
-    /// Scaled products, minus infinity or next to it where a key takes no part.
+    /// Computes scaled products, with minus infinity or a number close to it for a key that takes no part.
     pub(crate) fn scaled(&self, query: Tensor<B, 4>, key: Tensor<B, 4>) -> Tensor<B, 4> {
         let [count, heads, length, head_size] = self.shape;
         let hidden = self.hidden.clone().expand([count, heads, length, length]);
         (self.product(query, key.swap_dims(2, 3)) * scale(head_size)).mask_fill(hidden, self.never)
     }
 
-    /// Dropout of weights, or of their gradients.
+    /// Drops weights, or their gradients.
     pub(crate) fn drop(&self, weights: Tensor<B, 4>) -> Tensor<B, 4> {
         match &self.dropped {
             Some(factors) => weights * factors.clone(),
@@ -122,7 +123,7 @@ impl<B: Kernels> Padded<B> {
     }
 }
 
-/// The sequences in groups of like lengths, the longest first, and the row among the groups' rows of each row.
+/// The sequences in groups of similar lengths, the longest first, and for each row its place among the groups' rows.
 struct Groups<B: Kernels> {
     groups: Vec<Padded<B>>,
     order: Tensor<B, 1, Int>,
@@ -152,8 +153,9 @@ impl<B: Kernels> Groups<B> {
     }
 }
 
-/// Attention of the groups one after the other, by a function of query, key and value, `[sequences, heads, length,
-/// head_size]`, that gives the output in the same shape and the log-sum-exp with one number in place of the last.
+/// Attends within the groups one after the other, by a function of query, key and value, `[sequences, heads, length,
+/// head_size]`, that returns the output in the same shape and the log-sum-exp with one number in place of the last
+/// axis.
 pub(crate) fn by_length<B: Kernels>(
     qkv: [FloatTensor<B>; 3],
     plan: &AttentionPlan,
@@ -169,8 +171,8 @@ pub(crate) fn by_length<B: Kernels>(
     Attended { output: groups.packed(outputs), log_sum_exp: groups.packed(sums) }
 }
 
-/// Gradients of query, key and value of the groups one after the other, by a function of these three, of what forward
-/// left, and of the gradient, which is 0 at padding.
+/// Computes the gradients of query, key and value of the groups one after the other, by a function of these three, of
+/// the forward pass's state, and of the gradient, which is 0 at padding.
 pub(crate) fn gradient_by_length<B: Kernels>(
     qkv: [FloatTensor<B>; 3],
     forward: Attended<FloatTensor<B>>,

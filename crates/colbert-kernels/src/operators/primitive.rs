@@ -1,10 +1,10 @@
-//! Between tensors and the backend's own representation of them.
+//! Conversions between tensors and the backend's own representation of them.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 
-/// A tensor of rank `D` around `primitive`.
+/// Wraps `primitive` into a tensor of rank `D`.
 pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
@@ -14,13 +14,13 @@ pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Flo
     tensor.into_primitive().tensor()
 }
 
-/// Row numbers from the host, as a tensor of the backend.
+/// Makes a tensor of the backend from row numbers of the host.
 pub(crate) fn indices<B: Backend>(rows: impl ExactSizeIterator<Item = usize>, device: &B::Device) -> Tensor<B, 1, Int> {
     let count = rows.len();
     Tensor::from_data(TensorData::new(rows.map(|row| row as i32).collect(), [count]), device)
 }
 
-/// Numbers from the host, as a tensor of the backend.
+/// Makes a tensor of the backend from numbers of the host.
 pub(crate) fn floats<B: Backend, const D: usize>(
     values: Vec<f32>,
     shape: [usize; D],

@@ -11,7 +11,7 @@ use crate::segments::Segments;
 
 /// Cosines and sines of the angles of every position. Cheap to clone.
 ///
-/// The numbers i and i + pairs of a head are one pair each; numbers behind the pairs are left as they are.
+/// The numbers i and i + pairs of a head are one pair each; numbers after the pairs are left as they are.
 #[derive(Debug, Clone)]
 pub struct Rotation {
     /// `[positions, pairs]`
@@ -44,7 +44,7 @@ impl Rotation {
         Self { cos: angles().map(f32::cos).collect(), sin: angles().map(f32::sin).collect(), pairs: frequencies.len() }
     }
 
-    /// Cosines and sines of a position.
+    /// Returns the cosines and sines of a position.
     pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
         let own = position * self.pairs..(position + 1) * self.pairs;
         (&self.cos[own.clone()], &self.sin[own])

@@ -8,15 +8,16 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 
-use crate::backend::{KernelBackend, Kernels};
+use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
 use crate::operators::attention::{self, AttentionPlan, State};
 use crate::operators::linear::{self, Asking, FloatMap, Map, Saved, propagate};
 use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
 
-/// `attention(query(input), key(input), value(input))`, the self-attention of a transformer layer before its projection
-/// (Vaswani et al. 2017, section 3.2.2). See [`attention()`](crate::attention()); the maps' products are of the plan's
-/// precision too.
+/// Computes `attention(query(input), key(input), value(input))`, the self-attention of a transformer layer before its
+/// projection (Vaswani et al. 2017, section 3.2.2). See [`attention()`](crate::attention()); the maps are multiplied in
+/// the plan's precision too.
 ///
 /// # Shapes
 /// - input: `[tokens, in]`, the sequences one after the other

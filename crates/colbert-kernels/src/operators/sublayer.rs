@@ -1,4 +1,4 @@
-//! The surroundings of both parts of a transformer layer: a normalisation of the input, and its sum with the output.
+//! The parts around both sublayers of a transformer layer: the normalisation of the input, and its sum with the output.
 
 use burn::backend::Autodiff;
 use burn::tensor::ops::FloatTensor;
@@ -10,7 +10,8 @@ use crate::backend::Kernels;
 use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{self, Affine};
 
-/// The input of a sublayer and how it was normalised. The normalised numbers are computed again when they are needed.
+/// The input of a sublayer and the state of its normalisation. The normalised numbers are recomputed when they are
+/// needed.
 #[derive(Debug, Clone)]
 pub(crate) struct Normed<T> {
     input: T,
@@ -35,7 +36,7 @@ impl<T: Clone> Normed<T> {
     }
 }
 
-/// Registers the gradients of the input and of the norm's weight and bias. `of_inner` gives the gradient of the
+/// Registers the gradients of the input and of the norm's weight and bias. `of_inner` returns the gradient of the
 /// normalised input, `beside` is the gradient of the input's other use.
 pub(crate) fn propagate<B: Kernels>(
     [input, weight, bias]: [Option<NodeId>; 3],

@@ -1,4 +1,4 @@
-//! MaxSim of a fixed set of queries against stored documents, which come in any number and any order.
+//! MaxSim of a fixed set of queries against stored documents, in any number and any order.
 //!
 //! The counterpart in training, `operators::maxsim`, lays out documents for every call; here queries are laid out
 //! once, and documents are read as they are stored. Both add the same products in the same order, so their scores are
@@ -103,12 +103,12 @@ impl PackedQueries {
         Self { level, dim, count, groups }
     }
 
-    /// Number of queries.
+    /// Returns the number of queries.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is no query.
+    /// Returns whether there is no query.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -175,7 +175,7 @@ impl fmt::Debug for PackedQueries {
     }
 }
 
-/// The document that rows are folded into.
+/// The document that the current rows belong to.
 struct Document<'a> {
     place: usize,
     offsets: &'a [usize],
@@ -183,7 +183,7 @@ struct Document<'a> {
 }
 
 impl Document<'_> {
-    /// Row behind its last one.
+    /// Returns the row after its last one.
     fn end(&self) -> usize {
         self.offsets[self.place + 1]
     }
@@ -192,7 +192,7 @@ impl Document<'_> {
         self.end() - self.offsets[self.place]
     }
 
-    /// The least that a query token counts.
+    /// Returns the least value of a query token.
     fn least(&self) -> f32 {
         match self.offsets.get(self.place + 1) {
             Some(_) if self.rows() < self.floored_below => 0.0,
@@ -217,7 +217,7 @@ impl Group {
         Self { first, starts, wide, panels }
     }
 
-    /// Products of some rows of documents with all tokens: `[rows, wide]`.
+    /// Multiplies some rows of documents with all tokens: `[rows, wide]`.
     fn multiply(
         &self,
         level: Level,
@@ -264,7 +264,7 @@ impl<'a> VectorRows<'a> {
         }
     }
 
-    /// These rows as float32: where they lie if they can be read there, else in `decoded`.
+    /// Returns these rows as float32: in place if they can be read there, else in `decoded`.
     fn numbers<'b>(self, level: Level, dim: usize, rows: Range<usize>, decoded: &'b mut Vec<f32>) -> &'b [f32]
     where
         'a: 'b,

@@ -7,7 +7,7 @@ use half::f16;
 
 use crate::flex::level::{Level, for_each_level};
 
-/// The number format that token vectors are stored in.
+/// The number format of stored token vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VectorFormat {
     /// The vectors as they are: 4 bytes a number.
@@ -30,7 +30,7 @@ impl VectorFormat {
     /// All formats.
     pub const ALL: [Self; 3] = [Self::Float32, Self::Float16, Self::Int8];
 
-    /// Name, as in options and files.
+    /// Returns the name, as in options and files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
@@ -39,7 +39,7 @@ impl VectorFormat {
         }
     }
 
-    /// Bytes of a stored vector of `dim` numbers.
+    /// Returns how many bytes a stored vector of `dim` numbers takes.
     pub fn row_bytes(self, dim: usize) -> usize {
         match self {
             Self::Float32 => dim * 4,
@@ -89,7 +89,7 @@ impl VectorFormat {
         self.decode_rows(Level::detect(), bytes, dim, &mut to[start..]);
     }
 
-    /// Whether all numbers of stored vectors are finite. Damaged bytes may be NaN, which MaxSim passes over.
+    /// Returns whether all numbers of stored vectors are finite. Damaged bytes may be NaN, which MaxSim would skip.
     ///
     /// # Shapes
     /// - bytes: whole rows of `dim` numbers
@@ -137,17 +137,17 @@ impl FromStr for VectorFormat {
 }
 
 for_each_level! {
-    /// Little-endian float32.
+    /// Reads little-endian float32.
     fn from_float32(bytes: &[u8], to: &mut [f32]) = from_float32_body
 }
 
 for_each_level! {
-    /// Little-endian float16, but for infinities and NaN, which are never stored.
+    /// Reads little-endian float16, except infinities and NaN, which are never stored.
     fn from_float16(bytes: &[u8], to: &mut [f32]) = from_float16_body
 }
 
 for_each_level! {
-    /// Whole numbers times a scale.
+    /// Reads whole numbers times a scale.
     fn from_int8(bytes: &[u8], scale: f32, to: &mut [f32]) = from_int8_body
 }
 

@@ -16,13 +16,13 @@ use crate::weights::layout::Layout;
 /// Name of the file that PyLate and sentence-transformers write.
 const CONFIG: &str = "config_sentence_transformers.json";
 
-/// Key of this file for the sizes that vectors can be cut to; a word of ours, which other programs pass over.
+/// Key of this file for the sizes that vectors can be cut to; a key of our own, which other programs ignore.
 pub(crate) const DIMS: &str = "matryoshka_dims";
 
-/// Settings that a directory declares; none where it is silent. Lengths are in tokens, markers included.
+/// Settings that a directory declares; none for those that it does not. Lengths are in tokens, markers included.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Declared {
-    /// The files that declare something, in the order in which they are believed.
+    /// The files that declare something, the one that takes precedence first.
     pub files: Vec<&'static str>,
     /// Size of a token embedding.
     pub dim: Option<usize>,
@@ -36,11 +36,11 @@ pub struct Declared {
     pub attend_to_mask_tokens: Option<bool>,
     /// Queries are filled up with `[MASK]`.
     pub query_expansion: Option<bool>,
-    /// Tokens that shorter queries are filled up to, where that is not `query_maxlen`.
+    /// Length to which shorter queries are filled up, if it is not `query_maxlen`.
     pub query_expansion_length: Option<usize>,
     /// Some tokens of a document take no part in scoring.
     pub mask_punctuation: Option<bool>,
-    /// Vocabulary entries that take no part, where they are not the ASCII punctuation.
+    /// Vocabulary entries that take no part, if they are not the ASCII punctuation.
     pub skiplist_words: Option<Vec<String>>,
     /// They take no part in queries either.
     pub mask_query_punctuation: Option<bool>,
@@ -52,9 +52,9 @@ pub struct Declared {
     pub query_token_id: Option<String>,
     /// Token that marks a document; empty: none.
     pub doc_token_id: Option<String>,
-    /// Text in front of a query.
+    /// Text before a query.
     pub query_prompt: Option<String>,
-    /// Text in front of a document.
+    /// Text before a document.
     pub document_prompt: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Declared {
     /// text of its encoder. `dim` is left open.
     ///
     /// # Errors
-    /// A file that does not parse, holds a value of the wrong type, or asks for something that is not done here.
+    /// A file that does not parse, holds a value of the wrong type, or requires something unsupported.
     pub(crate) fn read(
         layout: &Layout,
         metadata: Option<&ArtifactMetadata>,
@@ -108,7 +108,7 @@ impl Declared {
         Ok(declared)
     }
 
-    /// Whether the directory is a ColBERT at all.
+    /// Returns whether the directory is a ColBERT at all.
     pub fn is_colbert(&self) -> bool {
         self.dim.is_some() || self.query_maxlen.is_some() || self.query_token_id.is_some()
     }
@@ -143,7 +143,7 @@ impl Declared {
         }
     }
 
-    /// PyLate's dialect, which sentence-transformers 6 reads too.
+    /// Reads PyLate's dialect, which sentence-transformers 6 reads too.
     fn pylate(&mut self, keys: Keys<'_>, positions: usize) -> Result<(), ModelError> {
         self.query_maxlen = keys.count("query_length")?;
         self.doc_maxlen = keys.count("document_length")?;
@@ -157,7 +157,7 @@ impl Declared {
         let markers = [self.query_token_id.clone(), self.doc_token_id.clone()].map(Option::unwrap_or_default);
         if *self != Self::default() {
             self.prompts(keys, [&markers[0], &markers[1]])?;
-            // sentence-transformers 6 reads the key here too, and null is its word for none.
+            // sentence-transformers 6 reads the key here too, and writes null for none.
             if keys.json.get("query_expansion").is_some() {
                 self.expansion(keys, positions)?;
             }
@@ -166,7 +166,7 @@ impl Declared {
         Ok(())
     }
 
-    /// The prompts of both sides, without the marker that one may repeat.
+    /// Reads the prompts of both sides, without the marker that one may repeat.
     fn prompts(&mut self, keys: Keys<'_>, markers: [&str; 2]) -> Result<(), ModelError> {
         let Some(prompts) = keys.object("prompts")? else { return Ok(()) };
         let prompts = Keys { json: prompts, path: keys.path };
@@ -180,7 +180,7 @@ impl Declared {
         Ok(())
     }
 
-    /// The file that sentence-transformers 6 writes beside the encoder, `sentence_bert_config.json`.
+    /// Reads the file that sentence-transformers 6 writes beside the encoder, `sentence_bert_config.json`.
     fn native(&mut self, layout: &Layout, positions: usize) -> Result<(), ModelError> {
         let path = layout.encoder.join("sentence_bert_config.json");
         let json = optional_object(&path)?;
@@ -196,7 +196,8 @@ impl Declared {
         self.expansion(keys, limit)
     }
 
-    /// Query expansion as sentence-transformers 6 words it. `limit` is the longest query where no length is given.
+    /// Reads query expansion in the keys of sentence-transformers 6. `limit` is the longest query if no length is
+    /// given.
     fn expansion(&mut self, keys: Keys<'_>, limit: usize) -> Result<(), ModelError> {
         let Some(json) = keys.object("query_expansion")? else {
             (self.query_expansion, self.attend_to_mask_tokens) = (Some(false), Some(false));
@@ -224,7 +225,7 @@ impl Declared {
         Ok(())
     }
 
-    /// The MultiVectorMask module of sentence-transformers 6: tokens that take no part in scoring.
+    /// Reads the MultiVectorMask module of sentence-transformers 6: tokens that take no part in scoring.
     fn mask(&mut self, folder: &Path) -> Result<(), ModelError> {
         let path = folder.join("config.json");
         let json = optional_object(&path)?;

@@ -2,11 +2,16 @@
 
 use std::path::Path;
 
-/// Name on the hub of a model that lies in the hub's cache: `org/name`.
+/// Returns the name on the hub, `org/name`, of a model that lies in the hub's cache.
 pub fn hub_name(directory: &Path) -> Option<String> {
     let snapshots = directory.parent().filter(|parent| parent.ends_with("snapshots"))?;
     let repository = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
     Some(repository.replacen("--", "/", 1))
+}
+
+/// Returns the last part of a directory's path.
+pub(crate) fn folder_name(directory: &Path) -> String {
+    directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

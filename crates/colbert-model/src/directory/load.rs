@@ -1,45 +1,36 @@
-//! Reading a model directory in Hugging Face layout: a plain encoder, or a ColBERT that somebody saved.
+//! Reading of a model directory in Hugging Face layout: a plain encoder, or a saved ColBERT.
 
-use std::collections::HashMap;
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::backend::Backend;
 use colbert_config::{ArtifactMetadata, ExportDtype, HeadLayers, TrainOptions};
-use colbert_kernels::KernelBackend;
 use fnv::FnvHasher;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::colbert::Colbert;
 use crate::directory::declared::Declared;
 use crate::directory::tokenizer_files::TokenizerFiles;
-use crate::encoder::Encoder;
-use crate::encoder::families::{EncoderConfig, PretrainedEncoder};
+use crate::encoder::families::EncoderConfig;
 use crate::error::ModelError;
-use crate::head::Head;
-use crate::head::config::{HeadConfig, tensor_name};
+use crate::head::config::HeadConfig;
 use crate::head::files::HeadFiles;
-use crate::head::fresh::first_weights;
 use crate::onnx::graph::Graph;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::settings::ColbertSettings;
-use crate::tokenizer::ColbertTokenizer;
 use crate::tokenizer::panics::guarded;
 use crate::tokenizer::special_tokens::SpecialTokens;
 use crate::weights::files::read_weights;
 use crate::weights::json::read_json;
 use crate::weights::layout::Layout;
-use crate::weights::parameters::named_parameters;
-use crate::weights::{HostTensor, Weights, normal_tensor};
+use crate::weights::{HostTensor, Weights};
 
 /// Longest query or document in tokens, whatever positions `config.json` claims: the encoders in use have 8,192 at
 /// most, and every query is filled up to its length.
-const MAX_LENGTH: usize = 1 << 17;
+pub(super) const MAX_LENGTH: usize = 1 << 17;
 
-/// Files of the source directory that an export needs again.
+/// Files of the source directory that an export needs.
 #[derive(Debug, Clone)]
 pub struct SourceFiles {
     /// `config.json`, with the rows of embeddings that were added.
@@ -59,34 +50,23 @@ pub struct SourceFiles {
 /// A model directory, read and checked, not yet on a device.
 #[derive(Debug)]
 pub struct Pretrained {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// The encoder's family and sizes.
     pub config: EncoderConfig,
-    /// Files that an export needs again.
+    /// Files that an export needs.
     pub files: SourceFiles,
     /// Settings that the directory declares.
     pub declared: Declared,
     pub(crate) weights: Weights,
-    head: Option<HeadFiles>,
-    /// Layers of a new head, where there is none.
-    new_layers: HeadLayers,
+    pub(super) head: Option<HeadFiles>,
+    /// Layers of a new head, if there is none.
+    pub(super) new_layers: HeadLayers,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) tokenizer_path: PathBuf,
     pub(crate) special: SpecialTokens,
     /// Markers that the vocabulary lacked, and the rows of the embedding matrix that were added for them.
-    added: Vec<String>,
-    added_rows: usize,
-}
-
-/// The use that was made of a directory's tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadReport {
-    /// Tensors that were used.
-    pub taken: usize,
-    /// Tensors that were not there and were drawn at random.
-    pub initialised: Vec<String>,
-    /// Tensors that were there and are not needed.
-    pub ignored: Vec<String>,
+    pub(super) added: Vec<String>,
+    pub(super) added_rows: usize,
 }
 
 impl Pretrained {
@@ -122,7 +102,7 @@ impl Pretrained {
         let mut weights = weights.unwrapped(config.prefix(), config.word_table())?;
         config.adopt(&mut weights)?;
         let modules = HeadFiles::read(&layout, config.hidden_size())?;
-        // Where there are modules, the matrix in the root file is theirs, multiplied into one.
+        // If there are modules, the matrix in the root file is their product.
         let matrix = match weights.shape("linear.weight").map(<[usize]>::to_vec) {
             Some(shape) => Some(weights.take("linear.weight", &shape)?),
             None => None,
@@ -163,216 +143,23 @@ impl Pretrained {
         Ok(read)
     }
 
-    /// The directory it was read from.
+    /// Returns the directory it was read from.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Markers that the vocabulary lacked.
+    /// Returns the markers that the vocabulary lacked.
     pub(crate) fn added_markers(&self) -> &[String] {
         &self.added
     }
 
-    /// A tensor of the head's layer at this place, by its name in a module folder.
+    /// Returns a tensor of the head's layer at this place, by its name in a module folder.
     pub(crate) fn head_tensor(&self, place: usize, name: &str) -> Option<&HostTensor> {
         self.head.as_ref()?.tensor(place, name)
     }
 
-    /// Settings that the directory itself declares, over the defaults. None for a plain encoder.
-    pub fn declared_settings(&self) -> Option<ColbertSettings> {
-        self.declared.is_colbert().then(|| self.expandable(self.declared.over(self.default_settings())))
-    }
-
-    /// Settings of a directory that declares none: the defaults, with lengths that the encoder has positions for.
-    pub fn default_settings(&self) -> ColbertSettings {
-        let maximum = self.config.max_length().min(MAX_LENGTH);
-        let ColbertSettings { query_maxlen, doc_maxlen, .. } = ColbertSettings::default();
-        ColbertSettings {
-            query_maxlen: query_maxlen.min(maximum),
-            doc_maxlen: doc_maxlen.min(maximum),
-            ..ColbertSettings::default()
-        }
-    }
-
-    /// Settings for training: lengths and masks as the options say, skiplist as the directory declares, and so markers,
-    /// prompts and the length of expansion where the options are silent. A vocabulary without a mask token turns the
-    /// expansion of queries off.
-    pub fn settings(&self, options: &TrainOptions) -> ColbertSettings {
-        let declared = self.declared.tokens_over(ColbertSettings::from(options));
-        let or = |option: &Option<String>, declared: String| option.clone().unwrap_or(declared);
-        let settings = ColbertSettings {
-            query_token_id: or(&options.query_token_id, declared.query_token_id),
-            doc_token_id: or(&options.doc_token_id, declared.doc_token_id),
-            query_prompt: or(&options.query_prompt, declared.query_prompt),
-            document_prompt: or(&options.document_prompt, declared.document_prompt),
-            query_expansion_length: options.query_expansion_length.or(declared.query_expansion_length),
-            ..declared
-        };
-        if settings.query_expansion && !self.has_mask() {
-            tracing::warn!(
-                "{} has no mask token: queries are not filled up (query_expansion is off)",
-                self.tokenizer_path.display()
-            );
-        }
-        self.expandable(settings)
-    }
-
-    /// Longest query or document that the encoder takes, in tokens.
-    pub fn max_length(&self) -> usize {
-        self.config.max_length().min(MAX_LENGTH)
-    }
-
-    /// Whether the vocabulary has a mask token, which queries are filled up with.
-    pub fn has_mask(&self) -> bool {
-        self.tokenizer.token_to_id(&self.special.mask).is_some()
-    }
-
-    /// The same settings, without expansion of queries where there is nothing to fill them up with.
-    fn expandable(&self, settings: ColbertSettings) -> ColbertSettings {
-        match self.has_mask() {
-            true => settings,
-            false => ColbertSettings { query_expansion: false, query_expansion_length: None, ..settings },
-        }
-    }
-
-    /// The tokenizer with these settings.
-    ///
-    /// # Errors
-    /// A length that the encoder has no positions for, or a marker that the vocabulary lacks.
-    pub fn tokenizer(&self, settings: &ColbertSettings) -> Result<ColbertTokenizer, ModelError> {
-        let maximum = self.max_length();
-        for (option, found) in [("query_maxlen", settings.query_maxlen), ("doc_maxlen", settings.doc_maxlen)] {
-            if found > maximum {
-                return Err(ModelError::LengthOutOfRange { option, found, minimum: 4, maximum });
-            }
-        }
-        ColbertTokenizer::with_special_tokens(self.tokenizer.clone(), &self.special, settings, &self.tokenizer_path)
-    }
-
-    /// The head that a model with these settings has: the directory's, with or without ReLU at its end, else the one that
-    /// the options describe.
-    ///
-    /// # Errors
-    /// A `dim` that is not the head's, or a ReLU that it has no place for.
-    pub fn head(&self, settings: &ColbertSettings) -> Result<HeadConfig, ModelError> {
-        let Some(HeadFiles { config, tensors, .. }) = &self.head else {
-            let head = HeadConfig::of(&self.new_layers, self.config.hidden_size(), settings.dim);
-            return head.with_relu(settings.use_relu, &self.directory);
-        };
-        let last = config.layers.len() - 1;
-        let name = tensor_name(last, "linear.weight");
-        let found = tensors.iter().find(|(own, _)| *own == name).map(|(_, tensor)| tensor.shape.clone());
-        let found = found.expect("every layer has a matrix");
-        let input = if last == 0 { self.config.hidden_size() } else { config.layers[last].in_features };
-        if found == [settings.dim, input] {
-            return config.clone().with_relu(settings.use_relu, &self.directory);
-        }
-        let hint = match found[..] {
-            [dim, size] if size == input => format!("; set dim = {dim}").into(),
-            _ => "".into(),
-        };
-        let expected = [settings.dim, input].into();
-        Err(ModelError::WrongShape { path: self.weights.path().to_owned(), name, found: found.into(), expected, hint })
-    }
-
-    /// The head of a model with an encoder of another crate: one matrix, with or without ReLU.
-    ///
-    /// # Errors
-    /// No size, or a ReLU that the head has no place for.
-    pub fn new_head(&self, hidden_size: usize, settings: &ColbertSettings) -> Result<HeadConfig, ModelError> {
-        HeadConfig::linear(hidden_size, settings.dim).with_relu(settings.use_relu, &self.directory)
-    }
-
-    /// Puts a new head of one matrix on an encoder of another crate, drawn from N(0, initializer_range²) with `seed`.
-    ///
-    /// # Errors
-    /// As [`Pretrained::new_head`].
-    pub fn model_with<B: KernelBackend, E: Encoder<B>>(
-        &self,
-        encoder: E,
-        settings: &ColbertSettings,
-        seed: u64,
-        device: &B::Device,
-    ) -> Result<Colbert<B, E>, ModelError> {
-        let config = self.new_head(encoder.hidden_size(), settings)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let shape = [settings.dim, encoder.hidden_size()];
-        let mut matrix = Some(normal_tensor(&shape, self.config.initializer_range(), &mut rng));
-        let head = Head::build(&config, |_, name| matrix.take_if(|_| name == "linear.weight"), device);
-        // burn draws a parameter when it is first looked at: now, and in the order of the fields.
-        drop(named_parameters(&encoder));
-        Ok(Colbert { encoder, head })
-    }
-
-    /// The model on `device`. `dropout` replaces the probabilities of `config.json`. A head that the directory lacks, and
-    /// embeddings of markers that were added, are drawn with `seed`: from N(0, initializer_range²), layers that options
-    /// name as torch draws those of PyLate.
-    ///
-    /// # Errors
-    /// A missing tensor, one of the wrong shape (a projection to another `dim` than the settings', too), or one with a
-    /// value that is not finite.
-    pub fn model<B: Backend>(
-        &self,
-        settings: &ColbertSettings,
-        dropout: Option<f64>,
-        seed: u64,
-        device: &B::Device,
-    ) -> Result<(Colbert<B, PretrainedEncoder<B>>, LoadReport), ModelError> {
-        let config = match dropout {
-            Some(probability) => self.config.clone().with_dropout(probability),
-            None => self.config.clone(),
-        };
-        let head_config = self.head(settings)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut initialised = Vec::new();
-        let head = match &self.head {
-            Some(files) => Head::build(&head_config, |place, name| files.tensor(place, name).cloned(), device),
-            None => {
-                let tensors = first_weights(&head_config, &self.new_layers, config.initializer_range(), &mut rng);
-                initialised.extend(tensors.iter().map(|(name, _)| name.clone()));
-                let mut tensors: HashMap<String, HostTensor> = tensors.into_iter().collect();
-                Head::build(&head_config, |place, name| tensors.remove(&tensor_name(place, name)), device)
-            }
-        };
-        let mut weights = self.weights.clone();
-        if self.added_rows > 0 {
-            weights.add_rows(config.word_table(), self.added_rows, config.initializer_range(), &mut rng);
-            initialised.push(format!("embeddings of {}", self.added.join(" and ")));
-        }
-        let before = weights.names().count();
-        let encoder = config.build(&mut weights, device)?;
-        let mut ignored: Vec<String> = weights.names().map(str::to_owned).collect();
-        let of_head = self.head.as_ref().map_or(0, |head| head.tensors.len());
-        let taken = before - ignored.len() + of_head;
-        ignored.extend(self.head.iter().flat_map(|head| head.ignored.iter().cloned()));
-        Ok((Colbert { encoder, head }, LoadReport { taken, initialised, ignored }))
-    }
-
-    /// The encoder alone on `device`. Embeddings of markers that were added are drawn, as nothing will look them up.
-    ///
-    /// # Errors
-    /// A missing tensor, one of the wrong shape, or one with a value that is not finite.
-    pub(crate) fn encoder<B: Backend>(&self, device: &B::Device) -> Result<PretrainedEncoder<B>, ModelError> {
-        let mut weights = self.weights.clone();
-        if self.added_rows > 0 {
-            let mut rng = ChaCha8Rng::seed_from_u64(0);
-            weights.add_rows(self.config.word_table(), self.added_rows, self.config.initializer_range(), &mut rng);
-        }
-        self.config.build(&mut weights, device)
-    }
-
-    /// Draws the embeddings of markers that were added, for a model that never looks them up.
-    pub(crate) fn fill_added_rows(&mut self) {
-        if self.added_rows > 0 {
-            let mut rng = ChaCha8Rng::seed_from_u64(0);
-            let deviation = self.config.initializer_range();
-            self.weights.add_rows(self.config.word_table(), self.added_rows, deviation, &mut rng);
-            self.added_rows = 0;
-        }
-    }
-
     /// Returns a hash (64-bit FNV-1a, in hexadecimal digits) of everything that a model's output depends on: weights,
-    /// head, tokenizer, configuration and declared settings. `purpose` tells apart different uses of one directory.
+    /// head, tokenizer, configuration and declared settings. `purpose` distinguishes different uses of one directory.
     pub fn content_hash(&self, purpose: &str) -> String {
         let mut hash = FnvHasher::default();
         let mut add = |bytes: &[u8]| {
@@ -411,7 +198,7 @@ impl Pretrained {
         self.config.nodes(&mut on, &inputs, &Tokens { places, attended: mask }).map(drop)
     }
 
-    /// Gives the vocabulary the markers that it lacks, behind its last id: the usual ones, and those that options name.
+    /// Adds the missing markers to the vocabulary, after its last id: the usual ones, and those that options name.
     /// Rows of the embedding matrix that no token names are used first.
     ///
     /// # Errors
@@ -419,7 +206,7 @@ impl Pretrained {
     fn add_markers(&mut self, options: &TrainOptions) -> Result<(), ModelError> {
         let path = self.tokenizer_path.clone();
         let largest_id = self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-        // The table decides where config.json claims more rows than there are.
+        // The table decides if config.json claims more rows than there are.
         let rows = self.weights.shape(self.config.word_table());
         let rows = rows.map(|shape| shape.first().copied().unwrap_or(0).min(shape.iter().product()));
         let vocab_size = self.config.vocab_size().min(rows.unwrap_or(usize::MAX));
@@ -431,7 +218,7 @@ impl Pretrained {
             (settings.query_token_id, usual.query_token_id, &options.query_token_id),
             (settings.doc_token_id, usual.doc_token_id, &options.doc_token_id),
         ] {
-            // A marker of another name that the directory declares is its own, and it is an error if it is not there.
+            // A marker with another name is declared by the directory itself, so it is an error if it is missing.
             let may_be_added = !marker.is_empty() && (marker == usual || named.is_some());
             if may_be_added && self.tokenizer.token_to_id(&marker).is_none() {
                 self.add_marker(marker, &path)?;
@@ -463,7 +250,7 @@ impl Pretrained {
     }
 }
 
-/// The head that the directory has, or that options give a plain encoder.
+/// Returns the head that the directory has, or that options give a plain encoder.
 ///
 /// # Errors
 /// Options describe another head than the one that is there.

@@ -1,4 +1,4 @@
-//! Parameters of a model whose encoder is none of the families of this crate, read back from an exported directory.
+//! Reading of the parameters of an exported model whose encoder is not one of this crate's families.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use crate::weights::files::read_weights;
 use crate::weights::layout::Layout;
 use crate::weights::parameters::{parameter_names, replace_parameters};
 
-/// Replaces every parameter of a model by those of a directory that [`export_checked`](crate::export_checked) wrote.
-/// The folder of a run stands for the best model in it.
+/// Replaces every parameter of a model by those of a directory that
+/// [`Export::write_checked`](crate::Export::write_checked) wrote. The folder of a run stands for the best model in it.
 ///
 /// # Errors
 /// A file or a tensor that is missing, or a tensor of another shape than the model's.

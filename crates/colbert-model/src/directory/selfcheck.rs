@@ -1,5 +1,4 @@
-//! `selfcheck.json`: a few texts with the token ids and vectors that a model directory gives them, for other loaders to
-//! replay.
+//! `selfcheck.json`: a few texts with their token ids and vectors by a model directory, for other loaders to replay.
 
 use std::path::Path;
 
@@ -37,7 +36,7 @@ const DOCUMENTS: [&str; 4] = [
     "...",
 ];
 
-/// Token ids and vectors that a model directory gives for a few texts.
+/// Token ids and vectors of a few texts by a model directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SelfCheck {
     /// Version of this layout: 1.
@@ -109,7 +108,7 @@ impl SelfCheck {
     /// published at `path`.
     ///
     /// # Errors
-    /// They differ: the files that were written say something else than what was trained.
+    /// They differ: the written files do not describe the trained model.
     pub(crate) fn agrees_with(&self, tokenizer: &ColbertTokenizer, path: &Path) -> Result<(), ModelError> {
         let tokens = |text: &CheckedText| TokenSequence {
             ids: text.ids.clone(),
@@ -173,7 +172,8 @@ fn same<'a>(
     }
 }
 
-/// The larger of two differences. `f32::max` would pass over NaN, so that a model of NaN agreed with everything.
+/// Returns the larger of two differences. `f32::max` would skip NaN, so that a model of NaN would agree with
+/// everything.
 fn larger(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
 }

@@ -21,10 +21,10 @@ const BERT_CLASSES: [&str; 6] = [
     "ElectraTokenizerFast",
 ];
 
-/// A tokenizer and the files that it was made of.
+/// A tokenizer and the files that it was made from.
 pub(crate) struct TokenizerFiles {
     pub(crate) tokenizer: Tokenizer,
-    /// `tokenizer.json` as it was used: without limits of its own, and with what was repaired.
+    /// `tokenizer.json` as it was used: without limits of its own, and with repairs.
     pub(crate) json: Value,
     /// `tokenizer_config.json`; null if the directory has none.
     pub(crate) config: Value,
@@ -55,7 +55,7 @@ impl TokenizerFiles {
             Some(vocab) if word_piece => word_piece_json(vocab),
             _ => byte_level_json(directory, keys)?,
         };
-        // A saved length limit or padding is some other program's; ours are set per side.
+        // A saved length limit or padding belongs to another program; ours are set for each side.
         for field in ["truncation", "padding"] {
             json[field] = Value::Null;
         }
@@ -64,7 +64,7 @@ impl TokenizerFiles {
         let mut tokenizer = guarded(&path, || Tokenizer::from_bytes(json.to_string()))?;
         check_ids(&tokenizer, &added, directory)?;
         let special = SpecialTokens::of(&tokenizer, [&special_tokens_map, &config]);
-        // A decoder's vocabulary has perhaps no token for the beginning of a text: it is used as it is.
+        // A decoder's vocabulary may have no token for the beginning of a text; it is used as it is.
         let complete = !encoder.needs_cls() && tokenizer.token_to_id(&special.cls).is_none();
         if let (false, (None, _) | (_, None)) = (complete, around(&tokenizer)) {
             if colbert {
@@ -154,7 +154,7 @@ fn added_token(id: u64, content: &str, special: bool) -> Value {
     })
 }
 
-/// Texts of the special tokens that files name.
+/// Returns the texts of the special tokens that files name.
 fn special_names(files: [&Value; 2]) -> Vec<String> {
     const KEYS: [&str; 7] =
         ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -169,7 +169,7 @@ fn special_names(files: [&Value; 2]) -> Vec<String> {
     names
 }
 
-/// The id of an entry of the vocabulary: of words by their ids, or of words with scores in the order of their ids.
+/// Finds the id of a vocabulary entry: of words by their ids, or of words with scores in the order of their ids.
 fn vocabulary_id(json: &Value, name: &str) -> Option<u64> {
     match &json["model"]["vocab"] {
         Value::Object(vocab) => vocab.get(name).and_then(Value::as_u64),
@@ -178,7 +178,7 @@ fn vocabulary_id(json: &Value, name: &str) -> Option<u64> {
     }
 }
 
-/// Checks that added tokens have the ids that their files say: a gap would give them others.
+/// Checks that added tokens have the ids in their files: a gap would change them.
 fn check_ids(tokenizer: &Tokenizer, added: &[ListedToken], directory: &Path) -> Result<(), ModelError> {
     for (token, id) in added {
         let found = tokenizer.token_to_id(token).map(u64::from);
@@ -194,7 +194,7 @@ fn check_ids(tokenizer: &Tokenizer, added: &[ListedToken], directory: &Path) -> 
     Ok(())
 }
 
-/// A post-processor that puts the special tokens around a text.
+/// Makes a post-processor that puts the special tokens around a text.
 fn put_around(tokenizer: &Tokenizer, special: &SpecialTokens, path: &Path) -> Result<Value, ModelError> {
     let id = |token: &str, role| {
         let missing = || ModelError::MissingToken { path: path.to_owned(), token: token.to_owned(), role };
@@ -232,7 +232,7 @@ fn normalize_as_configured(json: &mut Value, config: Keys<'_>, word_piece: bool)
     ];
     for (key, value) in wanted {
         let own = &mut json["normalizer"][key];
-        // No word about accents follows the case.
+        // Without a setting for accents, they follow the case.
         let same = *own == value || (key == "strip_accents" && value.is_null() && *own == json!(lower_case));
         if !same {
             tracing::warn!(
@@ -245,7 +245,7 @@ fn normalize_as_configured(json: &mut Value, config: Keys<'_>, word_piece: bool)
     Ok(())
 }
 
-/// Added tokens of a vocabulary: those of the names that it has.
+/// Returns the added tokens of a vocabulary: those of the names that it has.
 fn special_entries(names: &[&str], id: impl Fn(&str) -> Option<u64>, left_space: &str) -> Vec<Value> {
     let mut entries: Vec<(u64, &str)> = names.iter().filter_map(|name| Some((id(name)?, *name))).collect();
     entries.sort_unstable();
@@ -258,7 +258,8 @@ fn special_entries(names: &[&str], id: impl Fn(&str) -> Option<u64>, left_space:
     entries.into_iter().map(entry).collect()
 }
 
-/// BERT's tokenizer of a `vocab.txt`, as transformers' `BertTokenizerFast` makes it; the normalizer is set afterwards.
+/// Makes BERT's tokenizer from a `vocab.txt`, as transformers' `BertTokenizerFast` does; the normalizer is set
+/// afterwards.
 fn word_piece_json(vocab: &str) -> Value {
     let tokens: Map<String, Value> =
         vocab.lines().zip(0u64..).map(|(token, id)| (token.to_owned(), json!(id))).collect();
@@ -282,7 +283,7 @@ fn word_piece_json(vocab: &str) -> Value {
     })
 }
 
-/// RoBERTa's tokenizer of `vocab.json` and `merges.txt`, as transformers' `RobertaTokenizerFast` makes it.
+/// Makes RoBERTa's tokenizer from `vocab.json` and `merges.txt`, as transformers' `RobertaTokenizerFast` does.
 fn byte_level_json(directory: &Path, config: Keys<'_>) -> Result<Value, ModelError> {
     let (vocab_path, merges_path) = (directory.join("vocab.json"), directory.join("merges.txt"));
     if !vocab_path.is_file() || !merges_path.is_file() {

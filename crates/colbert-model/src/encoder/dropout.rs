@@ -1,19 +1,19 @@
-//! Where dropout masks come from: a seed for every place they are used.
+//! Seeds of dropout masks: one for every place where a mask is used.
 
 use colbert_kernels::Dropout;
 
-/// Where a mask comes from. Each step, piece and layer takes a child of its own, so that a mask is a function of the
+/// The seed of a dropout mask. Each step, piece and layer has a child of its own, so that a mask is a function of the
 /// run's seed and the place alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutSeed(u64);
 
 impl DropoutSeed {
-    /// The seed of a run.
+    /// Makes the seed of a run.
     pub fn new(seed: u64) -> Self {
         Self(mix(seed))
     }
 
-    /// The seed of a part: a step, a piece, a layer.
+    /// Returns the seed of a part: a step, a piece, a layer.
     pub fn child(self, place: u64) -> Self {
         Self(mix(self.0.wrapping_add(place)))
     }
@@ -24,7 +24,7 @@ impl DropoutSeed {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): advance and finalise.
+/// Mixes by SplitMix64 (Steele, Lea and Flood 2014): advance and finalise.
 fn mix(state: u64) -> u64 {
     let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

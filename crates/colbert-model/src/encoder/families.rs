@@ -2,6 +2,26 @@
 
 #![expect(missing_debug_implementations, reason = "the record that burn derives has none")]
 
+mod bert;
+mod deberta;
+mod deberta_attention;
+mod deberta_config;
+mod deberta_nodes;
+mod deberta_places;
+mod defaults;
+mod distilbert;
+mod electra;
+mod gte;
+mod llama;
+mod llama_config;
+mod llama_nodes;
+mod modernbert;
+mod modernbert_config;
+mod modernbert_nodes;
+mod mpnet;
+mod nomic_bert;
+mod roberta;
+
 use std::path::Path;
 
 use burn::module::Module;
@@ -11,23 +31,28 @@ use colbert_kernels::KernelBackend;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::encoder::bert::{Bert, BertConfig};
-use crate::encoder::deberta::{Deberta, DebertaConfig};
-use crate::encoder::distilbert::{DistilBert, DistilBertConfig};
-use crate::encoder::electra::{Electra, ElectraConfig};
-use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes};
-use crate::encoder::gte::{Gte, GteConfig};
-use crate::encoder::llama::{Llama, LlamaConfig};
-use crate::encoder::modernbert::{ModernBert, ModernBertConfig};
-use crate::encoder::mpnet::{Mpnet, MpnetConfig};
-use crate::encoder::nomic_bert::{NomicBert, NomicBertConfig};
-use crate::encoder::roberta::{Roberta, RobertaConfig};
+use crate::encoder::family::{ExportFacts, Facts, Family, Loaders};
 use crate::encoder::{Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::onnx::graph::Value as Node;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
 use crate::weights::json::Keys;
+
+pub use crate::encoder::rotary::RotaryKeys;
+pub use bert::{Bert, BertConfig};
+pub use deberta::Deberta;
+pub use deberta_config::{DebertaConfig, PlaceProducts};
+pub use distilbert::{DistilBert, DistilBertConfig};
+pub use electra::{Electra, ElectraConfig};
+pub use gte::{Gte, GteConfig};
+pub use llama::Llama;
+pub use llama_config::LlamaConfig;
+pub use modernbert::ModernBert;
+pub use modernbert_config::ModernBertConfig;
+pub use mpnet::{Mpnet, MpnetConfig};
+pub use nomic_bert::{NomicBert, NomicBertConfig};
+pub use roberta::{Roberta, RobertaConfig};
 
 fn fields<T: DeserializeOwned>(json: &Value, path: &Path) -> Result<T, ModelError> {
     serde_json::from_value(json.clone()).map_err(|source| ModelError::Json {
@@ -42,7 +67,7 @@ fn architecture<F: Family>(model_type: &str) -> Option<&'static str> {
     F::ARCHITECTURES.iter().find(|(own, _)| *own == model_type).map(|(_, class)| *class)
 }
 
-/// Makes the enums of all families out of the list.
+/// Makes the enums of all families from the list.
 macro_rules! families {
     ($($(#[$doc:meta])* $name:ident($config:ident)),+ $(,)?) => {
         /// The configuration of an encoder of any family.
@@ -58,14 +83,14 @@ macro_rules! families {
             $($(#[$doc])* $name($name<B>),)+
         }
 
-        /// Evaluates an expression on the configuration of whichever family it is.
+        /// Evaluates an expression on the configuration, whatever its family.
         macro_rules! each_config {
             ($own:expr, $inner:ident => $result:expr) => {
                 match $own { $(EncoderConfig::$name($inner) => $result,)+ }
             };
         }
 
-        /// Evaluates an expression on whichever encoder it is.
+        /// Evaluates an expression on the encoder, whatever its family.
         macro_rules! each_encoder {
             ($own:expr, $inner:ident => $result:expr) => {
                 match $own { $(PretrainedEncoder::$name($inner) => $result,)+ }
@@ -73,7 +98,7 @@ macro_rules! families {
         }
 
         impl EncoderConfig {
-            /// All values of `model_type` that can be loaded, each with its class in transformers.
+            /// Returns all values of `model_type` that can be loaded, each with its class in transformers.
             fn architectures() -> impl Iterator<Item = (&'static str, &'static str)> {
                 [$($config::ARCHITECTURES),+].into_iter().flatten().copied()
             }
@@ -89,7 +114,7 @@ macro_rules! families {
             ///
             /// # Errors
             /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-            pub(crate) fn build<B: Backend>(
+            pub fn build<B: Backend>(
                 &self,
                 weights: &mut Weights,
                 device: &B::Device,
@@ -99,45 +124,50 @@ macro_rules! families {
                 })
             }
 
-            /// Prefix that tensor names of this family may have in a weight file.
+            /// Returns the prefix that tensor names of this family may have in a weight file.
             pub(crate) fn prefix(&self) -> &'static str {
                 match self { $(Self::$name(_) => $config::PREFIX,)+ }
             }
 
-            /// Gives the tensors of a file the names and the layout that this family is computed with.
+            /// Converts the tensors of a file to the names and the layout that this family is computed with.
             ///
             /// # Errors
-            /// Tensors that belong together and do not fit together.
+            /// Tensors that belong together do not fit together.
             pub(crate) fn adopt(&self, weights: &mut Weights) -> Result<(), ModelError> {
                 match self { $(Self::$name(_) => $config::adopt(weights),)+ }
             }
 
-            /// Name of the word embedding matrix, without the prefix.
+            /// Returns the name of the word embedding matrix, without the prefix.
             pub(crate) fn word_table(&self) -> &'static str {
                 match self { $(Self::$name(_) => $config::WORD_TABLE,)+ }
             }
 
-            /// Programs that load an exported directory of this family.
+            /// Returns the programs that load an exported directory of this family.
             pub fn loaders(&self) -> Loaders {
                 match self { $(Self::$name(config) => config.loaders(),)+ }
             }
 
-            /// Tokens to each side that a token sees in layers with windows; none where there are no windows.
+            /// Returns how many tokens to each side a token sees in layers with windows; none without windows.
             pub fn reach(&self) -> Option<usize> {
                 match self { $(Self::$name(config) => config.reach(),)+ }
             }
 
-            /// Whether a vocabulary file of the family is BERT's: WordPiece, with its special tokens.
+            /// Returns whether a vocabulary file of the family is BERT's: WordPiece, with its special tokens.
             pub(crate) fn is_word_piece(&self) -> bool {
                 match self { $(Self::$name(_) => $config::BERT_TOKENIZER,)+ }
             }
 
-            /// Whether a text has to begin with a special token.
+            /// Returns whether a text has to begin with a special token.
             pub(crate) fn needs_cls(&self) -> bool {
                 match self { $(Self::$name(_) => $config::NEEDS_CLS,)+ }
             }
 
-            /// Differences of an export's files.
+            /// Returns whether the ONNX graph has `token_type_ids` among its inputs.
+            pub(crate) fn takes_token_types(&self) -> bool {
+                match self { $(Self::$name(_) => $config::TAKES_TOKEN_TYPES,)+ }
+            }
+
+            /// Returns the differences of an export's files.
             pub(crate) fn export_facts(&self) -> ExportFacts {
                 match self { $(Self::$name(_) => $config::EXPORT,)+ }
             }
@@ -172,8 +202,8 @@ impl EncoderConfig {
     /// Reads the configuration; `path` appears in messages.
     ///
     /// # Errors
-    /// A `model_type` that is not supported, a field that is missing or out of range, or one that asks for something
-    /// the encoder does not do.
+    /// A `model_type` that is not supported, a field that is missing or out of range, or one that requires something
+    /// unsupported.
     pub(crate) fn from_json(json: &Value, path: &Path) -> Result<Self, ModelError> {
         let model_type = json["model_type"].as_str().unwrap_or("(none)");
         let Some(config) = Self::of_type(model_type, json, path)? else {
@@ -195,7 +225,7 @@ impl EncoderConfig {
     /// Returns `config.json` with a `model_type`. One that is missing, as in old files, follows from `architectures`.
     ///
     /// # Errors
-    /// A value that is no text, or architectures that are not known.
+    /// A value that is not a text, or unknown architectures.
     pub(crate) fn with_model_type(mut json: Value, path: &Path) -> Result<Value, ModelError> {
         let keys = Keys { json: &json, path };
         if keys.text("model_type")?.is_some() {
@@ -219,46 +249,42 @@ impl EncoderConfig {
 
     /// Returns the rows of the word embedding matrix.
     pub fn vocab_size(&self) -> usize {
-        each_config!(self, config => config.vocab_size())
+        self.facts().vocabulary
     }
 
     pub(crate) fn set_vocab_size(&mut self, rows: usize) {
-        each_config!(self, config => config.set_vocab_size(rows));
+        *each_config!(self, config => config.vocab_size_mut()) = rows;
     }
 
     /// Returns the size of a hidden vector.
     pub fn hidden_size(&self) -> usize {
-        self.sizes().hidden
+        self.facts().hidden
     }
 
-    /// Adds the keys to an exported `config.json` that programs want and the source may lack.
+    /// Adds the keys to an exported `config.json` that programs read and the source may lack.
     pub(crate) fn complete(&self, config: &mut Map<String, Value>) {
         each_config!(self, own => own.complete(config));
     }
 
-    pub(crate) fn sizes(&self) -> Sizes {
-        each_config!(self, config => config.sizes())
+    /// Returns the numbers that the rest of the crate needs.
+    pub(crate) fn facts(&self) -> Facts {
+        each_config!(self, config => config.facts())
     }
 
     /// Returns the longest sequence, in tokens.
     pub fn max_length(&self) -> usize {
-        each_config!(self, config => config.max_length())
+        self.facts().max_length
     }
 
     /// Returns the standard deviation that new weights are drawn with.
     pub fn initializer_range(&self) -> f64 {
-        each_config!(self, config => config.initializer_range())
+        self.facts().initializer_range
     }
 
     /// Returns the configuration with every dropout set to one probability.
     pub(crate) fn with_dropout(mut self, probability: f64) -> Self {
-        each_config!(&mut self, config => config.set_dropout(probability));
+        each_config!(&mut self, config => config.dropouts_mut()).into_iter().for_each(|own| *own = probability);
         self
-    }
-
-    /// Whether the ONNX graph has `token_type_ids` among its inputs.
-    pub(crate) fn takes_token_types(&self) -> bool {
-        each_config!(self, config => config.takes_token_types())
     }
 
     /// Adds the nodes that compute hidden states to an ONNX graph.
@@ -266,7 +292,7 @@ impl EncoderConfig {
         each_config!(self, config => config.nodes(on, inputs, tokens))
     }
 
-    /// Name of the bare encoder's class in transformers.
+    /// Returns the name of the bare encoder's class in transformers.
     pub(crate) fn architecture(json: &Value) -> &'static str {
         let model_type = json["model_type"].as_str().unwrap_or_default();
         let found = Self::architectures().find(|(own, _)| *own == model_type);

@@ -5,12 +5,14 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{AttentionPlan, Dropout, KernelBackend, Map, Precision, layer_norm, linear, residual_layer_norm};
+use colbert_kernels::{
+    Affine, AttentionPlan, Dropout, KernelBackend, Map, Precision, layer_norm, linear, residual_layer_norm,
+};
 
 use crate::error::ModelError;
 use crate::weights::Weights;
 
-/// `x W^T + b`.
+/// A linear map, `x W^T + b`.
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
     /// `[out, in]`
@@ -56,14 +58,14 @@ impl<B: KernelBackend> Linear<B> {
         linear(input, self.weight.val(), self.bias.as_ref().map(Param::val), precision)
     }
 
-    /// Weight and bias of a map that has a bias, as every one of BERT's has.
+    /// Returns weight and bias of a map that has a bias, as all maps of BERT do.
     fn map(&self) -> Map<Tensor<B, 2>, Tensor<B, 1>> {
         let bias = self.bias.as_ref().expect("a bias");
         Map { weight: self.weight.val(), bias: bias.val() }
     }
 }
 
-/// `down(gelu(up(input)))`, GELU by the error function.
+/// Computes `down(gelu(up(input)))`, GELU by the error function.
 pub(crate) fn feed_forward<B: KernelBackend>(
     input: Tensor<B, 2>,
     up: &Linear<B>,
@@ -73,7 +75,7 @@ pub(crate) fn feed_forward<B: KernelBackend>(
     colbert_kernels::feed_forward(input, up.map(), down.map(), precision)
 }
 
-/// `attention(query(input), key(input), value(input))`.
+/// Computes `attention(query(input), key(input), value(input))`.
 pub(crate) fn self_attention<B: KernelBackend>(
     input: Tensor<B, 2>,
     maps: [&Linear<B>; 3],
@@ -104,9 +106,9 @@ impl<B: Backend> Embedding<B> {
 /// Layer normalisation over the numbers of a token.
 #[derive(Module, Debug)]
 pub(crate) struct LayerNorm<B: Backend> {
-    pub(crate) weight: Param<Tensor<B, 1>>,
-    pub(crate) bias: Param<Tensor<B, 1>>,
-    pub(crate) eps: f64,
+    weight: Param<Tensor<B, 1>>,
+    bias: Option<Param<Tensor<B, 1>>>,
+    eps: f64,
 }
 
 impl<B: Backend> LayerNorm<B> {
@@ -120,26 +122,43 @@ impl<B: Backend> LayerNorm<B> {
     ) -> Result<Self, ModelError> {
         Ok(Self {
             weight: weights.param(&format!("{name}.weight"), [size], device)?,
-            bias: weights.param(&format!("{name}.bias"), [size], device)?,
+            bias: Some(weights.param(&format!("{name}.bias"), [size], device)?),
             eps,
         })
+    }
+
+    /// Takes `name.weight` `[size]` of a normalisation without a bias out of `weights`.
+    pub(crate) fn bare(
+        name: &str,
+        size: usize,
+        eps: f64,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self { weight: weights.param(&format!("{name}.weight"), [size], device)?, bias: None, eps })
     }
 }
 
 impl<B: KernelBackend> LayerNorm<B> {
-    /// `[tokens, size]` in and out.
+    /// Normalises each token, `[tokens, size]` in and out.
     pub(crate) fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
-        layer_norm(input, self.weight.val(), Some(self.bias.val()), self.eps)
+        layer_norm(input, self.weight.val(), self.bias.as_ref().map(Param::val), self.eps)
     }
 
-    /// The normalised sum of `dropout(input)` and `residual`.
+    /// Returns the parameters, `[size]` each, for an operator that normalises.
+    pub(crate) fn affine(&self) -> Affine<Tensor<B, 1>> {
+        Affine { weight: self.weight.val(), bias: self.bias.as_ref().map(Param::val), eps: self.eps }
+    }
+
+    /// Computes the normalised sum of `dropout(input)` and `residual`.
     pub(crate) fn forward_residual(
         &self,
         input: Tensor<B, 2>,
         residual: Tensor<B, 2>,
         dropout: Dropout,
     ) -> Tensor<B, 2> {
-        residual_layer_norm(input, residual, self.weight.val(), self.bias.val(), self.eps, dropout)
+        let bias = self.bias.as_ref().expect("a bias, as every norm of a sum has").val();
+        residual_layer_norm(input, residual, self.weight.val(), bias, self.eps, dropout)
     }
 }
 
@@ -163,7 +182,7 @@ impl<B: Backend> RmsNorm<B> {
         Ok(Self { weight: weights.param(&format!("{name}.weight"), [size], device)?, eps })
     }
 
-    /// `[rows, size]` in and out.
+    /// Normalises each row, `[rows, size]` in and out.
     pub(crate) fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
         let root = (input.clone().square().mean_dim(1) + self.eps).sqrt();
         input / root * self.weight.val().unsqueeze::<2>()

@@ -12,10 +12,10 @@ pub struct RotaryKeys {
     /// Base of the angles.
     #[serde(default)]
     pub rope_theta: Option<f64>,
-    /// How angles are scaled for longer texts, as transformers 4 and older model code write it.
+    /// The scaling of angles for longer texts, as transformers 4 and older model code write it.
     #[serde(default)]
     pub rope_scaling: Option<Value>,
-    /// Both, as transformers 5 writes them; they go before.
+    /// Both, as transformers 5 writes them; this key takes precedence.
     #[serde(default)]
     pub rope_parameters: Option<Value>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Angles {
 }
 
 impl Angles {
-    /// Frequencies of the pairs of a head of this size, in float32 and in this order, as in transformers.
+    /// Returns the frequencies of the pairs of a head of this size, in float32 and in this order, as in transformers.
     pub(crate) fn frequencies(self, head_size: usize) -> Vec<f32> {
         let theta = (self.theta * self.factor) as f32;
         let shrink = (self.factor as f32).powf(2.0 / head_size as f32);
@@ -46,20 +46,20 @@ impl Angles {
 }
 
 impl RotaryKeys {
-    /// The angles; `theta` is the base where the file names none.
+    /// Returns the angles; `theta` is the base if the file names none.
     pub(crate) fn angles(&self, theta: f64) -> Angles {
         let newer = self.rope_parameters.as_ref().and_then(|newer| newer.get("rope_theta")?.as_f64());
         let factor = self.ntk().and_then(|scaling| scaling.get("factor")?.as_f64());
         Angles { theta: newer.or(self.rope_theta).unwrap_or(theta), factor: factor.unwrap_or(1.0) }
     }
 
-    /// The scaling, where it is GTE's.
+    /// Returns the scaling, if it is GTE's.
     fn ntk(&self) -> Option<&Value> {
         self.rope_scaling.as_ref().filter(|scaling| scaling.get("type").is_some_and(|kind| kind == "ntk"))
     }
 
-    /// Returns the first key that asks for angles this crate does not compute, or that is out of range. `ntk`: GTE's
-    /// scaling is one of the family's.
+    /// Returns the first key that requires unsupported angles, or that is out of range. `ntk`: GTE's scaling is one of
+    /// the family's.
     pub(crate) fn unsupported(&self, theta: f64, ntk: bool) -> Option<Unsupported> {
         let plain = |value: &Value| {
             let kind = value.get("rope_type").or_else(|| value.get("type"));
@@ -75,12 +75,15 @@ impl RotaryKeys {
                 return Some(("rope_scaling", value.to_string(), expected()));
             }
         }
-        // The angles are computed in float32.
         let Angles { theta, factor } = self.angles(theta);
-        if !(1.0..=1e30).contains(&theta) {
-            return Some(("rope_theta", format!("{theta:e}"), "a number from 1 to 1e30".to_owned()));
-        }
         let fits = (1.0..=1e4).contains(&factor);
-        (!fits).then(|| ("rope_scaling", format!("factor {factor:e}"), "a factor from 1 to 10000".to_owned()))
+        let scaling = || ("rope_scaling", format!("factor {factor:e}"), "a factor from 1 to 10000".to_owned());
+        check_theta(theta).or_else(|| (!fits).then(scaling))
     }
+}
+
+/// Checks the base of the angles, which are computed in float32.
+pub(crate) fn check_theta(theta: f64) -> Option<Unsupported> {
+    let fits = (1.0..=1e30).contains(&theta);
+    (!fits).then(|| ("rope_theta", format!("{theta:e}"), "a number from 1 to 1e30".to_owned()))
 }

@@ -35,7 +35,7 @@ pub(crate) struct RotaryLayers {
     pub(crate) names: RotaryNames,
 }
 
-/// How a family names the tensors of a layer, under `<layers>.<number>`.
+/// A family's names of the tensors of a layer, under `<layers>.<number>`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RotaryNames {
     pub(crate) layers: &'static str,
@@ -53,11 +53,11 @@ pub(crate) struct RotaryNames {
 }
 
 impl RotaryNames {
-    /// Gives the layers of a file that has transformers' names in memory, `layers.0.self_attn.q_proj` and so on, the
-    /// family's own names, and puts the matrices together that are one here.
+    /// Renames the layers of a file that has transformers' names in memory, `layers.0.self_attn.q_proj` and so on, to
+    /// the family's own names, and joins the matrices that are one here.
     ///
     /// # Errors
-    /// A part of such a matrix that is missing, or does not fit the others.
+    /// A part of such a matrix is missing, or does not fit the others.
     pub(crate) fn adopt(&self, weights: &mut Weights) -> Result<(), ModelError> {
         for i in 0.. {
             let (from, to) =
@@ -93,8 +93,15 @@ impl RotaryNames {
         Ok(())
     }
 
-    /// Name of a parameter in a file, at a field path of [`RotaryTransformer`] such as `0.qkv.weight`.
-    pub(crate) fn tensor_name(&self, path: &str) -> Option<String> {
+    /// Returns the name in a file of the parameter at a field path of an encoder, whose layers are at `field`. Only
+    /// parameters of a layer are renamed.
+    pub(crate) fn tensor_name(&self, field: &str, path: &str) -> String {
+        let of_layer = path.strip_prefix(field).and_then(|path| self.of_layer(path));
+        of_layer.unwrap_or_else(|| path.to_owned())
+    }
+
+    /// Returns the name for a path below the layers, such as `0.qkv.weight`.
+    fn of_layer(&self, path: &str) -> Option<String> {
         let (number, rest) = path.split_once('.')?;
         let (field, kind) = rest.rsplit_once('.')?;
         let part = match field {
@@ -139,7 +146,7 @@ impl<B: Backend> RotaryTransformer<B> {
     pub(crate) fn take(sizes: RotaryLayers, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
         let RotaryLayers { hidden, wide, eps, names, .. } = sizes;
         let [attention_bias, down_bias] = names.biases;
-        // Not as many as config.json says before they are there.
+        // The number in config.json is not trusted for an allocation before the tensors are there.
         let mut layer = Vec::new();
         for i in 0..sizes.layers {
             let at = |part: &str| format!("{}.{i}.{part}", names.layers);
@@ -164,7 +171,7 @@ impl<B: Backend> RotaryTransformer<B> {
 }
 
 impl<B: KernelBackend> RotaryTransformer<B> {
-    /// Output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
+    /// Returns the output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
     pub(crate) fn forward(&self, embedded: Tensor<B, 2>, input: &EncoderInput) -> Tensor<B, 2> {
         let RotaryLayers { hidden, heads, angles, .. } = self.sizes.0;
         let rotation = angles.rotation(hidden / heads, input.segments.max_length());

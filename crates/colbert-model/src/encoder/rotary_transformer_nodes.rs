@@ -1,14 +1,14 @@
-//! The layers of NomicBERT and GTE as nodes of an ONNX graph: what `rotary_transformer.rs` computes.
+//! The layers of NomicBERT and GTE as nodes of an ONNX graph, the counterpart of `rotary_transformer.rs`.
 
 use colbert_kernels::Activation;
 
-use crate::encoder::rotary_nodes::RotationNodes;
+use crate::encoder::rotary_nodes::{PackedAttention, RotationNodes};
 use crate::encoder::rotary_transformer::RotaryLayers;
 use crate::error::ModelError;
 use crate::onnx::graph::{Setting, Value};
-use crate::onnx::nodes::{Mix, Nodes, Tokens};
+use crate::onnx::nodes::{Nodes, Tokens};
 
-/// Hidden states of the last layer, `[batch, length, hidden]`.
+/// Adds the nodes of the last layer's hidden states, `[batch, length, hidden]`.
 pub(crate) fn build(
     sizes: &RotaryLayers,
     on: &mut Nodes<'_>,
@@ -20,13 +20,9 @@ pub(crate) fn build(
     let mut hidden = embedded;
     for i in 0..layers {
         let at = |part: &str| format!("{}.{i}.{part}", names.layers);
-        let all = on.linear(&at(names.qkv), [3 * size, size], &hidden)?;
-        let parts = on.graph.ops("Split", &[&all], &[("axis", Setting::Int(-1))], 3);
-        let [query, key, value] = [0, 1, 2].map(|part: usize| on.split_heads(&parts[part], heads, size));
-        let parts = [rotation.turn(on, &query), rotation.turn(on, &key), value];
-        let allowed = &tokens.attended;
-        let mixed = on.attention(&Mix { parts, allowed, may_be_empty: false, bias: None, heads, hidden: size });
-        let projected = on.linear(&at(names.out), [size, size], &mixed)?;
+        let (qkv, out, rotation, allowed) = (at(names.qkv), at(names.out), &rotation, &tokens.attended);
+        let attention = PackedAttention { qkv, out, heads, size, rotation, allowed, may_be_empty: false };
+        let projected = attention.add(on, &hidden)?;
         let sum = on.graph.op("Add", &[&projected, &hidden]);
         let attended = on.layer_norm(&at(names.attention_norm), size, eps, &sum)?;
         let (up, gate) = match names.gate {

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use colbert_kernels::{KernelBackend, Tables, TokenRows, dropout, embed};
 
+use crate::encoder::EncoderInput;
 use crate::encoder::dropout::DropoutSeed;
 use crate::encoder::layers::{Embedding, LayerNorm};
 use crate::error::ModelError;
@@ -19,9 +20,9 @@ pub(crate) const EMBEDDINGS_NORM: &str = "embeddings.LayerNorm";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TableSizes {
     pub(crate) words: usize,
-    /// None where positions are not embedded.
+    /// None if positions are not embedded.
     pub(crate) positions: Option<usize>,
-    /// None where a family has no token types.
+    /// None if a family has no token types.
     pub(crate) token_types: Option<usize>,
     /// Numbers of a row.
     pub(crate) size: usize,
@@ -57,13 +58,19 @@ impl<B: Backend> TokenEmbeddings<B> {
 }
 
 impl<B: KernelBackend> TokenEmbeddings<B> {
-    /// `[tokens, size]`
-    pub(crate) fn forward(&self, ids: &Arc<[u32]>, positions: Arc<[u32]>, seed: Option<DropoutSeed>) -> Tensor<B, 2> {
+    /// Embeds the tokens of an input, each at its place in its text, `[tokens, size]`.
+    pub(crate) fn forward(&self, input: &EncoderInput) -> Tensor<B, 2> {
+        self.forward_at(input.segments.positions(), input)
+    }
+
+    /// Embeds the tokens at these positions, `[tokens, size]`.
+    pub(crate) fn forward_at(&self, positions: Arc<[u32]>, input: &EncoderInput) -> Tensor<B, 2> {
         let word = self.word_embeddings.weight.val();
         let of = |table: &Option<Embedding<B>>| table.as_ref().map(|table| table.weight.val());
         let (position, token_type) = (of(&self.position_embeddings), of(&self.token_type_embeddings));
         let tables = Tables { word, position, token_type };
-        let rows = TokenRows { ids: ids.clone(), positions };
+        let rows = TokenRows { ids: input.ids.clone(), positions };
+        let seed = input.options.child(0).dropout;
         dropout(self.layer_norm.forward(embed(tables, &rows)), DropoutSeed::dropout(seed, self.dropout))
     }
 }

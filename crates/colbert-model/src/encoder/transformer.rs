@@ -30,7 +30,7 @@ pub(crate) struct LayerSizes {
     pub(crate) output_dropout: f64,
 }
 
-/// How a family names the tensors of a layer, under `<layers>.<number>`.
+/// A family's names of the tensors of a layer, under `<layers>.<number>`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LayerNames {
     pub(crate) layers: &'static str,
@@ -54,8 +54,15 @@ pub(crate) const BERT_NAMES: LayerNames = LayerNames {
 };
 
 impl LayerNames {
-    /// Name in a file of a parameter at a field path below the layers, such as `0.output.dense.weight`.
-    pub(crate) fn tensor_name(&self, path: &str) -> Option<String> {
+    /// Returns the name in a file of the parameter at a field path of an encoder, whose layers are at `field`. Only
+    /// parameters of a layer are renamed.
+    pub(crate) fn tensor_name(&self, field: &str, path: &str) -> String {
+        let of_layer = path.strip_prefix(field).and_then(|path| self.of_layer(path));
+        of_layer.unwrap_or_else(|| path.to_owned())
+    }
+
+    /// Returns the name for a path below the layers, such as `0.output.dense.weight`.
+    fn of_layer(&self, path: &str) -> Option<String> {
         let (number, rest) = path.split_once('.')?;
         let (part, kind) = rest.rsplit_once('.')?;
         let place = BERT_NAMES.parts.iter().position(|own| *own == part)?;
@@ -80,7 +87,7 @@ struct ResidualOutput<B: Backend> {
 }
 
 impl<B: KernelBackend> ResidualOutput<B> {
-    /// `projected` is what `dense` gives.
+    /// Adds the input to `projected`, the output of `dense`, after dropout, and normalises.
     fn join(&self, projected: Tensor<B, 2>, input: Tensor<B, 2>, options: EncodeOptions) -> Tensor<B, 2> {
         self.layer_norm.forward_residual(projected, input, DropoutSeed::dropout(options.dropout, self.dropout))
     }
@@ -130,7 +137,7 @@ impl<B: KernelBackend> TransformerLayer<B> {
     }
 }
 
-/// Attention as in BERT, by the fused operator.
+/// Attends as in BERT, by the fused operator.
 fn plain<B: KernelBackend>(
     input: Tensor<B, 2>,
     maps: [&Linear<B>; 3],
@@ -155,7 +162,7 @@ impl<B: Backend> Transformer<B> {
         device: &B::Device,
     ) -> Result<Self, ModelError> {
         let LayerSizes { hidden, wide, eps, .. } = sizes;
-        // Not as many as config.json says before they are there.
+        // The number in config.json is not trusted for an allocation before the tensors are there.
         let mut layer = Vec::new();
         for i in 0..sizes.layers {
             let at = |part: usize| format!("{}.{i}.{}", names.layers, names.parts[part]);
@@ -186,7 +193,7 @@ impl<B: Backend> Transformer<B> {
 }
 
 impl<B: KernelBackend> Transformer<B> {
-    /// Output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
+    /// Returns the output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
     pub(crate) fn forward(
         &self,
         input: Tensor<B, 2>,
@@ -197,7 +204,7 @@ impl<B: KernelBackend> Transformer<B> {
         self.forward_with(input, segments, heads, &plain, options)
     }
 
-    /// The same with attention of the family's.
+    /// Returns the same with an attention of the family's own.
     pub(crate) fn forward_with(
         &self,
         input: Tensor<B, 2>,
@@ -210,7 +217,7 @@ impl<B: KernelBackend> Transformer<B> {
         layers.fold(input, |hidden, (layer, i)| layer.forward(hidden, segments, heads, attend, options.child(i)))
     }
 
-    /// The input and the output of every layer.
+    /// Returns the input and the output of every layer, `[tokens, hidden]` each.
     pub(crate) fn states(
         &self,
         input: Tensor<B, 2>,

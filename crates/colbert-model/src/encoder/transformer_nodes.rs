@@ -1,5 +1,5 @@
-//! The shared layers of BERT, DistilBERT, RoBERTa and ELECTRA as nodes of an ONNX graph: what `transformer.rs` and
-//! `token_embeddings.rs` compute.
+//! The shared layers of BERT, DistilBERT, RoBERTa and ELECTRA as nodes of an ONNX graph, the counterpart of
+//! `transformer.rs` and `token_embeddings.rs`.
 
 use crate::encoder::token_embeddings::TableSizes;
 use crate::encoder::transformer::{LayerNames, LayerSizes};
@@ -13,15 +13,15 @@ pub(crate) struct TransformerNodes {
     pub(crate) names: LayerNames,
     pub(crate) tables: TableSizes,
     pub(crate) heads: usize,
-    /// The id of padding, behind which positions begin; none where the first position is 0.
+    /// The id of padding, after which positions begin; none if the first position is 0.
     pub(crate) padding: Option<u32>,
-    /// The table of relative positions whose numbers are added to attention's products: its name, its rows, and the
-    /// row of each distance from the query to the key, the smallest distance first.
+    /// The table of relative positions whose biases are added to attention's products: its name, its rows, and the row
+    /// of each distance from the query to the key, the smallest distance first.
     pub(crate) relative: Option<(&'static str, usize, Vec<i64>)>,
 }
 
 impl TransformerNodes {
-    /// Hidden states, `[batch, length, hidden]`.
+    /// Adds the nodes of the hidden states, `[batch, length, hidden]`.
     pub(crate) fn build(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let embedded = self.embeddings(on, inputs, tokens)?;
         let size = self.layers.hidden;
@@ -40,8 +40,8 @@ impl TransformerNodes {
         })
     }
 
-    /// All layers on what was embedded. `attend` adds the attention of a layer, given the names of its maps to query,
-    /// key and value, and its input.
+    /// Adds all layers after the embeddings. `attend` adds the attention of a layer, given the names of its maps to
+    /// query, key and value, and its input.
     pub(crate) fn layers(
         &self,
         on: &mut Nodes<'_>,
@@ -65,7 +65,7 @@ impl TransformerNodes {
         Ok(hidden)
     }
 
-    /// Numbers for each head, query and key, `[heads, length, length]`.
+    /// Adds the bias of each head, query and key, `[heads, length, length]`.
     fn bias(
         &self,
         on: &mut Nodes<'_>,
@@ -73,14 +73,9 @@ impl TransformerNodes {
         of_distance: &[i64],
         tokens: &Tokens,
     ) -> Result<Value, ModelError> {
-        let (first, last, middle) =
-            (on.graph.ints(&[0]), on.graph.ints(&[1]), on.graph.int(of_distance.len() as i64 / 2));
-        let queries = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
-        let keys = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
+        let [queries, keys] = on.column_and_row(&tokens.places);
         let distance = on.graph.op("Sub", &[&keys, &queries]);
-        let place = on.graph.op("Add", &[&distance, &middle]);
-        let of_distance = on.graph.ints(of_distance);
-        let places = on.graph.op("Gather", &[&of_distance, &place]);
+        let places = rows_of_distances(on, of_distance, &distance);
         let numbers = on.rows(table, [rows, self.heads], &places)?;
         Ok(on.graph.op_with("Transpose", &[&numbers], &[("perm", Setting::Ints(vec![2, 0, 1]))]))
     }
@@ -99,7 +94,15 @@ impl TransformerNodes {
     }
 }
 
-/// The normalised sum of the rows of all tables, `[batch, length, size]`.
+/// Adds the row of each distance; `of_distance` lists the rows, the smallest distance first, 0 in the middle.
+pub(crate) fn rows_of_distances(on: &mut Nodes<'_>, of_distance: &[i64], distance: &Value) -> Value {
+    let middle = on.graph.int(of_distance.len() as i64 / 2);
+    let place = on.graph.op("Add", &[distance, &middle]);
+    let of_distance = on.graph.ints(of_distance);
+    on.graph.op("Gather", &[&of_distance, &place])
+}
+
+/// Adds the normalised sum of the rows of all tables, `[batch, length, size]`.
 pub(crate) fn embeddings(
     tables: &TableSizes,
     on: &mut Nodes<'_>,
@@ -122,7 +125,7 @@ pub(crate) fn embeddings(
     on.layer_norm(tables.norm, tables.size, tables.eps, &sum)
 }
 
-/// Position of every token: padding has the padding id, the others are counted from the one behind it.
+/// Adds the position of every token: padding has the padding id, the others are counted from the one after it.
 fn behind(on: &mut Nodes<'_>, ids: &Value, padding: i64) -> Value {
     let (padding, one) = (on.graph.int(padding), on.graph.int(1));
     let is_padding = on.graph.op("Equal", &[ids, &padding]);

@@ -1,5 +1,5 @@
-//! The settings of a directory as other programs word them: in PyLate's dialect, which sentence-transformers 6 and
-//! pylate-rs read too, and as sentence-transformers 6 writes them itself.
+//! The settings of a directory in the keys of other programs: in PyLate's dialect, which sentence-transformers 6 and
+//! pylate-rs read too, and in that of sentence-transformers 6.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::settings::token_pooling::{POOLING, TokenPooling};
 /// Versions of the libraries that the files are written for; loading with an older one only warns.
 const VERSIONS: [&str; 2] = ["5.3.0", "6.2.0"];
 
-/// The settings to be worded.
+/// The settings to be written.
 #[derive(Clone, Copy)]
 pub(crate) struct Dialect<'a> {
     pub(crate) settings: &'a ColbertSettings,
@@ -22,7 +22,7 @@ pub(crate) struct Dialect<'a> {
 
 type Files = Vec<(String, Value)>;
 
-/// PyLate's files. What it has no word for, `not_honoured` in the facade lists.
+/// Makes PyLate's files. Settings that it has no key for are listed by `not_honoured` in the facade.
 pub(crate) fn pylate(dialect: Dialect<'_>) -> Files {
     let Dialect { settings, head, .. } = dialect;
     let dense = (0..head.layers.len()).map(|place| (module_folder(place), "pylate.models.Dense.Dense"));
@@ -54,15 +54,15 @@ fn pylate_config(dialect: Dialect<'_>) -> Value {
         "do_query_expansion": settings.query_expansion,
     });
     if settings.query_expansion && settings.query_expansion_length.is_some() {
-        // Only sentence-transformers 6 knows a length that queries are filled up to without being cut to it.
+        // Only sentence-transformers 6 has a length to which queries are padded but not truncated.
         config["query_expansion"] = expansion(settings);
     }
     sizes(&mut config, settings);
     config
 }
 
-/// The files of sentence-transformers 6. A marker is the beginning of the prompt, as it puts both in front as text; the
-/// tokenizer has it as one special token.
+/// Makes the files of sentence-transformers 6. A marker is the beginning of the prompt, as the program puts both before
+/// a text; the tokenizer has it as one special token.
 pub(crate) fn native(dialect: Dialect<'_>) -> Files {
     let Dialect { settings, head, skiplist } = dialect;
     let tokens = || json!({"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"});
@@ -115,14 +115,14 @@ pub(crate) fn native(dialect: Dialect<'_>) -> Files {
     files
 }
 
-/// The sizes that vectors can be cut to, which no other program has a word for.
+/// Adds the sizes that vectors can be cut to, for which no other program has a key.
 fn sizes(config: &mut Value, settings: &ColbertSettings) {
     if !settings.dims.is_empty() {
         config[DIMS] = json!(settings.dims);
     }
 }
 
-/// Settings whose markers are the beginning of the prompts.
+/// Returns the settings with markers moved to the beginning of the prompts.
 pub(crate) fn as_text(settings: &ColbertSettings) -> ColbertSettings {
     ColbertSettings {
         query_token_id: String::new(),
@@ -156,13 +156,13 @@ fn expansion(settings: &ColbertSettings) -> Value {
     json!({"strategy": strategy, "attend": settings.attend_to_mask_tokens, "token": null, "length": length})
 }
 
-/// `modules.json`: folders and classes, in the order in which they work.
+/// Makes `modules.json`: folders and classes, in the order in which they work.
 fn listed(modules: impl Iterator<Item = (String, &'static str)>) -> Value {
     let entry = |(place, (path, class))| json!({"idx": place, "name": format!("{place}"), "path": path, "type": class});
     modules.enumerate().map(entry).collect()
 }
 
-/// The prompts, which sentence-transformers puts in front of texts by itself and PyLate when asked to.
+/// Makes the value of the key `prompts`, which sentence-transformers always puts before texts and PyLate on request.
 fn prompts(sides: [(&str, &String); 2]) -> Value {
     let written = sides.into_iter().filter(|(_, prompt)| !prompt.is_empty());
     Value::Object(written.map(|(side, prompt)| (side.to_owned(), json!(prompt))).collect())

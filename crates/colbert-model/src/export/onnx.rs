@@ -1,8 +1,8 @@
 //! A model directory as an ONNX graph, for next-plaid: `model.onnx` and `onnx_config.json` (next-plaid-onnx 1.6.1,
 //! `src/lib.rs`).
 //!
-//! Token ids and masks in, unit vectors of all tokens out. What is computed is what the model computes here, the head
-//! and the masks of a query's expansion included. Operators are those of opset 17, which has layer normalisation.
+//! Token ids and masks in, unit vectors of all tokens out. The graph computes the same as the model here, including the
+//! head and the masks of a query's expansion. Operators are those of opset 17, which has layer normalisation.
 
 use std::path::Path;
 
@@ -51,33 +51,38 @@ pub fn write_onnx(directory: &Path, dtype: ExportDtype) -> Result<(), ModelError
     Ok(())
 }
 
-/// Whether a model with this encoder, settings and head fits into an ONNX file, and next-plaid can use it: known before
-/// training.
-///
-/// # Errors
-/// More than 2 GiB, or a side without a marker.
-pub fn check_onnx(
-    pretrained: &Pretrained,
-    settings: &ColbertSettings,
-    head: &HeadConfig,
-    dtype: ExportDtype,
-) -> Result<(), ModelError> {
-    let markers =
-        [("query", "query_token_id", &settings.query_token_id), ("document", "doc_token_id", &settings.doc_token_id)];
-    if let Some((side, option, _)) = markers.into_iter().find(|(.., marker)| marker.is_empty()) {
-        return Err(ModelError::OnnxWithoutMarker { path: pretrained.directory().to_owned(), side, option });
+impl Pretrained {
+    /// Checks before training that a model with this encoder, settings and head fits into an ONNX file that next-plaid
+    /// can use.
+    ///
+    /// # Errors
+    /// More than 2 GiB, or a side without a marker.
+    pub fn check_onnx(
+        &self,
+        settings: &ColbertSettings,
+        head: &HeadConfig,
+        dtype: ExportDtype,
+    ) -> Result<(), ModelError> {
+        let markers = [
+            ("query", "query_token_id", &settings.query_token_id),
+            ("document", "doc_token_id", &settings.doc_token_id),
+        ];
+        if let Some((side, option, _)) = markers.into_iter().find(|(.., marker)| marker.is_empty()) {
+            return Err(ModelError::OnnxWithoutMarker { path: self.directory().to_owned(), side, option });
+        }
+        let of_head =
+            head.layers.iter().flat_map(|layer| layer.shapes()).map(|(_, shape)| shape.iter().product::<usize>());
+        let numbers = self.weights.numbers() + of_head.sum::<usize>();
+        let bytes = numbers as u64 * if dtype == ExportDtype::F32 { 4 } else { 2 };
+        // The nodes take some hundred bytes each.
+        if bytes + (1 << 20) > LIMIT {
+            return Err(ModelError::TooLargeForOnnx { path: self.directory().to_owned(), bytes });
+        }
+        Ok(())
     }
-    let of_head = head.layers.iter().flat_map(|layer| layer.shapes()).map(|(_, shape)| shape.iter().product::<usize>());
-    let numbers = pretrained.weights.numbers() + of_head.sum::<usize>();
-    let bytes = numbers as u64 * if dtype == ExportDtype::F32 { 4 } else { 2 };
-    // The nodes take some hundred bytes each.
-    if bytes + (1 << 20) > LIMIT {
-        return Err(ModelError::TooLargeForOnnx { path: pretrained.directory().to_owned(), bytes });
-    }
-    Ok(())
 }
 
-/// The settings of a directory that can be written: it has a head, and its vocabulary has the markers.
+/// Returns the settings of a directory that can be written: it has a head, and its vocabulary has the markers.
 fn settings(pretrained: &Pretrained) -> Result<ColbertSettings, ModelError> {
     let path = pretrained.directory().to_owned();
     if pretrained.files.head.is_none() {
@@ -89,14 +94,14 @@ fn settings(pretrained: &Pretrained) -> Result<ColbertSettings, ModelError> {
     Ok(pretrained.declared_settings().unwrap_or_else(|| pretrained.default_settings()))
 }
 
-/// The graph of a model directory.
+/// Builds the graph of a model directory.
 ///
 /// # Errors
 /// As [`write_onnx`].
 fn onnx_model(pretrained: &Pretrained, dtype: ExportDtype) -> Result<ModelProto, ModelError> {
     let settings = settings(pretrained)?;
     let head = pretrained.head(&settings)?;
-    check_onnx(pretrained, &settings, &head, dtype)?;
+    pretrained.check_onnx(&settings, &head, dtype)?;
     let mut weights = pretrained.weights.clone();
     let mut on = Nodes { graph: Graph::new(dtype), weights: &mut weights };
     let ids = on.graph.input("input_ids");
@@ -128,10 +133,11 @@ fn special_id(pretrained: &Pretrained, token: &str, role: &'static str) -> Resul
     pretrained.tokenizer.token_to_id(token).ok_or_else(missing)
 }
 
-/// Places, and which tokens can be attended to: those of the mask, without a query's expansion if its id is given.
+/// Adds the places, and which tokens can be attended to: those of the mask, without a query's expansion if its id is
+/// given.
 ///
 /// next-plaid attends to expansion whatever the model was trained with. So the graph itself leaves out the `[MASK]`
-/// tokens that nothing else follows; one that was typed out has `[SEP]` behind it.
+/// tokens that nothing else follows; one that was typed has `[SEP]` after it.
 fn tokens(on: &mut Nodes<'_>, ids: &Value, mask: &Value, expansion: Option<i64>) -> Tokens {
     let places = on.places(ids);
     let graph = &mut on.graph;
@@ -197,7 +203,7 @@ fn unit_length(graph: &mut Graph, vectors: &Value) -> Value {
     graph.op("Div", &[vectors, &norm])
 }
 
-/// `onnx_config.json`: how texts become the graph's inputs, and which vectors count.
+/// Makes `onnx_config.json`: how texts become the graph's inputs, and which vectors count.
 fn onnx_config(pretrained: &Pretrained) -> Result<Json, ModelError> {
     let settings = settings(pretrained)?;
     let special = &pretrained.special;
@@ -221,7 +227,7 @@ fn onnx_config(pretrained: &Pretrained) -> Result<Json, ModelError> {
         "attend_to_expansion_tokens": settings.attend_to_mask_tokens,
         "skiplist_words": skiplist,
         "embedding_dim": settings.dim,
-        // next-plaid wants an id even where nothing is filled up.
+        // next-plaid requires an id even without padding.
         "mask_token_id": match settings.query_expansion || pretrained.has_mask() {
             true => special_id(pretrained, &special.mask, "query expansion")?,
             false => special_id(pretrained, &special.pad, "padding")?,

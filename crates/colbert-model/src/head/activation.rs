@@ -7,7 +7,7 @@ use burn::tensor::activation::{relu, sigmoid, silu, tanh};
 use colbert_kernels::{KernelBackend, gelu};
 use serde::{Deserialize, Serialize};
 
-/// An activation, with PyTorch's default arguments: other programs make it by its name alone.
+/// An activation, with PyTorch's default arguments, as other programs create it from its name alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Activation {
     /// None.
@@ -32,7 +32,7 @@ impl Activation {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Identity, Self::Relu, Self::Gelu, Self::Tanh, Self::Sigmoid, Self::Silu];
 
-    /// PyTorch's class, such as `ReLU`.
+    /// Returns PyTorch's class, such as `ReLU`.
     pub fn class(self) -> &'static str {
         match self {
             Self::Identity => "Identity",
@@ -44,13 +44,13 @@ impl Activation {
         }
     }
 
-    /// The class with its module, such as `torch.nn.modules.activation.ReLU`.
+    /// Returns the class with its module, such as `torch.nn.modules.activation.ReLU`.
     pub(crate) fn path(self) -> String {
         let module = if self == Self::Identity { "linear" } else { "activation" };
         format!("torch.nn.modules.{module}.{}", self.class())
     }
 
-    /// The activation of a class in `torch.nn`; none if it is not done here.
+    /// Returns the activation of a class in `torch.nn`; none if it is not supported.
     pub(crate) fn from_path(path: &str) -> Option<Self> {
         let class = path.strip_prefix("torch.nn.")?.rsplit('.').next()?;
         Self::ALL.into_iter().find(|activation| activation.class() == class)

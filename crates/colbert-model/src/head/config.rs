@@ -12,30 +12,30 @@ use crate::head::activation::Activation;
 /// One layer: `activation(x W^T + b)`, plus x or a linear map of it (`pylate/models/Dense.py`, PyLate 1.6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DenseConfig {
-    /// Size of a vector that it takes.
+    /// Size of an input vector.
     pub in_features: usize,
-    /// Size of a vector that it gives.
+    /// Size of an output vector.
     pub out_features: usize,
     /// The linear map has a bias.
     pub bias: bool,
     /// After the linear map.
     pub activation: Activation,
-    /// Its input is added after the activation: as it is, or where the sizes differ by a second matrix without bias.
+    /// Its input is added after the activation: as it is, or through a second matrix without bias if the sizes differ.
     pub use_residual: bool,
 }
 
 impl DenseConfig {
-    /// One matrix.
+    /// Describes one matrix.
     pub fn linear(in_features: usize, out_features: usize) -> Self {
         Self { in_features, out_features, bias: false, activation: Activation::Identity, use_residual: false }
     }
 
-    /// The residual has a matrix of its own.
+    /// Returns whether the residual has a matrix of its own.
     pub fn has_residual_matrix(&self) -> bool {
         self.use_residual && self.in_features != self.out_features
     }
 
-    /// Shapes of its tensors, by their names in a module folder.
+    /// Returns the shapes of its tensors, by their names in a module folder.
     pub(crate) fn shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
         let matrix = vec![self.out_features, self.in_features];
         let mut shapes = vec![("linear.weight", matrix.clone())];
@@ -48,7 +48,7 @@ impl DenseConfig {
         shapes
     }
 
-    /// `config.json` of a module folder.
+    /// Makes the `config.json` of a module folder.
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "in_features": self.in_features,
@@ -77,15 +77,15 @@ impl fmt::Display for DenseConfig {
     }
 }
 
-/// The layers of a head, the first one first. A ColBERT as colbert-ai knows it has one, without bias and residual.
+/// The layers of a head, the first one first. A ColBERT of colbert-ai has one, without bias and residual.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadConfig {
-    /// At least one; each takes what the one before gives.
+    /// At least one; each takes the output of the previous one.
     pub layers: Vec<DenseConfig>,
 }
 
 impl HeadConfig {
-    /// One matrix.
+    /// Describes one matrix.
     pub fn linear(hidden_size: usize, dim: usize) -> Self {
         Self { layers: vec![DenseConfig::linear(hidden_size, dim)] }
     }
@@ -94,12 +94,12 @@ impl HeadConfig {
         self.layers.last().expect("a head has a layer")
     }
 
-    /// Size of a vector that is scored.
+    /// Returns the size of a vector that is scored.
     pub fn dim(&self) -> usize {
         self.last().out_features
     }
 
-    /// One matrix, with or without ReLU.
+    /// Returns whether it is one matrix, with or without ReLU.
     pub fn is_simple(&self) -> bool {
         match &self.layers[..] {
             [only] => !only.bias && only.takes_relu(),
@@ -107,20 +107,20 @@ impl HeadConfig {
         }
     }
 
-    /// Nothing but matrices, so that one matrix does the same.
+    /// Returns whether it has nothing but matrices, so that one matrix does the same.
     pub fn is_linear(&self) -> bool {
         self.layers.iter().all(|layer| !layer.bias && layer.activation == Activation::Identity)
     }
 
-    /// Whether it ends with a ReLU.
+    /// Returns whether it ends with a ReLU.
     pub fn ends_with_relu(&self) -> bool {
         self.last().activation == Activation::Relu && !self.last().use_residual
     }
 
-    /// The head with a ReLU at its end, or without one.
+    /// Returns the head with a ReLU at its end, or without one.
     ///
     /// # Errors
-    /// A ReLU is asked for behind a residual or another activation. `path` appears in the message.
+    /// A ReLU is requested after a residual or another activation. `path` appears in the message.
     pub(crate) fn with_relu(mut self, use_relu: bool, path: &Path) -> Result<Self, ModelError> {
         let last = self.layers.last_mut().expect("a head has a layer");
         if last.takes_relu() {
@@ -141,15 +141,15 @@ impl DenseConfig {
 }
 
 impl fmt::Display for HeadConfig {
-    /// Such as `384 -> 768 (GELU, residual) -> 48 (bias)`.
+    /// Writes the layers, such as `384 -> 768 (GELU, residual) -> 48 (bias)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.layers[0].in_features)?;
         self.layers.iter().try_for_each(|layer| write!(f, " -> {layer}"))
     }
 }
 
-/// Name among a model's tensors of a tensor of the layer at this place: bare for the first, as the one matrix of a
-/// simple head always was; behind the module folder's name for the others.
+/// Returns the name among a model's tensors of a tensor of the layer at this place: bare for the first, as for the one
+/// matrix of a simple head; after the module folder's name for the others.
 pub(crate) fn tensor_name(layer: usize, name: &str) -> String {
     match layer {
         0 => name.to_owned(),
@@ -165,7 +165,7 @@ pub(crate) fn names(head: &HeadConfig) -> impl Iterator<Item = String> {
     head.layers.iter().enumerate().flat_map(of_layer)
 }
 
-/// Folder that the layer at this place is written into.
+/// Returns the folder that the layer at this place is written into.
 pub(crate) fn module_folder(layer: usize) -> String {
     format!("{}_Dense", layer + 1)
 }

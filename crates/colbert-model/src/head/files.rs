@@ -1,5 +1,5 @@
-//! The head of a directory: the Dense modules of PyLate and sentence-transformers, each in a folder of its own, read
-//! and written; and the one matrix that colbert-ai reads.
+//! Reading and writing of a directory's head: the Dense modules of PyLate and sentence-transformers, each in a folder
+//! of its own, and the one matrix that colbert-ai reads.
 
 use std::path::{Path, PathBuf};
 
@@ -20,21 +20,21 @@ const MOST_LAYERS: usize = 16;
 pub(crate) struct HeadFiles {
     pub(crate) config: HeadConfig,
     pub(crate) tensors: Vec<(String, HostTensor)>,
-    /// Tensors of the module folders that the layers have no use for.
+    /// Tensors of the module folders that the layers do not need.
     pub(crate) ignored: Vec<String>,
 }
 
 impl HeadFiles {
-    /// One matrix, `[dim, hidden_size]`. Whether it has two axes is seen when a model is made.
+    /// Makes a head of one matrix, `[dim, hidden_size]`. That it has two axes is checked when a model is made.
     pub(crate) fn linear(matrix: HostTensor) -> Self {
         let size = |axis: usize| matrix.shape.get(axis).copied().unwrap_or_default();
         let config = HeadConfig::linear(size(1), size(0));
         Self { config, tensors: vec![("linear.weight".to_owned(), matrix)], ignored: Vec::new() }
     }
 
-    /// The Dense modules of a directory: those that `modules.json` lists, without it the folders `1_Dense`, `2_Dense`
-    /// and so on. None if there are none, and where they follow a pooling: then they are a sentence encoder's, of one
-    /// vector a text.
+    /// Reads the Dense modules of a directory: those that `modules.json` lists, without it the folders `1_Dense`,
+    /// `2_Dense` and so on. None if there are none, or if they follow a pooling: then they belong to a sentence
+    /// encoder, with one vector for each text.
     ///
     /// # Errors
     /// A folder, file or tensor that is missing or damaged; an activation that is not done here; layers that do not fit
@@ -66,7 +66,7 @@ impl HeadFiles {
         Ok(Some(Self { config: HeadConfig { layers }, tensors, ignored }))
     }
 
-    /// A tensor of the layer at this place.
+    /// Returns a tensor of the layer at this place.
     pub(crate) fn tensor(&self, place: usize, name: &str) -> Option<&HostTensor> {
         tensor(&self.tensors, place, name)
     }
@@ -77,7 +77,7 @@ fn tensor<'a>(tensors: &'a [(String, HostTensor)], place: usize, name: &str) -> 
     tensors.iter().find(|(own, _)| *own == name).map(|(_, tensor)| tensor)
 }
 
-/// The folders of the Dense modules that work on tokens.
+/// Lists the folders of the Dense modules that work on tokens.
 ///
 /// # Errors
 /// A module that is not done here, or does its work elsewhere than here.
@@ -92,7 +92,7 @@ fn dense_folders(layout: &Layout) -> Result<Vec<PathBuf>, ModelError> {
         let folders: Vec<PathBuf> = folders.take_while(|folder| folder.is_dir()).collect();
         return if folders.len() > MOST_LAYERS { too_many(folders.len()) } else { Ok(folders) };
     };
-    // From a pooling on it is a sentence encoder's work, on one vector a text.
+    // After a pooling, modules belong to a sentence encoder and work on one vector for each text.
     let pooling = modules.iter().position(|module| module.class == "Pooling").unwrap_or(modules.len());
     let (mut folders, mut unit_length, mut pooled) = (Vec::new(), false, false);
     for module in &modules[..pooling] {
@@ -132,7 +132,7 @@ fn dense_folders(layout: &Layout) -> Result<Vec<PathBuf>, ModelError> {
     if folders.len() > MOST_LAYERS { too_many(folders.len()) } else { Ok(folders) }
 }
 
-/// A module folder's layer and its tensors. Without `config.json` the tensors say what it is.
+/// Reads a module folder's layer and its tensors. Without `config.json`, the layer follows from the tensors.
 fn read_layer(folder: &Path) -> Result<(DenseConfig, Weights), ModelError> {
     if !folder.is_dir() {
         return Err(ModelError::MissingFile { path: folder.to_owned(), hint: "modules.json names this folder" });
@@ -168,7 +168,7 @@ fn read_layer(folder: &Path) -> Result<(DenseConfig, Weights), ModelError> {
     Ok((config, weights))
 }
 
-/// Content of the module folders: the tensors of each layer, by their names there.
+/// Returns the content of the module folders: the tensors of each layer, by their names there.
 ///
 /// # Errors
 /// A tensor that is not there. `path` appears in the message.
@@ -187,8 +187,8 @@ pub(crate) fn module_tensors(
     head.layers.iter().enumerate().map(of_layer).collect()
 }
 
-/// The head as one matrix `[dim, hidden_size]`: the product of its matrices, residuals added, biases and activations
-/// left out. That of a simple head is its own.
+/// Returns the head as one matrix `[dim, hidden_size]`: the product of its matrices, with residuals added and biases
+/// and activations left out. For a simple head this is its own matrix.
 pub(crate) fn one_matrix(head: &HeadConfig, modules: &[Vec<(String, HostTensor)>]) -> HostTensor {
     let mut product: Option<Vec<f64>> = None;
     let columns = head.layers[0].in_features;
@@ -208,7 +208,7 @@ pub(crate) fn one_matrix(head: &HeadConfig, modules: &[Vec<(String, HostTensor)>
     HostTensor { shape: vec![head.dim(), columns], values }
 }
 
-/// `[rows, inner]` times `[inner, columns]`.
+/// Multiplies `[rows, inner]` by `[inner, columns]`.
 fn times(left: &[f64], right: &[f64], inner: usize, columns: usize) -> Vec<f64> {
     let mut product = Vec::with_capacity(left.len() / inner.max(1) * columns);
     for row in left.chunks(inner.max(1)) {

@@ -1,4 +1,4 @@
-//! A new head on a plain encoder: its layers as options word them, and its first weights.
+//! A new head on a plain encoder: its layers from options, and its first weights.
 
 use colbert_config::{HeadActivation, HeadLayers};
 use rand::distr::{Distribution, Uniform};
@@ -9,7 +9,7 @@ use crate::head::config::{DenseConfig, HeadConfig, tensor_name};
 use crate::weights::{HostTensor, normal_tensor};
 
 impl HeadConfig {
-    /// The head that options describe; without layers one matrix.
+    /// Returns the head that options describe; without layers, one matrix.
     pub fn of(layers: &HeadLayers, hidden_size: usize, dim: usize) -> Self {
         if layers.0.is_empty() {
             return Self::linear(hidden_size, dim);
@@ -34,8 +34,8 @@ impl HeadConfig {
     }
 }
 
-/// First weights of a head, by the names of [`tensor_name`]. Without layers in the options the one matrix is drawn as
-/// colbert-ai draws it, from N(0, `initializer_range`²); layers as torch's `Linear` draws them for PyLate and
+/// Draws the first weights of a head, by the names of [`tensor_name`]. Without layers in the options the one matrix is
+/// drawn as colbert-ai draws it, from N(0, `initializer_range`²); layers as torch's `Linear` draws them for PyLate and
 /// sentence-transformers, evenly from within 1 / sqrt(inputs).
 pub(crate) fn first_weights(
     head: &HeadConfig,

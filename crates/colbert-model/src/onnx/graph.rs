@@ -1,4 +1,4 @@
-//! A graph that is put together: nodes in the order in which they are asked for, constants, inputs.
+//! A graph under construction: nodes in the order in which they are added, constants, inputs.
 
 use std::collections::BTreeSet;
 
@@ -37,13 +37,13 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// Weights are stored in `dtype`, and computed with in float32.
+    /// Creates an empty graph. Weights are stored in `dtype`, and computed with in float32.
     pub(crate) fn new(dtype: ExportDtype) -> Self {
         let graph = GraphProto { name: "colbert".to_owned(), ..GraphProto::default() };
         Self { graph, dtype, constants: BTreeSet::new() }
     }
 
-    /// int64 `[batch, length]`.
+    /// Adds an input, int64 `[batch, length]`.
     pub(crate) fn input(&mut self, name: &str) -> Value {
         self.graph.input.push(described(name, INT64, None));
         Value(name.to_owned())
@@ -57,7 +57,7 @@ impl Graph {
         self.ops(operator, inputs, settings, 1).remove(0)
     }
 
-    /// A node of several outputs.
+    /// Adds a node with several outputs.
     pub(crate) fn ops(
         &mut self,
         operator: &str,
@@ -88,7 +88,7 @@ impl Graph {
         self.cast(input, FLOAT)
     }
 
-    /// A tensor of the model, float32 wherever it is used.
+    /// Adds a tensor of the model, float32 wherever it is used.
     ///
     /// # Errors
     /// A number that the type cannot hold.
@@ -109,23 +109,23 @@ impl Graph {
         Ok(if data_type == FLOAT { stored } else { self.float32(&stored) })
     }
 
-    /// A number.
+    /// Adds a number.
     pub(crate) fn float(&mut self, value: f32) -> Value {
         self.constant(format!("float {value:e}"), vec![], FLOAT, value.to_le_bytes().to_vec())
     }
 
-    /// An integer.
+    /// Adds an integer.
     pub(crate) fn int(&mut self, value: i64) -> Value {
         self.constant(format!("int {value}"), vec![], INT64, value.to_le_bytes().to_vec())
     }
 
-    /// A list of integers.
+    /// Adds a list of integers.
     pub(crate) fn ints(&mut self, values: &[i64]) -> Value {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constant(format!("ints {values:?}"), vec![values.len() as i64], INT64, bytes)
     }
 
-    /// float32 `[1, values]`, whatever the type of the weights.
+    /// Adds a row of numbers, float32 `[1, values]`, whatever the type of the weights.
     pub(crate) fn row(&mut self, name: &str, values: &[f32]) -> Value {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constant(name.to_owned(), vec![1, values.len() as i64], FLOAT, bytes)
@@ -138,7 +138,7 @@ impl Graph {
         Value(name)
     }
 
-    /// The graph, whose output is `value`, float32 `[batch, length, size]`.
+    /// Finishes the graph, whose output is `value`, float32 `[batch, length, size]`.
     pub(crate) fn finish(mut self, value: &Value, name: &str, size: usize) -> GraphProto {
         let last = self.graph.node.iter_mut().find(|node| node.output == [value.0.clone()]);
         last.expect("a node gives the output").output = vec![name.to_owned()];
@@ -147,7 +147,7 @@ impl Graph {
     }
 }
 
-/// `[batch, length]`, with a third axis of a size.
+/// Describes a value `[batch, length]`, with a third axis if a size is given.
 fn described(name: &str, elem_type: i32, size: Option<usize>) -> ValueInfoProto {
     let named = |name: &str| DimensionProto { dim_param: Some(name.to_owned()), dim_value: None };
     let mut dim = vec![named("batch_size"), named("sequence_length")];

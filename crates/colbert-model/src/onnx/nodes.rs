@@ -4,7 +4,7 @@ use crate::error::ModelError;
 use crate::onnx::graph::{Graph, Setting, Value};
 use crate::weights::{HostTensor, Weights};
 
-/// Stands for a product that does not count, as in attention itself.
+/// The value of a product that does not count, as in attention itself.
 pub(crate) const NEVER: f32 = -1e30;
 
 /// Inputs of a graph, int64 `[batch, length]`.
@@ -21,7 +21,7 @@ pub(crate) struct Tokens {
     pub(crate) attended: Value,
 }
 
-/// A graph and the tensors that its nodes take.
+/// A graph and the tensors that its nodes use.
 pub(crate) struct Nodes<'a> {
     pub(crate) graph: Graph,
     pub(crate) weights: &'a mut Weights,
@@ -31,24 +31,24 @@ pub(crate) struct Nodes<'a> {
 pub(crate) struct Mix<'a> {
     /// Query, key and value, `[batch, heads, length, head_size]`.
     pub(crate) parts: [Value; 3],
-    /// Which columns a row may look at, bool; to be spread over `[batch, heads, length, length]`.
+    /// Which columns a row may attend to, bool; broadcast to `[batch, heads, length, length]`.
     pub(crate) allowed: &'a Value,
     /// A row may have no column; it then gets zeros.
     pub(crate) may_be_empty: bool,
-    /// Numbers to add to the scaled products, to be spread over `[batch, heads, length, length]`.
+    /// Numbers to add to the scaled products, broadcast to `[batch, heads, length, length]`.
     pub(crate) bias: Option<&'a Value>,
     pub(crate) heads: usize,
     pub(crate) hidden: usize,
 }
 
 impl Nodes<'_> {
-    /// `x W^T`, plus a bias where there is one.
+    /// Adds `x W^T`, plus a bias if there is one.
     pub(crate) fn linear(&mut self, name: &str, shape: [usize; 2], x: &Value) -> Result<Value, ModelError> {
         let [mapped] = self.linear_of_each(name, shape, [x])?;
         Ok(mapped)
     }
 
-    /// The same map of several inputs, its tensors stored once.
+    /// Adds the same map for several inputs, its tensors stored once.
     pub(crate) fn linear_of_each<const N: usize>(
         &mut self,
         name: &str,
@@ -61,7 +61,7 @@ impl Nodes<'_> {
         self.map_of_each(name, &weight, bias.as_ref(), inputs)
     }
 
-    /// `x W^T`, plus a bias, with tensors of the caller's. `name` is what they are called in the graph.
+    /// Adds `x W^T`, plus a bias, with tensors of the caller; `name` is their name in the graph.
     pub(crate) fn map(
         &mut self,
         name: &str,
@@ -91,7 +91,7 @@ impl Nodes<'_> {
         }))
     }
 
-    /// With a bias where there is one.
+    /// Adds a layer normalisation, with a bias if there is one.
     pub(crate) fn layer_norm(&mut self, name: &str, size: usize, eps: f64, x: &Value) -> Result<Value, ModelError> {
         let mut inputs = vec![x.clone()];
         for part in ["weight", "bias"] {
@@ -105,7 +105,7 @@ impl Nodes<'_> {
         Ok(self.graph.op_with("LayerNormalization", &inputs.iter().collect::<Vec<_>>(), &settings))
     }
 
-    /// Rows of a table.
+    /// Adds the lookup of rows of a table.
     pub(crate) fn rows(&mut self, name: &str, shape: [usize; 2], places: &Value) -> Result<Value, ModelError> {
         let table = self.weights.take(name, &shape)?;
         let table = self.graph.weight(name, &table)?;
@@ -123,13 +123,13 @@ impl Nodes<'_> {
         self.graph.op("Mul", &[&halved, &sum])
     }
 
-    /// `x / (1 + e^-x)`
+    /// Adds SiLU: `x / (1 + e^-x)`.
     pub(crate) fn silu(&mut self, x: &Value) -> Value {
         let gate = self.graph.op("Sigmoid", &[x]);
         self.graph.op("Mul", &[x, &gate])
     }
 
-    /// Division by the root mean square of the last axis, which has `size` numbers.
+    /// Adds the division by the root mean square of the last axis, which has `size` numbers.
     pub(crate) fn rms_norm(&mut self, name: &str, size: usize, eps: f64, x: &Value) -> Result<Value, ModelError> {
         let name = format!("{name}.weight");
         let weight = self.weights.take(&name, &[size])?;
@@ -145,7 +145,7 @@ impl Nodes<'_> {
         Ok(self.graph.op("Mul", &[&normal, &weight]))
     }
 
-    /// 0, 1, 2 and so on, as many as the texts have tokens: int64 `[length]`.
+    /// Adds 0, 1, 2 and so on, one for each token: int64 `[length]`.
     pub(crate) fn places(&mut self, ids: &Value) -> Value {
         let (zero, one) = (self.graph.int(0), self.graph.int(1));
         let shape = self.graph.op("Shape", &[ids]);
@@ -153,14 +153,20 @@ impl Nodes<'_> {
         self.graph.op("Range", &[&zero, &length, &one])
     }
 
-    /// `[batch, length, hidden]` to `[batch, heads, length, head_size]`.
+    /// Adds places as a column and as a row, `[length, 1]` and `[1, length]`, to compare each token with each.
+    pub(crate) fn column_and_row(&mut self, places: &Value) -> [Value; 2] {
+        let (first, last) = (self.graph.ints(&[0]), self.graph.ints(&[1]));
+        [self.graph.op("Unsqueeze", &[places, &last]), self.graph.op("Unsqueeze", &[places, &first])]
+    }
+
+    /// Splits heads: `[batch, length, hidden]` to `[batch, heads, length, head_size]`.
     pub(crate) fn split_heads(&mut self, x: &Value, heads: usize, hidden: usize) -> Value {
         let shape = self.graph.ints(&[0, 0, heads as i64, (hidden / heads) as i64]);
         let split = self.graph.op("Reshape", &[x, &shape]);
         self.graph.op_with("Transpose", &[&split], &[("perm", Setting::Ints(vec![0, 2, 1, 3]))])
     }
 
-    /// `softmax(Q K^T / sqrt(head_size)) V`, the heads joined again: `[batch, length, hidden]`.
+    /// Adds `softmax(Q K^T / sqrt(head_size)) V`, the heads joined again: `[batch, length, hidden]`.
     pub(crate) fn attention(&mut self, mix: &Mix<'_>) -> Value {
         let [query, key, value] = &mix.parts;
         let scale = self.graph.float(1.0 / ((mix.hidden / mix.heads) as f32).sqrt());
@@ -181,7 +187,7 @@ impl Nodes<'_> {
         self.join_heads(&mixed, mix.hidden)
     }
 
-    /// The way back of [`split_heads`](Self::split_heads).
+    /// Joins heads, the inverse of [`split_heads`](Self::split_heads).
     pub(crate) fn join_heads(&mut self, x: &Value, hidden: usize) -> Value {
         let joined = self.graph.op_with("Transpose", &[x], &[("perm", Setting::Ints(vec![0, 2, 1, 3]))]);
         let shape = self.graph.ints(&[0, 0, hidden as i64]);
@@ -189,7 +195,7 @@ impl Nodes<'_> {
     }
 }
 
-/// `[out, in]` to `[in, out]`.
+/// Transposes `[out, in]` to `[in, out]`.
 fn transposed(matrix: &HostTensor) -> HostTensor {
     let [rows, columns] = matrix.shape[..] else { panic!("a matrix has two axes") };
     let mut values = Vec::with_capacity(matrix.values.len());

@@ -1,9 +1,9 @@
-//! The messages of ONNX that a model of ours needs, by the names and field numbers of `onnx/onnx.proto3` (ONNX 1.12,
-//! IR version 8). A reader skips the fields that are left out here.
+//! The messages of ONNX that our models need, by the names and field numbers of `onnx/onnx.proto3` (ONNX 1.12, IR
+//! version 8). A reader skips the fields that are left out here.
 
 use prost::Message;
 
-/// A model: a graph, and what it is written in.
+/// A model: a graph, and its versions.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ModelProto {
     /// Version of the format.

@@ -1,5 +1,5 @@
-//! The classification head of a cross-encoder: from the hidden vectors of a pair to one number, for each family as
-//! transformers computes it.
+//! The classification head of a cross-encoder: from the hidden vectors of a pair to one number, computed for each
+//! family as in transformers.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -15,7 +15,8 @@ use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::Weights;
 use crate::weights::json::Keys;
 
-/// Pooling, a layer with its activation, a normalisation where the family has one, and the last layer.
+/// A classification head: pooling, a layer with its activation, a normalisation if the family has one, and the last
+/// layer.
 ///
 /// Source: transformers 4.55, `*ForSequenceClassification` of each family, without dropout.
 #[derive(Debug)]
@@ -123,7 +124,7 @@ fn apply<B: KernelBackend>(layer: &Linear<B>, input: Tensor<B, 2>) -> Tensor<B, 
     linear(input, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()), Precision::F32)
 }
 
-/// A layer with or without a bias.
+/// Takes a layer with or without a bias.
 fn layer<B: Backend>(
     name: &str,
     shape: [usize; 2],
@@ -135,7 +136,7 @@ fn layer<B: Backend>(
     Ok(Linear { weight: weights.param(&format!("{name}.weight"), shape, device)?, bias })
 }
 
-/// The first token's vector, or the mean where a ModernBERT asks for it.
+/// Returns the pooling: the first token's vector, or the mean if a ModernBERT asks for it.
 fn pooling(config: &EncoderConfig, keys: Keys<'_>) -> Result<Pooling, ModelError> {
     if !matches!(config, EncoderConfig::ModernBert(_)) {
         return Ok(Pooling::Cls);

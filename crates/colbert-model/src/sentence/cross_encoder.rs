@@ -1,8 +1,8 @@
-//! A cross-encoder: one score for a query and a document that are read together, as a sequence classification model of
-//! transformers or a CrossEncoder of sentence-transformers gives it. A teacher of what is trained here; it is not
-//! trained itself.
+//! A cross-encoder: one score for a query and a document that are read together, computed as by a sequence
+//! classification model of transformers or a CrossEncoder of sentence-transformers. It is a teacher, and is not trained
+//! here.
 //!
-//! Owns what a directory says of lengths and of the function over its scores. The head is in
+//! Owns a directory's declarations of lengths and of the function over its scores. The head is in
 //! [`crate::sentence::classifier`].
 
 use std::path::{Path, PathBuf};
@@ -12,20 +12,18 @@ use colbert_kernels::KernelBackend;
 use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationParams};
 
-use crate::directory::hub_cache::hub_name;
+use crate::directory::hub_cache::{folder_name, hub_name};
 use crate::directory::load::Pretrained;
-use crate::encoder::families::{EncoderConfig, PretrainedEncoder};
+use crate::encoder::families::PretrainedEncoder;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::head::activation::Activation;
+use crate::sentence::blocks::blocks;
 use crate::sentence::classifier::Classifier;
 use crate::tokenizer::panics::guarded;
 use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::json::{Keys, optional_object};
 use crate::weights::{HostTensor, Weights};
-
-/// Tokens encoded at once, at most, unless one pair has more.
-const TOKENS_AT_ONCE: usize = 8192;
 
 /// Shortest pair in tokens that is accepted: special tokens and a little text.
 const SHORTEST: usize = 8;
@@ -40,12 +38,12 @@ pub struct CrossEncoder<B: Backend> {
     max_length: usize,
     activation: Activation,
     fingerprint: String,
-    /// Rows of the word table, if the rows behind them are those of the second text.
+    /// Rows of the word table, if the rows after them belong to the second text.
     second_text: Option<u32>,
 }
 
 impl<B: KernelBackend> CrossEncoder<B> {
-    /// Whether a directory says that it holds a sequence classification model.
+    /// Returns whether a directory declares a sequence classification model.
     ///
     /// # Errors
     /// A `config.json` that does not parse.
@@ -92,23 +90,22 @@ impl<B: KernelBackend> CrossEncoder<B> {
         })
     }
 
-    /// Last part of the directory's path, or the name on the hub if it lies in the hub's cache.
+    /// Returns the last part of the directory's path, or the name on the hub if it lies in the hub's cache.
     pub fn name(&self) -> String {
-        let folder = || self.directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        hub_name(&self.directory).unwrap_or_else(folder)
+        hub_name(&self.directory).unwrap_or_else(|| folder_name(&self.directory))
     }
 
-    /// Longest pair in tokens, special tokens included.
+    /// Returns the length of the longest pair in tokens, special tokens included.
     pub fn max_length(&self) -> usize {
         self.max_length
     }
 
-    /// Number in hexadecimal digits that tells this model's scores from those of other models.
+    /// Returns a number in hexadecimal digits that distinguishes this model's scores from those of other models.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The function over scores that the directory declares: a sigmoid where it says nothing.
+    /// Returns the function over scores that the directory declares; a sigmoid if it declares none.
     pub fn activation(&self) -> Activation {
         self.activation
     }
@@ -120,17 +117,9 @@ impl<B: KernelBackend> CrossEncoder<B> {
     pub fn scores(&self, pairs: &[(&str, &str)], device: &B::Device) -> Result<Vec<f32>, ModelError> {
         let sequences = self.tokenize(pairs)?;
         let mut scores = Vec::with_capacity(pairs.len());
-        let mut rest = &sequences[..];
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fitting = rest.iter().take_while(|sequence| {
-                tokens += sequence.len();
-                tokens <= TOKENS_AT_ONCE
-            });
-            let (block, left) = rest.split_at(fitting.count().max(1));
+        for block in blocks(&sequences) {
             let hidden = self.encoder.forward(&EncoderInput::new(block, EncodeOptions::default()), device);
             scores.extend(self.classifier.forward(&hidden, block));
-            rest = left;
         }
         Ok(scores)
     }
@@ -179,8 +168,8 @@ fn one_label(keys: Keys<'_>) -> Result<(), ModelError> {
     Err(keys.unsupported("id2label", &Value::from(format!("{labels} labels")), expected))
 }
 
-/// The function over scores: `config_sentence_transformers.json`, else the two places in `config.json` where
-/// sentence-transformers wrote it before version 6.
+/// Reads the function over scores: from `config_sentence_transformers.json`, else from the two places in `config.json`
+/// where sentence-transformers wrote it before version 6.
 fn activation(keys: Keys<'_>, directory: &Path) -> Result<Activation, ModelError> {
     let path = directory.join("config_sentence_transformers.json");
     let own = optional_object(&path)?;
@@ -222,11 +211,11 @@ fn max_length(pretrained: &Pretrained) -> Result<usize, ModelError> {
     Ok(length)
 }
 
-/// Gives tokens of the second text rows of their own behind those of the word table: word and second token type, less
-/// the first token type that every row gets. The sums are those of BERT, and the encoders need know of one type alone.
+/// Adds rows for tokens of the second text after those of the word table: word plus second token type, minus the first
+/// token type, which every row gets. The sums are those of BERT, and the encoders only need to know one type.
 fn add_second_text(pretrained: &mut Pretrained) -> Result<bool, ModelError> {
     const TYPES: &str = "embeddings.token_type_embeddings.weight";
-    let has_types = matches!(pretrained.config, EncoderConfig::Bert(_) | EncoderConfig::Electra(_));
+    let has_types = pretrained.config.takes_token_types();
     let (types, size) = match pretrained.weights.shape(TYPES) {
         Some(&[types, size]) if has_types && types > 1 => (types, size),
         _ => return Ok(false),

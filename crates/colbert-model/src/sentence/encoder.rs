@@ -1,7 +1,7 @@
-//! A sentence encoder: one vector a text, as sentence-transformers makes it of a BERT. For mining negatives; it is not
+//! A sentence encoder: one vector for each text, computed as in sentence-transformers. It mines negatives and is not
 //! trained here.
 //!
-//! Owns what a directory says of pooling, lengths, unit vectors and prefixes. Does not own the ranking.
+//! Owns a directory's declarations of pooling, lengths, unit vectors and prefixes. Does not own the ranking.
 
 use std::path::{Path, PathBuf};
 
@@ -11,30 +11,28 @@ use colbert_kernels::KernelBackend;
 use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationParams};
 
-use crate::directory::hub_cache::hub_name;
+use crate::directory::hub_cache::{folder_name, hub_name};
 use crate::directory::load::Pretrained;
 use crate::encoder::families::PretrainedEncoder;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
+use crate::sentence::blocks::blocks;
 use crate::sentence::family::{Family, Pooling};
 use crate::tokenizer::panics::guarded;
 use crate::tokenizer::sequence::TokenSequence;
 use crate::weights::HostTensor;
 use crate::weights::json::read_json;
 
-/// Tokens encoded at once, at most, unless one text has more.
-const TOKENS_AT_ONCE: usize = 8192;
-
 /// Settings that a directory declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentenceSettings {
-    /// From the vectors of tokens to one.
+    /// Pooling of the vectors of tokens.
     pub pooling: Pooling,
     /// Vectors have length 1, so that their product is the cosine.
     pub unit_length: bool,
-    /// Longest text in tokens, `[CLS]` and `[SEP]` included; longer ones are cut.
+    /// Longest text in tokens, `[CLS]` and `[SEP]` included; longer ones are truncated.
     pub max_seq_length: usize,
-    /// Texts are put in lower case before the tokenizer sees them.
+    /// Texts are converted to lower case before the tokenizer.
     pub lower_case: bool,
     /// Text put before every query.
     pub query_prefix: String,
@@ -55,7 +53,7 @@ pub struct SentenceEncoder<B: Backend> {
 impl<B: KernelBackend> SentenceEncoder<B> {
     /// Reads a directory in sentence-transformers' layout, or a plain BERT in Hugging Face's.
     ///
-    /// `modules.json` says which modules there are, `1_Pooling/config.json` how tokens are pooled,
+    /// `modules.json` lists the modules, `1_Pooling/config.json` declares the pooling of tokens,
     /// `sentence_bert_config.json` what is cut, `config_sentence_transformers.json` the prompts. What they leave open
     /// follows from the family that the directory's name tells, and else is mean pooling, cosine and no prefix.
     ///
@@ -73,21 +71,20 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         Ok(Self { encoder, tokenizer, directory: directory.to_owned(), settings })
     }
 
-    /// Last part of the directory's path, or the name on the hub if it lies in the hub's cache.
+    /// Returns the last part of the directory's path, or the name on the hub if it lies in the hub's cache.
     pub fn name(&self) -> String {
-        hub_name(&self.directory).unwrap_or_else(|| self.folder_name())
+        hub_name(&self.directory).unwrap_or_else(|| folder_name(&self.directory))
     }
 
-    fn folder_name(&self) -> String {
-        self.directory.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-    }
-
-    /// Size of a vector.
+    /// Returns the size of a vector.
     pub fn dim(&self) -> usize {
         Encoder::<B>::hidden_size(&self.encoder)
     }
 
-    /// Vectors of queries, `[texts, dim]`.
+    /// Encodes queries.
+    ///
+    /// # Shapes
+    /// `[texts, dim]`
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
@@ -95,7 +92,10 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         self.encode(texts, &self.settings.query_prefix, device)
     }
 
-    /// Vectors of documents, `[texts, dim]`.
+    /// Encodes documents.
+    ///
+    /// # Shapes
+    /// `[texts, dim]`
     ///
     /// # Errors
     /// The tokenizers library refuses a text.
@@ -107,17 +107,9 @@ impl<B: KernelBackend> SentenceEncoder<B> {
         let sequences = self.tokenize(texts, prefix)?;
         let dim = self.dim();
         let mut values = Vec::with_capacity(texts.len() * dim);
-        let mut rest = &sequences[..];
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fitting = rest.iter().take_while(|sequence| {
-                tokens += sequence.len();
-                tokens <= TOKENS_AT_ONCE
-            });
-            let (block, left) = rest.split_at(fitting.count().max(1));
+        for block in blocks(&sequences) {
             let hidden = self.encoder.forward(&EncoderInput::new(block, EncodeOptions::default()), device);
             self.pool(hidden, block, &mut values);
-            rest = left;
         }
         Ok(HostTensor { shape: vec![texts.len(), dim], values })
     }
@@ -155,7 +147,7 @@ impl<B: KernelBackend> SentenceEncoder<B> {
                     sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += f64::from(*value));
                 }
             }
-            // The cosine needs no division by the number of tokens first, but the plain product does.
+            // The cosine does not depend on the division by the number of tokens, but the dot product does.
             let count = if self.settings.pooling == Pooling::Mean { sequence.len() as f64 } else { 1.0 };
             let mut divisor = count;
             if self.settings.unit_length {
@@ -228,7 +220,7 @@ fn settings(directory: &Path, modules: &Modules, pretrained: &Pretrained) -> Res
         let (found, expected) = (similarity.to_owned(), "\"cosine\" or \"dot\"".to_owned());
         return Err(ModelError::UnsupportedConfig { path, field: "similarity_fn_name", found, expected });
     }
-    // Newer versions write empty prompts where none were set, so that an empty one says nothing.
+    // Newer versions write empty prompts if none were set, so an empty one counts as none.
     let prompt = |names: &[&str]| {
         let prompts = config.get("prompts");
         let found = names.iter().find_map(|name| prompts?.get(name)?.as_str().filter(|prompt| !prompt.is_empty()));

@@ -4,19 +4,19 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// How the vectors of a text's tokens become one.
+/// The pooling of the vectors of a text's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
     /// Their mean.
     Mean,
-    /// That of the first token.
+    /// The vector of the first token.
     Cls,
 }
 
-/// Habits of a family.
+/// Prefixes and pooling of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Family {
-    /// Part of the name that tells it, in lower case.
+    /// Part of the name that identifies it, in lower case.
     name: &'static str,
     pub(crate) query_prefix: &'static str,
     pub(crate) document_prefix: &'static str,
@@ -46,7 +46,7 @@ const FAMILIES: &[Family] = &[
 const PLAIN: Family = Family { name: "", query_prefix: "", document_prefix: "", pooling: Pooling::Mean };
 
 impl Family {
-    /// The family by the directory's name, by that of the hub's cache around it, or by the name in `config.json`.
+    /// Finds the family by the directory's name, by that of the hub's cache around it, or by the name in `config.json`.
     pub(crate) fn of(directory: &Path, config: &Value) -> Self {
         let parts = directory.components().rev().map(|part| part.as_os_str().to_string_lossy().to_lowercase());
         let mut names: Vec<String> = parts
@@ -59,7 +59,7 @@ impl Family {
         FAMILIES.iter().find(fits).copied().unwrap_or(PLAIN)
     }
 
-    /// Whether the words of the family follow each other in the name; `*` stands for one word.
+    /// Returns whether the words of the family follow each other in the name; `*` stands for one word.
     fn fits(&self, name: &str) -> bool {
         let words: Vec<&str> = name.split(['-', '_', '/', '.']).collect();
         let wanted: Vec<&str> = self.name.split('-').collect();

@@ -1,10 +1,10 @@
-//! Hierarchical token pooling: the vectors of a document in groups of like ones, a mean for each group, so that an
-//! index holds fewer vectors (Clavie et al. 2024, arXiv 2409.14683).
+//! Hierarchical token pooling: the vectors of a document are grouped by similarity and each group becomes its mean, so
+//! that an index holds fewer vectors (Clavie et al. 2024, arXiv 2409.14683).
 //!
-//! Groups are those of Ward's linkage on cosine distances, cut where there are at most as many as are asked for: those
-//! of scipy's `linkage(method="ward")` and `fcluster(criterion="maxclust")`, which PyLate 1.6 and
-//! sentence-transformers 6.2 use. Means come in the order of each group's first token; theirs come in another order,
-//! which MaxSim does not see.
+//! Groups are those of Ward's linkage on cosine distances, cut at the requested number of groups: those of scipy's
+//! `linkage(method="ward")` and `fcluster(criterion="maxclust")`, which PyLate 1.6 and sentence-transformers 6.2 use.
+//! Means come in the order of each group's first token; the other programs use another order, which does not change
+//! MaxSim.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,19 +13,19 @@ use crate::error::ModelError;
 /// The module of sentence-transformers 6 that pools the vectors of a document.
 pub(crate) const POOLING: &str = "HierarchicalTokenPooling";
 
-/// How the vectors of a document are pooled.
+/// The pooling of the vectors of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TokenPooling {
-    /// Tokens for each vector that is kept, about: 2 keeps half of them. 1 pools nothing.
+    /// Approximate number of tokens for each kept vector: 2 keeps half of them. 1 pools nothing.
     pub factor: f64,
     /// First tokens that are kept as they are; 1 is the `[CLS]` of a document.
     pub protected: usize,
-    /// Vectors are brought back to length 1 (sentence-transformers' default); PyLate leaves the means shorter.
+    /// Vectors are normalised to length 1 (sentence-transformers' default); PyLate leaves the means shorter.
     pub unit_length: bool,
 }
 
 impl TokenPooling {
-    /// Pooling by a factor, with the first token kept and vectors of length 1.
+    /// Creates a pooling by a factor, with the first token kept and vectors of length 1.
     ///
     /// # Errors
     /// A factor that is below 1 or not finite.
@@ -61,7 +61,7 @@ impl TokenPooling {
                 sum.iter_mut().zip(tokens[token]).for_each(|(sum, value)| *sum += f64::from(*value));
             }
             let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
-            // The sum of opposite vectors has no direction: their mean stays as short as it is.
+            // The sum of opposite vectors has no direction: their mean is not scaled to length 1.
             let divisor = if self.unit_length && length > 1e-12 { length } else { group.len() as f64 };
             pooled.extend(sum.iter().map(|value| (value / divisor) as f32));
         }
@@ -100,8 +100,8 @@ struct Merge {
     height: f64,
 }
 
-/// All merges of Ward's linkage, by chains of nearest neighbours (Müllner 2011, arXiv 1109.2378, figure 3), with the
-/// update of Lance and Williams.
+/// Computes all merges of Ward's linkage, by chains of nearest neighbours (Müllner 2011, arXiv 1109.2378, figure 3),
+/// with the update of Lance and Williams.
 fn ward(tokens: &[&[f32]]) -> Vec<Merge> {
     let count = tokens.len();
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();

@@ -1,5 +1,4 @@
-//! Calls into the tokenizers library. A `tokenizer.json` can ask for what it panics on, and that is an error of the
-//! file.
+//! Calls into the tokenizers library. A `tokenizer.json` can make it panic; such a panic becomes an error of the file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

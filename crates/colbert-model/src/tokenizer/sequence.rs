@@ -12,12 +12,12 @@ pub struct TokenSequence {
 }
 
 impl TokenSequence {
-    /// Number of tokens.
+    /// Returns the number of tokens.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Whether there are no tokens at all, which a ColBERT tokenizer never produces.
+    /// Returns whether there are no tokens at all, which a ColBERT tokenizer never produces.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }

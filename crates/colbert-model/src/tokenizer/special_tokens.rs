@@ -1,8 +1,8 @@
 //! The special tokens of a vocabulary, and its punctuation.
 //!
-//! Special tokens are what the tokenizer itself says: its post-processor names what it puts around a text,
-//! `special_tokens_map.json` and `tokenizer_config.json` name the others, and where they are silent the usual names in
-//! the vocabulary count.
+//! The tokenizer itself decides the special tokens: its post-processor has those around a text,
+//! `special_tokens_map.json` and `tokenizer_config.json` name the others, and otherwise the usual names in the
+//! vocabulary count.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(crate) struct SpecialTokens {
     pub(crate) mask: String,
     /// Token before a text.
     pub(crate) cls: String,
-    /// Token behind a text.
+    /// Token after a text.
     pub(crate) sep: String,
     pub(crate) unk: String,
 }
@@ -50,7 +50,8 @@ impl SpecialTokens {
         // PyLate writes the mask as padding token.
         let pad = written(PAD.key).filter(|pad| *pad != mask).unwrap_or_else(|| usual(&PAD)).to_owned();
         let (cls, sep) = around(tokenizer);
-        // Gemma's vocabularies, and others made for decoders, have them as the beginning and the end of a text.
+        // Gemma's vocabularies, and others made for decoders, have tokens for the beginning and the end of a text
+        // instead.
         let or = |found: Option<String>, role: &Role, other: &str| {
             found.unwrap_or_else(|| {
                 written(role.key).or_else(|| written(other)).unwrap_or_else(|| usual(role)).to_owned()
@@ -61,7 +62,7 @@ impl SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// Those that the vocabulary has, by their keys in `special_tokens_map.json`.
+    /// Returns the special tokens that the vocabulary has, by their keys in `special_tokens_map.json`.
     pub(crate) fn entries<'a>(&'a self, tokenizer: &Tokenizer) -> [(&'static str, Option<&'a str>); 5] {
         let Self { pad, mask, cls, sep, unk } = self;
         let entry =
@@ -76,20 +77,19 @@ impl SpecialTokens {
     }
 }
 
-/// The text of a token in a file: a string, or an object with `content`.
+/// Returns the text of a token in a file: a string, or an object with `content`.
 pub(crate) fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
 
-/// Tokens that the post-processor puts before and behind a text. A tokenizer says it by what it does: an empty text
-/// shows them and nothing else.
+/// Finds the tokens that the post-processor puts before and after a text, by tokenizing an empty text.
 pub(crate) fn around(tokenizer: &Tokenizer) -> (Option<String>, Option<String>) {
     let Ok(encoding) = guarded(Path::new(""), || tokenizer.encode("", true)) else { return (None, None) };
     let count = |side: bool| {
         let template = tokenizer.get_post_processor().and_then(|processor| serde_json::to_value(processor).ok());
         template.map_or(0, |template| tokens_beside(&template, side))
     };
-    // A tokenizer that pads puts its padding behind all of it.
+    // A tokenizer that pads adds its padding at the end.
     let attended = encoding.get_tokens().iter().zip(encoding.get_attention_mask());
     let tokens: Vec<&String> = attended.filter(|(_, attended)| **attended == 1).map(|(token, _)| token).collect();
     let (before, behind) = (count(true), count(false));
@@ -98,7 +98,7 @@ pub(crate) fn around(tokenizer: &Tokenizer) -> (Option<String>, Option<String>) 
     (first, last)
 }
 
-/// How many special tokens a post-processor puts before a text, or behind it.
+/// Counts the special tokens that a post-processor puts before a text, or after it.
 fn tokens_beside(processor: &Value, before: bool) -> usize {
     match processor["type"].as_str() {
         Some("BertProcessing" | "RobertaProcessing") => 1,
@@ -115,7 +115,7 @@ fn tokens_beside(processor: &Value, before: bool) -> usize {
     }
 }
 
-/// Ids of the tokens that are punctuation.
+/// Returns the ids of the tokens that are punctuation.
 ///
 /// In a WordPiece vocabulary every symbol is a token of its own wherever it stands: the first id of its encoding, as
 /// colbert-ai takes it. In the others a symbol may be another token after a space, and several may be one: every token
@@ -137,7 +137,7 @@ pub(crate) fn punctuation_ids(tokenizer: &Tokenizer) -> Result<BTreeSet<u32>, to
     Ok(ids)
 }
 
-/// Ids of vocabulary entries; entries that are not there are left out.
+/// Returns the ids of vocabulary entries; missing entries are left out.
 pub(crate) fn listed_ids(tokenizer: &Tokenizer, words: &[String]) -> BTreeSet<u32> {
     words.iter().filter_map(|word| tokenizer.token_to_id(word)).collect()
 }

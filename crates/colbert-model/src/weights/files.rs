@@ -13,7 +13,7 @@ use crate::weights::json::{LFS_POINTER, read_json};
 use crate::weights::layout::inside;
 use crate::weights::pickle;
 
-/// `model.safetensors.index.json`: which tensor is in which file.
+/// The content of `model.safetensors.index.json`: which tensor is in which file.
 #[derive(Debug, Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! Reading the JSON and text files of a model directory, and the values of their known keys.
+//! Reading of the JSON and text files of a model directory, and of the values of their known keys.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::error::ModelError;
 
-/// First bytes of a file that Git LFS left in place of the real one.
+/// First bytes of a pointer that Git LFS left in place of the real file.
 pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Reads a JSON file, with or without a byte order mark; `expected` says in messages what it should hold.
+/// Reads a JSON file, with or without a byte order mark; `expected` describes its content in messages.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, ModelError> {
     let text = read_text(path)?;
     serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_owned(), expected, source })
@@ -60,29 +60,29 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// An error that names a field and its value.
+    /// Makes an error that names a field and its value.
     pub(crate) fn unsupported(self, field: &'static str, value: &Value, expected: &str) -> ModelError {
         let (path, found, expected) = (self.path.to_owned(), value.to_string(), expected.to_owned());
         ModelError::UnsupportedConfig { path, field, found, expected }
     }
 
-    /// A size or a length.
+    /// Reads a size or a length.
     pub(crate) fn count(self, field: &'static str) -> Result<Option<usize>, ModelError> {
         self.get(field, "a whole number above 0", |value| value.as_u64().filter(|count| *count > 0))
             .map(|count| count.map(|count| usize::try_from(count).unwrap_or(usize::MAX)))
     }
 
-    /// A truth value.
+    /// Reads a truth value.
     pub(crate) fn flag(self, field: &'static str) -> Result<Option<bool>, ModelError> {
         self.get(field, "true or false", Value::as_bool)
     }
 
-    /// A text.
+    /// Reads a text.
     pub(crate) fn text(self, field: &'static str) -> Result<Option<&'a str>, ModelError> {
         self.get(field, "a string", Value::as_str)
     }
 
-    /// A list of texts.
+    /// Reads a list of texts.
     pub(crate) fn texts(self, field: &'static str) -> Result<Option<Vec<String>>, ModelError> {
         let convert = |value: &Value| {
             value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect::<Option<Vec<String>>>()
@@ -90,13 +90,13 @@ impl<'a> Keys<'a> {
         self.get(field, "a list of strings", convert)
     }
 
-    /// A list of sizes.
+    /// Reads a list of sizes.
     pub(crate) fn counts(self, field: &'static str) -> Result<Option<Vec<usize>>, ModelError> {
         let size = |value: &Value| usize::try_from(value.as_u64().filter(|size| *size > 0)?).ok();
         self.get(field, "a list of whole numbers above 0", |value| value.as_array()?.iter().map(size).collect())
     }
 
-    /// An object.
+    /// Reads an object.
     pub(crate) fn object(self, field: &'static str) -> Result<Option<&'a Value>, ModelError> {
         self.get(field, "an object", |value| value.is_object().then_some(value))
     }

@@ -1,4 +1,4 @@
-//! Where the parts of a model lie in a directory: its encoder may be in a folder of its own, and a run's model is in
+//! The places of a model's parts in a directory: its encoder may be in a folder of its own, and a run's model is in
 //! `best`.
 
 use std::path::{Component, Path, PathBuf};

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use crate::error::ModelError;
 use crate::weights::{HostTensor, Weights};
 
-/// The names on the way down to a parameter, spelt as a checkpoint spells them.
+/// The names on the path to a parameter, in a checkpoint's spelling.
 #[derive(Debug, Default)]
 struct NamePath {
     parts: Vec<String>,
@@ -15,7 +15,7 @@ struct NamePath {
 
 impl NamePath {
     fn enter(&mut self, name: &str, container: &str) {
-        // Which family an encoder is of is no part of its names.
+        // The family of an encoder is not part of its tensors' names.
         self.parts.push(match name {
             _ if container.starts_with("Enum:") => String::new(),
             "self_" => "self".to_owned(),
@@ -58,13 +58,17 @@ impl<B: Backend, F: FnMut(String, TensorSource<'_, B>)> ModuleVisitor<B> for Col
     }
 }
 
-/// A parameter that is copied to the host only when asked for.
+/// A parameter that is copied to the host only on request.
 struct TensorSource<'a, B> {
     read: &'a dyn Fn() -> HostTensor,
     _backend: std::marker::PhantomData<B>,
 }
 
-/// Every parameter, in the module's own order. Names are field paths: `encoder.layer.0.attention.self.query.weight`.
+/// Copies every parameter to the host, in the module's own order. Names are field paths:
+/// `encoder.layer.0.attention.self.query.weight`.
+///
+/// # Shapes
+/// Those of the parameters, such as `[out, in]` for a linear map.
 pub fn named_parameters<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, HostTensor)> {
     let mut all = Vec::new();
     let found = |name, source: TensorSource<'_, B>| all.push((name, (source.read)()));
@@ -72,7 +76,7 @@ pub fn named_parameters<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, Ho
     all
 }
 
-/// The names alone, in the same order, without copying anything.
+/// Lists the names alone, in the same order, without copying anything.
 pub fn parameter_names<B: Backend, M: Module<B>>(module: &M) -> Vec<String> {
     let mut all = Vec::new();
     let found = |name, _: TensorSource<'_, B>| all.push(name);
@@ -115,7 +119,7 @@ impl<B: Backend> ModuleMapper<B> for Replacer<'_> {
     }
 }
 
-/// Puts `weights` in place of every parameter; names as [`named_parameters`] gives them.
+/// Replaces every parameter by `weights`, with the names of [`named_parameters`].
 ///
 /// # Errors
 /// A parameter that `weights` lacks or holds in another shape.

@@ -56,7 +56,7 @@ impl TorchArchive {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Bytes of an entry. The error says what is wrong.
+    /// Reads the bytes of an entry. The error says what is wrong.
     pub(crate) fn entry(&mut self, name: &str) -> Result<Vec<u8>, String> {
         let (at, size) = *self.entries.get(name).ok_or_else(|| format!("it has no entry {name}"))?;
         let header = read(&mut self.file, at, 30)?;
@@ -68,15 +68,15 @@ impl TorchArchive {
     }
 }
 
-/// A number of `width` bytes, little-endian.
+/// Reads a number of `width` bytes, little-endian.
 fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
     bytes[at..at + width].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn read(file: &mut File, at: u64, size: u64) -> Result<Vec<u8>, String> {
-    // The size is what the file says: no more is taken than there is.
+    // The size comes from the file, so no more is taken than there is.
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(at)).map_err(|error| error.to_string())?;
     file.by_ref().take(size).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 == size { Ok(bytes) } else { Err("it is cut short".to_owned()) }
+    if bytes.len() as u64 == size { Ok(bytes) } else { Err("it is truncated".to_owned()) }
 }

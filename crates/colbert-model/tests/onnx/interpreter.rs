@@ -1,4 +1,4 @@
-//! ONNX operators as the specification words them, one value at a time, in f64. Integers and truth values are numbers
+//! ONNX operators as the specification defines them, one value at a time, in f64. Integers and truth values are numbers
 //! too.
 
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ impl Array {
         (0..self.dims.len()).map(|axis| self.dims[axis + 1..].iter().product()).collect()
     }
 
-    /// The value at a place of a larger shape that this one is spread over.
+    /// The value at a place of a larger shape to which this one is broadcast.
     fn spread(&self, place: &[usize]) -> f64 {
         let own = &place[place.len() - self.dims.len()..];
         let at = |(axis, stride): (usize, usize)| if self.dims[axis] == 1 { 0 } else { own[axis] * stride };
@@ -87,7 +87,7 @@ fn matmul(left: &Array, right: &Array) -> Array {
     assert_eq!(inner, other);
     let batches = left.values.len() / (rows * inner);
     let mut values = Vec::new();
-    // A right side of fewer batches is every batch's again: of all texts, here always the first axis.
+    // A right side with fewer batches is repeated for every batch: all texts, here always the first axis.
     let (others, size) = (right.values.len() / (inner * columns), inner * columns);
     for batch in 0..batches {
         let right = &right.values[batch % others * size..];

@@ -24,7 +24,7 @@ pub(crate) fn move_average(average: &mut NamedTensors, weights: NamedTensors, de
     }
 }
 
-/// The weighted sum of several models' weights, summed in f64.
+/// Computes the weighted sum of several models' weights, in f64.
 ///
 /// # Panics
 /// There is none, or they are of different models.

@@ -1,4 +1,4 @@
-//! Whether one model is better than another on the same queries, or only lucky.
+//! A test of whether one model is better than another on the same queries, or only by chance.
 
 use colbert_config::Metric;
 use rand::{Rng, SeedableRng};
@@ -12,12 +12,12 @@ const RESAMPLES: usize = 10_000;
 const TAIL: f64 = 0.025;
 
 /// A paired bootstrap over queries (Efron and Tibshirani 1993; for retrieval, Sakai 2006): queries are drawn with
-/// replacement, and the mean difference is taken each time.
+/// replacement, and the mean difference is computed each time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Queries that both were measured on.
     pub queries: usize,
-    /// Mean gain over these queries; positive where the second is better, also for a loss.
+    /// Mean gain over these queries; positive if the second is better, also for a loss.
     pub gain: f64,
     /// Lower end of the 95 % interval (percentiles of the resamples).
     pub low: f64,
@@ -50,12 +50,12 @@ impl Comparison {
         })
     }
 
-    /// Whether the gain is more than chance: the whole interval lies above 0.
+    /// Returns whether the gain is more than chance: the whole interval lies above 0.
     pub fn is_clear(&self) -> bool {
         self.low > 0.0
     }
 
-    /// The same in words, for the best model of a run and its start on the queries of a split.
+    /// Describes it in words, for the best model of a run and its start on the queries of a split.
     pub fn verdict(&self, split: &str, metric: Metric) -> String {
         let Self { queries, gain, low, high, .. } = self;
         let words = if self.is_clear() { "beats" } else { "does not clearly beat" };

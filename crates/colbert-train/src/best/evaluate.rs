@@ -27,7 +27,7 @@ pub struct Evaluation {
     pub metrics: Vec<(Metric, f64)>,
 }
 
-/// An evaluation, and what it is the mean of.
+/// An evaluation, and the results of its queries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
@@ -37,13 +37,13 @@ pub struct Measured {
     pub queries: Vec<QueryResult>,
 }
 
-/// How one query went.
+/// The result of one query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryResult {
     /// Id in the evaluation set.
     pub qid: u32,
-    /// Value of the metric that chooses; none if it is not finite.
+    /// Value of the chosen metric; none if it is not finite.
     pub value: Option<f64>,
     /// Rank of the first relevant document, from 1.
     pub rank: Option<usize>,
@@ -52,8 +52,8 @@ pub struct QueryResult {
 }
 
 impl Measured {
-    /// How much better each query is here than in `before`, in the metric that both were chosen by. Queries without a
-    /// finite value are left out.
+    /// Returns how much better each query is here than in `before`, in the metric by which both were chosen. Queries
+    /// without a finite value are left out.
     pub fn gains(&self, before: &Self, metric: Metric) -> Vec<f64> {
         let pairs = before.queries.iter().zip(&self.queries);
         pairs.filter_map(|(old, new)| Some(metric.gain(old.value?, new.value?))).collect()
@@ -61,15 +61,15 @@ impl Measured {
 }
 
 impl Evaluation {
-    /// The mean of a metric, if it was measured.
+    /// Returns the mean of a metric, if it was measured.
     pub fn value(&self, metric: Metric) -> Option<f64> {
         self.metrics.iter().find(|(name, _)| *name == metric).map(|(_, value)| *value)
     }
 }
 
 impl Measured {
-    /// Evaluates rankings that were made elsewhere (BM25, say): one for each query of the set, best first. There is no
-    /// loss without scores.
+    /// Evaluates rankings that were made elsewhere, such as by BM25: one for each query of the set, best first. There
+    /// is no loss without scores.
     ///
     /// # Errors
     /// No query has a relevant document.
@@ -83,7 +83,7 @@ impl Measured {
         Self::of(set, judged(set).into_iter().map(ranks), chosen)
     }
 
-    /// An evaluation that has no value, of a model whose vectors are not finite: no query has one.
+    /// Makes the evaluation of a model whose vectors are not finite: no query has a value.
     pub(crate) fn without_value(set: &EvaluationSet, chosen: Metric) -> Result<Self, TrainError> {
         let nothing = |qid| QueryRanks { qid, ranks: Vec::new(), first: Vec::new(), loss: None };
         let mut measured = Self::of(set, judged(set).into_iter().map(nothing), chosen)?;
@@ -124,7 +124,7 @@ impl Measured {
     }
 }
 
-/// The ranking of one query, as far as metrics ask for it.
+/// The ranking of one query, as far as metrics need it.
 struct QueryRanks {
     qid: u32,
     /// Ranks, from 1, and grades of the relevant documents, best first.
@@ -133,13 +133,13 @@ struct QueryRanks {
     loss: Option<f64>,
 }
 
-/// The queries that have a relevant document.
+/// Returns the queries that have a relevant document.
 fn judged(set: &EvaluationSet) -> Vec<u32> {
     (0..set.queries.len() as u32).filter(|qid| set.judgements.positives(*qid).next().is_some()).collect()
 }
 
 /// Measures a model on a set, in memory that does not grow with the corpus. `progress` receives how many documents are
-/// done, and may end it.
+/// done, and may end the evaluation.
 ///
 /// # Errors
 /// A text that the tokenizer refuses, a set without relevant documents, [`TrainError::NonFiniteVectors`], or
@@ -153,16 +153,10 @@ pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
     progress: &mut dyn FnMut(usize) -> Flow,
 ) -> Result<Measured, TrainError> {
     let task = Task { set, candidates: None, chosen };
-    evaluate_within(model, tokenizer, task, EvaluationLimits::default(), device, progress)
+    task.evaluate(model, tokenizer, EvaluationLimits::default(), device, progress)
 }
 
-/// The tokens that a training step holds at once, every text counted at its longest: where a step fits into memory, an
-/// evaluation that encodes as many at once does too.
-pub fn tokens_of_a_step(options: &TrainOptions, plan: &Plan) -> usize {
-    plan.micro_batch_size * (options.query_maxlen + options.nway * options.doc_maxlen)
-}
-
-/// The means that an evaluation has.
+/// The limits of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct EvaluationLimits<'a> {
     /// Tokens encoded at once; a longer text is encoded alone.
@@ -171,68 +165,83 @@ pub struct EvaluationLimits<'a> {
     pub processes: &'a dyn Processes,
 }
 
+impl EvaluationLimits<'_> {
+    /// Returns the tokens that a training step holds at once, every text counted at its longest: where a step fits into
+    /// memory, an evaluation that encodes as many at once does too.
+    pub fn tokens_of_a_step(options: &TrainOptions, plan: &Plan) -> usize {
+        plan.micro_batch_size * (options.query_maxlen + options.nway * options.doc_maxlen)
+    }
+
+    /// Returns the bytes of the vectors of `queries` queries that an evaluation, or a miner by late interaction, holds
+    /// at most.
+    pub fn query_memory(queries: usize, query_maxlen: usize, dim: usize) -> u64 {
+        (queries.min(QUERIES_HELD) * query_maxlen * dim * size_of::<f32>()) as u64
+    }
+}
+
 impl Default for EvaluationLimits<'_> {
     fn default() -> Self {
         Self { tokens_at_once: usize::MAX, processes: &OneProcess }
     }
 }
 
-/// A measurement to be made: the queries of a set, the documents that each is ranked against, the metric that chooses.
+/// The task of an evaluation: the queries of a set, the documents that each is ranked against, the chosen metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'a> {
     /// Queries, corpus and judgements.
     pub set: &'a EvaluationSet,
-    /// The documents that each query is ranked against; none for the whole corpus. A relevant document that is not among
-    /// them counts as not found.
+    /// The documents that each query is ranked against; none for the whole corpus. A relevant document that is not
+    /// among them counts as not found.
     pub candidates: Option<&'a Candidates>,
     /// The metric that comes first.
     pub chosen: Metric,
 }
 
-/// As [`evaluate`], among candidates if there are some, and within limits. Neither limits nor the number of processes
-/// change a score.
-///
-/// # Errors
-/// As [`evaluate`].
-pub fn evaluate_within<B: KernelBackend, E: Encoder<B>>(
-    model: &Colbert<B, E>,
-    tokenizer: &ColbertTokenizer,
-    task: Task<'_>,
-    limits: EvaluationLimits<'_>,
-    device: &B::Device,
-    progress: &mut dyn FnMut(usize) -> Flow,
-) -> Result<Measured, TrainError> {
-    let Task { set, candidates, chosen } = task;
-    let qids = judged(set);
-    if qids.is_empty() || set.collection.is_empty() {
-        return Err(TrainError::NothingToEvaluate);
-    }
-    let scorer = Scorer {
-        model,
-        tokenizer,
-        set,
-        candidates,
-        device,
-        tokens_at_once: limits.tokens_at_once,
-        scores_held: SCORES_HELD,
-        with_loss: chosen == Metric::Loss,
-        processes: limits.processes,
-    };
-    let parts = qids.chunks(QUERIES_HELD);
-    let total = candidates.map_or(set.collection.len(), Candidates::distinct);
-    let count = parts.len();
-    let mut ranked = Vec::with_capacity(qids.len());
-    for (part, qids) in parts.enumerate() {
-        let standings = scorer.standings(qids, &mut |done| progress((part * total + done) / count))?;
-        let ranks = |(&qid, standing): (&u32, &Standing)| QueryRanks {
-            qid,
-            ranks: standing.ranks(),
-            first: standing.first(),
-            loss: standing.loss(),
+impl Task<'_> {
+    /// Measures a model within limits. Neither limits nor the number of processes change a score.
+    ///
+    /// # Errors
+    /// As for [`evaluate`].
+    pub fn evaluate<B: KernelBackend, E: Encoder<B>>(
+        self,
+        model: &Colbert<B, E>,
+        tokenizer: &ColbertTokenizer,
+        limits: EvaluationLimits<'_>,
+        device: &B::Device,
+        progress: &mut dyn FnMut(usize) -> Flow,
+    ) -> Result<Measured, TrainError> {
+        let Self { set, candidates, chosen } = self;
+        let qids = judged(set);
+        if qids.is_empty() || set.collection.is_empty() {
+            return Err(TrainError::NothingToEvaluate);
+        }
+        let scorer = Scorer {
+            model,
+            tokenizer,
+            set,
+            candidates,
+            device,
+            tokens_at_once: limits.tokens_at_once,
+            scores_held: SCORES_HELD,
+            with_loss: chosen == Metric::Loss,
+            processes: limits.processes,
         };
-        ranked.extend(qids.iter().zip(&standings).map(ranks));
+        let parts = qids.chunks(QUERIES_HELD);
+        let total = candidates.map_or(set.collection.len(), Candidates::distinct);
+        let count = parts.len();
+        let mut ranked = Vec::with_capacity(qids.len());
+        for (part, qids) in parts.enumerate() {
+            let standings = scorer.standings(qids, &mut |done| progress((part * total + done) / count))?;
+            let ranks = |(&qid, standing): (&u32, &Standing)| QueryRanks {
+                qid,
+                ranks: standing.ranks(),
+                first: standing.first(),
+                loss: standing.loss(),
+            };
+            ranked.extend(qids.iter().zip(&standings).map(ranks));
+        }
+        let mut measured = Measured::of(set, ranked, chosen)?;
+        measured.evaluation.documents = candidates.map_or(set.collection.len(), Candidates::mean);
+        Ok(measured)
     }
-    let mut measured = Measured::of(set, ranked, chosen)?;
-    measured.evaluation.documents = candidates.map_or(set.collection.len(), Candidates::mean);
-    Ok(measured)
 }

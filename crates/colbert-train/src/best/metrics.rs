@@ -39,7 +39,7 @@ mod tests {
 
     const JUDGED: [(u32, i32); 3] = [(10, 2), (20, 1), (30, 0)];
 
-    /// The metric of a ranking of documents.
+    /// Computes the metric of a ranking of documents.
     fn metric_value(metric: Metric, ranking: &[u32], judgements: &[(u32, i32)]) -> f64 {
         let grade = |pid: &u32| judgements.iter().find(|(judged, _)| judged == pid).map_or(0, |(_, grade)| *grade);
         let ranks: Vec<_> = (1..).zip(ranking.iter().map(grade)).filter(|(_, grade)| *grade > 0).collect();

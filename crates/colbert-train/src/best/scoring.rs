@@ -1,4 +1,4 @@
-//! MaxSim of every judged query with every document, in blocks: what is held at once does not grow with the corpus.
+//! MaxSim of every judged query with every document, in blocks: memory does not grow with the corpus.
 
 use std::ops::Range;
 
@@ -27,11 +27,6 @@ type Concerned<'a> = dyn Fn(Range<usize>, usize) -> bool + 'a;
 /// documents are encoded once for each such part.
 pub(crate) const QUERIES_HELD: usize = 16_384;
 
-/// Bytes of the vectors of `queries` queries that an evaluation, or a miner by late interaction, holds at most.
-pub fn query_memory(queries: usize, query_maxlen: usize, dim: usize) -> u64 {
-    (queries.min(QUERIES_HELD) * query_maxlen * dim * size_of::<f32>()) as u64
-}
-
 /// Queries of one MaxSim. The composed operator makes a matrix `[queries, query tokens]`, which grows with the square.
 const QUERY_BLOCK: usize = 64;
 
@@ -51,8 +46,8 @@ pub(crate) struct Scorer<'a, B: KernelBackend, E: Encoder<B>> {
     pub(crate) device: &'a B::Device,
     /// Tokens encoded at once; a longer text is encoded alone.
     pub(crate) tokens_at_once: usize,
-    /// Scores of relevant documents that are kept until all of these are encoded; with more of them, these documents
-    /// are encoded a second time.
+    /// Scores of relevant documents that are kept until all of them are encoded; if there are more, these documents are
+    /// encoded a second time.
     pub(crate) scores_held: usize,
     pub(crate) with_loss: bool,
     /// Blocks of texts are shared among these.
@@ -77,8 +72,8 @@ struct Order {
 }
 
 impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
-    /// The standing of each of these queries, of which there are at most [`QUERIES_HELD`]. `progress` receives how many
-    /// documents are done, and may end it.
+    /// Computes the standing of each of these queries, at most [`QUERIES_HELD`]. `progress` receives how many documents
+    /// are done, and may end it.
     pub(crate) fn standings(
         &self,
         qids: &[u32],
@@ -87,7 +82,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         let queries = self.queries(qids)?;
         let order = self.order(qids);
         let pids: Vec<u32> = order.relevant.iter().map(|(pid, _)| *pid).collect();
-        // First the relevant documents: only their scores tell what counts as before them.
+        // The relevant documents first: the others are compared with their scores.
         let RelevantScores { own, held } = self.relevant_scores(&queries, &order.relevant, qids.len(), progress)?;
         let mut standings: Vec<Standing> = own.into_iter().map(|own| Standing::new(own, self.with_loss)).collect();
         let mut pass = |query: usize, pid: u32, score: f32| {
@@ -171,7 +166,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         Order { relevant, others }
     }
 
-    /// The queries, encoded in blocks of [`QUERY_BLOCK`] (fewer where they have many tokens).
+    /// Encodes the queries in blocks of [`QUERY_BLOCK`] (fewer if they have many tokens).
     fn queries(&self, qids: &[u32]) -> Result<Vec<Embeddings<B>>, TrainError> {
         let blocks: Vec<&[u32]> = qids.chunks(QUERY_BLOCK).collect();
         let (rank, size) = (self.processes.rank(), self.processes.size());
@@ -212,8 +207,8 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         Ok(queries)
     }
 
-    /// Scores documents block by block with the queries that are `concerned`. Each process computes every `size`-th block,
-    /// and all take the scores of all blocks in their order. `progress` receives how many documents are done.
+    /// Scores documents block by block with the queries that are `concerned`. Each process computes every `size`-th
+    /// block, and all take the scores of all blocks in their order. `progress` receives how many documents are done.
     fn each_block(
         &self,
         queries: &[Embeddings<B>],
@@ -273,8 +268,8 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         Ok(rows)
     }
 
-    /// Scores of encoded documents with some queries, in rising order; `take` receives the place of each among these, and
-    /// its row.
+    /// Scores of encoded documents with some queries, in rising order; `take` receives the place of each among these,
+    /// and its row.
     fn scores(
         &self,
         queries: &[Embeddings<B>],
@@ -293,7 +288,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         if scores.is_empty() {
             return;
         }
-        // Read at once: on a GPU every reading waits for it.
+        // Read together: on a GPU every read waits for it.
         let scores = host_values(Tensor::cat(scores, 0));
         for (query, row) in of_blocks.into_iter().zip(scores.chunks(documents.len())) {
             if let Ok(place) = concerned.binary_search(&query) {
@@ -303,7 +298,7 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
     }
 }
 
-/// Documents as the model directory encodes them, where it pools their vectors.
+/// Pools the vectors of documents, if the model directory does so.
 fn pooled<B: KernelBackend>(documents: &Embeddings<B>, pooling: &TokenPooling, device: &B::Device) -> Embeddings<B> {
     let dim = documents.dim();
     let rows: Vec<Vec<f32>> = documents.to_host().par_iter().map(|text| pooling.pool(&text.values, dim)).collect();
@@ -339,8 +334,8 @@ fn within(sequences: &[TokenSequence], tokens: usize) -> Vec<Range<usize>> {
     ranges
 }
 
-/// The first text with a vector that is not finite. MaxSim cannot tell: it passes over NaN in looking for the largest
-/// product.
+/// Finds the first text with a vector that is not finite. MaxSim cannot detect it: it skips NaN when it looks for the
+/// largest product.
 pub(crate) fn not_finite<B: KernelBackend>(embeddings: &Embeddings<B>) -> Option<usize> {
     if colbert_kernels::all_finite(embeddings.vectors.clone()) {
         return None;

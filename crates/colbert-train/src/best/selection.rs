@@ -1,4 +1,4 @@
-//! Which model is the best: the rule, the models that are kept for it, and what may take their place at the end.
+//! The choice of the best model: the rule, the models that are kept for it, and those that may replace them at the end.
 
 use colbert_config::Metric;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::best::evaluate::{Evaluation, Measured};
 /// Shares of the best model in the mixtures with the start.
 const MIXTURES: [f64; 3] = [0.25, 0.5, 0.75];
 
-/// A model made of others at the end of a run, and how it did on dev queries.
+/// A model made of others at the end of a run, and its evaluation on dev queries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The models it was made of, in words.
@@ -42,14 +42,14 @@ pub(crate) struct Selection {
     pub(crate) values: Vec<(usize, Option<f64>)>,
     /// Models that may still be chosen, the best first. Empty without dev data.
     pub(crate) best: Vec<Contender>,
-    /// Step of the last evaluation; a run that is resumed where one was due and interrupted catches up.
+    /// Step of the last evaluation; a resumed run repeats one that was due and interrupted.
     pub(crate) evaluated: Option<usize>,
     /// Evaluations since the best of them.
     pub(crate) since_best: usize,
 }
 
 impl Selection {
-    /// Takes a measured model in if it is one of the `keep` best so far, and says whether it is the best of all. Of
+    /// Keeps a measured model if it is one of the `keep` best so far, and returns whether it is the best of all. Of
     /// equals the older one stays before the newer; a value that is not finite is worse than any other.
     pub(crate) fn consider(
         &mut self,
@@ -83,8 +83,8 @@ impl Selection {
         best.into_iter().map(|(step, _)| step).collect()
     }
 
-    /// The models to be tried at the end, with what they are made of. `average` is the moving average of
-    /// the weights, empty without one; `start` is there if mixtures with it are asked for.
+    /// Makes the models to be tried at the end, each with a description. `average` is the moving average of the
+    /// weights, empty without one; `start` is given if mixtures with it are wanted.
     pub(crate) fn candidates(
         &self,
         average: NamedTensors,

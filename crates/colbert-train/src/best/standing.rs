@@ -1,4 +1,4 @@
-//! The standing of a query's relevant documents while scores come in, so that scores are never all in memory.
+//! The standing of a query's relevant documents, updated block by block, so that scores are never all in memory.
 
 use std::cmp::Ordering;
 
@@ -14,28 +14,29 @@ struct Scored {
 }
 
 impl Scored {
-    /// By falling score. Of equal scores the less relevant document comes first, so that a model that cannot tell
-    /// documents apart gains nothing by their order in the collection.
+    /// Orders by falling score. Of equal scores the less relevant document comes first, so that a model that cannot
+    /// distinguish documents gains nothing by their order in the collection.
     fn pessimistic(a: &Self, b: &Self) -> Ordering {
         b.score.total_cmp(&a.score).then(a.grade.cmp(&b.grade)).then(a.pid.cmp(&b.pid))
     }
 }
 
-/// Where the relevant documents of one query stand: their scores, and how many other documents come before each.
+/// The standing of one query's relevant documents: their scores, and how many other documents come before each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Standing {
     /// Best first.
     relevant: Vec<Scored>,
-    /// Documents that are not relevant between one relevant document and the one before it; behind the last at the end.
+    /// Documents that are not relevant between one relevant document and the one before it; those after the last at the
+    /// end.
     between: Vec<usize>,
     /// The first documents of the ranking so far.
     first: Vec<Scored>,
-    /// Of the scores of documents that are not relevant, if the loss is asked for.
+    /// The sum over documents that are not relevant, if the loss is requested.
     others: Option<LogSum>,
 }
 
 impl Standing {
-    /// Of relevant documents with their grades and scores, all finite, before any other document is known.
+    /// Starts with the relevant documents, their grades and scores, all finite, before any other document is known.
     pub(crate) fn new(relevant: impl IntoIterator<Item = (u32, i32, f32)>, with_loss: bool) -> Self {
         let mut relevant: Vec<Scored> =
             relevant.into_iter().map(|(pid, grade, score)| Scored { score, grade, pid }).collect();
@@ -51,7 +52,7 @@ impl Standing {
 
     /// Takes in a document that is not relevant.
     pub(crate) fn pass(&mut self, pid: u32, score: f32) {
-        // Relevant documents with the same score come behind it.
+        // Relevant documents with the same score come after it.
         self.between[self.relevant.partition_point(|own| own.score > score)] += 1;
         let own = Scored { score, grade: 0, pid };
         let place = self.first.partition_point(|other| Scored::pessimistic(other, &own).is_lt());
@@ -64,7 +65,7 @@ impl Standing {
         }
     }
 
-    /// Ranks, from 1, and grades of the relevant documents, best first.
+    /// Returns the ranks, from 1, and grades of the relevant documents, best first.
     pub(crate) fn ranks(&self) -> Vec<(usize, i32)> {
         let mut before = 0;
         let rank = |(place, own): (usize, &Scored)| {
@@ -74,13 +75,14 @@ impl Standing {
         self.relevant.iter().enumerate().map(rank).collect()
     }
 
-    /// The first documents of the ranking.
+    /// Returns the first documents of the ranking.
     pub(crate) fn first(&self) -> Vec<u32> {
         self.first.iter().map(|own| own.pid).collect()
     }
 
-    /// Mean over the relevant documents of `-log(e^s / (e^s + sum of e^t over the documents that are not relevant))`:
-    /// the n-way cross-entropy of training, against every other document there is. None if the loss was not asked for.
+    /// Returns the mean over the relevant documents of `-log(e^s / (e^s + sum of e^t over the documents that are not
+    /// relevant))`: the n-way cross-entropy of training, against every other document there is. None if the loss was
+    /// not requested.
     pub(crate) fn loss(&self) -> Option<f64> {
         let others = self.others?;
         let loss = |own: &Scored| {
@@ -101,7 +103,7 @@ struct LogSum {
 
 impl Default for LogSum {
     fn default() -> Self {
-        // Far below any score; minus infinity would give NaN where it is subtracted from itself.
+        // Far below any score; minus infinity minus itself would be NaN.
         Self { highest: f64::MIN / 4.0, sum: 0.0 }
     }
 }

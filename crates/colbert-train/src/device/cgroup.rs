@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 struct Files {
     limit: &'static str,
     usage: &'static str,
-    /// Line of `memory.stat` that counts cached files, which go before anything is refused.
+    /// Line of `memory.stat` that counts cached files, which the system drops before it refuses memory.
     reclaimable: &'static str,
 }
 
@@ -16,14 +16,14 @@ const VERSION_1: Files =
 
 const VERSION_2: Files = Files { limit: "memory.max", usage: "memory.current", reclaimable: "inactive_file" };
 
-/// Bytes that this process may still take by the limits of its control groups, the least over all levels. None where no
-/// level has a limit. `root` is `/` outside of tests.
+/// Returns the bytes that this process may still take by the limits of its control groups, the least over all levels.
+/// None if no level has a limit. `root` is `/` outside of tests.
 pub(crate) fn left(root: &Path) -> Option<u64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     groups.lines().filter_map(|line| of_hierarchy(root, line)).min()
 }
 
-/// The least of one hierarchy, of which the file has a line `number:controllers:path`.
+/// Returns the least of one hierarchy, for which the file has a line `number:controllers:path`.
 fn of_hierarchy(root: &Path, line: &str) -> Option<u64> {
     let (_, rest) = line.split_once(':')?;
     let (controllers, path) = rest.split_once(':')?;
@@ -32,7 +32,7 @@ fn of_hierarchy(root: &Path, line: &str) -> Option<u64> {
         _ if controllers.split(',').any(|name| name == "memory") => (root.join("sys/fs/cgroup/memory"), VERSION_1),
         _ => return None,
     };
-    // Inside of a container the path may be the host's, of which only the last levels, or none, can be seen.
+    // Inside a container the path may be that of the host, where only the last levels, or none, are visible.
     let path = PathBuf::from(path.trim_start_matches('/'));
     path.ancestors().filter_map(|group| of_group(&mount.join(group), &files)).min()
 }

@@ -1,30 +1,31 @@
-//! Failures of a device that arrive as panics, made errors.
+//! Conversion of device failures that arrive as panics into errors.
 //!
-//! libtorch's bindings panic on the thread that calls them. CubeCL 0.10 panics on a thread of its own, catches that
-//! there and goes on: what follows is computed with memory that nothing was written to, and nobody is told. So both
-//! kinds are watched, by a panic hook that is set when a device of such a backend is first used and hands everything
-//! else on.
+//! libtorch's bindings panic on the thread that calls them. CubeCL 0.10 panics on a thread of its own, catches the
+//! panic there and continues: later results are computed from unwritten memory, without any report. So both kinds are
+//! watched, by a panic hook that is set when a device of such a backend is first used; it passes all other panics on.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use colbert_kernels::{DevicePanics, KernelAutodiffBackend, Kernels};
+use colbert_kernels::device::DevicePanics;
+use colbert_kernels::{KernelAutodiffBackend, Kernels};
 
 use crate::error::TrainError;
 
 /// A failure of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeviceFault {
-    /// Whether memory is what was missing.
+    /// Whether memory was exhausted.
     pub(crate) out_of_memory: bool,
-    /// Its words.
+    /// Its message.
     pub(crate) said: String,
 }
 
 impl DeviceFault {
-    /// The error of a fault in a step, from 1, of `batch_size` queries with `micro_batch` of them computed at once.
+    /// Returns the error of a fault in a step, from 1, of `batch_size` queries with `micro_batch` of them computed at
+    /// once.
     pub(crate) fn in_step(self, step: usize, batch_size: usize, micro_batch: usize) -> TrainError {
         let Self { out_of_memory, said } = self;
         match out_of_memory {
@@ -34,7 +35,7 @@ impl DeviceFault {
     }
 }
 
-/// The message of a panic.
+/// Returns the message of a panic.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it did not say why".to_owned())
@@ -61,7 +62,7 @@ pub(crate) fn guarded<B: KernelAutodiffBackend, T>(work: impl FnOnce() -> T) -> 
     }
 }
 
-/// Does work on a device; a failure of the device is an error that says in what it happened.
+/// Does work on a device; a failure of the device is an error that names the work.
 ///
 /// # Errors
 /// The device failed.
@@ -83,7 +84,7 @@ fn guarded_from<T>(panics: DevicePanics, work: impl FnOnce() -> T) -> Result<T, 
         watched().0 = Some(panics);
     }
     let outer = GUARDED.replace(Some(panics));
-    // The caller gives up the work during which a device failed: it ends the run, or tries smaller work.
+    // The caller abandons the work during which a device failed: it ends the run, or tries smaller work.
     let done = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
     let fault = |said: String| match panics.out_of_memory(&said) {
@@ -111,7 +112,7 @@ fn is_told_as_an_error(panic: &PanicHookInfo<'_>) -> bool {
         let first = first.get_or_insert(message);
         return panics.out_of_memory(first).is_some();
     }
-    // A thread that ends has no guard any more.
+    // A thread that is ending has no guard.
     let Some(panics) = GUARDED.try_with(Cell::get).ok().flatten() else { return false };
     panics.out_of_memory(first.as_deref().unwrap_or(&message)).is_some()
 }
@@ -145,7 +146,7 @@ mod tests {
             let thread = Builder::new().name("a device of the tests".to_owned());
             thread.spawn(move || panic!("{said}")).unwrap().join().unwrap_err();
         };
-        // As CubeCL does: the work itself goes on, with numbers that mean nothing.
+        // As CubeCL does: the work itself continues, with meaningless numbers.
         let fault = guarded_from(PANICS, || {
             on_device("no memory for 13 bytes");
             on_device("Resource to exist.");

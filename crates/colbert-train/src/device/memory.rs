@@ -1,34 +1,34 @@
-//! How much memory there is and this process has, in bytes; nothing where the system does not say (it does on Linux).
+//! The memory of the system and of this process, in bytes; none if the system does not report it (Linux does).
 
 use std::path::Path;
 
 /// Returns the memory of this process now.
-pub fn resident_memory() -> Option<u64> {
+pub fn resident() -> Option<u64> {
     read("/proc/self/status", "VmRSS:")
 }
 
 /// Returns the most that this process had at once.
-pub fn peak_memory() -> Option<u64> {
+pub fn peak() -> Option<u64> {
     read("/proc/self/status", "VmHWM:")
 }
 
-/// Lets [`peak_memory`] count from what this process has now. Without effect where the system does not allow it: then
+/// Lets [`peak`] count from what this process has now. Without effect where the system does not allow it: then
 /// the peak is that of the whole process, which is never less.
-pub fn forget_peak_memory() {
+pub fn forget_peak() {
     // proc(5): "5" resets the peak of the resident set.
     if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
         tracing::debug!(%error, "the peak of memory goes on counting from the start of the process");
     }
 }
 
-/// Returns what this process could still take: what the system could give to a new program, or less if a container
-/// limits it.
-pub fn available_memory() -> Option<u64> {
+/// Returns the memory that this process could still take: as much as the system has for a new program, or less if a
+/// container limits it.
+pub fn available() -> Option<u64> {
     let limits = [read("/proc/meminfo", "MemAvailable:"), crate::device::cgroup::left(Path::new("/"))];
     limits.into_iter().flatten().min()
 }
 
-/// A line of kibibytes in a file that Linux generates.
+/// Reads a line of kibibytes in a file that Linux generates.
 fn read(path: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -40,14 +40,14 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn grows_by_what_is_taken() {
-        let before = super::resident_memory().unwrap();
+        let before = super::resident().unwrap();
         let block = vec![1u8; 64 << 20];
-        let after = super::resident_memory().unwrap();
+        let after = super::resident().unwrap();
         assert!(block.iter().map(|byte| u64::from(*byte)).sum::<u64>() == 64 << 20 && after >= before + (48 << 20));
-        assert!(super::peak_memory().unwrap() >= after && super::available_memory().unwrap() > 0);
+        assert!(super::peak().unwrap() >= after && super::available().unwrap() > 0);
         drop(block);
-        super::forget_peak_memory();
-        // Where the peak cannot be forgotten it stays.
-        assert!(super::peak_memory().unwrap() <= after.max(super::resident_memory().unwrap()) + (16 << 20));
+        super::forget_peak();
+        // If the peak cannot be reset it stays.
+        assert!(super::peak().unwrap() <= after.max(super::resident().unwrap()) + (16 << 20));
     }
 }

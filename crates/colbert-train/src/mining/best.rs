@@ -1,4 +1,4 @@
-//! The best documents of one query while scores come in blocks, so that they are never all in memory.
+//! The best documents of one query, updated block by block, so that scores are never all in memory.
 
 use std::cmp::Ordering;
 
@@ -14,7 +14,7 @@ pub(super) struct Best {
 }
 
 impl Best {
-    /// None yet. `depth` is at least 1.
+    /// Starts with no documents. `depth` is at least 1.
     pub(super) fn new(depth: usize) -> Self {
         Self { depth, kept: Vec::new(), threshold: f32::NEG_INFINITY }
     }
@@ -24,7 +24,7 @@ impl Best {
         for (pid, &score) in (first..).zip(scores) {
             if score > self.threshold {
                 self.kept.push(Ranked { pid, score });
-                // Twice the depth, so that the cut is seldom.
+                // Twice the depth, so that the list is rarely cut.
                 if self.kept.len() >= 2 * self.depth {
                     self.cut();
                 }
@@ -40,7 +40,7 @@ impl Best {
         }
     }
 
-    /// Best first.
+    /// Returns the documents, best first.
     pub(super) fn ranking(mut self) -> Vec<Ranked> {
         self.cut();
         self.kept.sort_unstable_by(best_first);
@@ -48,7 +48,7 @@ impl Best {
     }
 }
 
-/// By falling score, equal scores by pid.
+/// Orders by falling score, equal scores by pid.
 pub(super) fn best_first(a: &Ranked, b: &Ranked) -> Ordering {
     b.score.total_cmp(&a.score).then(a.pid.cmp(&b.pid))
 }

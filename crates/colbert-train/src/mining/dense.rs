@@ -1,4 +1,4 @@
-//! Ranking by a sentence encoder: one vector a text, every query against every document, exactly.
+//! Ranking by a sentence encoder: one vector for each text, every query against every document, exactly.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Tensor, TensorData};
 use colbert_data::{Collection, DataError, MiningPhase, MiningProgress, NegativeMiner, Queries, Ranked};
 use colbert_kernels::{KernelBackend, Precision, linear};
-use colbert_model::{HostTensor, ModelError, Pooling, SentenceEncoder};
+use colbert_model::sentence::{Pooling, SentenceEncoder};
+use colbert_model::{HostTensor, ModelError};
 use rayon::prelude::*;
 
 use super::best::Best;
@@ -57,7 +58,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         Ok(Self::new(encoder, device))
     }
 
-    /// A miner with an encoder on `device`.
+    /// Creates a miner with an encoder on `device`.
     pub fn new(encoder: SentenceEncoder<B>, device: &B::Device) -> Self {
         let settings = &encoder.settings;
         let pooling = match settings.pooling {
@@ -91,7 +92,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         depth: usize,
         progress: &MiningProgress<'_>,
     ) -> Result<Vec<Vec<Ranked>>, TrainError> {
-        // A thread that died while it encoded left nothing half changed.
+        // A thread that panicked while it encoded left nothing half changed.
         let encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
         let total = queries.len() + collection.len();
         let (rank, size) = (self.processes.rank(), self.processes.size());
@@ -129,7 +130,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         Ok(merge_rankings(&*self.processes, own, depth))
     }
 
-    /// The values of every process's vectors, by rank.
+    /// Gathers the values of every process's vectors, by rank.
     fn gathered(&self, own: Option<HostTensor>) -> Vec<Vec<f32>> {
         let own = own.map_or_else(Vec::new, |own| own.values);
         if self.processes.size() == 1 { vec![own] } else { gather_floats(&*self.processes, &own) }
@@ -154,7 +155,7 @@ fn all_finite(what: &'static str, texts: &[&str], vectors: HostTensor) -> Result
     }
 }
 
-/// `0..count` in ranges of `size`.
+/// Splits `0..count` into ranges of `size`.
 fn blocks(count: usize, size: usize) -> impl Iterator<Item = std::ops::Range<u32>> {
     (0..count).step_by(size).map(move |start| start as u32..(start + size).min(count) as u32)
 }

@@ -16,7 +16,7 @@ use crate::processes::exchange::gather_floats;
 use crate::processes::{OneProcess, Processes};
 use crate::step::ordered_sum::host_values;
 
-/// Candidates asked for, for each document that is wanted: MaxSim is to choose, not only to sort.
+/// Candidates requested for each wanted document, so that MaxSim chooses and not only sorts.
 const CANDIDATES: usize = 2;
 
 /// Queries whose embeddings are held at once: 16 KiB each with 32 tokens of 128 numbers. With more, documents are
@@ -31,8 +31,8 @@ const COPIED: usize = 64;
 
 /// Ranks the candidates of another miner by MaxSim.
 ///
-/// Each document that is a candidate of any query is encoded once, and scored against the queries that it is a
-/// candidate of and no others.
+/// Each document that is a candidate of any query is encoded once, and scored only against the queries for which it is
+/// a candidate.
 #[derive(Debug)]
 pub struct LateInteractionMiner<B: KernelBackend, E: Encoder<B>> {
     /// A model may be sent between threads, but not shared.
@@ -44,7 +44,7 @@ pub struct LateInteractionMiner<B: KernelBackend, E: Encoder<B>> {
 }
 
 impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
-    /// A miner that rescores what `candidates` ranks.
+    /// Creates a miner that rescores what `candidates` ranks.
     pub fn new(
         model: Colbert<B, E>,
         tokenizer: ColbertTokenizer,
@@ -71,7 +71,7 @@ impl<B: KernelBackend, E: Encoder<B>> LateInteractionMiner<B, E> {
         collection: &Collection,
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<Ranked>>, TrainError> {
-        // A thread that died while it encoded left nothing half changed.
+        // A thread that panicked while it encoded left nothing half changed.
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let (rank, size) = (self.processes.rank(), self.processes.size());
         let mut embedded = Vec::new();

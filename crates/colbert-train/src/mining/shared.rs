@@ -8,8 +8,8 @@ use super::best::best_first;
 use crate::processes::Processes;
 use crate::step::ordered_sum::part;
 
-/// A miner whose queries are shared among processes: each ranks for its part of them with the whole collection, and all
-/// get the rankings of all. For miners that read a collection fast and rank slowly, such as BM25.
+/// A miner whose queries are shared among processes: each process ranks the whole collection for its part of them, and
+/// all get all rankings. For miners that read a collection fast and rank slowly, such as BM25.
 #[derive(Debug)]
 pub struct SharedMiner {
     miner: Arc<dyn NegativeMiner>,
@@ -44,7 +44,7 @@ impl NegativeMiner for SharedMiner {
     }
 }
 
-/// Rankings of every process, by rank.
+/// Gathers the rankings of every process, by rank.
 pub(super) fn gather_rankings(processes: &dyn Processes, own: &[Vec<Ranked>]) -> Vec<Vec<Vec<Ranked>>> {
     let mut bytes = Vec::new();
     for ranking in own {
@@ -73,7 +73,7 @@ pub(super) fn gather_rankings(processes: &dyn Processes, own: &[Vec<Ranked>]) ->
     .collect()
 }
 
-/// Rankings over the whole collection, from those over a part of it that each process has: the best `depth` of all.
+/// Merges the rankings over the part of the collection that each process has: the best `depth` of all.
 pub(super) fn merge_rankings(processes: &dyn Processes, own: Vec<Vec<Ranked>>, depth: usize) -> Vec<Vec<Ranked>> {
     if processes.size() == 1 {
         return own;

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use colbert_data::{DataError, Teacher};
 use colbert_kernels::KernelBackend;
-use colbert_model::{Colbert, ColbertTokenizer, CrossEncoder, Embeddings, Encoder};
+use colbert_model::sentence::CrossEncoder;
+use colbert_model::{Colbert, ColbertTokenizer, Embeddings, Encoder};
 
 use super::late_interaction::{all_finite, score};
 use crate::error::TrainError;
@@ -13,8 +14,8 @@ use crate::error::TrainError;
 /// Texts encoded at once.
 const TEXTS: usize = 64;
 
-/// A cross-encoder as a teacher. Its scores are those before any function over them: a sigmoid would press the best
-/// candidates of a query together.
+/// A cross-encoder as a teacher. Its scores are those before any function over them: a sigmoid would bring the best
+/// candidates of a query too close together.
 #[derive(Debug)]
 pub struct CrossEncoderTeacher<B: KernelBackend> {
     /// A model may be sent between threads, but not shared.
@@ -25,7 +26,7 @@ pub struct CrossEncoderTeacher<B: KernelBackend> {
 }
 
 impl<B: KernelBackend> CrossEncoderTeacher<B> {
-    /// A teacher with a model on `device`.
+    /// Creates a teacher with a model on `device`.
     pub fn new(model: CrossEncoder<B>, device: &B::Device) -> Self {
         let name = format!("{} (cross-encoder, {} tokens)", model.name(), model.max_length());
         let fingerprint = model.fingerprint().to_owned();
@@ -43,7 +44,7 @@ impl<B: KernelBackend> Teacher for CrossEncoderTeacher<B> {
     }
 
     fn scores(&self, pairs: &[(&str, &str)]) -> Result<Vec<f32>, DataError> {
-        // A thread that died while it encoded left nothing half changed.
+        // A thread that panicked while it encoded left nothing half changed.
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |source| DataError::Teacher { teacher: self.name.clone(), source: Box::new(source) };
         model.scores(pairs, &self.device).map_err(failed)
@@ -62,7 +63,7 @@ pub struct ColbertTeacher<B: KernelBackend, E: Encoder<B>> {
 }
 
 impl<B: KernelBackend, E: Encoder<B>> ColbertTeacher<B, E> {
-    /// A teacher with a model on `device`, which `name` and `fingerprint` tell from others.
+    /// Creates a teacher with a model on `device`, which `name` and `fingerprint` tell from others.
     pub fn new(
         model: Colbert<B, E>,
         tokenizer: ColbertTokenizer,
@@ -118,7 +119,7 @@ impl<B: KernelBackend, E: Encoder<B>> Teacher for ColbertTeacher<B, E> {
     }
 }
 
-/// Distinct texts in order of first sight, and the place among them of each text.
+/// Returns the distinct texts in order of first sight, and the place of each text among them.
 fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<usize>) {
     let (mut distinct, mut places) = (Vec::new(), HashMap::new());
     let place_of = texts.map(|text| {

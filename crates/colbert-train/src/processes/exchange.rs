@@ -8,20 +8,20 @@ pub(crate) fn gather_words(processes: &dyn Processes, own: &[u32]) -> Vec<Vec<u3
     processes.all_to_all(&vec![own; processes.size()])
 }
 
-/// Numbers of every process, by rank.
+/// Gathers the numbers of every process, by rank.
 pub(crate) fn gather_floats(processes: &dyn Processes, own: &[f32]) -> Vec<Vec<f32>> {
     let bits: Vec<u32> = own.iter().map(|value| value.to_bits()).collect();
     let floats = |bits: Vec<u32>| bits.into_iter().map(f32::from_bits).collect();
     gather_words(processes, &bits).into_iter().map(floats).collect()
 }
 
-/// Numbers of every process, by rank.
+/// Gathers the numbers of every process, by rank.
 pub(crate) fn gather_doubles(processes: &dyn Processes, own: &[f64]) -> Vec<Vec<f64>> {
     let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
     processes.all_gather(&bytes).iter().map(|bytes| doubles(bytes)).collect()
 }
 
-/// The numbers that these bytes are.
+/// Decodes numbers from bytes.
 pub(crate) fn doubles(bytes: &[u8]) -> Vec<f64> {
     let eight = |bytes: &[u8]| bytes.try_into().expect("eight bytes each");
     bytes.chunks_exact(8).map(|bytes| f64::from_le_bytes(eight(bytes))).collect()

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::best::averaging::NamedTensors;
 use crate::error::{TrainError, io};
+use crate::record::observer::Skipped;
+use crate::record::run_folder::RunFolder;
 use crate::record::state::RunState;
 use crate::step::adamw::AdamW;
 
@@ -60,7 +62,7 @@ pub(crate) fn write_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
     let written = write_partial::<B, M>(&partial, model, optimizer, state)
         .and_then(|()| replace_folder(&partial, &path).map_err(io("rename", &path)));
     if let Err(error) = written {
-        // The first error is the one to tell; what is left is under a name that nobody reads.
+        // The first error is reported; the leftover has a name that nothing reads.
         drop(fs::remove_dir_all(&partial));
         return Err(error);
     }
@@ -106,7 +108,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec_pretty(value).expect("numbers and names have a JSON form")
 }
 
-/// Reads a checkpoint into a model of the same shape. Whether it is whole is for [`newest_checkpoint`] to say.
+/// Reads a checkpoint into a model of the same shape. [`RunFolder::newest_checkpoint`] checks that it is whole.
 ///
 /// # Errors
 /// A file that is missing or damaged, or a parameter that does not fit the model.
@@ -136,34 +138,35 @@ pub(crate) fn read_checkpoint<B: AutodiffBackend, M: AutodiffModule<B>>(
     Ok((model, optimizer, state))
 }
 
-/// The tensors of these names and shapes in a file, in this order.
+/// Reads the tensors of these names and shapes from a file, in this order.
 fn tensors(path: &Path, shapes: &[(String, Vec<usize>)]) -> Result<NamedTensors, ModelError> {
     let mut weights = Weights::read(path)?;
     shapes.iter().map(|(name, shape)| Ok((name.clone(), weights.take(name, shape)?))).collect()
 }
 
-/// A checkpoint that is not used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Skipped {
-    /// Its folder.
-    pub path: PathBuf,
-    /// The damage.
-    pub reason: String,
-}
-
-/// The newest whole checkpoint in a folder, and the newer ones that are damaged, newest first.
-///
-/// # Errors
-/// The folder exists and cannot be listed.
-pub fn newest_checkpoint(folder: &Path) -> Result<(Option<PathBuf>, Vec<Skipped>), TrainError> {
-    let mut skipped = Vec::new();
-    for path in checkpoints(folder)?.into_iter().rev() {
-        match damage(&path) {
-            None => return Ok((Some(path), skipped)),
-            Some(reason) => skipped.push(Skipped { path, reason }),
+impl RunFolder {
+    /// Finds the newest whole checkpoint, and the newer ones that are damaged, newest first.
+    ///
+    /// # Errors
+    /// The folder of checkpoints exists and cannot be listed.
+    pub fn newest_checkpoint(&self) -> Result<(Option<PathBuf>, Vec<Skipped>), TrainError> {
+        let mut skipped = Vec::new();
+        for path in self.list_checkpoints()?.into_iter().rev() {
+            match damage(&path) {
+                None => return Ok((Some(path), skipped)),
+                Some(reason) => skipped.push(Skipped { path, reason }),
+            }
         }
+        Ok((None, skipped))
     }
-    Ok((None, skipped))
+
+    /// Lists the checkpoints, oldest first, whole or not.
+    ///
+    /// # Errors
+    /// The folder of checkpoints exists and cannot be listed.
+    pub fn list_checkpoints(&self) -> Result<Vec<PathBuf>, TrainError> {
+        checkpoints(&self.checkpoints())
+    }
 }
 
 /// Finds the damage of a checkpoint; none if its files are those that were written.
@@ -228,11 +231,8 @@ fn read_json<T: for<'a> Deserialize<'a>>(path: &Path, expected: &'static str) ->
         .map_err(|source| TrainError::Model(ModelError::Json { path: path.to_owned(), expected, source }))
 }
 
-/// The checkpoints in a folder, oldest first, whole or not.
-///
-/// # Errors
-/// The folder exists and cannot be listed.
-pub fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+/// Lists the checkpoints in a folder, oldest first, whole or not.
+fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     if !folder.exists() {
         return Ok(Vec::new());
     }

@@ -13,10 +13,10 @@ use crate::error::{TrainError, io};
 use crate::record::run_folder::RunFolder;
 use crate::step::batch::Batch;
 
-/// Batches in a row that may be skipped. With more, it is the weights that are broken, and no batch will mend them.
+/// Batches in a row that may be skipped. With more, the weights themselves are broken, and no batch would repair them.
 pub(crate) const MOST_SKIPPED_IN_A_ROW: usize = 10;
 
-/// Batches that are written down; more would fill the disk and say nothing new.
+/// Batches that are written down; more would fill the disk without new information.
 pub(crate) const MOST_DUMPED: usize = 3;
 
 /// A batch whose loss or gradient was not finite: enough to compute it again.

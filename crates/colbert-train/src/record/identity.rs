@@ -7,7 +7,7 @@ use colbert_config::Options;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Options by their dotted names, and a hash of everything they are applied to.
+/// The identity of a run: options by their dotted names, and a hash of all inputs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
@@ -19,12 +19,12 @@ pub struct Identity {
     pub inputs: BTreeMap<String, String>,
 }
 
-/// Something that a checkpoint was made with and that is different now.
+/// A difference between a checkpoint and the current run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// An option's dotted name, or `training data`, `dev data`, `start`, `program`.
     pub what: String,
-    /// Its value in the checkpoint; `nothing` where it was not there.
+    /// Its value in the checkpoint; `nothing` if it was not there.
     pub then: String,
     /// Its value now.
     pub now: String,
@@ -37,8 +37,8 @@ impl fmt::Display for Change {
 }
 
 impl Identity {
-    /// Lists the differences of `now`, sorted by name. An option that the checkpoint does not name, as it was added to the
-    /// program later, had its default.
+    /// Lists the differences of `now`, sorted by name. An option that the checkpoint does not name, as it was added to
+    /// the program later, had its default.
     pub fn changes(&self, now: &Self) -> Vec<Change> {
         let mut then = self.options.clone();
         for (name, default) in Options::default().entries() {

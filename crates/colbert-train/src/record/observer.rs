@@ -9,26 +9,25 @@ use serde::Serialize;
 use crate::best::evaluate::Evaluation;
 use crate::best::selection::Candidate;
 use crate::flow::Flow;
-use crate::record::checkpoint::Skipped;
 use crate::record::identity::Change;
 
-/// Something that happened. Steps are counted from 1, times are in seconds.
+/// An event of a run. Steps are counted from 1, times are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
-    /// A run is resumed; told before anything else.
+    /// A run is resumed; sent before anything else.
     Resumed {
-        /// Steps already done; 0 where no checkpoint is whole, and the run begins again.
+        /// Steps already done; 0 if no checkpoint is whole, and the run begins again.
         step: usize,
-        /// The checkpoint it goes on from.
+        /// The checkpoint that it continues from.
         checkpoint: Option<PathBuf>,
         /// Newer ones that are damaged.
         skipped: Vec<Skipped>,
         /// The differences that were accepted.
         changes: Vec<Change>,
     },
-    /// Before the first step.
+    /// The first step is about to begin.
     Started {
         /// The plan of the run.
         plan: Plan,
@@ -37,7 +36,7 @@ pub enum Event {
     },
     /// An optimizer step.
     Step(StepRecord),
-    /// Negatives were chosen again, or those of an earlier part of the run read back.
+    /// Negatives were chosen again, or read back from an earlier part of the run.
     Refreshed {
         /// Epoch that they are for, from 1.
         epoch: usize,
@@ -48,7 +47,7 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
-    /// An evaluation goes on.
+    /// An evaluation is in progress.
     Evaluating {
         /// Documents encoded so far.
         done: usize,
@@ -59,7 +58,7 @@ pub enum Event {
     Evaluated {
         /// Steps done.
         step: usize,
-        /// Metric that chooses.
+        /// The chosen metric.
         metric: Metric,
         /// Its result.
         evaluation: Evaluation,
@@ -90,13 +89,13 @@ pub enum Event {
         /// Folder with the batch and the weights; only the first few are written.
         dump: Option<PathBuf>,
     },
-    /// A gradient overflowed float16: the step was left out, and the loss is scaled by half as much from here on.
+    /// A gradient overflowed float16: the step was left out, and the scale of the loss is halved from here on.
     Overflowed {
         /// Step, from 1; it changed nothing but the scale.
         step: usize,
         /// The scale from here on.
         loss_scale: f64,
-        /// Steps left out for this so far.
+        /// Steps left out for this reason so far.
         count: usize,
     },
     /// The loss of a step is far above those before it.
@@ -122,6 +121,15 @@ pub enum Event {
         /// Whether an observer stopped it.
         stopped: bool,
     },
+}
+
+/// A checkpoint that is not used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The damage.
+    pub reason: String,
 }
 
 /// One optimizer step.
@@ -160,13 +168,14 @@ pub struct StepRecord {
     pub examples_per_second: f64,
     /// Real tokens a second.
     pub tokens_per_second: f64,
-    /// Bytes of memory that the process has after it; none where the system does not say.
+    /// Bytes of memory that the process has after it; none if the system does not report it.
     pub memory: Option<u64>,
 }
 
-/// Sees every event. Must not fail: an observer that cannot write keeps its error to itself until it is asked.
+/// An observer, which receives every event. It must not fail: an observer that cannot write keeps its error until it is
+/// asked for it.
 pub trait Observer {
-    /// Called after the fact, on the training thread; a slow observer slows the run.
+    /// Takes note of an event after it happened, on the training thread; a slow observer slows the run.
     fn observe(&mut self, event: &Event) -> Flow;
 }
 

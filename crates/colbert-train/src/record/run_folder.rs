@@ -1,4 +1,4 @@
-//! The folder of a run: what is in it, and that it never holds two runs or has two processes at work in it.
+//! The folder of a run: its files, and the guarantee that it never holds two runs or is used by two processes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -14,13 +14,13 @@ use crate::error::{TrainError, io};
 use crate::flow::Flow;
 use crate::record::observer::{Event, Observer};
 
-/// Locked by the process that is at work in the folder; the lock goes with the process, however that ends.
+/// The file that a process in the folder locks; the lock ends with the process, however that ends.
 const LOCK: &str = ".lock";
 
-/// Marks a folder as a run. It is written first and removed last.
+/// The file that marks a folder as a run. It is written first and removed last.
 const MARK: &str = ".ragtrainer-run";
 
-/// Beginning of the mark, by which it is known.
+/// Beginning of the mark, by which it is recognised.
 const MARK_BEGINNING: &str = "A run of ragtrainer.";
 
 /// Content of the mark.
@@ -54,17 +54,18 @@ const WRITTEN: [&str; 18] = [
 ];
 
 /// `options.json`, `plan.json`, `plan.txt`, `metrics.jsonl`, `outcome.json`, `checkpoints/`, `tensorboard/`, and the
-/// model directories `best/` and `last/`. While this value or a clone of it lives, no process of another run can have
+/// model directories `best/` and `last/`. While this value or a clone of it lives, no process of another run can use
 /// the folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
-    /// None where another process of the run has it.
+    /// None if another process of the run holds it.
     _lock: Option<Arc<File>>,
 }
 
 impl RunFolder {
-    /// Whether a new run may go into the folder: true if an old one would have to go first. Changes nothing.
+    /// Checks that a new run may use the folder; returns true if an old run would have to be removed first. Changes
+    /// nothing.
     ///
     /// # Errors
     /// It holds a run already and `overwrite` is false, it holds something else, or another process is at work in it.
@@ -81,7 +82,7 @@ impl RunFolder {
         if path.exists() {
             for entry in fs::read_dir(path).map_err(io("list", path))? {
                 let name = entry.map_err(io("list", path))?.file_name();
-                // A process that was killed before it had written its first file leaves these.
+                // A process that was killed before it wrote its first file leaves these.
                 let begun = name == LOCK || name == MARK || name.to_str().is_some_and(is_leftover);
                 occupied |= !begun;
             }
@@ -98,13 +99,13 @@ impl RunFolder {
         Ok(occupied)
     }
 
-    /// Whether the folder holds a run.
+    /// Returns whether the folder holds a run.
     #[must_use]
     pub fn is_run(path: &Path) -> bool {
         is_run(path)
     }
 
-    /// Makes the folder ready for a new run. An old run is removed only if `overwrite` says so.
+    /// Makes the folder ready for a new run. An old run is removed only if `overwrite` is set.
     ///
     /// # Errors
     /// As [`RunFolder::check`], another process is at work in it, or the disk refuses.
@@ -114,7 +115,7 @@ impl RunFolder {
         let lock = lock(path)?;
         // Another process may have been faster.
         if Self::check_files(path, overwrite)? {
-            // The mark goes last, so that what is left of a removal that was cut short can still be overwritten.
+            // The mark is removed last, so that the rest of an interrupted removal can still be overwritten.
             replace_file(&path.join(MARK), MARK_TEXT.as_bytes()).map_err(io("write", path))?;
             let mut old = Vec::new();
             for entry in fs::read_dir(path).map_err(io("list", path))? {
@@ -143,7 +144,7 @@ impl RunFolder {
         Ok(Self { path: path.to_owned(), _lock: Some(Arc::new(lock)) })
     }
 
-    /// The folder of a run that another process of the same run has opened, to read from.
+    /// Opens, for reading, the folder of a run that another process of the same run has opened.
     ///
     /// # Errors
     /// There is no run in it.
@@ -175,37 +176,37 @@ impl RunFolder {
         replace_file(&path, bytes).map_err(io("write", &path))
     }
 
-    /// The folder itself.
+    /// Returns the folder itself.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The options of the run, if it was started with any.
+    /// Returns the file of the run's options, if it was started with any.
     pub fn options(path: &Path) -> PathBuf {
         path.join(OPTIONS)
     }
 
-    /// Where checkpoints go.
+    /// Returns the folder of checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
 
-    /// Model directory of the best model.
+    /// Returns the model directory of the best model.
     pub fn best(&self) -> PathBuf {
         self.path.join("best")
     }
 
-    /// Model directory of the last model.
+    /// Returns the model directory of the last model.
     pub fn last(&self) -> PathBuf {
         self.path.join("last")
     }
 
-    /// Where TensorBoard's event files go.
+    /// Returns the folder of TensorBoard's event files.
     pub fn tensorboard(&self) -> PathBuf {
         self.path.join("tensorboard")
     }
 
-    /// An observer that writes every event but progress as a line of `metrics.jsonl`.
+    /// Creates an observer that writes every event but progress as a line of `metrics.jsonl`.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -216,7 +217,8 @@ impl RunFolder {
     }
 }
 
-/// Whether the folder holds a run: by its mark, or, for runs older than that, by options or a plan that are ours.
+/// Returns whether the folder holds a run: by its mark, or, for runs older than that, by options or a plan that are
+/// ours.
 fn is_run(path: &Path) -> bool {
     let text = |name| fs::read_to_string(path.join(name)).unwrap_or_default();
     let options = || {
@@ -230,7 +232,7 @@ fn is_run(path: &Path) -> bool {
     text(MARK).starts_with(MARK_BEGINNING) || options() || serde_json::from_str::<Plan>(&text(PLAN)).is_ok()
 }
 
-/// The first thing in the folder of a run that a run does not write.
+/// Finds the first entry in the folder of a run that a run does not write.
 fn foreign(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
     type IsOurs = fn(&str) -> bool;
     let inside: [(PathBuf, IsOurs); 4] = [
@@ -277,7 +279,8 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// Writes events to `metrics.jsonl`. When a run is resumed, lines of later steps than its checkpoint go first.
+/// An observer that writes events to `metrics.jsonl`. When a run is resumed, lines of later steps than its checkpoint
+/// are removed first.
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,
@@ -286,7 +289,7 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// The first error in writing, if there was one.
+    /// Finishes writing, and returns the first error if there was one.
     ///
     /// # Errors
     /// That error.
@@ -313,7 +316,7 @@ impl MetricsLog {
     }
 }
 
-/// The lines of whole events up to a step; nothing of a run that begins again.
+/// Returns the lines of whole events up to a step; none for a run that begins again.
 fn cut_back(text: &str, step: usize) -> String {
     let kept = text.lines().filter(|line| {
         let Ok(event) = serde_json::from_str::<Value>(line) else { return false };
@@ -331,8 +334,8 @@ impl Observer for MetricsLog {
         match self.write(event) {
             Ok(()) => Flow::Continue,
             Err(error) => {
-                // A full disk: better to end with the last checkpoint than to train on without a record, or to write
-                // one whose steps are not in the record.
+                // On a full disk it is better to end with the last checkpoint than to train on without a record, or to
+                // write a checkpoint whose steps are not in the record.
                 self.error = Some(error);
                 Flow::Abort
             }

@@ -23,10 +23,10 @@ pub(crate) struct RunState {
     pub(crate) selection: Selection,
     /// Steps that were left out, as their loss or gradient was not finite.
     pub(crate) skipped: usize,
-    /// Scale of the loss, in a run in float16; none in others, and in checkpoints of before there was float16.
+    /// Scale of the loss, in a run in float16; none in others, and in checkpoints from before float16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) loss_scale: Option<LossScale>,
-    /// Learned numbers of the loss; none in most runs, and in checkpoints of before there were any.
+    /// Learned numbers of the loss; none in most runs, and in checkpoints from before learned numbers.
     #[serde(skip_serializing_if = "LearnedNumbers::is_empty")]
     pub(crate) learned: LearnedNumbers,
     /// Running mean of the loss.

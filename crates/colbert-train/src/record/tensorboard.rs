@@ -15,7 +15,7 @@ use crate::error::{TrainError, io};
 use crate::flow::Flow;
 use crate::record::observer::{Event, Observer};
 
-/// `tensorflow.Event`, the fields that scalars need. The step is written even where it is 0, as it always was.
+/// `tensorflow.Event`, the fields that scalars need. The step is written even if it is 0.
 #[derive(Clone, PartialEq, Message)]
 struct EventProto {
     /// Seconds since 1970.
@@ -45,7 +45,7 @@ struct Summary {
     value: Vec<SummaryValue>,
 }
 
-/// `tensorflow.Summary.Value`. The number is written even where it is 0.
+/// `tensorflow.Summary.Value`. The number is written even if it is 0.
 #[derive(Clone, PartialEq, Message)]
 struct SummaryValue {
     #[prost(string, tag = "1")]
@@ -64,7 +64,8 @@ struct SessionLog {
 /// `tensorflow.SessionLog.SessionStatus.START`.
 const SESSION_START: i32 = 1;
 
-/// Writes losses, learning rate, gradient norm, scores, speed and dev metrics to a folder that TensorBoard reads.
+/// An observer that writes losses, learning rate, gradient norm, scores, speed and dev metrics to a folder that
+/// TensorBoard reads.
 #[derive(Debug)]
 pub struct TensorboardLog {
     file: File,
@@ -89,7 +90,7 @@ impl TensorboardLog {
         Ok(log)
     }
 
-    /// The first error in writing, if there was one.
+    /// Finishes writing, and returns the first error if there was one.
     ///
     /// # Errors
     /// That error.
@@ -117,7 +118,7 @@ impl Observer for TensorboardLog {
     fn observe(&mut self, event: &Event) -> Flow {
         match event {
             Event::Resumed { step, .. } => {
-                // A session that starts after this step: TensorBoard forgets what it has of later ones.
+                // A session that starts after this step: TensorBoard drops its records of later steps.
                 let from = if *step == 0 { 0 } else { step + 1 };
                 self.record(from, Content::SessionLog(SessionLog { status: SESSION_START }));
             }
@@ -142,7 +143,7 @@ impl Observer for TensorboardLog {
             }
             _ => {}
         }
-        // A record for looking at is not worth ending a run for; `finish` tells.
+        // A failed log does not end a run; `finish` returns the error.
         Flow::Continue
     }
 }

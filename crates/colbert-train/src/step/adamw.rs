@@ -29,13 +29,13 @@ struct Moments<B: Backend> {
 pub(crate) struct AdamW<B: Backend> {
     weight_decay: f64,
     updates: u32,
-    /// The treatment of each parameter in the module's order; all alike where there is none.
+    /// The treatment of each parameter in the module's order; all alike if empty.
     groups: Vec<Group>,
     moments: Vec<Option<Moments<B>>>,
 }
 
 impl<B: Backend> AdamW<B> {
-    /// A fresh optimizer.
+    /// Creates a fresh optimizer.
     pub(crate) fn new(weight_decay: f64) -> Self {
         Self { weight_decay, updates: 0, groups: Vec::new(), moments: Vec::new() }
     }
@@ -45,7 +45,7 @@ impl<B: Backend> AdamW<B> {
         self.updates
     }
 
-    /// Whether the parameters have been put into groups.
+    /// Returns whether the parameters have been put into groups.
     pub(crate) fn has_groups(&self) -> bool {
         !self.groups.is_empty()
     }
@@ -55,7 +55,7 @@ impl<B: Backend> AdamW<B> {
         self.groups = groups;
     }
 
-    /// One update. Every gradient is multiplied by `scale` first (clipping).
+    /// Makes one update. Every gradient is multiplied by `scale` first (clipping).
     pub(crate) fn step<AB, M>(&mut self, model: M, gradients: GradientsParams, learning_rate: f64, scale: f64) -> M
     where
         AB: KernelAutodiffBackend<InnerBackend = B>,
@@ -74,8 +74,8 @@ impl<B: Backend> AdamW<B> {
         model.map(&mut Stepper { update, gradients, groups: &self.groups, moments: &mut self.moments, next: 0 })
     }
 
-    /// The moments as named tensors: `exp_avg.NAME` and `exp_avg_sq.NAME`, flattened, for the parameters that have
-    /// them. `names` are the module's parameters in its own order.
+    /// Returns the moments as named tensors: `exp_avg.NAME` and `exp_avg_sq.NAME`, flattened, for the parameters that
+    /// have them. `names` are the module's parameters in its own order.
     pub(crate) fn state(&self, names: &[String]) -> Vec<(String, HostTensor)> {
         let mut state = Vec::new();
         for (name, moments) in names.iter().zip(&self.moments) {
@@ -90,7 +90,7 @@ impl<B: Backend> AdamW<B> {
         state
     }
 
-    /// The optimizer after `updates` updates, with moments as [`AdamW::state`] gives them; `parameters` are the
+    /// Restores the optimizer after `updates` updates, with moments from [`AdamW::state`]; `parameters` are the
     /// module's, with their shapes and in its order.
     ///
     /// # Errors
@@ -120,8 +120,8 @@ impl<B: Backend> AdamW<B> {
 }
 
 impl Group {
-    /// The update of a parameter of the group. One that was frozen begins to count when it begins to move, as its moments
-    /// do.
+    /// Returns the update of a parameter of the group. One that was frozen begins to count when it begins to move, as
+    /// its moments do.
     fn update(self, all: colbert_kernels::AdamW) -> colbert_kernels::AdamW {
         colbert_kernels::AdamW {
             learning_rate: all.learning_rate * self.rate,
@@ -184,7 +184,7 @@ impl<AB: AutodiffBackend> ModuleVisitor<AB> for SquaredNorm<'_, AB::InnerBackend
     }
 }
 
-/// L2 norm of all gradients together; 0 if there are none.
+/// Computes the L2 norm of all gradients together; 0 if there are none.
 pub(crate) fn gradient_norm<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &M, gradients: &GradientsParams) -> f64 {
     let mut visitor = SquaredNorm::<AB::InnerBackend> { gradients, sum: None };
     model.visit(&mut visitor);
@@ -203,15 +203,15 @@ impl<AB: AutodiffBackend> ModuleVisitor<AB> for Sum<AB::InnerBackend> {
     }
 }
 
-/// Sum of all parameters: not finite if one of them is not. It reads them once and keeps nothing.
+/// Sums all parameters: not finite if one of them is not. It reads them once and keeps nothing.
 pub(crate) fn sum_of_weights<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &M) -> f64 {
     let mut visitor = Sum::<AB::InnerBackend>(None);
     model.visit(&mut visitor);
     visitor.0.map_or(0.0, |sum| sum.into_scalar().elem::<f64>())
 }
 
-/// Factor that brings a gradient of this norm down to `limit`; 1 if it is below, or if `limit` is 0 (no clipping).
-/// Formula: torch `clip_grad_norm_`.
+/// Returns the factor that brings a gradient of this norm down to `limit`; 1 if it is below, or if `limit` is 0 (no
+/// clipping). Formula: torch `clip_grad_norm_`.
 pub(crate) fn clip_factor(norm: f64, limit: f64) -> f64 {
     if limit == 0.0 { 1.0 } else { (limit / (norm + 1e-6)).min(1.0) }
 }

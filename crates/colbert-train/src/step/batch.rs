@@ -1,4 +1,4 @@
-//! Batches on the host: which texts, as tokens, and which document belongs to which query.
+//! Batches on the host: the tokens of texts, and which document belongs to which query.
 
 use std::collections::HashMap;
 
@@ -15,13 +15,13 @@ use crate::step::mix::{Mix, MixedOrder};
 use crate::step::objective::Targets;
 use crate::step::order::ExampleOrder;
 
-/// Keeps draws of negatives apart from those of the order, which have the same seed.
+/// A number that separates draws of negatives from those of the order, which have the same seed.
 const DRAWS: u64 = 0x6e65_6761_7469_7665;
 
-/// Texts that one loss is computed over.
+/// The texts of one loss.
 #[derive(Debug, Clone)]
 pub struct BatchPart {
-    /// One a query.
+    /// One for each query.
     pub queries: Vec<TokenSequence>,
     /// Distinct documents: one that occurs several times is encoded once.
     pub documents: Vec<TokenSequence>,
@@ -38,12 +38,12 @@ pub struct Batch {
     pub examples: Vec<usize>,
     /// The examples themselves.
     pub rows: Vec<Example>,
-    /// One part, or one for each micro-batch where the loss does not reach across them.
+    /// One part, or one for each micro-batch if the loss does not span them.
     pub parts: Vec<BatchPart>,
 }
 
 impl Batch {
-    /// Makes batch `number`, counted from 0, of the order that the options give, in one part.
+    /// Makes batch `number`, counted from 0, in the order of the options, in one part.
     ///
     /// # Errors
     /// Examples that do not fit together, or a text that the tokenizer refuses.
@@ -56,21 +56,21 @@ impl Batch {
         Batcher::new(set, tokenizer, BatchShape::whole(options))?.batch(number)
     }
 
-    /// Real tokens in the batch, markers and `[MASK]` expansion included, padding not.
+    /// Counts the real tokens in the batch, with markers and `[MASK]` expansion, without padding.
     pub fn tokens(&self) -> usize {
         let sequences = self.parts.iter().flat_map(|part| part.queries.iter().chain(&part.documents));
         sequences.map(TokenSequence::len).sum()
     }
 }
 
-/// How examples are put into batches.
+/// The shape of batches.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BatchShape {
     /// Documents of an example, at most.
     pub(crate) nway: usize,
     /// Examples of a batch.
     pub(crate) batch_size: usize,
-    /// Examples of a part: all of the batch where the loss reaches across micro-batches.
+    /// Examples of a part: all of the batch if the loss spans micro-batches.
     pub(crate) part_size: usize,
     /// Seed of the order.
     pub(crate) seed: u64,
@@ -78,14 +78,14 @@ pub(crate) struct BatchShape {
     pub(crate) shuffle: bool,
     /// Whether teacher scores are left out.
     pub(crate) ignore_scores: bool,
-    /// Whether an example may have more documents than `nway`, of which some negatives are drawn at each use.
+    /// Whether an example may have more documents than `nway`, and some of its negatives are drawn at each use.
     pub(crate) draw_negatives: bool,
     /// How examples of several sources are mixed.
     pub(crate) mix: Mix,
 }
 
 impl BatchShape {
-    /// Batches of one part.
+    /// Describes batches of one part.
     pub(crate) fn whole(options: &TrainOptions) -> Self {
         Self {
             nway: options.nway,
@@ -116,7 +116,7 @@ impl Order {
     }
 }
 
-/// Makes the batch of any step. Checks the examples once, when it is made.
+/// A maker of the batch of any step. The examples are checked once, when it is made.
 #[derive(Debug)]
 pub(crate) struct Batcher<'a> {
     set: &'a TrainingSet,
@@ -173,7 +173,7 @@ impl<'a> Batcher<'a> {
         self.shape.batch_size
     }
 
-    /// Examples of an epoch.
+    /// Returns the number of examples of an epoch.
     pub(crate) fn examples(&self) -> usize {
         self.set.examples.len()
     }
@@ -188,7 +188,7 @@ impl<'a> Batcher<'a> {
             return Err(TrainError::RefreshedCount { epoch: epoch + 1, found: examples.len(), expected });
         }
         self.check(&examples)?;
-        // A batch reaches back into the epoch before at most; small epochs may all lie in one batch.
+        // A batch reaches back into the previous epoch at most, but several small epochs may lie in one batch.
         let reach = 1 + self.shape.batch_size.div_ceil(expected);
         self.refreshed.retain(|(known, _)| *known + reach >= epoch);
         self.refreshed.push((epoch, examples));
@@ -200,7 +200,7 @@ impl<'a> Batcher<'a> {
         &latest.map_or(&self.set.examples, |(_, examples)| examples)[place]
     }
 
-    /// The batch of a step, counted from 0.
+    /// Returns the batch of a step, counted from 0.
     ///
     /// # Errors
     /// A text that the tokenizer refuses.
@@ -216,8 +216,8 @@ impl<'a> Batcher<'a> {
         Ok(Batch { step, examples: places, rows, parts })
     }
 
-    /// An example with `nway` documents at most: the positive, and a choice of the others that follows from the seed and
-    /// the position in the order of all epochs.
+    /// Returns an example with `nway` documents at most: the positive, and a choice of the others that follows from the
+    /// seed and the position in the order of all epochs.
     fn drawn(&self, example: &Example, position: usize) -> Example {
         let Example { query, documents, scores } = example;
         let wanted = self.shape.nway - 1;

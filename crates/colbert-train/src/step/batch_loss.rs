@@ -1,4 +1,4 @@
-//! The loss of a batch on the host, its gradient, and what both are computed with.
+//! The loss of a batch on the host, its gradient, and the inputs of both.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::step::learned::LearnedNumbers;
 use crate::step::objective::Loss;
 use crate::step::ordered_sum::host_values;
 
-/// Numbers of a batch, on the host. Averages over its queries.
+/// The loss of a batch, on the host. Averages over its queries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchLoss {
     /// The number that was minimised.
@@ -63,7 +63,7 @@ impl BatchLoss {
         }
     }
 
-    /// The loss of a part as other processes receive it, to the last bit.
+    /// Encodes the loss of a part for other processes, to the last bit.
     fn to_bytes(&self) -> Vec<u8> {
         let numbers = [self.total, self.positive_score, self.negative_score];
         let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
@@ -88,7 +88,7 @@ impl BatchLoss {
         Some(Self { total, parts, positive_score, negative_score, part_losses: vec![total] })
     }
 
-    /// The losses that the processes computed in a round, by rank.
+    /// Gathers the losses that the processes computed in a round, by rank.
     pub(crate) fn gathered(processes: &dyn Processes, own: Option<Self>) -> Vec<Self> {
         if processes.size() == 1 {
             return own.into_iter().collect();
@@ -112,7 +112,7 @@ fn scalar<B: Backend>(tensor: &Tensor<B, 1>) -> f64 {
     tensor.clone().into_scalar().elem()
 }
 
-/// How the gradient of a batch is computed.
+/// The plan of a batch's gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct GradientPlan {
     /// Pieces that are encoded one after the other to save memory, or by several processes.
@@ -121,14 +121,14 @@ pub(crate) struct GradientPlan {
     pub(crate) cached: bool,
     /// Seed of the run, for dropout.
     pub(crate) seed: u64,
-    /// Format of the factors of the encoder's matmuls.
+    /// Number format of the encoder's matmuls.
     pub(crate) precision: Precision,
-    /// Winners of MaxSim that are held at once where embeddings are cached.
+    /// Winners of MaxSim that are held at once if embeddings are cached.
     pub(crate) most_winners: usize,
 }
 
-/// The surroundings of a loss: its learned numbers, and the factor on it in the backward pass, by which its gradients are
-/// divided after (1 without float16).
+/// The context of a loss: its learned numbers, and the factor on it in the backward pass, by which its gradients are
+/// divided afterwards (1 without float16).
 pub(crate) struct ScaledLoss<'a, B: KernelAutodiffBackend> {
     pub(crate) learned: &'a LearnedNumbers,
     pub(crate) factor: f64,
@@ -152,13 +152,14 @@ pub(crate) struct BatchGradient {
     pub(crate) learned: Vec<f64>,
 }
 
-/// The gradient of the learned numbers on the host; zeros where it has none.
+/// Returns the gradient of the learned numbers on the host; zeros if there is none.
 pub(crate) fn host_gradient<B: Backend>(gradient: Option<Tensor<B, 1>>, count: usize) -> Vec<f32> {
     let Some(gradient) = gradient.filter(|_| count > 0) else { return vec![0.0; count] };
     host_values(gradient)
 }
 
-/// The gradients of the learned numbers that the processes computed in a round, by rank; nothing without such numbers.
+/// Gathers the gradients of the learned numbers that the processes computed in a round, by rank; nothing without such
+/// numbers.
 pub(crate) fn gather_learned(processes: &dyn Processes, own: &[f32]) -> Vec<Vec<f32>> {
     if processes.size() == 1 { vec![own.to_vec()] } else { gather_floats(processes, own) }
 }

@@ -14,8 +14,8 @@ use crate::step::batch_loss::{BatchLoss, ScaledLoss, gather_learned, host_gradie
 use crate::step::objective::{Objective, Targets};
 use crate::step::ordered_sum::{NOTHING, OrderedSum, host_values};
 
-/// Winners of MaxSim that are held at once, a number for each query token and document: 256 MB. A batch of 1,024 queries
-/// of 32 tokens against 2,048 documents just has them.
+/// Winners of MaxSim that are held at once, a number for each query token and document: 256 MB. A batch of 1,024
+/// queries of 32 tokens against 2,048 documents has exactly as many.
 pub(crate) const MOST_WINNERS: usize = 1 << 26;
 
 /// The gradient of a loss on embeddings, `[tokens, dim]` each, and on the learned numbers, on the host.
@@ -25,13 +25,15 @@ pub(crate) struct OnEmbeddings<B: KernelAutodiffBackend> {
     pub(crate) learned: Vec<f32>,
 }
 
-/// Queries from which on a batch in pieces has its loss computed by a piece's queries at a time: scores grow with the
-/// square of the batch, so that processes had better share them. (With 256 queries of 32 tokens and two documents of 200
-/// each, all scores of a batch are a thirtieth of what MiniLM-L6 takes to encode it, of eight processes' share a fourth.)
+/// Number of queries from which the loss of a batch in pieces is computed for one piece's queries at a time: scores
+/// grow with the square of the batch, so processes should share them. (With 256 queries of 32 tokens and two documents
+/// of 200 each, computing all scores of a batch is a thirtieth of the work of encoding it with MiniLM-L6, and a fourth
+/// of each process's share of that work if there are eight.)
 const SPLIT_FROM: usize = 256;
 
-/// Queries of a block: as many as keep its winners below a number, one at least; all if they all fit and are few. The
-/// number of processes does not matter, so that blocks, and with them the order of sums, do not depend on it.
+/// Returns the number of queries in a block: as many as keep its winners below a number, one at least; all if they all
+/// fit and are few. The number of processes does not matter, so that blocks, and with them the order of sums, do not
+/// depend on it.
 pub(crate) fn queries_at_once(part: &BatchPart, most_winners: usize, pieces: usize) -> usize {
     let longest = part.queries.iter().map(TokenSequence::len).max().unwrap_or(1);
     let each = longest.saturating_mul(part.documents.len()).max(1);
@@ -40,8 +42,8 @@ pub(crate) fn queries_at_once(part: &BatchPart, most_winners: usize, pieces: usi
     (most_winners / each).clamp(1, most)
 }
 
-/// The loss of a batch and its gradient on the embeddings, `at_once` queries at a time. Both are those of the whole batch
-/// but for the order of sums. Each process computes every `size`-th block.
+/// Computes the loss of a batch and its gradient on the embeddings, `at_once` queries at a time. Both are those of the
+/// whole batch except for the order of sums. Each process computes every `size`-th block.
 pub(crate) fn loss_by_blocks<B: KernelAutodiffBackend>(
     objective: &impl Objective,
     part: &BatchPart,
@@ -84,7 +86,7 @@ pub(crate) fn loss_by_blocks<B: KernelAutodiffBackend>(
     (loss, OnEmbeddings { queries: Tensor::cat(of_queries, 0), documents, learned: of_learned })
 }
 
-/// The gradients on queries that the processes computed in a round, `[tokens, dim]` each, by rank.
+/// Gathers the gradients on queries that the processes computed in a round, `[tokens, dim]` each, by rank.
 fn gathered<B: Backend>(
     processes: &dyn Processes,
     own: Option<Tensor<B, 2>>,
@@ -134,7 +136,7 @@ impl<'a, B: Backend> DocumentSum<'a, B> {
         }
     }
 
-    /// The sum; zeros if no block had a gradient.
+    /// Returns the sum; zeros if no block had a gradient.
     fn finish(self, documents: &Tensor<B, 2>) -> Tensor<B, 2> {
         match self {
             Self::Alone(sum) => sum.unwrap_or_else(|| documents.zeros_like()),
@@ -177,7 +179,7 @@ fn loss_of_block<B: KernelAutodiffBackend>(
         learned: host_gradient(learned.grad(&gradients), scale.learned.values().len()),
     }
 }
-/// The embeddings of some of the texts.
+/// Selects the embeddings of some of the texts.
 fn rows_of<B: Backend>(all: &Embeddings<B>, texts: &[TokenSequence], block: Range<usize>) -> Embeddings<B> {
     let rows = all.texts.rows(block.start).start..all.texts.rows(block.end - 1).end;
     Embeddings { vectors: all.vectors.clone().slice([rows]), texts: scored_texts(&texts[block]) }

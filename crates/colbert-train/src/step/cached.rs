@@ -1,5 +1,5 @@
-//! The gradient of a loss that spans a whole batch, while a piece of the batch at a time has its history in memory (Gao et
-//! al. 2021, "GradCache"), or each of several processes has that of its own pieces.
+//! The gradient of a loss that spans a whole batch, with the history of only one piece of the batch in memory (Gao et
+//! al. 2021, "GradCache"); each of several processes holds that of its own pieces.
 
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
@@ -38,7 +38,7 @@ pub(crate) fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     let all: Vec<&[TokenSequence]> = queries.iter().chain(&documents).copied().collect();
     let place = |first: usize, piece: usize| options.child((first + piece) as u64);
     let keeps = size > 1 && plan.pieces == size;
-    // On the backend inside, as the history of a piece would stay in memory until the next backward.
+    // On the inner backend, as the history of a piece would stay in memory until the next backward pass.
     let plain = model.valid();
     let mut kept: Vec<Option<Tensor<B, 2>>> = vec![None; all.len()];
     let mut encode = |pieces: &[&[TokenSequence]], first: usize| -> Vec<Embeddings<B::InnerBackend>> {
@@ -85,7 +85,7 @@ pub(crate) fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     BatchGradient { loss: values, parameters, learned: of_learned }
 }
 
-/// The vectors of all pieces, from those of the pieces of each process.
+/// Gathers the vectors of all pieces from those of each process.
 fn shared<B: Backend>(
     processes: &dyn Processes,
     own: Vec<Tensor<B, 2>>,
@@ -110,10 +110,10 @@ fn shared<B: Backend>(
 /// Gradients on the embeddings of pieces of texts, queries first.
 type OnPieces<B> = Vec<Option<Tensor<B, 2>>>;
 
-/// A loss, its gradients on pieces of texts, and its gradient on the numbers that are learned with it.
+/// A loss, its gradients on pieces of texts, and its gradient on the numbers learned with it.
 type LossAndGradients<B> = (BatchLoss, OnPieces<B>, Vec<f32>);
 
-/// The loss of a batch and its gradient on the embeddings, all scores at once.
+/// Computes the loss of a batch and its gradient on the embeddings, all scores at once.
 fn loss_at_once<B: KernelAutodiffBackend>(
     objective: &impl Objective,
     part: &BatchPart,
@@ -135,7 +135,7 @@ fn loss_at_once<B: KernelAutodiffBackend>(
     (values, of_pieces, host_gradient(numbers.grad(&gradients), scale.learned.values().len()))
 }
 
-/// Rows of a gradient by the pieces that the texts were encoded in.
+/// Splits the rows of a gradient into the pieces that the texts were encoded in.
 fn cut<B: Backend>(gradient: Tensor<B, 2>, pieces: &[&[TokenSequence]]) -> OnPieces<B> {
     let mut start = 0;
     let own = pieces.iter().map(|piece| {

@@ -15,8 +15,8 @@ use crate::step::own_rows::{OwnRows, RowWeights, ints, weighed};
 /// Least and largest temperature that can be learned; CLIP bounds its scale by 100 (Radford et al. 2021, section 2.5).
 const TEMPERATURES: [f64; 2] = [0.01, 100.0];
 
-/// colbert-ai's loss (0.2.22, `training.py`, `colbert.py` `compute_ib_loss`), with temperatures, scales and weights that
-/// leave it as it is by default.
+/// colbert-ai's loss (0.2.22, `training.py`, `colbert.py` `compute_ib_loss`), with temperatures, scales and weights
+/// that do not change it by default.
 ///
 /// With s the MaxSim scores of a query's own documents, positive first, t the teacher's scores, and T the temperature:
 /// - labels: `-log softmax(s / T)[0]`;
@@ -25,8 +25,8 @@ const TEMPERATURES: [f64; 2] = [0.01, 100.0];
 /// - in-batch: `-log softmax` of the positive among itself and all documents of all other queries (and the query's own
 ///   negatives, if asked for), scores over T.
 ///
-/// A query with teacher scores takes the second, one without the first, unless weights say otherwise; the third is added
-/// if asked for. Each is a mean over all queries of the batch. With several sizes of vectors all of it is summed over
+/// A query with teacher scores uses the second, one without the first, unless weights change that; the third is added
+/// on request. Each is a mean over all queries of the batch. With several sizes of vectors the loss is summed over
 /// them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColbertObjective {
@@ -48,7 +48,7 @@ pub struct ColbertObjective {
     pub distillation_loss: DistillationLoss,
     /// Scale of teacher scores.
     pub teacher_scores: ScoreScale,
-    /// Scale of the model's scores where they are compared with a teacher's.
+    /// Scale of the model's scores when they are compared with a teacher's.
     pub student_scores: ScoreScale,
     /// The model's scores are divided by it before the softmax of distillation.
     pub student_temperature: f64,
@@ -145,7 +145,7 @@ impl Objective for ColbertObjective {
 }
 
 impl ColbertObjective {
-    /// Whether any of these examples counts in a part of the loss whose weight is not 0.
+    /// Returns whether any of these examples counts in a part of the loss whose weight is not 0.
     pub fn counts(&self, examples: &[Example]) -> bool {
         self.use_ib_negatives
             || examples.iter().any(|example| {
@@ -154,7 +154,7 @@ impl ColbertObjective {
             })
     }
 
-    /// Weight of the cross-entropy of a query with or without teacher scores.
+    /// Returns the weight of the cross-entropy of a query with or without teacher scores.
     fn label_weight(&self, has_teacher: bool) -> f64 {
         self.cross_entropy_weight.unwrap_or(if has_teacher { 0.0 } else { 1.0 })
     }
@@ -194,15 +194,15 @@ impl ColbertObjective {
         }
         if self.use_ib_negatives {
             let left_out = self.left_out(&rows, &own, targets, &device);
-            // Hidden after the division, as 0 times infinity would be the gradient of a learned temperature.
+            // Masked after the division, as the gradient of a learned temperature would be 0 times infinity.
             let candidates = log_softmax(temperature.divide(slots).mask_fill(left_out, f32::NEG_INFINITY), 1);
             let positives: Vec<usize> = (0..count).map(|row| rows.positive(row)).collect();
             let positive = candidates.gather(1, Tensor::from_data(ints(&positives, [count, 1]), &device));
             parts.push(("in_batch", weighed(positive.mean().neg(), self.in_batch_weight)));
         }
         let total = parts.iter().map(|(_, part)| part.clone()).reduce(|a, b| a + b);
-        // All weights are 0 where no query of a micro-batch has what the weighted parts need: a loss that moves nothing,
-        // with a history, as a backward pass needs one.
+        // All weights are 0 if no query of a micro-batch has the data of the weighted parts: the loss then changes
+        // nothing, but has a history, as a backward pass needs one.
         let total = total.unwrap_or_else(|| own_scores.clone().sum().mul_scalar(0.0));
         let own_scores = own_scores.detach();
         Loss {
@@ -213,13 +213,13 @@ impl ColbertObjective {
         }
     }
 
-    /// Teacher scores of the rows of the block, if any row has some and they count.
+    /// Returns the teacher scores of the block's rows, if any row has some and they count.
     fn teacher<'a>(&self, targets: &'a Targets) -> Option<&'a [Vec<f32>]> {
         let teacher = targets.teacher.as_ref().filter(|_| !self.ignore_scores)?;
         Some(&teacher[targets.rows()])
     }
 
-    /// The loss of the rows that have teacher scores, `[1]`.
+    /// Computes the loss of the rows that have teacher scores, `[1]`.
     fn distillation<B: Backend>(
         &self,
         rows: &OwnRows<B>,
@@ -249,7 +249,8 @@ impl ColbertObjective {
         }
     }
 
-    /// True where a document of any row is no candidate for a query of the block: `[rows, documents of all rows]`.
+    /// Returns true for a document of any row that is no candidate for a query of the block: `[rows, documents of all
+    /// rows]`.
     fn left_out<B: Backend>(
         &self,
         rows: &OwnRows<B>,

@@ -15,7 +15,7 @@ use crate::step::objective::Objective;
 use crate::step::ordered_sum::GradientSum;
 use crate::step::trainable::TrainableEncoder;
 
-/// Loss and gradient of a batch. Dropout depends only on the seed, the step and the piece.
+/// Computes loss and gradient of a batch. Dropout depends only on the seed, the step and the piece.
 ///
 /// Each process computes every `size`-th piece; loss and gradient are the same in all of them, to the bits of one
 /// process that computes all.

@@ -1,4 +1,4 @@
-//! Groups of parameters: how fast each is trained, whether it decays, and from when on.
+//! Groups of parameters: their learning rates, whether they decay, and when they begin to train.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ pub(crate) struct Group {
     pub(crate) rate: f64,
     /// Whether weight decay acts on it.
     pub(crate) decays: bool,
-    /// Updates at the start in which it stays as it is.
+    /// Updates at the start during which it is frozen.
     pub(crate) frozen_for: u32,
 }
 
@@ -52,7 +52,7 @@ impl From<&TrainOptions> for GroupOptions {
 }
 
 impl GroupOptions {
-    /// The groups of a model's parameters, in the module's order; names decide, as every family has them.
+    /// Returns the groups of a model's parameters, in the module's order; the names decide, as in every family.
     pub(crate) fn groups<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(&self, model: &Colbert<B, E>) -> Vec<Group> {
         let paths = parameter_names::<B, Colbert<B, E>>(model);
         let mut ranks = Ranks(Vec::new());
@@ -82,12 +82,12 @@ impl GroupOptions {
     }
 }
 
-/// The layer in a parameter's name: its first number, such as 3 in `encoder.layer.3.output.dense.weight`.
+/// Returns the layer in a parameter's name: its first number, such as 3 in `encoder.layer.3.output.dense.weight`.
 fn layer(name: &str) -> Option<usize> {
     name.split('.').find_map(|part| part.parse().ok())
 }
 
-/// Whether a parameter belongs to the embeddings: tables, and the norm over their sum.
+/// Returns whether a parameter belongs to the embeddings: tables, and the norm over their sum.
 fn is_embedding(name: &str) -> bool {
     name.split('.').any(|part| part.contains("embed") || part == "emb_ln")
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::step::adamw::{BETA1, BETA2, EPS};
 use crate::step::objective::LearnedNumber;
 
-/// Factor on the learning rate of the weights. Adam moves a number by about the learning rate a step, whatever its
-/// gradient: at 1e-5, a thousand steps would change a temperature by a hundredth of itself.
+/// Factor on the learning rate of the weights. Adam moves a number by about the learning rate in each step, whatever
+/// its gradient: at 1e-5, a thousand steps would change a temperature by one percent.
 const RATE: f64 = 100.0;
 
 /// A number, and its moments in Adam.
@@ -30,7 +30,7 @@ pub(crate) struct LearnedNumbers {
 }
 
 impl LearnedNumbers {
-    /// The numbers before the first step.
+    /// Returns the numbers before the first step.
     pub(crate) fn new(learned: &[LearnedNumber]) -> Self {
         let start = |number: &LearnedNumber| Moving {
             name: number.name.to_owned(),
@@ -41,12 +41,12 @@ impl LearnedNumbers {
         Self { numbers: learned.iter().map(start).collect(), updates: 0 }
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.numbers.is_empty()
     }
 
-    /// Whether these are numbers of the same names.
+    /// Returns whether these are numbers of the same names.
     pub(crate) fn fits(&self, learned: &[LearnedNumber]) -> bool {
         self.numbers.iter().map(|number| number.name.as_str()).eq(learned.iter().map(|number| number.name))
     }
@@ -56,7 +56,7 @@ impl LearnedNumbers {
         self.numbers.iter().map(|number| (number.name.clone(), number.value)).collect()
     }
 
-    /// The values as a leaf whose gradient can be asked for, `[numbers]`.
+    /// Makes the values a leaf whose gradient can be requested, `[numbers]`.
     pub(crate) fn leaf<B: KernelAutodiffBackend>(&self, device: &B::Device) -> Tensor<B, 1> {
         let values: Vec<f32> = self.numbers.iter().map(|number| number.value as f32).collect();
         // Not every backend can make a tensor without elements.

@@ -19,10 +19,10 @@ const BACKOFF: f64 = 0.5;
 /// Updates in a row after which the scale grows.
 const INTERVAL: u32 = 2000;
 
-/// Least scale, of our own: a gradient that is not finite without any scaling is no matter of the scale.
+/// Least scale, our own choice: a gradient that is not finite without any scaling is not due to the scale.
 const FLOOR: f64 = 1.0;
 
-/// The factor on the loss. It is a power of two, so that to multiply by it and to divide by it rounds nothing.
+/// The factor on the loss. It is a power of two, so that multiplying or dividing by it rounds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LossScale {
@@ -41,8 +41,8 @@ impl Default for LossScale {
 }
 
 impl LossScale {
-    /// After a gradient that is not finite: halves the scale and counts the step. False at the least scale, where
-    /// nothing changes.
+    /// Halves the scale after a gradient that is not finite, and counts the step. Returns false at the least scale,
+    /// where nothing changes.
     pub(crate) fn back_off(&mut self) -> bool {
         if self.scale <= FLOOR {
             return false;
@@ -51,7 +51,7 @@ impl LossScale {
         true
     }
 
-    /// After an update: doubles the scale if it has held for long enough, and float32 holds the double.
+    /// Doubles the scale after an update if it has held for long enough, and float32 holds the double.
     pub(crate) fn held(&mut self) {
         self.steady += 1;
         if self.steady >= INTERVAL {
@@ -63,7 +63,7 @@ impl LossScale {
     }
 }
 
-/// Gradients of a loss from those of the loss times `scale`.
+/// Divides the gradients of a loss times `scale` by that factor.
 pub(crate) fn unscaled<AB: AutodiffBackend, M: AutodiffModule<AB>>(
     model: &M,
     gradients: GradientsParams,

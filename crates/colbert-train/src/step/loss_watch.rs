@@ -1,14 +1,14 @@
-//! A running mean and variance of the loss, to tell a jump from noise.
+//! A running mean and variance of the loss, to distinguish a jump from noise.
 
 use serde::{Deserialize, Serialize};
 
-/// Losses seen before a jump is called one.
+/// Losses seen before a jump is reported.
 const SETTLED: usize = 20;
 
 /// Weight of the newest loss in the running mean.
 const NEWEST: f64 = 0.05;
 
-/// A jump is this many standard deviations above the running mean, and at least half as high again as it.
+/// A jump is this many standard deviations above the running mean, and at least 1.5 times the mean.
 const DEVIATIONS: f64 = 6.0;
 
 /// The running mean and variance of the loss.

@@ -9,6 +9,10 @@ use crate::step::objective::Loss;
 /// counts alike (Kusupati et al. 2022, arXiv 2205.13147; sentence-transformers 6.2, `MatryoshkaLoss`, default weights).
 ///
 /// Parts of the loss are summed by name; the scores that are reported are those of full size.
+///
+/// # Shapes
+/// - queries, documents: `[tokens, dim]` each
+/// - output: `[1]` for every tensor of the loss
 pub fn loss_over_sizes<B: Backend>(
     dims: &[usize],
     queries: &Embeddings<B>,

@@ -1,5 +1,5 @@
-//! The order of examples of several sources that are not taken in proportion: a function of (seed, position), as is the
-//! order of one source.
+//! The order of examples of several sources with weights of their own: a function of (seed, position), like the order
+//! of one source.
 
 use colbert_config::{MixBatches, TrainOptions};
 use colbert_data::TrainingSet;
@@ -7,7 +7,7 @@ use colbert_data::TrainingSet;
 use crate::error::TrainError;
 use crate::step::order::ExampleOrder;
 
-/// How sources are mixed.
+/// The mixture of sources.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Mix {
     weights: Vec<f64>,
@@ -45,18 +45,18 @@ struct Source {
 }
 
 /// The order over all epochs. A turn is one example, or one batch of one source; each goes to the source that is
-/// furthest behind its share, so that every stretch of the order has the shares as exactly as whole turns allow.
+/// furthest behind its share, so that every part of the order has the shares as exactly as whole turns allow.
 #[derive(Debug, Clone)]
 pub(crate) struct MixedOrder {
     sources: Vec<Source>,
     /// Examples of a turn.
     turn_size: usize,
-    /// The current turn, and whose it is.
+    /// The current turn, and its source.
     current: Option<(usize, usize)>,
 }
 
 impl MixedOrder {
-    /// The order of a set; none where it is that of a single source, each example equally often.
+    /// Makes the order of a set; none if it is that of a single source, each example equally often.
     ///
     /// # Errors
     /// There are not as many weights as sources, or no source with a weight has an example.
@@ -86,7 +86,7 @@ impl MixedOrder {
         }
         let sources = places.into_iter().enumerate().map(|(number, places)| Source {
             share: weight(number, places.len()) / all,
-            // Each source has a seed of its own, so that equally large ones are not shuffled alike.
+            // Each source has its own seed, so that sources of equal size are not shuffled alike.
             order: ExampleOrder::new(places.len(), seed.wrapping_add((number as u64) << 32), shuffle),
             places,
             turns: 0,
@@ -95,7 +95,7 @@ impl MixedOrder {
         Ok(Some(Self { sources: sources.collect(), turn_size, current: None }))
     }
 
-    /// The example at a position counted over all epochs.
+    /// Returns the example at a position counted over all epochs.
     pub(crate) fn example_at(&mut self, position: usize) -> usize {
         let (turn, place) = (position / self.turn_size, position % self.turn_size);
         if self.current.is_some_and(|(current, _)| current > turn) {
@@ -120,7 +120,7 @@ impl MixedOrder {
         places[order.example_at(*turns * self.turn_size + place)] as usize
     }
 
-    /// The source that is furthest behind its share before a turn; the first of several.
+    /// Finds the source that is furthest behind its share before a turn; the first of several.
     fn whose(&self, turn: usize) -> usize {
         let behind = |source: &Source| source.share * (turn + 1) as f64 - source.turns as f64;
         let mut most = 0;

@@ -1,4 +1,5 @@
-//! The seam for losses over embeddings. [`ColbertObjective`](crate::ColbertObjective) is the one that options describe.
+//! The interface of losses over embeddings. [`ColbertObjective`](crate::ColbertObjective) is the one that options
+//! describe.
 
 use std::ops::Range;
 
@@ -9,21 +10,22 @@ use colbert_model::Embeddings;
 
 use crate::step::own_rows::ints;
 
-/// Which documents belong to which query. Document numbers are places in the embeddings' list.
+/// The targets of a batch: which documents belong to which query. Document numbers are places in the embeddings' list.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Targets {
-    /// A row per query: its own documents, positive first. Rows may have unlike lengths.
+    /// A row for each query: its own documents, positive first. Rows may differ in length.
     pub documents: Vec<Vec<usize>>,
-    /// A row per query: a teacher's score for each of its own documents; an empty row where there are none.
+    /// A row for each query: a teacher's score for each of its own documents; an empty row if there are none.
     pub teacher: Option<Vec<Vec<f32>>>,
-    /// A row per query: every document known to be relevant to it, its own positive included.
+    /// A row for each query: every document known to be relevant to it, its own positive included.
     pub positives: Vec<Vec<usize>>,
-    /// Rows whose loss is asked for: the embeddings of queries are of these alone, those of documents of all. None means
-    /// all rows, and is the only value that an objective without [`Objective::takes_blocks`] sees.
+    /// Rows whose loss is requested: the embeddings of queries are those of these rows, the embeddings of documents
+    /// those of all. None means all rows, and is the only value that an objective without [`Objective::takes_blocks`]
+    /// receives.
     pub block: Option<Range<usize>>,
 }
 
-/// A loss and what it is made of. Every tensor has one element.
+/// A loss and its parts. Every tensor has one element.
 #[derive(Debug, Clone)]
 pub struct Loss<B: Backend> {
     /// The number that is minimised, averaged over queries.
@@ -37,13 +39,13 @@ pub struct Loss<B: Backend> {
 }
 
 impl Targets {
-    /// The rows whose loss is asked for.
+    /// Returns the rows whose loss is requested.
     pub fn rows(&self) -> Range<usize> {
         self.block.clone().unwrap_or(0..self.documents.len())
     }
 
-    /// Where each query's own documents are among those of the batch, positive first. A row that is shorter than the
-    /// longest repeats its positive.
+    /// Returns where each query's own documents are among those of the batch, positive first. A row that is shorter
+    /// than the longest repeats its positive.
     ///
     /// # Shapes
     /// `[queries, nway]`.
@@ -53,8 +55,8 @@ impl Targets {
         Tensor::from_data(ints(&padded.collect::<Vec<_>>(), [self.documents.len(), width]), device)
     }
 
-    /// True where a document of the batch is known to be relevant to a query, its own positive excepted: it is no
-    /// negative of that query.
+    /// Returns true for a document of the batch that is known to be relevant to a query, except its own positive: it is
+    /// no negative of that query.
     ///
     /// # Shapes
     /// `[queries, documents]`.
@@ -69,10 +71,10 @@ impl Targets {
 }
 
 impl<B: Backend> Loss<B> {
-    /// A loss of one part, beside the mean scores of positives and of the queries' own other documents.
+    /// Makes a loss of one part, with the mean scores of positives and of the queries' own other documents.
     ///
     /// # Shapes
-    /// `total`: `[1]`; `scores`: `[queries, documents]`, as MaxSim gives them.
+    /// `total`: `[1]`; `scores`: `[queries, documents]`, as from MaxSim.
     pub fn new(name: &'static str, total: Tensor<B, 1>, scores: Tensor<B, 2>, targets: &Targets) -> Self {
         let own = targets.own::<B>(&scores.device());
         let [count, nway] = own.dims();
@@ -107,16 +109,17 @@ pub trait Objective: Send + Sync {
     /// `queries`: one text per row of `targets`; `documents`: the texts that `targets.documents` counts.
     fn loss<B: KernelBackend>(&self, queries: &Embeddings<B>, documents: &Embeddings<B>, targets: &Targets) -> Loss<B>;
 
-    /// Whether a query's loss depends on other queries' documents. If so, and the batch is cut into micro-batches,
-    /// embeddings and their gradients are cached so that the loss still sees the whole batch.
+    /// Returns whether a query's loss depends on other queries' documents. If so, and the batch is split into
+    /// micro-batches, embeddings and their gradients are cached so that the loss still sees the whole batch.
     fn couples_queries(&self) -> bool;
 
-    /// Whether [`Objective::loss`] heeds [`Targets::block`], so that a large batch never has all its scores in memory.
+    /// Returns whether [`Objective::loss`] respects [`Targets::block`], so that a large batch never has all its scores
+    /// in memory.
     fn takes_blocks(&self) -> bool {
         false
     }
 
-    /// How often the loss scores all queries with all documents: memory of a block is shared among them.
+    /// Returns how often the loss scores all queries with all documents: memory of a block is shared among them.
     fn scorings(&self) -> usize {
         1
     }
@@ -126,7 +129,7 @@ pub trait Objective: Send + Sync {
         Vec::new()
     }
 
-    /// As [`Objective::loss`], with the learned numbers as they are at this step.
+    /// Computes the loss as [`Objective::loss`] does, with the learned numbers as they are at this step.
     ///
     /// # Shapes
     /// `learned`: `[numbers]`, in the order of [`Objective::learned`].

@@ -1,4 +1,4 @@
-//! The owner of a step: how its gradient is computed and how it is applied.
+//! One optimizer step: its gradient is computed and applied.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ pub struct Step<'a, B: KernelAutodiffBackend, O> {
     optimizer: AdamW<B::InnerBackend>,
     /// Whether the loss is scaled: in float16.
     scales: bool,
-    /// Kept where a resumed run no longer scales, as it counts steps that AdamW has not seen.
+    /// Kept if a resumed run no longer scales, as it counts steps that AdamW has not seen.
     loss_scale: Option<LossScale>,
     /// Numbers of the objective that are learned.
     learned: LearnedNumbers,
@@ -74,16 +74,16 @@ pub struct StepOutcome {
     pub update: Update,
 }
 
-/// The fate of an update.
+/// The outcome of an update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Update {
     /// The weights have moved.
     Applied,
-    /// The gradient overflowed float16: the weights stay, and the loss is scaled by less from here on.
+    /// The gradient overflowed float16: the weights stay, and the scale of the loss is lower from here on.
     Overflowed {
         /// The scale from here on.
         loss_scale: f64,
-        /// Steps left out for this so far.
+        /// Steps left out for this reason so far.
         count: usize,
     },
     /// A number is not finite: the weights stay.
@@ -96,7 +96,7 @@ pub enum Update {
 }
 
 impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
-    /// The steps of a plan, with a fresh optimizer.
+    /// Prepares the steps of a plan, with a fresh optimizer.
     pub fn new(options: &TrainOptions, plan: &Plan, objective: O, device: &'a B::Device) -> Self {
         let step = Self::of_options(options, plan.precision, plan.pieces(), objective, device);
         let shape = BatchShape {
@@ -161,15 +161,15 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
     }
 
     /// Bounds the winners of MaxSim that a loss over cached embeddings has in memory at once, four bytes for each query
-    /// token and document. Where a batch has more, its loss is computed by blocks of queries, with the same gradient but
-    /// for the order of sums.
+    /// token and document. Where a batch has more, its loss is computed by blocks of queries, with the same gradient
+    /// but for the order of sums.
     #[must_use]
     pub fn with_most_winners(mut self, winners: usize) -> Self {
         self.gradients.most_winners = winners;
         self
     }
 
-    /// Makes batch `number`, counted from 0, of the order that the options give.
+    /// Makes batch `number`, counted from 0, in the order of the options.
     ///
     /// # Errors
     /// Examples that do not fit together, or a text that the tokenizer refuses.
@@ -227,12 +227,12 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
         };
         let numbers = [("loss", outcome.loss.total), ("gradient norm", gradient.norm)];
         if let Some((what, value)) = numbers.into_iter().find(|(_, value)| !value.is_finite()) {
-            // A finite loss with another gradient is too large a scale, until the least is reached.
+            // A finite loss with a gradient that is not finite means too large a scale, until the least is reached.
             let overflowed = if outcome.loss.total.is_finite() { self.back_off() } else { None };
             outcome.update = overflowed.unwrap_or(Update::NotFinite { what, value });
             return Ok((model, outcome));
         }
-        // On a device that works by itself, what fails here shows when a number is read next.
+        // On an asynchronous device, a failure here shows when a number is read next.
         let applied = guarded::<B, _>(|| {
             let model = self.apply(model, gradient, outcome.learning_rate);
             let sum = sum_of_weights(&model);
@@ -240,7 +240,7 @@ impl<'a, B: KernelAutodiffBackend, O: Objective> Step<'a, B, O> {
         });
         let (model, sum) = applied.map_err(|fault| self.failed(fault, batch))?;
         if !sum.is_finite() {
-            // Nothing computed from here on means anything, and no batch will mend it.
+            // All later results would be meaningless, and no batch would repair them.
             return Err(TrainError::NonFiniteWeights { step: batch.step + 1, learning_rate: outcome.learning_rate });
         }
         if self.processes.size() > 1 {
@@ -279,7 +279,7 @@ impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
         }
     }
 
-    /// The learned numbers of the objective.
+    /// Returns the learned numbers of the objective.
     pub(crate) fn learned(&self) -> &LearnedNumbers {
         &self.learned
     }
@@ -288,7 +288,7 @@ impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
         &self.optimizer
     }
 
-    /// Whether the loss spans all micro-batches, so that a batch is one part.
+    /// Returns whether the loss spans all micro-batches, so that a batch is one part.
     pub(crate) fn is_cached(&self) -> bool {
         self.gradients.cached
     }
@@ -297,12 +297,12 @@ impl<B: KernelAutodiffBackend, O> Step<'_, B, O> {
         self.shape.clone()
     }
 
-    /// The scale and its history; none unless a step was computed in float16.
+    /// Returns the scale and its history; none unless a step was computed in float16.
     pub(crate) fn loss_scale(&self) -> Option<LossScale> {
         self.loss_scale.or_else(|| self.scales.then(LossScale::default))
     }
 
-    /// The factor on the loss; none unless the run is in float16.
+    /// Returns the factor on the loss; none unless the run is in float16.
     fn scale(&self) -> Option<f64> {
         self.loss_scale().filter(|_| self.scales).map(|loss_scale| loss_scale.scale)
     }

@@ -16,12 +16,12 @@ pub(crate) struct ExampleOrder {
 }
 
 impl ExampleOrder {
-    /// An order of `examples` examples (not 0), shuffled newly for every epoch unless `shuffle` is false.
+    /// Makes an order of `examples` examples (not 0), shuffled newly for every epoch unless `shuffle` is false.
     pub(crate) fn new(examples: usize, seed: u64, shuffle: bool) -> Self {
         Self { examples, seed, shuffle, epoch: None }
     }
 
-    /// The example at a position counted over all epochs.
+    /// Returns the example at a position counted over all epochs.
     pub(crate) fn example_at(&mut self, position: usize) -> usize {
         let (epoch, place) = (position / self.examples, position % self.examples);
         if !self.shuffle {
@@ -41,13 +41,13 @@ impl ExampleOrder {
     }
 }
 
-/// Epochs but the first whose first example is in the batch of `step`.
+/// Returns the epochs, except the first, whose first example is in the batch of `step`.
 pub(crate) fn epochs_begun(step: usize, batch_size: usize, examples: usize) -> Range<usize> {
     let first = |position: usize| position.div_ceil(examples).max(1);
     first(step * batch_size)..first((step + 1) * batch_size)
 }
 
-/// The epoch that the batch before `step` ended in, if that is not the first one and goes on.
+/// Returns the epoch that the batch before `step` ended in, if it is not the first one and is not complete.
 pub(crate) fn epoch_going_on(step: usize, batch_size: usize, examples: usize) -> Option<usize> {
     let position = step * batch_size;
     let epoch = position / examples;

@@ -1,11 +1,11 @@
 //! A sum of gradients over pieces of a batch, in the order of the pieces, whichever process computed them.
 //!
-//! Float addition depends on its order: `((g0 + g1) + g2) + g3` is what one process adds up, and `(g0 + g1) + (g2 + g3)`,
-//! a sum of the sums of two processes, is another number. So pieces are dealt out in turn, piece i to process
-//! `i mod size`, and after each round every process adds up one part of the numbers of all pieces of the round, in
-//! order. At the end the parts are gathered. No process holds more than its part of the sum until then.
+//! Float addition depends on its order: one process adds up `((g0 + g1) + g2) + g3`, and `(g0 + g1) + (g2 + g3)`, a sum
+//! of the sums of two processes, is another number. So pieces are dealt out in turn, piece i to process `i mod size`,
+//! and after each round every process adds up one part of the numbers of all pieces of the round, in order. At the end
+//! the parts are gathered. No process holds more than its part of the sum until then.
 //!
-//! Blocks of zeros do not travel: of a table of words only the rows of a batch's own words have a gradient, and the table
+//! Blocks of zeros are not sent: in the word table only the rows of a batch's own words have a gradient, and the table
 //! is half of MiniLM's parameters and most of mmBERT's.
 
 use std::ops::Range;
@@ -18,13 +18,13 @@ use burn::tensor::{Tensor, TensorData};
 use crate::processes::Processes;
 use crate::processes::exchange::gather_words;
 
-/// Numbers that travel at once, unless a parameter has more: 16 MiB.
+/// Numbers that are sent at once, unless a parameter has more: 16 MiB.
 const BUCKET: usize = 4 << 20;
 
-/// Adding it changes no number, not even the sign of a zero.
+/// The neutral number of addition: it does not even change the sign of a zero.
 pub(crate) const NOTHING: f32 = -0.0;
 
-/// Numbers that travel or are left out together.
+/// Numbers that are sent or left out together.
 const BLOCK: usize = 128;
 
 /// A sum of lists of numbers, one list after the other.
@@ -32,7 +32,7 @@ pub(crate) struct OrderedSum<'a> {
     processes: &'a dyn Processes,
     /// Of each list: its length, and the sums of this process's part of it.
     lists: Vec<(usize, Vec<f32>)>,
-    /// Parts of a list on their way, one for each process; kept for their memory.
+    /// Parts of a list in transit, one for each process; kept for their memory.
     packed: Vec<Vec<u32>>,
 }
 
@@ -59,12 +59,12 @@ impl<'a> OrderedSum<'a> {
         }
     }
 
-    /// Whether something is there in one of the processes, of which each knows its own.
+    /// Returns whether one of the processes has something, given what this one has.
     pub(crate) fn is_there(&self, own: bool) -> bool {
         self.processes.all_gather(&[own.into()]).concat().contains(&1)
     }
 
-    /// The sum of list `place`.
+    /// Returns the sum of list `place`.
     pub(crate) fn take(&mut self, place: usize) -> Vec<f32> {
         let (length, sums) = &mut self.lists[place];
         let mut packed = Vec::new();
@@ -84,7 +84,7 @@ fn pack(values: &[f32], packed: &mut Vec<u32>) {
     let bits = packed.len();
     packed.resize(bits + blocks.div_ceil(32), 0);
     for (place, block) in values.chunks(BLOCK).enumerate() {
-        // Of the sign too: a sum tells 0 from -0.
+        // The sign counts too: a sum distinguishes 0 from -0.
         if block.iter().fold(0, |any, value| any | value.to_bits()) != 0 {
             packed[bits + place / 32] |= 1 << (place % 32);
             packed.extend(block.iter().map(|value| value.to_bits()));
@@ -107,12 +107,12 @@ fn unpack(packed: &[u32], into: &mut [f32], mut take: impl FnMut(&mut f32, f32))
     }
 }
 
-/// The values of a tensor.
+/// Copies the values of a tensor to the host.
 pub(crate) fn host_values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().into_vec::<f32>().expect("converted to f32")
 }
 
-/// The part of `0..length` that belongs to a process.
+/// Returns the part of `0..length` that belongs to a process.
 pub(crate) fn part(length: usize, rank: usize, size: usize) -> Range<usize> {
     let each = length.div_ceil(size);
     (each * rank).min(length)..(each * (rank + 1)).min(length)
@@ -134,7 +134,7 @@ impl<'a, M> GradientSum<'a, M> {
         }
     }
 
-    /// Of several processes, with at most `at_once` numbers on their way, unless a parameter has more.
+    /// Sums over several processes, with at most `at_once` numbers in transit, unless a parameter has more.
     fn shared(processes: &'a dyn Processes, at_once: usize) -> Self {
         Self::Shared { sum: OrderedSum::new(processes), present: Vec::new(), at_once }
     }
@@ -157,7 +157,7 @@ impl<'a, M> GradientSum<'a, M> {
         }
     }
 
-    /// The sum, the same in every process.
+    /// Returns the sum, the same in every process.
     pub(crate) fn finish<AB: AutodiffBackend>(self, model: &M, device: &AB::Device) -> GradientsParams
     where
         M: AutodiffModule<AB>,
@@ -183,7 +183,7 @@ impl<'a, M> GradientSum<'a, M> {
     }
 }
 
-/// Takes gradients out of a list, in the module's order, and adds them to a sum, bucket by bucket.
+/// A visitor that takes gradients out of a list, in the module's order, and adds them to a sum, bucket by bucket.
 struct Sender<'s, 'a> {
     gradients: GradientsParams,
     sum: &'s mut OrderedSum<'a>,
@@ -225,7 +225,7 @@ impl<AB: AutodiffBackend> ModuleVisitor<AB> for Sender<'_, '_> {
     }
 }
 
-/// Takes sums, bucket by bucket, and makes gradients of them.
+/// A visitor that takes sums, bucket by bucket, and makes gradients of them.
 struct Receiver<'a, AB: AutodiffBackend> {
     gradients: GradientsParams,
     sum: OrderedSum<'a>,

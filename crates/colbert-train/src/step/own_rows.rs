@@ -1,4 +1,4 @@
-//! The rows of a batch as tensors: each query's own documents, which may be of unlike number, and weights of rows.
+//! The rows of a batch as tensors: each query's own documents, whose number may differ, and weights of rows.
 
 use std::ops::Range;
 
@@ -6,8 +6,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use colbert_config::ScoreScale;
 
-/// Stands in for the score of a place that a short row does not have: finite, so that 0 times its logarithm is 0, and so
-/// low that its share of a softmax is 0 in float32.
+/// The score of a place that a short row does not have: finite, so that 0 times its logarithm is 0, and so low that its
+/// share of a softmax is 0 in float32.
 const ABSENT: f32 = -1e9;
 
 /// Added to a spread that scores are divided by (PyLate 1.6.0, `losses/distillation.py`).
@@ -20,13 +20,13 @@ pub(crate) struct OwnRows<B: Backend> {
     lengths: Vec<usize>,
     /// Documents of the longest row.
     pub(crate) width: usize,
-    /// True where a row has no document, `[rows, width]`; none if all rows are of one length.
+    /// True if a row has no document, `[rows, width]`; none if all rows are of one length.
     absent: Option<Tensor<B, 2, Bool>>,
     device: B::Device,
 }
 
 impl<B: Backend> OwnRows<B> {
-    /// The rows `block` of `documents`.
+    /// Selects the rows `block` of `documents`.
     pub(crate) fn new(documents: &[Vec<usize>], block: Range<usize>, device: &B::Device) -> Self {
         let mut start = documents[..block.start].iter().map(Vec::len).sum();
         let (mut starts, mut lengths) = (Vec::new(), Vec::new());
@@ -44,17 +44,17 @@ impl<B: Backend> OwnRows<B> {
         Self { starts, lengths, width, absent, device: device.clone() }
     }
 
-    /// Rows of the block.
+    /// Returns the number of rows of the block.
     pub(crate) fn count(&self) -> usize {
         self.starts.len()
     }
 
-    /// Place of a row's positive among the documents of all rows.
+    /// Returns the place of a row's positive among the documents of all rows.
     pub(crate) fn positive(&self, row: usize) -> usize {
         self.starts[row]
     }
 
-    /// Whether a place among the documents of all rows is a row's own.
+    /// Returns whether a place among the documents of all rows is a row's own.
     pub(crate) fn is_own(&self, row: usize, slot: usize) -> bool {
         (self.starts[row]..self.starts[row] + self.lengths[row]).contains(&slot)
     }
@@ -69,8 +69,8 @@ impl<B: Backend> OwnRows<B> {
         Tensor::from_data(ints(&places, [self.count(), self.width]), &self.device)
     }
 
-    /// A number for each place, `[rows, width]`; one that a short row does not have repeats the row's first. A row without
-    /// numbers is 0 throughout.
+    /// Returns a number for each place, `[rows, width]`; a place that a short row does not have repeats the row's
+    /// first. A row without numbers is 0 throughout.
     pub(crate) fn values(&self, rows: &[Vec<f32>]) -> Tensor<B, 2> {
         let width = self.width;
         let values =
@@ -99,13 +99,13 @@ impl<B: Backend> OwnRows<B> {
             ScoreScale::ZScore => {
                 let centred = scores.clone() - self.row_means(scores, 0);
                 let variance = self.row_means(centred.clone().square(), 0);
-                // The square root of 0 has no gradient; a row of equal scores has no direction to go.
+                // The square root of 0 has no gradient, and a row of equal scores has no direction.
                 centred / (variance + SPREAD_EPS * SPREAD_EPS).sqrt()
             }
         }
     }
 
-    /// Means of the places of each row from `first` on: `[rows, width]` to `[rows, 1]`.
+    /// Computes the means of the places of each row from `first` on: `[rows, width]` to `[rows, 1]`.
     pub(crate) fn row_means(&self, values: Tensor<B, 2>, first: usize) -> Tensor<B, 2> {
         let rows = self.count();
         let values = match &self.absent {
@@ -117,7 +117,7 @@ impl<B: Backend> OwnRows<B> {
         sums / Tensor::from_data(TensorData::new(counts, [rows, 1]), &self.device)
     }
 
-    /// Mean of the places from `first` on, of all rows together: `[rows, width]` to `[1]`.
+    /// Computes the mean of the places from `first` on, over all rows: `[rows, width]` to `[1]`.
     pub(crate) fn mean(&self, values: Tensor<B, 2>, first: usize) -> Tensor<B, 1> {
         let rows = self.count();
         match &self.absent {
@@ -135,12 +135,12 @@ impl<B: Backend> OwnRows<B> {
 pub(crate) struct RowWeights(pub(crate) Vec<f64>);
 
 impl RowWeights {
-    /// Whether the part counts at all.
+    /// Returns whether the part counts at all.
     pub(crate) fn any(&self) -> bool {
         self.0.iter().any(|weight| *weight != 0.0)
     }
 
-    /// Weighted sum over rows, `[rows, 1]` to `[1]`, divided by the number of rows.
+    /// Computes the weighted sum over rows, `[rows, 1]` to `[1]`, divided by the number of rows.
     pub(crate) fn mean<B: Backend>(&self, values: Tensor<B, 2>) -> Tensor<B, 1> {
         match self.uniform() {
             Some(weight) => weighed(values.mean(), weight),
@@ -152,14 +152,14 @@ impl RowWeights {
         }
     }
 
-    /// The weight of all rows, if they have one.
+    /// Returns the weight of all rows, if they have one.
     pub(crate) fn uniform(&self) -> Option<f64> {
         let first = *self.0.first()?;
         self.0.iter().all(|weight| *weight == first).then_some(first)
     }
 }
 
-/// A value times a weight; the value itself where that is 1.
+/// Multiplies a value by a weight; returns the value itself if that is 1.
 pub(crate) fn weighed<B: Backend>(value: Tensor<B, 1>, weight: f64) -> Tensor<B, 1> {
     if weight == 1.0 { value } else { value.mul_scalar(weight) }
 }

@@ -65,13 +65,13 @@ impl<'scope> Prefetch<'scope> {
 
     /// Hands in the examples of an epoch.
     pub(crate) fn replace(&self, epoch: usize, examples: Vec<Example>) {
-        // If nobody listens any more, the batch that is asked for next says why.
+        // If the sender is gone, the next request returns the reason.
         drop(self.fresh.send((epoch, examples)));
     }
 
     pub(crate) fn next(&mut self) -> Result<Batch, TrainError> {
         self.batches.recv().unwrap_or_else(|_| {
-            // It only hangs up before the last step by panicking; joining takes the panic out of the scope.
+            // It only disconnects before the last step by panicking; joining propagates the panic.
             let panic = self.maker.take().and_then(|maker| maker.join().err());
             let message = panic.map(|payload| panic_message(&*payload)).unwrap_or_default();
             Err(TrainError::BatchThread { message })

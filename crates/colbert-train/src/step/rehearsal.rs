@@ -1,4 +1,4 @@
-//! A step that is computed for what it takes in memory alone.
+//! A rehearsal: a step that is computed only to measure its memory.
 
 use colbert_config::{REFERENCE_LEARNING_RATE, TrainOptions};
 use colbert_kernels::KernelAutodiffBackend;
@@ -11,8 +11,8 @@ use crate::step::objective::{Objective, Targets};
 use crate::step::optimizer_step::Step;
 use crate::step::trainable::TrainableEncoder;
 
-/// An optimizer step on texts as long as they can be. It leaves nothing behind: the model it is given stays as it is,
-/// the optimizer is its own, and dropout follows from a seed and not from what was drawn before.
+/// An optimizer step on texts of the greatest length. It changes nothing: the model stays as it is, the optimizer is
+/// its own, and dropout follows from a seed and not from earlier draws.
 #[derive(Debug, Clone, Copy)]
 pub struct Rehearsal<'a> {
     /// Lengths, documents per query, in-batch negatives; the precision is that of a plan.
@@ -40,7 +40,7 @@ impl Rehearsal<'_> {
         let work = || {
             let gradient = step.gradient(model, &batch);
             let next = step.apply(model.clone(), gradient, REFERENCE_LEARNING_RATE);
-            // What a next step begins with is there, and what failed has failed.
+            // Everything that the next step starts with is in memory, and any failure has shown.
             B::sync(device).map(|()| drop(next)).map_err(|error| error.to_string())
         };
         match guarded::<B, _>(work) {
@@ -50,7 +50,7 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// Token 0 throughout: what is computed is never looked at.
+    /// Makes a batch of token 0 throughout: the results are never used.
     fn batch(&self, whole: bool) -> Batch {
         let text = |length| TokenSequence { ids: vec![0; length], attended: length, scored: vec![true; length] };
         let nway = self.options.nway;

@@ -2,7 +2,7 @@
 
 use colbert_config::{Plan, Schedule as Course, TrainOptions};
 
-/// A linear rise, then the course that the options ask for; or constant.
+/// A schedule of the learning rate: a linear rise, then the course of the options; or constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Schedule {
     peak: f64,
@@ -14,7 +14,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of a plan.
+    /// Makes the schedule of a plan.
     pub(crate) fn new(plan: &Plan, options: &TrainOptions) -> Self {
         Self {
             peak: plan.learning_rate,
@@ -26,16 +26,16 @@ impl Schedule {
         }
     }
 
-    /// A learning rate that stays as it is.
+    /// Makes a schedule with a constant learning rate.
     pub(crate) fn constant(learning_rate: f64) -> Self {
         let course = Course::Constant;
         Self { peak: learning_rate, course, warmup: None, horizon: 0, decay: 0, from_zero: false }
     }
 
-    /// Learning rate of the update after `done` updates.
+    /// Returns the learning rate of the update after `done` updates.
     ///
-    /// With w warm-up steps: `peak * (done + 1) / w` while done < w (`done / w` from zero, as in the reference), then the
-    /// share of the peak that the course gives.
+    /// With w warm-up steps: `peak * (done + 1) / w` while done < w (`done / w` from zero, as in the reference), then
+    /// the share of the peak by the course.
     pub(crate) fn at(&self, done: usize) -> f64 {
         let Some(warmup) = self.warmup else { return self.peak };
         if done < warmup {

@@ -18,7 +18,7 @@ pub(super) const KIND: Kind = Kind {
             _ => return None,
         };
         // burn would only panic later where there is no such device.
-        Some(colbert_kernels::probe_cuda(index).map(|()| Backend::Cuda(index)).map_err(Into::into))
+        Some(colbert_kernels::device::probe_cuda(index).map(|()| Backend::Cuda(index)).map_err(Into::into))
     },
 };
 

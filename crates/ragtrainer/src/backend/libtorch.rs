@@ -18,7 +18,7 @@ pub(super) const KIND: Kind = Kind {
             ["cuda", index] => index.parse().ok()?,
             _ => return None,
         };
-        let usable = colbert_kernels::probe_libtorch_cuda(index);
+        let usable = colbert_kernels::device::probe_libtorch_cuda(index);
         Some(usable.map(|()| Backend::LibTorchCuda(index)).map_err(Into::into))
     },
 };

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use burn::backend::{Autodiff, Wgpu};
-use colbert_kernels::{open_wgpu, wgpu_adapters};
+use colbert_kernels::device::{open_wgpu, wgpu_adapters};
 
 use crate::backend::{Backend, Device, Job, Kind};
 

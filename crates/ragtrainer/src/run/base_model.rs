@@ -8,7 +8,7 @@ use colbert_config::{ArtifactMetadata, ExportLayout, Options, Plan, TrainOptions
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Export, HeadConfig, HostTensor, ModelError, Pretrained,
-    SelfCheck, TrainingMemory, check_layout, check_onnx, export_checked, named_parameters, rehearse_export,
+    SelfCheck, TrainingMemory, named_parameters,
 };
 use colbert_train::TrainError;
 
@@ -36,7 +36,7 @@ impl<'a, E: RunEncoder> Start<'a, E> {
         let pretrained = read_start(options)?;
         let settings = pretrained.settings(&options.train);
         let tokenizer = pretrained.tokenizer(&settings)?;
-        check_layout(&pretrained, &settings, options.export_layout)?;
+        pretrained.check_layout(&settings, options.export_layout)?;
         let head = encoder.head(&pretrained, &settings)?;
         match encoder.own_name() {
             Some(name) if options.export_onnx => {
@@ -51,7 +51,7 @@ impl<'a, E: RunEncoder> Start<'a, E> {
             Some(name) if options.export_layout == ExportLayout::SentenceTransformers => {
                 return Err(Error::OwnEncoder { name, option: "export_layout", hint: "leave it out" });
             }
-            None if options.export_onnx => check_onnx(&pretrained, &settings, &head, options.export_dtype)?,
+            None if options.export_onnx => pretrained.check_onnx(&settings, &head, options.export_dtype)?,
             _ => {}
         }
         Ok(Self { encoder, pretrained, settings, tokenizer, head })
@@ -129,7 +129,7 @@ impl<E: RunEncoder> ModelWriter<'_, E> {
         path: &Path,
         device: &B::Device,
     ) -> Result<(), TrainError> {
-        let write = |directory: &Export<'_>, check: Check<'_>| export_checked(directory, path, true, check);
+        let write = |directory: &Export<'_>, check: Check<'_>| directory.write_checked(path, true, check);
         Ok(self.with_export::<B>(tensors, device, write)?)
     }
 
@@ -150,7 +150,7 @@ impl<E: RunEncoder> ModelWriter<'_, E> {
         let tensors: Vec<_> = parameters.map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
         let path = folder.join("last");
         let rehearsed = self
-            .with_export::<B>(&tensors, device, |directory, check| rehearse_export(directory, &path, check))
+            .with_export::<B>(&tensors, device, |directory, check| directory.rehearse(&path, check))
             .map_err(|source| Error::StartNotExportable { source });
         if rehearsed.is_err() && is_new {
             // The reason why the start cannot be written is the one to report.

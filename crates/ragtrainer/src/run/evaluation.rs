@@ -7,7 +7,7 @@ use colbert_data::{Bm25Index, Candidates, EvaluationSet, TextAnalysis, check_lan
 use colbert_kernels::{KernelAutodiffBackend, KernelBackend};
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer, Encoder, LoadReport, Pretrained};
 use colbert_train::{
-    Evaluation, EvaluationLimits, Event, Measured, Observer, OneProcess, Processes, QueryResult, Task, evaluate_within,
+    Evaluation, EvaluationLimits, Event, Measured, Observer, OneProcess, Processes, QueryResult, Task,
 };
 
 use crate::backend::{Backend, Job};
@@ -169,7 +169,7 @@ impl Job for EvaluateJob<'_> {
         let limits = EvaluationLimits { processes: self.choice.processes, ..EvaluationLimits::default() };
         let total = candidates.map_or(self.set.collection.len(), Candidates::distinct);
         let mut progress = |done| self.observer.observe(&Event::Evaluating { done, total });
-        Ok((loaded, evaluate_within(&model, &tokenizer, task, limits, device, &mut progress)?))
+        Ok((loaded, task.evaluate(&model, &tokenizer, limits, device, &mut progress)?))
     }
 }
 
@@ -186,5 +186,5 @@ pub(crate) fn evaluate_with<B: KernelBackend, E: Encoder<B>>(
     let total = set.collection.len();
     let mut progress = |done| observer.observe(&Event::Evaluating { done, total });
     let task = Task { set, candidates: None, chosen: metric };
-    Ok(evaluate_within(model, tokenizer, task, limits, device, &mut progress)?)
+    Ok(task.evaluate(model, tokenizer, limits, device, &mut progress)?)
 }

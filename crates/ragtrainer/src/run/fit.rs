@@ -4,7 +4,7 @@ pub(crate) mod computed;
 pub(crate) mod tried;
 
 use colbert_config::{Options, Plan, TrainOptions, resolve_for_processes};
-use colbert_train::{Objective, Processes, check_mix, query_memory};
+use colbert_train::{EvaluationLimits, Objective, Processes, check_mix};
 
 use crate::backend::Backend;
 use crate::error::Error;
@@ -41,7 +41,7 @@ impl<E: RunEncoder> Start<'_, E> {
         objective.check(&prepared.set.examples)?;
         check_mix(&prepared.set, &train)?;
         let TrainOptions { query_maxlen, dim, .. } = train;
-        let held = query_memory(prepared.queries_held(options), query_maxlen, dim);
+        let held = EvaluationLimits::query_memory(prepared.queries_held(options), query_maxlen, dim);
         // What the operators of flex take is known of the families' sizes, not of another crate's encoder.
         let is_known = backend == Backend::Flex && self.encoder.own_name().is_none();
         let (train, bytes) = if is_known {

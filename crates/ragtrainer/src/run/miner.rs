@@ -8,9 +8,8 @@ use colbert_config::{Miner, Options, reference_miner_model};
 use colbert_data::{Bm25Miner, NegativeMiner, Remining, TrainingSet};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{Colbert, ColbertSettings, ColbertTokenizer};
-use colbert_train::{
-    DenseMiner, LateInteractionMiner, Processes, RefreshExamples, SharedMiner, TrainError, TrainableEncoder,
-};
+use colbert_train::mining::{DenseMiner, LateInteractionMiner, SharedMiner};
+use colbert_train::{Processes, RefreshExamples, TrainError, TrainableEncoder};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;

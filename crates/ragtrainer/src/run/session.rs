@@ -11,8 +11,7 @@ use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HeadConfig, LoadReport};
 use colbert_train::{
     Begin, Comparison, Dev, EvaluationLimits, Event, Flow, Measured, MetricsLog, Objective, Observer, Processes,
-    RefreshExamples, RunFolder, TensorboardLog, TrainError, Trained, Training, on_device, peak_memory,
-    tokens_of_a_step,
+    RefreshExamples, RunFolder, TensorboardLog, TrainError, Trained, Training, memory, on_device,
 };
 use serde_json::Value;
 
@@ -324,7 +323,10 @@ impl<O: Objective, E: RunEncoder> TrainJob<'_, O, E> {
     ) -> Result<TestResult, Error> {
         let Self { options, start, plan, .. } = *self;
         let (train, metric) = (&options.train, options.evaluation.metric);
-        let limits = EvaluationLimits { tokens_at_once: tokens_of_a_step(train, plan), processes: &**self.processes };
+        let limits = EvaluationLimits {
+            tokens_at_once: EvaluationLimits::tokens_of_a_step(train, plan),
+            processes: &**self.processes,
+        };
         let mut measure = |load: &dyn Fn() -> Result<InnerModel<E, B>, Error>| {
             let measure = || evaluate_with(&load()?, &start.tokenizer, set, metric, limits, device, self.observer);
             on_device::<B, _>("an evaluation", measure)?
@@ -365,7 +367,7 @@ fn outcome<E: RunEncoder, M>(
         skipped: trained.skipped,
         overflowed: trained.overflowed,
         training_seconds: trained.training_seconds,
-        peak_memory: peak_memory(),
+        peak_memory: memory::peak(),
         not_honoured: differences.iter().filter(|one| !one.by_default).map(ToString::to_string).collect(),
     }
 }

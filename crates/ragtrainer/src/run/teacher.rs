@@ -7,8 +7,9 @@ use std::sync::Arc;
 use colbert_config::Options;
 use colbert_data::{ScoreCache, Teacher};
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{CrossEncoder, Pretrained};
-use colbert_train::{ColbertTeacher, CrossEncoderTeacher};
+use colbert_model::Pretrained;
+use colbert_model::sentence::CrossEncoder;
+use colbert_train::mining::{ColbertTeacher, CrossEncoderTeacher};
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;

@@ -9,7 +9,8 @@ use crate::cube::launch::{UNITS, copied, cubes, cubes_of_elements, dims, floats,
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
-/// For each token and head the product of output and gradient, which is the weighted mean of the weights' gradients.
+/// Computes for each token and head the product of output and gradient, which is the weighted mean of the weights'
+/// gradients.
 #[cube(launch)]
 fn weigh(output: &Array<f32>, gradient: &Array<f32>, means: &mut Array<f32>, head_size: usize) {
     let at = ABSOLUTE_POS;
@@ -23,7 +24,8 @@ fn weigh(output: &Array<f32>, gradient: &Array<f32>, means: &mut Array<f32>, hea
     means[at] = sum;
 }
 
-/// One cube for some queries and a head.
+/// Computes the gradient of some queries of a head, one cube for each block.
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn query_gradient(
     query: &Array<f32>,
@@ -145,7 +147,9 @@ fn query_gradient(
     }
 }
 
-/// One cube for some keys and a head. Keys that nothing attends to get zeros.
+/// Computes the gradients of some keys and values of a head, one cube for each block. Keys that no query attends to get
+/// zeros.
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn key_value_gradient(
     query: &Array<f32>,
@@ -274,7 +278,7 @@ fn key_value_gradient(
             for m in 0..form.each {
                 let n = lane + comptime!(m * LANES);
                 if n < head_size {
-                    // The queries are scaled, so the change is not.
+                    // The queries are scaled already, so the change is not.
                     key_sums[m] += change * queries[j * head_size + n];
                     value_sums[m] += weight * gradients[j * head_size + n];
                 }
@@ -295,6 +299,97 @@ fn key_value_gradient(
     }
 }
 
+/// The tensors and numbers that both kernels of the backward pass read.
+struct Inputs<R: CubeRuntime> {
+    query: CubeTensor<R>,
+    key: CubeTensor<R>,
+    value: CubeTensor<R>,
+    gradient: CubeTensor<R>,
+    log_sum_exp: CubeTensor<R>,
+    means: CubeTensor<R>,
+    numbers: Numbers,
+    form: Form,
+}
+
+impl<R: CubeRuntime> Inputs<R> {
+    /// Launches the kernel of the queries' gradient.
+    fn write_query_gradient(&self, of_query: &CubeTensor<R>) {
+        let Numbers { heads, size, scale, reach, mask, .. } = self.numbers;
+        query_gradient::launch(
+            &of_query.client,
+            cubes(of_query, self.numbers.cubes()),
+            CubeDim::new_1d(self.form.units()),
+            self.query.clone().into_array_arg(),
+            self.key.clone().into_array_arg(),
+            self.value.clone().into_array_arg(),
+            self.gradient.clone().into_array_arg(),
+            self.log_sum_exp.clone().into_array_arg(),
+            self.means.clone().into_array_arg(),
+            copied(of_query, &self.numbers.blocks),
+            of_query.clone().into_array_arg(),
+            self.numbers.cubes(),
+            heads,
+            size,
+            scale,
+            reach,
+            mask.seed_high,
+            mask.seed_low,
+            mask.threshold,
+            mask.scale,
+            self.form,
+        );
+    }
+
+    /// Launches the kernel of the keys' and values' gradients.
+    fn write_key_value_gradient(&self, of_key: &CubeTensor<R>, of_value: &CubeTensor<R>) {
+        let Numbers { heads, size, scale, reach, mask, .. } = self.numbers;
+        key_value_gradient::launch(
+            &of_key.client,
+            cubes(of_key, self.numbers.cubes()),
+            CubeDim::new_1d(self.form.units()),
+            self.query.clone().into_array_arg(),
+            self.key.clone().into_array_arg(),
+            self.value.clone().into_array_arg(),
+            self.gradient.clone().into_array_arg(),
+            self.log_sum_exp.clone().into_array_arg(),
+            self.means.clone().into_array_arg(),
+            copied(of_key, &self.numbers.blocks),
+            of_key.clone().into_array_arg(),
+            of_value.clone().into_array_arg(),
+            self.numbers.cubes(),
+            heads,
+            size,
+            scale,
+            reach,
+            mask.seed_high,
+            mask.seed_low,
+            mask.threshold,
+            mask.scale,
+            self.form,
+        );
+    }
+}
+
+/// Returns for each token and head the product of output and gradient, `[tokens, heads]`.
+fn weighted_means<R: CubeRuntime>(
+    output: CubeTensor<R>,
+    gradient: CubeTensor<R>,
+    [tokens, heads]: [usize; 2],
+    head_size: usize,
+) -> CubeTensor<R> {
+    let means = unwritten(&gradient, [tokens, heads]);
+    weigh::launch(
+        &means.client,
+        cubes_of_elements(&means, tokens * heads),
+        CubeDim::new_1d(UNITS),
+        output.into_array_arg(),
+        gradient.into_array_arg(),
+        means.clone().into_array_arg(),
+        head_size,
+    );
+    means
+}
+
 /// See [`composed_gradient`](crate::operators::attention::composed_gradient).
 pub(crate) fn gradient<R: CubeRuntime>(
     qkv: [CubeTensor<R>; 3],
@@ -307,67 +402,12 @@ pub(crate) fn gradient<R: CubeRuntime>(
     let [query, key, value] = qkv.map(floats);
     let [output, log_sum_exp, gradient] = [forward.output, forward.log_sum_exp, gradient].map(floats);
     let [of_query, of_key, of_value] = [(); 3].map(|()| unwritten(&query, [tokens, size]));
-    let means = unwritten(&query, [tokens, plan.heads]);
-    let numbers = Numbers::new(plan, form);
-    let mask = numbers.mask;
-    if tokens == 0 {
-        return [of_query, of_key, of_value];
+    if tokens > 0 {
+        let means = weighted_means(output, gradient.clone(), [tokens, plan.heads], form.head_size);
+        let numbers = Numbers::new(plan, form);
+        let inputs = Inputs { query, key, value, gradient, log_sum_exp, means, numbers, form };
+        inputs.write_query_gradient(&of_query);
+        inputs.write_key_value_gradient(&of_key, &of_value);
     }
-    weigh::launch(
-        &means.client,
-        cubes_of_elements(&means, tokens * plan.heads),
-        CubeDim::new_1d(UNITS),
-        output.into_array_arg(),
-        gradient.clone().into_array_arg(),
-        means.clone().into_array_arg(),
-        form.head_size,
-    );
-    query_gradient::launch(
-        &means.client,
-        cubes(&means, numbers.cubes()),
-        CubeDim::new_1d(form.units()),
-        query.clone().into_array_arg(),
-        key.clone().into_array_arg(),
-        value.clone().into_array_arg(),
-        gradient.clone().into_array_arg(),
-        log_sum_exp.clone().into_array_arg(),
-        means.clone().into_array_arg(),
-        copied(&means, &numbers.blocks),
-        of_query.clone().into_array_arg(),
-        numbers.cubes(),
-        numbers.heads,
-        numbers.size,
-        numbers.scale,
-        numbers.reach,
-        mask.seed_high,
-        mask.seed_low,
-        mask.threshold,
-        mask.scale,
-        form,
-    );
-    key_value_gradient::launch(
-        &means.client,
-        cubes(&means, numbers.cubes()),
-        CubeDim::new_1d(form.units()),
-        query.into_array_arg(),
-        key.into_array_arg(),
-        value.into_array_arg(),
-        gradient.into_array_arg(),
-        log_sum_exp.into_array_arg(),
-        means.clone().into_array_arg(),
-        copied(&means, &numbers.blocks),
-        of_key.clone().into_array_arg(),
-        of_value.clone().into_array_arg(),
-        numbers.cubes(),
-        numbers.heads,
-        numbers.size,
-        numbers.scale,
-        numbers.reach,
-        mask.seed_high,
-        mask.seed_low,
-        mask.threshold,
-        mask.scale,
-        form,
-    );
     [of_query, of_key, of_value]
 }

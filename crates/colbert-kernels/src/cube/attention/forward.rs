@@ -9,6 +9,8 @@ use crate::cube::launch::{copied, cubes, dims, floats, unwritten};
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
+/// Attends from some queries of a head, one cube for each block.
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn attend(
     query: &Array<f32>,
@@ -75,7 +77,7 @@ fn attend(
     let mut most = comptime!(NEVER).runtime();
     let mut total = 0.0f32;
     while from < to {
-        // Everybody is done with the last block.
+        // All units have finished the last block.
         sync_cube();
         load(key, &mut keys, start, from, to, head, size, 1.0f32, others, head_size, units);
         load(value, &mut values, start, from, to, head, size, 1.0f32, others, head_size, units);
@@ -107,13 +109,13 @@ fn attend(
         let correction = (most - highest).exp();
         most = highest;
         total *= correction;
-        // The lanes of a row have all read its products before any of them is replaced.
+        // All lanes of a row must have read its products before one is replaced.
         sync_cube();
         j = lane;
         while j < others {
             let product = weights[row * others + j];
             let mut weight = 0.0f32;
-            // Not the other way round: a NaN has to remain one.
+            // Not the inverse comparison: NaN must remain NaN.
             if !(product <= comptime!(HARDLY).runtime()) {
                 weight = (product - most).exp();
             }

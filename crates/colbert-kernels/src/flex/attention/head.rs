@@ -34,22 +34,22 @@ pub(super) struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// Where this head's numbers begin among those of all tokens, `stride` apart.
+    /// Returns where this head's numbers begin among those of all tokens, `stride` apart.
     pub(super) fn offset(&self, stride: usize) -> usize {
         self.segment.start * stride + self.head * self.size
     }
 
-    /// This head of this sequence.
+    /// Returns the numbers of this head and sequence.
     pub(super) fn own<'a>(&self, all: Tokens<'a>) -> Tokens<'a> {
         Tokens { data: &all.data[self.offset(all.stride)..], ..all }
     }
 
-    /// Numbers of the token at `position`.
+    /// Returns the numbers of the token at `position`.
     pub(super) fn row<'a>(&self, of: Tokens<'a>, position: usize) -> &'a [f32] {
         &of.data[position * of.stride..][..self.size]
     }
 
-    /// Keys that any query of these positions sees, from a whole panel of columns on.
+    /// Returns the keys that any query at these positions sees, starting with a whole panel of columns.
     pub(super) fn seen(&self, queries: Range<usize>) -> Range<usize> {
         let attended = self.segment.attended;
         match self.plan.reach {
@@ -62,7 +62,7 @@ impl Head<'_> {
         }
     }
 
-    /// The most keys that a block of queries sees, in whole panels.
+    /// Returns the most keys that a block of queries sees, in whole panels.
     pub(super) fn most_seen(&self) -> usize {
         let attended = self.segment.attended;
         let width = self.level.columns();
@@ -70,7 +70,7 @@ impl Head<'_> {
         attended.min(most).next_multiple_of(width)
     }
 
-    /// Keys that the query at `position` sees.
+    /// Returns the keys that the query at `position` sees.
     pub(super) fn window(&self, position: usize) -> Range<usize> {
         let attended = self.segment.attended;
         match self.plan.reach {
@@ -82,7 +82,7 @@ impl Head<'_> {
         }
     }
 
-    /// The factors of a query's weights, from the key at `first` on.
+    /// Returns the factors of a query's weights, from the key at `first` on.
     pub(super) fn dropped(&self, position: usize, first: usize) -> Option<Dropped> {
         (!self.plan.dropout.is_none()).then(|| {
             let (dropout, row) = self.plan.weights_row(self.segment, self.head, position);
@@ -90,7 +90,7 @@ impl Head<'_> {
         })
     }
 
-    /// The first `count` tokens rotated by their positions, written to `aside`; as they are without a rotation.
+    /// Rotates the first `count` tokens by their positions into `aside`; without a rotation, returns them as they are.
     pub(super) fn rotated<'a>(
         &self,
         of: Tokens<'a>,
@@ -106,7 +106,7 @@ impl Head<'_> {
         Tokens { data: aside, stride: self.size }
     }
 
-    /// Numbers that [`left`](Self::left) needs to write to.
+    /// Returns how many numbers [`left`](Self::left) writes.
     pub(super) fn left_size(&self) -> usize {
         match self.format {
             Format::Single => 0,
@@ -114,7 +114,7 @@ impl Head<'_> {
         }
     }
 
-    /// `count` tokens from `position` on as the rows of a left factor, which lies in `of` or in `aside`.
+    /// Lays out `count` tokens from `position` on as the rows of a left factor, which lies in `of` or in `aside`.
     pub(super) fn left(&self, of: Tokens<'_>, position: usize, count: usize, aside: &mut [f32]) -> Left {
         let rows = self.level.rows();
         match self.format {
@@ -132,7 +132,7 @@ impl Head<'_> {
         }
     }
 
-    /// Numbers that [`as_rows`](Self::as_rows) of `tokens` tokens takes.
+    /// Returns how many numbers [`as_rows`](Self::as_rows) of `tokens` tokens takes.
     pub(super) fn rows_size(&self, tokens: usize) -> usize {
         self.format.steps(tokens) * self.size.next_multiple_of(self.level.columns())
     }
@@ -156,7 +156,7 @@ impl Head<'_> {
         Right { start: to.as_ptr(), panel: steps * width, step: width }
     }
 
-    /// The rows packed by [`as_rows`](Self::as_rows), from this token on. The token's position is even.
+    /// Returns the rows packed by [`as_rows`](Self::as_rows), from this token on. The token's position is even.
     ///
     /// # Safety
     /// The token must be among the packed ones.
@@ -166,7 +166,7 @@ impl Head<'_> {
         Right { start: unsafe { rows.start.add(self.format.steps(token) * rows.step) }, ..rows }
     }
 
-    /// Numbers that [`as_columns`](Self::as_columns) of `tokens` tokens takes.
+    /// Returns how many numbers [`as_columns`](Self::as_columns) of `tokens` tokens takes.
     pub(super) fn columns_size(&self, tokens: usize) -> usize {
         tokens.next_multiple_of(self.level.columns()) * self.format.steps(self.size)
     }
@@ -194,7 +194,7 @@ impl Head<'_> {
         Right { start: to.as_ptr(), panel: width * steps, step: width }
     }
 
-    /// The columns packed by [`as_columns`](Self::as_columns), from this token on, the first of a panel.
+    /// Returns the columns packed by [`as_columns`](Self::as_columns), from this token on, the first of a panel.
     ///
     /// # Safety
     /// The token must be among the packed ones.
@@ -204,7 +204,7 @@ impl Head<'_> {
         Right { start: unsafe { columns.start.add(token / self.level.columns() * columns.panel) }, ..columns }
     }
 
-    /// Numbers that the weights of a block of rows take as a left factor, `wide` of them in a row.
+    /// Returns how many numbers the weights of a block of rows take as a left factor, `wide` of them in a row.
     pub(super) fn weights_size(&self, wide: usize) -> usize {
         match self.format {
             Format::Single => 0,
@@ -212,7 +212,7 @@ impl Head<'_> {
         }
     }
 
-    /// `rows` rows of weights, of which the first `seen` count, as the rows of a left factor.
+    /// Lays out `rows` rows of weights, of which the first `seen` count, as the rows of a left factor.
     pub(super) fn weights_left(
         &self,
         weights: &[f32],
@@ -234,7 +234,7 @@ impl Head<'_> {
         }
     }
 
-    /// The same, rows and columns exchanged.
+    /// Lays out the same with rows and columns exchanged.
     pub(super) fn weights_turned(&self, weights: &[f32], wide: usize, rows: usize, aside: &mut [f32]) -> Left {
         let group = self.level.rows();
         let start = match self.format {
@@ -252,7 +252,7 @@ impl Head<'_> {
         Left { start, group, row: 1, step: wide }
     }
 
-    /// `left right`, this head's format.
+    /// Computes `left right` in this head's format.
     ///
     /// # Safety
     /// As [`Level::multiply`].

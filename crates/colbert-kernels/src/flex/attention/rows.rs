@@ -11,12 +11,13 @@ pub(super) struct Dropped {
 }
 
 for_each_level! {
-    /// Turns products into exponentials, and drops some; gives the largest scaled product, and the sum before dropping.
+    /// Turns products into exponentials, and drops some; returns the largest scaled product, and the sum before
+    /// dropping.
     fn softmax_row(row: &mut [f32], scale: f32, dropout: Option<Dropped>) -> [f32; 2] = softmax_body
 }
 
 for_each_level! {
-    /// `row[i] *= factor`
+    /// Computes `row[i] *= factor`
     fn scale_row(row: &mut [f32], factor: f32) = scale_body
 }
 
@@ -33,12 +34,12 @@ for_each_level! {
 }
 
 for_each_level! {
-    /// Product of two rows.
+    /// Computes the product of two rows.
     fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body
 }
 
 for_each_level! {
-    /// Rotates the pairs (i, i + half) of a row by their angles; numbers behind them stay.
+    /// Rotates the pairs (i, i + half) of a row by their angles; numbers after them stay.
     fn rotate_row(row: &[f32], cos: &[f32], sin: &[f32], to: &mut [f32]) = rotate_body
 }
 
@@ -107,7 +108,7 @@ fn dot_body<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
 #[inline(always)]
 fn rotate_body<const FUSED: bool>(row: &[f32], cos: &[f32], sin: &[f32], to: &mut [f32]) {
     let half = cos.len();
-    // Said once, so that the loop needs no checks of its own.
+    // Cut once, so that the loop needs no bounds checks.
     let (sin, to) = (&sin[..half], &mut to[..row.len()]);
     let (first, rest) = row.split_at(half);
     let (second, rest) = rest.split_at(half);

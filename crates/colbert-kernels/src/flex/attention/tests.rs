@@ -31,7 +31,7 @@ fn rotated(numbers: &[f64], rotation: Option<&Rotation>, position: usize) -> Vec
     turned
 }
 
-/// Attention of query, key and value, one after the other in `qkv`.
+/// Computes attention of query, key and value, one after the other in `qkv`.
 fn exact(qkv: &[f64], rotation: Option<&Rotation>, plan: &AttentionPlan) -> Vec<f64> {
     let tokens = plan.segments.tokens();
     let (query, rest) = qkv.split_at(qkv.len() / 3);
@@ -217,7 +217,7 @@ fn large_products_do_not_overflow() {
     }
 }
 
-/// A query far behind the attended tokens mixes nothing in, and what it is is nobody's gradient.
+/// A query far after the attended tokens gets zeros, and its numbers affect no gradient.
 #[test]
 fn a_query_without_any_key_in_its_window_gets_zeros() {
     let plan = plan(&[(90, 4), (3, 3)], 1, Some(6), Dropout::NONE);

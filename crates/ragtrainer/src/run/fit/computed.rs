@@ -3,7 +3,7 @@
 
 use colbert_config::{IbScope, MemoryLimit, TrainOptions};
 use colbert_model::TrainingMemory;
-use colbert_train::{Processes, available_memory};
+use colbert_train::{Processes, memory};
 
 use crate::error::Error;
 
@@ -50,7 +50,7 @@ pub(crate) fn within_limit(
         None => return Ok((options.clone(), asked)),
         Some(MemoryLimit::Bytes(bytes)) => bytes,
         Some(MemoryLimit::Auto) => {
-            let free = available_memory().ok_or(Error::NoMemoryReading)? as f64;
+            let free = memory::available().ok_or(Error::NoMemoryReading)? as f64;
             (free * SHARE / processes.local_size() as f64) as u64
         }
     };

@@ -1,12 +1,10 @@
 //! Fitting a run into a device's memory by trying: what a step takes there is known only by computing one.
 
 use colbert_config::{MemoryLimit, TrainOptions};
-use colbert_kernels::{DeviceMemory, KernelAutodiffBackend, Kernels};
+use colbert_kernels::device::DeviceMemory;
+use colbert_kernels::{KernelAutodiffBackend, Kernels};
 use colbert_model::{Colbert, TrainingMemory};
-use colbert_train::{
-    Objective, Rehearsal, TrainError, TrainableEncoder, available_memory, forget_peak_memory, on_device, peak_memory,
-    resident_memory,
-};
+use colbert_train::{Objective, Rehearsal, TrainError, TrainableEncoder, memory, on_device};
 
 use crate::backend::Job;
 use crate::error::Error;
@@ -109,7 +107,7 @@ impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
     fn new(device: &'a B::Device) -> Self {
         let before = B::InnerBackend::device_memory(device);
         let base = match before {
-            DeviceMemory::Host => resident_memory().unwrap_or(0),
+            DeviceMemory::Host => memory::resident().unwrap_or(0),
             DeviceMemory::Own(_) => 0,
         };
         Self { device, before, base }
@@ -120,7 +118,7 @@ impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
         let free = match (limit, self.before) {
             (_, DeviceMemory::Own(None)) => return Err(Error::NoDeviceMemoryReading),
             (MemoryLimit::Bytes(bytes), _) => return Ok(bytes),
-            (MemoryLimit::Auto, DeviceMemory::Host) => available_memory(),
+            (MemoryLimit::Auto, DeviceMemory::Host) => memory::available(),
             (MemoryLimit::Auto, DeviceMemory::Own(free)) => free,
         };
         Ok((free.ok_or(Error::NoMemoryReading)? as f64 * SHARE) as u64)
@@ -130,14 +128,14 @@ impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
     fn saving(&self, need: TrainingMemory) -> u64 {
         match self.before {
             DeviceMemory::Own(_) => 0,
-            DeviceMemory::Host => resident_memory().unwrap_or(0) + need.to_save().saturating_sub(need.parameters),
+            DeviceMemory::Host => memory::resident().unwrap_or(0) + need.to_save().saturating_sub(need.parameters),
         }
     }
 
     fn begin(&self) {
         match self.before {
             DeviceMemory::Own(_) => B::memory_cleanup(self.device),
-            DeviceMemory::Host => forget_peak_memory(),
+            DeviceMemory::Host => memory::forget_peak(),
         }
     }
 
@@ -146,7 +144,7 @@ impl<'a, B: KernelAutodiffBackend> Meter<'a, B> {
     fn taken(&self) -> Result<u64, Error> {
         let taken = match (self.before, B::InnerBackend::device_memory(self.device)) {
             (DeviceMemory::Own(Some(before)), DeviceMemory::Own(Some(now))) => Some(before.saturating_sub(now)),
-            (DeviceMemory::Host, _) => peak_memory(),
+            (DeviceMemory::Host, _) => memory::peak(),
             // A device that does not say is not measured by the machine's memory.
             (DeviceMemory::Own(_), _) => None,
         };

@@ -1,6 +1,6 @@
-//! DeBERTa as nodes of an ONNX graph: what `deberta.rs` computes, on texts that are filled up to the longest.
+//! DeBERTa as nodes of an ONNX graph, the counterpart of `deberta.rs` on padded texts.
 
-use crate::encoder::transformer_nodes::{TransformerNodes, embeddings};
+use crate::encoder::transformer_nodes::{TransformerNodes, embeddings, rows_of_distances};
 use crate::error::ModelError;
 use crate::onnx::graph::{Setting, Value};
 use crate::onnx::nodes::{Inputs, NEVER, Nodes, Tokens};
@@ -26,7 +26,8 @@ pub(crate) struct DebertaNodes {
 
 /// Values that all layers use.
 struct Shared {
-    /// Pairs that count, `[batch, 1, length, length]`. A row without one looks at all alike: softmax of one number.
+    /// Pairs that count, `[batch, 1, length, length]`. A row without any attends to all alike: the softmax of equal
+    /// numbers.
     allowed: Value,
     /// The normalised places, `[1, rows, hidden]`.
     places: Value,
@@ -39,14 +40,14 @@ fn swapped(on: &mut Nodes<'_>, x: &Value) -> Value {
     on.graph.op_with("Transpose", &[x], &[("perm", Setting::Ints(vec![0, 1, 3, 2]))])
 }
 
-/// `left right^T`, of the last two axes.
+/// Multiplies `left right^T` over the last two axes.
 fn products(on: &mut Nodes<'_>, left: &Value, right: &Value) -> Value {
     let right = swapped(on, right);
     on.graph.op("MatMul", &[left, &right])
 }
 
 impl DebertaNodes {
-    /// Hidden states, `[batch, length, hidden]`.
+    /// Adds the nodes of the hidden states, `[batch, length, hidden]`.
     pub(crate) fn build(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let embedded = embeddings(&self.transformer.tables, on, inputs, &tokens.places)?;
         let column = swapped(on, &tokens.attended);
@@ -99,7 +100,7 @@ impl DebertaNodes {
         Ok(on.join_heads(&mixed, size))
     }
 
-    /// The table of places, `[1, rows, hidden]`.
+    /// Adds the table of places, `[1, rows, hidden]`.
     fn places(&self, on: &mut Nodes<'_>) -> Result<Value, ModelError> {
         let (size, eps) = (self.transformer.layers.hidden, self.transformer.layers.eps);
         let name = format!("{}.weight", self.table);
@@ -112,15 +113,10 @@ impl DebertaNodes {
         Ok(on.graph.op("Unsqueeze", &[&places, &front]))
     }
 
-    /// The row of each query and key, int64 `[length, length]`.
+    /// Adds the row of each query and key, int64 `[length, length]`.
     fn rows_of_places(&self, on: &mut Nodes<'_>, tokens: &Tokens) -> Value {
-        let middle = on.graph.int(self.of_distance.len() as i64 / 2);
-        let (first, last) = (on.graph.ints(&[0]), on.graph.ints(&[1]));
-        let queries = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
-        let keys = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
+        let [queries, keys] = on.column_and_row(&tokens.places);
         let distance = on.graph.op("Sub", &[&queries, &keys]);
-        let place = on.graph.op("Add", &[&distance, &middle]);
-        let of_distance = on.graph.ints(&self.of_distance);
-        on.graph.op("Gather", &[&of_distance, &place])
+        rows_of_distances(on, &self.of_distance, &distance)
     }
 }

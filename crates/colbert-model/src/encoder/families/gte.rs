@@ -1,5 +1,5 @@
 //! The encoder of Alibaba's GTE models from 2024 on (Zhang et al. 2024, "mGTE"): rotary positions, GeGLU, normalisation
-//! behind each part. Model type `new` of their model code, `gte` of transformers 5.24 (`modeling_gte.py`).
+//! after each part. Model type `new` of their model code, `gte` of transformers 5.24 (`modeling_gte.py`).
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -7,11 +7,11 @@ use burn::tensor::backend::Backend;
 use colbert_kernels::{Activation, KernelBackend};
 use serde::{Deserialize, Serialize};
 
+use crate::encoder::families::defaults;
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_eps, check_initializer,
-    check_sizes,
+    ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_dropout, check_eps, check_even_heads,
+    check_initializer, check_name, check_off, check_sizes,
 };
-use crate::encoder::nomic_bert::check_pairs;
 use crate::encoder::rotary::RotaryKeys;
 use crate::encoder::rotary_transformer::{RotaryLayers, RotaryNames, RotaryTransformer};
 use crate::encoder::rotary_transformer_nodes;
@@ -54,66 +54,48 @@ pub struct GteConfig {
     /// Size of each half of the feed-forward layer.
     pub intermediate_size: usize,
     /// Activation of the feed-forward layer; only `gelu` (by the error function) is supported.
-    #[serde(default = "gelu_name")]
+    #[serde(default = "defaults::gelu")]
     pub hidden_act: String,
     /// Dropout after the embeddings, after each part, and inside the feed-forward layer.
-    #[serde(default = "tenth")]
+    #[serde(default = "defaults::tenth")]
     pub hidden_dropout_prob: f64,
     /// Dropout on attention weights.
     #[serde(default)]
     pub attention_probs_dropout_prob: f64,
     /// Longest sequence, in tokens. Default 8192.
-    #[serde(default = "positions")]
+    #[serde(default = "defaults::positions_8192")]
     pub max_position_embeddings: usize,
-    /// Rows of the token type embedding matrix, of which only row 0 is used; 0 where there is none.
+    /// Rows of the token type embedding matrix; only row 0 is used; 0 if there is none.
     #[serde(default)]
     pub type_vocab_size: Option<usize>,
     /// Epsilon of layer normalisation.
-    #[serde(default = "tiny")]
+    #[serde(default = "defaults::eps_1e_12")]
     pub layer_norm_eps: f64,
     /// Standard deviation that new weights are drawn with.
-    #[serde(default = "init_range")]
+    #[serde(default = "defaults::initializer_range")]
     pub initializer_range: f64,
     /// Rotary positions. `new` may have a fixed scaling, of type `ntk`.
     #[serde(flatten)]
     pub rotary: RotaryKeys,
-    /// Only `rope` is supported.
+    /// Kind of positions; only `rope` is supported.
     #[serde(default = "rope")]
     pub position_embedding_type: String,
-    /// Only `layer_norm` is supported.
+    /// Kind of normalisation; only `layer_norm` is supported.
     #[serde(default = "layer_norm")]
     pub layer_norm_type: String,
-    /// Only one matrix for query, key and value is supported.
-    #[serde(default = "yes")]
+    /// Whether query, key and value have one matrix; only `true` is supported.
+    #[serde(default = "defaults::yes")]
     pub pack_qkv: bool,
-    /// Scaling of queries by the logarithm of the length is not supported.
+    /// Whether queries are scaled by the logarithm of the length; only `false` is supported.
     #[serde(default)]
     pub logn_attention_scale: bool,
 }
 
-fn gelu_name() -> String {
-    "gelu".to_owned()
-}
 fn rope() -> String {
     "rope".to_owned()
 }
 fn layer_norm() -> String {
     "layer_norm".to_owned()
-}
-fn tenth() -> f64 {
-    0.1
-}
-fn positions() -> usize {
-    8192
-}
-fn tiny() -> f64 {
-    1e-12
-}
-fn init_range() -> f64 {
-    0.02
-}
-fn yes() -> bool {
-    true
 }
 
 impl GteConfig {
@@ -121,7 +103,7 @@ impl GteConfig {
         self.model_type == OF_TRANSFORMERS
     }
 
-    /// The base of the rotary angles where the file names none: that of transformers, or of the older model code.
+    /// Returns the base of the rotary angles if the file names none: that of transformers, or of the older model code.
     fn theta(&self) -> f64 {
         if self.is_of_transformers() { 160_000.0 } else { 10_000.0 }
     }
@@ -182,29 +164,20 @@ impl Family for GteConfig {
     }
 
     fn unsupported(&self) -> Option<Unsupported> {
-        for (field, found, expected) in [
-            ("hidden_act", &self.hidden_act, "gelu"),
-            ("position_embedding_type", &self.position_embedding_type, "rope"),
-            ("layer_norm_type", &self.layer_norm_type, "layer_norm"),
-        ] {
-            if found != expected {
-                return Some((field, found.clone(), format!("\"{expected}\"")));
-            }
-        }
-        if !self.pack_qkv {
-            return Some(("pack_qkv", "false".to_owned(), "true".to_owned()));
-        }
-        if self.logn_attention_scale {
-            return Some(("logn_attention_scale", "true".to_owned(), "false".to_owned()));
-        }
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        check_sizes(sizes)
-            .or_else(|| check_pairs(self.hidden_size, self.num_attention_heads))
+        let packed = || (!self.pack_qkv).then(|| ("pack_qkv", "false".to_owned(), "true".to_owned()));
+        check_name("hidden_act", &self.hidden_act, "gelu")
+            .or_else(|| check_name("position_embedding_type", &self.position_embedding_type, "rope"))
+            .or_else(|| check_name("layer_norm_type", &self.layer_norm_type, "layer_norm"))
+            .or_else(packed)
+            .or_else(|| check_off([("logn_attention_scale", self.logn_attention_scale)]))
+            .or_else(|| check_sizes(sizes))
+            .or_else(|| check_even_heads(self.hidden_size, self.num_attention_heads))
             .or_else(|| self.rotary.unsupported(self.theta(), !self.is_of_transformers()))
             .or_else(|| check_dropout("hidden_dropout_prob", self.hidden_dropout_prob))
             .or_else(|| check_dropout("attention_probs_dropout_prob", self.attention_probs_dropout_prob))
@@ -212,16 +185,15 @@ impl Family for GteConfig {
             .or_else(|| check_initializer(self.initializer_range))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
+    fn facts(&self) -> Facts {
+        Facts {
+            vocabulary: self.vocab_size,
+            max_length: self.max_position_embeddings,
+            initializer_range: self.initializer_range,
             hidden: self.hidden_size,
             // Two halves, one of them a gate.
             wide: self.intermediate_size.saturating_mul(2),
@@ -233,21 +205,8 @@ impl Family for GteConfig {
         }
     }
 
-    fn max_length(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.hidden_dropout_prob = probability;
-        self.attention_probs_dropout_prob = probability;
-    }
-
-    fn takes_token_types(&self) -> bool {
-        false
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.hidden_dropout_prob, &mut self.attention_probs_dropout_prob]
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
@@ -265,11 +224,12 @@ pub struct Gte<B: Backend> {
 }
 
 impl<B: Backend> Gte<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(config: &GteConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
+        config: &GteConfig,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
         Ok(Self {
             embeddings: TokenEmbeddings::take(config.tables(), weights, device)?,
             encoder: RotaryTransformer::take(config.layers(), weights, device)?,
@@ -280,8 +240,7 @@ impl<B: Backend> Gte<B> {
 
 impl<B: KernelBackend> Encoder<B> for Gte<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
-        let seed = input.options.child(0).dropout;
-        let embedded = self.embeddings.forward(&input.ids, input.segments.positions(), seed);
+        let embedded = self.embeddings.forward(input);
         self.encoder.forward(embedded, input)
     }
 
@@ -289,13 +248,12 @@ impl<B: KernelBackend> Encoder<B> for Gte<B> {
         self.hidden_size
     }
 
-    /// None, as transformers writes them; both model codes read names with and without one.
+    /// Returns no prefix, as transformers writes them; both model codes read names with and without one.
     fn tensor_prefix(&self) -> &'static str {
         ""
     }
 
     fn tensor_name(&self, path: &str) -> String {
-        let of_layer = path.strip_prefix("encoder.layer.").and_then(|path| NAMES.tensor_name(path));
-        of_layer.unwrap_or_else(|| path.to_owned())
+        NAMES.tensor_name("encoder.layer.", path)
     }
 }

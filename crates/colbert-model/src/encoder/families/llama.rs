@@ -1,5 +1,5 @@
 //! The block of Llama, as encoders use it: EuroBERT (Boizard et al. 2025; transformers 5.24, `modeling_eurobert.py`),
-//! which attends to both sides, and Qwen3 (`modeling_qwen3.py`), which looks back unless its configuration says
+//! which attends to both sides, and Qwen3 (`modeling_qwen3.py`), which is causal unless its configuration says
 //! otherwise.
 //!
 //! Grouped heads for key and value, rotary positions, SwiGLU, division by the root mean square before each part, no
@@ -12,136 +12,26 @@ use colbert_kernels::{
     Activation, ActiveHalf, AttentionPlan, Gate, GatedFeedForward, KernelBackend, Rotation, Segments, Tables,
     TokenRows, attention, biased_attention, dropout, embed, gated_feed_forward, packed_self_attention, rotate,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use crate::encoder::dropout::DropoutSeed;
+use crate::encoder::families::llama_config::{LlamaConfig, QWEN3, THETA};
+use crate::encoder::families::llama_nodes;
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_eps, check_initializer,
-    check_sizes,
+    ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_dropout, check_eps, check_heads,
+    check_initializer, check_name, check_off, check_sizes,
 };
 use crate::encoder::layers::{Embedding, Linear, RmsNorm};
-use crate::encoder::llama_nodes;
-use crate::encoder::rotary::{Angles, RotaryKeys};
+use crate::encoder::rotary::Angles;
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::onnx::graph::Value;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
 
-/// The model type of the family that normalises the heads of queries and keys, and looks back.
-const QWEN3: &str = "qwen3";
-
-/// The base of the rotary angles where the file names none.
-const THETA: f64 = 10_000.0;
-
 /// Numbers that composed attention holds for each head and pair of tokens: products, weights, dropped weights and their
 /// factors.
 const HELD_OF_A_PAIR: usize = 4;
-
-/// The part of `config.json` that the encoder reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LlamaConfig {
-    /// `eurobert` or `qwen3`.
-    pub model_type: String,
-    /// Rows of the word embedding matrix.
-    pub vocab_size: usize,
-    /// Size of a hidden vector.
-    pub hidden_size: usize,
-    /// Size of each half of the feed-forward layer.
-    pub intermediate_size: usize,
-    /// Layers.
-    pub num_hidden_layers: usize,
-    /// Heads of queries.
-    pub num_attention_heads: usize,
-    /// Heads of keys and values; none means as many as of queries.
-    #[serde(default)]
-    pub num_key_value_heads: Option<usize>,
-    /// Size of a head; none means `hidden_size / num_attention_heads`, in Qwen3 128.
-    #[serde(default)]
-    pub head_dim: Option<usize>,
-    /// Activation of the feed-forward layer; only `silu` is supported.
-    #[serde(default = "silu_name")]
-    pub hidden_act: String,
-    /// Longest sequence, in tokens.
-    #[serde(default = "positions")]
-    pub max_position_embeddings: usize,
-    /// Epsilon of normalisation.
-    #[serde(default)]
-    pub rms_norm_eps: Option<f64>,
-    /// Rotary positions.
-    #[serde(flatten)]
-    pub rotary: RotaryKeys,
-    /// Only attention without bias is supported.
-    #[serde(default)]
-    pub attention_bias: bool,
-    /// Only feed-forward layers without bias are supported.
-    #[serde(default)]
-    pub mlp_bias: bool,
-    /// Only attention without windows is supported.
-    #[serde(default)]
-    pub use_sliding_window: bool,
-    /// Whether a token sees only those before it, in Qwen3; none means that it does.
-    #[serde(default)]
-    pub is_causal: Option<bool>,
-    /// Dropout on attention weights.
-    #[serde(default)]
-    pub attention_dropout: f64,
-    /// Dropout that training asked for, after the embeddings and after each part; no configuration has it.
-    #[serde(skip)]
-    pub hidden_dropout: f64,
-    /// Standard deviation that new weights are drawn with.
-    #[serde(default = "init_range")]
-    pub initializer_range: f64,
-}
-
-fn silu_name() -> String {
-    "silu".to_owned()
-}
-fn positions() -> usize {
-    8192
-}
-fn init_range() -> f64 {
-    0.02
-}
-
-impl LlamaConfig {
-    /// Whether the heads of queries and keys are normalised.
-    pub(crate) fn normalises_heads(&self) -> bool {
-        self.model_type == QWEN3
-    }
-
-    /// Whether a token sees only those before it.
-    pub(crate) fn is_causal(&self) -> bool {
-        self.model_type == QWEN3 && self.is_causal.unwrap_or(true)
-    }
-
-    /// Heads of keys and values.
-    pub(crate) fn key_heads(&self) -> usize {
-        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
-    }
-
-    /// Size of a head.
-    pub(crate) fn head_size(&self) -> usize {
-        let usual = || {
-            if self.normalises_heads() { 128 } else { self.hidden_size / self.num_attention_heads.max(1) }
-        };
-        self.head_dim.unwrap_or_else(usual)
-    }
-
-    /// Numbers of a token's query.
-    pub(crate) fn attention_size(&self) -> usize {
-        self.num_attention_heads.saturating_mul(self.head_size())
-    }
-
-    pub(crate) fn angles(&self) -> Angles {
-        self.rotary.angles(THETA)
-    }
-
-    pub(crate) fn eps(&self) -> f64 {
-        self.rms_norm_eps.unwrap_or(if self.normalises_heads() { 1e-6 } else { 1e-5 })
-    }
-}
 
 impl Family for LlamaConfig {
     const ARCHITECTURES: &'static [(&'static str, &'static str)] =
@@ -168,25 +58,18 @@ impl Family for LlamaConfig {
     }
 
     fn complete(&self, config: &mut Map<String, Json>) {
-        // transformers 4 reads the one, 5 the other.
+        // transformers 4 reads the first key, 5 the second.
         let theta = self.angles().theta;
         config.entry("rope_theta").or_insert(json!(theta));
         config.entry("rope_parameters").or_insert(json!({"rope_type": "default", "rope_theta": theta}));
     }
 
     fn unsupported(&self) -> Option<Unsupported> {
-        if self.hidden_act != "silu" {
-            return Some(("hidden_act", self.hidden_act.clone(), "\"silu\"".to_owned()));
-        }
-        for (field, set) in [
+        let off = [
             ("attention_bias", self.attention_bias),
             ("mlp_bias", self.mlp_bias),
             ("use_sliding_window", self.use_sliding_window),
-        ] {
-            if set {
-                return Some((field, "true".to_owned(), "false".to_owned()));
-            }
-        }
+        ];
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -196,33 +79,28 @@ impl Family for LlamaConfig {
             ("head_dim", self.head_size()),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        if let Some(wrong) = check_sizes(sizes) {
-            return Some(wrong);
-        }
-        if !self.num_attention_heads.is_multiple_of(self.key_heads()) {
-            let expected = format!("a divisor of num_attention_heads = {}", self.num_attention_heads);
-            return Some(("num_key_value_heads", self.key_heads().to_string(), expected));
-        }
-        if !self.head_size().is_multiple_of(2) {
-            return Some(("head_dim", self.head_size().to_string(), "an even number".to_owned()));
-        }
-        self.rotary
-            .unsupported(THETA, false)
+        let (heads, head) = (self.num_attention_heads, self.head_size());
+        let odd = || (!head.is_multiple_of(2)).then(|| ("head_dim", head.to_string(), "an even number".to_owned()));
+        check_name("hidden_act", &self.hidden_act, "silu")
+            .or_else(|| check_off(off))
+            .or_else(|| check_sizes(sizes))
+            .or_else(|| check_heads(("num_key_value_heads", self.key_heads()), ("num_attention_heads", heads)))
+            .or_else(odd)
+            .or_else(|| self.rotary.unsupported(THETA, false))
             .or_else(|| check_dropout("attention_dropout", self.attention_dropout))
             .or_else(|| check_eps("rms_norm_eps", self.eps()))
             .or_else(|| check_initializer(self.initializer_range))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
+    fn facts(&self) -> Facts {
+        Facts {
+            vocabulary: self.vocab_size,
+            max_length: self.max_position_embeddings,
+            initializer_range: self.initializer_range,
             hidden: self.hidden_size,
             // Two halves, one of them a gate.
             wide: self.intermediate_size.saturating_mul(2),
@@ -234,21 +112,8 @@ impl Family for LlamaConfig {
         }
     }
 
-    fn max_length(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.attention_dropout = probability;
-        self.hidden_dropout = probability;
-    }
-
-    fn takes_token_types(&self) -> bool {
-        false
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.attention_dropout, &mut self.hidden_dropout]
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
@@ -298,15 +163,16 @@ pub struct Llama<B: Backend> {
 }
 
 impl<B: Backend> Llama<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(config: &LlamaConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
+        config: &LlamaConfig,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
         let (hidden, wide, head, eps) =
             (config.hidden_size, config.intermediate_size, config.head_size(), config.eps());
         let (queries, keys) = (config.attention_size(), config.key_heads() * head);
-        // Not as many as config.json says before they are there.
+        // The number in config.json is not trusted for an allocation before the tensors are there.
         let mut layers = Vec::new();
         for i in 0..config.num_hidden_layers {
             let at = |part: &str| format!("layers.{i}.{part}");
@@ -364,7 +230,7 @@ impl<B: KernelBackend> Llama<B> {
         repeated.reshape([rows, self.heads * head])
     }
 
-    /// The same of the rows of a weight, `[key_heads * head_size, in]`.
+    /// Repeats the rows of a weight, `[key_heads * head_size, in]`, likewise.
     fn weight_for_each_query(&self, weight: Tensor<B, 2>) -> Tensor<B, 2> {
         if self.heads == self.key_heads {
             return weight;
@@ -393,7 +259,7 @@ impl<B: KernelBackend> Llama<B> {
         let dropout = DropoutSeed::dropout(options.child(0).dropout, self.attention_dropout);
         let plan = AttentionPlan { segments: segments.clone(), heads: self.heads, reach: None, dropout, precision };
         if attn.q_norm.is_none() && !self.is_causal {
-            // One map for all three: the operator that is fused. Shared heads are multiplied once for each query.
+            // One map for all three, for the fused operator. Shared heads are multiplied once for each query.
             let weight = Tensor::cat(
                 vec![
                     attn.q_proj.weight.val(),
@@ -466,7 +332,7 @@ impl<B: KernelBackend> Encoder<B> for Llama<B> {
         self.hidden_size
     }
 
-    /// None, as transformers writes the bare encoder.
+    /// Returns no prefix, as transformers writes the bare encoder.
     fn tensor_prefix(&self) -> &'static str {
         ""
     }

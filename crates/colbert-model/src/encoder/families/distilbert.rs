@@ -7,8 +7,10 @@ use burn::tensor::backend::Backend;
 use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
+use crate::encoder::families::defaults;
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_initializer, check_sizes,
+    ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_dropout, check_heads, check_initializer,
+    check_name, check_sizes,
 };
 use crate::encoder::token_embeddings::{EMBEDDINGS_NORM, TableSizes, TokenEmbeddings};
 use crate::encoder::transformer::{LayerNames, LayerSizes, Transformer};
@@ -51,37 +53,24 @@ pub struct DistilBertConfig {
     /// Size of the feed-forward layer.
     pub hidden_dim: usize,
     /// Activation of the feed-forward layer; only `gelu` (by the error function) is supported.
-    #[serde(default = "gelu_name")]
+    #[serde(default = "defaults::gelu")]
     pub activation: String,
     /// Dropout after embeddings and feed-forward output.
-    #[serde(default = "tenth")]
+    #[serde(default = "defaults::tenth")]
     pub dropout: f64,
     /// Dropout on attention weights.
-    #[serde(default = "tenth")]
+    #[serde(default = "defaults::tenth")]
     pub attention_dropout: f64,
     /// Longest sequence, in tokens.
-    #[serde(default = "positions")]
+    #[serde(default = "defaults::positions_512")]
     pub max_position_embeddings: usize,
     /// Standard deviation that new weights are drawn with.
-    #[serde(default = "init_range")]
+    #[serde(default = "defaults::initializer_range")]
     pub initializer_range: f64,
 }
 
-fn gelu_name() -> String {
-    "gelu".to_owned()
-}
-fn tenth() -> f64 {
-    0.1
-}
-fn positions() -> usize {
-    512
-}
-fn init_range() -> f64 {
-    0.02
-}
-
 impl DistilBertConfig {
-    pub(crate) fn tables(&self) -> TableSizes {
+    fn tables(&self) -> TableSizes {
         TableSizes {
             norm: EMBEDDINGS_NORM,
             words: self.vocab_size,
@@ -93,14 +82,14 @@ impl DistilBertConfig {
         }
     }
 
-    pub(crate) fn layers(&self) -> LayerSizes {
+    fn layers(&self) -> LayerSizes {
         LayerSizes {
             layers: self.n_layers,
             hidden: self.dim,
             wide: self.hidden_dim,
             eps: EPS,
             attention_dropout: self.attention_dropout,
-            // There is none after the attention's projection.
+            // DistilBERT has no dropout after the attention's projection.
             projection_dropout: 0.0,
             output_dropout: self.dropout,
         }
@@ -115,36 +104,29 @@ impl Family for DistilBertConfig {
     const EXPORT: ExportFacts = ExportFacts { tokenizer_class: None, token_types: false, older_key: None };
 
     fn unsupported(&self) -> Option<Unsupported> {
-        if self.activation != "gelu" {
-            return Some(("activation", self.activation.clone(), "\"gelu\"".to_owned()));
-        }
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("dim", self.dim),
             ("hidden_dim", self.hidden_dim),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        if let Some(wrong) = check_sizes(sizes) {
-            return Some(wrong);
-        }
-        if self.n_heads == 0 || !self.dim.is_multiple_of(self.n_heads) {
-            return Some(("n_heads", self.n_heads.to_string(), format!("a divisor of dim = {}", self.dim)));
-        }
-        check_dropout("dropout", self.dropout)
+        check_name("activation", &self.activation, "gelu")
+            .or_else(|| check_sizes(sizes))
+            .or_else(|| check_heads(("n_heads", self.n_heads), ("dim", self.dim)))
+            .or_else(|| check_dropout("dropout", self.dropout))
             .or_else(|| check_dropout("attention_dropout", self.attention_dropout))
             .or_else(|| check_initializer(self.initializer_range))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
+    fn facts(&self) -> Facts {
+        Facts {
+            vocabulary: self.vocab_size,
+            max_length: self.max_position_embeddings,
+            initializer_range: self.initializer_range,
             hidden: self.dim,
             wide: self.hidden_dim,
             layers: self.n_layers,
@@ -155,21 +137,8 @@ impl Family for DistilBertConfig {
         }
     }
 
-    fn max_length(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.dropout = probability;
-        self.attention_dropout = probability;
-    }
-
-    fn takes_token_types(&self) -> bool {
-        false
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.dropout, &mut self.attention_dropout]
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
@@ -189,11 +158,8 @@ pub struct DistilBert<B: Backend> {
 }
 
 impl<B: Backend> DistilBert<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
         config: &DistilBertConfig,
         weights: &mut Weights,
         device: &B::Device,
@@ -207,16 +173,9 @@ impl<B: Backend> DistilBert<B> {
     }
 }
 
-/// The file's name of a parameter at a field path, which spells BERT's names below the layer's number.
-fn file_name(path: &str) -> String {
-    let of_layer = path.strip_prefix("transformer.layer.").and_then(|path| NAMES.tensor_name(path));
-    of_layer.unwrap_or_else(|| path.to_owned())
-}
-
 impl<B: KernelBackend> Encoder<B> for DistilBert<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
-        let seed = input.options.child(0).dropout;
-        let embedded = self.embeddings.forward(&input.ids, input.segments.positions(), seed);
+        let embedded = self.embeddings.forward(input);
         self.transformer.forward(embedded, &input.segments, self.heads, input.options)
     }
 
@@ -229,13 +188,13 @@ impl<B: KernelBackend> Encoder<B> for DistilBert<B> {
     }
 
     fn tensor_name(&self, path: &str) -> String {
-        format!("{}{}", self.tensor_prefix(), file_name(path))
+        format!("{}{}", DistilBertConfig::PREFIX, NAMES.tensor_name("transformer.layer.", path))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::file_name;
+    use super::NAMES;
 
     #[test]
     fn field_paths_become_the_files_names() {
@@ -245,7 +204,7 @@ mod tests {
             ("transformer.layer.3.output.dense.weight", "transformer.layer.3.ffn.lin2.weight"),
             ("embeddings.LayerNorm.weight", "embeddings.LayerNorm.weight"),
         ] {
-            assert_eq!(file_name(path), name);
+            assert_eq!(NAMES.tensor_name("transformer.layer.", path), name);
         }
     }
 }

@@ -1,24 +1,22 @@
-//! ModernBERT as a graph: what `modernbert.rs` computes.
+//! ModernBERT as nodes of an ONNX graph, the counterpart of `modernbert.rs`.
 
-use crate::encoder::modernbert::ModernBertConfig;
+use crate::encoder::families::modernbert_config::ModernBertConfig;
 use crate::encoder::rotary::Angles;
-use crate::encoder::rotary_nodes::RotationNodes;
+use crate::encoder::rotary_nodes::{PackedAttention, RotationNodes};
 use crate::error::ModelError;
 use crate::onnx::graph::{Setting, Value};
-use crate::onnx::nodes::{Mix, Nodes, Tokens};
+use crate::onnx::nodes::{Nodes, Tokens};
 
-/// Which tokens are in one another's window, of the attended ones: bool `[batch, 1, length, length]`.
+/// Adds the mask of attended tokens within each token's window: bool `[batch, 1, length, length]`.
 fn near(on: &mut Nodes<'_>, reach: usize, tokens: &Tokens) -> Value {
-    let (first, last, reach) = (on.graph.ints(&[0]), on.graph.ints(&[1]), on.graph.int(reach as i64));
-    let rows = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
-    let columns = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
-    let distance = on.graph.op("Sub", &[&rows, &columns]);
+    let ([column, row], reach) = (on.column_and_row(&tokens.places), on.graph.int(reach as i64));
+    let distance = on.graph.op("Sub", &[&column, &row]);
     let distance = on.graph.op("Abs", &[&distance]);
     let near = on.graph.op("LessOrEqual", &[&distance, &reach]);
     on.graph.op("And", &[&near, &tokens.attended])
 }
 
-/// Hidden states, `[batch, length, hidden]`.
+/// Adds the nodes of the hidden states, `[batch, length, hidden]`.
 pub(crate) fn build(
     config: &ModernBertConfig,
     on: &mut Nodes<'_>,
@@ -31,7 +29,7 @@ pub(crate) fn build(
         let frequencies = Angles { theta, factor: 1.0 }.frequencies(size / heads);
         RotationNodes::new(on, &format!("{theta:e}"), &frequencies, tokens)
     });
-    let near = near(on, config.local_attention / 2, tokens);
+    let near = near(on, config.half_window(), tokens);
     let words = on.rows("embeddings.tok_embeddings.weight", [config.vocab_size, size], ids)?;
     let mut hidden = norm(on, "embeddings.norm", &words)?;
     for i in 0..config.num_hidden_layers {
@@ -39,13 +37,10 @@ pub(crate) fn build(
         let is_global = i.is_multiple_of(config.global_attn_every_n_layers);
         let rotation = &rotations[usize::from(!is_global)];
         let normed = if i == 0 { hidden.clone() } else { norm(on, &at("attn_norm"), &hidden)? };
-        let all = on.linear(&at("attn.Wqkv"), [3 * size, size], &normed)?;
-        let parts = on.graph.ops("Split", &[&all], &[("axis", Setting::Int(-1))], 3);
-        let [query, key, value] = [0, 1, 2].map(|part: usize| on.split_heads(&parts[part], heads, size));
-        let parts = [rotation.turn(on, &query), rotation.turn(on, &key), value];
         let allowed = if is_global { &tokens.attended } else { &near };
-        let mixed = on.attention(&Mix { parts, allowed, may_be_empty: !is_global, bias: None, heads, hidden: size });
-        let projected = on.linear(&at("attn.Wo"), [size, size], &mixed)?;
+        let (qkv, out, may_be_empty) = (at("attn.Wqkv"), at("attn.Wo"), !is_global);
+        let attention = PackedAttention { qkv, out, heads, size, rotation, allowed, may_be_empty };
+        let projected = attention.add(on, &normed)?;
         let attended = on.graph.op("Add", &[&hidden, &projected]);
         let normed = norm(on, &at("mlp_norm"), &attended)?;
         let both = on.linear(&at("mlp.Wi"), [2 * wide, size], &normed)?;

@@ -10,9 +10,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::encoder::families::defaults;
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_eps, check_initializer,
-    check_sizes,
+    ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_dropout, check_eps, check_heads,
+    check_initializer, check_name, check_sizes,
 };
 use crate::encoder::layers::Linear;
 use crate::encoder::token_embeddings::{EMBEDDINGS_NORM, TableSizes, TokenEmbeddings};
@@ -38,51 +39,33 @@ pub struct BertConfig {
     /// Size of the feed-forward layer.
     pub intermediate_size: usize,
     /// Activation of the feed-forward layer; only `gelu` (by the error function) is supported.
-    #[serde(default = "gelu_name")]
+    #[serde(default = "defaults::gelu")]
     pub hidden_act: String,
     /// Dropout after embeddings, attention output and feed-forward output.
-    #[serde(default = "tenth")]
+    #[serde(default = "defaults::tenth")]
     pub hidden_dropout_prob: f64,
     /// Dropout on attention weights.
-    #[serde(default = "tenth")]
+    #[serde(default = "defaults::tenth")]
     pub attention_probs_dropout_prob: f64,
     /// Longest sequence, in tokens.
-    #[serde(default = "positions")]
+    #[serde(default = "defaults::positions_512")]
     pub max_position_embeddings: usize,
     /// Rows of the token type embedding matrix; only row 0 is used.
-    #[serde(default = "two")]
+    #[serde(default = "defaults::two")]
     pub type_vocab_size: usize,
     /// Epsilon of layer normalisation.
-    #[serde(default = "tiny")]
+    #[serde(default = "defaults::eps_1e_12")]
     pub layer_norm_eps: f64,
     /// Standard deviation that new weights are drawn with.
-    #[serde(default = "init_range")]
+    #[serde(default = "defaults::initializer_range")]
     pub initializer_range: f64,
-    /// Only `absolute` is supported.
+    /// Kind of position embeddings; only `absolute` is supported.
     #[serde(default = "absolute")]
     pub position_embedding_type: String,
 }
 
-pub(crate) fn gelu_name() -> String {
-    "gelu".to_owned()
-}
 fn absolute() -> String {
     "absolute".to_owned()
-}
-fn tenth() -> f64 {
-    0.1
-}
-fn positions() -> usize {
-    512
-}
-fn two() -> usize {
-    2
-}
-fn tiny() -> f64 {
-    1e-12
-}
-fn init_range() -> f64 {
-    0.02
 }
 
 impl BertConfig {
@@ -123,8 +106,8 @@ impl BertConfig {
         Weights::new("random weights", tensors)
     }
 
-    /// The encoder as nodes of an ONNX graph; families of the same layers change what is other for them.
-    pub(crate) fn transformer_nodes(&self) -> TransformerNodes {
+    /// Returns the encoder as nodes of an ONNX graph; families with the same layers replace the parts that differ.
+    pub(super) fn transformer_nodes(&self) -> TransformerNodes {
         TransformerNodes {
             layers: self.layers(),
             names: BERT_NAMES,
@@ -135,7 +118,7 @@ impl BertConfig {
         }
     }
 
-    pub(crate) fn layers(&self) -> LayerSizes {
+    pub(super) fn layers(&self) -> LayerSizes {
         LayerSizes {
             layers: self.num_hidden_layers,
             hidden: self.hidden_size,
@@ -147,7 +130,7 @@ impl BertConfig {
         }
     }
 
-    pub(crate) fn tables(&self) -> TableSizes {
+    pub(super) fn tables(&self) -> TableSizes {
         TableSizes {
             norm: EMBEDDINGS_NORM,
             words: self.vocab_size,
@@ -167,14 +150,9 @@ impl Family for BertConfig {
         Loaders { colbert_ai: true, pylate_rs: true, colbert_ai_punctuation: true, transformers: Transformers::Any };
     const EXPORT: ExportFacts =
         ExportFacts { tokenizer_class: Some("BertTokenizer"), token_types: true, older_key: None };
+    const TAKES_TOKEN_TYPES: bool = true;
 
     fn unsupported(&self) -> Option<Unsupported> {
-        if self.hidden_act != "gelu" {
-            return Some(("hidden_act", self.hidden_act.clone(), "\"gelu\"".to_owned()));
-        }
-        if self.position_embedding_type != "absolute" {
-            return Some(("position_embedding_type", self.position_embedding_type.clone(), "\"absolute\"".to_owned()));
-        }
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -182,29 +160,27 @@ impl Family for BertConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
         ];
-        if let Some(wrong) = check_sizes(sizes) {
-            return Some(wrong);
-        }
-        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let expected = format!("a divisor of hidden_size = {}", self.hidden_size);
-            return Some(("num_attention_heads", self.num_attention_heads.to_string(), expected));
-        }
-        check_dropout("hidden_dropout_prob", self.hidden_dropout_prob)
+        let heads =
+            || check_heads(("num_attention_heads", self.num_attention_heads), ("hidden_size", self.hidden_size));
+        check_name("hidden_act", &self.hidden_act, "gelu")
+            .or_else(|| check_name("position_embedding_type", &self.position_embedding_type, "absolute"))
+            .or_else(|| check_sizes(sizes))
+            .or_else(heads)
+            .or_else(|| check_dropout("hidden_dropout_prob", self.hidden_dropout_prob))
             .or_else(|| check_dropout("attention_probs_dropout_prob", self.attention_probs_dropout_prob))
             .or_else(|| check_eps("layer_norm_eps", self.layer_norm_eps))
             .or_else(|| check_initializer(self.initializer_range))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
+    fn facts(&self) -> Facts {
+        Facts {
+            vocabulary: self.vocab_size,
+            max_length: self.max_position_embeddings,
+            initializer_range: self.initializer_range,
             hidden: self.hidden_size,
             wide: self.intermediate_size,
             layers: self.num_hidden_layers,
@@ -215,21 +191,8 @@ impl Family for BertConfig {
         }
     }
 
-    fn max_length(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.hidden_dropout_prob = probability;
-        self.attention_probs_dropout_prob = probability;
-    }
-
-    fn takes_token_types(&self) -> bool {
-        true
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.hidden_dropout_prob, &mut self.attention_probs_dropout_prob]
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
@@ -237,14 +200,14 @@ impl Family for BertConfig {
     }
 }
 
-/// The pooler of a checkpoint: carried along so that an exported directory has it, never used.
+/// The pooler of a checkpoint: kept for an exported directory, never used.
 #[derive(Module, Debug)]
 pub(crate) struct Pooler<B: Backend> {
     dense: Linear<B>,
 }
 
 impl<B: Backend> Pooler<B> {
-    /// The pooler of a checkpoint that has one.
+    /// Takes the pooler of a checkpoint that has one.
     pub(crate) fn take(hidden: usize, weights: &mut Weights, device: &B::Device) -> Result<Option<Self>, ModelError> {
         if !weights.contains("pooler.dense.weight") {
             return Ok(None);
@@ -264,11 +227,12 @@ pub struct Bert<B: Backend> {
 }
 
 impl<B: Backend> Bert<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses. The pooler is taken if it is there.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(config: &BertConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
+        config: &BertConfig,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
         Ok(Self {
             embeddings: TokenEmbeddings::take(config.tables(), weights, device)?,
             encoder: Transformer::take(config.layers(), BERT_NAMES, weights, device)?,
@@ -280,18 +244,19 @@ impl<B: Backend> Bert<B> {
 }
 
 impl<B: KernelBackend> Bert<B> {
-    /// The output of the embeddings and of every layer, `[tokens, hidden_size]` each.
+    /// Returns the output of the embeddings and of every layer.
+    ///
+    /// # Shapes
+    /// `[tokens, hidden_size]` each.
     pub fn hidden_states(&self, input: &EncoderInput) -> Vec<Tensor<B, 2>> {
-        let seed = input.options.child(0).dropout;
-        let embedded = self.embeddings.forward(&input.ids, input.segments.positions(), seed);
+        let embedded = self.embeddings.forward(input);
         self.encoder.states(embedded, &input.segments, self.heads, input.options)
     }
 }
 
 impl<B: KernelBackend> Encoder<B> for Bert<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
-        let seed = input.options.child(0).dropout;
-        let embedded = self.embeddings.forward(&input.ids, input.segments.positions(), seed);
+        let embedded = self.embeddings.forward(input);
         self.encoder.forward(embedded, &input.segments, self.heads, input.options)
     }
 

@@ -1,4 +1,4 @@
-//! MPNet (Song et al. 2020): RoBERTa's layers and positions, and numbers for relative positions that are added to the
+//! MPNet (Song et al. 2020): RoBERTa's layers and positions, and a bias for relative positions that is added to the
 //! products of every layer's attention (transformers 5.24, `modeling_mpnet.py`).
 
 use burn::module::Module;
@@ -7,10 +7,10 @@ use burn::tensor::{Int, Tensor, TensorData};
 use colbert_kernels::{AttentionPlan, KernelBackend, biased_attention};
 use serde::{Deserialize, Serialize};
 
-use crate::encoder::bert::{BertConfig, Pooler};
-use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_sizes};
+use crate::encoder::families::bert::{BertConfig, Pooler};
+use crate::encoder::families::roberta::positions;
+use crate::encoder::family::{ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_sizes};
 use crate::encoder::layers::{Embedding, Linear};
-use crate::encoder::roberta::positions;
 use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
 use crate::encoder::transformer::{LayerNames, Transformer};
 use crate::encoder::transformer_nodes::TransformerNodes;
@@ -20,13 +20,13 @@ use crate::onnx::graph::Value;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
 
-/// The padding id behind which positions begin; transformers has it fixed.
+/// The padding id, after which positions begin; it is fixed in transformers.
 const PADDING: u32 = 1;
 
 /// Buckets of relative positions that transformers computes with, whatever the table has.
 const BUCKETS: usize = 32;
 
-/// The distance from which on all are in the last bucket of their side.
+/// The distance from which all are in the last bucket of their side.
 const FARTHEST: f64 = 128.0;
 
 /// Numbers that composed attention holds for each head and pair of tokens: products, the same with the bias, weights,
@@ -65,16 +65,21 @@ fn buckets() -> usize {
 }
 
 impl MpnetConfig {
+    /// Returns the longest sequence; the table's rows up to the padding id are not used.
+    fn max_length(&self) -> usize {
+        self.bert.max_position_embeddings.saturating_sub(PADDING as usize + 1)
+    }
+
     fn tables(&self) -> TableSizes {
         TableSizes { token_types: None, ..self.bert.tables() }
     }
 }
 
-/// The bucket of a distance from a query to a key (Raffel et al. 2020, section 2.1): half of them for each direction;
-/// of these half for a distance each, the rest growing by powers.
+/// Returns the bucket of a distance from a query to a key (Raffel et al. 2020, section 2.1): half of them for each
+/// direction; of these half for one distance each, the rest growing by powers.
 fn bucket(distance: i64) -> usize {
     let (half, near) = (BUCKETS / 2, BUCKETS / 4);
-    // The second half of the buckets is for keys behind the query.
+    // The second half of the buckets is for keys after the query.
     let side = if distance > 0 { half } else { 0 };
     let far = distance.unsigned_abs() as usize;
     if far < near {
@@ -104,33 +109,17 @@ impl Family for MpnetConfig {
         self.bert.unsupported().or_else(|| check_sizes(sizes))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.bert.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.bert.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.bert.vocab_size = rows;
+    fn facts(&self) -> Facts {
+        let pairs = HELD_OF_A_PAIR.saturating_mul(self.bert.num_attention_heads);
+        Facts { pairs, max_length: self.max_length(), ..self.bert.facts() }
     }
 
-    fn sizes(&self) -> Sizes {
-        Sizes { pairs: HELD_OF_A_PAIR.saturating_mul(self.bert.num_attention_heads), ..self.bert.sizes() }
-    }
-
-    /// The table's rows up to the padding id are not used.
-    fn max_length(&self) -> usize {
-        self.bert.max_position_embeddings.saturating_sub(PADDING as usize + 1)
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.bert.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.bert.set_dropout(probability);
-    }
-
-    fn takes_token_types(&self) -> bool {
-        false
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        self.bert.dropouts_mut()
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
@@ -156,11 +145,12 @@ pub struct Mpnet<B: Backend> {
 }
 
 impl<B: Backend> Mpnet<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses. The pooler is taken if it is there.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(config: &MpnetConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
+        config: &MpnetConfig,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
         let (bert, rows) = (&config.bert, config.relative_attention_num_buckets);
         Ok(Self {
             embeddings: TokenEmbeddings::take(config.tables(), weights, device)?,
@@ -174,7 +164,7 @@ impl<B: Backend> Mpnet<B> {
 }
 
 impl<B: KernelBackend> Mpnet<B> {
-    /// Numbers for each head and distance of texts of at most this length, `[heads, length, length]`.
+    /// Returns the bias of each head and distance in texts of at most this length, `[heads, length, length]`.
     fn bias(&self, length: usize, device: &B::Device) -> Tensor<B, 3> {
         let place = |row: usize| (0..length).map(move |column| bucket(column as i64 - row as i64) as i32);
         let places: Vec<i32> = (0..length).flat_map(place).collect();
@@ -186,8 +176,7 @@ impl<B: KernelBackend> Mpnet<B> {
 
 impl<B: KernelBackend> Encoder<B> for Mpnet<B> {
     fn forward(&self, input: &EncoderInput, device: &B::Device) -> Tensor<B, 2> {
-        let seed = input.options.child(0).dropout;
-        let embedded = self.embeddings.forward(&input.ids, positions(input, PADDING), seed);
+        let embedded = self.embeddings.forward_at(positions(input, PADDING), input);
         let bias = self.bias(input.segments.max_length(), device);
         let attend = |input: Tensor<B, 2>, maps: [&Linear<B>; 3], plan: &AttentionPlan, _| {
             biased_attention(maps.map(|map| map.forward(input.clone(), plan.precision)), Some(&bias), false, plan)
@@ -204,11 +193,10 @@ impl<B: KernelBackend> Encoder<B> for Mpnet<B> {
     }
 
     fn tensor_name(&self, path: &str) -> String {
-        let of_layer = path.strip_prefix("encoder.layer.").and_then(|path| NAMES.tensor_name(path));
-        let own = match path.strip_prefix("relative_attention_bias.") {
+        let name = match path.strip_prefix("relative_attention_bias.") {
             Some(kind) => format!("{RELATIVE}.{kind}"),
-            None => of_layer.unwrap_or_else(|| path.to_owned()),
+            None => NAMES.tensor_name("encoder.layer.", path),
         };
-        format!("mpnet.{own}")
+        format!("{}{name}", MpnetConfig::PREFIX)
     }
 }

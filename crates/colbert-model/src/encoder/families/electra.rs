@@ -7,8 +7,8 @@ use burn::tensor::backend::Backend;
 use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
-use crate::encoder::bert::BertConfig;
-use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_sizes};
+use crate::encoder::families::bert::BertConfig;
+use crate::encoder::family::{ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_sizes};
 use crate::encoder::layers::Linear;
 use crate::encoder::token_embeddings::{TableSizes, TokenEmbeddings};
 use crate::encoder::transformer::{BERT_NAMES, Transformer};
@@ -40,37 +40,22 @@ impl Family for ElectraConfig {
     const LOADERS: Loaders =
         Loaders { colbert_ai: true, pylate_rs: false, colbert_ai_punctuation: true, transformers: Transformers::Any };
     const EXPORT: ExportFacts = ExportFacts { tokenizer_class: None, token_types: true, older_key: None };
+    const TAKES_TOKEN_TYPES: bool = true;
 
     fn unsupported(&self) -> Option<Unsupported> {
         self.bert.unsupported().or_else(|| check_sizes([("embedding_size", self.embedding_size)]))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.bert.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.bert.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.bert.vocab_size = rows;
+    fn facts(&self) -> Facts {
+        self.bert.facts()
     }
 
-    fn sizes(&self) -> Sizes {
-        self.bert.sizes()
-    }
-
-    fn max_length(&self) -> usize {
-        self.bert.max_position_embeddings
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.bert.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.bert.set_dropout(probability);
-    }
-
-    fn takes_token_types(&self) -> bool {
-        true
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        self.bert.dropouts_mut()
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
@@ -91,11 +76,12 @@ pub struct Electra<B: Backend> {
 }
 
 impl<B: Backend> Electra<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(config: &ElectraConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
+        config: &ElectraConfig,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
         let (bert, size) = (&config.bert, config.embedding_size);
         Ok(Self {
             embeddings: TokenEmbeddings::take(TableSizes { size, ..bert.tables() }, weights, device)?,
@@ -113,8 +99,7 @@ impl<B: Backend> Electra<B> {
 
 impl<B: KernelBackend> Encoder<B> for Electra<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
-        let seed = input.options.child(0).dropout;
-        let embedded = self.embeddings.forward(&input.ids, input.segments.positions(), seed);
+        let embedded = self.embeddings.forward(input);
         let wide = match &self.embeddings_project {
             Some(projection) => projection.forward(embedded, input.options.precision),
             None => embedded,

@@ -10,9 +10,10 @@ use colbert_kernels::{Activation, KernelBackend};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
+use crate::encoder::families::defaults;
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_eps, check_initializer,
-    check_sizes,
+    ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_dropout, check_eps, check_even_heads,
+    check_initializer, check_off, check_sizes,
 };
 use crate::encoder::rotary::RotaryKeys;
 use crate::encoder::rotary_transformer::{RotaryLayers, RotaryNames, RotaryTransformer};
@@ -79,14 +80,14 @@ pub struct NomicBertConfig {
     /// The same in Nomic's spelling.
     #[serde(default)]
     pub n_positions: Option<usize>,
-    /// The length behind which Nomic's model code scales angles by `rotary_scaling_factor`; longer texts are refused.
+    /// The length beyond which Nomic's model code scales angles by `rotary_scaling_factor`; longer texts are refused.
     #[serde(default)]
     pub max_trained_positions: Option<usize>,
     /// Scaling of the angles of longer texts.
     #[serde(default)]
     pub rotary_scaling_factor: Option<f64>,
     /// Rows of the token type embedding matrix; only row 0 is used.
-    #[serde(default = "two")]
+    #[serde(default = "defaults::two")]
     pub type_vocab_size: usize,
     /// Epsilon of layer normalisation.
     #[serde(default)]
@@ -100,7 +101,7 @@ pub struct NomicBertConfig {
     /// Share of a head's numbers that is rotated; only 1 is supported.
     #[serde(default)]
     pub rotary_emb_fraction: Option<f64>,
-    /// Only pairs of the two halves of a head are supported.
+    /// Whether pairs are neighbours in a head; only `false` is supported.
     #[serde(default)]
     pub rotary_emb_interleaved: bool,
     /// Angles in the spelling of transformers 5.
@@ -112,13 +113,13 @@ pub struct NomicBertConfig {
     /// The same in Nomic's spelling, where only `swiglu` is supported.
     #[serde(default)]
     pub activation_function: Option<String>,
-    /// Only normalisation behind each part is supported.
+    /// Whether the input of each part is normalised instead of its output; only `false` is supported.
     #[serde(default)]
     pub prenorm: bool,
-    /// Only layer normalisation is supported.
+    /// Whether norms divide by the root mean square; only `false` is supported.
     #[serde(default)]
     pub use_rms_norm: Option<bool>,
-    /// Only attention without bias is supported.
+    /// Whether attention has biases; only `false` is supported.
     #[serde(default)]
     pub qkv_proj_bias: bool,
     /// Only feed-forward layers without bias are supported.
@@ -127,10 +128,10 @@ pub struct NomicBertConfig {
     /// Only feed-forward layers without bias are supported.
     #[serde(default)]
     pub mlp_fc2_bias: bool,
-    /// Only one part after the other is supported.
+    /// Whether both parts work on the same input; only `false` is supported.
     #[serde(default)]
     pub parallel_block: bool,
-    /// Only attention to both sides is supported.
+    /// Whether attention is causal; only `false` is supported.
     #[serde(default)]
     pub causal: bool,
     /// Experts of a layer; only none are supported.
@@ -146,15 +147,8 @@ pub struct NomicBertConfig {
     #[serde(default)]
     pub attention_probs_dropout_prob: f64,
     /// Standard deviation that new weights are drawn with.
-    #[serde(default = "init_range")]
+    #[serde(default = "defaults::initializer_range")]
     pub initializer_range: f64,
-}
-
-fn two() -> usize {
-    2
-}
-fn init_range() -> f64 {
-    0.02
 }
 
 impl NomicBertConfig {
@@ -172,6 +166,13 @@ impl NomicBertConfig {
 
     fn wide(&self) -> usize {
         self.intermediate_size.or(self.n_inner).unwrap_or(0)
+    }
+
+    /// Returns the longest sequence, in tokens.
+    fn longest(&self) -> usize {
+        let positions = self.max_position_embeddings.or(self.n_positions).unwrap_or(2048);
+        let trained = self.rotary_scaling_factor.and(self.max_trained_positions);
+        positions.min(trained.unwrap_or(positions))
     }
 
     fn eps(&self) -> f64 {
@@ -220,7 +221,7 @@ impl NomicBertConfig {
         if let Some(every) = self.moe_every_n_layers.filter(|every| *every > 0) {
             return refused("moe_every_n_layers", every.to_string(), "0: a mixture of experts is not supported");
         }
-        for (field, set) in [
+        let off = check_off([
             ("rotary_emb_interleaved", self.rotary_emb_interleaved),
             ("prenorm", self.prenorm),
             ("use_rms_norm", self.use_rms_norm.unwrap_or(false)),
@@ -229,10 +230,9 @@ impl NomicBertConfig {
             ("mlp_fc2_bias", self.mlp_fc2_bias),
             ("parallel_block", self.parallel_block),
             ("causal", self.causal),
-        ] {
-            if set {
-                return refused(field, "true".to_owned(), "false");
-            }
+        ]);
+        if off.is_some() {
+            return off;
         }
         if let Some(share) = self.rotary_emb_fraction.filter(|share| (share - 1.0).abs() > 1e-9) {
             return refused("rotary_emb_fraction", share.to_string(), "1");
@@ -269,7 +269,7 @@ impl Family for NomicBertConfig {
             ("num_hidden_layers", json!(self.layer_count())),
             ("num_attention_heads", json!(self.heads())),
             ("intermediate_size", json!(self.wide())),
-            ("max_position_embeddings", json!(self.max_length())),
+            ("max_position_embeddings", json!(self.longest())),
             ("layer_norm_eps", json!(self.eps())),
             ("hidden_act", json!("silu")),
             ("rope_parameters", json!({"rope_type": "default", "rope_theta": angles.theta})),
@@ -283,12 +283,12 @@ impl Family for NomicBertConfig {
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden()),
             ("intermediate_size", self.wide()),
-            ("max_position_embeddings", self.max_length()),
+            ("max_position_embeddings", self.longest()),
             ("type_vocab_size", self.type_vocab_size),
         ];
         self.unsupported_switch()
             .or_else(|| check_sizes(sizes))
-            .or_else(|| check_pairs(self.hidden(), self.heads()))
+            .or_else(|| check_even_heads(self.hidden(), self.heads()))
             .or_else(|| self.rotary.unsupported(self.theta(), false))
             .or_else(|| check_dropout("hidden_dropout_prob", self.hidden_dropout_prob))
             .or_else(|| check_dropout("attention_probs_dropout_prob", self.attention_probs_dropout_prob))
@@ -296,16 +296,15 @@ impl Family for NomicBertConfig {
             .or_else(|| check_initializer(self.initializer_range))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
+    fn facts(&self) -> Facts {
+        Facts {
+            vocabulary: self.vocab_size,
+            max_length: self.longest(),
+            initializer_range: self.initializer_range,
             hidden: self.hidden(),
             // Two halves, one of them a gate.
             wide: self.wide().saturating_mul(2),
@@ -317,36 +316,14 @@ impl Family for NomicBertConfig {
         }
     }
 
-    fn max_length(&self) -> usize {
-        let positions = self.max_position_embeddings.or(self.n_positions).unwrap_or(2048);
-        let trained = self.rotary_scaling_factor.and(self.max_trained_positions);
-        positions.min(trained.unwrap_or(positions))
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.hidden_dropout_prob = probability;
-        self.attention_probs_dropout_prob = probability;
-    }
-
-    fn takes_token_types(&self) -> bool {
-        false
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.hidden_dropout_prob, &mut self.attention_probs_dropout_prob]
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         let embedded = embeddings(&self.tables(), on, inputs, &tokens.places)?;
         rotary_transformer_nodes::build(&self.layers(), on, embedded, tokens)
     }
-}
-
-/// Checks that heads have an even size, as rotary positions need it.
-pub(crate) fn check_pairs(hidden: usize, heads: usize) -> Option<Unsupported> {
-    let fits = heads > 0 && hidden.is_multiple_of(heads.saturating_mul(2));
-    let expected = || format!("heads of an even size: a divisor of half of hidden_size = {hidden}");
-    (!fits).then(|| ("num_attention_heads", heads.to_string(), expected()))
 }
 
 /// NomicBERT: embeddings and a stack of layers.
@@ -358,11 +335,8 @@ pub struct NomicBert<B: Backend> {
 }
 
 impl<B: Backend> NomicBert<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
         config: &NomicBertConfig,
         weights: &mut Weights,
         device: &B::Device,
@@ -377,8 +351,7 @@ impl<B: Backend> NomicBert<B> {
 
 impl<B: KernelBackend> Encoder<B> for NomicBert<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
-        let seed = input.options.child(0).dropout;
-        let embedded = self.embeddings.forward(&input.ids, input.segments.positions(), seed);
+        let embedded = self.embeddings.forward(input);
         self.encoder.forward(embedded, input)
     }
 
@@ -386,13 +359,12 @@ impl<B: KernelBackend> Encoder<B> for NomicBert<B> {
         self.hidden_size
     }
 
-    /// None: transformers' class has no prefix of its own in these files.
+    /// Returns no prefix: transformers' class has no prefix of its own in these files.
     fn tensor_prefix(&self) -> &'static str {
         ""
     }
 
     fn tensor_name(&self, path: &str) -> String {
-        let of_layer = path.strip_prefix("encoder.layer.").and_then(|path| NAMES.tensor_name(path));
-        of_layer.unwrap_or_else(|| path.replace("embeddings.LayerNorm.", "emb_ln."))
+        NAMES.tensor_name("encoder.layer.", path).replace("embeddings.LayerNorm.", "emb_ln.")
     }
 }

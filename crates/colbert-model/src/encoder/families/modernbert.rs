@@ -7,125 +7,25 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use colbert_kernels::{
-    Activation, ActiveHalf, Affine, AttentionPlan, AttentionSublayer, Gate, GatedFeedForward, KernelBackend, Rotation,
-    Segments, Tables, TokenRows, attention_sublayer, dropout, embed, gated_feed_forward, layer_norm,
+    Activation, ActiveHalf, AttentionPlan, AttentionSublayer, Gate, GatedFeedForward, KernelBackend, Rotation,
+    Segments, Tables, TokenRows, attention_sublayer, dropout, embed, gated_feed_forward,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use crate::encoder::dropout::DropoutSeed;
+use crate::encoder::families::modernbert_config::ModernBertConfig;
+use crate::encoder::families::modernbert_nodes;
 use crate::encoder::family::{
-    ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported, check_dropout, check_eps, check_initializer,
-    check_sizes,
+    ExportFacts, Facts, Family, Loaders, Transformers, Unsupported, check_dropout, check_eps, check_even_heads,
+    check_initializer, check_name, check_off, check_sizes,
 };
-use crate::encoder::layers::{Embedding, Linear};
-use crate::encoder::modernbert_nodes;
-use crate::encoder::rotary::Angles;
+use crate::encoder::layers::{Embedding, LayerNorm, Linear};
+use crate::encoder::rotary::{Angles, check_theta};
 use crate::encoder::{EncodeOptions, Encoder, EncoderInput};
 use crate::error::ModelError;
 use crate::onnx::graph::Value;
 use crate::onnx::nodes::{Inputs, Nodes, Tokens};
 use crate::weights::Weights;
-
-/// The part of `config.json` that the encoder reads. Defaults are transformers' `ModernBertConfig`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModernBertConfig {
-    /// Rows of the word embedding matrix.
-    pub vocab_size: usize,
-    /// Size of a hidden vector.
-    pub hidden_size: usize,
-    /// Size of the feed-forward layer: that of each of its halves.
-    pub intermediate_size: usize,
-    /// Layers.
-    pub num_hidden_layers: usize,
-    /// Attention heads of a layer.
-    pub num_attention_heads: usize,
-    /// Activation of the feed-forward layer; only `gelu` (by the error function) is supported.
-    #[serde(default = "gelu_name")]
-    pub hidden_activation: String,
-    /// Longest sequence, in tokens. Default 8192.
-    #[serde(default = "positions")]
-    pub max_position_embeddings: usize,
-    /// Epsilon of layer normalisation.
-    #[serde(default = "eps")]
-    pub norm_eps: f64,
-    /// Only norms without bias are supported.
-    #[serde(default)]
-    pub norm_bias: bool,
-    /// Base of the rotary angles of global layers.
-    #[serde(default = "global_theta")]
-    pub global_rope_theta: f64,
-    /// Base of those of local layers; none means that of global ones.
-    #[serde(default = "local_theta")]
-    pub local_rope_theta: Option<f64>,
-    /// The same two where transformers 5 writes them; they go before.
-    #[serde(default)]
-    pub rope_parameters: Option<serde_json::Value>,
-    /// One layer in N is global, the first included.
-    #[serde(default = "three")]
-    pub global_attn_every_n_layers: usize,
-    /// Tokens of a window, half of them to each side.
-    #[serde(default = "window")]
-    pub local_attention: usize,
-    /// Only attention without bias is supported.
-    #[serde(default)]
-    pub attention_bias: bool,
-    /// Only feed-forward layers without bias are supported.
-    #[serde(default)]
-    pub mlp_bias: bool,
-    /// Dropout on attention weights and after the attention's projection.
-    #[serde(default)]
-    pub attention_dropout: f64,
-    /// Dropout inside the feed-forward layer.
-    #[serde(default)]
-    pub mlp_dropout: f64,
-    /// Dropout after the embeddings.
-    #[serde(default)]
-    pub embedding_dropout: f64,
-    /// Standard deviation that new weights are drawn with.
-    #[serde(default = "init_range")]
-    pub initializer_range: f64,
-}
-
-fn gelu_name() -> String {
-    "gelu".to_owned()
-}
-fn positions() -> usize {
-    8192
-}
-fn eps() -> f64 {
-    1e-5
-}
-fn global_theta() -> f64 {
-    160_000.0
-}
-#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's type")]
-fn local_theta() -> Option<f64> {
-    Some(10_000.0)
-}
-fn three() -> usize {
-    3
-}
-fn window() -> usize {
-    128
-}
-fn init_range() -> f64 {
-    0.02
-}
-
-impl ModernBertConfig {
-    /// Bases of the rotary angles: of global layers, of local ones.
-    pub(crate) fn thetas(&self) -> [f64; 2] {
-        let newer = |kind: &str| self.rope_parameters.as_ref()?.get(kind)?.get("rope_theta")?.as_f64();
-        let global = newer("full_attention").unwrap_or(self.global_rope_theta);
-        [global, newer("sliding_attention").or(self.local_rope_theta).unwrap_or(global)]
-    }
-
-    /// Tokens to each side that a token sees in local layers.
-    fn half_window(&self) -> usize {
-        self.local_attention / 2
-    }
-}
 
 impl Family for ModernBertConfig {
     const ARCHITECTURES: &'static [(&'static str, &'static str)] = &[("modernbert", "ModernBertModel")];
@@ -136,7 +36,7 @@ impl Family for ModernBertConfig {
     const EXPORT: ExportFacts = ExportFacts {
         tokenizer_class: None,
         token_types: false,
-        // pylate-rs wants the older key too.
+        // pylate-rs reads the older key.
         older_key: Some(("norm_eps", "layer_norm_eps", 1e-5)),
     };
 
@@ -152,16 +52,7 @@ impl Family for ModernBertConfig {
     }
 
     fn unsupported(&self) -> Option<Unsupported> {
-        if self.hidden_activation != "gelu" {
-            return Some(("hidden_activation", self.hidden_activation.clone(), "\"gelu\"".to_owned()));
-        }
-        for (field, set) in
-            [("norm_bias", self.norm_bias), ("attention_bias", self.attention_bias), ("mlp_bias", self.mlp_bias)]
-        {
-            if set {
-                return Some((field, "true".to_owned(), "false".to_owned()));
-            }
-        }
+        let off = [("norm_bias", self.norm_bias), ("attention_bias", self.attention_bias), ("mlp_bias", self.mlp_bias)];
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -169,18 +60,11 @@ impl Family for ModernBertConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("global_attn_every_n_layers", self.global_attn_every_n_layers),
         ];
-        if let Some(wrong) = check_sizes(sizes) {
-            return Some(wrong);
-        }
-        let heads = self.num_attention_heads;
-        if heads == 0 || !self.hidden_size.is_multiple_of(2 * heads) {
-            let expected = format!("heads of an even size: a divisor of half of hidden_size = {}", self.hidden_size);
-            return Some(("num_attention_heads", heads.to_string(), expected));
-        }
-        // The angles are computed in float32.
-        let theta = self.thetas().into_iter().find(|theta| !(1.0..=1e30).contains(theta));
-        theta
-            .map(|theta| ("rope_theta", format!("{theta:e}"), "a number from 1 to 1e30".to_owned()))
+        check_name("hidden_activation", &self.hidden_activation, "gelu")
+            .or_else(|| check_off(off))
+            .or_else(|| check_sizes(sizes))
+            .or_else(|| check_even_heads(self.hidden_size, self.num_attention_heads))
+            .or_else(|| self.thetas().into_iter().find_map(check_theta))
             .or_else(|| check_dropout("attention_dropout", self.attention_dropout))
             .or_else(|| check_dropout("mlp_dropout", self.mlp_dropout))
             .or_else(|| check_dropout("embedding_dropout", self.embedding_dropout))
@@ -188,16 +72,15 @@ impl Family for ModernBertConfig {
             .or_else(|| check_initializer(self.initializer_range))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
+    fn facts(&self) -> Facts {
+        Facts {
+            vocabulary: self.vocab_size,
+            max_length: self.max_position_embeddings,
+            initializer_range: self.initializer_range,
             hidden: self.hidden_size,
             // Two halves, one of them a gate.
             wide: self.intermediate_size.saturating_mul(2),
@@ -209,55 +92,12 @@ impl Family for ModernBertConfig {
         }
     }
 
-    fn max_length(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.attention_dropout = probability;
-        self.mlp_dropout = probability;
-        self.embedding_dropout = probability;
-    }
-
-    fn takes_token_types(&self) -> bool {
-        false
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.attention_dropout, &mut self.mlp_dropout, &mut self.embedding_dropout]
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
         modernbert_nodes::build(self, on, &inputs.ids, tokens)
-    }
-}
-
-/// Layer normalisation without a bias.
-#[derive(Module, Debug)]
-struct Norm<B: Backend> {
-    weight: burn::module::Param<Tensor<B, 1>>,
-    eps: f64,
-}
-
-impl<B: Backend> Norm<B> {
-    fn take(
-        name: &str,
-        config: &ModernBertConfig,
-        weights: &mut Weights,
-        device: &B::Device,
-    ) -> Result<Self, ModelError> {
-        let weight = weights.param(&format!("{name}.weight"), [config.hidden_size], device)?;
-        Ok(Self { weight, eps: config.norm_eps })
-    }
-}
-
-impl<B: KernelBackend> Norm<B> {
-    fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
-        layer_norm(input, self.weight.val(), None, self.eps)
-    }
-
-    fn affine(&self) -> Affine<Tensor<B, 1>> {
-        Affine { weight: self.weight.val(), bias: None, eps: self.eps }
     }
 }
 
@@ -275,16 +115,16 @@ struct FeedForward<B: Backend> {
 
 #[derive(Module, Debug)]
 struct Layer<B: Backend> {
-    attn_norm: Option<Norm<B>>,
+    attn_norm: Option<LayerNorm<B>>,
     attn: SelfAttention<B>,
-    mlp_norm: Norm<B>,
+    mlp_norm: LayerNorm<B>,
     mlp: FeedForward<B>,
 }
 
 #[derive(Module, Debug)]
 struct Embeddings<B: Backend> {
     tok_embeddings: Embedding<B>,
-    norm: Norm<B>,
+    norm: LayerNorm<B>,
 }
 
 /// ModernBERT: embeddings, a stack of layers, and a last norm.
@@ -292,7 +132,7 @@ struct Embeddings<B: Backend> {
 pub struct ModernBert<B: Backend> {
     embeddings: Embeddings<B>,
     layers: Vec<Layer<B>>,
-    final_norm: Norm<B>,
+    final_norm: LayerNorm<B>,
     heads: usize,
     hidden_size: usize,
     global_every: usize,
@@ -306,30 +146,24 @@ pub struct ModernBert<B: Backend> {
 }
 
 impl<B: Backend> ModernBert<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
         config: &ModernBertConfig,
         weights: &mut Weights,
         device: &B::Device,
     ) -> Result<Self, ModelError> {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        // Not as many as config.json says before they are there.
+        let (hidden, wide, eps) = (config.hidden_size, config.intermediate_size, config.norm_eps);
+        // The number in config.json is not trusted for an allocation before the tensors are there.
         let mut layers = Vec::new();
         for i in 0..config.num_hidden_layers {
-            let mut linear = |name: &str, shape: [usize; 2]| {
-                let weight = weights.param(&format!("layers.{i}.{name}.weight"), shape, device)?;
-                Ok::<_, ModelError>(Linear { weight, bias: None })
-            };
+            let mut linear = |name: &str, shape| Linear::bare(&format!("layers.{i}.{name}"), shape, weights, device);
             let attn = SelfAttention {
                 w_qkv: linear("attn.Wqkv", [3 * hidden, hidden])?,
                 w_o: linear("attn.Wo", [hidden, hidden])?,
             };
             let mlp =
                 FeedForward { w_i: linear("mlp.Wi", [2 * wide, hidden])?, w_o: linear("mlp.Wo", [hidden, wide])? };
-            let mut norm = |name: &str| Norm::take(&format!("layers.{i}.{name}"), config, weights, device);
+            let mut norm = |name: &str| LayerNorm::bare(&format!("layers.{i}.{name}"), hidden, eps, weights, device);
             // The embeddings are normalised already.
             let attn_norm = if i == 0 { None } else { Some(norm("attn_norm")?) };
             layers.push(Layer { attn_norm, attn, mlp_norm: norm("mlp_norm")?, mlp });
@@ -338,10 +172,10 @@ impl<B: Backend> ModernBert<B> {
         Ok(Self {
             embeddings: Embeddings {
                 tok_embeddings: Embedding::take("embeddings.tok_embeddings", rows, weights, device)?,
-                norm: Norm::take("embeddings.norm", config, weights, device)?,
+                norm: LayerNorm::bare("embeddings.norm", hidden, eps, weights, device)?,
             },
             layers,
-            final_norm: Norm::take("final_norm", config, weights, device)?,
+            final_norm: LayerNorm::bare("final_norm", hidden, eps, weights, device)?,
             heads: config.num_attention_heads,
             hidden_size: hidden,
             global_every: config.global_attn_every_n_layers,
@@ -369,7 +203,7 @@ impl<B: KernelBackend> ModernBert<B> {
     ) -> Tensor<B, 2> {
         let Layer { attn_norm, attn, .. } = &self.layers[layer];
         let place = |place| DropoutSeed::dropout(options.child(place).dropout, self.attention_dropout);
-        // Where every token is in every window of its text, a local layer is a global one.
+        // If every window covers its whole text, a local layer is a global one.
         let is_global = self.is_global(layer) || segments.max_length() <= self.reach + 1;
         let plan = AttentionPlan {
             segments: segments.clone(),
@@ -379,7 +213,7 @@ impl<B: KernelBackend> ModernBert<B> {
             precision: options.precision,
         };
         let sublayer = AttentionSublayer {
-            norm: attn_norm.as_ref().map(Norm::affine),
+            norm: attn_norm.as_ref().map(LayerNorm::affine),
             qkv: attn.w_qkv.weight.val(),
             rotation: Some(rotation.clone()),
             plan,
@@ -405,7 +239,10 @@ impl<B: KernelBackend> ModernBert<B> {
         gated_feed_forward(input, network)
     }
 
-    /// The output of the embeddings and of every layer, `[tokens, hidden_size]` each; the last one normalised.
+    /// Returns the output of the embeddings and of every layer; the last one is normalised.
+    ///
+    /// # Shapes
+    /// `[tokens, hidden_size]` each.
     pub fn hidden_states(&self, input: &EncoderInput) -> Vec<Tensor<B, 2>> {
         let rows = TokenRows { ids: input.ids.clone(), positions: input.segments.positions() };
         let word = self.embeddings.tok_embeddings.weight.val();
@@ -437,7 +274,8 @@ impl<B: KernelBackend> Encoder<B> for ModernBert<B> {
         self.hidden_size
     }
 
-    /// None: PyLate, sentence-transformers and pylate-rs read the names without one; colbert-ai wants `model.`.
+    /// Returns no prefix: PyLate, sentence-transformers and pylate-rs read the names without one; colbert-ai wants
+    /// `model.`.
     fn tensor_prefix(&self) -> &'static str {
         ""
     }

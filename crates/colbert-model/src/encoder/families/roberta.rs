@@ -1,5 +1,5 @@
-//! RoBERTa (Liu et al. 2019), XLM-RoBERTa and CamemBERT: BERT's layers, positions that begin behind the padding id,
-//! and one token type (transformers 4.55, `modeling_roberta.py`).
+//! RoBERTa (Liu et al. 2019), XLM-RoBERTa and CamemBERT: BERT's layers, positions that begin after the padding id, and
+//! one token type (transformers 4.55, `modeling_roberta.py`).
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use burn::tensor::backend::Backend;
 use colbert_kernels::KernelBackend;
 use serde::{Deserialize, Serialize};
 
-use crate::encoder::bert::{BertConfig, Pooler};
-use crate::encoder::family::{ExportFacts, Family, Loaders, Sizes, Transformers, Unsupported};
+use crate::encoder::families::bert::{BertConfig, Pooler};
+use crate::encoder::family::{ExportFacts, Facts, Family, Loaders, Transformers, Unsupported};
 use crate::encoder::token_embeddings::TokenEmbeddings;
 use crate::encoder::transformer::{BERT_NAMES, Transformer};
 use crate::encoder::transformer_nodes::TransformerNodes;
@@ -26,7 +26,7 @@ pub struct RobertaConfig {
     /// Fields that RoBERTa shares with BERT.
     #[serde(flatten)]
     pub bert: BertConfig,
-    /// Id of the padding token; the first token of a text has the position behind it. Default 1.
+    /// Id of the padding token; the first token of a text has the position after it. Default 1.
     #[serde(default = "one")]
     pub pad_token_id: u32,
 }
@@ -50,33 +50,18 @@ impl Family for RobertaConfig {
         self.bert.unsupported().or_else(|| (!fits).then(wrong))
     }
 
-    fn vocab_size(&self) -> usize {
-        self.bert.vocab_size
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.bert.vocab_size
     }
 
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.bert.vocab_size = rows;
+    fn facts(&self) -> Facts {
+        // The table's rows up to the padding id are not used.
+        let max_length = self.bert.max_position_embeddings.saturating_sub(self.pad_token_id as usize + 1);
+        Facts { max_length, ..self.bert.facts() }
     }
 
-    fn sizes(&self) -> Sizes {
-        self.bert.sizes()
-    }
-
-    /// The table's rows up to the padding id are not used.
-    fn max_length(&self) -> usize {
-        self.bert.max_position_embeddings.saturating_sub(self.pad_token_id as usize + 1)
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.bert.initializer_range
-    }
-
-    fn set_dropout(&mut self, probability: f64) {
-        self.bert.set_dropout(probability);
-    }
-
-    fn takes_token_types(&self) -> bool {
-        false
+    fn dropouts_mut(&mut self) -> Vec<&mut f64> {
+        self.bert.dropouts_mut()
     }
 
     fn nodes(&self, on: &mut Nodes<'_>, inputs: &Inputs, tokens: &Tokens) -> Result<Value, ModelError> {
@@ -97,11 +82,12 @@ pub struct Roberta<B: Backend> {
 }
 
 impl<B: Backend> Roberta<B> {
-    /// Builds the encoder out of `weights`, taking each tensor it uses. The pooler is taken if it is there.
-    ///
-    /// # Errors
-    /// A missing tensor, one of a wrong shape or with a value that is not finite, by name.
-    pub fn from_weights(config: &RobertaConfig, weights: &mut Weights, device: &B::Device) -> Result<Self, ModelError> {
+    /// Builds the encoder, taking each tensor it uses out of `weights`.
+    pub(crate) fn from_weights(
+        config: &RobertaConfig,
+        weights: &mut Weights,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
         let bert = &config.bert;
         Ok(Self {
             embeddings: TokenEmbeddings::take(bert.tables(), weights, device)?,
@@ -114,8 +100,8 @@ impl<B: Backend> Roberta<B> {
     }
 }
 
-/// Position of every token: padding has the padding id, the others are counted from the one behind it.
-pub(crate) fn positions(input: &EncoderInput, padding: u32) -> Arc<[u32]> {
+/// Returns the position of every token: padding has the padding id, the others are counted from the one after it.
+pub(super) fn positions(input: &EncoderInput, padding: u32) -> Arc<[u32]> {
     let mut positions = Vec::with_capacity(input.ids.len());
     for segment in input.segments.as_slice() {
         let mut next = padding;
@@ -133,8 +119,7 @@ pub(crate) fn positions(input: &EncoderInput, padding: u32) -> Arc<[u32]> {
 
 impl<B: KernelBackend> Encoder<B> for Roberta<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
-        let seed = input.options.child(0).dropout;
-        let embedded = self.embeddings.forward(&input.ids, positions(input, self.padding), seed);
+        let embedded = self.embeddings.forward_at(positions(input, self.padding), input);
         self.encoder.forward(embedded, &input.segments, self.heads, input.options)
     }
 

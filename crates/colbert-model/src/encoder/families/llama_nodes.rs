@@ -1,6 +1,6 @@
-//! The block of Llama as nodes of an ONNX graph: what `llama.rs` computes.
+//! The block of Llama as nodes of an ONNX graph, the counterpart of `llama.rs`.
 
-use crate::encoder::llama::LlamaConfig;
+use crate::encoder::families::llama_config::LlamaConfig;
 use crate::encoder::rotary_nodes::RotationNodes;
 use crate::error::ModelError;
 use crate::onnx::graph::Value;
@@ -17,16 +17,14 @@ fn for_each_query(weight: &HostTensor, heads: usize, key_heads: usize) -> HostTe
     HostTensor { shape: vec![rows, weight.shape[1]], values }
 }
 
-/// Tokens that a token may look at when it looks back: bool `[batch, 1, length, length]`.
+/// Adds the mask of the tokens up to each token: bool `[batch, 1, length, length]`.
 fn behind(on: &mut Nodes<'_>, tokens: &Tokens) -> Value {
-    let (first, last) = (on.graph.ints(&[0]), on.graph.ints(&[1]));
-    let rows = on.graph.op("Unsqueeze", &[&tokens.places, &last]);
-    let columns = on.graph.op("Unsqueeze", &[&tokens.places, &first]);
-    let behind = on.graph.op("LessOrEqual", &[&columns, &rows]);
+    let [column, row] = on.column_and_row(&tokens.places);
+    let behind = on.graph.op("LessOrEqual", &[&row, &column]);
     on.graph.op("And", &[&behind, &tokens.attended])
 }
 
-/// Hidden states, `[batch, length, hidden]`.
+/// Adds the nodes of the hidden states, `[batch, length, hidden]`.
 pub(crate) fn build(
     config: &LlamaConfig,
     on: &mut Nodes<'_>,
