@@ -15,11 +15,10 @@ use crate::progress::counted;
 
 /// Encode texts with a trained model: into a folder that `ragtrainer search` searches, or into a file for other
 /// programs.
-///
-/// A text is a line of JSONL (a text, or an object with `text` or `content`, `_id` or `id`, and perhaps an object
-/// `metadata`, which every hit returns), a member of a JSON list, a row of CSV or Parquet, or a line of TSV (text; or
-/// id and text); each but Parquet may be gzip.
 #[derive(Debug, Args)]
+#[command(after_help = "A text is a line of JSONL (a text, or an object with `text` or `content`, `_id` or `id`, and \
+    perhaps an object `metadata`, which every hit returns), an item of a JSON list, a row of CSV or Parquet, or a line \
+    of TSV (text; or id and text). Every format but Parquet may be compressed with gzip.")]
 #[command(group = clap::ArgGroup::new("to").args(["folder", "output"]).required(true))]
 pub(crate) struct EncodeCommand {
     #[command(flatten)]

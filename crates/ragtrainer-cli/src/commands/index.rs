@@ -13,10 +13,9 @@ use crate::output::say;
 use crate::progress::counted;
 
 /// Build an index of a folder of encoded documents (see `ragtrainer encode --folder`), or add to it what came since.
-///
-/// A search then scores only documents that the index names, by their exact vectors. Needed from some millions of
-/// vectors on: docs/search.md. Needs a program that was built with the cargo feature `index`.
 #[derive(Debug, Args)]
+#[command(after_help = "A search then scores only the documents that the index names, by their exact vectors. This \
+    command needs a program that was built with the cargo feature `index`.")]
 pub(crate) struct IndexCommand {
     /// Folder of encoded documents.
     #[arg(long, value_name = "DIR")]

@@ -18,9 +18,9 @@ use crate::output::complain;
 use crate::tables::{Answer, print_hits};
 
 /// Search a folder of encoded documents (see `ragtrainer encode --folder`).
-///
-/// Every document is scored, exactly; with an index (see `ragtrainer index`) those that it names are.
 #[derive(Debug, Args)]
+#[command(after_help = "Every document is scored exactly. With an index (see `ragtrainer index`), only the documents \
+    that it names are, by the same exact score.")]
 #[command(group = clap::ArgGroup::new("what").args(["query", "queries"]).required(true).multiple(true))]
 pub(crate) struct SearchCommand {
     #[command(flatten)]
