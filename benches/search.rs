@@ -106,10 +106,11 @@ fn speed() {
     let one = seeded(1, QUERY_TOKENS, 1);
     let many = seeded(32, QUERY_TOKENS, 2);
     let mut single = 0.0;
-    let formats = variable("FORMATS");
-    let wanted =
-        |format: &VectorFormat| formats.as_ref().is_none_or(|names| names.split(',').any(|name| name == format.name()));
-    for format in VectorFormat::ALL.into_iter().filter(wanted) {
+    let formats = match variable("FORMATS") {
+        Some(names) => names.split(',').map(|name| name.parse().expect("a number format")).collect(),
+        None => VectorFormat::ALL.to_vec(),
+    };
+    for format in formats {
         let path = here.join(format.name());
         fill(&path, format, passages);
         memory::forget_peak();
@@ -223,12 +224,15 @@ fn judged(source: &Path) {
             DocumentFolder::create(&path, source.dim(), source.fingerprint(), format).expect("a new folder");
         copy(&source, &mut folder);
         measured(&folder, "-", 0.0, &queries, &exact, &ids, &judgements);
-        // A search scores the index's candidates by the folder's own vectors: one format is enough to compare indexes.
         #[cfg(feature = "index")]
-        for nbits in if format == VectorFormat::Float32 { [2, 4].as_slice() } else { &[] } {
+        for nbits in [2, 4] {
+            // Candidates are scored by the folder's own vectors, so one format is enough to compare indexes.
+            if format != VectorFormat::Float32 {
+                break;
+            }
             memory::forget_peak();
             let start = Instant::now();
-            folder.build_index(*nbits, &mut |_| {}).expect("an index");
+            folder.build_index(nbits, &mut |_| {}).expect("an index");
             measured(&folder, &nbits.to_string(), start.elapsed().as_secs_f64(), &queries, &exact, &ids, &judgements);
         }
     }

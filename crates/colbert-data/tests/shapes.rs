@@ -413,6 +413,21 @@ proptest! {
         }
     }
 
+    /// Classes under the name of a label are asked for: some of them may say that a document is not relevant.
+    #[test]
+    fn classes_of_pairs_are_never_passed_over(
+        rows in prop::collection::vec((sentence(), sentence(), 0..3usize), 2..12),
+        name in prop::sample::select(vec!["gold_label", "nli label", "NliLabel", "entailment-labels"]),
+        texts in prop::sample::select(vec![["query", "positive"], ["query", "passage"], ["sentence1", "sentence2"]]),
+        tabs in any::<bool>(),
+    ) {
+        let class = |class: usize| ["entailment", "neutral", "contradiction"][class].to_owned();
+        let cells: Vec<Vec<String>> =
+            rows.iter().map(|(query, passage, kind)| vec![query.clone(), passage.clone(), class(*kind)]).collect();
+        let message = read(name_of_file(tabs), &table(&[texts[0], texts[1], name], &cells, tabs)).unwrap_err().to_string();
+        prop_assert!(message.contains(&format!("`{name}`")) && !message.contains("such as \""), "{}", message);
+    }
+
     /// A TSV with a header is read as the CSV with the same cells, or refused as it is.
     #[test]
     fn a_tsv_with_a_header_is_read_as_csv_is(

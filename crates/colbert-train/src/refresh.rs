@@ -90,11 +90,8 @@ fn whole_examples(bytes: &[u8]) -> Option<Vec<Example>> {
     rows.split_inclusive(|byte| *byte == b'\n').map(example).collect()
 }
 
-/// Writes them under their name once they are whole.
-pub(crate) fn write_examples(folder: &RunFolder, epoch: usize, examples: &[Example]) -> Result<(), TrainError> {
-    let path = path(folder, epoch);
-    let parent = folder.path().join("negatives");
-    fs::create_dir_all(&parent).map_err(io("create", &parent))?;
+/// Encodes examples as the rows of a file.
+fn rows_of(examples: &[Example]) -> String {
     let mut text = String::new();
     for Example { query, documents, scores } in examples {
         let row = match scores {
@@ -104,6 +101,20 @@ pub(crate) fn write_examples(folder: &RunFolder, epoch: usize, examples: &[Examp
         text += &row.expect("ids and scores have a JSON form");
         text.push('\n');
     }
+    text
+}
+
+/// Returns the checksum of examples that stands at the end of their file.
+pub(crate) fn checksum(examples: &[Example]) -> String {
+    Sum::of(rows_of(examples).as_bytes()).crc32
+}
+
+/// Writes examples to the file of their epoch, which has its name only once it is whole.
+pub(crate) fn write_examples(folder: &RunFolder, epoch: usize, examples: &[Example]) -> Result<(), TrainError> {
+    let path = path(folder, epoch);
+    let parent = folder.path().join("negatives");
+    fs::create_dir_all(&parent).map_err(io("create", &parent))?;
+    let mut text = rows_of(examples);
     text += &serde_json::to_string(&Sum::of(text.as_bytes())).expect("a text has a JSON form");
     text.push('\n');
     replace_file(&path, text.as_bytes()).map_err(io("write", &path))

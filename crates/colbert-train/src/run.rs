@@ -22,7 +22,7 @@ use crate::record::faulty_batch::{FaultyBatch, MOST_DUMPED, MOST_SKIPPED_IN_A_RO
 use crate::record::observer::{Event, Observer, StepRecord};
 use crate::record::run_folder::RunFolder;
 use crate::record::state::RunState;
-use crate::refresh::{RefreshExamples, read_examples, write_examples};
+use crate::refresh::{RefreshExamples, checksum, read_examples, write_examples};
 use crate::step::batch::Batch;
 use crate::step::optimizer_step::{Step, StepOutcome, Update};
 use crate::step::trainable::TrainableEncoder;
@@ -255,7 +255,7 @@ impl<'a, B: KernelAutodiffBackend> Run<'a, B> {
         if processes.size() == 1 {
             return Ok(());
         }
-        let own = format!("{:08x}", crc32fast::hash(format!("{examples:?}").as_bytes()));
+        let own = checksum(examples);
         let all = processes.all_gather(own.as_bytes());
         match all.iter().position(|other| other != own.as_bytes()) {
             Some(rank) => {

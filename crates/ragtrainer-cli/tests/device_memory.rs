@@ -65,7 +65,7 @@ fn a_limit_is_met_by_micro_batches_that_change_nothing() {
 
 /// On every backend: what is free when a run is resumed is not what was free before.
 #[test]
-fn a_run_is_taken_up_with_the_micro_batches_that_it_had() {
+fn a_run_is_resumed_with_the_micro_batches_that_it_had() {
     let here = folder();
     let data = long_pairs(here.path());
     let limit = match on_libtorch() {

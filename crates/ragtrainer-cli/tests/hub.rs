@@ -118,7 +118,7 @@ fn a_branch_that_moved_is_followed_and_only_what_changed_is_downloaded() {
 }
 
 #[test]
-fn what_breaks_off_is_taken_up_where_it_broke() {
+fn a_download_that_breaks_off_continues_where_it_broke() {
     let (here, server) = (folder(), Server::start(Mood::Drops));
     let path = get(&server.hub(here.path()), "org/tiny").unwrap();
     assert_eq!(fs::read(path.join("model.safetensors")).unwrap(), weights());

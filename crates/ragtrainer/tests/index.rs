@@ -91,8 +91,7 @@ fn an_index_finds_what_exact_search_finds_through_additions_deletions_and_compac
     kept.delete(&gone).unwrap();
     assert_eq!((kept.len(), kept.passages(), kept.index()), (799, 799, Some((4, 0))));
     assert_eq!(PlaidIndex::open(kept.index_path().unwrap()).unwrap().len(), 799);
-    // Deletions keep the centroids of all, so that the lists that a search looks at are shorter: 0.895 here.
-    assert!(recall(&kept, &queries, 10) > 0.85, "{}", recall(&kept, &queries, 10));
+    assert!(recall(&kept, &queries, 10) > 0.9, "{}", recall(&kept, &queries, 10));
     let folders = std::fs::read_dir(&path).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
     assert_eq!(folders, 1, "old indexes are removed");
 }

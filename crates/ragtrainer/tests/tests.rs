@@ -3,6 +3,7 @@
 mod document_folder;
 mod facade;
 mod families;
+mod heads_and_encoders;
 mod hostile_bytes;
 mod index;
 mod support;

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use colbert_config::ColumnRole;
 
 use super::facts::Named;
-use super::names::{is_description, is_grade_name, is_id_name, is_name, is_rival, number_of, role_of};
+use super::names::{is_description, is_grade_name, is_id_name, is_name, is_rival, is_some_label, number_of, role_of};
 use super::suggestion::suggestion;
 use crate::error::{DataError, Place};
 use crate::raw::labels::Labels;
@@ -164,11 +164,20 @@ impl Columns {
         if self.label.is_some() || self.scores.is_some() || !self.negatives.is_empty() {
             return None;
         }
-        let name = self.free(named).find(|name| !is_id_name(name) && named.facts(name).is_labels())?;
-        Some(format!(
-            "`{name}` holds nothing but labels, so it may say which documents are positives ({name}=label, or \
-             {name}=ignore)"
-        ))
+        let mut free = self.free(named).filter(|name| !is_id_name(name));
+        let is_classes = |name: &str| is_some_label(name) && !named.facts(name).is_empty();
+        let name = free.find(|name| named.facts(name).is_labels() || is_classes(name))?;
+        Some(if named.facts(name).is_labels() {
+            format!(
+                "`{name}` holds nothing but labels, so it may say which documents are positives ({name}=label, or \
+                 {name}=ignore)"
+            )
+        } else {
+            format!(
+                "`{name}` is called a label and holds other values than 0 and 1, so it may say which documents are \
+                 positives; keep the rows of those alone and set {name}=ignore"
+            )
+        })
     }
 
     /// Columns are named as texts, and hold ids.

@@ -51,10 +51,12 @@ pub(super) fn is_header(names: &[String], rows: &[Vec<String>], content: Content
             column(index).fold((0, 0), |(words, count), cell| (words + cell.split_whitespace().count(), count + 1));
         f64::from(u32::try_from(words).unwrap_or(u32::MAX)) / f64::from(count.max(1))
     };
-    let stands_over_texts = all_words
-        && (0..names.len()).any(|index| mean_words(index) >= 3.0)
-        && (0..names.len()).all(|index| column(index).all(|cell| cell != names[index]));
+    let is_nowhere_below = (0..names.len()).all(|index| column(index).all(|cell| cell != names[index]));
+    let stands_over_texts = all_words && (0..names.len()).any(|index| mean_words(index) >= 3.0) && is_nowhere_below;
+    // Other names may have several words after one that no row begins with.
+    let begins_with_a_name = cells.first().is_some_and(is_known) && mean_words(0) >= 3.0 && is_nowhere_below;
     names_numbers
+        || begins_with_a_name
         || (all_words && known > 0 && (known == names.len() || stands_over_texts))
         || (rows.len() > 1 && stands_over_texts)
 }
@@ -146,6 +148,7 @@ mod tests {
             "Was ist ein Tor?\tEin Felsen im Moor."
         ]));
         assert!(header(&["query\tpositive", "q\tp"]));
+        assert!(header(&["sentence1\tsentence2\tnli label", "what is a tor\ta rocky hill\tentailment"]));
         assert!(header(&["title\ttext", "Fever\tA condition."]));
         for rows in [
             &["q\tp\tn"][..],

@@ -48,6 +48,12 @@ pub(super) fn is_label_name(name: &str) -> bool {
     )
 }
 
+/// Whether a column is called a label of some kind, as `gold_label` is; what it says is not known.
+pub(super) fn is_some_label(name: &str) -> bool {
+    let name = name.trim().to_ascii_lowercase();
+    name.ends_with("label") || name.ends_with("labels")
+}
+
 /// Whether a label column of that name may hold grades; numbers under other names are classes.
 pub(super) fn is_grade_name(name: &str) -> bool {
     let name = name.trim().to_ascii_lowercase();

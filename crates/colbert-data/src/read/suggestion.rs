@@ -3,7 +3,7 @@
 use colbert_config::ColumnRole;
 
 use super::facts::Named;
-use super::names::{is_description, is_id_name, is_label_name, is_name, role_of};
+use super::names::{is_description, is_id_name, is_label_name, is_name, is_some_label, role_of};
 
 /// Longest suggestion, bytes.
 const LONGEST: usize = 160;
@@ -31,8 +31,8 @@ pub(super) fn suggestion(named: Named<'_>) -> Option<String> {
     });
     // With labels that are not the expected ones, following it would end in the next refusal.
     let has_strange_labels = names.iter().any(|name| {
-        let facts = named.facts(name);
-        role_of(name) == Some(ColumnRole::Label) && !facts.is_empty() && !facts.holds_labels()
+        let (facts, is_label) = (named.facts(name), role_of(name) == Some(ColumnRole::Label) || is_some_label(name));
+        is_label && !facts.is_empty() && !facts.holds_labels()
     });
     (can_be_written && !has_strange_labels && suggestion.len() <= LONGEST).then_some(suggestion)
 }

@@ -43,6 +43,10 @@ const HELD_OUT: usize = 1 << 20;
 /// Vectors below which those are repeated, so that a twentieth of them is not nothing.
 const SMALL: usize = 4096;
 
+/// Vectors that a query token looks at, at least. Lists of centroids are short in small indexes, and after deletions,
+/// which keep all centroids: then more of them are looked at than `next-plaid` does by default.
+const PROBED: usize = 128;
+
 /// Seed of the sample and the centroids.
 const SEED: u64 = 42;
 
@@ -127,12 +131,15 @@ impl PlaidIndex {
         among: Option<&[usize]>,
     ) -> Result<Vec<Vec<(usize, f32)>>, Error> {
         let subset: Option<Vec<i64>> = among.map(|places| places.iter().map(|place| *place as i64).collect());
+        let by_default = SearchParameters::default();
+        let lists = (PROBED * self.centroids()).div_ceil(self.index.metadata.num_embeddings.max(1));
         let parameters = SearchParameters {
             top_k: k,
-            n_full_scores: SearchParameters::default().n_full_scores.max(k.saturating_mul(4)),
+            n_full_scores: by_default.n_full_scores.max(k.saturating_mul(4)),
+            n_ivf_probe: by_default.n_ivf_probe.max(lists),
             // Weakly trained models have no centroid as near as the default asks for.
             centroid_score_threshold: None,
-            ..SearchParameters::default()
+            ..by_default
         };
         (0..queries.len())
             .into_par_iter()
