@@ -15,8 +15,8 @@ use crate::error::{DataError, Place};
 use crate::raw::RawData;
 use crate::texts::side::Side;
 
-const EXPECTED: &str = "one text a line, as JSON (a text, or an object with `text` or `content`) or as TSV \
-     (text; or id, text; or id, text, title; or with a header)";
+const EXPECTED: &str = "texts as JSON (a text, or an object with `text` or `content`), CSV with a header, Parquet, or \
+     TSV (text; or id, text; or id, text, title; or with a header)";
 
 /// Columns and fields that hold a document.
 const DOCUMENTS: [&str; 7] = ["text", "content", "contents", "document", "passage", "passage_text", "body"];

@@ -13,7 +13,7 @@ use super::values::parse_value;
 use crate::error::DataError;
 use crate::raw::RawData;
 
-const EXPECTED: &str = "one row a line, as JSON or separated by tabs";
+const EXPECTED: &str = "rows as JSON, CSV with a header, Parquet, or cells separated by tabs";
 
 /// Reads one file, or the parts of one in their order.
 pub(super) fn read_rows(paths: &[&Path], options: &ReadOptions) -> Result<RawData, DataError> {
