@@ -164,7 +164,46 @@ fn mining_says_how_far_it_is() {
     let heard = heard.into_inner().unwrap();
     assert!(heard.contains(&(MiningPhase::Indexing, 500, 500)), "{heard:?}");
     assert!(heard.contains(&(MiningPhase::Ranking, 200, 250)));
+    assert_eq!(heard[0], (MiningPhase::Indexing, 0, 500));
     assert_eq!(heard.last(), Some(&(MiningPhase::Ranking, 250, 250)));
+    let ranking = heard.iter().position(|event| event.0 == MiningPhase::Ranking).unwrap();
+    assert!(heard[ranking..].iter().all(|event| event.0 == MiningPhase::Ranking), "one phase after the other");
+    assert_eq!(heard[ranking], (MiningPhase::Ranking, 0, 250));
+}
+
+/// A miner need not say how far it is.
+#[test]
+fn a_silent_miner_is_reported_as_done() {
+    use std::sync::Mutex;
+
+    use colbert_data::{
+        Collection, DataError, MiningPhase, MiningProgress, NegativeMiner, Queries, Ranked, prepare_with_teacher,
+    };
+
+    #[derive(Debug)]
+    struct Silent;
+
+    impl NegativeMiner for Silent {
+        fn name(&self) -> String {
+            "silent".to_owned()
+        }
+
+        fn rank(
+            &self,
+            queries: &Queries,
+            collection: &Collection,
+            depth: usize,
+            _: &MiningProgress<'_>,
+        ) -> Result<Vec<Vec<Ranked>>, DataError> {
+            let all = (0..collection.len().min(depth) as u32).map(|pid| Ranked { pid, score: 0.0 });
+            Ok(vec![all.collect(); queries.len()])
+        }
+    }
+
+    let heard = Mutex::new(Vec::new());
+    let hear = |phase, done, of| heard.lock().unwrap().push((phase, done, of));
+    prepare_with_teacher(many(50), &PrepareOptions::default(), Some(&Silent), None, &hear).unwrap();
+    assert_eq!(heard.into_inner().unwrap(), [(MiningPhase::Ranking, 50, 50)]);
 }
 
 #[test]

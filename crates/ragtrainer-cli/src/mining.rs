@@ -16,8 +16,10 @@ pub(crate) struct MiningBar {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// When mining began: a first event that is the last of its phase tells of the time since.
+    begun: Instant,
     current: Option<Phase>,
     /// Finished phases: kind, count, seconds.
     over: Vec<(&'static str, usize, f64)>,
@@ -33,14 +35,13 @@ struct Phase {
 }
 
 impl Phase {
-    fn new(phase: MiningPhase, total: usize, terminal: bool) -> Self {
+    fn new(phase: MiningPhase, total: usize, start: Instant, terminal: bool) -> Self {
         let bar = terminal.then(|| {
             let bar = ProgressBar::new(total as u64);
             bar.set_style(style(&format!("{{bar:30}} {{pos}}/{{len}} {} for mining  {{per_sec}}", what(phase))));
             bar
         });
-        let start = Instant::now();
-        Self { phase, start, done: 0, bar, last_line: start }
+        Self { phase, start, done: 0, bar, last_line: Instant::now() }
     }
 }
 
@@ -55,18 +56,20 @@ fn what(phase: MiningPhase) -> &'static str {
 
 impl MiningBar {
     pub(crate) fn new() -> Self {
-        Self { terminal: has_terminal(), state: Mutex::default() }
+        let state = State { begun: Instant::now(), current: None, over: Vec::new() };
+        Self { terminal: has_terminal(), state: Mutex::new(state) }
     }
 
     /// Threads report in no fixed order, so a number smaller than the last one is ignored.
     pub(crate) fn tell(&self, phase: MiningPhase, done: usize, total: usize) {
         let Ok(mut state) = self.state.lock() else { return };
         if state.current.as_ref().is_none_or(|current| current.phase != phase) {
-            // Ranking is announced before the index exists, and again when it is done.
-            let is_word = phase == MiningPhase::Ranking && (done == 0 || done == total);
+            // Miners that do not tell how they rank are reported as done at the end.
+            let is_word = phase == MiningPhase::Ranking && done == total;
             if !is_word || state.current.is_none() {
+                let start = if state.current.is_none() && done == total { state.begun } else { Instant::now() };
                 state.end();
-                state.current = Some(Phase::new(phase, total, self.terminal));
+                state.current = Some(Phase::new(phase, total, start, self.terminal));
             }
         }
         let Some(current) = state.current.as_mut().filter(|current| current.phase == phase) else { return };
@@ -114,14 +117,28 @@ mod tests {
     #[test]
     fn phases_follow_each_other_and_are_summed_up() {
         let bar = MiningBar::new();
-        bar.tell(MiningPhase::Ranking, 0, 30);
+        bar.tell(MiningPhase::Indexing, 0, 50);
         bar.tell(MiningPhase::Indexing, 20, 50);
         bar.tell(MiningPhase::Indexing, 50, 50);
+        bar.tell(MiningPhase::Ranking, 0, 30);
         bar.tell(MiningPhase::Ranking, 20, 30);
         bar.tell(MiningPhase::Ranking, 10, 30);
         bar.tell(MiningPhase::Ranking, 30, 30);
         let said = bar.finish().unwrap();
         assert!(said.starts_with("mining: 50 texts in ") && said.contains(", 30 queries in "), "{said}");
         assert_eq!(MiningBar::new().finish(), None);
+    }
+
+    #[test]
+    fn a_last_word_about_ranking_begins_no_phase() {
+        let silent = MiningBar::new();
+        silent.tell(MiningPhase::Ranking, 30, 30);
+        assert!(silent.finish().unwrap().starts_with("mining: 30 queries in "));
+        let dense = MiningBar::new();
+        dense.tell(MiningPhase::Indexing, 0, 50);
+        dense.tell(MiningPhase::Indexing, 50, 50);
+        dense.tell(MiningPhase::Ranking, 30, 30);
+        let said = dense.finish().unwrap();
+        assert!(said.starts_with("mining: 50 texts in ") && !said.contains("queries"), "{said}");
     }
 }

@@ -90,6 +90,7 @@ impl Bm25Index {
         let mut writer = Index::builder()
             .schema(schema.build())
             .single_segment_index_writer::<TantivyDocument>(directory, MEMORY_BUDGET)?;
+        progress(MiningPhase::Indexing, 0, collection.len());
         // Analysis is most of the work. It runs on all cores, one block at a time to save memory.
         for block in (0..collection.len() as u32).collect::<Vec<_>>().chunks(4096) {
             let analyzed: Vec<_> = block
@@ -136,8 +137,9 @@ impl Bm25Index {
         depth: usize,
         progress: &MiningProgress<'_>,
     ) -> Result<Vec<Vec<Ranked>>, DataError> {
+        progress(MiningPhase::Ranking, 0, queries.len());
         let ranked = AtomicUsize::new(0);
-        (0..queries.len() as u32)
+        let rankings = (0..queries.len() as u32)
             .into_par_iter()
             .map_init(
                 || self.analyzer.clone(),
@@ -151,7 +153,9 @@ impl Bm25Index {
                 },
             )
             .collect::<Result<_, _>>()
-            .map_err(failed)
+            .map_err(failed)?;
+        progress(MiningPhase::Ranking, queries.len(), queries.len());
+        Ok(rankings)
     }
 
     fn search(&self, analyzer: &mut Analyzer, query: &str, depth: usize) -> Result<Vec<Ranked>, TantivyError> {

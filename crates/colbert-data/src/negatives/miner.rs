@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::DataError;
 use crate::texts::{Collection, Queries};
@@ -24,7 +25,8 @@ pub trait NegativeMiner: Debug + Send + Sync {
     /// The best `depth` documents of `collection` for every query, best first: one list per query in the order of qids,
     /// shorter than `depth` where nothing else matches. Equal scores go by pid, so that the ranking is reproducible.
     ///
-    /// `progress` may be called at any time, from any thread, and need not be called at all.
+    /// `progress` may be called at any time, from any thread, phase after phase, and need not be called at all: where
+    /// no ranking was reported, it is reported as done at the end.
     ///
     /// # Errors
     /// [`DataError::Miner`] with the miner's own reason.
@@ -64,9 +66,14 @@ pub(crate) fn mine(
     progress: &MiningProgress<'_>,
 ) -> Result<Vec<Vec<Ranked>>, DataError> {
     let start = std::time::Instant::now();
-    progress(MiningPhase::Ranking, 0, queries.len());
-    let mut rankings = miner.rank(queries, collection, depth, progress)?;
-    progress(MiningPhase::Ranking, queries.len(), queries.len());
+    let tells_ranking = AtomicBool::new(false);
+    let mut rankings = miner.rank(queries, collection, depth, &|phase, done, total| {
+        tells_ranking.fetch_or(phase == MiningPhase::Ranking, Ordering::Relaxed);
+        progress(phase, done, total);
+    })?;
+    if !tells_ranking.into_inner() {
+        progress(MiningPhase::Ranking, queries.len(), queries.len());
+    }
     let seconds = start.elapsed().as_secs_f64();
     let per_second = queries.len() as f64 / seconds.max(1e-9);
     tracing::info!(miner = miner.name(), queries = queries.len(), seconds, per_second, "mined");

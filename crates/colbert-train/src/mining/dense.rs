@@ -98,6 +98,7 @@ impl<B: KernelBackend> DenseMiner<B> {
         let (rank, size) = (self.processes.rank(), self.processes.size());
         let mut query_vectors = Vec::with_capacity(queries.len().div_ceil(QUERIES));
         let mut done = 0;
+        progress(MiningPhase::Indexing, done, total);
         let query_blocks: Vec<_> = blocks(queries.len(), QUERIES).collect();
         for (first, round) in (0..).step_by(size).zip(query_blocks.chunks(size)) {
             let own = query_blocks.get(first + rank).cloned().map(|qids| {
