@@ -255,7 +255,18 @@ def run_files():
     change = {"query": "q", "before": 0.1, "after": 0.5, "rank_before": 3, "rank_after": 1, "relevant": ["x"], "first_before": "y", "first_after": "x"}
     queries = {"better": 1, "worse": 0, "same": 1, "gained": [change], "lost": []}
     options = json.dumps({"output": "run", "train": {"batch_size": 8}})
-    seed("run_files", "run", b"\x05", files(options, json.dumps(plan), metrics, json.dumps(outcome), json.dumps(queries)))
+    token = {"query_token": "tor", "document_token": "hill", "place": 1, "similarity": 0.5}
+    explanation = {"score": 0.5, "document": [{"token": "a", "is_scored": False}, {"token": "hill", "is_scored": True}],
+                   "matches": [token, {**token, "query_token": "[MASK]"}]}
+    document = {"is_relevant": True, "is_first": False, "explanation": explanation}
+    explained = {"query": "q", "values": [0.1, None], "documents": [document]}
+    run = [options, json.dumps(plan), metrics, json.dumps(outcome), json.dumps(queries)]
+    seed("run_files", "run", b"\x05", files(*run, json.dumps([explained])))
+    # Places that there are not, and sums that overflow.
+    far = {**token, "query_token": "[MASK]", "place": 2**64 - 1, "similarity": 3e38}
+    odd = {"score": -3e38, "document": [], "matches": [far, far, {**far, "place": 0, "query_token": ""}]}
+    odd = {**explained, "documents": [{**document, "explanation": odd}] * 3}
+    seed("run_files", "run-explanations", b"\x05", files(*run, json.dumps([odd, {**explained, "query": "\u0000<script>"}])))
     folder = {"format": 1, "dim": 2, "fingerprint": "00000000000000ff", "generation": 0, "documents": 2, "tokens": 3,
               "text_bytes": 0, "deleted": [1]}
     documents = '{"id":"a","tokens":1,"text":"x"}\n{"id":"b","tokens":2,"text":"y"}\n'

@@ -22,7 +22,9 @@ type Model = Colbert<B, PretrainedEncoder<B>>;
 const CHECKPOINT: [&str; 5] =
     ["manifest.json", "state.json", "model.safetensors", "optimizer.safetensors", "best-000001.safetensors"];
 const CHECKPOINT_FOLDER: &str = "trained/checkpoints/step-000002";
-const RUN: [&str; 5] = ["options.json", "plan.json", "metrics.jsonl", "outcome.json", "queries.json"];
+/// Files of a run's folder that are read, in the order of an input.
+pub const RUN: [&str; 6] =
+    ["options.json", "plan.json", "metrics.jsonl", "outcome.json", "queries.json", "explanations.json"];
 const DOCUMENTS: [&str; 4] = ["state.json", "documents-0.jsonl", "vectors-0.f32", "entries-0.bin"];
 
 thread_local! {

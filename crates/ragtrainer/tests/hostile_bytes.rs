@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ragtrainer::record::{RunRecord, write_report};
+
 #[expect(unreachable_pub, dead_code, reason = "a library of its own, of which this test uses a part")]
 #[path = "../../../fuzz/src/lib.rs"]
 mod targets;
@@ -40,6 +42,24 @@ fn no_seed_of_a_fuzz_target_panics() {
                 target(&bytes[..bytes.len() * cut / CUTS]);
             }
         }
+    }
+}
+
+/// The seeds of runs are whole enough to reach the explanations of the page.
+#[test]
+fn seeds_of_runs_reach_the_explanations() {
+    for (seed, queries) in [("run", 1), ("run-explanations", 2)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/run_files").join(seed);
+        let text = String::from_utf8(fs::read(path).unwrap().split_off(1)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in targets::run_files::RUN.iter().zip(text.split("\n==\n")) {
+            fs::write(folder.path().join(name), content).unwrap();
+        }
+        let record = RunRecord::read(folder.path()).unwrap();
+        assert_eq!(record.explanations.len(), queries, "{seed}");
+        write_report(folder.path()).unwrap();
+        let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+        assert!(page.contains("Which tokens matched") && !page.contains("<script>"), "{seed}");
     }
 }
 
