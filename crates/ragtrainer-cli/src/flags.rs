@@ -47,6 +47,11 @@ impl Reader for Train {
     }
 }
 
+/// What help says about the flags of the table of options.
+pub(crate) const ABOUT_FLAGS: &str = "A flag with [=<BOOL>] is true when given alone and false as in --inherit-settings=false. \
+    Options can also stand in a config file (batch_size = 16 under [train]) or in the environment \
+    (RAGTRAINER_TRAIN__BATCH_SIZE=16). \"The reference\" is RAGatouille 0.0.9 with colbert-ai.";
+
 /// The options given on a command line, of those that the command reads.
 #[derive(Debug, Clone)]
 pub(crate) struct OptionFlags<R> {

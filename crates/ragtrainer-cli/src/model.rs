@@ -15,11 +15,11 @@ pub(crate) struct ModelArgs {
     /// Model directory or name on the hub, such as RUN/best.
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// Truncate vectors to their first N numbers and normalise them again, for models trained with train.dims. A search
-    /// uses the size of the folder's documents automatically.
+    /// Truncate vectors to their first N numbers and normalise them again, for models trained with train.dims. Not
+    /// needed to search: queries get the size of the folder's documents.
     #[arg(long, value_name = "N", display_order = 99)]
     dim: Option<usize>,
-    /// Backend and device.
+    /// Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N, wgpu, wgpu:N.
     #[arg(long, value_name = "NAME", default_value = "auto", display_order = 100)]
     backend: String,
     /// Matmul precision: f32, tf32, bf16, f16 or auto (the fastest that the device supports). Lower precision changes

@@ -20,6 +20,7 @@ fn help_names_every_command_and_every_flag_of_the_reference() {
     }
     assert!(ragtrainer(here.path(), &["check", "--help"]).output.contains("Exit code: 0 if nothing"));
     let help = ragtrainer(here.path(), &["train", "--help"]).output;
+    assert!(help.contains("A run needs --train-data") && help.contains("\"The reference\" is RAGatouille"), "{help}");
     for flag in [
         "batch-size",
         "nbits",

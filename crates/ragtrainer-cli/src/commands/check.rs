@@ -7,14 +7,14 @@ use clap::Args;
 use ragtrainer::data::Severity;
 use ragtrainer::record::write_data_page;
 
-use crate::flags::{Check, OptionFlags};
+use crate::flags::{ABOUT_FLAGS, Check, OptionFlags};
 use crate::output::{json_line, say};
 
 /// Check training data for problems before they cost time.
 #[derive(Debug, Args)]
-#[command(after_help = "With --pretrained-model-name (or a config file that names one) texts are measured with that \
+#[command(after_help = format!("With --pretrained-model-name (or a config file that names one) texts are measured with that \
     model's tokenizer: how many exceed --doc-maxlen, and which words its vocabulary lacks.\n\nExit code: 0 if nothing \
-    is worse than a note, 1 for errors, 3 for warnings.")]
+    is worse than a note, 1 for errors, 3 for warnings.\n\n{ABOUT_FLAGS}"))]
 pub(crate) struct CheckCommand {
     /// Training data (the same as --train-data).
     #[arg(value_name = "DATA", conflicts_with = "data.train")]

@@ -23,7 +23,7 @@ use crate::progress::counted;
 pub(crate) struct EncodeCommand {
     #[command(flatten)]
     model: ModelArgs,
-    /// File of texts; repeatable.
+    /// File of texts (see below); repeatable.
     #[arg(long, value_name = "FILE", required_unless_present = "delete")]
     input: Vec<PathBuf>,
     /// Directory of encoded documents; created if missing, appended to otherwise.
@@ -53,7 +53,7 @@ pub(crate) struct EncodeCommand {
     /// File of vectors: FILE.npy (and FILE.offsets.npy beside it) or FILE.safetensors.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The texts are queries.
+    /// Encode the texts as queries, with [MASK] expansion where the model has it.
     #[arg(long, requires = "output")]
     queries: bool,
 }

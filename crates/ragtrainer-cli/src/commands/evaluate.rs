@@ -19,8 +19,10 @@ use crate::tables::{evaluation_table, metric_rows};
 
 /// Evaluate a model on the judged queries of BEIR folders, next to BM25.
 #[derive(Debug, Args)]
-#[command(after_help = "Every query is scored exactly, against every document of its folder (or of the pool). For \
-    several folders, such as those of NanoBEIR, the mean over the folders is printed too.")]
+#[command(after_help = "Every query is scored exactly, in float32, against every document of its folder (or of the \
+    pool, or its candidates). ndcg@10, mrr@10, recall@10 and recall@100 are always printed. For several folders, such \
+    as those of NanoBEIR, the mean over the folders is printed too. Started by a launcher of MPI, the processes share \
+    the work.")]
 pub(crate) struct EvaluateCommand {
     /// Model directory or name on the hub, such as RUN/best.
     #[arg(long, value_name = "MODEL")]
@@ -51,11 +53,11 @@ pub(crate) struct EvaluateCommand {
     /// Truncate vectors to their first N numbers and normalise them again, for models trained with train.dims.
     #[arg(long, value_name = "N")]
     dim: Option<usize>,
-    /// Backend and device.
+    /// Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N, wgpu, wgpu:N.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     backend: String,
     /// Also write one JSON object per query, each on a line: its metric, the rank of its first relevant document and
-    /// the top documents, for the model and for BM25.
+    /// the top documents, for the model and for BM25. The file must not exist yet.
     #[arg(long, value_name = "FILE")]
     per_query: Option<PathBuf>,
     /// Print the results as JSON.

@@ -14,10 +14,11 @@ use crate::progress::counted;
 
 /// Build an index of a folder of encoded documents (see `ragtrainer encode --folder`), or add to it what came since.
 #[derive(Debug, Args)]
-#[command(after_help = "A search then scores only the documents that the index names, by their exact vectors. This \
-    command needs a program that was built with the cargo feature `index`.")]
+#[command(after_help = "`ragtrainer search` then scores only the documents that the index names, by their exact \
+    vectors. Run this command again after `ragtrainer encode` has added documents. It needs a program that was built \
+    with the cargo feature `index`; one without it searches the folder all the same, document by document.")]
 pub(crate) struct IndexCommand {
-    /// Folder of encoded documents.
+    /// Folder of encoded documents; the index is written into it.
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
     /// Bits of a compressed number: 1, 2, 4 or 8 [default: those that the model declares, else 4]. An index of other

@@ -7,15 +7,15 @@ use clap::Args;
 use ragtrainer::data::ReferenceFiles;
 
 use crate::data::prepare;
-use crate::flags::{OptionFlags, Prepare};
+use crate::flags::{ABOUT_FLAGS, OptionFlags, Prepare};
 use crate::interrupt::INTERRUPTED;
 use crate::output::say;
 
 /// Read data, add negatives, and write the three files that colbert-ai and RAGatouille train on.
 #[derive(Debug, Args)]
-#[command(after_help = "Writes queries.train.colbert.tsv, corpus.train.colbert.tsv and triples.train.colbert.jsonl. \
+#[command(after_help = format!("Needs --train-data. Writes queries.train.colbert.tsv, corpus.train.colbert.tsv and triples.train.colbert.jsonl. \
     The same data, options and seed give the same bytes. An earlier export in the folder is replaced only with \
-    --overwrite. Tabs and line breaks inside texts become spaces, as the format cannot hold them.")]
+    --overwrite. Tabs and line breaks inside texts become spaces, as the format cannot hold them.\n\n{ABOUT_FLAGS}"))]
 pub(crate) struct PrepareCommand {
     /// Folder the files are written to.
     #[arg(long, alias = "output", value_name = "DIR", default_value = "./data/")]

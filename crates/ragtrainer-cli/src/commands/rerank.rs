@@ -15,7 +15,7 @@ use crate::tables::{Answer, print_hits};
 
 /// Rank the documents of a file for a query, best first.
 #[derive(Debug, Args)]
-#[command(after_help = "A document's score does not depend on the other documents.")]
+#[command(after_help = "A document's score does not depend on the other documents, unless --zero-floor is given.")]
 pub(crate) struct RerankCommand {
     #[command(flatten)]
     model: ModelArgs,
@@ -28,13 +28,15 @@ pub(crate) struct RerankCommand {
     /// Show at most N documents.
     #[arg(long, value_name = "N", default_value_t = 10)]
     k: usize,
-    /// Score as RAGatouille does: in documents shorter than the longest one, no query token scores below 0.
+    /// Score as RAGatouille does: no query token counts less than 0 in a document that is shorter than the longest one
+    /// or has punctuation.
     #[arg(long)]
     zero_floor: bool,
-    /// Write an HTML page that shows, for each hit, which query token matched which document token.
+    /// Write an HTML page that shows, for each hit, which query token matched which document token. The file must not
+    /// exist yet.
     #[arg(long, value_name = "FILE.html")]
     explain: Option<PathBuf>,
-    /// Print one JSON object per query, each on a line.
+    /// Print one JSON object: the query, and hits with rank, score, document id and text.
     #[arg(long)]
     json: bool,
 }

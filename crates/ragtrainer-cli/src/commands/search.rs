@@ -19,8 +19,10 @@ use crate::tables::{Answer, print_hits};
 
 /// Search a folder of encoded documents (see `ragtrainer encode --folder`).
 #[derive(Debug, Args)]
-#[command(after_help = "Every document is scored exactly. With an index (see `ragtrainer index`), only the documents \
-    that it names are, by the same exact score.")]
+#[command(
+    after_help = "Without an index, every document is scored exactly. With one (see `ragtrainer index`), only the \
+    documents that it names are, by the same exact score. The model must be the one that encoded the folder."
+)]
 #[command(group = clap::ArgGroup::new("what").args(["query", "queries"]).required(true).multiple(true))]
 pub(crate) struct SearchCommand {
     #[command(flatten)]
@@ -34,7 +36,7 @@ pub(crate) struct SearchCommand {
     /// File of queries, as `ragtrainer encode` reads texts.
     #[arg(long, value_name = "FILE")]
     queries: Option<PathBuf>,
-    /// Search among the documents with this id alone; repeatable.
+    /// Search only among the documents with these ids; repeatable.
     #[arg(long, value_name = "ID")]
     among: Vec<String>,
     /// Score every document even if the folder has an index.
@@ -43,7 +45,8 @@ pub(crate) struct SearchCommand {
     /// Show at most N documents of each query.
     #[arg(long, value_name = "N", default_value_t = 10)]
     k: usize,
-    /// Score as RAGatouille does: no query token counts less than 0 in a document shorter than the model's doc_maxlen.
+    /// Score as RAGatouille's search_encoded_docs does: no query token counts less than 0 in a document with fewer scored
+    /// tokens than the model's doc_maxlen.
     #[arg(long)]
     zero_floor: bool,
     /// Print a JSON object for each query, one a line: its id if it has one, its text, and hits with rank, score,

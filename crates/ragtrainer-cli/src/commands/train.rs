@@ -11,7 +11,7 @@ use ragtrainer::train::{Begin, Processes};
 use ragtrainer::{Backend, Outcome, RagTrainer};
 
 use crate::data::prepare;
-use crate::flags::{OptionFlags, Train};
+use crate::flags::{ABOUT_FLAGS, OptionFlags, Train};
 use crate::interrupt::INTERRUPTED;
 use crate::output::{outlive_reader, say};
 use crate::progress::{Progress, clock};
@@ -19,10 +19,14 @@ use crate::tables::evaluation_table;
 
 /// Read data, add negatives, and train a model.
 #[derive(Debug, Args)]
-#[command(after_help = "Prints a summary of the data and the plan, then trains. The best model by the dev metric is \
-    written to OUTPUT/best, the last one to OUTPUT/last. Ctrl-C, SIGTERM and SIGHUP end the run after the current \
-    step, with a checkpoint and both models written and exit code 130; a second signal ends it at once. --resume \
-    continues such a run, or one that was killed; the result is the same to the last bit.")]
+#[command(after_help = format!("A run needs --train-data, --pretrained-model-name and --output:\n\n  \
+    ragtrainer train --train-data pairs.jsonl --output runs/first --dev-split 200 \\\n      \
+    --pretrained-model-name sentence-transformers/all-MiniLM-L6-v2\n\n\
+    Prints a summary of the data and the plan, then trains. The best model by the dev metric is written to \
+    OUTPUT/best, the last one to OUTPUT/last; without dev queries both are the last. OUTPUT/report.html shows the \
+    run. Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a checkpoint and both models written \
+    and exit code 130; a second signal ends it at once. --resume continues such a run, or one that was killed; the \
+    result is the same to the last bit.\n\n{ABOUT_FLAGS}"))]
 pub(crate) struct TrainCommand {
     /// Print the data summary and the plan, and stop before anything is written.
     #[arg(long)]
