@@ -37,7 +37,7 @@ pub use negatives::prepare::{PrepareOptions, prepare, prepare_with_teacher};
 pub use negatives::prepare_report::{PrepareReport, RankWindow};
 pub use negatives::remining::Remining;
 pub use negatives::score_cache::ScoreCache;
-pub use negatives::teacher::{Teacher, Teaching};
+pub use negatives::teacher::{ScoreExchange, Teacher, Teaching};
 pub use raw::counts::{BadRow, BadRows, RowCounts};
 pub use raw::labels::Labels;
 pub use raw::{DevSplit, RawData};

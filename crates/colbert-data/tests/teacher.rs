@@ -65,7 +65,7 @@ fn taught(
     teacher: &ByNumber,
     cache: Option<&ScoreCache>,
 ) -> Result<(TrainingSet, PrepareReport), DataError> {
-    prepare_with_teacher(raw, options, None, Some(Teaching { teacher, cache }), &|_, _, _| ())
+    prepare_with_teacher(raw, options, None, Some(Teaching { teacher, cache, exchange: None }), &|_, _, _| ())
 }
 
 fn assert_own_scores(set: &TrainingSet) {
@@ -150,7 +150,7 @@ fn progress_counts_pairs_those_of_earlier_runs_included() {
     let heard = std::sync::Mutex::new(Vec::new());
     let hear = |phase, done, of| heard.lock().unwrap().push((phase, done, of));
     let teacher = ByNumber::default();
-    let teaching = Teaching { teacher: &teacher, cache: None };
+    let teaching = Teaching { teacher: &teacher, cache: None, exchange: None };
     prepare_with_teacher(raw(50), &options(|_| ()), None, Some(teaching), &hear).unwrap();
     let heard = heard.into_inner().unwrap();
     assert_eq!(heard[0], (MiningPhase::Teaching, 0, 550));

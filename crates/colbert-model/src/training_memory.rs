@@ -10,6 +10,9 @@ const IN_A_STEP: u64 = 5;
 /// The sum of the micro-batches' gradients, and its next value.
 const TO_ACCUMULATE: u64 = 2;
 
+/// A process's part of the sum of all processes' gradients: at most half of them, and some room.
+const TO_SHARE: u64 = 1;
+
 /// Numbers for each parameter while a checkpoint is written: itself and its moments, and two copies of each.
 const TO_SAVE: u64 = 9;
 
@@ -28,6 +31,10 @@ pub struct TrainingMemory {
     pub per_token: u64,
     /// For each token of the batch, encoded or waiting.
     pub per_embedding: u64,
+    /// The largest parameter: mostly the word embeddings.
+    pub largest: u64,
+    /// A row of the word embeddings; only those of a batch's own words have a gradient.
+    pub row: u64,
 }
 
 impl TrainingMemory {
@@ -54,6 +61,8 @@ impl TrainingMemory {
             parameters: 4 * parameters,
             per_token: ((4 * (kept + passing)) as f64 * SLACK) as u64,
             per_embedding: 4 * 4 * dim,
+            largest: 4 * (rows * hidden).max(hidden * wide),
+            row: 4 * hidden,
         }
     }
 
@@ -63,9 +72,14 @@ impl TrainingMemory {
     }
 
     /// Returns the bytes for a batch of `tokens` tokens, of which at most `at_once`, a micro-batch or all, are held
-    /// until a backward pass.
-    pub fn bytes(&self, tokens: usize, at_once: usize) -> u64 {
-        let copies = if at_once < tokens { IN_A_STEP + TO_ACCUMULATE } else { IN_A_STEP };
+    /// until a backward pass. `shared` if the batch is shared among processes: then these are the bytes of one of them,
+    /// besides what they exchange.
+    pub fn bytes(&self, tokens: usize, at_once: usize, shared: bool) -> u64 {
+        let copies = match (shared, at_once < tokens) {
+            (true, _) => IN_A_STEP + TO_SHARE,
+            (false, true) => IN_A_STEP + TO_ACCUMULATE,
+            (false, false) => IN_A_STEP,
+        };
         let step = copies * self.parameters + self.per_token * at_once as u64 + self.per_embedding * tokens as u64;
         PROGRAM + step.max(self.to_save())
     }

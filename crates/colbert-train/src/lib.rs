@@ -38,6 +38,7 @@ pub use step::matryoshka::loss_over_sizes;
 pub use step::mix::check_mix;
 pub use step::objective::{LearnedNumber, Loss, Objective, Targets};
 pub use step::optimizer_step::{Gradient, Step, StepOutcome, Update};
+pub use step::ordered_sum::exchange_memory;
 pub use step::rehearsal::Rehearsal;
 pub use step::trainable::TrainableEncoder;
 pub use trainer::{Begin, Trained, Training};

@@ -8,5 +8,5 @@ mod teacher;
 
 pub use dense::DenseMiner;
 pub use late_interaction::LateInteractionMiner;
-pub use shared::SharedMiner;
+pub use shared::{SharedMiner, SharedScores};
 pub use teacher::{ColbertTeacher, CrossEncoderTeacher};

@@ -72,13 +72,13 @@ fn run(cli: Cli, launched: &Launched) -> anyhow::Result<ExitCode> {
         None if processes.size() > 1 => ragtrainer::backend::set_threads(launched.threads())?,
         None => {}
     }
-    if processes.size() > 1 && !matches!(cli.command, Command::Train(_) | Command::Evaluate(_)) {
-        bail!("a launcher started {} processes, but only train and evaluate share their work", processes.size());
+    if processes.size() > 1 && !matches!(cli.command, Command::Train(_) | Command::Evaluate(_) | Command::Score(_)) {
+        bail!("a launcher started {} processes, but only train, evaluate and score share their work", processes.size());
     }
     match cli.command {
         Command::Train(command) => command.run(processes),
         Command::Prepare(command) => command.run(),
-        Command::Score(command) => command.run(),
+        Command::Score(command) => command.run(processes),
         Command::Evaluate(command) => command.run(&**processes),
         Command::Runs(command) => command.run(),
         Command::Report(command) => command.run(),

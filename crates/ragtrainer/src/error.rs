@@ -106,11 +106,6 @@ pub enum Error {
         /// Processes.
         processes: usize,
     },
-    /// A teacher scores in one process only.
-    #[error(
-        "negatives.teacher scores in one process only: write the rows with `ragtrainer score` first, and train on these"
-    )]
-    TeacherOfOneProcess,
     /// A number of threads that is not available.
     #[error("threads = {found}: {problem}")]
     Threads {

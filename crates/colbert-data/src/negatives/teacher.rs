@@ -29,13 +29,28 @@ pub trait Teacher: Debug + Send + Sync {
     fn scores(&self, pairs: &[(&str, &str)]) -> Result<Vec<f32>, DataError>;
 }
 
+/// Processes that share the work of a teacher: each of them prepares the same data with the same teacher.
+pub trait ScoreExchange: Debug + Send + Sync {
+    /// Number of this process, from 0.
+    fn rank(&self) -> usize;
+
+    /// How many processes there are.
+    fn size(&self) -> usize;
+
+    /// Returns the scores of every process, by rank. Their numbers may differ.
+    fn all_gather(&self, own: &[f32]) -> Vec<Vec<f32>>;
+}
+
 /// A teacher, and the scores that it gave in earlier runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Teaching<'a> {
     /// The model.
     pub teacher: &'a dyn Teacher,
-    /// Scores that are known and new ones, on disk.
+    /// Scores that are known and new ones, on disk. Of several processes the first one's counts, and the others need
+    /// none.
     pub cache: Option<&'a ScoreCache>,
+    /// Processes that share the work; none for one process.
+    pub exchange: Option<&'a dyn ScoreExchange>,
 }
 
 /// Scores by qid and pid.
@@ -60,33 +75,63 @@ impl Teaching<'_> {
         progress: &MiningProgress<'_>,
     ) -> Result<Scored, DataError> {
         let mut scores = PairScores::new();
+        // A score that is missing is overwritten below, or the whole call fails.
+        let distinct: Vec<_> = pairs.into_iter().filter(|&pair| scores.insert(pair, f32::NAN).is_none()).collect();
+        let texts = |pairs: &[(u32, u32)]| -> Vec<(&str, &str)> {
+            pairs.iter().map(|&(qid, pid)| (queries.text(qid), collection.text(pid))).collect()
+        };
         let mut missing = Vec::new();
-        for (qid, pid) in pairs {
-            let std::collections::hash_map::Entry::Vacant(entry) = scores.entry((qid, pid)) else { continue };
-            let known = self.cache.and_then(|cache| cache.get(queries.text(qid), collection.text(pid)));
-            if known.is_none() {
-                missing.push((qid, pid));
+        let look_up = |&(qid, pid): &(u32, u32)| self.cache?.get(queries.text(qid), collection.text(pid));
+        let known = self.agreed(distinct.iter().map(|pair| look_up(pair).unwrap_or(f32::NAN)).collect());
+        for (pair, score) in distinct.into_iter().zip(known) {
+            if score.is_nan() {
+                missing.push(pair);
             }
-            // A score that is missing is overwritten below, or the whole call fails.
-            entry.insert(known.unwrap_or(f32::NAN));
+            scores.insert(pair, score);
         }
         // By document: a teacher that encodes texts by themselves then encodes each long one in one call, or two.
         missing.sort_unstable_by_key(|&(qid, pid)| (pid, qid));
         let total = scores.len();
         let known = total - missing.len();
         progress(MiningPhase::Teaching, known, total);
-        for (place, block) in missing.chunks(PAIRS).enumerate() {
-            let texts: Vec<(&str, &str)> =
-                block.iter().map(|&(qid, pid)| (queries.text(qid), collection.text(pid))).collect();
-            let computed = self.teacher.scores(&texts)?;
-            self.check(&texts, &computed)?;
+        let mut done = known;
+        for round in missing.chunks(PAIRS * self.exchange.map_or(1, ScoreExchange::size)) {
+            let texts = texts(round);
+            let computed = self.computed(&texts)?;
             if let Some(cache) = self.cache {
                 cache.add(&texts, &computed)?;
             }
-            scores.extend(block.iter().copied().zip(computed));
-            progress(MiningPhase::Teaching, known + place * PAIRS + block.len(), total);
+            scores.extend(round.iter().copied().zip(computed));
+            done += round.len();
+            progress(MiningPhase::Teaching, done, total);
         }
         Ok(Scored { scores, computed: missing.len() })
+    }
+
+    /// Returns the known scores of the first process, so that all ask for the same ones.
+    fn agreed(&self, own: Vec<f32>) -> Vec<f32> {
+        match self.exchange {
+            Some(exchange) if exchange.rank() == 0 => exchange.all_gather(&own).swap_remove(0),
+            Some(exchange) => exchange.all_gather(&[]).swap_remove(0),
+            None => own,
+        }
+    }
+
+    /// Computes the scores of at most [`PAIRS`] pairs for each process. A call of the teacher has the pairs that it has
+    /// in one process, so that its scores have the same bits.
+    fn computed(&self, pairs: &[(&str, &str)]) -> Result<Vec<f32>, DataError> {
+        let Some(exchange) = self.exchange else { return self.asked(pairs) };
+        let own = pairs.chunks(PAIRS).nth(exchange.rank()).map_or(Ok(Vec::new()), |own| self.asked(own))?;
+        let all = exchange.all_gather(&own).concat();
+        self.check(pairs, &all)?;
+        Ok(all)
+    }
+
+    /// Asks the teacher, and checks that it kept its contract.
+    fn asked(&self, pairs: &[(&str, &str)]) -> Result<Vec<f32>, DataError> {
+        let scores = self.teacher.scores(pairs)?;
+        self.check(pairs, &scores)?;
+        Ok(scores)
     }
 
     /// Gives examples without scores those of their documents.

@@ -1,11 +1,12 @@
-//! Ranking shared among processes.
+//! Ranking, and scoring by a teacher, shared among processes.
 
 use std::sync::Arc;
 
-use colbert_data::{Collection, DataError, MiningProgress, NegativeMiner, Queries, Ranked};
+use colbert_data::{Collection, DataError, MiningProgress, NegativeMiner, Queries, Ranked, ScoreExchange};
 
 use super::best::best_first;
 use crate::processes::Processes;
+use crate::processes::exchange::gather_floats;
 use crate::step::ordered_sum::part;
 
 /// A miner whose queries are shared among processes: each process ranks the whole collection for its part of them, and
@@ -41,6 +42,31 @@ impl NegativeMiner for SharedMiner {
         }
         let rankings = self.miner.rank(&own, collection, depth, progress)?;
         Ok(gather_rankings(&*self.processes, &rankings).concat())
+    }
+}
+
+/// Processes that share the work of a teacher ([`Teaching::exchange`](colbert_data::Teaching)).
+#[derive(Debug)]
+pub struct SharedScores(Arc<dyn Processes>);
+
+impl SharedScores {
+    /// Shares the work among `processes`.
+    pub fn new(processes: Arc<dyn Processes>) -> Self {
+        Self(processes)
+    }
+}
+
+impl ScoreExchange for SharedScores {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    fn all_gather(&self, own: &[f32]) -> Vec<Vec<f32>> {
+        gather_floats(&*self.0, own)
     }
 }
 

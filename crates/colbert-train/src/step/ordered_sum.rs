@@ -21,6 +21,16 @@ use crate::processes::exchange::gather_words;
 /// Numbers that are sent at once, unless a parameter has more: 16 MiB.
 const BUCKET: usize = 4 << 20;
 
+/// Returns the bytes that a process holds at most while it adds up gradients with others, besides the gradients and the
+/// sum: a bucket and a gradient on its way into it, and what is packed, sent, received and copied of the bucket without
+/// its zeros. `parameters` and `largest` are the bytes of all parameters and of the largest one, `touched` those of the
+/// rows of the word embeddings that have a gradient.
+#[must_use]
+pub fn exchange_memory(parameters: u64, largest: u64, touched: u64) -> u64 {
+    let bucket = (4 * BUCKET as u64).min(parameters);
+    2 * bucket.max(largest) + 4 * touched.clamp(bucket, bucket.max(largest))
+}
+
 /// The neutral number of addition: it does not even change the sign of a zero.
 pub(crate) const NOTHING: f32 = -0.0;
 

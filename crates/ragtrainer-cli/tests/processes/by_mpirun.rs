@@ -92,7 +92,37 @@ fn wrong_input_is_told_once() {
     assert_eq!(ran.errors.matches(told).count(), 1, "{}", ran.errors);
     assert!(!here.path().join("run").exists());
     let ran = ended(mpirun(here.path(), 2, &strings(&["check", data.to_str().unwrap()])));
-    assert_eq!(ran.errors.matches("only train and evaluate share their work").count(), 1, "{}", ran.errors);
+    assert_eq!(ran.errors.matches("only train, evaluate and score share their work").count(), 1, "{}", ran.errors);
+}
+
+/// Rows that three processes scored are those of one; the teacher's scores are kept once.
+#[test]
+fn processes_share_a_teacher() {
+    let here = folder();
+    let row = |number| format!("[\"what is thing {number}\", \"thing {number} is a hill\"]\n");
+    std::fs::write(here.path().join("pairs.jsonl"), (0..80).map(row).collect::<String>()).unwrap();
+    let tiny = tiny_model();
+    let score = |name: &str| {
+        let scored = ["score", "--train-data", "pairs.jsonl", "--teacher", tiny.to_str().unwrap(), "--nway", "4"];
+        let written = [format!("--out={name}.jsonl"), format!("--teacher-cache={name}")];
+        [strings(&scored), written.to_vec()].concat()
+    };
+    let one = score("one");
+    let one = ragtrainer(here.path(), &one.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(one.code, Some(0), "{}", one.errors);
+    let ran = ended(mpirun(here.path(), 3, &score("three")));
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert_eq!(ran.output.matches("wrote three.jsonl").count(), 1, "{}", ran.output);
+    let read = |name: &str| std::fs::read_to_string(here.path().join(name)).unwrap();
+    assert!(!read("one.jsonl").is_empty());
+    assert_eq!(read("three.jsonl"), read("one.jsonl"));
+    let kept = |name: &str| {
+        let files = std::fs::read_dir(here.path().join(name)).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).collect::<Vec<_>>()
+    };
+    // Records of 20 bytes: three processes have more than a call of 256 pairs each.
+    assert!(kept("one")[0] > 20 * 3 * 256, "{:?}", kept("one"));
+    assert_eq!(kept("three"), kept("one"));
 }
 
 /// An evaluation by three processes prints the numbers of one, once.

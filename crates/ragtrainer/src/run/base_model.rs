@@ -96,7 +96,10 @@ impl<'a, E: RunEncoder> Start<'a, E> {
     pub(crate) fn memory<B: KernelAutodiffBackend>(&self, model: &Colbert<B, E::Encoder<B>>) -> TrainingMemory {
         match self.family() {
             Some(_) => self.known_memory(),
-            None => TrainingMemory { parameters: 4 * model.num_params() as u64, per_token: 0, per_embedding: 0 },
+            None => {
+                let parameters = 4 * model.num_params() as u64;
+                TrainingMemory { parameters, per_token: 0, per_embedding: 0, largest: 0, row: 0 }
+            }
         }
     }
 

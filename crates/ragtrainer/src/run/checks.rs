@@ -35,9 +35,6 @@ pub(crate) fn ready<E: RunEncoder>(
         Begin::Resume { .. } => return Err(TrainError::NoRun { path: options.output.clone() }.into()),
     }
     sharing.backend(&options.backend)?.precision(options.train.precision)?;
-    if sharing.processes.size() > 1 && options.negatives.teacher.is_some() {
-        return Err(Error::TeacherOfOneProcess);
-    }
     Start::read(options, sharing.encoder).map(drop)
 }
 

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use colbert_config::{Miner, Options, Refresh};
 use colbert_data::{
     BeirFolder, Bm25Index, Collection, DataReport, EvaluationSet, MiningProgress, NegativeMiner, PrepareOptions,
-    PrepareReport, RawData, ReadOptions, Remining, ReportOptions, Side, Teaching, TextAnalysis, TokenCount,
-    TokenLimits, TrainingSet, check_language_code, prepare_with_teacher, read_documents, read_training_data,
+    PrepareReport, RawData, ReadOptions, Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits,
+    TrainingSet, check_language_code, prepare_with_teacher, read_documents, read_training_data,
 };
 
 use crate::error::Error;
 use crate::run::encoder::RunEncoder;
 use crate::run::miner::miner;
 use crate::run::sharing::Sharing;
-use crate::run::teacher::teacher;
+use crate::run::teacher::{SharedTeacher, teacher};
 use crate::source::read_start;
 
 /// Raw data and the sets that models are measured on, before negatives are added.
@@ -152,9 +152,8 @@ impl Input {
         };
         // Rows that all came with scores keep them: no teacher is read for them.
         let scored = |raw: &RawData| raw.ready_made().iter().all(|example| example.scores.is_some());
-        let teacher = if !raw.ready_made().is_empty() && scored(&raw) { None } else { teacher(options)? };
-        let teaching = teacher.as_ref();
-        let teaching = teaching.map(|own| Teaching { teacher: own.teacher.as_ref(), cache: own.cache.as_ref() });
+        let teacher = if !raw.ready_made().is_empty() && scored(&raw) { None } else { teacher(options, sharing)? };
+        let teaching = teacher.as_ref().map(SharedTeacher::teaching);
         let (set, report) = prepare_with_teacher(raw, prepare, miner.as_deref(), teaching, progress)?;
         let remining = remining.map(|remining| remining.with_ready_made(&set, &report));
         Ok(Prepared { set, data, report, remining, dev, test })

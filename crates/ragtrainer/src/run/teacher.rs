@@ -5,40 +5,53 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use colbert_config::Options;
-use colbert_data::{ScoreCache, Teacher};
+use colbert_data::{ScoreCache, ScoreExchange, Teacher, Teaching};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::Pretrained;
 use colbert_model::sentence::CrossEncoder;
-use colbert_train::mining::{ColbertTeacher, CrossEncoderTeacher};
+use colbert_train::mining::{ColbertTeacher, CrossEncoderTeacher, SharedScores};
 
-use crate::backend::{Backend, Job};
+use crate::backend::Job;
 use crate::error::Error;
+use crate::run::sharing::Sharing;
 use crate::source::{model_folder, public_name};
 
-/// A teacher and the scores that it gave before; no cache where there is no folder for one.
+/// A teacher, the scores that it gave before, and the processes that share its work. No cache where there is no folder
+/// for one, and in processes other than the first, whose cache counts.
 #[derive(Debug)]
-pub(crate) struct TeacherWithCache {
-    pub(crate) teacher: Arc<dyn Teacher>,
-    pub(crate) cache: Option<ScoreCache>,
+pub(crate) struct SharedTeacher {
+    teacher: Arc<dyn Teacher>,
+    cache: Option<ScoreCache>,
+    scores: Option<SharedScores>,
+}
+
+impl SharedTeacher {
+    pub(crate) fn teaching(&self) -> Teaching<'_> {
+        let exchange = self.scores.as_ref().map(|scores| scores as &dyn ScoreExchange);
+        Teaching { teacher: &*self.teacher, cache: self.cache.as_ref(), exchange }
+    }
 }
 
 /// Reads the teacher that the options name, if they name one, and opens its cache.
 ///
 /// # Errors
 /// A directory that is neither a cross-encoder nor a trained ColBERT, or a cache that cannot be used.
-pub(crate) fn teacher(options: &Options) -> Result<Option<TeacherWithCache>, Error> {
+pub(crate) fn teacher<E>(options: &Options, sharing: Sharing<'_, E>) -> Result<Option<SharedTeacher>, Error> {
     let negatives = &options.negatives;
     let Some(name) = &negatives.teacher else { return Ok(None) };
-    let teacher = Backend::from_name(&options.backend)?.run(ReadTeacher { name })?;
+    let processes = sharing.processes;
+    let teacher = sharing.backend(&options.backend)?.run(ReadTeacher { name })?;
     let folder = negatives.teacher_cache.clone().or_else(default_folder);
     let cache = match &folder {
+        _ if !processes.is_first() => None,
         Some(folder) => Some(ScoreCache::open(folder, &teacher.fingerprint())?),
         None => {
             tracing::warn!("there is no folder of caches: the teacher's scores are not kept (negatives.teacher_cache)");
             None
         }
     };
-    Ok(Some(TeacherWithCache { teacher, cache }))
+    let scores = (processes.size() > 1).then(|| SharedScores::new(Arc::clone(processes)));
+    Ok(Some(SharedTeacher { teacher, cache, scores }))
 }
 
 /// The folder of caches that the system gives a user, by the variables that name it.

@@ -3,7 +3,7 @@
 
 use colbert_config::{IbScope, MemoryLimit, TrainOptions};
 use colbert_model::TrainingMemory;
-use colbert_train::{Processes, memory};
+use colbert_train::{Processes, exchange_memory, memory};
 
 use crate::error::Error;
 
@@ -43,7 +43,10 @@ pub(crate) fn within_limit(
         // Cached embeddings are made of queries and of documents in turn, micro-batches of both at once. A process with
         // one micro-batch keeps the history of both.
         let at_once = if cached { queries.max(documents) } else { queries + documents };
-        held + need.bytes(queries + documents, at_once.div_ceil(accumsteps * processes.size()))
+        let (tokens, at_once) = (queries + documents, at_once.div_ceil(accumsteps * processes.size()));
+        let shared = processes.size() > 1;
+        let exchanged = if shared { exchanged(need, tokens) } else { 0 };
+        held + need.bytes(tokens, at_once, shared) + exchanged
     };
     let asked = bytes(options.accumsteps);
     let limit = match options.memory_limit {
@@ -62,13 +65,22 @@ pub(crate) fn within_limit(
     }
 }
 
+/// Bytes of what a process of several holds while it exchanges numbers with the others: gradients, and the embeddings
+/// of a batch of `tokens` tokens. Three copies of these are in transit while their own memory in a step, four numbers
+/// for each, is hardly used yet; the process's own part, of half the tokens or less, is there twice more.
+fn exchanged(need: TrainingMemory, tokens: usize) -> u64 {
+    let touched = need.row * tokens as u64;
+    exchange_memory(need.parameters, need.largest, touched) + need.per_embedding / 4 * tokens as u64
+}
+
 #[cfg(test)]
 mod tests {
     use colbert_train::OneProcess;
 
     use super::*;
 
-    const NEED: TrainingMemory = TrainingMemory { parameters: 1_000, per_token: 1_000, per_embedding: 10 };
+    const NEED: TrainingMemory =
+        TrainingMemory { parameters: 1_000, per_token: 1_000, per_embedding: 10, largest: 400, row: 4 };
 
     /// The program itself, which every run needs.
     const PROGRAM: u64 = 250_000_000;
@@ -93,6 +105,44 @@ mod tests {
     fn more_micro_batches_than_asked_for_but_never_fewer() {
         let asked = TrainOptions { accumsteps: 4, ..options(PROGRAM + 5_000_000) };
         assert_eq!(within_limit(&asked, NEED, 0, &OneProcess).unwrap().0.accumsteps, 4);
+    }
+
+    /// One of two processes of a machine.
+    #[derive(Debug)]
+    struct OneOfTwo;
+
+    impl Processes for OneOfTwo {
+        fn rank(&self) -> usize {
+            0
+        }
+
+        fn size(&self) -> usize {
+            2
+        }
+
+        fn all_gather(&self, _: &[u8]) -> Vec<Vec<u8>> {
+            unreachable!("nothing is exchanged before the first step")
+        }
+
+        fn all_to_all(&self, _: &[&[u32]]) -> Vec<Vec<u32>> {
+            unreachable!("nothing is exchanged before the first step")
+        }
+    }
+
+    #[test]
+    fn what_processes_exchange_counts() {
+        let free = TrainOptions { memory_limit: None, ..options(0) };
+        let (_, alone) = within_limit(&TrainOptions { accumsteps: 2, ..free.clone() }, NEED, 0, &OneProcess).unwrap();
+        let (_, shared) = within_limit(&free, NEED, 0, &OneOfTwo).unwrap();
+        // One micro-batch each, of queries and documents (840 tokens) and not of documents alone (800); one copy of the
+        // parameters less, as the sum is shared. A bucket holds all parameters, six times, and a number of each
+        // embedding is on its way.
+        assert_eq!(shared, alone + 40 * 1_000 - 1_000 + 6 * 1_000 + 1_680 * 2);
+        // Of large word embeddings, only the rows of the batch's words travel.
+        let words = TrainingMemory { parameters: 1 << 30, largest: 1 << 29, ..NEED };
+        assert_eq!(exchanged(words, 100_000), 2 * (1 << 29) + 4 * (16 << 20) + 200_000);
+        let many = TrainingMemory { row: 1 << 10, ..words };
+        assert_eq!(exchanged(many, 100_000), 2 * (1 << 29) + 4 * 102_400_000 + 200_000);
     }
 
     #[test]
