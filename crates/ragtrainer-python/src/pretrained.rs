@@ -31,11 +31,19 @@ pub(crate) struct Pretrained {
 
 #[pymethods]
 impl Pretrained {
-    /// Reads a model directory, or a model of the hub by its name.
+    /// Reads a model directory, or a model of the hub by its name; `dim` is the size that vectors are cut to.
     #[new]
-    fn new(py: Python<'_>, directory: PathBuf, backend: &str) -> PyResult<Self> {
+    #[pyo3(signature = (directory, backend, dim=None))]
+    fn new(py: Python<'_>, directory: PathBuf, backend: &str, dim: Option<usize>) -> PyResult<Self> {
         process::enter()?;
-        let model = py.detach(|| RagPretrainedModel::from_pretrained_on(directory, backend)).map_err(raise)?;
+        let read = || {
+            let model = RagPretrainedModel::from_pretrained_on(directory, backend)?;
+            match dim {
+                Some(dim) => model.with_dim(dim),
+                None => Ok(model),
+            }
+        };
+        let model = py.detach(read).map_err(raise)?;
         Ok(Self { model: Mutex::new(model) })
     }
 
@@ -43,6 +51,12 @@ impl Pretrained {
     #[getter]
     fn directory(&self) -> PathBuf {
         lock(&self.model).directory().to_owned()
+    }
+
+    /// Size of the vectors.
+    #[getter]
+    fn dim(&self) -> usize {
+        lock(&self.model).settings().dim
     }
 
     /// Settings of the model, as JSON.

@@ -84,6 +84,32 @@ def test_vectors_are_unit_rows_that_share_memory(model: RAGPretrainedModel) -> N
     assert vectors[0].base is not None and vectors[0].base is vectors[1].base
 
 
+def test_vectors_are_cut_to_a_smaller_size(tiny: str, model: RAGPretrainedModel) -> None:
+    numpy = pytest.importorskip("numpy")
+    small = RAGPretrainedModel.from_pretrained(tiny, verbose=0, dim=8)
+    for whole, cut in [
+        (model.document_vectors(DOCUMENTS), small.document_vectors(DOCUMENTS)),
+        (model.query_vectors(["What is a tor?"]), small.query_vectors(["What is a tor?"])),
+    ]:
+        for one, other in zip(whole, cut, strict=True):
+            expected = one[:, :8] / numpy.linalg.norm(one[:, :8], axis=1, keepdims=True)
+            assert other.shape == expected.shape and numpy.allclose(other, expected, atol=1e-6)
+    # The calls that score use the size, too.
+    ranked = {hit["content"]: hit["score"] for hit in small.rerank("What is a tor?", DOCUMENTS)}
+    assert ranked != {hit["content"]: hit["score"] for hit in model.rerank("What is a tor?", DOCUMENTS)}
+    small.encode(DOCUMENTS)
+    assert {hit["content"]: hit["score"] for hit in small.search_encoded_docs("What is a tor?")} == ranked
+    path = small.index(DOCUMENTS, index_name="small")
+    again = RAGPretrainedModel.from_index(path, verbose=0)
+    again.add_to_index(["A beck is a small stream."])
+    assert {hit["content"]: hit["score"] for hit in again.search("What is a tor?")}.items() >= ranked.items()
+    with pytest.raises(ragtrainer.DocumentError, match="vectors of 8 numbers"):
+        model.add_to_index(["A lea is a meadow."], index_name="small")
+    for none_such in (0, 17):
+        with pytest.raises(ragtrainer.OptionsError, match="16"):
+            RAGPretrainedModel.from_pretrained(tiny, verbose=0, dim=none_such)
+
+
 def test_langchain_classes(model: RAGPretrainedModel) -> None:
     documents = pytest.importorskip("langchain_core.documents")
     given = [documents.Document(page_content=text, metadata={"n": n}) for n, text in enumerate(DOCUMENTS)]

@@ -51,20 +51,24 @@ class RAGPretrainedModel:
         index_root: str | None = None,
         *,
         backend: str = "auto",
+        dim: int | None = None,
     ) -> RAGPretrainedModel:
-        """Reads a model directory, or a model of the Hugging Face hub by its name."""
+        """Reads a model directory, or a model of the Hugging Face hub by its name.
+
+        ``dim`` keeps the first numbers of every vector, of queries and documents, for models trained with ``dims``.
+        """
         if n_gpu == 0 and backend == "auto":
             backend = "flex"
-        return cls(_native.Pretrained(pretrained_model_name_or_path, backend), index_root, verbose)
+        return cls(_native.Pretrained(pretrained_model_name_or_path, backend, dim), index_root, verbose)
 
     @classmethod
     def from_index(
         cls, index_path: StrPath, n_gpu: int = -1, verbose: int = 1, *, backend: str = "auto"
     ) -> RAGPretrainedModel:
-        """Opens an index that ``index`` made, with the model that made it."""
+        """Opens an index that ``index`` made, with the model that made it, in the size of the index's vectors."""
         path = Path(index_path)
         index = _Index.open(path)
-        model = cls.from_pretrained(index.model, n_gpu, verbose, backend=backend)
+        model = cls.from_pretrained(index.model, n_gpu, verbose, backend=backend, dim=index.dim)
         model._root = path.parent
         model._index = index
         return model
@@ -241,10 +245,17 @@ class _Index:
         """Directory of the model that the passages were encoded by."""
         return str(self._state["model"])
 
+    @property
+    def dim(self) -> int | None:
+        """Size of the vectors; None for an index of before vectors could be cut, which has the model's."""
+        dim: int | None = self._state.get("dim")
+        return dim
+
     @classmethod
     def create(cls, path: Path, model: _native.Pretrained) -> _Index:
         path.mkdir(parents=True)
-        state = {"format": 1, "model": str(Path(model.directory).resolve()), "next": 0, "passages": {}, "metadata": {}}
+        directory = str(Path(model.directory).resolve())
+        state = {"format": 1, "model": directory, "dim": model.dim, "next": 0, "passages": {}, "metadata": {}}
         index = cls(path, _native.Folder(path / "documents", model), state)
         index._write()
         return index
