@@ -135,7 +135,8 @@ mod tests {
                 "inherit_settings": true, "backend": "auto", "export_dtype": "f32", "export_layout": "all", "export_onnx": false,
                 "data": {
                     "train": null, "format": "auto", "columns": "", "all_documents": null, "dev": null, "test": null,
-                    "dev_split": 0, "positive_label": "1", "negative_label": "0", "skip_bad_rows": false
+                    "dev_split": 0, "positive_label": "1", "negative_label": "0", "skip_bad_rows": false,
+                    "skip_test": false
                 },
                 "negatives": {
                     "num_new_negatives": 10, "hard_negative_minimum_rank": 10, "hard_negative_maximum_rank": 110,

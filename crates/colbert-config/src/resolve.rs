@@ -18,9 +18,9 @@ const TENTH: usize = 10;
 /// If `maxsteps` shortens the run, the reference still takes a tenth of the full run; here a tenth is always a tenth of
 /// the steps that are made. Otherwise the numbers are the same.
 ///
-/// The speed of the device and the memory of the model are not known here: an "auto" precision becomes float32, a
-/// memory limit is ignored, and an "auto" learning rate becomes the reference's. A caller that knows better replaces
-/// these options first, as the facade does.
+/// The speed of the device, the memory of the model and the dev queries are not known here: an "auto" precision becomes
+/// float32, a memory limit is ignored, an "auto" learning rate becomes the reference's, and evaluations may take most of
+/// the time. A caller that knows better replaces these options first, or the plan's numbers, as the facade does.
 ///
 /// # Errors
 ///

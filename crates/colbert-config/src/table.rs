@@ -123,7 +123,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("pretrained_model_name", Kind::Text, Section::Run, Readers::ALL, "Encoder or ColBERT to start from: a directory, or org/name or org/name@revision on the Hugging Face hub"),
     row("inherit_settings", Kind::Flag, Section::Run, Readers::ALL, "Take over lengths, masks and sizes from the ColBERT that training starts from, unless they are set"),
     row("output", Kind::Path, Section::Run, Readers::TRAIN, "Directory of the run; the best model is written to its best/"),
-    row("overwrite", Kind::Flag, Section::Run, Readers::PREPARE, "Replace an earlier run in the output directory, or an earlier export"),
+    row("overwrite", Kind::Flag, Section::Run, Readers::PREPARE, "Replace an earlier run in the output directory, or the files that prepare or score wrote earlier"),
     row("backend", Kind::Text, Section::Run, Readers::PREPARE, "Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N, wgpu, wgpu:N"),
     row("export_dtype", Kind::Words(&["f32", "f16", "bf16"]), Section::Run, Readers::TRAIN, "Number format of the weights in exported model directories: f32, f16 or bf16"),
     row("export_layout", Kind::Words(&["all", "sentence-transformers"]), Section::Run, Readers::TRAIN, "Layout of the exported directory: one that all programs load (all), or that of sentence-transformers 6 (sentence-transformers), which the others cannot load"),
@@ -135,6 +135,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("data.all_documents", Kind::OptionalPath, Section::Data, Readers::ALL, "Further documents to draw negatives from"),
     row("data.dev", Kind::OptionalPath, Section::Data, Readers::ALL, "BEIR directory whose dev queries choose the best model; without it, the dev split of the training data's own BEIR directory"),
     row("data.test", Kind::OptionalPath, Section::Data, Readers::ALL, "BEIR directory whose test queries are measured before and after training, but never used to choose a model; without it, the test split of the training data's own BEIR directory"),
+    row("data.skip_test", Kind::Flag, Section::Data, Readers::ALL, "Leave out the test queries, also those of the training data's own BEIR directory: they are neither read nor measured, nor searched for training texts"),
     row("data.dev_split", Kind::Whole, Section::Data, Readers::ALL, "Hold out N training queries as the dev set if none is given"),
     row("data.positive_label", Kind::Label, Section::Data, Readers::ALL, "Label of a positive in labelled pairs"),
     row("data.negative_label", Kind::Label, Section::Data, Readers::ALL, "Label of a negative in labelled pairs"),
@@ -166,7 +167,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.doc_maxlen", Kind::Tokens, Section::Train, Readers::ALL, "Maximum document length in tokens, markers and prompt included; model is the number of the encoder's positions"),
     row("train.use_relu", Kind::Flag, Section::Train, Readers::TRAIN, "ReLU after the projection"),
     row("train.warmup_steps", Kind::Warmup, Section::Train, Readers::TRAIN, "Steps of rising learning rate: a number, auto (a tenth of the run), or constant (no schedule)"),
-    row("train.accumsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Micro-batches per batch, to save memory"),
+    row("train.accumsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Micro-batches per batch (of each process), to save memory"),
     // Training: further
     row("train.head", Kind::Layers, Section::Further, Readers::TRAIN, "Layers of a new head, instead of a single matrix: comma-separated sizes, the last of which is dim, each followed by any of relu, gelu, tanh, sigmoid, silu, bias and residual, such as \"768 gelu residual, dim\"; for plain encoders"),
     row("train.dims", Kind::Sizes, Section::Further, Readers::TRAIN, "Matryoshka sizes, from train.dim down, such as \"128, 64, 32\": the loss is summed over vectors truncated to each size, so that encode --dim can truncate them later; without it, those of the model that training starts from"),
@@ -183,7 +184,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.mix_weights", Kind::Numbers, Section::Further, Readers::TRAIN, "Relative frequency of examples from each source of data.train, such as \"2, 1\"; without it, train.mix_exponent decides"),
     row("train.mix_exponent", Kind::Number, Section::Further, Readers::TRAIN, "Weigh a source of N examples by N to this power: 1 takes every example equally often, 0 every source"),
     row("train.mix_batches", Kind::Words(&["mixed", "one_source"]), Section::Further, Readers::TRAIN, "Mix all sources in a batch (mixed), or take each batch from one source (one_source), so that in-batch negatives come from the query's own source"),
-    row("train.weight_decay", Kind::Number, Section::Further, Readers::TRAIN, "Decoupled weight decay of AdamW, on every parameter"),
+    row("train.weight_decay", Kind::Number, Section::Further, Readers::TRAIN, "Decoupled weight decay of AdamW, on every parameter unless train.decay_biases_and_norms is false"),
     row("train.decay_biases_and_norms", Kind::Flag, Section::Further, Readers::TRAIN, "Apply weight decay to biases and norms too, as the reference does"),
     row("train.head_rate_factor", Kind::Number, Section::Further, Readers::TRAIN, "Factor on the learning rate of the head"),
     row("train.embeddings_rate_factor", Kind::Number, Section::Further, Readers::TRAIN, "Factor on the learning rate of the encoder's embeddings"),
@@ -200,7 +201,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.decay_steps", Kind::Steps, Section::Further, Readers::TRAIN, "Steps of the decay at the end of schedule = \"warmup_stable_decay\": a number, or auto (a tenth of the run)"),
     row("train.schedule_horizon", Kind::Steps, Section::Further, Readers::TRAIN, "Step at which the learning rate reaches 0: a number, or auto (the last step)"),
     row("train.warmup_from_zero", Kind::Flag, Section::Further, Readers::TRAIN, "Give the first step a learning rate of 0, as the reference does"),
-    row("train.save_every", Kind::Steps, Section::Further, Readers::TRAIN, "Steps between checkpoints and evaluations: a number, or auto (a tenth of the run)"),
+    row("train.save_every", Kind::Steps, Section::Further, Readers::TRAIN, "Steps between checkpoints and evaluations: a number, or auto (a tenth of the run, or more where dev queries and their documents have more tokens than the batches of that many steps, so that evaluations take about a quarter of the time at most)"),
     row("train.keep_checkpoints", Kind::Whole, Section::Further, Readers::TRAIN, "Number of newest checkpoints to keep"),
     row("train.keep_best_checkpoints", Kind::Whole, Section::Further, Readers::TRAIN, "Number of further checkpoints to keep: the best by the dev metric"),
     row("train.ib_scope", Kind::Words(&["batch", "micro_batch"]), Section::Further, Readers::TRAIN, "Take in-batch negatives from the whole batch (batch), or only from the micro-batch (micro_batch) as the reference does"),
@@ -508,7 +509,7 @@ mod tests {
     fn page() -> String {
         let mut page = "# Options\n\nGenerated from the table of options in `colbert-config` by its tests: change that, \
                         then run\n`UPDATE_DOCS=1 cargo test -p colbert-config`. How files, environment and command line go \
-                        together: [guide](guide.md).\n"
+                        together: [guide](guide.md).\nThe reference is RAGatouille 0.0.9 with colbert-ai.\n"
             .to_owned();
         let mut section = None;
         for row in OPTIONS {

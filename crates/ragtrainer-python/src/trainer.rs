@@ -190,7 +190,7 @@ fn with_sets(
     if let Some(path) = dev {
         trainer = trainer.with_dev(BeirFolder::open(&path)?.evaluation("dev")?, options.evaluation.clone());
     }
-    if let Some(path) = test {
+    if let Some(path) = test.filter(|_| !options.data.skip_test) {
         trainer = trainer.with_test(BeirFolder::open(&path)?.evaluation("test")?);
     }
     Ok(trainer)

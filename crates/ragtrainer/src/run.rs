@@ -11,6 +11,7 @@ pub(crate) mod miner;
 pub(crate) mod objective;
 pub(crate) mod session;
 pub(crate) mod sharing;
+pub(crate) mod spacing;
 pub(crate) mod teacher;
 
 pub use encoder::{DirectoryEncoder, EncoderBuilder};

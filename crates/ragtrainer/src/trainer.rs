@@ -158,7 +158,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     }
 
     /// Sets the queries that are measured before and after training and never choose. Counts for data that is prepared
-    /// afterwards.
+    /// afterwards. `data.skip_test` of the options leaves them out.
     #[must_use]
     pub fn with_test(mut self, set: EvaluationSet) -> Self {
         self.test = Some(set);
@@ -364,7 +364,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     /// # Errors
     /// Whatever would make training fail at its start.
     pub fn plan(&self, options: &TrainOptions) -> Result<Preview, Error> {
-        session::preview(&self.of_run(options)?, self.known()?, &self.objective(options), self.sharing())
+        session::preview(&self.of_run(options)?, self.known()?, &self.objective(options), self.sharing(), self.begin)
     }
 
     /// Trains, and returns the directory of the best model and what happened.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ragtrainer::Error;
-use ragtrainer::config::{ExportLayout, MODEL_LENGTH, NumberList, OptionSources, Options};
+use ragtrainer::config::{AutoSteps, DataOptions, ExportLayout, MODEL_LENGTH, NumberList, OptionSources, Options};
 use ragtrainer::prelude::*;
 use ragtrainer::run::{DirectoryChoice, evaluate_directory_with};
 use ragtrainer::train::{Begin, Event, Flow, Processes, TrainError};
@@ -111,6 +111,74 @@ fn the_outcome_has_the_measurements() {
     );
     let test = outcome.test.unwrap();
     assert_eq!((test.start.queries, test.bm25.documents), (12, 12));
+}
+
+/// The test judgements of a folder that is trained on are measured unless they are left out.
+#[test]
+fn test_queries_can_be_left_out() {
+    let here = folder();
+    let beir = beir_folder(here.path());
+    let trained = |output: &str, skip_test: bool, named: bool| {
+        let mut options = Options {
+            pretrained_model_name: tiny_model().to_str().unwrap().to_owned(),
+            backend: backend(),
+            output: here.path().join(output),
+            train: options(),
+            ..Options::default()
+        };
+        options.data.train = beir.clone().into();
+        options.data.test = named.then(|| beir.clone());
+        options.data.skip_test = skip_test;
+        let mut trainer = RagTrainer::from_options(options);
+        let announced = trainer.read_data().unwrap().join("\n");
+        let leaks = trainer.data_report().unwrap().findings.iter().any(|finding| finding.message.contains("test"));
+        trainer.add_negatives(&|_, _, _| ()).unwrap();
+        (trainer.train(&self::options()).unwrap().test.is_some(), announced, leaks)
+    };
+    let (measured, announced, leaks) = trained("measured", false, false);
+    assert!(measured && leaks && announced.contains("test: 12 queries"), "{announced}");
+    for (output, named) in [("skipped", false), ("skipped-named", true)] {
+        let (measured, announced, leaks) = trained(output, true, named);
+        assert!(!measured && !leaks, "{announced}");
+        assert!(announced.contains("dev: 12 queries") && !announced.contains("test: "), "{announced}");
+        assert!(announced.contains("data.skip_test is true"), "{announced}");
+    }
+    let set = BeirFolder::open(&beir).unwrap().evaluation("test").unwrap();
+    let skip = Options { data: DataOptions { skip_test: true, ..DataOptions::default() }, ..Options::default() };
+    let mut trainer = RagTrainer::from_options(skip).with_test(set);
+    let announced = trainer.set_data(RawData::from_pairs(pairs()).unwrap()).unwrap().join("\n");
+    assert!(!announced.contains("test: "), "{announced}");
+}
+
+/// Dev queries against many documents are measured less often than ten times, unless a number says how often.
+#[test]
+fn evaluations_leave_most_of_the_time_to_training() {
+    let here = folder();
+    let beir = BeirFolder::open(&beir_folder(here.path())).unwrap();
+    let dev = beir.evaluation("dev").unwrap();
+    let output = here.path().join("run");
+    let mut without = trainer(&output);
+    let mut with = trainer(&output).with_dev(dev, EvaluationOptions::default());
+    for trainer in [&mut without, &mut with] {
+        trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+    }
+    // 12 queries of 32 tokens and 12 documents of 32; a step has 12 texts: one evaluation takes two steps' tokens.
+    let train = TrainOptions { epochs: 10, maxsteps: 8, ..options() };
+    let every = |trainer: &RagTrainer, train: &TrainOptions| trainer.plan(train).unwrap().plan.save_every;
+    assert_eq!((every(&without, &train), every(&with, &train)), (1, 2));
+    let given = TrainOptions { save_every: AutoSteps::Steps(1), ..train.clone() };
+    assert_eq!(every(&with, &given), 1);
+    // A run that is resumed is measured at the steps that it began with, those of another rule included.
+    with.train(&train).unwrap();
+    let path = output.join("plan.json");
+    let mut plan: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(plan["save_every"], 2);
+    plan["save_every"] = 3.into();
+    fs::write(&path, plan.to_string()).unwrap();
+    assert_eq!(every(&resumed(&with), &train), 3);
+    assert_eq!(every(&resumed(&with), &given), 1);
+    let longer = TrainOptions { maxsteps: 12, ..train };
+    assert_eq!(every(&resumed(&with), &longer), 2);
 }
 
 /// Defect 26: the library takes an option that has its default for one that was not set.

@@ -27,6 +27,8 @@ pub struct DataOptions {
     /// BEIR folder measured once before and once after training, never used to choose a model. Empty: the `test`
     /// judgements beside `train`, if it is a BEIR folder that has them.
     pub test: Option<PathBuf>,
+    /// Leave out the test queries, those of `test` and those beside `train`: they are neither read nor measured.
+    pub skip_test: bool,
     /// Number of training queries held out as the dev set if none is given, chosen at random by the seed; 0 holds out
     /// none, as in the reference, which trains on everything.
     pub dev_split: usize,
@@ -51,6 +53,7 @@ impl Default for DataOptions {
             all_documents: None,
             dev: None,
             test: None,
+            skip_test: false,
             dev_split: 0,
             positive_label: "1".to_owned(),
             negative_label: "0".to_owned(),

@@ -120,7 +120,8 @@ pub struct TrainOptions {
     pub schedule_horizon: AutoSteps,
     /// Give the first step learning rate 0, as the reference does (defect 24).
     pub warmup_from_zero: bool,
-    /// Steps between checkpoints and evaluations: `"auto"` is a tenth of the run.
+    /// Steps between checkpoints and evaluations: `"auto"` is a tenth of the run, and more in a run of the library's
+    /// facade whose dev queries and documents have more tokens than the batches of that many steps.
     pub save_every: AutoSteps,
     /// Number of newest checkpoints to keep; an older one is removed once the newest is safe. With 2, one is left if
     /// the newest gets damaged.

@@ -16,7 +16,7 @@ class RunOptions(TypedDict, total=False):
     output: str | os.PathLike[str]
     """Directory of the run; the best model is written to its best/"""
     overwrite: bool
-    """Replace an earlier run in the output directory, or an earlier export [default: False]"""
+    """Replace an earlier run in the output directory, or the files that prepare or score wrote earlier [default: False]"""
     backend: str
     """Backend and device: auto, flex, cuda, cuda:N, libtorch, libtorch:cuda:N, wgpu, wgpu:N [default: auto]"""
     export_dtype: Literal["f32", "f16", "bf16"]
@@ -38,6 +38,8 @@ class PrepareOptions(TypedDict, total=False):
     """BEIR directory whose dev queries choose the best model; without it, the dev split of the training data's own BEIR directory"""
     test_data: str | os.PathLike[str] | None
     """BEIR directory whose test queries are measured before and after training, but never used to choose a model; without it, the test split of the training data's own BEIR directory"""
+    skip_test: bool
+    """Leave out the test queries, also those of the training data's own BEIR directory: they are neither read nor measured, nor searched for training texts [default: false]"""
     dev_split: int
     """Hold out N training queries as the dev set if none is given [default: 0]"""
     skip_bad_rows: bool
@@ -116,7 +118,7 @@ class TrainOptions(TypedDict, total=False):
     mix_batches: Literal["mixed", "one_source"]
     """Mix all sources in a batch (mixed), or take each batch from one source (one_source), so that in-batch negatives come from the query's own source [default: mixed]"""
     weight_decay: float
-    """Decoupled weight decay of AdamW, on every parameter [default: 0.01]"""
+    """Decoupled weight decay of AdamW, on every parameter unless train.decay_biases_and_norms is false [default: 0.01]"""
     decay_biases_and_norms: bool
     """Apply weight decay to biases and norms too, as the reference does [default: True]"""
     head_rate_factor: float
@@ -150,7 +152,7 @@ class TrainOptions(TypedDict, total=False):
     warmup_from_zero: bool
     """Give the first step a learning rate of 0, as the reference does [default: False]"""
     save_every: int | str
-    """Steps between checkpoints and evaluations: a number, or auto (a tenth of the run) [default: auto]"""
+    """Steps between checkpoints and evaluations: a number, or auto (a tenth of the run, or more where dev queries and their documents have more tokens than the batches of that many steps, so that evaluations take about a quarter of the time at most) [default: auto]"""
     keep_checkpoints: int
     """Number of newest checkpoints to keep [default: 2]"""
     keep_best_checkpoints: int
@@ -212,6 +214,7 @@ KEYS: dict[str, dict[str, str]] = {
         "columns": "data.columns",
         "dev_data": "data.dev",
         "test_data": "data.test",
+        "skip_test": "data.skip_test",
         "dev_split": "data.dev_split",
         "skip_bad_rows": "data.skip_bad_rows",
         "hard_negative_maximum_rank": "negatives.hard_negative_maximum_rank",

@@ -97,7 +97,8 @@ impl Input {
             None => folders.set(named, split, &mut announcements),
         };
         let dev = set(dev, options.data.dev.as_deref(), "dev")?;
-        let test = set(test, options.data.test.as_deref(), "test")?;
+        let skips_test = options.data.skip_test;
+        let test = if skips_test { None } else { set(test, options.data.test.as_deref(), "test")? };
         Self::new(options, raw, dev, test, announcements)
     }
 
@@ -110,6 +111,10 @@ impl Input {
         mut announcements: Vec<String>,
     ) -> Result<Self, Error> {
         check_language_code(&options.language_code)?;
+        let test = test.filter(|_| !options.data.skip_test);
+        if options.data.skip_test {
+            announcements.push("test queries are left out, as data.skip_test is true".to_owned());
+        }
         let evaluation = &options.evaluation;
         match (options.data.dev_split, dev.is_some()) {
             (0, _) => {}

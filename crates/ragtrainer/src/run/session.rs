@@ -33,6 +33,7 @@ use crate::run::fit::tried::MostThatFit;
 use crate::run::miner::Refresher;
 use crate::run::objective::RunObjective;
 use crate::run::sharing::Sharing;
+use crate::run::spacing::spaced;
 use crate::search::pretrained::RagPretrainedModel;
 use crate::source::public_name;
 
@@ -96,11 +97,13 @@ pub(crate) fn preview<O: Objective, E: RunEncoder>(
     prepared: &Prepared,
     objective: &RunObjective<'_, O>,
     sharing: Sharing<'_, E>,
+    begin: Begin,
 ) -> Result<Preview, Error> {
     options.validate()?;
     let backend = sharing.backend(&options.backend)?;
     let start = Start::read(options, sharing.encoder)?;
     let plan = start.plan(options, backend, prepared, objective, &**sharing.processes)?;
+    let plan = spaced(plan, options, prepared.dev.as_ref(), earlier_plan(options, begin)?.as_ref());
     struct Load<'a, E> {
         start: &'a Start<'a, E>,
         options: &'a Options,
@@ -145,7 +148,10 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
     let start = Start::read(options, sharing.encoder)?;
     let plan = match data.plan {
         Some(plan) => plan.clone(),
-        None => start.plan(options, backend, data.prepared, objective, &**processes)?,
+        None => {
+            let plan = start.plan(options, backend, data.prepared, objective, &**processes)?;
+            spaced(plan, options, data.prepared.dev.as_ref(), earlier_plan(options, begin)?.as_ref())
+        }
     };
     let ran =
         backend.run(TrainJob { options, data, plan: &plan, start: &start, objective, processes, begin, observer });
@@ -162,16 +168,7 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
 /// # Errors
 /// The run's plan cannot be read, or its micro-batches cannot be divided and changes are not accepted.
 pub(crate) fn keep_micro_batches(options: &mut Options, processes: usize, begin: Begin) -> Result<(), Error> {
-    let path = options.output.join("plan.json");
-    if !path.exists() {
-        return Ok(());
-    }
-    let text = fs::read(&path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
-    let plan: Plan = serde_json::from_slice(&text).map_err(|source| Error::Json {
-        path,
-        expected: "the plan of a run, as train writes it",
-        source,
-    })?;
+    let Some(plan) = earlier_plan(options, begin)? else { return Ok(()) };
     if plan.batch_size != options.train.batch_size {
         return Ok(());
     }
@@ -185,6 +182,20 @@ pub(crate) fn keep_micro_batches(options: &mut Options, processes: usize, begin:
         return Err(Error::UndividedMicroBatches { pieces: plan.pieces(), processes });
     }
     Ok(())
+}
+
+/// The plan of the run in `options.output`, if that is resumed and had written one.
+///
+/// # Errors
+/// The plan cannot be read.
+fn earlier_plan(options: &Options, begin: Begin) -> Result<Option<Plan>, Error> {
+    let path = options.output.join("plan.json");
+    if begin == Begin::New || !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read(&path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
+    let expected = "the plan of a run, as train writes it";
+    serde_json::from_slice(&text).map(Some).map_err(|source| Error::Json { path, expected, source })
 }
 
 /// Options that a checkpoint is tied to, besides those of training: names and files do not matter, what is in the files
