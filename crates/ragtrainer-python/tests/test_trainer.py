@@ -315,3 +315,19 @@ def test_several_gpus_are_refused_with_the_way_to_have_them():
             RAGTrainer("m", "encoder", n_usable_gpus=number)
     for number in (-1, 0, 1):
         RAGTrainer("m", "encoder", n_usable_gpus=number)
+
+
+def test_test_queries_are_measured_or_left_out(tiny: str, pairs: list[tuple[str, str]], tmp_path: Path) -> None:
+    beir = tmp_path / "beir"
+    (beir / "qrels").mkdir(parents=True)
+    for name, texts in [("queries", [query for query, _ in pairs]), ("corpus", [document for _, document in pairs])]:
+        rows = [json.dumps({"_id": str(n), "text": text}) for n, text in enumerate(texts)]
+        (beir / f"{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    judged = ["query-id\tcorpus-id\tscore", *(f"{n}\t{n}\t1" for n in range(len(pairs)))]
+    (beir / "qrels" / "test.tsv").write_text("\n".join(judged), encoding="utf-8")
+    for skip_test in (False, True):
+        trainer = RAGTrainer("My", tiny, output=tmp_path / str(skip_test))
+        trainer.prepare_training_data(pairs, test_data=beir, skip_test=skip_test, progress=None)
+        trainer.train(maxsteps=1, progress=None, **SMALL)
+        assert trainer.outcome is not None
+        assert (trainer.outcome["test"] is None) == skip_test

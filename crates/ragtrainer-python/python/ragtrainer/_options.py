@@ -39,7 +39,7 @@ class PrepareOptions(TypedDict, total=False):
     test_data: str | os.PathLike[str] | None
     """BEIR directory whose test queries are measured before and after training, but never used to choose a model; without it, the test split of the training data's own BEIR directory"""
     skip_test: bool
-    """Leave out the test queries, also those of the training data's own BEIR directory: they are neither read nor measured, nor searched for training texts [default: false]"""
+    """Leave out the test queries, also those of the training data's own BEIR directory: they are neither read nor measured, nor searched for training texts [default: False]"""
     dev_split: int
     """Hold out N training queries as the dev set if none is given [default: 0]"""
     skip_bad_rows: bool
