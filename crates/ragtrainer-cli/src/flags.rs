@@ -47,7 +47,7 @@ impl Reader for Train {
     }
 }
 
-/// What help says about the flags of the table of options.
+/// A note on the flags of the table of options, for the help of commands that have them.
 pub(crate) const ABOUT_FLAGS: &str = "A flag with [=<BOOL>] is true when given alone and false as in --inherit-settings=false. \
     Options can also stand in a config file (batch_size = 16 under [train]) or in the environment \
     (RAGTRAINER_TRAIN__BATCH_SIZE=16). \"The reference\" is RAGatouille 0.0.9 with colbert-ai.";
