@@ -31,6 +31,10 @@ const QUERY_TOKENS: usize = 32;
 const PASSAGE_TOKENS: usize = 64;
 /// Passages that are added at once.
 const PART: usize = 5000;
+/// What divides a document's id from a passage's number in the copies of a judged folder.
+const PASSAGE_MARK: char = '#';
+/// Queries that are also searched one at a time.
+const ALONE: usize = 20;
 /// Times that a search is measured; the fastest counts.
 const TIMES: usize = 5;
 
@@ -101,7 +105,7 @@ fn speed() {
          memory {memory:.1} GB/s"
     );
     println!(
-        "format     queries   ms a query   million vectors/s   GB/s of vectors   share of memory   open, ms   peak, MB"
+        "format     queries   ms a query   million vectors/s   GB/s of vectors   share of memory   open, ms   made, s   peak, MB"
     );
     let one = seeded(1, QUERY_TOKENS, 1);
     let many = seeded(32, QUERY_TOKENS, 2);
@@ -112,7 +116,7 @@ fn speed() {
     };
     for format in formats {
         let path = here.join(format.name());
-        fill(&path, format, passages);
+        let made = fill(&path, format, passages);
         memory::forget_peak();
         let open = seconds(|| DocumentFolder::open(&path).expect("the folder was just written"));
         let folder = DocumentFolder::open(&path).expect("the folder was just written");
@@ -121,7 +125,7 @@ fn speed() {
             let vectors = folder.vectors() as f64;
             let rate = vectors * format.row_bytes(DIM) as f64 / seconds / 1e9;
             println!(
-                "{format:<10} {:>7} {:>12.2} {:>19.2} {rate:>17.2} {:>17.2} {:>10.2} {:>10.0}",
+                "{format:<10} {:>7} {:>12.2} {:>19.2} {rate:>17.2} {:>17.2} {:>10.2} {made:>9.1} {:>10.0}",
                 queries.len(),
                 seconds * 1e3 / queries.len() as f64,
                 vectors * queries.len() as f64 / seconds / 1e6,
@@ -146,13 +150,19 @@ fn speed() {
     fs::remove_dir_all(here).expect("the folder was made above");
 }
 
-fn fill(path: &Path, format: VectorFormat, passages: usize) {
+/// Makes the folder; returns the seconds that its part of it took, without the making of vectors.
+fn fill(path: &Path, format: VectorFormat, passages: usize) -> f64 {
+    let mut taken = 0.0;
     let mut folder = DocumentFolder::create(path, DIM, 1, format).expect("an empty folder");
     for first in (0..passages).step_by(PART) {
         let count = PART.min(passages - first);
         let texts: Vec<String> = (first..first + count).map(|i| format!("passage {i}")).collect();
-        folder.add_vectors(&texts, &seeded(count, PASSAGE_TOKENS, 10 + first as u64)).expect("the disk takes them");
+        let vectors = seeded(count, PASSAGE_TOKENS, 10 + first as u64);
+        let start = Instant::now();
+        folder.add_vectors(&texts, &vectors).expect("the disk takes them");
+        taken += start.elapsed().as_secs_f64();
     }
+    taken
 }
 
 /// Judgements of the split `test`: for each query its documents and their grades.
@@ -213,7 +223,10 @@ fn judged(source: &Path) {
         source.vectors(),
         ids.len()
     );
-    println!("vectors      index   recall@10   nDCG@10   ms a query   MB on disk   of it index   build, s   peak, MB");
+    println!(
+        "vectors      index   recall@10   nDCG@10   ms a query   ms for one alone   MB on disk   of it index   build, s   \
+         peak, MB"
+    );
     let exact = search_vectors(&queries, &source, 10).expect("the folder can be read");
     for format in VectorFormat::ALL {
         let path = source.path().with_extension(format.name());
@@ -245,7 +258,9 @@ fn copy(from: &DocumentFolder, to: &mut DocumentFolder) {
         let block = from.block(first..from.places().min(first + PART), &mut buffer).expect("vectors");
         let document = |place: &usize| {
             let passage = from.passage(*place).expect("a passage");
-            Document { id: passage.id, text: passage.text, metadata: passage.metadata }
+            // Passages of a split document share its id, and a folder takes each id once.
+            let id = passage.id.map(|id| format!("{id}{PASSAGE_MARK}{place}"));
+            Document { id, text: passage.text, metadata: passage.metadata }
         };
         let documents: Vec<Document> = block.places.iter().map(document).collect();
         to.add_vectors(&documents, &block.text_vectors(from.dim())).expect("the disk takes them");
@@ -270,9 +285,23 @@ fn measured(
     for ((found, exact), id) in found.iter().zip(exact).zip(ids) {
         let common = found.iter().filter(|(place, _)| exact.iter().any(|(other, _)| other == place)).count();
         recall += common as f64 / exact.len() as f64;
-        let document = |(place, _): &(usize, f32)| folder.passage(*place).expect("a passage").id.expect("an id");
-        gain += ndcg(&found.iter().map(document).collect::<Vec<_>>(), &judgements[id]);
+        let mut documents: Vec<String> = Vec::new();
+        for (place, _) in found {
+            let passage = folder.passage(*place).expect("a passage").id.expect("an id");
+            let document = passage.rsplit_once(PASSAGE_MARK).expect("a passage's id").0.to_owned();
+            if !documents.contains(&document) {
+                documents.push(document);
+            }
+        }
+        gain += ndcg(&documents, &judgements[id]);
     }
+    let alone = seconds(|| {
+        for query in 0..ALONE.min(queries.len()) {
+            let mut one = TextVectors::new(queries.dim());
+            one.push(queries.rows(query));
+            search_vectors(&one, folder, 10).expect("the folder can be read");
+        }
+    }) / ALONE.min(queries.len()) as f64;
     let queries = queries.len() as f64;
     let all = disk(folder.path()) as f64 / 1e6;
     #[cfg(feature = "index")]
@@ -280,11 +309,12 @@ fn measured(
     #[cfg(not(feature = "index"))]
     let of_index = 0.0;
     println!(
-        "{:<12} {index:>5} {:>11.4} {:>9.4} {:>12.3} {all:>12.1} {of_index:>13.1} {build:>10.1} {:>10.0}",
+        "{:<12} {index:>5} {:>11.4} {:>9.4} {:>12.3} {:>18.3} {all:>12.1} {of_index:>13.1} {build:>10.1} {:>10.0}",
         folder.vector_format().name(),
         recall / queries,
         gain / queries,
         again.min(first) * 1e3 / queries,
+        alone * 1e3,
         peak as f64 / 1e6,
     );
 }
