@@ -188,7 +188,8 @@ pub enum DataError {
     /// A label that is neither the positive nor the negative one.
     #[error(
         "{place}, label: expected `{positive}` (positive) or `{negative}` (negative), found `{found}`; \
-         data.positive_label and data.negative_label name the labels; data.format = scored reads a teacher's scores"
+         data.positive_label and data.negative_label name the labels; data.format = scored reads a teacher's scores; \
+         grades above 1 are read from a column called `grade` or `relevance`"
     )]
     UnknownLabel {
         /// Where.

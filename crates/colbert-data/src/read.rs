@@ -30,6 +30,7 @@ mod sampled;
 mod suggestion;
 mod values;
 mod whole;
+mod written_list;
 
 use std::path::Path;
 

@@ -63,8 +63,8 @@ fn rows_that_are_wrong_name_file_line_expected_and_found() {
         ("r.jsonl", "\n\n", &["r.jsonl", "no rows at all"]),
         (
             "s.jsonl",
-            "{\"query\":\"q\",\"positive\":{\"body\":\"p\"}}",
-            &["line 1", "`content` or `text`", "an object with body"],
+            "{\"query\":\"q\",\"positive\":{\"payload\":\"p\"}}",
+            &["line 1", "`content` or `text`", "an object with payload"],
         ),
     ];
     for (name, content, parts) in cases {

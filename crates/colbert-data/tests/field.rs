@@ -204,6 +204,17 @@ fn texts_of_another_language_are_noticed() {
     assert_parts(&finding.message, &["Japanese", "language_code is \"en\""]);
     assert_eq!(finding.fix, "language_code = \"ja\"");
     assert!(report("ja").findings.iter().all(|finding| finding.name != "language_mismatch"));
+    // The code of a country is that of another language, which no text is known by.
+    let korean = [
+        ("빙하란 무엇인가요?", "빙하는 쌓인 눈이 눌려 만들어진 거대한 얼음 덩어리로 스스로의 무게로 움직입니다."),
+        ("삼각주는 어떻게 만들어지나요?", "삼각주는 강이 나른 흙과 모래가 강어귀에 쌓여 만들어지는 지형입니다."),
+        ("습지란 무엇인가요?", "습지는 얕은 물에 덮인 낮은 땅으로 많은 물새가 삽니다."),
+    ];
+    let korean = RawData::from_pairs(korean).unwrap();
+    let analysis = TextAnalysis::for_language("kr");
+    let report_of_korean = DataReport::with_options(&korean, &ReportOptions { analysis, ..ReportOptions::default() });
+    let finding = report_of_korean.unwrap().findings.into_iter().find(|finding| finding.name == "language_mismatch");
+    assert_eq!(finding.unwrap().fix, "language_code = \"ko\"");
     // What the finding is for: with the right code nothing is drawn at random for want of candidates.
     let options = options(|negatives| {
         negatives.num_new_negatives = 3;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod candidates;
 mod defects;
+mod exports;
 mod field;
 mod files;
 mod formats;

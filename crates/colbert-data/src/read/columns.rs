@@ -6,7 +6,9 @@ use std::fmt::Display;
 use colbert_config::ColumnRole;
 
 use super::facts::Named;
-use super::names::{is_description, is_grade_name, is_id_name, is_name, is_rival, is_some_label, number_of, role_of};
+use super::names::{
+    is_description, is_grade_name, is_id_name, is_name, is_rival, is_score_name, is_some_label, number_of, role_of,
+};
 use super::suggestion::suggestion;
 use crate::error::{DataError, Place};
 use crate::raw::labels::Labels;
@@ -24,6 +26,8 @@ pub(crate) struct Columns {
     pub(crate) scores: Option<String>,
     /// Scores of the positives and of the negatives, if they are in two columns (FlagEmbedding).
     pub(crate) split_scores: Option<[String; 2]>,
+    /// Columns whose cells are lists written as text.
+    pub(crate) lists: Vec<String>,
     pub(crate) ignored: Vec<String>,
     /// Unused columns whose names suggest a role, as the user decided otherwise.
     decided: Vec<String>,
@@ -82,6 +86,7 @@ impl Columns {
         columns.is_graded = columns.label.as_ref().is_some_and(|name| {
             *named.labels == Labels::default() && is_grade_name(name) && named.facts(name).is_grades()
         });
+        columns.lists = columns.texts().filter(|name| named.facts(name).is_written_lists()).cloned().collect();
         columns.negatives.sort_by_key(|name| (number_of(name), name.clone()));
         columns.ignored = names.iter().filter(|name| !columns.uses(name)).map(|name| (*name).to_owned()).collect();
         columns.decided = columns.ignored.iter().filter(|name| role_of(name).is_some()).cloned().collect();
@@ -94,18 +99,39 @@ impl Columns {
     /// The reason why the roles are not clear, if they are not.
     fn doubt(&self, named: Named<'_>, answers: bool) -> Option<String> {
         self.ids_for_texts(named)
+            .or_else(|| self.written_objects(named))
             .or_else(|| self.no_query(named))
             .or_else(|| self.doubled_name(named))
             .or_else(|| self.unclear_positive(named, answers))
             .or_else(|| self.unused_label(named))
+            .or_else(|| self.unused_score(named))
             .or_else(|| self.cells_of_ids(named))
     }
 
     /// Columns are named as ids, and the texts are in none.
     fn ids_for_texts(&self, named: Named<'_>) -> Option<String> {
         let lacks_texts = self.query.is_empty() || (self.positive.is_none() && self.document.is_none());
-        let ids: Vec<&str> = named.names.iter().copied().filter(|name| is_id_name(name)).collect();
-        (lacks_texts && ids.len() > 1).then(|| format!("{} are ids, not texts; {WHERE_TEXTS_ARE}", in_ticks(&ids)))
+        let ids: Vec<&str> = named.names.iter().copied().filter(|name| is_id_name(name) && !name.is_empty()).collect();
+        let texts = named.names.iter().filter(|name| named.facts(name).is_text()).count();
+        (lacks_texts && ids.len() > 1 && texts < 2)
+            .then(|| format!("{} are ids, not texts; {WHERE_TEXTS_ARE}", in_ticks(&ids)))
+    }
+
+    /// Cells hold objects that are written as text, or lists where one text is needed.
+    fn written_objects(&self, named: Named<'_>) -> Option<String> {
+        let is_list = |name: &str| self.lists.iter().any(|list| list == name);
+        let mut texts = self.texts().filter(|name| named.facts(name).is_written());
+        let name = texts.find(|name| **name == self.query || !is_list(name))?;
+        Some(format!(
+            "the cells of `{name}` are {} written as text; write the rows as JSONL, where they are what they are",
+            if is_list(name) { "lists" } else { "objects" }
+        ))
+    }
+
+    /// Columns that texts are read from.
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        let single = [Some(&self.query), self.positive.as_ref(), self.document.as_ref()];
+        single.into_iter().flatten().chain(&self.negatives)
     }
 
     fn no_query(&self, named: Named<'_>) -> Option<String> {
@@ -118,8 +144,13 @@ impl Columns {
             return Some(format!("the cells of {} are ids or numbers, not texts; {WHERE_TEXTS_ARE}", in_ticks(&ids)));
         }
         let is_row = names.len() > 1 && !names.iter().any(|name| is_name(name));
-        let hint =
-            if is_row { "; the first line looks like a row, not like a header: put the names above it" } else { "" };
+        let hint = match (is_row, named.has_header) {
+            (true, true) => "; the first line looks like a row, not like a header: put the names above it",
+            (true, false) => {
+                "; the names look like texts: write each row as an object such as {\"query\": ..., \"positive\": ...}"
+            }
+            (false, _) => "",
+        };
         Some(format!("none of the columns is the query (query, question, anchor){hint}"))
     }
 
@@ -180,12 +211,28 @@ impl Columns {
         })
     }
 
+    /// A column of scores that would be ignored, though nothing else says how relevant the documents are.
+    fn unused_score(&self, named: Named<'_>) -> Option<String> {
+        let says_more = self.scores.is_some() || self.split_scores.is_some() || !self.negatives.is_empty();
+        if self.label.is_some() || says_more {
+            return None;
+        }
+        let is_score = |name: &&str| is_score_name(name) && named.facts(name).is_numbers();
+        let name = self.free(named).find(|name| is_score(name) && named.facts(name).distinct() > 1)?;
+        Some(format!(
+            "`{name}` holds numbers that may say how relevant a document is ({name}=scores, of a teacher; or keep the \
+             rows of relevant documents and set {name}=ignore)"
+        ))
+    }
+
     /// Columns are named as texts, and hold ids.
     fn cells_of_ids(&self, named: Named<'_>) -> Option<String> {
         let texts = [Some(&self.query), self.positive.as_ref(), self.document.as_ref()];
         let open: Vec<&String> = texts.into_iter().flatten().filter(|name| !named.roles.contains_key(*name)).collect();
         let is_pair_of_ids = open.len() > 1 && open.iter().all(|name| named.facts(name).may_be_ids());
+        let negatives = self.negatives.iter().filter(|name| !named.roles.contains_key(*name));
         open.into_iter()
+            .chain(negatives)
             .find(|name| is_pair_of_ids || named.facts(name).is_ids())
             .map(|name| format!("the cells of `{name}` are ids or numbers, not texts; {WHERE_TEXTS_ARE}"))
     }
@@ -243,12 +290,12 @@ impl Columns {
 pub(super) const WHERE_TEXTS_ARE: &str = "texts are read from a BEIR folder (corpus.jsonl, queries.jsonl, qrels/), or from \
      a folder with the reference's three files or PyLate's three tables: name that folder";
 
-fn in_ticks(names: &[impl Display]) -> String {
+pub(super) fn in_ticks(names: &[impl Display]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
 }
 
 /// Names for a message; the first line of a file without a header may hold long texts.
-fn listed(names: &[&str]) -> String {
+pub(super) fn listed(names: &[&str]) -> String {
     if names.is_empty() {
         return "without names".to_owned();
     }
@@ -266,7 +313,7 @@ mod tests {
 
     fn columns(names: &[&str], roles: &str) -> Result<Columns, DataError> {
         let roles: colbert_config::ColumnRoles = roles.parse().unwrap();
-        let named = Named { names, rows: &[], labels: &Labels::default(), roles: &roles.0 };
+        let named = Named { names, rows: &[], labels: &Labels::default(), roles: &roles.0, has_header: true };
         Columns::of(named, &Place::Row { row: 1 })
     }
 

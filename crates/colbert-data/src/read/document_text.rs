@@ -6,7 +6,8 @@ use super::brief::{brief, malformed};
 use crate::error::{DataError, Place};
 
 /// Columns and fields that may hold a document's text.
-pub(super) const TEXT_FIELDS: [&str; 5] = ["content", "text", "document", "passage", "passage_text"];
+pub(super) const TEXT_FIELDS: [&str; 8] =
+    ["content", "text", "document", "passage", "passage_text", "page_content", "contents", "body"];
 
 /// A document: a text, or an object with `content` or `text`, and with a title in front if it has one.
 pub(super) fn document_text(value: &Value, field: &str, place: &Place) -> Result<String, DataError> {

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::columns::{in_ticks, listed};
 use super::content::Content;
 use super::document_text::{document_text, with_title};
 use super::facts::Named;
-use super::names::{is_id_name, is_name};
+use super::names::{is_id_name, is_name, plain};
 use super::read_options::ReadOptions;
 use super::sampled::Sampled;
 use crate::error::{DataError, Place};
@@ -19,7 +20,8 @@ const EXPECTED: &str = "texts as JSON (a text, or an object with `text` or `cont
      TSV (text; or id, text; or id, text, title; or with a header)";
 
 /// Columns and fields that hold a document.
-const DOCUMENTS: [&str; 7] = ["text", "content", "contents", "document", "passage", "passage_text", "body"];
+const DOCUMENTS: [&str; 8] =
+    ["text", "content", "contents", "document", "passage", "passage_text", "page_content", "body"];
 /// Columns and fields that hold a query, which go before the names of documents.
 const QUERIES: [&str; 2] = ["query", "question"];
 /// Columns and fields that hold a text's id, the likeliest first.
@@ -112,15 +114,24 @@ struct Texts {
     column: Option<String>,
     /// Whether it is recognised by its name.
     is_known: bool,
+    /// The columns of ids and titles.
+    id: Option<String>,
+    title: Option<String>,
+    /// Of three cells without names the second is the title, and the third the text.
+    has_title_second: bool,
 }
 
 impl Texts {
     fn open(path: &Path, side: Side, options: &ReadOptions) -> Result<Self, DataError> {
         let records = Sampled::open(path, EXPECTED, Content::Documents, options)?.ok_or_else(|| no_rows(path))?;
-        let mut texts = Self { records, side, column: None, is_known: true };
+        let mut texts =
+            Self { records, side, column: None, is_known: true, id: None, title: None, has_title_second: false };
         texts.choose(options)?;
         if let Some(column) = &texts.column {
-            let is_used = |name: &str| name == column || ["title", "metadata"].contains(&name) || IDS.contains(&name);
+            let others = [&texts.id, &texts.title];
+            let is_used = |name: &str| {
+                name == column || name == "metadata" || others.into_iter().flatten().any(|other| other == name)
+            };
             texts.records.read_again(&is_used)?;
         }
         Ok(texts)
@@ -139,20 +150,35 @@ impl Texts {
             let problem = "the first cell of most lines is not an id but a text of several words".to_owned();
             return Err(DataError::TextColumn { place, problem, columns: "without names".to_owned() });
         }
+        if first.as_array().is_some_and(|cells| cells.len() == 3) {
+            let length = |index: usize| {
+                let cells = rows.iter().filter_map(|row| row.get(index)?.as_str());
+                cells.map(|cell| cell.chars().count()).sum::<usize>()
+            };
+            self.has_title_second = length(2) > 2 * length(1);
+        }
         let Value::Object(fields) = first else { return Ok(()) };
         let names: Vec<&str> = match &header {
             Some(header) => header.iter().map(String::as_str).collect(),
             None => fields.keys().map(String::as_str).collect(),
         };
-        let named = Named { names: &names, rows: &rows, labels: &options.labels, roles: &options.roles };
-        let unclear = |problem: String| DataError::TextColumn {
-            place: place.clone(),
-            problem,
-            columns: names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        let named = Named {
+            names: &names,
+            rows: &rows,
+            labels: &options.labels,
+            roles: &options.roles,
+            has_header: header.is_some(),
         };
-        let listed = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+        let unclear =
+            |problem: String| DataError::TextColumn { place: place.clone(), problem, columns: listed(&names) };
+        let find = |meant: &str| names.iter().find(|name| plain(name) == meant).map(|name| (*name).to_owned());
+        let (id, title) = (IDS.iter().find_map(|id| find(id)), find("title"));
         let among = |known: &[&str]| -> Vec<&str> {
-            names.iter().copied().filter(|name| known.contains(name) && !named.facts(name).is_empty()).collect()
+            names
+                .iter()
+                .copied()
+                .filter(|name| known.contains(&plain(name).as_str()) && !named.facts(name).is_empty())
+                .collect()
         };
         let mut known = if self.side == Side::Query { among(&QUERIES) } else { Vec::new() };
         if known.is_empty() {
@@ -161,11 +187,13 @@ impl Texts {
         let is_known = !known.is_empty();
         if known.is_empty() {
             let is_candidate = |name: &&str| {
-                let is_query = self.side == Side::Document && QUERIES.contains(name) && names.len() > 2;
-                !is_query && !is_id_name(name) && *name != "title" && named.facts(name).is_text() && is_name(name)
+                let is_query = QUERIES.contains(&plain(name).as_str());
+                let is_query = self.side == Side::Document && is_query && names.len() > 2;
+                !is_query && !is_id_name(name) && plain(name) != "title" && named.facts(name).is_text() && is_name(name)
             };
             known = names.iter().copied().filter(is_candidate).collect();
         }
+        (self.id, self.title) = (id, title);
         match known[..] {
             [column] => {
                 let column = column.to_owned();
@@ -174,7 +202,10 @@ impl Texts {
             }
             [] if header.is_none() => Ok(()),
             [] => Err(unclear("none of the columns holds texts".to_owned())),
-            _ => Err(unclear(format!("{} could each be the text", listed(&known)))),
+            _ => {
+                let more = if known.len() > 6 { format!(" and {} more", known.len() - 6) } else { String::new() };
+                Err(unclear(format!("{}{more} could each be the text", in_ticks(&known[..known.len().min(6)]))))
+            }
         }
     }
 
@@ -189,11 +220,12 @@ impl Texts {
         let place = self.records.place();
         let record = |id, text| TextRecord { id, text, metadata: metadata_of(&value) };
         let record = match &value {
-            Value::Object(fields) => record(id_of(fields), self.text_of(fields, &value, &place)?),
+            Value::Object(fields) => record(self.id_of(fields), self.text_of(fields, &value, &place)?),
             Value::Array(cells) if cells.len() > 1 => {
-                record(cells[0].as_str().map(str::to_owned), cells_text(cells, &place)?)
+                let id = cells[0].as_str().map(str::to_owned);
+                record(id, cells_text(cells, self.has_title_second, &place)?)
             }
-            Value::Array(cells) => record(None, cells_text(cells, &place)?),
+            Value::Array(cells) => record(None, cells_text(cells, false, &place)?),
             other => record(None, document_text(other, "document", &place)?),
         };
         Ok(Some(record))
@@ -203,7 +235,17 @@ impl Texts {
         let Some(text) = self.column.as_ref().and_then(|column| fields.get(column)?.as_str()) else {
             return document_text(value, "document", place);
         };
-        Ok(with_title(fields.get("title").and_then(Value::as_str).unwrap_or_default(), text))
+        let title = self.title.as_ref().and_then(|title| fields.get(title)?.as_str());
+        Ok(with_title(title.unwrap_or_default(), text))
+    }
+
+    fn id_of(&self, fields: &Map<String, Value>) -> Option<String> {
+        let names = self.id.as_deref().into_iter().chain(IDS);
+        names.filter_map(|name| fields.get(name)).find_map(|id| match id {
+            Value::String(id) => Some(id.clone()),
+            Value::Number(id) => Some(id.to_string()),
+            _ => None,
+        })
     }
 }
 
@@ -211,22 +253,15 @@ fn has_spaces(cell: Option<&Value>) -> bool {
     cell.and_then(Value::as_str).is_some_and(|text| text.trim().contains(char::is_whitespace))
 }
 
-fn id_of(fields: &Map<String, Value>) -> Option<String> {
-    IDS.iter().find_map(|name| match fields.get(*name)? {
-        Value::String(id) => Some(id.clone()),
-        Value::Number(id) => Some(id.to_string()),
-        _ => None,
-    })
-}
-
 fn metadata_of(value: &Value) -> Map<String, Value> {
     value.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 /// The text among the cells of a line without names.
-fn cells_text(cells: &[Value], place: &Place) -> Result<String, DataError> {
+fn cells_text(cells: &[Value], has_title_second: bool, place: &Place) -> Result<String, DataError> {
     match &cells.iter().filter_map(Value::as_str).collect::<Vec<_>>()[..] {
         [text] | [_, text] => Ok((*text).to_owned()),
+        [_, title, text] if has_title_second => Ok(format!("{title} | {text}")),
         [_, text, title] => Ok(format!("{title} | {text}")),
         _ => {
             let (expected, found) = (EXPECTED.to_owned(), format!("{} columns", cells.len()));

@@ -1,12 +1,13 @@
 //! The content of a column in the first rows: texts, ids, numbers or labels. Names may mislead; these facts do not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use colbert_config::ColumnRole;
 use serde_json::Value;
 
 use super::document_text::TEXT_FIELDS;
-use crate::raw::labels::{Labels, label_of};
+use super::written_list::written_list;
+use crate::raw::labels::{Labels, label_of, number_of};
 use crate::texts::ids::is_id_like;
 
 /// The columns of a source before roles are assigned.
@@ -19,6 +20,8 @@ pub(super) struct Named<'a> {
     pub(super) labels: &'a Labels,
     /// Roles that the user gave.
     pub(super) roles: &'a BTreeMap<String, ColumnRole>,
+    /// Names are in a line of their own, not in every row.
+    pub(super) has_header: bool,
 }
 
 impl Named<'_> {
@@ -31,7 +34,7 @@ impl Named<'_> {
 const NEARLY_ALL: f64 = 0.9;
 
 /// Counts over the cells of one column.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     rows: usize,
     filled: usize,
@@ -44,6 +47,10 @@ pub(super) struct Facts {
     numbers: usize,
     words: usize,
     questions: usize,
+    /// Cells that hold a list or an object written as text, and those of them that can be read as a list.
+    written: usize,
+    lists: usize,
+    distinct: BTreeSet<String>,
 }
 
 impl Facts {
@@ -54,6 +61,11 @@ impl Facts {
             facts.rows += 1;
             let Some(cell) = cell.filter(|cell| !is_empty(cell)) else { continue };
             facts.filled += 1;
+            facts.distinct.insert(first_text(cell).map_or_else(|| cell.to_string(), str::to_owned));
+            let written = cell.as_str().and_then(written_list);
+            facts.written += usize::from(written.is_some());
+            let list = written.flatten().map(Value::Array);
+            facts.lists += usize::from(list.is_some());
             facts.labels += usize::from(may_be_label(cell, labels));
             facts.zeros_and_ones += usize::from(is_zero_or_one(cell));
             if let Some(grade) = whole_number(cell) {
@@ -61,6 +73,7 @@ impl Facts {
                 facts.above_one += usize::from(grade > 1);
             }
             facts.numbers += usize::from(is_number(cell));
+            let cell = list.as_ref().unwrap_or(cell);
             if let Some(text) = first_text(cell) {
                 facts.texts += 1;
                 facts.words += words(text);
@@ -76,6 +89,38 @@ impl Facts {
     /// Whether every row has a text here that is neither an id nor a number.
     pub(super) fn is_text(&self) -> bool {
         self.filled > 0 && self.filled == self.rows && self.texts == self.filled && !self.is_ids() && !self.is_numbers()
+    }
+
+    /// Whether all cells hold lists or objects that are written as text.
+    pub(super) fn is_written(&self) -> bool {
+        self.filled > 0 && self.written == self.filled
+    }
+
+    /// Whether all cells hold lists of texts that are written as text.
+    pub(super) fn is_written_lists(&self) -> bool {
+        self.filled > 0 && self.lists == self.filled
+    }
+
+    /// Number of distinct cells.
+    pub(super) fn distinct(&self) -> usize {
+        self.distinct.len()
+    }
+
+    /// The distinct cells, at most some of them, for messages.
+    pub(super) fn some_distinct(&self) -> impl Iterator<Item = &str> {
+        self.distinct.iter().take(3).map(String::as_str)
+    }
+
+    /// Whether a few short texts are repeated in all rows, as those of a category are.
+    pub(super) fn is_category(&self) -> bool {
+        let is_constant = self.filled > 1 && self.distinct.len() == 1;
+        let is_few = self.filled >= 6 && 3 * self.distinct.len() <= self.filled;
+        (is_constant || is_few) && self.mean_words() <= 2.0
+    }
+
+    /// Whether most of the texts are of a few words and repeat another, as labels do and documents do not.
+    pub(super) fn repeats_few(&self) -> bool {
+        self.filled >= 4 && 2 * self.distinct.len() <= self.filled && self.mean_words() <= 3.0
     }
 
     /// Whether all cells are empty.
@@ -128,7 +173,8 @@ impl Facts {
     }
 }
 
-fn words(text: &str) -> usize {
+/// Words of a text; in a script without spaces two letters count as one.
+pub(super) fn words(text: &str) -> usize {
     let unspaced = text.chars().filter(|letter| *letter as u32 >= 0x0e00 && letter.is_alphabetic()).count();
     text.split_whitespace().count().max(unspaced / 2)
 }
@@ -137,6 +183,7 @@ fn is_empty(cell: &Value) -> bool {
     match cell {
         Value::Null => true,
         Value::String(text) => text.trim().is_empty(),
+        Value::Array(members) => members.is_empty(),
         _ => false,
     }
 }
@@ -146,7 +193,10 @@ fn first_text(cell: &Value) -> Option<&str> {
     match cell {
         Value::String(text) => Some(text),
         Value::Array(members) => first_text(members.first()?).filter(|_| !members[0].is_array()),
-        Value::Object(fields) => TEXT_FIELDS.iter().find_map(|name| fields.get(*name)?.as_str()),
+        Value::Object(fields) => TEXT_FIELDS.iter().find_map(|name| match fields.get(*name)? {
+            Value::Array(members) => members.first()?.as_str(),
+            one => one.as_str(),
+        }),
         _ => None,
     }
 }
@@ -161,7 +211,7 @@ fn is_id(cell: &Value) -> bool {
 }
 
 pub(super) fn is_number(cell: &Value) -> bool {
-    cell.is_number() || cell.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok())
+    cell.is_number() || cell.as_str().is_some_and(|text| number_of(text).is_some())
 }
 
 /// A whole number, written as a number or as a text, also as `2.0`.

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::content::Content;
-use super::names::{are_roles, is_id_name, is_name, role_of};
+use super::facts::words;
+use super::names::{are_roles, has_word_of_role, is_id_name, is_name, role_of};
 use super::read_options::ReadOptions;
 use crate::error::{DataError, Place};
 
@@ -39,26 +40,39 @@ pub(super) fn is_header(names: &[String], rows: &[Vec<String>], content: Content
     let is_number = |cell: &str| cell.trim().parse::<f64>().is_ok();
     // A column of numbers whose first cell is not a number has a name.
     let names_numbers = (0..names.len()).any(|index| column(index).next().is_some() && column(index).all(&is_number));
-    let is_known = |name: &&str| {
-        let name = name.to_ascii_lowercase();
-        role_of(&name).is_some() || is_id_name(&name) || NAMES.contains(&name.as_str())
-    };
+    let is_known = |name: &&str| is_known(name);
     let known = cells.iter().filter(|name| is_known(name)).count();
     let all_words = cells.iter().all(|name| !name.contains(char::is_whitespace));
     // Single words over sentences, and found nowhere below.
     let mean_words = |index: usize| {
-        let (words, count) =
-            column(index).fold((0, 0), |(words, count), cell| (words + cell.split_whitespace().count(), count + 1));
+        let (words, count) = column(index).fold((0, 0), |(sum, count), cell| (sum + words(cell), count + 1));
         f64::from(u32::try_from(words).unwrap_or(u32::MAX)) / f64::from(count.max(1))
     };
     let is_nowhere_below = (0..names.len()).all(|index| column(index).all(|cell| cell != names[index]));
     let stands_over_texts = all_words && (0..names.len()).any(|index| mean_words(index) >= 3.0) && is_nowhere_below;
     // Other names may have several words after one that no row begins with.
     let begins_with_a_name = cells.first().is_some_and(is_known) && mean_words(0) >= 3.0 && is_nowhere_below;
+    // Headings of a few words are much shorter than the texts below them.
+    let texts = || (0..names.len()).filter(|index| !column(*index).all(&is_number));
+    let stands_far_above = |factor: usize| {
+        is_nowhere_below && texts().all(|index| mean_words(index) >= (factor * words(&names[index])) as f64)
+    };
+    let is_heading =
+        rows.len() > 1 && stands_far_above(if names.iter().any(|name| has_word_of_role(name)) { 2 } else { 3 });
     names_numbers
+        || is_heading
         || begins_with_a_name
         || (all_words && known > 0 && (known == names.len() || stands_over_texts))
         || (rows.len() > 1 && stands_over_texts)
+}
+
+/// Whether the cells are known names and nothing else, whatever the name of the file is.
+pub(super) fn are_known_names(cells: &[String]) -> bool {
+    cells.len() > 1 && cells.iter().all(|cell| is_name(cell)) && cells.iter().filter(|cell| is_known(cell)).count() > 1
+}
+
+fn is_known(name: &str) -> bool {
+    role_of(name).is_some() || is_id_name(name) || NAMES.contains(&name.to_lowercase().as_str())
 }
 
 /// Whether the first line of a CSV file is a row: two or three cells that do not look like names but like the cells
@@ -150,11 +164,17 @@ mod tests {
         assert!(header(&["query\tpositive", "q\tp"]));
         assert!(header(&["sentence1\tsentence2\tnli label", "what is a tor\ta rocky hill\tentailment"]));
         assert!(header(&["title\ttext", "Fever\tA condition."]));
+        assert!(header(&[
+            "User Query\tRelevant Passage",
+            "What is a wet fen called?\tA fen is wet land of reed.",
+            "What is a tor made of?\tA tor is of granite.",
+        ]));
         for rows in [
             &["q\tp\tn"][..],
             &["q100\td0\td3", "q101\td1\td4"],
             &["what is a tor\ta rocky hill\t1", "what is a fen\twet land\t0"],
             &["tor\ta rocky hill", "fen\twet land of reed"],
+            &["rock types\tof a moor", "weirs on rivers\tsmall dams", "wet land\ta fen"],
             &["q00\td00\t1", "q01\td01\t1"],
         ] {
             assert!(!header(rows), "{rows:?}");

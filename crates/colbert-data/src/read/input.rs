@@ -47,6 +47,10 @@ impl Input {
         let is_gzip = file.fill_buf().map_err(failed)?.starts_with(b"\x1f\x8b");
         let content: Box<dyn Read + Send> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         let mut input = Self { reader: BufReader::with_capacity(BUFFER, content), path: path.to_owned(), is_gzip };
+        if let Some(found) = other_kind(input.peek()?) {
+            let expected = format!("a file with {expected}");
+            return Err(DataError::WrongKind { path: path.to_owned(), expected, found: found.to_owned() });
+        }
         if input.peek()?.starts_with(b"\xef\xbb\xbf") {
             input.reader.consume(3);
         } else if let Some(encoding) = utf16(input.peek()?) {
@@ -87,6 +91,38 @@ impl Input {
     pub(crate) fn failure(&self, source: io::Error) -> DataError {
         failure(&self.path, self.is_gzip, source)
     }
+}
+
+/// Kind of a file that has no text, by its first bytes, with the way to get at the text.
+fn other_kind(start: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 16] = [
+        (
+            b"version https://git-lfs.github.com/spec/",
+            "a Git LFS pointer, not the file itself; run `git lfs pull` in its folder",
+        ),
+        (b"PK\x03\x04", "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV"),
+        (b"\xd0\xcf\x11\xe0", "an Excel workbook; save the sheet as CSV"),
+        (b"%PDF-", "a PDF document; extract its text"),
+        (b"\x28\xb5\x2f\xfd", "a file compressed by Zstandard; unpack it (`zstd -d`) or compress it with gzip"),
+        (b"\xfd7zXZ\0", "a file compressed by xz; unpack it (`xz -d`) or compress it with gzip"),
+        (b"BZh91AY&SY", "a file compressed by bzip2; unpack it (`bzip2 -d`) or compress it with gzip"),
+        (b"ARROW1\0\0", "an Arrow file; write it as Parquet or JSONL"),
+        (b"\xff\xff\xff\xff", "an Arrow stream; write it as Parquet or JSONL"),
+        (b"SQLite format 3\0", "an SQLite database; export the table as CSV"),
+        (b"\x93NUMPY", "a NumPy array; write texts as JSONL"),
+        (b"\x89HDF\r\n", "an HDF5 file; write texts as JSONL"),
+        (b"\x80\x02", "a pickle of Python; write it as JSONL"),
+        (b"\x80\x03", "a pickle of Python; write it as JSONL"),
+        (b"\x80\x04", "a pickle of Python; write it as JSONL"),
+        (b"\x80\x05", "a pickle of Python; write it as JSONL"),
+    ];
+    if let Some((_, kind)) = KINDS.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return Some(kind);
+    }
+    let text = start.trim_ascii_start();
+    let begins = |tag: &str| text.get(..tag.len()).is_some_and(|found| found.eq_ignore_ascii_case(tag.as_bytes()));
+    let is_page = begins("<!doctype html") || begins("<html");
+    is_page.then_some("an HTML page, such as a failed download leaves; fetch the file itself")
 }
 
 /// UTF-16 (Excel's "Unicode text"), by its byte order mark, or by the zero bytes between letters.

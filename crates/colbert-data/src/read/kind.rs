@@ -4,7 +4,7 @@ use colbert_config::DataFormat;
 use serde_json::Value;
 
 use super::brief::{brief, malformed};
-use super::columns::{Columns, WHERE_TEXTS_ARE};
+use super::columns::{Columns, WHERE_TEXTS_ARE, in_ticks};
 use super::facts::{Facts, Named, is_number};
 use super::read_options::ReadOptions;
 use crate::error::{DataError, Place};
@@ -55,7 +55,7 @@ impl RowKind {
                     Some(header) => header.iter().map(String::as_str).collect(),
                     None => fields.keys().map(String::as_str).collect(),
                 };
-                let named = Named { names: &names, rows, labels, roles: &options.roles };
+                let named = Named { names: &names, rows, labels, roles: &options.roles, has_header: header.is_some() };
                 let mut columns = Columns::of(named, place)?;
                 let meaning = object_meaning(&mut columns, named, format);
                 Self { meaning, columns: Some(columns), has_cells: false }
@@ -176,6 +176,14 @@ fn array_meaning(
             let expected = format!("texts; {WHERE_TEXTS_ARE}");
             return Err(malformed(place, &expected, format!("ids or numbers in the {} column", ids.join(" and "))));
         }
+        let are_labels = || column(2).flatten().all(|third| is_label(third, labels));
+        if members.len() == 3 && members[2].is_string() && !are_labels() {
+            third_column(&facts(2), place)?;
+        }
+        if let Some(index) = (0..members.len().min(3)).find(|index| facts(*index).is_written()) {
+            let expected = "texts; write the rows as JSONL, where lists are lists";
+            return Err(malformed(place, expected, format!("lists or objects as text in the {} column", names[index])));
+        }
     }
     match members {
         [_, _] => Ok(Meaning::Pairs),
@@ -195,6 +203,26 @@ fn array_meaning(
     }
 }
 
+/// Refuses a third column of texts that are no documents, and so no negatives: ids, or a few words that say what the
+/// second column is.
+fn third_column(facts: &Facts, place: &Place) -> Result<(), DataError> {
+    if facts.is_ids() {
+        let expected = format!("texts; {WHERE_TEXTS_ARE}");
+        return Err(malformed(place, &expected, "ids or numbers in the third column".to_owned()));
+    }
+    if (facts.is_labels() && facts.distinct() > 1) || facts.repeats_few() {
+        let expected = "a document in the third column, or a label: data.positive_label and data.negative_label name the \
+                        two labels (with data.format = \"triplets\", all texts are documents)";
+        let words: Vec<&str> = facts.some_distinct().collect();
+        return Err(malformed(
+            place,
+            expected,
+            format!("the same few words in many rows, such as {}", in_ticks(&words)),
+        ));
+    }
+    Ok(())
+}
+
 /// Whether a value is a label: any number is, even a wrong one; a text only if it is one of the two labels or reads as
 /// a number.
 fn is_label(value: &Value, labels: &Labels) -> bool {
@@ -206,6 +234,11 @@ fn is_label(value: &Value, labels: &Labels) -> bool {
 }
 
 fn object_meaning(columns: &mut Columns, named: Named<'_>, format: DataFormat) -> Meaning {
+    // A user who says that there are scores may have them in a column called label.
+    if format == DataFormat::Scored && columns.scores.is_none() && columns.split_scores.is_none() {
+        columns.scores = columns.label.take();
+        columns.is_graded = false;
+    }
     if let Some(scores) = &columns.scores {
         let first = named.rows.first().and_then(|row| row.get(scores));
         if columns.negatives.is_empty() && first.is_some_and(is_number) {

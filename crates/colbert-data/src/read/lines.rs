@@ -65,10 +65,11 @@ impl Lines {
 
     /// The line as JSON.
     pub(crate) fn json(&self) -> Result<Value, DataError> {
-        serde_json::from_str(self.text()?).map_err(|error| DataError::Malformed {
+        let text = self.text()?;
+        serde_json::from_str(text).map_err(|error| DataError::Malformed {
             place: self.place(),
             expected: "one JSON value on the line".to_owned(),
-            found: format!("at column {}: {}", error.column(), reason(&error)),
+            found: format!("at column {}: {}", error.column(), reason(&error, text)),
         })
     }
 
@@ -99,10 +100,6 @@ impl Lines {
         self.again = false;
     }
 
-    pub(crate) fn is_tsv(&self) -> bool {
-        self.input.extension() == "tsv"
-    }
-
     /// Blank lines so far.
     pub(crate) fn blank(&self) -> u64 {
         self.blank
@@ -110,7 +107,16 @@ impl Lines {
 }
 
 /// serde_json's message without its own position, which is within the line and would read as one within the file.
-pub(super) fn reason(error: &serde_json::Error) -> String {
+/// `json` is what was parsed.
+pub(super) fn reason(error: &serde_json::Error, json: &str) -> String {
+    // Python writes these for numbers that are not finite, and pandas for what is missing.
+    let line = json.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let rest = line.get(error.column().saturating_sub(1)..).unwrap_or_default();
+    if let Some(word) = ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| rest.starts_with(word)) {
+        return format!(
+            "{word}, which JSON does not have; write null for a missing value, and a text in quotation marks"
+        );
+    }
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
 }

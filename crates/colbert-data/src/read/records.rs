@@ -9,7 +9,7 @@ use super::columns::WHERE_TEXTS_ARE;
 use super::content::Content;
 use super::csv_records::CsvRecords;
 use super::dialect::Dialect;
-use super::header::{is_header, is_row, named};
+use super::header::{are_known_names, is_header, is_row, named};
 use super::input::Input;
 use super::json_values::JsonValues;
 use super::lines::{Lines, reason};
@@ -34,6 +34,8 @@ enum Source {
     Tabs {
         lines: Lines,
         header: Option<Vec<String>>,
+        /// Every line ends with a tab that separates nothing.
+        ends_with_tab: bool,
     },
     Csv(Box<CsvRecords>),
     #[cfg(feature = "parquet")]
@@ -60,16 +62,18 @@ impl Records {
         let mut input = Input::open(path, expected)?;
         let is_gzip = input.is_gzip();
         let mut documents = Vec::new();
+        // JSON is JSON under any name.
+        let extension = if is_json(input.peek()?) { String::new() } else { input.extension() };
         let source = if input.peek()?.starts_with(b"PAR1") {
             parquet(path, is_gzip, content, options)?
-        } else if input.extension() == "csv" {
+        } else if extension == "csv" {
             match csv(path, input, expected, content, options)? {
                 Some(records) => Source::Csv(Box::new(records)),
                 None => return Ok(None),
             }
-        } else if input.extension() != "tsv" && is_list(input.peek()?, content) {
+        } else if extension != "tsv" && is_list(input.peek()?, content) {
             Source::Values(JsonValues::list(input))
-        } else if input.extension() != "tsv" && begins_with(input.peek()?, b'{') {
+        } else if extension != "tsv" && begins_with(input.peek()?, b'{') {
             match whole::look(path, expected)? {
                 Objects::Whole(Whole { layout, rows, documents: others }) => {
                     documents = others;
@@ -85,7 +89,7 @@ impl Records {
                 return Ok(None);
             }
             lines.stay();
-            by_line(lines, &sample, expected, content, options)?
+            by_line(lines, &sample, extension == "tsv", (expected, content, options))?
         };
         Ok(Some(Self { source, is_gzip, documents }))
     }
@@ -116,22 +120,24 @@ impl Records {
                 if !values.advance()? {
                     return Ok(None);
                 }
-                let parsed = serde_json::from_str(values.text()?);
-                parsed.map(Some).map_err(|error| DataError::Malformed {
+                let text = values.text()?;
+                serde_json::from_str(text).map(Some).map_err(|error| DataError::Malformed {
                     place: values.place(),
                     expected: "a JSON value".to_owned(),
-                    found: reason(&error),
+                    found: reason(&error, text),
                 })
             }
             Source::Whole { rows, number, .. } => {
                 *number += 1;
                 Ok(rows.next())
             }
-            Source::Tabs { lines, header } => {
+            Source::Tabs { lines, header, ends_with_tab } => {
                 if !lines.advance()? {
                     return Ok(None);
                 }
-                let cells = lines.text()?.split('\t').map(unquoted).collect();
+                let line = lines.text()?;
+                let line = if *ends_with_tab { line.strip_suffix('\t').unwrap_or(line) } else { line };
+                let cells = line.split('\t').map(unquoted).collect();
                 named(header.as_deref(), cells, lines.place()).map(Some)
             }
             Source::Csv(records) => records.next(),
@@ -156,7 +162,7 @@ impl Records {
     pub(crate) fn names_place(&self) -> Place {
         match &self.source {
             Source::Csv(records) if records.header().is_some() => records.header_place(),
-            Source::Tabs { lines, header: Some(_) } => lines.first_place(),
+            Source::Tabs { lines, header: Some(_), .. } => lines.first_place(),
             _ => self.place(),
         }
     }
@@ -236,6 +242,18 @@ fn parquet(path: &Path, _: bool, _: Content, _: &ReadOptions) -> Result<Source, 
     Err(DataError::Unsupported { path: path.to_owned(), what: "Parquet".to_owned(), advice })
 }
 
+/// Whether a file begins with an object, or with a list of texts, lists or objects. Cells that begin so hold lists and
+/// have a tab behind them.
+fn is_json(start: &[u8]) -> bool {
+    let first = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mut marks = start.iter().filter(|byte| !byte.is_ascii_whitespace());
+    match (marks.next(), marks.next()) {
+        (Some(b'{'), Some(b'"')) => !first.contains(&b'\t'),
+        (Some(b'['), Some(b'"' | b'[' | b'{')) => !first.contains(&b'\t'),
+        _ => false,
+    }
+}
+
 fn begins_with(start: &[u8], byte: u8) -> bool {
     start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&byte)
 }
@@ -247,7 +265,10 @@ fn is_list(start: &[u8], content: Content) -> bool {
         return false;
     }
     if content == Content::Documents {
-        return true;
+        // One list after another: each is a row of cells.
+        let mut lines = start.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        let is_whole = lines.next().is_some_and(|line| serde_json::from_slice::<Vec<Value>>(line).is_ok());
+        return !(is_whole && lines.next().is_some_and(|line| begins_with(line, b'[')));
     }
     let rest = &start[start.iter().position(|byte| *byte == b'[').unwrap_or(0) + 1..];
     match rest.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -260,12 +281,10 @@ fn is_list(start: &[u8], content: Content) -> bool {
 fn by_line(
     mut lines: Lines,
     sample: &[u8],
-    expected: &str,
-    content: Content,
-    options: &ReadOptions,
+    is_tsv: bool,
+    (expected, content, options): (&str, Content, &ReadOptions),
 ) -> Result<Source, DataError> {
     let Ok(first) = lines.text() else { return Ok(Source::Lines(lines)) };
-    let is_tsv = lines.is_tsv();
     if !is_tsv && first.trim_start().starts_with(['[', '{']) {
         return Ok(Source::Lines(lines));
     }
@@ -273,6 +292,13 @@ fn by_line(
     let is_text = serde_json::from_str::<String>(first.trim()).is_ok();
     if !is_tsv && (is_text || (first.trim_start().starts_with('"') && !first.contains('\t'))) {
         return Ok(Source::Lines(lines));
+    }
+    // CSV under another name, which its known names show.
+    if !is_tsv && !first.contains('\t') && lines.number() == 1 {
+        let records = CsvRecords::csv(Input::open(lines.path(), expected)?, true).ok().flatten();
+        if let Some(records) = records.filter(|records| records.header().is_some_and(are_known_names)) {
+            return Ok(Source::Csv(Box::new(records)));
+        }
     }
     if content != Content::Documents && !first.contains('\t') {
         let found = if is_trec(first) {
@@ -306,7 +332,9 @@ fn by_line(
     if header.is_some() {
         lines.pass();
     }
-    Ok(Source::Tabs { lines, header })
+    let mut ends = rest.lines().filter(|line| !line.trim().is_empty());
+    let ends_with_tab = header.is_none() && ends.all(|line| line.ends_with('\t'));
+    Ok(Source::Tabs { lines, header, ends_with_tab })
 }
 
 /// Rows that a header is compared with.

@@ -8,8 +8,9 @@ use super::document_text::{TEXT_FIELDS, document_text};
 use super::facts::whole_number;
 use super::kind::{Meaning, RowKind};
 use super::names::is_label_name;
+use super::written_list::written_list;
 use crate::error::{DataError, Place};
-use crate::raw::labels::{Labels, label_of};
+use crate::raw::labels::{Labels, label_of, number_of};
 use crate::raw::row::{Row, check_scores};
 use crate::raw::unknown_label;
 
@@ -70,7 +71,11 @@ impl Reader<'_> {
         match self.kind.meaning {
             Meaning::Labelled => {
                 let label = columns.label.as_deref().unwrap_or_default();
-                let positive = self.label(self.field(fields, label)?)?;
+                let label = self.field(fields, label)?;
+                if let Some(labels) = label.as_array() {
+                    return self.labelled_each(query, positives, labels);
+                }
+                let positive = self.label(label)?;
                 return Ok(Row::Labelled { query, document: self.one(positives, "label")?, positive });
             }
             Meaning::ScoredPairs => {
@@ -82,6 +87,8 @@ impl Reader<'_> {
         let mut negatives = irrelevant;
         for column in &columns.negatives {
             let value = self.field(fields, column)?;
+            let list = self.list(column, value)?;
+            let value = list.as_ref().unwrap_or(value);
             let is_empty_cell = self.kind.has_cells && value.as_str().is_some_and(|cell| cell.trim().is_empty());
             if !is_empty_cell {
                 negatives.extend(self.texts(value, "negative")?);
@@ -112,6 +119,8 @@ impl Reader<'_> {
         for (column, role) in [(&columns.positive, "positive"), (&columns.document, "document")] {
             let Some(column) = column else { continue };
             let value = self.field(fields, column)?;
+            let list = self.list(column, value)?;
+            let value = list.as_ref().unwrap_or(value);
             let unzipped = value.as_object().and_then(by_member);
             let value = unzipped.as_ref().unwrap_or(value);
             let Some(members) = value.as_array().filter(|members| members.iter().any(has_label)) else {
@@ -125,6 +134,32 @@ impl Reader<'_> {
             }
         }
         Ok(judged)
+    }
+
+    /// A list that a cell holds as text, if those of its column do.
+    fn list(&self, column: &String, value: &Value) -> Result<Option<Value>, DataError> {
+        let lists = self.kind.columns.iter().flat_map(|columns| &columns.lists);
+        let Some(text) =
+            value.as_str().filter(|text| !text.trim().is_empty() && lists.into_iter().any(|l| l == column))
+        else {
+            return Ok(None);
+        };
+        let expected = format!("{column}: a list of texts, as in the rows before it");
+        let members = written_list(text).flatten().ok_or_else(|| malformed(self.place, &expected, brief(value)))?;
+        Ok(Some(Value::Array(members)))
+    }
+
+    /// Documents with a label each.
+    fn labelled_each(&self, query: String, documents: Vec<String>, labels: &[Value]) -> Result<Row, DataError> {
+        if labels.len() != documents.len() {
+            let expected = format!("a label for each of the {} documents", documents.len());
+            return Err(malformed(self.place, &expected, labels.len().to_string()));
+        }
+        let (mut positives, mut negatives) = (Vec::new(), Vec::new());
+        for (document, label) in documents.into_iter().zip(labels) {
+            if self.label(label)? { positives.push(document) } else { negatives.push(document) }
+        }
+        Ok(Row::Judged { query, positives, negatives })
     }
 
     /// The only document of a row, which has one label or score.
@@ -149,7 +184,7 @@ impl Reader<'_> {
     /// A number, or a cell that holds one.
     fn score(&self, value: &Value) -> Result<f32, DataError> {
         let number = match value {
-            Value::String(text) => text.trim().parse::<f64>().ok(),
+            Value::String(text) => number_of(text),
             other => other.as_f64(),
         };
         // A number too large for f32 becomes infinite and is refused with the row.
@@ -202,7 +237,7 @@ impl Reader<'_> {
         // A cell holds a list as text.
         let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
         let Value::Array(members) = parsed.as_ref().unwrap_or(value) else {
-            let expected = "scores: a list of numbers, one for each document";
+            let expected = "scores: a number for one document, or a list of numbers, one for each";
             return Err(malformed(self.place, expected, brief(value)));
         };
         members

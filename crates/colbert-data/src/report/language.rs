@@ -12,6 +12,8 @@ const TOGETHER: usize = 1_000;
 const FEWEST: usize = 100;
 /// Number of groups of texts that are examined, spread evenly.
 const GROUPS: usize = 40;
+/// Codes of countries that are codes of other languages: Kanuri, Northern Sami, Chamorro, Ewe, Breton.
+const COUNTRIES: [(&str, &str); 5] = [("kr", "ko"), ("se", "sv"), ("ch", "zh"), ("ee", "et"), ("br", "pt")];
 /// Share of the groups that must agree.
 const AGREE: f64 = 0.8;
 
@@ -19,10 +21,7 @@ const AGREE: f64 = 0.8;
 /// to tell.
 pub fn language_mismatch(queries: &Queries, collection: &Collection, code: &str) -> Option<Finding> {
     let base = base_of(code);
-    // The words of related languages say nothing about a language that is not known here.
-    if !whatlang::Lang::all().iter().any(|language| is_same(code_of(*language), &base)) {
-        return None;
-    }
+    let is_known = whatlang::Lang::all().iter().any(|language| is_same(code_of(*language), &base));
     let groups = groups(queries, collection);
     let mut votes: HashMap<&str, usize> = HashMap::new();
     for group in &groups {
@@ -31,7 +30,10 @@ pub fn language_mismatch(queries: &Queries, collection: &Collection, code: &str)
         }
     }
     let (&found, &count) = votes.iter().max_by_key(|(code, count)| (**count, **code))?;
-    if is_same(found, &base) || (count as f64) < AGREE * groups.len() as f64 {
+    // The words of related languages say nothing about a language that is not known here, unless its code is that of
+    // a country where the language of the texts is spoken.
+    let is_meant = is_known || COUNTRIES.contains(&(base.as_str(), found));
+    if !is_meant || is_same(found, &base) || (count as f64) < AGREE * groups.len() as f64 {
         return None;
     }
     let name = name_of(found).unwrap_or(found);

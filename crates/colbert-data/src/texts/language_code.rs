@@ -5,7 +5,7 @@ use isolang::{Language, languages};
 use crate::error::DataError;
 
 /// Codes of countries and old codes that are taken for codes of languages, with the right one.
-const ALIASES: [(&str, &str); 33] = [
+const ALIASES: [(&str, &str); 44] = [
     ("jp", "ja"),
     ("cn", "zh"),
     ("tw", "zh"),
@@ -28,6 +28,18 @@ const ALIASES: [(&str, &str); 33] = [
     ("rs", "sr"),
     ("mo", "ro"),
     ("al", "sq"),
+    // Words that people write for a language.
+    ("jap", "ja"),
+    ("sp", "es"),
+    ("mandarin", "zh"),
+    ("cantonese", "yue"),
+    ("farsi", "fa"),
+    ("deutsch", "de"),
+    ("español", "es"),
+    ("espanol", "es"),
+    ("français", "fr"),
+    ("francais", "fr"),
+    ("português", "pt"),
     // The bibliographic codes of ISO 639-2.
     ("ger", "de"),
     ("fre", "fr"),
@@ -104,6 +116,8 @@ mod tests {
             ("cn", "expected zh"),
             ("english", "expected en (English)"),
             ("deu", "expected de"),
+            ("Deutsch", "expected de"),
+            ("mandarin", "expected zh"),
             ("ger", "expected de"),
             ("xx", "ISO 639-1"),
             ("", "ISO 639-1"),
