@@ -242,7 +242,8 @@ impl ArtifactMetadata {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-        Self::from_json(&text, path)
+        // Some editors write a byte order mark.
+        Self::from_json(text.strip_prefix('\u{feff}').unwrap_or(&text), path)
     }
 
     /// Reads the content of the file at `path`, which errors name.

@@ -207,7 +207,7 @@ pub enum ModelError {
         vocab_size: usize,
     },
     /// A length limit does not fit the encoder.
-    #[error("{option} = {found} is out of range: expected {minimum} to {maximum}")]
+    #[error("{option} = {found} is out of range: expected {}", range(*minimum, *maximum))]
     LengthOutOfRange {
         /// `query_maxlen` or `doc_maxlen`.
         option: &'static str,
@@ -313,4 +313,8 @@ pub enum ModelError {
         /// The folder.
         path: PathBuf,
     },
+}
+
+fn range(minimum: usize, maximum: usize) -> String {
+    if maximum == usize::MAX { format!("{minimum} or more") } else { format!("{minimum} to {maximum}") }
 }

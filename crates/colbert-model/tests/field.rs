@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use colbert_model::{Pretrained, SelfCheck, Weights, safetensors_bytes};
+use colbert_model::{HostTensor, Pretrained, SelfCheck, Weights, safetensors_bytes};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -114,6 +114,13 @@ fn wrong_types_in_known_keys_are_errors_that_name_file_and_key() {
         ("1_Dense/config.json", "use_residual", json!("no")),
         ("config.json", "model_type", json!(["bert"])),
         ("tokenizer_config.json", "do_lower_case", json!("yes")),
+        ("tokenizer_config.json", "model_max_length", json!("512")),
+        ("sentence_bert_config.json", "do_lower_case", json!("no")),
+        ("sentence_bert_config.json", "transformer_task", json!("fill-mask")),
+        ("sentence_bert_config.json", "module_output_name", json!("sentence_embedding")),
+        ("sentence_bert_config.json", "modality_config", json!({"text": {"method_output_name": "pooler_output"}})),
+        ("sentence_bert_config.json", "query_expansion", json!({"strategy": "min", "length": 8, "width": 4})),
+        ("config.json", "is_decoder", json!(true)),
     ] {
         let folder = TempDir::new().unwrap();
         let path = native("plain", &folder);
@@ -521,6 +528,93 @@ fn the_case_of_letters_follows_tokenizer_config_as_in_transformers() {
     // A general class of transformers leaves tokenizer.json as it is.
     change(&path.join("tokenizer_config.json"), |json| json["tokenizer_class"] = json!("PreTrainedTokenizerFast"));
     assert_eq!(query_ids(&path, text), cased);
+}
+
+/// sentence-transformers puts lower case before a normalizer that does not do it.
+#[test]
+fn lower_case_of_sentence_bert_config_is_honoured() {
+    let text = "A Tor";
+    let folder = TempDir::new().unwrap();
+    let path = copied(&parity("tiny"), &folder);
+    let lower = query_ids(&path, text);
+    change(&path.join("tokenizer_config.json"), |json| json["do_lower_case"] = json!(false));
+    let cased = query_ids(&path, text);
+    fs::write(path.join("sentence_bert_config.json"), json!({"do_lower_case": true}).to_string()).unwrap();
+    assert_eq!(query_ids(&path, text), lower);
+    fs::write(path.join("sentence_bert_config.json"), json!({"do_lower_case": false}).to_string()).unwrap();
+    assert_eq!(query_ids(&path, text), cased);
+}
+
+/// In transformers 4.55 and 5.3 the mask token of such a directory is `[unused5]`.
+#[test]
+fn tokenizer_config_that_lists_added_tokens_goes_before_special_tokens_map() {
+    let folder = TempDir::new().unwrap();
+    let path = copied(&parity("tiny"), &folder);
+    let mask = |path: &Path| *query_ids(path, "tor").last().unwrap();
+    let usual = mask(&path);
+    change(&path.join("tokenizer_config.json"), |json| json["mask_token"] = json!("[unused5]"));
+    assert_ne!(mask(&path), usual);
+    change(&path.join("tokenizer_config.json"), |json| {
+        drop(json.as_object_mut().unwrap().remove("added_tokens_decoder"))
+    });
+    assert_eq!(mask(&path), usual);
+}
+
+#[test]
+fn parts_that_modules_and_indexes_name_are_not_passed_over() {
+    let folder = TempDir::new().unwrap();
+    let path = native("fixed", &folder);
+    let declared = Pretrained::read(&path).unwrap().declared;
+    // The module decides the dialect, even if the file's own name for it is gone.
+    change(&path.join("config_sentence_transformers.json"), |json| {
+        drop(json.as_object_mut().unwrap().remove("model_type"))
+    });
+    assert_eq!(Pretrained::read(&path).unwrap().declared, declared);
+    change(&path.join("sentence_bert_config.json"), |json| json["query_length"] = json!(4));
+    let error = refused(&path);
+    assert!(error.contains("query_length = 4") && error.contains("expansion"), "{error}");
+    change(&path.join("sentence_bert_config.json"), |json| json["query_length"] = json!(null));
+    fs::remove_dir_all(path.join("3_MultiVectorMask")).unwrap();
+    let error = refused(&path);
+    assert!(error.contains("3_MultiVectorMask") && error.contains("missing"), "{error}");
+
+    let folder = TempDir::new().unwrap();
+    let path = copied(&parity("tiny"), &folder);
+    let weights = Weights::read(&path.join("model.safetensors")).unwrap();
+    let map: serde_json::Map<_, _> = weights.names().map(|name| (name.to_owned(), json!("part-1.bin"))).collect();
+    fs::remove_file(path.join("model.safetensors")).unwrap();
+    fs::write(path.join("pytorch_model.bin.index.json"), json!({"weight_map": map}).to_string()).unwrap();
+    let error = refused(&path);
+    assert!(
+        error.contains("part-1.bin is missing") && error.contains("pytorch_model.bin.index.json names it"),
+        "{error}"
+    );
+    fs::write(path.join("part-1.bin"), "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n").unwrap();
+    assert!(refused(&path).contains("git lfs pull"));
+    fs::write(path.join("part-1.bin"), "not torch").unwrap();
+    assert!(refused(&path).contains("part-1.bin"));
+}
+
+#[test]
+fn a_bias_beside_the_projection_is_refused_and_a_byte_order_mark_is_not() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("model");
+    export_tiny(&path, false).unwrap();
+    let metadata = fs::read_to_string(path.join("artifact.metadata")).unwrap();
+    fs::write(path.join("artifact.metadata"), format!("\u{feff}{metadata}")).unwrap();
+    Pretrained::read(&path).unwrap();
+    let folder = TempDir::new().unwrap();
+    let path = copied(&parity("tiny"), &folder);
+    let file = path.join("model.safetensors");
+    let mut weights = Weights::read(&file).unwrap();
+    let mut tensors = vec![("linear.bias".to_owned(), HostTensor { shape: vec![16], values: vec![1.0; 16] })];
+    for name in weights.names().map(str::to_owned).collect::<Vec<_>>() {
+        let shape = weights.shape(&name).unwrap().to_vec();
+        tensors.push((name.clone(), weights.take(&name, &shape).unwrap()));
+    }
+    fs::write(&file, safetensors_bytes(&tensors).unwrap()).unwrap();
+    let error = refused(&path);
+    assert!(error.contains("linear.bias") && error.contains("Dense module"), "{error}");
 }
 
 #[test]

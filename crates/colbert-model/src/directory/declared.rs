@@ -76,7 +76,8 @@ impl Declared {
         let keys = Keys { json: &json, path: &path };
         let listed = layout.modules.iter().flatten();
         let mask = listed.into_iter().find(|module| module.class == "MultiVectorMask");
-        if keys.text("model_type")? == Some("MultiVectorEncoder") {
+        // No other program writes that module.
+        if keys.text("model_type")? == Some("MultiVectorEncoder") || mask.is_some() {
             declared.prompts(keys, ["", ""])?;
             declared.native(layout, positions)?;
             // Without the module every token is scored.
@@ -188,7 +189,26 @@ impl Declared {
         let own_path = layout.encoder.join("tokenizer_config.json");
         let tokenizer = optional_object(&own_path)?;
         // A tokenizer without a limit of its own declares an enormous one, as a float.
-        let limit = tokenizer.get("model_max_length").and_then(Value::as_u64).map_or(positions, |limit| limit as usize);
+        let limit = match &tokenizer["model_max_length"] {
+            Value::Null => positions,
+            Value::Number(limit) => limit.as_u64().map_or(positions, |limit| limit as usize),
+            other => {
+                let own = Keys { json: &tokenizer, path: &own_path };
+                return Err(own.unsupported("model_max_length", other, "a number"));
+            }
+        };
+        for (field, expected) in
+            [("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")]
+        {
+            if let Some(found) = keys.text(field)?.filter(|found| *found != expected) {
+                let expected = format!("\"{expected}\": vectors are those of tokens");
+                return Err(keys.unsupported(field, &Value::from(found), &expected));
+            }
+        }
+        let output = &json["modality_config"]["text"]["method_output_name"];
+        if !output.is_null() && output != "last_hidden_state" {
+            return Err(keys.unsupported("modality_config", output, "\"last_hidden_state\" as the encoder's output"));
+        }
         let limit = keys.count("max_seq_length")?.unwrap_or(limit).min(positions);
         self.query_maxlen = Some(keys.count("query_length")?.unwrap_or(limit));
         self.doc_maxlen = Some(keys.count("document_length")?.unwrap_or(limit));
@@ -204,9 +224,16 @@ impl Declared {
             return Ok(());
         };
         let inner = Keys { json, path: keys.path };
+        let known = ["strategy", "length", "attend", "token"];
+        if json.as_object().is_some_and(|keys| keys.keys().any(|key| !known.contains(&key.as_str()))) {
+            return Err(keys.unsupported("query_expansion", json, "strategy, length, attend and token alone"));
+        }
         let Some(length) = inner.count("length")? else {
             return Err(keys.unsupported("query_expansion", json, "a length"));
         };
+        if keys.count("query_length")?.is_some_and(|longest| longest < length) {
+            return Err(keys.unsupported("query_length", &keys.json["query_length"], "the expansion's length or more"));
+        }
         if let Some(token) = inner.text("token")?
             && !["[MASK]", "<mask>"].contains(&token)
         {
@@ -228,7 +255,7 @@ impl Declared {
     /// Reads the MultiVectorMask module of sentence-transformers 6: tokens that take no part in scoring.
     fn mask(&mut self, folder: &Path) -> Result<(), ModelError> {
         let path = folder.join("config.json");
-        let json = optional_object(&path)?;
+        let json = module_config(&path)?;
         let keys = Keys { json: &json, path: &path };
         let kept = keys.json["keep_only_token_ids"].as_array().is_some_and(|ids| !ids.is_empty());
         if kept || !matches!(keys.json["keep_only_token_ids"], Value::Null | Value::Array(_)) {
@@ -257,6 +284,20 @@ impl Declared {
     /// Fills in what is not declared yet. `relu` is left out: colbert-ai writes it and never applies it.
     fn colbert_ai(&mut self, metadata: &ArtifactMetadata) {
         self.files.push("artifact.metadata");
+        let shown = |own: Option<usize>| own.map(|own| own.to_string());
+        let flag = |own: Option<bool>| own.map(|own| own.to_string());
+        for (key, own, here) in [
+            ("query_maxlen", shown(self.query_maxlen), metadata.query_maxlen.to_string()),
+            ("doc_maxlen", shown(self.doc_maxlen), metadata.doc_maxlen.to_string()),
+            ("attend_to_mask_tokens", flag(self.attend_to_mask_tokens), metadata.attend_to_mask_tokens.to_string()),
+            ("mask_punctuation", flag(self.mask_punctuation), metadata.mask_punctuation.to_string()),
+        ] {
+            if let Some(own) = own.filter(|own| *own != here) {
+                tracing::warn!(
+                    "{CONFIG} and artifact.metadata disagree: {key} is {own} there and {here} here; the former counts"
+                );
+            }
+        }
         self.query_maxlen.get_or_insert(metadata.query_maxlen);
         self.doc_maxlen.get_or_insert(metadata.doc_maxlen);
         self.attend_to_mask_tokens.get_or_insert(metadata.attend_to_mask_tokens);
@@ -266,11 +307,19 @@ impl Declared {
     }
 }
 
+/// Reads the `config.json` of a module that has nothing else.
+fn module_config(path: &Path) -> Result<Value, ModelError> {
+    if !path.is_file() {
+        return Err(ModelError::MissingFile { path: path.to_owned(), hint: "modules.json names its folder" });
+    }
+    optional_object(path)
+}
+
 /// Reads the module's `config.json`. As in sentence-transformers, a file that does not say whether means have length 1
 /// is an older one, whose means are shorter.
 fn pooling(folder: &Path) -> Result<TokenPooling, ModelError> {
     let path = folder.join("config.json");
-    let json = optional_object(&path)?;
+    let json = module_config(&path)?;
     let keys = Keys { json: &json, path: &path };
     let factor = match &json["pool_factor"] {
         Value::Null => 1.0,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::directory::declared::Declared;
-use crate::directory::tokenizer_files::TokenizerFiles;
+use crate::directory::tokenizer_files::{TokenizerFiles, by_precedence};
 use crate::encoder::families::EncoderConfig;
 use crate::error::ModelError;
 use crate::head::config::HeadConfig;
@@ -107,6 +107,11 @@ impl Pretrained {
             Some(shape) => Some(weights.take("linear.weight", &shape)?),
             None => None,
         };
+        if modules.is_none() && matrix.is_some() && weights.contains("linear.bias") {
+            let (path, field, found) = (layout.encoder, "linear.bias", "a bias beside linear.weight".to_owned());
+            let expected = "a projection without one, as in colbert-ai; a bias needs a Dense module".to_owned();
+            return Err(ModelError::UnsupportedConfig { path, field, found, expected });
+        }
         let metadata = read_metadata(&layout.root)?;
         let of_modules = modules.as_ref().map(|modules| &modules.config);
         let positions = config.max_length().min(MAX_LENGTH);
@@ -115,7 +120,8 @@ impl Pretrained {
         declared.dim = head.as_ref().map(|head| head.config.dim());
         let written = head_of(head.as_ref(), options, config.hidden_size(), &layout.root)?;
         let tokenizer = TokenizerFiles::read(&layout.encoder, &config, declared.is_colbert())?;
-        let special = SpecialTokens::of(&tokenizer.tokenizer, [&tokenizer.special_tokens_map, &tokenizer.config]);
+        let named = by_precedence(&tokenizer.special_tokens_map, &tokenizer.config);
+        let special = SpecialTokens::of(&tokenizer.tokenizer, named);
         let files = SourceFiles {
             config: config_json,
             tokenizer: tokenizer.json,

@@ -59,11 +59,12 @@ impl TokenizerFiles {
         for field in ["truncation", "padding"] {
             json[field] = Value::Null;
         }
-        normalize_as_configured(&mut json, keys, word_piece)?;
+        normalize_as_configured(&mut json, keys, word_piece, path.is_file())?;
+        lower_case(&mut json, directory)?;
         let added = add_listed_tokens(&mut json, directory, keys, &special_tokens_map)?;
         let mut tokenizer = guarded(&path, || Tokenizer::from_bytes(json.to_string()))?;
         check_ids(&tokenizer, &added, directory)?;
-        let special = SpecialTokens::of(&tokenizer, [&special_tokens_map, &config]);
+        let special = SpecialTokens::of(&tokenizer, by_precedence(&special_tokens_map, &config));
         // A decoder's vocabulary may have no token for the beginning of a text; it is used as it is.
         let complete = !encoder.needs_cls() && tokenizer.token_to_id(&special.cls).is_none();
         if let (false, (None, _) | (_, None)) = (complete, around(&tokenizer)) {
@@ -81,6 +82,38 @@ impl TokenizerFiles {
         }
         Ok(Self { tokenizer, json, config, special_tokens_map, vocab })
     }
+}
+
+/// The files that name special tokens, the one that takes precedence first: as in transformers, a
+/// `tokenizer_config.json` that lists the added tokens needs no `special_tokens_map.json`.
+pub(crate) fn by_precedence<'a>(special_tokens_map: &'a Value, config: &'a Value) -> [&'a Value; 2] {
+    if config["added_tokens_decoder"].is_object() { [config, special_tokens_map] } else { [special_tokens_map, config] }
+}
+
+/// Puts lower case before the normalizer if `sentence_bert_config.json` asks for it and the normalizer does not do it,
+/// as sentence-transformers does.
+///
+/// # Errors
+/// A value of the wrong type.
+fn lower_case(json: &mut Value, directory: &Path) -> Result<(), ModelError> {
+    let path = directory.join("sentence_bert_config.json");
+    let settings = optional_object(&path)?;
+    let asked = Keys { json: &settings, path: &path }.flag("do_lower_case")?;
+    let own = json["normalizer"].take();
+    let is_lower = |part: &Value| part["type"] == "Lowercase" || part["lowercase"] == true;
+    let parts = match own["normalizers"].as_array() {
+        Some(parts) => parts.clone(),
+        None if own.is_null() => Vec::new(),
+        None => vec![own.clone()],
+    };
+    if asked != Some(true) || parts.iter().any(is_lower) {
+        json["normalizer"] = own;
+        return Ok(());
+    }
+    tracing::info!("{}: do_lower_case: texts become lower case before they are split", path.display());
+    let all: Vec<Value> = std::iter::once(json!({"type": "Lowercase"})).chain(parts).collect();
+    json["normalizer"] = json!({"type": "Sequence", "normalizers": all});
+    Ok(())
 }
 
 /// A token that a file beside `tokenizer.json` adds to the vocabulary, and its id.
@@ -218,7 +251,12 @@ fn put_around(tokenizer: &Tokenizer, special: &SpecialTokens, path: &Path) -> Re
 
 /// Sets BERT's normalizer by `tokenizer_config.json`, as transformers does: what is trained here is what it reads
 /// later.
-fn normalize_as_configured(json: &mut Value, config: Keys<'_>, word_piece: bool) -> Result<(), ModelError> {
+fn normalize_as_configured(
+    json: &mut Value,
+    config: Keys<'_>,
+    word_piece: bool,
+    has_file: bool,
+) -> Result<(), ModelError> {
     let class = config.text("tokenizer_class")?;
     let applies = class.map_or(word_piece, |class| BERT_CLASSES.contains(&class));
     if !applies || json["normalizer"]["type"] != "BertNormalizer" {
@@ -234,11 +272,13 @@ fn normalize_as_configured(json: &mut Value, config: Keys<'_>, word_piece: bool)
         let own = &mut json["normalizer"][key];
         // Without a setting for accents, they follow the case.
         let same = *own == value || (key == "strip_accents" && value.is_null() && *own == json!(lower_case));
-        if !same {
+        if !same && has_file {
             tracing::warn!(
                 "{} and tokenizer.json disagree: {key} is {value} there and {own} here; the former counts, as in transformers",
                 config.path.display()
             );
+        }
+        if !same {
             *own = value;
         }
     }

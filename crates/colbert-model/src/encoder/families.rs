@@ -214,6 +214,11 @@ impl EncoderConfig {
                 supported: supported.join(", "),
             });
         };
+        let keys = Keys { json, path };
+        if keys.flag("is_decoder")? == Some(true) {
+            let expected = "false: a token of a decoder attends to those before it only";
+            return Err(keys.unsupported("is_decoder", &json["is_decoder"], expected));
+        }
         match each_config!(&config, config => config.unsupported()) {
             None => Ok(config),
             Some((field, found, expected)) => {

@@ -13,14 +13,14 @@ use crate::weights::json::{LFS_POINTER, read_json};
 use crate::weights::layout::inside;
 use crate::weights::pickle;
 
-/// The content of `model.safetensors.index.json`: which tensor is in which file.
+/// The content of an index, such as `model.safetensors.index.json`: which tensor is in which file.
 #[derive(Debug, Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
 /// Reads the weights of a directory: `model.safetensors`, else the files that `model.safetensors.index.json` names,
-/// else `pytorch_model.bin`. None if it has none of these.
+/// else `pytorch_model.bin`, else the files that `pytorch_model.bin.index.json` names. None if it has none of these.
 ///
 /// # Errors
 /// A file that is damaged, or a tensor that the index promises and its file lacks.
@@ -39,6 +39,10 @@ pub(crate) fn read_weights(directory: &Path) -> Result<Option<Weights>, ModelErr
     if pickled.is_file() {
         refuse_pointer(&pickled)?;
         return Ok(Some(Weights::new(&pickled, pickle::read(&pickled)?)));
+    }
+    let index = directory.join("pytorch_model.bin.index.json");
+    if index.is_file() {
+        return read_parts(directory, &index).map(Some);
     }
     Ok(None)
 }
@@ -59,9 +63,21 @@ fn read_parts(directory: &Path, path: &Path) -> Result<Weights, ModelError> {
             return Err(ModelError::UnsupportedConfig { path: path.to_owned(), field: "weight_map", found, expected });
         };
         if !part.is_file() {
-            return Err(ModelError::MissingFile { path: part, hint: "model.safetensors.index.json names it" });
+            let is_torch = path.file_name().is_some_and(|name| name == "pytorch_model.bin.index.json");
+            let hint = if is_torch {
+                "pytorch_model.bin.index.json names it"
+            } else {
+                "model.safetensors.index.json names it"
+            };
+            return Err(ModelError::MissingFile { path: part, hint });
         }
-        all.append(Weights::read(&part)?);
+        all.append(match part.extension().is_some_and(|extension| extension == "bin") {
+            true => {
+                refuse_pointer(&part)?;
+                Weights::new(&part, pickle::read(&part)?)
+            }
+            false => Weights::read(&part)?,
+        });
     }
     match index.weight_map.keys().find(|name| !all.contains(name)) {
         // Integers, such as position ids, are in the index and are not read.
