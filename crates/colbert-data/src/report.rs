@@ -3,6 +3,7 @@
 mod false_negatives;
 mod finding;
 mod findings;
+mod foreseen;
 mod histogram;
 mod language;
 mod leakage;
@@ -14,6 +15,7 @@ mod words;
 
 use std::path::Path;
 
+use colbert_config::{NegativeOptions, TrainOptions};
 use serde::Serialize;
 
 use crate::error::DataError;
@@ -22,6 +24,8 @@ use crate::raw::counts::{BadRows, RowCounts};
 use crate::sets::evaluation_set::EvaluationSet;
 use crate::texts::language::TextAnalysis;
 use crate::write::stage;
+
+use foreseen::foreseen;
 
 pub use finding::{Finding, Severity};
 pub use histogram::Histogram;
@@ -39,6 +43,8 @@ pub struct ReportOptions<'a> {
     pub tokens: Option<TokenLimits<'a>>,
     /// How texts become terms, for lexical matches. Default English.
     pub analysis: TextAnalysis,
+    /// The options of training, to foresee what it refuses.
+    pub training: Option<(&'a TrainOptions, &'a NegativeOptions)>,
 }
 
 /// A report on raw data: its figures and its faults.
@@ -114,6 +120,9 @@ impl DataReport {
         let mut findings = findings::find(raw, &options.evaluations);
         false_negatives::examine(raw, &options.analysis, &mut findings);
         findings.extend(language_mismatch(&raw.queries, &raw.collection, options.analysis.code()));
+        if let Some((train, negatives)) = options.training {
+            findings.extend(foreseen(raw, train, negatives, &findings));
+        }
         let (teacher, spreads) = teacher::examine(raw, &mut findings);
         let judged = |count: fn(&crate::raw::Group) -> usize| raw.groups.iter().map(move |group| count(group) as f64);
         let histograms = [

@@ -1,7 +1,10 @@
 //! Files as other programs export them: names in every spelling, lists and labels in cells, files that are no text.
 
-use colbert_config::{ColumnRoles, DataFormat};
-use colbert_data::{DataError, Labels, RawData, ReadOptions, Side, read_texts, read_training_data};
+use colbert_config::{ColumnRoles, DataFormat, NegativeOptions, TrainOptions};
+use colbert_data::{
+    DataError, DataReport, Labels, PrepareOptions, RawData, ReadOptions, ReportOptions, Severity, Side, prepare,
+    read_texts, read_training_data,
+};
 use proptest::prelude::*;
 
 use crate::support::{assert_parts, folder, read};
@@ -317,6 +320,57 @@ fn documents_are_read_under_every_spelling_of_their_names() {
     let table: Vec<String> = (0..5000).map(|number| format!("\"d{number}\": {:?}", document(number))).collect();
     let message = texts("g.json", &format!("{{{}}}", table.join(", "))).unwrap_err().to_string();
     assert!(message.len() < 1_000, "{}", message.len());
+}
+
+/// Ids of queries and documents that are the same numbers, so that only the header tells which is which.
+#[test]
+fn judgements_are_read_in_the_order_that_their_header_says() {
+    let texts = |text: fn(usize) -> String| -> String {
+        (0..8).map(|number| format!("{{\"_id\": \"{number}\", \"text\": {:?}}}\n", text(number))).collect()
+    };
+    let (corpus, queries) = (texts(document), texts(query));
+    for (header, row) in [
+        ("query-id\tcorpus-id\tscore", "0\t3\t1"),
+        ("corpus-id\tquery-id\tscore", "3\t0\t1"),
+        ("docid\tqid\trelevance", "3\t0\t1"),
+        ("query_id\tlabel\tdoc_id", "0\t1\t3"),
+        ("qid\tpid\tgrade", "0\t3\t1"),
+    ] {
+        let folder = folder(&[
+            ("corpus.jsonl", corpus.as_bytes()),
+            ("queries.jsonl", queries.as_bytes()),
+            ("qrels/train.tsv", format!("{header}\n{row}\n").as_bytes()),
+        ]);
+        let raw = read_training_data(folder.path(), &ReadOptions::default()).unwrap();
+        assert_eq!(raw.queries().text(0), query(0), "{header}");
+        assert_eq!(raw.collection().text(raw.positives(0)[0]), document(3), "{header}");
+    }
+}
+
+/// Scores of one document for each query, as STS has them, give no example; few rows fill no batch.
+#[test]
+fn the_report_says_with_the_options_what_training_refuses() {
+    let (train, negatives) = (TrainOptions::default(), NegativeOptions::default());
+    let report = |raw: &RawData, train: &TrainOptions| {
+        let training = Some((train, &negatives));
+        DataReport::with_options(raw, &ReportOptions { training, ..ReportOptions::default() }).unwrap()
+    };
+    let scored = |number: usize| format!("{},{},{}.5", query(number), document(number), number % 5);
+    let raw = read("sts.csv", &rows("query,document,score", scored)).unwrap();
+    let finding = report(&raw, &train).findings.remove(0);
+    assert_eq!(finding.severity, Severity::Error);
+    let error = prepare(raw, &PrepareOptions::default(), None).unwrap_err().to_string();
+    assert!(error.contains(&finding.message) && error.contains(&finding.fix), "{error} | {finding:?}");
+    let triplet = |number: usize| format!("{},{},{}", query(number), document(number), document(number + 1));
+    let raw = read("few.csv", &rows("query,positive,negative", triplet)).unwrap();
+    let few = |train: &TrainOptions| {
+        report(&raw, train).findings.into_iter().find(|finding| finding.name == "too_few_examples")
+    };
+    let large = TrainOptions { batch_size: 1000, ..TrainOptions::default() };
+    let finding = few(&large).unwrap();
+    assert_eq!(finding.severity, Severity::Note);
+    assert_parts(&finding.message, &["cannot fill one batch of 1000 queries", "train.batch_size = "]);
+    assert!(few(&TrainOptions { batch_size: 8, ..TrainOptions::default() }).is_none());
 }
 
 proptest! {

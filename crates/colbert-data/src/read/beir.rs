@@ -178,9 +178,9 @@ impl BeirFolder {
             return Err(DataError::Missing { path: self.path.join("qrels").join(format!("{split}.tsv")), expected });
         };
         let mut lines = Lines::open(&path, "query id, document id and grade on every line")?;
-        let (mut judged, mut columns) = (Vec::new(), None);
+        let (mut judged, mut form) = (Vec::new(), qrels::Form::default());
         while lines.advance()? {
-            judged.extend(self.options.keep_going(self.judgement(&lines, &mut columns), None, bad_rows)?);
+            judged.extend(self.options.keep_going(self.judgement(&lines, &mut form), None, bad_rows)?);
         }
         if judged.is_empty() && bad_rows.total() == 0 {
             let expected = "query id, document id and grade on every line".to_owned();
@@ -190,8 +190,8 @@ impl BeirFolder {
     }
 
     /// One line; nothing for a header.
-    fn judgement(&self, lines: &Lines, columns: &mut Option<usize>) -> Result<Option<Judged>, DataError> {
-        let Some(line) = qrels::line(lines, columns)? else { return Ok(None) };
+    fn judgement(&self, lines: &Lines, form: &mut qrels::Form) -> Result<Option<Judged>, DataError> {
+        let Some(line) = qrels::line(lines, form)? else { return Ok(None) };
         let missing = |field: &str, id: &str, file: &str| {
             let place = lines.place();
             if self.empty.contains(id) {

@@ -57,22 +57,41 @@ pub(super) fn splits(folder: &Path) -> Result<Vec<String>, DataError> {
 pub(super) fn form(folder: &Path, split: &str) -> Result<String, DataError> {
     let Some(path) = file(folder, split) else { return Ok(String::new()) };
     let mut lines = Lines::open(&path, "judgements")?;
-    let mut columns = None;
-    while columns.is_none() && lines.advance()? {
+    let mut form = Form::default();
+    while form.columns.is_none() && lines.advance()? {
         // What is wrong with a line is reported where the line is read.
-        if line(&lines, &mut columns).is_err() {
+        if line(&lines, &mut form).is_err() {
             break;
         }
     }
     let beside = if path.parent() == Some(folder) { format!(" ({})", path.display()) } else { String::new() };
-    Ok(if columns == Some(4) { format!("{beside} (qrels of four columns, as TREC has them)") } else { beside })
+    Ok(if form.columns == Some(4) { format!("{beside} (qrels of four columns, as TREC has them)") } else { beside })
+}
+
+/// The form of a file's lines, as far as they were read.
+#[derive(Debug, Default)]
+pub(super) struct Form {
+    columns: Option<usize>,
+    /// Places of query, document and grade, if a header names them in another order than the usual one.
+    order: Option<[usize; 3]>,
+}
+
+/// The places of query, document and grade among the names of a header of three columns.
+fn order_of(names: &[&str]) -> Option<[usize; 3]> {
+    let place = |words: &[&str]| {
+        let is_meant = |name: &&str| words.iter().any(|word| name.to_ascii_lowercase().contains(word));
+        names.iter().position(is_meant)
+    };
+    let order = [place(&["query", "qid", "question"])?, place(&["corpus", "doc", "pid", "passage"])?];
+    let grade = (0..names.len()).find(|index| !order.contains(index))?;
+    (names.len() == 3 && order[0] != order[1]).then_some([order[0], order[1], grade])
 }
 
 /// One line of a file whose lines have as many columns as the first; nothing for a header.
-pub(super) fn line<'a>(lines: &'a Lines, columns: &mut Option<usize>) -> Result<Option<Judgement<'a>>, DataError> {
+pub(super) fn line<'a>(lines: &'a Lines, form: &mut Form) -> Result<Option<Judgement<'a>>, DataError> {
     let malformed = |found: String| DataError::Malformed {
         place: lines.place(),
-        expected: match columns {
+        expected: match form.columns {
             Some(4) => "query id, iteration, document id and a whole-number grade, as in the lines before".to_owned(),
             _ => "query id, document id and a whole-number grade, separated by tabs or spaces".to_owned(),
         },
@@ -82,15 +101,22 @@ pub(super) fn line<'a>(lines: &'a Lines, columns: &mut Option<usize>) -> Result<
     let cells: Vec<&str> =
         if text.contains('\t') { text.split('\t').map(str::trim).collect() } else { text.split_whitespace().collect() };
     let (query, document, grade) = match cells[..] {
-        [query, document, grade] if *columns != Some(4) => (query, document, grade),
-        [query, _, document, grade] if *columns != Some(3) => (query, document, grade),
+        [_, _, _] if form.columns != Some(4) => {
+            let [query, document, grade] = form.order.unwrap_or([0, 1, 2]);
+            (cells[query], cells[document], cells[grade])
+        }
+        [query, _, document, grade] if form.columns != Some(3) => (query, document, grade),
         _ => return Err(malformed(format!("{} columns", cells.len()))),
     };
     let Some(grade) = whole_number(grade) else {
         let is_header = lines.number() == 1 && !grade.starts_with(|start: char| start.is_ascii_digit());
-        return if is_header { Ok(None) } else { Err(malformed(format!("grade `{grade}`"))) };
+        if is_header {
+            form.order = order_of(&cells);
+            return Ok(None);
+        }
+        return Err(malformed(format!("grade `{grade}`")));
     };
-    *columns = Some(cells.len());
+    form.columns = Some(cells.len());
     Ok(Some(Judgement { query, document, grade }))
 }
 

@@ -173,7 +173,8 @@ fn report(
     test: Option<&EvaluationSet>,
 ) -> Result<DataReport, Error> {
     let analysis = TextAnalysis::for_language(&options.language_code);
-    let plain = ReportOptions { evaluations: evaluations(dev, test), tokens: None, analysis };
+    let training = Some((&options.train, &options.negatives));
+    let plain = ReportOptions { evaluations: evaluations(dev, test), tokens: None, analysis, training };
     if options.pretrained_model_name.is_empty() {
         return Ok(DataReport::with_options(raw, &plain)?);
     }
