@@ -37,6 +37,9 @@ const APPEND: usize = 1 << 20;
 /// Vectors that centroids are made from at most: 1 GB of 128 float32.
 const SAMPLE: usize = 1 << 21;
 
+/// Parts of the sample that centroids are made from, at most.
+const CHUNKS: usize = 32;
+
 /// Vectors of which a twentieth, as in fast-plaid, chooses the steps of the residuals.
 const HELD_OUT: usize = 1 << 20;
 
@@ -256,8 +259,14 @@ fn codec(
     let sample = Array2::from_shape_vec((sample.len() / dim, dim), sample).expect("whole rows");
     let partitions = 1usize << ((16.0 * (vectors as f64).sqrt()).log2().floor() as u32);
     let partitions = partitions.min(sample.nrows());
-    // Fewer vectors at once than fast-plaid takes: each thread holds their distances to up to 10,240 centroids.
-    let kmeans = KMeansConfig { seed: SEED, chunk_size_data: 2048, ..default_config(partitions) };
+    // A chunk of the sample holds sums for all centroids until all chunks are done, and each thread the distances of a
+    // chunk to a chunk of the centroids: few chunks, whose number does not depend on the threads, and few distances.
+    let kmeans = KMeansConfig {
+        seed: SEED,
+        chunk_size_data: sample.nrows().div_ceil(CHUNKS).max(2048),
+        chunk_size_centroids: 512,
+        ..default_config(partitions)
+    };
     let mut centroids =
         compute_centroids(&sample.view(), partitions, Some(kmeans), true).map_err(wrong("write", to))?;
     drop(sample);
