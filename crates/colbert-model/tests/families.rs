@@ -588,14 +588,20 @@ fn sharded_and_pickled_weights_load() {
     }
     fs::remove_file(&whole).unwrap();
     let index = path.join("model.safetensors.index.json");
-    fs::write(&index, serde_json::json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+    fs::write(&index, serde_json::json!({"metadata": {}, "weight_map": &map}).to_string()).unwrap();
     assert_eq!(parameters(&path), original);
 
     fs::remove_file(path.join("part-1.safetensors")).unwrap();
     let error = Pretrained::read(&path).unwrap_err().to_string();
     assert!(error.contains("part-1.safetensors") && error.contains("index.json"), "{error}");
     fs::remove_file(&index).unwrap();
-    fs::copy(fixture("torch").join("distilbert.bin"), path.join("pytorch_model.bin")).unwrap();
+    let torch = path.join("pytorch_model.bin");
+    fs::copy(fixture("torch").join("distilbert.bin"), &torch).unwrap();
+    assert_eq!(parameters(&path), original);
+
+    map.values_mut().for_each(|part| *part = "part-1.bin".into());
+    fs::rename(&torch, path.join("part-1.bin")).unwrap();
+    fs::write(path.join("pytorch_model.bin.index.json"), serde_json::json!({"weight_map": map}).to_string()).unwrap();
     assert_eq!(parameters(&path), original);
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::program::{Ran, pairs_file, ragtrainer, train};
+use crate::program::{Ran, pairs_file, ragtrainer, train, train_arguments};
 use crate::support::{folder, tiny_model};
 
 fn refused(ran: &Ran, parts: &[&str]) {
@@ -326,4 +326,23 @@ fn threads_that_cannot_be_had_are_refused() {
     assert!(!here.path().join("v.npy").exists());
     let ran = with("1");
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
+}
+
+#[test]
+fn settings_that_two_files_of_a_model_give_differently_are_told() {
+    let here = folder();
+    let data = pairs_file(here.path());
+    let arguments = train_arguments(&data, &["--maxsteps", "1"]);
+    let ran = ragtrainer(here.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    fs::write(here.path().join("texts.txt"), "a first text\n").unwrap();
+    let encode = ["encode", "--model", "run/best", "--input", "texts.txt", "--output", "vectors.npy"];
+    let agree = ragtrainer(here.path(), &encode);
+    assert!(agree.code == Some(0) && !agree.errors.contains("disagree"), "{}", agree.errors);
+    let path = here.path().join("run/best/config_sentence_transformers.json");
+    let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    config["document_length"] = serde_json::json!(24);
+    fs::write(&path, config.to_string()).unwrap();
+    let ran = ragtrainer(here.path(), &[&encode[..6], &["others.npy"]].concat());
+    assert!(ran.errors.contains("disagree: doc_maxlen is 24 there and 32 here"), "{}", ran.errors);
 }

@@ -7,7 +7,8 @@ use colbert_config::ColumnRole;
 
 use super::facts::Named;
 use super::names::{
-    is_description, is_grade_name, is_id_name, is_name, is_rival, is_score_name, is_some_label, number_of, role_of,
+    is_description, is_grade_name, is_id_name, is_name, is_rival, is_score_name, is_short_answer, is_some_label,
+    number_of, role_of,
 };
 use super::suggestion::suggestion;
 use crate::error::{DataError, Place};
@@ -175,7 +176,7 @@ impl Columns {
             (Some(positive), Some(document)) if !answers => {
                 Some(format!("`{positive}` and `{document}` could each be the positive"))
             }
-            (Some(positive), None) if !answers && positive.eq_ignore_ascii_case("answer") => {
+            (Some(positive), None) if !answers && is_short_answer(positive) => {
                 let own = named.facts(positive).mean_words();
                 let may_be_it = |name: &&str| {
                     let facts = named.facts(name);
@@ -357,6 +358,7 @@ mod tests {
                 &["none of the columns is the query", "frage=query, antwort=document", "roles: query"],
             ),
             (&["question", "answer", "positive"], &["`answer` and `positive` could each be the positive"]),
+            (&["question", "Gold Answer", "context"], &["`Gold Answer` and `context` could each be the positive"]),
             (&[], &["without names"]),
         ] {
             let message = columns(names, "").unwrap_err().to_string();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::columns::{in_ticks, listed};
 use super::content::Content;
-use super::document_text::{document_text, with_title};
+use super::document_text::{TEXT_FIELDS, document_text, with_title};
 use super::facts::Named;
 use super::names::{is_id_name, is_name, plain};
 use super::read_options::ReadOptions;
@@ -19,9 +19,6 @@ use crate::texts::side::Side;
 const EXPECTED: &str = "texts as JSON (a text, or an object with `text` or `content`), CSV with a header, Parquet, or \
      TSV (text; or id, text; or id, text, title; or with a header)";
 
-/// Columns and fields that hold a document.
-const DOCUMENTS: [&str; 8] =
-    ["text", "content", "contents", "document", "passage", "passage_text", "page_content", "body"];
 /// Columns and fields that hold a query, which go before the names of documents.
 const QUERIES: [&str; 2] = ["query", "question"];
 /// Columns and fields that hold a text's id, the likeliest first.
@@ -182,7 +179,7 @@ impl Texts {
         };
         let mut known = if self.side == Side::Query { among(&QUERIES) } else { Vec::new() };
         if known.is_empty() {
-            known = among(&DOCUMENTS);
+            known = among(&TEXT_FIELDS);
         }
         let is_known = !known.is_empty();
         if known.is_empty() {

@@ -46,8 +46,8 @@ pub(super) fn role_of(name: &str) -> Option<ColumnRole> {
 const NEGATIVES: [&str; 7] = ["negative", "negatives", "neg", "negs", "irrelevant", "distractor", "distractors"];
 /// Words for documents that are relevant.
 const POSITIVES: [&str; 5] = ["positive", "positives", "pos", "relevant", "gold"];
-/// Words for documents, and for the way in which they were found.
-const DOCUMENTS: [&str; 20] = [
+/// Words for documents.
+const DOCUMENTS: [&str; 16] = [
     "document",
     "documents",
     "doc",
@@ -64,11 +64,9 @@ const DOCUMENTS: [&str; 20] = [
     "answers",
     "chunk",
     "chunks",
-    "sample",
-    "samples",
-    "hard",
-    "random",
 ];
+/// Words for the way in which a document was found.
+const FOUND: [&str; 4] = ["sample", "samples", "hard", "random"];
 
 /// Whether a name is made of a word for a kind of document, words for documents, and perhaps a number at the end:
 /// `hard_negatives`, `neg_0`, `negative_passage_2`. A positive is not numbered, as one column is meant.
@@ -76,8 +74,8 @@ fn says_kind(plain: &str, kind: &[&str]) -> bool {
     let base = plain.trim_end_matches(|letter: char| letter.is_ascii_digit());
     let base = if kind == POSITIVES { plain } else { base.trim_end_matches('_') };
     let words: Vec<&str> = base.split('_').collect();
-    words.iter().any(|word| kind.contains(word))
-        && words.iter().all(|word| kind.contains(word) || DOCUMENTS.contains(word))
+    let is_usual = |word: &&str| kind.contains(word) || DOCUMENTS.contains(word) || FOUND.contains(word);
+    words.iter().any(|word| kind.contains(word)) && words.iter().all(is_usual)
 }
 
 /// Whether a column of that name holds numbers that say how relevant a document is.
@@ -140,6 +138,11 @@ pub(super) fn is_id_name(name: &str) -> bool {
         || name.starts_with("unnamed:")
         || matches!(last, "id" | "ids" | "qid" | "qids" | "pid" | "pids" | "docid" | "docids")
         || matches!(name.as_str(), "did" | "uid" | "uuid" | "docno" | "idx" | "index")
+}
+
+/// Whether a column of that name often has only a few words of the text that answers: `answer`, `gold_answer`.
+pub(super) fn is_short_answer(name: &str) -> bool {
+    plain(name).rsplit('_').next().is_some_and(|last| matches!(last, "answer" | "answers"))
 }
 
 /// Whether a column of that name may hold the answering text in full, beside one called `answer` that often has only a
@@ -209,7 +212,7 @@ pub(super) fn are_roles(cells: &[&str]) -> bool {
 pub(super) fn has_word_of_role(name: &str) -> bool {
     const WORDS: [&str; 10] =
         ["query", "question", "anchor", "positive", "negative", "sentence", "title", "label", "id", "search"];
-    plain(name).split('_').any(|word| WORDS.contains(&word) || DOCUMENTS[..16].contains(&word))
+    plain(name).split('_').any(|word| WORDS.contains(&word) || DOCUMENTS.contains(&word))
 }
 
 /// Whether two names differ in their last character only, a digit or a letter that counts: `question1` and

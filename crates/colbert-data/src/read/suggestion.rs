@@ -4,8 +4,8 @@ use colbert_config::ColumnRole;
 
 use super::facts::Named;
 use super::names::{
-    are_numbered_alike, is_description, is_id_name, is_label_name, is_name, is_rival, is_score_name, is_some_label,
-    plain, role_of,
+    are_numbered_alike, is_description, is_id_name, is_label_name, is_name, is_rival, is_score_name, is_short_answer,
+    is_some_label, plain, role_of,
 };
 
 /// Longest suggestion, bytes.
@@ -25,7 +25,7 @@ pub(super) fn suggestion(named: Named<'_>) -> Option<String> {
     };
     let query = by_name.or(alike.map(|pair| pair[0])).or_else(|| likeliest_query(named, &others, document))?;
     // A short answer is not what is searched for if the text that has it cannot be read.
-    if is_weak(document) && names.iter().any(|name| is_rival(name) && !named.facts(name).is_empty()) {
+    if is_short_answer(document) && names.iter().any(|name| is_rival(name) && !named.facts(name).is_empty()) {
         return None;
     }
     let mut scores = Vec::new();
@@ -75,15 +75,10 @@ fn may_be_text(named: Named<'_>, name: &str) -> bool {
     !is_other && !is_category && !is_written && (named.rows.is_empty() || named.facts(name).is_text())
 }
 
-/// `answer` is a weak name: such a column is often a few words of the text that answers.
-fn is_weak(name: &str) -> bool {
-    plain(name) == "answer"
-}
-
 /// The column with the name of a document, else the one with the longest texts; the first of equals.
 fn likeliest_document<'a>(named: Named<'_>, texts: &[&'a str], has_query: bool) -> Option<&'a str> {
     let is_answer = |name: &str| has_role(name, &[ColumnRole::Positive, ColumnRole::Document]);
-    let rank = |name: &str| (is_answer(name) && !is_weak(name), named.facts(name).mean_words());
+    let rank = |name: &str| (is_answer(name) && !is_short_answer(name), named.facts(name).mean_words());
     let mut document: Option<&str> = None;
     for &name in texts.iter().filter(|name| !has_role(name, &[ColumnRole::Query, ColumnRole::Negative])) {
         let is_better = |known: &str| {
