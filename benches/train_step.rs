@@ -1,4 +1,5 @@
-//! One optimizer step of a MiniLM-L6 ColBERT: encode, MaxSim, loss with in-batch negatives, backward, clipping, AdamW.
+//! One optimizer step of a ColBERT of the sizes of MiniLM-L6 and of ModernBERT-base: encode, MaxSim, loss with in-batch
+//! negatives, backward, clipping, AdamW.
 //!
 //! Tokenization is not part of it: in a run it happens on a thread of its own, ahead of the step.
 
@@ -15,23 +16,31 @@ impl Job for TrainStep<'_> {
     type Output = ();
 
     fn run<B: KernelAutodiffBackend>(self, device: &B::Device) {
-        let (size, batch_size, doc_maxlen) = if quick() { (Size::Tiny, 4, 32) } else { (Size::L6, 32, 256) };
-        let batch = StepBatch::new(size, batch_size, doc_maxlen);
-        describe::<B>("train_step", device, &batch.shapes());
-
-        let mut group = group(self.0, "train_step");
-        let variants = [("f32", false, Precision::F32), ("f32_dropout", true, Precision::F32)];
-        let half = [("bf16", false, Precision::Bf16), ("bf16_dropout", true, Precision::Bf16)];
-        let half = half.into_iter().filter(|_| B::InnerBackend::has_bf16(device));
-        for (id, dropout, precision) in variants.into_iter().chain(half) {
-            let mut stepper = Stepper::<B>::new(&batch, dropout, precision, device);
-            let units = [("triples", batch_size), ("tokens", batch.tokens())];
-            if let Some(seconds) = measure(&mut group, id, &units, || stepper.step()) {
-                let peak = product_rate::<B::InnerBackend>(batch.tokens(), &size.sizes(), precision, device);
-                print_share(id, batch.work(), seconds, peak);
+        let sizes = if quick() {
+            vec![("", Size::Tiny, 4, 32)]
+        } else {
+            vec![("", Size::L6, 32, 256), ("modernbert_", Size::Modern, 8, 256)]
+        };
+        for (prefix, size, batch_size, doc_maxlen) in sizes {
+            let batch = StepBatch::new(size, batch_size, doc_maxlen);
+            describe::<B>("train_step", device, &batch.shapes());
+            let mut group = group(self.0, "train_step");
+            let variants = [("f32", false, Precision::F32), ("f32_dropout", true, Precision::F32)];
+            let half = [("bf16", false, Precision::Bf16), ("bf16_dropout", true, Precision::Bf16)];
+            let half = half.into_iter().filter(|_| B::InnerBackend::has_bf16(device));
+            let variants = variants.into_iter().chain(half);
+            // ModernBERT has no dropout.
+            for (id, dropout, precision) in variants.filter(|(_, dropout, _)| size != Size::Modern || !dropout) {
+                let (id, mut stepper) =
+                    (format!("{prefix}{id}"), Stepper::<B>::new(&batch, dropout, precision, device));
+                let units = [("triples", batch_size), ("tokens", batch.tokens())];
+                if let Some(seconds) = measure(&mut group, &id, &units, || stepper.step()) {
+                    let peak = product_rate::<B::InnerBackend>(batch.tokens(), &size.sizes(), precision, device);
+                    print_share(&id, batch.work(), seconds, peak);
+                }
             }
+            group.finish();
         }
-        group.finish();
     }
 }
 

@@ -190,14 +190,17 @@ impl Plan {
             remarks.push(format!("Dropout is {dropout} in place of the encoder's own."));
         }
         if self.precision == Precision::Bf16 {
-            remarks.push("The encoder's matrix products take bfloat16 factors; all else is float32.".to_owned());
+            remarks.push(
+                "The encoder's matmuls take bfloat16 factors; weights, sums, normalisation and loss are float32."
+                    .to_owned(),
+            );
         }
         if self.precision == Precision::Tf32 {
-            remarks.push("The encoder's matrix products may round their float32 factors to TF32.".to_owned());
+            remarks.push("The encoder's matmuls may round their float32 factors to TF32.".to_owned());
         }
         if self.precision == Precision::F16 {
             remarks.push(
-                "The encoder's matrix products take float16 factors, and the loss is scaled for them; all else is float32."
+                "The encoder's matmuls take float16 factors, and the loss is scaled for them; all else is float32."
                     .to_owned(),
             );
         }

@@ -19,7 +19,7 @@ use crate::operators::embed::{self, Tables, TokenRows};
 use crate::operators::gate::{self, Gate};
 use crate::operators::gelu;
 use crate::operators::layer_norm::{self, Affine, NormGradients, Normalised};
-use crate::operators::linear::{self, FloatMap};
+use crate::operators::linear::{self, Map};
 use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::packed_attention;
 use crate::operators::primitive::tensor;
@@ -117,16 +117,26 @@ pub trait Kernels: Backend {
         Self::float_add(Self::linear_forward(input, weight, bias, precision), residual)
     }
 
-    /// Applies several linear maps to one input, as for query, key and value.
+    /// Rounds a factor of matmuls of this precision, once for all of them, if the backend can keep it rounded. Only
+    /// the linear maps below and their gradients take the result, as input or as gradient.
+    ///
+    /// # Shapes
+    /// Any, in and out.
+    fn rounded(input: FloatTensor<Self>, _precision: Precision) -> FloatTensor<Self> {
+        input
+    }
+
+    /// Applies linear maps to one input, as for query, key and value. The outputs may be rounded to the precision;
+    /// they are for attention alone.
     ///
     /// # Shapes
     /// Each as [`linear_forward`](Self::linear_forward).
-    fn linears_forward<const N: usize>(
+    fn inner_linears_forward<const N: usize>(
         input: FloatTensor<Self>,
-        maps: [FloatMap<Self>; N],
+        maps: [Map<FloatTensor<Self>, Option<FloatTensor<Self>>>; N],
         precision: Precision,
     ) -> [FloatTensor<Self>; N] {
-        maps.map(|map| Self::linear_forward(input.clone(), map.weight, Some(map.bias), precision))
+        maps.map(|Map { weight, bias }| Self::linear_forward(input.clone(), weight, bias, precision))
     }
 
     /// Computes the gradient of the input of one linear map or several.
@@ -162,7 +172,8 @@ pub trait Kernels: Backend {
         linear::composed_sum_rows::<Self>(gradient)
     }
 
-    /// Computes `gelu(input weight^T + bias)`, and the sum before GELU.
+    /// Computes `gelu(input weight^T + bias)`, and the sum before GELU. Both may be rounded to the precision: the
+    /// first is for linear maps alone, the second for [`linear_gelu_gradient`](Self::linear_gelu_gradient).
     ///
     /// # Shapes
     /// As [`linear_forward`](Self::linear_forward), twice.
@@ -174,6 +185,21 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let sum = Self::linear_forward(input, weight, Some(bias), precision);
         (Self::gelu_forward(sum.clone()), sum)
+    }
+
+    /// Recomputes GELU of a sum, and computes the gradient of that sum. The gradient of GELU's output is
+    /// `gradient weight`.
+    ///
+    /// # Shapes
+    /// - sum: `[tokens, wide]`; gradient: `[tokens, out]`; weight: `[out, wide]`
+    /// - outputs: `[tokens, wide]` each
+    fn linear_gelu_gradient(
+        sum: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        Self::gelu_with_gradient(sum, Self::linears_input_gradient([gradient], [weight], precision))
     }
 
     /// Computes GELU by the error function.
@@ -203,7 +229,8 @@ pub trait Kernels: Backend {
         (Self::gelu_forward(input.clone()), Self::gelu_gradient(input, gradient))
     }
 
-    /// Returns the gate's output of `input weight^T + bias`, and both halves.
+    /// Returns the gate's output of `input weight^T + bias`, and both halves. Both may be rounded to the precision: the
+    /// first is for linear maps alone, the second for [`gated_gradient`](Self::gated_gradient).
     ///
     /// # Shapes
     /// - input: `[tokens, in]`; weight: `[2 * wide, in]`; bias: `[2 * wide]`

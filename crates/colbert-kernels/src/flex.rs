@@ -13,7 +13,9 @@ mod attention;
 mod buffer;
 mod elementwise;
 mod embed;
+mod feed_forward;
 mod gate;
+mod halves;
 mod layer_norm;
 mod layout;
 pub(crate) mod level;
@@ -31,46 +33,64 @@ pub use buffer::release_idle_memory;
 
 use std::sync::Arc;
 
+use burn::tensor::DType;
 use burn_flex::{Flex, FlexTensor};
+use half::bf16;
 
 use crate::backend::Kernels;
 use crate::operators::adamw::{AdamW, Moments};
 use crate::operators::attention::{Attended, AttentionPlan};
 use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
-use crate::operators::gate::{ActiveHalf, Gate};
+use crate::operators::gate::Gate;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
-use crate::operators::linear::{FloatMap, Map};
+use crate::operators::linear::Map;
 use crate::operators::maxsim::ScoredTexts;
 use crate::operators::rotation::Rotation;
 use crate::precision::Precision;
-use buffer::{Buffer, Shared};
-use gate::Dropped;
+use buffer::{Buffer, Plain, Shared};
+use feed_forward::Factors;
 use layout::{Layout, LeftFactor, RightFactor};
 use level::Level;
-use matmul::{Start, matmul, multiply};
-use pack::View;
+use matmul::{Start, matmul, multiply, multiply_aside};
+use pack::{Numbers, View, round_row};
 use tile::Size;
-
-/// Rows that a thread takes at a time through a gate.
-const GATED_ROWS: usize = 16;
 
 /// Returns the tensor's numbers, one after the other.
 fn numbers(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of float32, which is what the fused operators take")
 }
 
+/// Returns the numbers of a tensor that may be rounded.
+fn factor(tensor: &FlexTensor) -> Numbers<'_> {
+    match tensor.dtype() {
+        DType::BF16 => Numbers::Half(halves_of(tensor)),
+        _ => Numbers::Single(numbers(tensor)),
+    }
+}
+
+/// Returns the numbers of a tensor that was rounded.
+fn halves_of(tensor: &FlexTensor) -> &[bf16] {
+    tensor.as_slice().expect("a contiguous tensor of bfloat16, which a fused operator made")
+}
+
 /// Returns the tensor with memory of its own, contiguous and writable. (burn's own copy of a shared tensor cannot be
 /// aligned as ours are.)
 fn owned(tensor: FlexTensor) -> FlexTensor {
+    fn copy<T: Plain>(numbers: &[T], like: &FlexTensor) -> FlexTensor {
+        let mut copy = Buffer::new(numbers.len());
+        copy.copy_from_slice(numbers);
+        copy.into_tensor(like.layout().shape().clone())
+    }
     let contiguous = tensor.to_contiguous();
     drop(tensor);
     if contiguous.is_unique() {
         return contiguous;
     }
-    let mut copy = Buffer::new(numbers(&contiguous).len());
-    copy.copy_from_slice(numbers(&contiguous));
-    copy.into_tensor(contiguous.layout().shape().clone())
+    match factor(&contiguous) {
+        Numbers::Single(numbers) => copy(numbers, &contiguous),
+        Numbers::Half(numbers) => copy(numbers, &contiguous),
+    }
 }
 
 /// Returns the numbers of rows and columns of a tensor with two axes.
@@ -111,6 +131,15 @@ impl Kernels for Flex {
         Level::detect().has_bf16()
     }
 
+    fn rounded(input: FlexTensor, precision: Precision) -> FlexTensor {
+        let layout = Layout::of(precision);
+        if !layout.has_pairs() || input.dtype() == DType::BF16 {
+            return input;
+        }
+        let input = input.to_contiguous();
+        halves::round(layout.level, numbers(&input)).into_tensor(input.layout().shape().clone())
+    }
+
     fn linear_forward(
         input: FlexTensor,
         weight: FlexTensor,
@@ -120,7 +149,7 @@ impl Kernels for Flex {
         let (input, weight) = (input.to_contiguous(), weight.to_contiguous());
         let bias = bias.map(|bias| bias.to_contiguous());
         let ([rows, depth], [columns, _]) = (shape(&input), shape(&weight));
-        let (left, right) = (View::rows(numbers(&input), depth), View::rows(numbers(&weight), depth).transposed());
+        let (left, right) = (View::rows(factor(&input), depth), View::rows(factor(&weight), depth).transposed());
         let (layout, size) = (Layout::of(precision), Size { rows, columns, depth });
         matmul(layout, size, left, right, bias.as_ref().map(numbers)).into_tensor([rows, columns])
     }
@@ -136,31 +165,42 @@ impl Kernels for Flex {
         let bias = bias.map(|bias| bias.to_contiguous());
         let ([rows, depth], [columns, _]) = (shape(&input), shape(&weight));
         let layout = Layout::of(precision);
-        let left = LeftFactor::new(layout, View::rows(numbers(&input), depth), rows, depth);
-        let right = RightFactor::new(layout, View::rows(numbers(&weight), depth).transposed(), depth, columns);
+        let left = LeftFactor::new(layout, View::rows(factor(&input), depth), rows, depth);
+        let right = RightFactor::new(layout, View::rows(factor(&weight), depth).transposed(), depth, columns);
         let mut output = Buffer::new(rows * columns);
         let start = Start::Rows(numbers(&residual), bias.as_ref().map(numbers));
         multiply(layout, Size { rows, columns, depth }, &left, &right, start, &mut output, |_, _| {});
         output.into_tensor([rows, columns])
     }
 
-    fn linears_forward<const N: usize>(
+    fn inner_linears_forward<const N: usize>(
         input: FlexTensor,
-        maps: [FloatMap<Self>; N],
+        maps: [Map<FlexTensor, Option<FlexTensor>>; N],
         precision: Precision,
     ) -> [FlexTensor; N] {
         let input = input.to_contiguous();
         let [rows, depth] = shape(&input);
         let layout = Layout::of(precision);
-        let left = LeftFactor::new(layout, View::rows(numbers(&input), depth), rows, depth);
+        let left = LeftFactor::new(layout, View::rows(factor(&input), depth), rows, depth);
         maps.map(|Map { weight, bias }| {
-            let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+            let (weight, bias) = (weight.to_contiguous(), bias.map(|bias| bias.to_contiguous()));
             let size = Size { rows, columns: shape(&weight)[0], depth };
-            let right = View::rows(numbers(&weight), depth).transposed();
+            let right = View::rows(factor(&weight), depth).transposed();
             let right = RightFactor::new(layout, right, depth, size.columns);
-            let mut output = Buffer::new(rows * size.columns);
-            multiply(layout, size, &left, &right, Start::Row(numbers(&bias)), &mut output, |_, _| {});
-            output.into_tensor([rows, size.columns])
+            let start = bias.as_ref().map_or(Start::Zero, |bias| Start::Row(numbers(bias)));
+            let (length, shape) = (rows * size.columns, [rows, size.columns]);
+            if !layout.has_pairs() {
+                let mut output = Buffer::new(length);
+                multiply(layout, size, &left, &right, start, &mut output, |_, _| {});
+                return output.into_tensor(shape);
+            }
+            let mut output = Buffer::<bf16>::new(length);
+            let shared = Shared::new(&mut output);
+            multiply_aside(layout, size, &left, &right, start, |offset, part| {
+                // SAFETY: a part of a row of the product, which is as large as the output, finished once.
+                round_row(layout.level, part, unsafe { shared.slice(offset, part.len()) });
+            });
+            output.into_tensor(shape)
         })
     }
 
@@ -176,8 +216,8 @@ impl Kernels for Flex {
         for (gradient, weight) in gradients.into_iter().zip(weights) {
             let (gradient, weight) = (gradient.to_contiguous(), weight.to_contiguous());
             let depth = shape(&gradient)[1];
-            let left = LeftFactor::new(layout, View::rows(numbers(&gradient), depth), rows, depth);
-            let right = RightFactor::new(layout, View::rows(numbers(&weight), columns), depth, columns);
+            let left = LeftFactor::new(layout, View::rows(factor(&gradient), depth), rows, depth);
+            let right = RightFactor::new(layout, View::rows(factor(&weight), columns), depth, columns);
             multiply(layout, Size { rows, columns, depth }, &left, &right, start, &mut sum, |_, _| {});
             start = Start::Result;
         }
@@ -192,11 +232,11 @@ impl Kernels for Flex {
         let input = input.to_contiguous();
         let [depth, columns] = shape(&input);
         let layout = Layout::of(precision);
-        let right = RightFactor::new(layout, View::rows(numbers(&input), columns), depth, columns);
+        let right = RightFactor::new(layout, View::rows(factor(&input), columns), depth, columns);
         gradients.map(|gradient| {
             let gradient = gradient.to_contiguous();
             let rows = shape(&gradient)[1];
-            let left = LeftFactor::new(layout, View::rows(numbers(&gradient), rows).transposed(), rows, depth);
+            let left = LeftFactor::new(layout, View::rows(factor(&gradient), rows).transposed(), rows, depth);
             let mut product = Buffer::new(rows * columns);
             multiply(layout, Size { rows, columns, depth }, &left, &right, Start::Zero, &mut product, |_, _| {});
             product.into_tensor([rows, columns])
@@ -206,7 +246,7 @@ impl Kernels for Flex {
     fn sum_rows(gradient: FlexTensor) -> FlexTensor {
         let gradient = gradient.to_contiguous();
         let [_, size] = shape(&gradient);
-        layer_norm::sum_rows(Level::detect(), numbers(&gradient), size).into_tensor([size])
+        layer_norm::sum_rows(Level::detect(), factor(&gradient), size).into_tensor([size])
     }
 
     fn linear_gelu_forward(
@@ -217,19 +257,38 @@ impl Kernels for Flex {
     ) -> (FlexTensor, FlexTensor) {
         let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
         let ([rows, depth], [columns, _]) = (shape(&input), shape(&weight));
-        let (left, right) = (View::rows(numbers(&input), depth), View::rows(numbers(&weight), depth).transposed());
         let layout = Layout::of(precision);
-        let left = LeftFactor::new(layout, left, rows, depth);
-        let right = RightFactor::new(layout, right, depth, columns);
-        let (mut output, mut sum) = (Buffer::<f32>::new(rows * columns), Buffer::new(rows * columns));
-        let shared = Shared::new(&mut output);
-        let size = Size { rows, columns, depth };
-        multiply(layout, size, &left, &right, Start::Row(numbers(&bias)), &mut sum, |offset, sum| {
-            // SAFETY: a part of a row of the product, which is as large as the output.
-            let output = unsafe { std::slice::from_raw_parts_mut(shared.at(offset), sum.len()) };
-            elementwise::gelu_block(layout.level, sum, output);
-        });
-        (output.into_tensor([rows, columns]), sum.into_tensor([rows, columns]))
+        let left = LeftFactor::new(layout, View::rows(factor(&input), depth), rows, depth);
+        let right = RightFactor::new(layout, View::rows(factor(&weight), depth).transposed(), depth, columns);
+        let (start, shape) = (Start::Row(numbers(&bias)), [rows, columns]);
+        let factors = Factors { layout, size: Size { rows, columns, depth }, left: &left, right: &right };
+        if layout.has_pairs() {
+            return feed_forward::gelu_halves(factors, start).map(|buffer| buffer.into_tensor(shape)).into();
+        }
+        feed_forward::gelu(factors, start).map(|buffer| buffer.into_tensor(shape)).into()
+    }
+
+    fn linear_gelu_gradient(
+        sum: FlexTensor,
+        gradient: FlexTensor,
+        weight: FlexTensor,
+        precision: Precision,
+    ) -> (FlexTensor, FlexTensor) {
+        let (sum, gradient, weight) = (sum.to_contiguous(), gradient.to_contiguous(), weight.to_contiguous());
+        let ([rows, depth], [_, columns]) = (shape(&gradient), shape(&weight));
+        let layout = Layout::of(precision);
+        let left = LeftFactor::new(layout, View::rows(factor(&gradient), depth), rows, depth);
+        let right = RightFactor::new(layout, View::rows(factor(&weight), columns), depth, columns);
+        let factors = Factors { layout, size: Size { rows, columns, depth }, left: &left, right: &right };
+        let shape = [rows, columns];
+        match factor(&sum) {
+            Numbers::Half(sum) => {
+                feed_forward::gelu_halves_gradient(factors, sum).map(|buffer| buffer.into_tensor(shape)).into()
+            }
+            Numbers::Single(sum) => {
+                feed_forward::gelu_gradient(factors, sum).map(|buffer| buffer.into_tensor(shape)).into()
+            }
+        }
     }
 
     fn gelu_forward(input: FlexTensor) -> FlexTensor {
@@ -240,12 +299,6 @@ impl Kernels for Flex {
     fn gelu_gradient(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let (input, gradient) = (input.to_contiguous(), gradient.to_contiguous());
         elementwise::gelu_gradient(Level::detect(), numbers(&input), numbers(&gradient)).into_tensor(shape(&input))
-    }
-
-    fn gelu_with_gradient(input: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor) {
-        let (input, mut gradient) = (input.to_contiguous(), owned(gradient));
-        let gelu = elementwise::gelu_with_gradient(Level::detect(), numbers(&input), gradient.storage_mut::<f32>());
-        (gelu.into_tensor(shape(&input)), gradient)
     }
 
     fn gated_forward(
@@ -259,29 +312,15 @@ impl Kernels for Flex {
         let bias = bias.map(|bias| bias.to_contiguous());
         let ([rows, depth], [columns, _]) = (shape(&input), shape(&weight));
         let (layout, wide) = (Layout::of(precision), columns / 2);
-        let left = LeftFactor::new(layout, View::rows(numbers(&input), depth), rows, depth);
-        let right = RightFactor::new(layout, View::rows(numbers(&weight), depth).transposed(), depth, columns);
-        let (mut gated, mut both) = (Buffer::<f32>::new(rows * wide), Buffer::new(rows * columns));
-        let shared = Shared::new(&mut gated);
-        let finish = |row: usize, both: &[f32]| {
-            // SAFETY: this row of the gate's output, which is finished once.
-            let to = unsafe { std::slice::from_raw_parts_mut(shared.at(row * wide), wide) };
-            let (active, other) = gate::halves(both, gate);
-            gate::gate_row(layout.level, gate.activation, active, other, Dropped::of(gate.dropout, row, 0), to);
-        };
+        let left = LeftFactor::new(layout, View::rows(factor(&input), depth), rows, depth);
+        let right = RightFactor::new(layout, View::rows(factor(&weight), depth).transposed(), depth, columns);
         let start = bias.as_ref().map_or(Start::Zero, |bias| Start::Row(numbers(bias)));
-        // With few rows, a block has a part of each, and rows are finished when all parts are there.
-        let whole = multiply(layout, Size { rows, columns, depth }, &left, &right, start, &mut both, |offset, row| {
-            if row.len() == columns {
-                finish(offset / columns.max(1), row);
-            }
-        });
-        if !whole {
-            let both = &both[..];
-            parallel::for_each_block(rows, GATED_ROWS, |own| {
-                own.for_each(|row| finish(row, &both[row * columns..(row + 1) * columns]));
-            });
+        let factors = Factors { layout, size: Size { rows, columns, depth }, left: &left, right: &right };
+        if layout.has_pairs() {
+            let [gated, both] = feed_forward::gate_halves(factors, start, gate);
+            return (gated.into_tensor([rows, wide]), both.into_tensor([rows, columns]));
         }
+        let [gated, both] = feed_forward::gate(factors, start, gate);
         (gated.into_tensor([rows, wide]), both.into_tensor([rows, columns]))
     }
 
@@ -295,25 +334,15 @@ impl Kernels for Flex {
         let (mut both, gradient, weight) = (owned(both), gradient.to_contiguous(), weight.to_contiguous());
         let ([rows, depth], [_, wide]) = (shape(&gradient), shape(&weight));
         let layout = Layout::of(precision);
-        let left = LeftFactor::new(layout, View::rows(numbers(&gradient), depth), rows, depth);
-        let right = RightFactor::new(layout, View::rows(numbers(&weight), wide), depth, wide);
-        let mut gated = Buffer::new(rows * wide);
-        let halves = Shared::new(both.storage_mut::<f32>());
-        let (active, other) = match gate.active {
-            ActiveHalf::First => (0, wide),
-            ActiveHalf::Second => (wide, 0),
+        let left = LeftFactor::new(layout, View::rows(factor(&gradient), depth), rows, depth);
+        let right = RightFactor::new(layout, View::rows(factor(&weight), wide), depth, wide);
+        let factors = Factors { layout, size: Size { rows, columns: wide, depth }, left: &left, right: &right };
+        let gated = if both.dtype() == DType::BF16 {
+            feed_forward::gate_halves_gradient(factors, both.storage_mut(), gate).into_tensor([rows, wide])
+        } else {
+            feed_forward::gate_gradient(factors, both.storage_mut(), gate).into_tensor([rows, wide])
         };
-        let size = Size { rows, columns: wide, depth };
-        multiply(layout, size, &left, &right, Start::Zero, &mut gated, |offset, gradient| {
-            let (row, column) = (offset / wide, offset % wide);
-            // SAFETY: parts of this row's halves, which are as long as the part that is finished, and finished once.
-            let [active, other] = [active, other].map(|half| unsafe {
-                std::slice::from_raw_parts_mut(halves.at(row * 2 * wide + half + column), gradient.len())
-            });
-            let dropped = Dropped::of(gate.dropout, row, column);
-            gate::gradient_row(layout.level, gate.activation, active, other, dropped, gradient);
-        });
-        (gated.into_tensor([rows, wide]), both)
+        (gated, both)
     }
 
     fn dropout_forward(input: FlexTensor, dropout: Dropout) -> FlexTensor {
@@ -374,7 +403,7 @@ impl Kernels for Flex {
 
     fn attention_forward(qkv: [FlexTensor; 3], plan: &AttentionPlan) -> Attended<FlexTensor> {
         let qkv = qkv.map(|tensor| tensor.to_contiguous());
-        let inputs = attention::Inputs::apart(qkv.each_ref().map(numbers), shape(&qkv[0])[1]);
+        let inputs = attention::Inputs::apart(qkv.each_ref().map(factor), shape(&qkv[0])[1]);
         attend(inputs, plan)
     }
 
@@ -386,9 +415,13 @@ impl Kernels for Flex {
     ) -> [FlexTensor; 3] {
         let qkv = qkv.map(|tensor| tensor.to_contiguous());
         let gradient = gradient.to_contiguous();
-        let inputs = attention::Inputs::apart(qkv.each_ref().map(numbers), shape(&qkv[0])[1]);
-        let found = attention::gradient(Level::detect(), inputs, back(&forward, &gradient), plan);
-        let shape = shape(&qkv[0]);
+        let inputs = attention::Inputs::apart(qkv.each_ref().map(factor), shape(&qkv[0])[1]);
+        let (back, shape) = (back(&forward, &gradient), shape(&qkv[0]));
+        if inputs.is_rounded() {
+            let found = attention::gradient::<bf16>(Level::detect(), inputs, back, plan);
+            return found.map(|found| found.into_tensor(shape));
+        }
+        let found = attention::gradient::<f32>(Level::detect(), inputs, back, plan);
         found.map(|found| found.into_tensor(shape))
     }
 
@@ -398,7 +431,7 @@ impl Kernels for Flex {
         plan: &AttentionPlan,
     ) -> Attended<FlexTensor> {
         let qkv = qkv.to_contiguous();
-        attend(attention::Inputs::packed(numbers(&qkv), shape(&qkv)[1] / 3, rotation), plan)
+        attend(attention::Inputs::packed(factor(&qkv), shape(&qkv)[1] / 3, rotation), plan)
     }
 
     fn packed_attention_gradient(
@@ -409,8 +442,12 @@ impl Kernels for Flex {
         plan: &AttentionPlan,
     ) -> FlexTensor {
         let (qkv, gradient) = (qkv.to_contiguous(), gradient.to_contiguous());
-        let inputs = attention::Inputs::packed(numbers(&qkv), shape(&qkv)[1] / 3, rotation);
-        attention::packed_gradient(Level::detect(), inputs, back(&forward, &gradient), plan).into_tensor(shape(&qkv))
+        let inputs = attention::Inputs::packed(factor(&qkv), shape(&qkv)[1] / 3, rotation);
+        let back = back(&forward, &gradient);
+        if inputs.is_rounded() {
+            return attention::packed_gradient::<bf16>(Level::detect(), inputs, back, plan).into_tensor(shape(&qkv));
+        }
+        attention::packed_gradient::<f32>(Level::detect(), inputs, back, plan).into_tensor(shape(&qkv))
     }
 
     fn embed_forward(tables: Tables<FlexTensor>, rows: &TokenRows) -> FlexTensor {

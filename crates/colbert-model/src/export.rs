@@ -7,8 +7,8 @@ pub(crate) mod dialects;
 pub(crate) mod onnx;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout};
 use colbert_kernels::KernelBackend;
@@ -28,7 +28,8 @@ use crate::settings::ColbertSettings;
 use crate::tokenizer::ColbertTokenizer;
 use crate::tokenizer::panics::guarded;
 use crate::tokenizer::special_tokens::{SpecialTokens, skiplist_words};
-use crate::weights::{HostTensor, safetensors_bytes_as};
+use crate::weights::HostTensor;
+use crate::weights::write::write_safetensors;
 use colbert_config::durable::{beside, replace_folder, sync_folder, write_synced};
 
 /// The content of a model directory.
@@ -181,18 +182,20 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     };
     let modules = module_tensors(&head, export.tensors, folder)?;
     let of_head: Vec<String> = names(&head).collect();
-    let of_encoder = export.tensors.iter().filter(|(name, _)| !of_head.contains(name)).cloned();
+    let of_encoder = export.tensors.iter().filter(|(name, _)| !of_head.contains(name));
     refuse_non_finite(export.tensors, folder)?;
     // colbert-ai reads the head there.
     let matrix = (export.layout == ExportLayout::All).then(|| one_matrix(&head, &modules));
-    let root: Vec<_> = of_encoder.chain(matrix.map(|matrix| ("linear.weight".to_owned(), matrix))).collect();
-    let mut files = vec![("model.safetensors".to_owned(), safetensors_bytes_as(&root, export.dtype)?)];
+    let matrix = matrix.iter().map(|matrix| ("linear.weight".to_owned(), matrix));
+    let root: Vec<_> = of_encoder.map(|(name, tensor)| (name.clone(), tensor)).chain(matrix).collect();
+    fs::create_dir_all(folder).map_err(error("create", folder))?;
+    write_safetensors(&folder.join("model.safetensors"), &root, export.dtype)?;
     for (place, tensors) in modules.iter().enumerate() {
-        files.push((
-            format!("{}/model.safetensors", module_folder(place)),
-            safetensors_bytes_as(tensors, export.dtype)?,
-        ));
+        let module = folder.join(module_folder(place));
+        fs::create_dir_all(&module).map_err(error("create", &module))?;
+        write_safetensors(&module.join("model.safetensors"), tensors, export.dtype)?;
     }
+    let mut files = Vec::new();
     let tokenizer_path = folder.join("tokenizer.json");
     let tokenizer = tokenizer_json(export.files, export.settings);
     let read = guarded(&tokenizer_path, || Tokenizer::from_bytes(tokenizer.to_string()))?;
@@ -227,12 +230,14 @@ fn write_directory(export: &Export<'_>, folder: &Path) -> Result<(), ModelError>
     write_files(files, folder)
 }
 
+/// Makes an error of the disk an error of the model.
+fn error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ModelError + use<> {
+    let path = path.to_owned();
+    move |source| ModelError::Io { action, path, source }
+}
+
 /// Writes files, and the folders that their names have.
 fn write_files(files: Vec<(String, Vec<u8>)>, folder: &Path) -> Result<(), ModelError> {
-    let error = |action: &'static str, path: &Path| {
-        let path = path.to_owned();
-        move |source| ModelError::Io { action, path, source }
-    };
     let folders: BTreeSet<_> = files.iter().map(|(name, _)| folder.join(name)).collect();
     let folders: BTreeSet<_> = folders.iter().filter_map(|path| path.parent()).collect();
     for path in &folders {

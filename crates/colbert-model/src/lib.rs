@@ -51,5 +51,6 @@ pub use settings::token_pooling::TokenPooling;
 pub use tokenizer::ColbertTokenizer;
 pub use tokenizer::sequence::TokenSequence;
 pub use training_memory::TrainingMemory;
-pub use weights::parameters::{named_parameters, parameter_names, replace_parameters};
-pub use weights::{HostTensor, Weights, safetensors_bytes, write_vectors};
+pub use weights::parameters::{device_parameters, named_parameters, parameter_names, replace_parameters};
+pub use weights::write::{DeviceTensor, TensorSource, safetensors_bytes, write_safetensors};
+pub use weights::{HostTensor, Weights, write_vectors};

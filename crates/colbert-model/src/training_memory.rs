@@ -13,8 +13,9 @@ const TO_ACCUMULATE: u64 = 2;
 /// A process's part of the sum of all processes' gradients: at most half of them, and some room.
 const TO_SHARE: u64 = 1;
 
-/// Numbers for each parameter while a checkpoint is written: itself and its moments, and two copies of each.
-const TO_SAVE: u64 = 9;
+/// Numbers for each parameter while a checkpoint or a model directory is written: itself and its moments, a model that
+/// may be the best, and a copy to write, besides twice the largest parameter (a file is written tensor by tensor).
+const TO_SAVE: u64 = 5;
 
 /// Blocks of the buffer pool are larger than their content, and some are idle: measured as a tenth.
 const SLACK: f64 = 1.1;
@@ -41,7 +42,9 @@ impl TrainingMemory {
     /// Computes the memory of a ColBERT with this encoder and head, for texts of at most `longest` tokens. The
     /// constants were measured with BERT; another family counts as a BERT of its sizes, one with a gated feed-forward
     /// layer as one whose feed-forward layer is twice as wide. If attention is composed, its weights are counted.
-    pub fn of(config: &EncoderConfig, head: &HeadConfig, longest: usize) -> Self {
+    /// With `halves`, query, key, value, the sum before GELU and the inputs of linear maps are kept in bfloat16, where
+    /// attention is not composed.
+    pub fn of(config: &EncoderConfig, head: &HeadConfig, longest: usize, halves: bool) -> Self {
         let Facts { hidden, wide, layers, heads, attention, pairs, rows, .. } = config.facts();
         let [hidden, wide, layers, heads, rows] = [hidden, wide, layers, heads, rows].map(|size| size as u64);
         let [attention, of_pairs] = [attention, pairs.saturating_mul(longest)].map(|size| size as u64);
@@ -55,7 +58,11 @@ impl TrainingMemory {
         let parameters = rows * hidden + layers * layer + of_head as u64;
         // Of a layer: query, key, value, attention's output, two sums and two outputs of normalisations; the sum before
         // GELU. Besides these, the state of the backward pass of one feed-forward network, and embeddings.
-        let kept = layers * (4 * hidden + 4 * attention + wide + heads + 4 + of_pairs) + 2 * hidden + between as u64;
+        let of_layer = match halves && pairs == 0 {
+            true => 3 * hidden + (5 * attention + wide) / 2 + heads + 4,
+            false => 4 * hidden + 4 * attention + wide + heads + 4 + of_pairs,
+        };
+        let kept = layers * of_layer + 2 * hidden + between as u64;
         let passing = 3 * wide + 5 * hidden;
         Self {
             parameters: 4 * parameters,
@@ -68,7 +75,7 @@ impl TrainingMemory {
 
     /// Returns the bytes used while a checkpoint is written, besides the program.
     pub fn to_save(&self) -> u64 {
-        TO_SAVE * self.parameters
+        TO_SAVE * self.parameters + 2 * self.largest
     }
 
     /// Returns the bytes for a batch of `tokens` tokens, of which at most `at_once`, a micro-batch or all, are held

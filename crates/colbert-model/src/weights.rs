@@ -8,8 +8,9 @@ pub(crate) mod pickle;
 mod pickle_machine;
 mod pickle_values;
 pub(crate) mod torch_archive;
+pub(crate) mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Param, ParamId};
@@ -249,45 +250,6 @@ pub(crate) fn normal_tensor(shape: &[usize], deviation: f64, rng: &mut ChaCha8Rn
 pub(crate) fn to_param<B: Backend, const D: usize>(tensor: HostTensor, device: &B::Device) -> Param<Tensor<B, D>> {
     let value = Tensor::<B, D>::from_data(TensorData::new(tensor.values, tensor.shape), device);
     Param::initialized(ParamId::new(), value.require_grad())
-}
-
-/// Makes a safetensors file in memory: float32, little-endian, `format: pt`. The same tensors give the same bytes.
-///
-/// # Errors
-/// A tensor whose values do not fill its shape, or a name that stands twice.
-pub fn safetensors_bytes(tensors: &[(String, HostTensor)]) -> Result<Vec<u8>, ModelError> {
-    safetensors_bytes_as(tensors, ExportDtype::F32)
-}
-
-/// Makes the same with numbers of another type, each rounded to the nearest, ties to even.
-///
-/// # Errors
-/// As [`safetensors_bytes`], or a number that the type cannot hold.
-pub(crate) fn safetensors_bytes_as(
-    tensors: &[(String, HostTensor)],
-    dtype: ExportDtype,
-) -> Result<Vec<u8>, ModelError> {
-    let fail = |source| ModelError::BrokenSafetensors { path: PathBuf::from("tensors to be written"), source };
-    let mut bytes = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        bytes.push(narrow(&tensor.values, dtype).map_err(|value| ModelError::OutOfRange {
-            name: name.clone(),
-            value,
-            dtype: dtype.torch_name(),
-        })?);
-    }
-    let written = match dtype {
-        ExportDtype::F32 => Dtype::F32,
-        ExportDtype::F16 => Dtype::F16,
-        ExportDtype::Bf16 => Dtype::BF16,
-    };
-    let mut views = Vec::with_capacity(tensors.len());
-    for ((name, tensor), data) in tensors.iter().zip(&bytes) {
-        views.push((name.as_str(), TensorView::new(written, tensor.shape.clone(), data).map_err(fail)?));
-    }
-    // transformers refuses a file whose metadata does not name its format.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).map_err(fail)
 }
 
 /// Converts numbers to bytes of a type, or returns the first finite one that would become infinite.

@@ -83,6 +83,8 @@ impl<B: KernelAutodiffBackend> Surroundings<'_, B> {
             return Ok(Some(path));
         }
         let tensors: Vec<_> = tensors.into_iter().map(|(name, tensor)| (model.tensor_name(&name), tensor)).collect();
+        // The copy is held beside the memory that a step or an evaluation left.
+        release_idle_memory();
         (self.write_model)(&tensors, &path)?;
         Ok(Some(path))
     }

@@ -164,8 +164,8 @@ pub struct TrainOptions {
     pub distillation_weight: f64,
     /// Weight of the in-batch loss. Source of the default: colbert-ai.
     pub in_batch_weight: f64,
-    /// Matmul precision of the encoder; weights, sums and everything else are float32 in any case. `auto` is bfloat16
-    /// if that is faster on the device, else float16 on a GPU that supports it. `f16` scales the loss; a device without
+    /// Matmul precision of the encoder; weights, moments, sums, normalisation and loss are float32 in any case. `auto`
+    /// is bfloat16 if that is faster on the device, else float16 on a GPU that supports it. `f16` scales the loss; a device without
     /// float16 matmul refuses it. `tf32` lets an NVIDIA GPU round float32 factors; other devices refuse it. Source of
     /// the default: the reference on a CPU.
     pub precision: Precision,

@@ -13,7 +13,7 @@ use crate::operators::embed::{self, Tables, TokenRows};
 use crate::operators::gated_feed_forward::{self, GatedFeedForward};
 use crate::operators::gelu;
 use crate::operators::layer_norm::{self, Affine};
-use crate::operators::linear::{self, FloatMap};
+use crate::operators::linear::{self, FloatMap, Map};
 use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::packed_attention;
 use crate::operators::rotation::Rotation;
@@ -156,7 +156,8 @@ impl<B: Kernels> KernelBackend for B {
     }
 
     fn kernel_self_attention(input: FloatTensor<B>, maps: [FloatMap<B>; 3], plan: AttentionPlan) -> FloatTensor<B> {
-        B::attention_forward(B::linears_forward(input, maps, plan.precision), &plan).output
+        let maps = maps.map(|Map { weight, bias }| Map { weight, bias: Some(bias) });
+        B::attention_forward(B::inner_linears_forward(input, maps, plan.precision), &plan).output
     }
 
     fn kernel_packed_self_attention(
@@ -166,7 +167,7 @@ impl<B: Kernels> KernelBackend for B {
         rotation: Option<Rotation>,
         plan: AttentionPlan,
     ) -> FloatTensor<B> {
-        let qkv = B::linear_forward(input, weight, bias, plan.precision);
+        let [qkv] = B::inner_linears_forward(input, [Map { weight, bias }], plan.precision);
         B::packed_attention_forward(qkv, rotation.as_ref(), &plan).output
     }
 

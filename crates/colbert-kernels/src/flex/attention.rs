@@ -3,6 +3,7 @@
 //! Query rows are taken in blocks, so that a block's weights stay in the cache; nothing larger is ever stored. Where a
 //! query sees a window, a block is multiplied with the keys that one of its queries sees, and no others.
 
+mod gradients;
 mod head;
 mod rows;
 #[cfg(test)]
@@ -10,10 +11,12 @@ mod tests;
 
 pub(crate) use head::Tokens;
 
+use crate::flex::attention::gradients::{Gradient, Target};
 use crate::flex::attention::head::{Head, ROWS};
 use crate::flex::attention::rows::{dot, gradient_row, rotate_back, scale_row, softmax_row};
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::level::Level;
+use crate::flex::pack::Numbers;
 use crate::flex::parallel::for_each_block;
 use crate::flex::tile::{Begin, Format, Product, Size};
 use crate::operators::attention::{AttentionPlan, scale};
@@ -33,17 +36,22 @@ pub(crate) struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     /// Takes query, key and value from three tensors, with `size` numbers a token.
-    pub(crate) fn apart([query, key, value]: [&'a [f32]; 3], size: usize) -> Self {
+    pub(crate) fn apart([query, key, value]: [Numbers<'a>; 3], size: usize) -> Self {
         assert!(key.len() == query.len() && value.len() == query.len(), "query, key and value have one shape");
         let [query, key, value] = [query, key, value].map(|data| Tokens { data, stride: size });
         Self { query, key, value, rotation: None, size }
     }
 
     /// Takes query, key and value from one tensor, where those of a token lie one after the other.
-    pub(crate) fn packed(qkv: &'a [f32], size: usize, rotation: Option<&'a Rotation>) -> Self {
+    pub(crate) fn packed(qkv: Numbers<'a>, size: usize, rotation: Option<&'a Rotation>) -> Self {
         // An empty tensor has no second and third numbers either.
-        let part = |i: usize| Tokens { data: &qkv[(i * size).min(qkv.len())..], stride: 3 * size };
+        let part = |i: usize| Tokens { data: qkv.from((i * size).min(qkv.len())), stride: 3 * size };
         Self { query: part(0), key: part(1), value: part(2), rotation, size }
+    }
+
+    /// Returns whether query, key and value were rounded.
+    pub(crate) fn is_rounded(&self) -> bool {
+        matches!(self.query.data, Numbers::Half(_))
     }
 
     /// Fails if the tokens are not those of the plan.
@@ -61,7 +69,8 @@ impl<'a> Inputs<'a> {
 
     /// Returns how many numbers the rotated queries or keys of `tokens` tokens take.
     fn rotated_size(&self, tokens: usize, head_size: usize) -> usize {
-        if self.rotation.is_some() { tokens * head_size } else { 0 }
+        // One more for a token that was rounded.
+        if self.rotation.is_some() { (tokens + 1) * head_size } else { 0 }
     }
 }
 
@@ -185,31 +194,35 @@ pub(crate) struct Back<'a> {
 }
 
 /// Computes the gradients of query, key and value.
-pub(crate) fn gradient(level: Level, inputs: Inputs<'_>, back: Back<'_>, plan: &AttentionPlan) -> [Buffer; 3] {
-    let size = inputs.size;
-    let mut found = [(); 3].map(|()| Buffer::new(plan.segments.tokens() * size));
-    write_gradient(level, inputs, back, plan, found.each_mut().map(|buffer| (Shared::new(buffer), 0)), size);
-    found
-}
-
-/// Computes the same gradients, those of a token one after the other.
-pub(crate) fn packed_gradient(level: Level, inputs: Inputs<'_>, back: Back<'_>, plan: &AttentionPlan) -> Buffer {
-    let size = inputs.size;
-    let mut found = Buffer::new(plan.segments.tokens() * 3 * size);
-    let shared = Shared::new(&mut found);
-    write_gradient(level, inputs, back, plan, [0, 1, 2].map(|i| (shared, i * size)), 3 * size);
-    found
-}
-
-/// Writes the gradients of query, key and value, each from a first number on, tokens `stride` numbers apart.
-fn write_gradient(
+pub(crate) fn gradient<T: Gradient>(
     level: Level,
     inputs: Inputs<'_>,
     back: Back<'_>,
     plan: &AttentionPlan,
-    to: [(Shared, usize); 3],
-    stride: usize,
-) {
+) -> [Buffer<T>; 3] {
+    let size = inputs.size;
+    let mut found = [(); 3].map(|()| Buffer::new(plan.segments.tokens() * size));
+    let to = found.each_mut().map(|buffer| Shared::new(buffer));
+    write_gradient(level, inputs, back, plan, Target { parts: to.map(|to| (to, 0)), stride: size });
+    found
+}
+
+/// Computes the same gradients, those of a token one after the other.
+pub(crate) fn packed_gradient<T: Gradient>(
+    level: Level,
+    inputs: Inputs<'_>,
+    back: Back<'_>,
+    plan: &AttentionPlan,
+) -> Buffer<T> {
+    let size = inputs.size;
+    let mut found = Buffer::new(plan.segments.tokens() * 3 * size);
+    let shared = Shared::new(&mut found);
+    let parts = [0, 1, 2].map(|i| (shared, i * size));
+    write_gradient(level, inputs, back, plan, Target { parts, stride: 3 * size });
+    found
+}
+
+fn write_gradient<T: Gradient>(level: Level, inputs: Inputs<'_>, back: Back<'_>, plan: &AttentionPlan, to: Target<T>) {
     inputs.check(plan);
     let tokens = plan.segments.tokens();
     assert!(
@@ -232,6 +245,7 @@ fn write_gradient(
             head.weights_size(widest),
             inputs.rotated_size(length, head.size),
             inputs.rotated_size(attended, head.size),
+            T::aside(length, head.size),
         ];
         let mut scratch = Buffer::<f32>::new(sizes.iter().sum());
         let [
@@ -246,20 +260,22 @@ fn write_gradient(
             weights_aside,
             queries_aside,
             keys_aside,
+            gradients_aside,
         ] = parts(&mut scratch, sizes);
         let query = head.rotated(head.own(inputs.query), length, inputs.rotation, queries_aside);
         let key = head.rotated(head.own(inputs.key), attended, inputs.rotation, keys_aside);
-        let output = head.own(Tokens { data: back.output, stride: inputs.size });
-        let gradient = head.own(Tokens { data: back.gradient, stride: inputs.size });
+        let tokens_of = |data| head.own(Tokens { data: Numbers::Single(data), stride: inputs.size });
+        let (output, gradient) = (tokens_of(back.output), tokens_of(back.gradient));
         let key_columns = head.as_columns(key, attended, key_columns);
         let value_columns = head.as_columns(head.own(inputs.value), attended, value_columns);
         let key_rows = head.as_rows(key, attended, key_rows);
         let query_rows = head.as_rows(query, length, query_rows);
         let gradient_rows = head.as_rows(gradient, length, gradient_rows);
-        let [of_query, of_key, of_value] = to.map(|(numbers, first)| {
-            // SAFETY: every row is written within the gradient's numbers of this head.
-            move |position: usize| unsafe { numbers.at(first + head.offset(stride) + position * stride) }
-        });
+        // SAFETY: no other head writes this head's places.
+        let (places, stride) = unsafe { T::places(to, &head, gradients_aside) };
+        // SAFETY: every row is written within the gradient's numbers of this head.
+        let [of_query, of_key, of_value] =
+            places.map(|first| move |position: usize| unsafe { first.at(position * stride) });
         // SAFETY: this token and head's own numbers.
         let row_at = |at: *mut f32| unsafe { std::slice::from_raw_parts_mut(at, head.size) };
         // Keys whose gradients were written already.
@@ -287,7 +303,7 @@ fn write_gradient(
             for (i, (weights, products)) in both.take(rows).enumerate() {
                 let position = first + i;
                 // Of all weights, the mean of their gradients is the product of output and gradient.
-                let mean = dot(level, head.row(output, position), head.row(gradient, position));
+                let mean = dot(level, head.row(output, position).single(), head.row(gradient, position).single());
                 let log_sum_exp = back.log_sum_exp[(start + position) * plan.heads + head.head];
                 let window = head.window(position);
                 let factors = head.dropped(position, window.start);
@@ -331,5 +347,7 @@ fn write_gradient(
                 rotate_back(level, row_at(of_key(position)), cos, sin);
             }
         }
+        // SAFETY: as above.
+        unsafe { T::finish(to, &head, gradients_aside) };
     });
 }

@@ -177,7 +177,7 @@ fn give_back(block: Block) {
     }
 }
 
-/// Numbers of type `f32` or `i32` in pooled memory, which returns to the pool when its last tensor is dropped.
+/// Numbers in pooled memory, which returns to the pool when its last tensor is dropped.
 pub(crate) struct Buffer<T = f32> {
     block: Option<Block>,
     length: usize,
@@ -195,6 +195,10 @@ impl Plain for f32 {
 
 impl Plain for i32 {
     const DTYPE: DType = DType::I32;
+}
+
+impl Plain for half::bf16 {
+    const DTYPE: DType = DType::BF16;
 }
 
 impl<T: Plain> Buffer<T> {
@@ -284,6 +288,22 @@ impl<T> Shared<T> {
     pub(crate) unsafe fn at(self, offset: usize) -> *mut T {
         // SAFETY: the caller's promise.
         unsafe { self.0.add(offset) }
+    }
+
+    /// # Safety
+    /// `count` numbers from `offset` on must lie in the buffer, and no one else may touch them.
+    pub(crate) unsafe fn slice<'a>(self, offset: usize, count: usize) -> &'a mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.at(offset), count) }
+    }
+
+    /// Returns the pointer to the part that begins at `offset`.
+    ///
+    /// # Safety
+    /// `offset` must lie in the buffer.
+    pub(crate) unsafe fn part(self, offset: usize) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { self.0.add(offset) })
     }
 }
 

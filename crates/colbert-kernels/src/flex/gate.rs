@@ -3,7 +3,7 @@
 use crate::flex::elementwise::normal;
 use crate::flex::level::{exp, for_each_level, multiply_add};
 use crate::operators::dropout::{Dropout, DropoutRow};
-use crate::operators::gate::{Activation, ActiveHalf, Gate};
+use crate::operators::gate::Activation;
 
 /// Dropout factors of a row from a column on.
 #[derive(Clone, Copy)]
@@ -62,7 +62,8 @@ fn gate_body<const FUSED: bool>(
         Activation::Silu => gate_with::<FUSED, true>(active, other, to),
     }
     if let Some(Dropped { row, first }) = dropped {
-        (first..).zip(to).for_each(|(i, x)| *x *= row.factor(i));
+        // Counted by index: an open range of u32 is not vectorised.
+        to.iter_mut().enumerate().for_each(|(i, x)| *x *= row.factor(first.wrapping_add(i as u32)));
     }
 }
 
@@ -85,10 +86,10 @@ fn gradient_body<const FUSED: bool>(
         (Activation::Gelu, None) => gradient_with::<FUSED, false>(active, other, gradient, |_| 1.0),
         (Activation::Silu, None) => gradient_with::<FUSED, true>(active, other, gradient, |_| 1.0),
         (Activation::Gelu, Some(Dropped { row, first })) => {
-            gradient_with::<FUSED, false>(active, other, gradient, |i| row.factor(first + i));
+            gradient_with::<FUSED, false>(active, other, gradient, |i| row.factor(first.wrapping_add(i)));
         }
         (Activation::Silu, Some(Dropped { row, first })) => {
-            gradient_with::<FUSED, true>(active, other, gradient, |i| row.factor(first + i));
+            gradient_with::<FUSED, true>(active, other, gradient, |i| row.factor(first.wrapping_add(i)));
         }
     }
 }
@@ -100,21 +101,12 @@ fn gradient_with<const FUSED: bool, const SILU: bool>(
     gradient: &mut [f32],
     factor: impl Fn(u32) -> f32,
 ) {
-    for (i, ((active, other), gradient)) in (0u32..).zip(active.iter_mut().zip(other).zip(gradient)) {
+    for (i, ((active, other), gradient)) in active.iter_mut().zip(other).zip(gradient).enumerate() {
         let (value, slope) = activate::<FUSED, SILU>(*active);
-        let factor = factor(i);
+        let factor = factor(i as u32);
         let back = *gradient * factor;
         *gradient = value * *other * factor;
         *active = back * *other * slope;
         *other = back * value;
-    }
-}
-
-/// Splits a row into the half that goes through the activation and the other one.
-pub(crate) fn halves(row: &[f32], gate: Gate) -> (&[f32], &[f32]) {
-    let (first, second) = row.split_at(row.len() / 2);
-    match gate.active {
-        ActiveHalf::First => (first, second),
-        ActiveHalf::Second => (second, first),
     }
 }

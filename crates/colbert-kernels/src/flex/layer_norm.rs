@@ -1,8 +1,11 @@
 //! Layer normalisation of rows, and sums over rows.
 
+use half::bf16;
+
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::elementwise::dropout_row;
 use crate::flex::level::{Level, for_each_level, multiply_add, sum};
+use crate::flex::pack::Numbers;
 use crate::flex::parallel::for_each_block;
 use crate::operators::dropout::Dropout;
 
@@ -12,6 +15,11 @@ const ROWS: usize = 64;
 for_each_level! {
     /// Adds a residual to a row.
     fn add_row(row: &mut [f32], residual: &[f32]) = add_body
+}
+
+for_each_level! {
+    /// Adds a row that was rounded to a row.
+    fn add_halves(row: &mut [f32], halves: &[bf16]) = add_halves_body
 }
 
 for_each_level! {
@@ -37,6 +45,13 @@ for_each_level! {
         of_weight: &mut [f32],
         of_bias: &mut [f32],
     ) = gradient_body
+}
+
+#[inline(always)]
+fn add_halves_body<const FUSED: bool>(row: &mut [f32], halves: &[bf16]) {
+    for (x, half) in row.iter_mut().zip(halves) {
+        *x += f32::from_bits(u32::from(half.to_bits()) << 16);
+    }
 }
 
 #[inline(always)]
@@ -231,7 +246,7 @@ fn add_in_order(level: Level, rows: &[f32], size: usize) -> Buffer {
 }
 
 /// Sums all rows of `size` numbers.
-pub(crate) fn sum_rows(level: Level, input: &[f32], size: usize) -> Buffer {
+pub(crate) fn sum_rows(level: Level, input: Numbers<'_>, size: usize) -> Buffer {
     let rows = input.len() / size.max(1);
     let mut partial = Buffer::new(rows.div_ceil(ROWS) * size);
     let parts = Shared::new(&mut partial);
@@ -240,7 +255,10 @@ pub(crate) fn sum_rows(level: Level, input: &[f32], size: usize) -> Buffer {
         let part = unsafe { std::slice::from_raw_parts_mut(parts.at(own.start / ROWS * size), size) };
         part.fill(0.0);
         for row in own {
-            add_row(level, part, &input[row * size..(row + 1) * size]);
+            match input.from(row * size).first(size) {
+                Numbers::Single(row) => add_row(level, part, row),
+                Numbers::Half(row) => add_halves(level, part, row),
+            }
         }
     });
     add_in_order(level, &partial, size)
@@ -313,7 +331,7 @@ mod tests {
                     );
                     close(&w, &of_weight, SUM_ERROR, &what);
                     close(&b, &of_bias, SUM_ERROR, &what);
-                    close(&sum_rows(level, &back, size), &of_bias, SUM_ERROR, &what);
+                    close(&sum_rows(level, Numbers::Single(&back), size), &of_bias, SUM_ERROR, &what);
                     let plain = layer_norm(level, &sum, None, Dropout::NONE, parameters);
                     assert!(plain.sum.is_none() && plain.output[..] == forward.output[..], "{what}");
                 }

@@ -3,7 +3,7 @@
 use crate::flex::amx::{self, Unit};
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::level::Level;
-use crate::flex::pack::{PAIRS, Source, View, pairs_of_row, spread_pairs_of_row, transpose};
+use crate::flex::pack::{Numbers, PAIRS, Source, View, pairs_of_row, spread_pairs_of_row, transpose};
 use crate::flex::parallel::for_each_block;
 use crate::flex::tile::{Begin, Format, Left, Product, Right, Size};
 use crate::precision::Precision;
@@ -39,6 +39,11 @@ impl Layout {
             (format, _) => Multiplier::Registers(format),
         };
         Self { level, multiplier }
+    }
+
+    /// Returns whether factors are pairs of bfloat16.
+    pub(crate) fn has_pairs(self) -> bool {
+        self.format() == Format::Pairs
     }
 
     fn format(self) -> Format {
@@ -97,13 +102,13 @@ impl Layout {
     }
 }
 
-/// The source of a factor.
-enum Numbers<'a> {
+/// The place of a factor's numbers or pairs.
+enum Place<'a> {
     Given(&'a [f32]),
     Packed(Buffer),
 }
 
-impl Numbers<'_> {
+impl Place<'_> {
     fn as_slice(&self) -> &[f32] {
         match self {
             Self::Given(numbers) => numbers,
@@ -114,7 +119,7 @@ impl Numbers<'_> {
 
 /// A left factor: as it lies, in rows of pairs, in groups of a tile's rows, or in AMX's tiles.
 pub(crate) struct LeftFactor<'a> {
-    numbers: Numbers<'a>,
+    numbers: Place<'a>,
     /// Rows of a group.
     rows: usize,
     /// Distances as those of [`Left`].
@@ -130,7 +135,7 @@ impl<'a> LeftFactor<'a> {
         let (level, steps) = (layout.level, layout.steps(depth));
         match (layout.multiplier, left.column) {
             (Multiplier::Registers(Format::Single), 1) => {
-                let (numbers, group) = (Numbers::Given(left.data), level.rows());
+                let (numbers, group) = (Place::Given(left.data.single()), level.rows());
                 Self { numbers, rows: group, group: group * left.row, row: left.row, step: 1 }
             }
             (Multiplier::Registers(Format::Pairs), 1) => Self::rows_of_pairs(level, left, rows, depth),
@@ -146,18 +151,22 @@ impl<'a> LeftFactor<'a> {
         }
     }
 
-    fn rows_of_pairs(level: Level, left: View<'_>, rows: usize, depth: usize) -> Self {
+    fn rows_of_pairs(level: Level, left: View<'a>, rows: usize, depth: usize) -> Self {
         let (group, steps) = (level.rows(), Format::Pairs.steps(depth));
+        if let Some(pairs) = left.data.pairs().filter(|_| depth.is_multiple_of(2) && left.row.is_multiple_of(2)) {
+            let row = left.row / 2;
+            return Self { numbers: Place::Given(pairs), rows: group, group: group * row, row, step: 1 };
+        }
         let mut packed = Buffer::new(rows * steps);
         let shared = Shared::new(&mut packed);
         for_each_block(rows, ROWS, |own| {
             for row in own {
                 // SAFETY: this row's own pairs.
                 let to = unsafe { std::slice::from_raw_parts_mut(shared.at(row * steps), steps) };
-                pairs_of_row(level, &left.data[row * left.row..][..depth], to);
+                pairs_of_row(level, left.row_of(row, depth), to);
             }
         });
-        Self { numbers: Numbers::Packed(packed), rows: group, group: group * steps, row: steps, step: 1 }
+        Self { numbers: Place::Packed(packed), rows: group, group: group * steps, row: steps, step: 1 }
     }
 
     fn groups(source: &Source<'_>, steps: usize) -> Self {
@@ -170,11 +179,11 @@ impl<'a> LeftFactor<'a> {
                 unsafe { source.spread(step, group, shared.at(step * group), steps * group) };
             }
         });
-        Self { numbers: Numbers::Packed(packed), rows: group, group: group * steps, row: 1, step: group }
+        Self { numbers: Place::Packed(packed), rows: group, group: group * steps, row: 1, step: group }
     }
 
     fn in_tiles(packed: Buffer, steps: usize) -> Self {
-        let (numbers, rows) = (Numbers::Packed(packed), amx::ROWS);
+        let (numbers, rows) = (Place::Packed(packed), amx::ROWS);
         Self { numbers, rows, group: rows * steps, row: amx::STEPS, step: rows }
     }
 
@@ -185,7 +194,7 @@ impl<'a> LeftFactor<'a> {
         let shared = Shared::new(&mut packed);
         for_each_block(padded, ROWS, |own| {
             for row in own {
-                let numbers = if row < rows { &left.data[row * left.row..][..depth] } else { &[] };
+                let numbers = if row < rows { left.row_of(row, depth) } else { Numbers::Single(&[]) };
                 let first = row / amx::ROWS * amx::ROWS * steps + row % amx::ROWS * amx::STEPS;
                 // SAFETY: this row of every tile of its group, which no other block writes.
                 unsafe { spread_pairs_of_row(level, numbers, steps, shared.at(first), amx::ROWS * amx::STEPS) };
@@ -213,7 +222,7 @@ impl<'a> LeftFactor<'a> {
                 let first = group * amx::ROWS * steps + own.start * TILES;
                 // SAFETY: these tiles, which no other block writes.
                 let to = unsafe { std::slice::from_raw_parts_mut(shared.at(first), TILES) };
-                transpose(View::rows(square, amx::ROWS), amx::STEPS, amx::ROWS, to, amx::STEPS);
+                transpose(square, amx::ROWS, amx::STEPS, amx::ROWS, to, amx::STEPS);
             }
         });
         Self::in_tiles(packed, steps)
@@ -266,15 +275,18 @@ impl RightFactor {
             for_each_block(panels, 1, |of_panels| {
                 let first = of_panels.start * width;
                 let count = width.min(columns - first);
-                let own = View { data: &right.data[first * right.column..], row: right.column, column: 1 };
+                let own = View { data: right.data.from(first * right.column), row: right.column, column: 1 };
                 let pairs = (format == Format::Pairs).then(|| pairs_of_rows(level, own, count, depth, steps));
-                let from = pairs.as_ref().map_or(own, |pairs| View::rows(pairs, steps));
+                let (from, row) = match &pairs {
+                    Some(pairs) => (&pairs[..], steps),
+                    None => (own.data.single(), own.row),
+                };
                 for start in (0..steps).step_by(block) {
                     let within = block.min(steps - start);
                     let offset = start * padded + first * within;
                     // SAFETY: this panel of this block of depth, which no other call writes.
                     let to = unsafe { std::slice::from_raw_parts_mut(shared.at(offset), within * width) };
-                    transpose(View { data: &from.data[start..], ..from }, count, within, to, width);
+                    transpose(&from[start..], row, count, within, to, width);
                 }
             });
         }
@@ -294,7 +306,7 @@ impl RightFactor {
 fn pairs_of_rows(level: Level, rows: View<'_>, count: usize, depth: usize, steps: usize) -> Buffer {
     let mut packed = Buffer::new(count * steps);
     for (row, to) in packed.chunks_exact_mut(steps.max(1)).enumerate() {
-        pairs_of_row(level, &rows.data[row * rows.row..][..depth], to);
+        pairs_of_row(level, rows.row_of(row, depth), to);
     }
     packed
 }

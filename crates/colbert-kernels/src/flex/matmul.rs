@@ -53,27 +53,65 @@ pub(crate) fn multiply(
     result: &mut [f32],
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) -> bool {
+    assert_eq!(result.len(), size.rows * size.columns, "a number for each row and column");
+    if size.depth == 0 {
+        finish_start(start, size.columns, result, finish);
+        return true;
+    }
+    in_blocks(layout, size, left, right, start, Some(Shared::new(result)), finish)
+}
+
+/// Computes `start + left right` block by block, as [`multiply`], and keeps only what `finish` makes of it.
+pub(crate) fn multiply_aside(
+    layout: Layout,
+    size: Size,
+    left: &LeftFactor<'_>,
+    right: &RightFactor,
+    start: Start<'_>,
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) -> bool {
+    assert!(!matches!(start, Start::Result), "there is no result that holds numbers");
+    if size.depth == 0 {
+        finish_start(start, size.columns, &mut Buffer::new(size.rows * size.columns), finish);
+        return true;
+    }
+    in_blocks(layout, size, left, right, start, None, finish)
+}
+
+/// Computes the blocks in the result, or each in a buffer of its own.
+fn in_blocks(
+    layout: Layout,
+    size: Size,
+    left: &LeftFactor<'_>,
+    right: &RightFactor,
+    start: Start<'_>,
+    result: Option<Shared>,
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) -> bool {
     let Size { rows, columns, depth } = size;
     assert!(!matches!(start, Start::Row(row) if row.len() != columns), "a number for each column");
-    assert_eq!(result.len(), rows * columns, "a number for each row and column");
     if let Start::Rows(from, all) = start {
-        assert!(from.len() == result.len() && all.is_none_or(|all| all.len() == columns), "rows like the result's");
-    }
-    if depth == 0 {
-        finish_start(start, columns, result, finish);
-        return true;
+        assert!(from.len() == rows * columns && all.is_none_or(|all| all.len() == columns), "rows like the result's");
     }
     let (steps, block) = (layout.steps(depth), layout.block());
     let blocks = Blocks::new(size, layout.rows(), layout.columns());
-    let shared = Shared::new(result);
     for_each_block(blocks.count, 1, |own| {
         let (of_rows, of_columns) = blocks.get(own.start);
+        let first = of_rows.start * columns + of_columns.start;
+        let mut aside = result.is_none().then(|| Buffer::<f32>::new(of_rows.len() * of_columns.len()));
+        let (block_start, stride) = match (&mut aside, result) {
+            (Some(aside), _) => (Shared::new(aside), of_columns.len()),
+            // SAFETY: the first number of this block.
+            (None, result) => (unsafe { result.expect("a result").part(first) }, columns),
+        };
+        // SAFETY: rows of this block, which is ours alone.
+        let row_at = |row: usize| unsafe {
+            std::slice::from_raw_parts_mut(block_start.at((row - of_rows.start) * stride), of_columns.len())
+        };
         if let Start::Rows(from, all) = start {
             for row in of_rows.clone() {
-                let offset = row * columns + of_columns.start;
-                // SAFETY: a row of this block, which is ours alone.
-                let to = unsafe { std::slice::from_raw_parts_mut(shared.at(offset), of_columns.len()) };
-                begin_row(to, &from[offset..][..of_columns.len()], all.map(|all| &all[of_columns.clone()]));
+                let from = &from[row * columns + of_columns.start..][..of_columns.len()];
+                begin_row(row_at(row), from, all.map(|all| &all[of_columns.clone()]));
             }
         }
         for first in (0..steps).step_by(block) {
@@ -86,14 +124,11 @@ pub(crate) fn multiply(
             let (left, right) = (left.at(of_rows.start, first), right.at(of_columns.start, first));
             // SAFETY: the factors are laid out for this size, panels are whole, and this block is ours alone.
             unsafe {
-                let result = Product { start: shared.at(of_rows.start * columns + of_columns.start), row: columns };
-                layout.multiply(size, left, right, result, from);
+                layout.multiply(size, left, right, Product { start: block_start.at(0), row: stride }, from);
             }
         }
-        for row in of_rows {
-            let offset = row * columns + of_columns.start;
-            // SAFETY: a row of this block, which is ours alone.
-            finish(offset, unsafe { std::slice::from_raw_parts_mut(shared.at(offset), of_columns.len()) });
+        for row in of_rows.clone() {
+            finish(row * columns + of_columns.start, row_at(row));
         }
     });
     blocks.across == 1
@@ -152,12 +187,15 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::flex::amx::Unit;
+    use crate::flex::halves::round;
     use crate::flex::layout::Multiplier;
     use crate::flex::level::Level;
+    use crate::flex::pack::Numbers;
     use crate::flex::testing::{close, random};
     use crate::flex::tile::Format;
 
@@ -169,13 +207,23 @@ mod tests {
         for i in 0..size.rows {
             for j in 0..size.columns {
                 let products = (0..size.depth).map(|k| {
-                    f64::from(left.data[i * left.row + k * left.column])
-                        * f64::from(right.data[k * right.row + j * right.column])
+                    f64::from(left.data.single()[i * left.row + k * left.column])
+                        * f64::from(right.data.single()[k * right.row + j * right.column])
                 });
                 all.push(bias.map_or(0.0, |bias| f64::from(bias[j])) + products.sum::<f64>());
             }
         }
         all
+    }
+
+    /// Views a left factor as it is or transposed, for even and odd kinds.
+    fn left_view(kind: usize, a: Numbers<'_>, size: Size) -> View<'_> {
+        if kind.is_multiple_of(2) { View::rows(a, size.depth) } else { View::rows(a, size.rows).transposed() }
+    }
+
+    /// Views a right factor as it is or transposed, for kinds below 2 and from 2 on.
+    fn right_view(kind: usize, b: Numbers<'_>, size: Size) -> View<'_> {
+        if kind / 2 == 0 { View::rows(b, size.columns) } else { View::rows(b, size.depth).transposed() }
     }
 
     /// Every layout that the processor can read, and AMX's in any case where there are pairs.
@@ -219,18 +267,30 @@ mod tests {
             for layout in layouts() {
                 let (exact_a, exact_b) = (rounded(layout, &a), rounded(layout, &b));
                 for (kind, bias) in (0..4).flat_map(|kind| [(kind, None), (kind, Some(&bias[..]))]) {
-                    let left = |a| if kind % 2 == 0 { View::rows(a, depth) } else { View::rows(a, rows).transposed() };
-                    let right =
-                        |b| if kind / 2 == 0 { View::rows(b, columns) } else { View::rows(b, depth).transposed() };
-                    let exact = exact(size, left(&exact_a), right(&exact_b), bias);
+                    let (left, right) = (|a| left_view(kind, a, size), |b| right_view(kind, b, size));
+                    let exact = exact(size, left(Numbers::Single(&exact_a)), right(Numbers::Single(&exact_b)), bias);
                     let what = format!("{layout:?} {size:?} {kind}");
-                    let found = matmul(layout, size, left(&a), right(&b), bias);
+                    let (a, b) = (Numbers::Single(&a), Numbers::Single(&b));
+                    let found = matmul(layout, size, left(a), right(b), bias);
                     close(&found, &exact, ERROR_PER_STEP * (depth + 1) as f64, &what);
-                    let mut twice = found;
+                    if layout.has_pairs() {
+                        let halves = [a, b].map(|numbers| round(layout.level, numbers.single()));
+                        let [a, b] = halves.each_ref().map(|halves| Numbers::Half(halves));
+                        let (left, right) = (left_view(kind, a, size), right_view(kind, b, size));
+                        let rounded = matmul(layout, size, left, right, bias);
+                        assert!(found[..] == rounded[..], "{what}: factors that were rounded before");
+                    }
                     let factors = (
-                        LeftFactor::new(layout, left(&a), rows, depth),
-                        RightFactor::new(layout, right(&b), depth, columns),
+                        LeftFactor::new(layout, left(a), rows, depth),
+                        RightFactor::new(layout, right(b), depth, columns),
                     );
+                    let start = bias.map_or(Start::Zero, Start::Row);
+                    let aside = Mutex::new(vec![0.0; rows * columns]);
+                    multiply_aside(layout, size, &factors.0, &factors.1, start, |offset, part| {
+                        aside.lock().unwrap()[offset..offset + part.len()].copy_from_slice(part);
+                    });
+                    assert!(found[..] == aside.into_inner().unwrap()[..], "{what}: a product that is not kept");
+                    let mut twice = found;
                     let seen = AtomicUsize::new(0);
                     multiply(layout, size, &factors.0, &factors.1, Start::Result, &mut twice, |offset, part| {
                         assert!(offset + part.len() <= rows * columns);
@@ -250,7 +310,7 @@ mod tests {
     fn thread_counts_agree_bit_for_bit() {
         let size = Size { rows: 110, columns: 700, depth: 800 };
         let (a, b, bias) = (random(110 * 800, 1), random(800 * 700, 2), random(700, 3));
-        let (left, right) = (View::rows(&a, 800), View::rows(&b, 700));
+        let (left, right) = (View::rows(&a[..], 800), View::rows(&b[..], 700));
         for layout in layouts() {
             let found = [1, 2, 7].map(|threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");

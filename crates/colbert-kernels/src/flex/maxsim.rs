@@ -2,7 +2,7 @@
 
 use crate::flex::buffer::{Buffer, Shared};
 use crate::flex::level::{Level, for_each_level, largest, multiply_add};
-use crate::flex::pack::{View, transpose};
+use crate::flex::pack::transpose;
 use crate::flex::parallel::for_each_block;
 use crate::flex::tile::{Begin, Format, Left, Product, Right, Size};
 use crate::operators::maxsim::{NEVER, ScoredTexts};
@@ -93,7 +93,7 @@ fn find_best(
         for (row, to) in rows.iter().zip(gathered.chunks_exact_mut(dim)) {
             to.copy_from_slice(&documents[row * dim..][..dim]);
         }
-        transpose(View::rows(&gathered, dim), rows.len(), dim, to, width);
+        transpose(&gathered, dim, rows.len(), dim, to, width);
     }
     let right = Right { start: columns.as_ptr(), panel: width * dim, step: width };
     for (block, (best, winners)) in best.chunks_mut(ROWS).zip(winners.chunks_mut(ROWS)).enumerate() {

@@ -2,7 +2,7 @@ use burn::tensor::ops::FloatTensorOps;
 
 use super::testing::{close, flat, matrix, random, wide};
 use super::*;
-use crate::operators::gate::{self, Activation};
+use crate::operators::gate::{self, Activation, ActiveHalf};
 use crate::operators::{dropout, embed, gelu, layer_norm, linear};
 use crate::precision::Precision::F32;
 
@@ -38,7 +38,7 @@ fn linear_maps_and_gelu_are_what_composed_ones_are() {
             same(&found, &composed, "weight gradient");
         }
         let composed = linear::composed::<Flex>(x(), w(), Some(b()), F32);
-        for found in Flex::linears_forward(x(), [(), ()].map(|()| Map { weight: w(), bias: b() }), F32) {
+        for found in Flex::inner_linears_forward(x(), [(), ()].map(|()| Map { weight: w(), bias: Some(b()) }), F32) {
             same(&found, &composed, "one of two maps");
         }
         same(&Flex::sum_rows(g()), &linear::composed_sum_rows::<Flex>(g()), "bias gradient");
@@ -82,6 +82,91 @@ fn gates_and_sums_with_a_residual_are_what_composed_ones_are() {
             let fused = Flex::residual_linear_forward(x, w, bias, input.clone(), F32);
             same(&fused, &Flex::float_add(composed, input.clone()), "with a residual");
         }
+    }
+}
+
+/// Rounds to bfloat16 and back.
+fn rounded(tensor: &FlexTensor) -> FlexTensor {
+    let level = Level::detect();
+    let numbers = flat(tensor);
+    let mut wide = vec![0.0; numbers.len()];
+    pack::widen_row(level, &halves::round(level, &numbers), &mut wide);
+    matrix(&wide, shape(tensor)[1])
+}
+
+/// Returns the numbers of a tensor that may be rounded.
+fn flat_of(tensor: &FlexTensor) -> Vec<f32> {
+    match factor(tensor) {
+        Numbers::Single(numbers) => numbers.to_vec(),
+        Numbers::Half(numbers) => numbers.iter().map(|x| x.to_f32()).collect(),
+    }
+}
+
+#[test]
+fn operators_that_keep_bfloat16_round_where_factors_are_rounded() {
+    if !Level::detect().has_bf16() {
+        assert_eq!(flat(&Flex::rounded(matrix(&[0.1], 1), Precision::Bf16)), [0.1], "nothing is rounded");
+        return;
+    }
+    const BF16: Precision = Precision::Bf16;
+    for (tokens, size, wide, out) in
+        [(1, 1, 1, 1), (70, 33, 21, 50), (3, 10, 300, 4), (900, 6, 8, 2), (40, 64, 600, 32)]
+    {
+        let (input, up) = (matrix(&random(tokens * size, 1), size), matrix(&random(2 * wide * size, 2), size));
+        let (down, back) = (matrix(&random(out * wide, 3), wide), matrix(&random(tokens * out, 4), out));
+        let bias = line(2 * wide, 5);
+        let (x, w, d, g) = (|| input.clone(), || up.clone(), || down.clone(), || back.clone());
+        let what = format!("{tokens} {size} {wide} {out}");
+        assert_eq!(flat_of(&Flex::rounded(x(), BF16)), flat(&rounded(&x())), "{what}");
+        let half = || Flex::rounded(x(), BF16);
+        let sum = Flex::linear_forward(x(), w(), Some(bias.clone()), BF16);
+        assert_eq!(flat(&Flex::linear_forward(half(), w(), Some(bias.clone()), BF16)), flat(&sum), "{what}");
+        let map = Map { weight: w(), bias: Some(bias.clone()) };
+        let [inner] = Flex::inner_linears_forward(x(), [map], BF16);
+        assert_eq!(flat_of(&inner), flat(&rounded(&sum)), "{what}");
+        let of_sum = rounded(&matrix(&random(tokens * 2 * wide, 8), 2 * wide));
+        let half_of_sum = || Flex::rounded(of_sum.clone(), BF16);
+        let [single] = Flex::linears_weight_gradients([of_sum.clone()], x(), BF16);
+        let [found] = Flex::linears_weight_gradients([half_of_sum()], half(), BF16);
+        assert_eq!(flat(&found), flat(&single), "{what}");
+        let single = Flex::linears_input_gradient([of_sum.clone()], [w()], BF16);
+        assert_eq!(flat(&Flex::linears_input_gradient([half_of_sum()], [w()], BF16)), flat(&single), "{what}");
+        assert_eq!(flat(&Flex::sum_rows(half_of_sum())), flat(&Flex::sum_rows(of_sum.clone())), "{what}");
+
+        let sum = rounded(&sum);
+        let (output, kept) = Flex::linear_gelu_forward(x(), w(), bias.clone(), BF16);
+        assert_eq!(flat_of(&kept), flat(&sum), "{what}");
+        assert_eq!(flat_of(&output), flat(&rounded(&Flex::gelu_forward(sum.clone()))), "{what}");
+        let (wider, of_wider) = (matrix(&random(out * 2 * wide, 6), 2 * wide), g());
+        let (again, of_sum) = Flex::linear_gelu_gradient(kept, of_wider.clone(), wider.clone(), BF16);
+        let of_output = Flex::linears_input_gradient([of_wider], [wider], BF16);
+        assert_eq!(flat_of(&again), flat_of(&output), "{what}");
+        assert_eq!(flat_of(&of_sum), flat(&rounded(&Flex::gelu_gradient(sum.clone(), of_output))), "{what}");
+
+        for (activation, active, probability) in [
+            (Activation::Gelu, ActiveHalf::First, 0.0),
+            (Activation::Gelu, ActiveHalf::Second, 0.3),
+            (Activation::Silu, ActiveHalf::Second, 0.0),
+            (Activation::Silu, ActiveHalf::First, 0.3),
+        ] {
+            let gate = Gate { activation, active, dropout: Dropout { probability, seed: 6 } };
+            let (gated, both) = Flex::gated_forward(x(), w(), Some(bias.clone()), gate, BF16);
+            assert_eq!(flat_of(&both), flat(&sum), "{what}");
+            nearest(&gated, &gate::composed::<Flex>(sum.clone(), gate), &what);
+            let (again, of_both) = Flex::gated_gradient(both.clone(), g(), d(), gate, BF16);
+            assert_eq!(flat_of(&both), flat(&sum), "a shared tensor stays as it is");
+            assert_eq!(flat_of(&again), flat_of(&gated), "{what}");
+            let of_gated = Flex::linears_input_gradient([g()], [d()], BF16);
+            nearest(&of_both, &gate::composed_gradient::<Flex>(sum.clone(), of_gated, gate), &what);
+        }
+    }
+}
+
+/// Fails where a number in bfloat16 is off by more than half of its last place and a bit, as other operators have
+/// other last bits before rounding.
+fn nearest(rounded: &FlexTensor, exact: &FlexTensor, what: &str) {
+    for (found, exact) in flat_of(rounded).into_iter().zip(flat(exact)) {
+        assert!((found - exact).abs() <= exact.abs() / 255.0 + 1e-6, "{what}: {found}, not {exact}");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::backend::differentiable::KernelBackend;
 use crate::operators::attention::{self, Attended, AttentionPlan};
 use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{self, Affine};
-use crate::operators::linear::{self, Asking, Saved, propagate};
+use crate::operators::linear::{self, Map, register_weights};
 use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
@@ -82,7 +82,7 @@ pub(crate) fn forward<B: Kernels>(
     let AttentionSublayer { norm, qkv, rotation, plan, out, dropout } = sublayer.clone();
     let precision = plan.precision;
     let (normed, inner) = Normed::forward::<B>(input.clone(), norm);
-    let qkv = B::linear_forward(inner, qkv, None, precision);
+    let [qkv] = B::inner_linears_forward(inner, [Map { weight: qkv, bias: None }], precision);
     let attended = B::packed_attention_forward(qkv.clone(), rotation.as_ref(), &plan);
     let output = if dropout.is_none() {
         B::residual_linear_forward(attended.output.clone(), out, None, input, precision)
@@ -118,14 +118,11 @@ impl<B: Kernels> Backward<B, 5> for Node {
         let precision = plan.precision;
         let projected = gradient.clone();
         let projected = if dropout.is_none() { projected } else { B::dropout_forward(projected, dropout) };
-        let map = Saved { input: attended.output.clone(), weights: [out.clone()], precision };
-        let asking = Asking { input: None, weights: [out_node], biases: [None] };
-        propagate::<B, 1>(asking, [projected.clone()], map, gradients);
+        let projected = B::rounded(projected, precision);
+        register_weights::<B, 1>([out_node], [projected.clone()], attended.output.clone(), precision, gradients);
         let of_attended = B::linears_input_gradient([projected], [out], precision);
         let of_qkv = B::packed_attention_gradient(qkv, attended, of_attended, rotation.as_ref(), &plan);
-        let map = Saved { input: normed.again::<B>(), weights: [weight.clone()], precision };
-        let asking = Asking { input: None, weights: [qkv_node], biases: [None] };
-        propagate::<B, 1>(asking, [of_qkv.clone()], map, gradients);
+        register_weights::<B, 1>([qkv_node], [of_qkv.clone()], normed.again::<B>(), precision, gradients);
         let of_inner = || B::linears_input_gradient([of_qkv], [weight], precision);
         sublayer::propagate::<B>([input, norm, norm_bias], normed, of_inner, Some(gradient), gradients);
     }

@@ -15,7 +15,7 @@ use crate::backend::Kernels;
 use crate::backend::differentiable::KernelBackend;
 use crate::operators::gate::Gate;
 use crate::operators::layer_norm::{self, Affine};
-use crate::operators::linear::{self, Asking, Saved, propagate};
+use crate::operators::linear::{self, register_biases, register_weights};
 use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::sublayer::{self, Normed};
@@ -122,15 +122,14 @@ impl<B: Kernels> Backward<B, 7> for Node {
         let [input, norm, norm_bias, up_node, up_bias, down_node, down_bias] =
             ops.parents.map(|parent| parent.map(|node| node.id));
         let State { normed, both, up, down, gate, residual, precision, biases } = ops.state;
-        let (gated, of_both) = B::gated_gradient(both, gradient.clone(), down.clone(), gate, precision);
-        let map = Saved { input: gated, weights: [down], precision };
-        let asking = Asking { input: None, weights: [down_node], biases: [down_bias.filter(|_| biases[1])] };
-        propagate::<B, 1>(asking, [gradient.clone()], map, gradients);
-        let map = Saved { input: normed.again::<B>(), weights: [up], precision };
-        let asking = Asking { input: None, weights: [up_node], biases: [up_bias.filter(|_| biases[0])] };
-        propagate::<B, 1>(asking, [of_both.clone()], map.clone(), gradients);
+        register_biases::<B, 1>([down_bias.filter(|_| biases[1])], [gradient.clone()], gradients);
+        let rounded = B::rounded(gradient.clone(), precision);
+        let (gated, of_both) = B::gated_gradient(both, rounded.clone(), down, gate, precision);
+        register_weights::<B, 1>([down_node], [rounded], gated, precision, gradients);
+        register_biases::<B, 1>([up_bias.filter(|_| biases[0])], [of_both.clone()], gradients);
+        register_weights::<B, 1>([up_node], [of_both.clone()], normed.again::<B>(), precision, gradients);
         let beside = residual.then_some(gradient);
-        let of_inner = || B::linears_input_gradient([of_both], map.weights, precision);
+        let of_inner = || B::linears_input_gradient([of_both], [up], precision);
         sublayer::propagate::<B>([input, norm, norm_bias], normed, of_inner, beside, gradients);
     }
 }

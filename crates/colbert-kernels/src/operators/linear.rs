@@ -131,24 +131,45 @@ pub(crate) struct Asking<const N: usize> {
 pub(crate) fn propagate<B: Kernels, const N: usize>(
     asking: Asking<N>,
     of_outputs: [FloatTensor<B>; N],
-    Saved { input, weights, precision }: Saved<FloatTensor<B>, N>,
+    saved: Saved<FloatTensor<B>, N>,
     gradients: &mut Gradients,
 ) {
-    for (node, gradient) in asking.biases.into_iter().zip(&of_outputs) {
+    register_biases::<B, N>(asking.biases, of_outputs.clone(), gradients);
+    let of_outputs = of_outputs.map(|gradient| B::rounded(gradient, saved.precision));
+    register_weights::<B, N>(asking.weights, of_outputs.clone(), saved.input, saved.precision, gradients);
+    if let Some(node) = asking.input {
+        gradients.register::<B>(node, B::linears_input_gradient(of_outputs, saved.weights, saved.precision));
+    }
+}
+
+/// Registers the requested gradients of biases.
+pub(crate) fn register_biases<B: Kernels, const N: usize>(
+    biases: [Option<NodeId>; N],
+    of_outputs: [FloatTensor<B>; N],
+    gradients: &mut Gradients,
+) {
+    for (node, gradient) in biases.into_iter().zip(of_outputs) {
         if let Some(node) = node {
-            gradients.register::<B>(node, B::sum_rows(gradient.clone()));
+            gradients.register::<B>(node, B::sum_rows(gradient));
         }
     }
-    if asking.weights.iter().any(Option::is_some) {
-        let of_weights = B::linears_weight_gradients(of_outputs.clone(), input, precision);
-        for (node, gradient) in asking.weights.into_iter().zip(of_weights) {
+}
+
+/// Registers the requested gradients of weights of maps of one input.
+pub(crate) fn register_weights<B: Kernels, const N: usize>(
+    weights: [Option<NodeId>; N],
+    of_outputs: [FloatTensor<B>; N],
+    input: FloatTensor<B>,
+    precision: Precision,
+    gradients: &mut Gradients,
+) {
+    if weights.iter().any(Option::is_some) {
+        let of_weights = B::linears_weight_gradients(of_outputs, input, precision);
+        for (node, gradient) in weights.into_iter().zip(of_weights) {
             if let Some(node) = node {
                 gradients.register::<B>(node, gradient);
             }
         }
-    }
-    if let Some(node) = asking.input {
-        gradients.register::<B>(node, B::linears_input_gradient(of_outputs, weights, precision));
     }
 }
 
@@ -183,7 +204,7 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     bias: Option<FloatTensor<Autodiff<B, C>>>,
     precision: Precision,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let (x, w) = (input.primitive.clone(), weight.primitive.clone());
+    let (x, w) = (B::rounded(input.primitive.clone(), precision), weight.primitive.clone());
     let output = B::linear_forward(x.clone(), w.clone(), bias.as_ref().map(|bias| bias.primitive.clone()), precision);
     let state = Saved { input: x, weights: [w], precision };
     match bias {
@@ -211,11 +232,11 @@ impl<B: Kernels> Backward<B, 5> for FeedForwardNode {
         let gradient = gradients.consume::<B>(&ops.node);
         let [input, up_weight, up_bias, down_weight, down_bias] = ops.parents.map(|node| node.map(|node| node.id));
         let SavedFeedForward { up, sum, down_weight: weight } = ops.state;
-        let of_wide = B::linears_input_gradient([gradient.clone()], [weight.clone()], up.precision);
-        let (wide, of_sum) = B::gelu_with_gradient(sum, of_wide);
-        let down = Saved { input: wide, weights: [weight], precision: up.precision };
-        let asking = Asking { input: None, weights: [down_weight], biases: [down_bias] };
-        propagate::<B, 1>(asking, [gradient], down, gradients);
+        let precision = up.precision;
+        register_biases::<B, 1>([down_bias], [gradient.clone()], gradients);
+        let gradient = B::rounded(gradient, precision);
+        let (wide, of_sum) = B::linear_gelu_gradient(sum, gradient.clone(), weight, precision);
+        register_weights::<B, 1>([down_weight], [gradient], wide, precision, gradients);
         let asking = Asking { input, weights: [up_weight], biases: [up_bias] };
         propagate::<B, 1>(asking, [of_sum], up, gradients);
     }
@@ -230,7 +251,8 @@ pub(crate) fn differentiable_feed_forward<B: Kernels, C: CheckpointStrategy>(
     down: FloatMap<Autodiff<B, C>>,
     precision: Precision,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let (x, w, b) = (input.primitive.clone(), up.weight.primitive.clone(), up.bias.primitive.clone());
+    let x = B::rounded(input.primitive.clone(), precision);
+    let (w, b) = (up.weight.primitive.clone(), up.bias.primitive.clone());
     let saved = Saved { input: x.clone(), weights: [w.clone()], precision };
     let (wide, sum) = B::linear_gelu_forward(x, w, b, precision);
     let down_weight = down.weight.primitive.clone();

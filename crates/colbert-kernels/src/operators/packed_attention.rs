@@ -12,7 +12,7 @@ use burn_autodiff::ops::{Backward, Ops};
 use crate::backend::Kernels;
 use crate::backend::differentiable::KernelBackend;
 use crate::operators::attention::{self, Attended, AttentionPlan};
-use crate::operators::linear::{self, Asking, Saved, propagate};
+use crate::operators::linear::{self, Asking, Map, Saved, propagate};
 use crate::operators::node::record;
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
@@ -133,9 +133,10 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     rotation: Option<Rotation>,
     plan: AttentionPlan,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let (x, w) = (input.primitive.clone(), weight.primitive.clone());
+    let (x, w) = (B::rounded(input.primitive.clone(), plan.precision), weight.primitive.clone());
     let map = Saved { input: x.clone(), weights: [w.clone()], precision: plan.precision };
-    let qkv = B::linear_forward(x, w, bias.as_ref().map(|bias| bias.primitive.clone()), plan.precision);
+    let inner = Map { weight: w, bias: bias.as_ref().map(|bias| bias.primitive.clone()) };
+    let [qkv] = B::inner_linears_forward(x, [inner], plan.precision);
     let forward = B::packed_attention_forward(qkv.clone(), rotation.as_ref(), &plan);
     let output = forward.output.clone();
     let state = State { map, qkv, forward, rotation, plan };

@@ -64,10 +64,11 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     plan: AttentionPlan,
 ) -> FloatTensor<Autodiff<B, C>> {
     let weights = maps.each_ref().map(|map| map.weight.primitive.clone());
-    let saved = Saved { input: input.primitive.clone(), weights, precision: plan.precision };
+    let saved =
+        Saved { input: B::rounded(input.primitive.clone(), plan.precision), weights, precision: plan.precision };
     let inner =
-        maps.each_ref().map(|map| Map { weight: map.weight.primitive.clone(), bias: map.bias.primitive.clone() });
-    let qkv = B::linears_forward(saved.input.clone(), inner, plan.precision);
+        maps.each_ref().map(|map| Map { weight: map.weight.primitive.clone(), bias: Some(map.bias.primitive.clone()) });
+    let qkv = B::inner_linears_forward(saved.input.clone(), inner, plan.precision);
     let forward = B::attention_forward(qkv.clone(), &plan);
     let output = forward.output.clone();
     let [q, k, v] = &maps;

@@ -5,6 +5,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::error::ModelError;
+use crate::weights::write::DeviceTensor;
 use crate::weights::{HostTensor, Weights};
 
 /// The names on the path to a parameter, in a checkpoint's spelling.
@@ -39,7 +40,7 @@ struct Collector<F> {
     found: F,
 }
 
-impl<B: Backend, F: FnMut(String, TensorSource<'_, B>)> ModuleVisitor<B> for Collector<F> {
+impl<B: Backend, F: FnMut(String, &dyn Fn() -> DeviceTensor)> ModuleVisitor<B> for Collector<F> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -49,19 +50,14 @@ impl<B: Backend, F: FnMut(String, TensorSource<'_, B>)> ModuleVisitor<B> for Col
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let read = || {
-            let data = param.val().into_data().convert::<f32>();
-            let shape = data.shape.to_vec();
-            HostTensor { shape, values: data.into_vec().expect("the data was converted to f32") }
+        let lazy = || {
+            let tensor = param.val();
+            DeviceTensor::new(tensor.dims().to_vec(), move || {
+                tensor.to_data().convert::<f32>().into_vec().expect("the data was converted to f32")
+            })
         };
-        (self.found)(self.path.name(), TensorSource { read: &read, _backend: std::marker::PhantomData });
+        (self.found)(self.path.name(), &lazy);
     }
-}
-
-/// A parameter that is copied to the host only on request.
-struct TensorSource<'a, B> {
-    read: &'a dyn Fn() -> HostTensor,
-    _backend: std::marker::PhantomData<B>,
 }
 
 /// Copies every parameter to the host, in the module's own order. Names are field paths:
@@ -71,7 +67,18 @@ struct TensorSource<'a, B> {
 /// Those of the parameters, such as `[out, in]` for a linear map.
 pub fn named_parameters<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, HostTensor)> {
     let mut all = Vec::new();
-    let found = |name, source: TensorSource<'_, B>| all.push((name, (source.read)()));
+    let found = |name, lazy: &dyn Fn() -> DeviceTensor| {
+        let DeviceTensor { shape, read } = lazy();
+        all.push((name, HostTensor { shape, values: read() }));
+    };
+    module.visit(&mut Collector { path: NamePath::default(), found });
+    all
+}
+
+/// Lists every parameter in the same order, to be copied one by one.
+pub fn device_parameters<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, DeviceTensor)> {
+    let mut all = Vec::new();
+    let found = |name, lazy: &dyn Fn() -> DeviceTensor| all.push((name, lazy()));
     module.visit(&mut Collector { path: NamePath::default(), found });
     all
 }
@@ -79,7 +86,7 @@ pub fn named_parameters<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, Ho
 /// Lists the names alone, in the same order, without copying anything.
 pub fn parameter_names<B: Backend, M: Module<B>>(module: &M) -> Vec<String> {
     let mut all = Vec::new();
-    let found = |name, _: TensorSource<'_, B>| all.push(name);
+    let found = |name, _: &dyn Fn() -> DeviceTensor| all.push(name);
     module.visit(&mut Collector { path: NamePath::default(), found });
     all
 }

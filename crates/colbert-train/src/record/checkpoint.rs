@@ -12,8 +12,12 @@ use std::path::{Path, PathBuf};
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
+use colbert_config::ExportDtype;
 use colbert_config::durable::{beside, remove_leftovers, replace_folder, write_synced};
-use colbert_model::{ModelError, Weights, named_parameters, parameter_names, replace_parameters, safetensors_bytes};
+use colbert_model::{
+    ModelError, TensorSource, Weights, device_parameters, named_parameters, parameter_names, replace_parameters,
+    write_safetensors,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::best::averaging::NamedTensors;
@@ -79,25 +83,45 @@ fn write_partial<B: AutodiffBackend, M: AutodiffModule<B>>(
         remove(partial)?;
     }
     fs::create_dir_all(partial).map_err(io("create", partial))?;
-    let mut manifest = Manifest { format: FORMAT, files: BTreeMap::new() };
-    let mut write = |name: &str, bytes: Vec<u8>| {
-        let path = partial.join(name);
-        write_synced(&path, &bytes).map_err(io("write", &path))?;
-        let sum = FileSum { bytes: bytes.len() as u64, crc32: format!("{:08x}", crc32fast::hash(&bytes)) };
-        manifest.files.insert(name.to_owned(), sum);
-        Ok::<(), TrainError>(())
-    };
-    write(MODEL, safetensors_bytes(&named_parameters::<B, M>(model))?)?;
-    write(OPTIMIZER, safetensors_bytes(&optimizer.state(&parameter_names::<B, M>(model)))?)?;
+    let mut folder = Partial { path: partial, files: BTreeMap::new() };
+    folder.write_tensors(MODEL, &device_parameters::<B, M>(model))?;
+    folder.write_tensors(OPTIMIZER, &optimizer.state(&parameter_names::<B, M>(model)))?;
     for contender in state.selection.best.iter().filter(|contender| contender.step != state.step) {
-        write(&contender_file(contender.step), safetensors_bytes(&contender.tensors)?)?;
+        folder.write_tensors(&contender_file(contender.step), &contender.tensors)?;
     }
     if !state.average.is_empty() {
-        write(AVERAGE, safetensors_bytes(&state.average)?)?;
+        folder.write_tensors(AVERAGE, &state.average)?;
     }
-    write(STATE, json(state))?;
+    folder.write_state(state)?;
+    let manifest = Manifest { format: FORMAT, files: folder.files };
     let path = partial.join(MANIFEST);
     write_synced(&path, &json(&manifest)).map_err(io("write", &path))
+}
+
+/// A checkpoint that is being written.
+struct Partial<'a> {
+    path: &'a Path,
+    files: BTreeMap<String, FileSum>,
+}
+
+impl Partial<'_> {
+    fn write_tensors<S: TensorSource>(&mut self, name: &str, tensors: &[(String, S)]) -> Result<(), TrainError> {
+        let path = self.path.join(name);
+        write_safetensors(&path, tensors, ExportDtype::F32).map_err(|error| match error {
+            ModelError::Io { action, path, source } => io(action, &path)(source),
+            error => error.into(),
+        })?;
+        self.files.insert(name.to_owned(), file_sum(&path).map_err(io("read", &path))?);
+        Ok(())
+    }
+
+    fn write_state(&mut self, state: &RunState) -> Result<(), TrainError> {
+        let (path, bytes) = (self.path.join(STATE), json(state));
+        write_synced(&path, &bytes).map_err(io("write", &path))?;
+        let sum = FileSum { bytes: bytes.len() as u64, crc32: format!("{:08x}", crc32fast::hash(&bytes)) };
+        self.files.insert(STATE.to_owned(), sum);
+        Ok(())
+    }
 }
 
 fn contender_file(step: usize) -> String {

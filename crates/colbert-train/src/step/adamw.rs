@@ -8,7 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Tensor, TensorData};
 use colbert_kernels::KernelAutodiffBackend;
-use colbert_model::{HostTensor, ModelError, Weights};
+use colbert_model::{DeviceTensor, ModelError, Weights};
 
 use crate::step::groups::Group;
 
@@ -76,15 +76,16 @@ impl<B: Backend> AdamW<B> {
 
     /// Returns the moments as named tensors: `exp_avg.NAME` and `exp_avg_sq.NAME`, flattened, for the parameters that
     /// have them. `names` are the module's parameters in its own order.
-    pub(crate) fn state(&self, names: &[String]) -> Vec<(String, HostTensor)> {
+    pub(crate) fn state(&self, names: &[String]) -> Vec<(String, DeviceTensor)> {
         let mut state = Vec::new();
         for (name, moments) in names.iter().zip(&self.moments) {
             let Some(moments) = moments else { continue };
             for (kind, tensor) in [("exp_avg", &moments.first), ("exp_avg_sq", &moments.second)] {
-                let data = tensor.to_data().convert::<f32>();
-                let shape = data.shape.to_vec();
-                let values = data.into_vec().expect("the data was converted to f32");
-                state.push((format!("{kind}.{name}"), HostTensor { shape, values }));
+                let tensor = tensor.clone();
+                let lazy = DeviceTensor::new(tensor.dims().to_vec(), move || {
+                    tensor.to_data().convert::<f32>().into_vec().expect("the data was converted to f32")
+                });
+                state.push((format!("{kind}.{name}"), lazy));
             }
         }
         state

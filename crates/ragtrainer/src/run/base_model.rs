@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::module::Module;
-use colbert_config::{ArtifactMetadata, ExportLayout, Options, Plan, TrainOptions, automatic_learning_rate};
+use colbert_config::{ArtifactMetadata, ExportLayout, Options, Plan, Precision, TrainOptions, automatic_learning_rate};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{
     Colbert, ColbertSettings, ColbertTokenizer, EncoderConfig, Export, HeadConfig, HostTensor, ModelError, Pretrained,
@@ -93,9 +93,13 @@ impl<'a, E: RunEncoder> Start<'a, E> {
     }
 
     /// Memory that training takes: of an encoder of another crate only what its parameters take is known.
-    pub(crate) fn memory<B: KernelAutodiffBackend>(&self, model: &Colbert<B, E::Encoder<B>>) -> TrainingMemory {
+    pub(crate) fn memory<B: KernelAutodiffBackend>(
+        &self,
+        model: &Colbert<B, E::Encoder<B>>,
+        precision: Precision,
+    ) -> TrainingMemory {
         match self.family() {
-            Some(_) => self.known_memory(),
+            Some(_) => self.known_memory(precision),
             None => {
                 let parameters = 4 * model.num_params() as u64;
                 TrainingMemory { parameters, per_token: 0, per_embedding: 0, largest: 0, row: 0 }
@@ -103,10 +107,11 @@ impl<'a, E: RunEncoder> Start<'a, E> {
         }
     }
 
-    /// Memory that training takes with the encoder of the directory.
-    pub(crate) fn known_memory(&self) -> TrainingMemory {
+    /// Memory that training takes with the encoder of the directory, in a precision of the backend.
+    pub(crate) fn known_memory(&self, precision: Precision) -> TrainingMemory {
         let ColbertSettings { query_maxlen, doc_maxlen, dim, ref dims, .. } = self.settings;
-        let memory = TrainingMemory::of(&self.pretrained.config, &self.head, query_maxlen.max(doc_maxlen));
+        let (longest, halves) = (query_maxlen.max(doc_maxlen), precision == Precision::Bf16);
+        let memory = TrainingMemory::of(&self.pretrained.config, &self.head, longest, halves);
         // Vectors that are cut to a size are copies of their own.
         let smaller: u64 = dims.iter().filter(|size| **size < dim).map(|size| *size as u64).sum();
         let per_embedding = memory.per_embedding + memory.per_embedding * smaller / dim.max(1) as u64;

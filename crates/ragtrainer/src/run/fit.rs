@@ -47,7 +47,7 @@ impl<E: RunEncoder> Start<'_, E> {
         let (train, bytes) = if is_known {
             // Where steps are tried out, what the data take is measured with them.
             let held = held + prepared.memory(options);
-            within_limit(&train, self.known_memory(), held, processes)?
+            within_limit(&train, self.known_memory(train.precision), held, processes)?
         } else {
             let Some(limit) = train.memory_limit else { return agreed(asked, processes) };
             // The buffers of flex wait to be used again.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::flex::attention::rows::{Dropped, rotate_row};
 use crate::flex::buffer::Buffer;
 use crate::flex::level::Level;
-use crate::flex::pack::{Source, View, pairs_of_row, transpose};
+use crate::flex::pack::{Numbers, Source, pairs_of_row, transpose, widen_row};
 use crate::flex::tile::{Begin, Format, Left, Product, Right, Size};
 use crate::operators::attention::AttentionPlan;
 use crate::operators::rotation::Rotation;
@@ -17,13 +17,21 @@ pub(super) const ROWS: usize = 48;
 /// Numbers of tokens, those of one every `stride` numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct Tokens<'a> {
-    pub(crate) data: &'a [f32],
+    pub(crate) data: Numbers<'a>,
     pub(crate) stride: usize,
+}
+
+impl<'a> Tokens<'a> {
+    /// Returns tokens from the one at `position` on as rows of pairs, and the distance of rows, if they lie so.
+    fn pairs(&self, position: usize, size: usize) -> Option<(&'a [f32], usize)> {
+        let whole = self.stride.is_multiple_of(2) && size.is_multiple_of(2);
+        Some((self.data.from(position * self.stride).pairs().filter(|_| whole)?, self.stride / 2))
+    }
 }
 
 /// One head of one sequence, and how its factors are laid out.
 #[derive(Clone, Copy)]
-pub(super) struct Head<'a> {
+pub(crate) struct Head<'a> {
     pub(super) level: Level,
     pub(super) format: Format,
     pub(super) plan: &'a AttentionPlan,
@@ -41,12 +49,12 @@ impl Head<'_> {
 
     /// Returns the numbers of this head and sequence.
     pub(super) fn own<'a>(&self, all: Tokens<'a>) -> Tokens<'a> {
-        Tokens { data: &all.data[self.offset(all.stride)..], ..all }
+        Tokens { data: all.data.from(self.offset(all.stride)), ..all }
     }
 
     /// Returns the numbers of the token at `position`.
-    pub(super) fn row<'a>(&self, of: Tokens<'a>, position: usize) -> &'a [f32] {
-        &of.data[position * of.stride..][..self.size]
+    pub(super) fn row<'a>(&self, of: Tokens<'a>, position: usize) -> Numbers<'a> {
+        of.data.from(position * of.stride).first(self.size)
     }
 
     /// Returns the keys that any query at these positions sees, starting with a whole panel of columns.
@@ -99,11 +107,20 @@ impl Head<'_> {
         aside: &'a mut [f32],
     ) -> Tokens<'a> {
         let Some(rotation) = rotation else { return of };
+        // Room for a token that was rounded.
+        let (wide, aside) = aside.split_at_mut(self.size);
         for (position, to) in aside.chunks_exact_mut(self.size).take(count).enumerate() {
             let (cos, sin) = rotation.at(position);
-            rotate_row(self.level, self.row(of, position), cos, sin, to);
+            let row = match self.row(of, position) {
+                Numbers::Single(row) => row,
+                Numbers::Half(row) => {
+                    widen_row(self.level, row, wide);
+                    &*wide
+                }
+            };
+            rotate_row(self.level, row, cos, sin, to);
         }
-        Tokens { data: aside, stride: self.size }
+        Tokens { data: Numbers::Single(aside), stride: self.size }
     }
 
     /// Returns how many numbers [`left`](Self::left) writes.
@@ -119,10 +136,13 @@ impl Head<'_> {
         let rows = self.level.rows();
         match self.format {
             Format::Single => {
-                let start = of.data[position * of.stride..].as_ptr();
+                let start = of.data.from(position * of.stride).single().as_ptr();
                 Left { start, group: rows * of.stride, row: of.stride, step: 1 }
             }
             Format::Pairs => {
+                if let Some((pairs, row)) = of.pairs(position, self.size) {
+                    return Left { start: pairs.as_ptr(), group: rows * row, row, step: 1 };
+                }
                 let steps = self.format.steps(self.size);
                 for (i, to) in aside.chunks_exact_mut(steps).take(count).enumerate() {
                     pairs_of_row(self.level, self.row(of, position + i), to);
@@ -174,22 +194,21 @@ impl Head<'_> {
     /// Packs the first `tokens` tokens as the columns of a right factor.
     pub(super) fn as_columns(&self, of: Tokens<'_>, tokens: usize, to: &mut [f32]) -> Right {
         let (width, steps) = (self.level.columns(), self.format.steps(self.size));
-        let mut pairs = match self.format {
-            Format::Single => None,
-            Format::Pairs => Some(Buffer::<f32>::new(width * steps)),
-        };
+        let packs = self.format == Format::Pairs && of.pairs(0, self.size).is_none();
+        let mut aside = packs.then(|| Buffer::<f32>::new(width * steps));
         for (first, to) in (0..tokens).step_by(width).zip(to.chunks_exact_mut(width * steps)) {
             let count = width.min(tokens - first);
-            let from = match &mut pairs {
-                None => View { data: &of.data[first * of.stride..], row: of.stride, column: 1 },
-                Some(pairs) => {
-                    for (i, to) in pairs.chunks_exact_mut(steps).take(count).enumerate() {
+            let (from, row) = match (&mut aside, of.pairs(first, self.size)) {
+                (Some(aside), _) => {
+                    for (i, to) in aside.chunks_exact_mut(steps).take(count).enumerate() {
                         pairs_of_row(self.level, self.row(of, first + i), to);
                     }
-                    View::rows(pairs, steps)
+                    (&aside[..], steps)
                 }
+                (None, Some(pairs)) => pairs,
+                (None, None) => (of.data.from(first * of.stride).single(), of.stride),
             };
-            transpose(from, count, steps, to, width);
+            transpose(from, row, count, steps, to, width);
         }
         Right { start: to.as_ptr(), panel: width * steps, step: width }
     }
@@ -227,7 +246,7 @@ impl Head<'_> {
             Format::Pairs => {
                 let steps = self.format.steps(seen);
                 for (row, to) in weights.chunks_exact(wide).take(rows).zip(aside.chunks_exact_mut(steps)) {
-                    pairs_of_row(self.level, &row[..seen], to);
+                    pairs_of_row(self.level, Numbers::Single(&row[..seen]), to);
                 }
                 Left { start: aside.as_ptr(), group: group * steps, row: steps, step: 1 }
             }
@@ -241,7 +260,8 @@ impl Head<'_> {
             Format::Single => weights.as_ptr(),
             Format::Pairs => {
                 let Self { level, format, .. } = *self;
-                let source = Source { level, format, data: weights, stride: wide, depth: rows, columns: wide };
+                let data = Numbers::Single(weights);
+                let source = Source { level, format, data, stride: wide, depth: rows, columns: wide };
                 for (step, to) in aside.chunks_exact_mut(wide).take(format.steps(rows)).enumerate() {
                     // SAFETY: one place as wide as a row.
                     unsafe { source.spread(step, wide, to.as_mut_ptr(), wide) };

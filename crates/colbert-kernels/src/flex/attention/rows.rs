@@ -10,6 +10,14 @@ pub(super) struct Dropped {
     pub(super) first: u32,
 }
 
+impl Dropped {
+    /// Returns the factor of element `i`. (An open range of u32 would not be vectorised.)
+    #[inline(always)]
+    fn factor(&self, i: usize) -> f32 {
+        self.row.factor(self.first.wrapping_add(i as u32))
+    }
+}
+
 for_each_level! {
     /// Turns products into exponentials, and drops some; returns the largest scaled product, and the sum before
     /// dropping.
@@ -56,8 +64,8 @@ fn softmax_body<const FUSED: bool>(row: &mut [f32], scale: f32, dropout: Option<
     }
     let total = sum(row.len(), |i| row[i]);
     if let Some(dropout) = dropout {
-        for (i, x) in (dropout.first..).zip(row.iter_mut()) {
-            *x *= dropout.row.factor(i);
+        for (i, x) in row.iter_mut().enumerate() {
+            *x *= dropout.factor(i);
         }
     }
     [most * scale, total]
@@ -89,9 +97,9 @@ fn gradient_body<const FUSED: bool>(
             }
         }
         Some(dropout) => {
-            for (i, (weight, gradient)) in (dropout.first..).zip(each) {
+            for (i, (weight, gradient)) in each.enumerate() {
                 let p = exp::<FUSED>(multiply_add::<FUSED>(*weight, scale, -log_sum_exp));
-                let factor = dropout.row.factor(i);
+                let factor = dropout.factor(i);
                 *gradient = p * (*gradient * factor - mean) * scale;
                 *weight = p * factor;
             }

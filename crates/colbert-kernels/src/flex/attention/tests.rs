@@ -2,6 +2,8 @@ use burn::tensor::Tensor;
 use burn_flex::Flex;
 
 use super::*;
+use crate::flex::halves::round;
+use crate::flex::pack::widen_row;
 use crate::flex::testing::{close, flat, matrix, random, slope, wide};
 use crate::operators::attention::{Attended, composed, composed_gradient};
 use crate::operators::dropout::Dropout;
@@ -106,12 +108,12 @@ fn outputs_and_gradients_are_those_of_f64_on_every_level_and_composed() {
             close(&pick(&gradients), &slopes, ERROR, &what);
             for level in Level::available() {
                 let what = format!("{level:?}, case {case}, {reach:?}, dropout {probability}");
-                let inputs = Inputs::apart(parts, columns);
+                let inputs = Inputs::apart(parts.map(Numbers::Single), columns);
                 let [output, log_sum_exp] = attention(level, inputs, &plan);
                 close(&output, &expected, ERROR, &what);
                 close(&log_sum_exp, &wide(&logs), ERROR, &what);
                 let back = Back { output: &output, log_sum_exp: &log_sum_exp, gradient: &back };
-                let found = gradient(level, inputs, back, &plan).map(|gradient| gradient.to_vec());
+                let found = gradient::<f32>(level, inputs, back, &plan).map(|gradient| gradient.to_vec());
                 close(&pick(&found), &slopes, ERROR, &what);
                 for (found, composed) in found.iter().zip(&gradients) {
                     close(found, &wide(composed), ERROR, &what);
@@ -154,11 +156,11 @@ fn packed_and_rotated_attention_is_that_of_f64_on_every_level_and_composed() {
                 packed_attention::composed_gradient::<Flex>(packed, forward, of_output, Some(&rotation), &plan);
             close(&pick(&flat(&composed)), &slopes, ERROR, &what);
             for level in Level::available() {
-                let inputs = Inputs::packed(&qkv, columns, Some(&rotation));
+                let inputs = Inputs::packed(Numbers::Single(&qkv), columns, Some(&rotation));
                 let [output, log_sum_exp] = attention(level, inputs, &plan);
                 close(&output, &expected, ERROR, &what);
                 let back = Back { output: &output, log_sum_exp: &log_sum_exp, gradient: &back };
-                let found = packed_gradient(level, inputs, back, &plan);
+                let found = packed_gradient::<f32>(level, inputs, back, &plan);
                 close(&pick(&found), &slopes, ERROR, &what);
                 close(&found, &wide(&flat(&composed)), ERROR, &what);
             }
@@ -186,11 +188,11 @@ fn bfloat16_is_float32_up_to_rounding() {
                 let qkv = random(3 * single.segments.tokens() * columns, 5);
                 let of_output = random(qkv.len() / 3, 8);
                 let rotation = Rotation::new(&vec![0.5; size / 2], single.segments.max_length());
-                let inputs = Inputs::packed(&qkv, columns, Some(&rotation));
+                let inputs = Inputs::packed(Numbers::Single(&qkv), columns, Some(&rotation));
                 let all = |plan: &AttentionPlan| {
                     let [output, log_sum_exp] = attention(level, inputs, plan);
                     let back = Back { output: &output, log_sum_exp: &log_sum_exp, gradient: &of_output };
-                    let gradient = packed_gradient(level, inputs, back, plan);
+                    let gradient = packed_gradient::<f32>(level, inputs, back, plan);
                     [output.to_vec(), log_sum_exp.to_vec(), gradient.to_vec()]
                 };
                 let (found, exact) = (all(&half), all(&single));
@@ -204,15 +206,47 @@ fn bfloat16_is_float32_up_to_rounding() {
 }
 
 #[test]
+fn tokens_that_were_rounded_have_the_bits_of_rounded_factors() {
+    for level in Level::available().into_iter().filter(|level| level.has_bf16()) {
+        for (sequences, heads, size, reach) in [
+            (vec![(1, 1), (3, 2), (40, 40)], 2, 32, None),
+            (vec![(33, 5), (17, 17)], 3, 7, None),
+            (vec![(131, 131), (2, 1)], 1, 64, None),
+            (vec![(131, 101), (2, 1), (90, 4)], 2, 10, Some(13)),
+        ] {
+            let single = plan(&sequences, heads, reach, Dropout { probability: 0.25, seed: 3 });
+            let plan = AttentionPlan { precision: Precision::Bf16, ..single };
+            let columns = heads * size;
+            let qkv = random(3 * plan.segments.tokens() * columns, 5);
+            let of_output = random(qkv.len() / 3, 8);
+            let halves = round(level, &qkv);
+            let mut widened = vec![0.0; qkv.len()];
+            widen_row(level, &halves, &mut widened);
+            let rotation = Rotation::new(&vec![0.5; size / 2], plan.segments.max_length());
+            for rotation in [None, Some(&rotation)] {
+                let inputs = [Numbers::Half(&halves), Numbers::Single(&widened)]
+                    .map(|qkv| Inputs::packed(qkv, columns, rotation));
+                let [[output, log_sum_exp], exact] = inputs.map(|inputs| attention(level, inputs, &plan));
+                assert!(output[..] == exact[0][..] && log_sum_exp[..] == exact[1][..], "{size} numbers");
+                let back = Back { output: &output, log_sum_exp: &log_sum_exp, gradient: &of_output };
+                let found = packed_gradient::<half::bf16>(level, inputs[0], back, &plan);
+                let exact = packed_gradient::<f32>(level, inputs[1], back, &plan);
+                assert!(found[..] == round(level, &exact)[..], "gradients of {size} numbers");
+            }
+        }
+    }
+}
+
+#[test]
 fn large_products_do_not_overflow() {
     let qkv: Vec<f32> = random(50 * 8, 1).iter().map(|x| x * 1e3).collect();
     for (level, reach) in Level::available().into_iter().flat_map(|level| [(level, None), (level, Some(4))]) {
         let plan = plan(&[(50, 50)], 1, reach, Dropout::NONE);
-        let inputs = Inputs::apart([&qkv, &qkv, &qkv], 8);
+        let inputs = Inputs::apart([Numbers::Single(&qkv); 3], 8);
         let [output, log_sum_exp] = attention(level, inputs, &plan);
         assert!(output.iter().chain(log_sum_exp.iter()).all(|x| x.is_finite()));
         let back = Back { output: &output, log_sum_exp: &log_sum_exp, gradient: &qkv };
-        let found = gradient(level, inputs, back, &plan);
+        let found = gradient::<f32>(level, inputs, back, &plan);
         assert!(found.iter().all(|found| found.iter().all(|x| x.is_finite())));
     }
 }
@@ -223,13 +257,13 @@ fn a_query_without_any_key_in_its_window_gets_zeros() {
     let plan = plan(&[(90, 4), (3, 3)], 1, Some(6), Dropout::NONE);
     let qkv = random(93 * 3 * 8, 2);
     for level in Level::available() {
-        let inputs = Inputs::packed(&qkv, 8, None);
+        let inputs = Inputs::packed(Numbers::Single(&qkv), 8, None);
         let [output, log_sum_exp] = attention(level, inputs, &plan);
         assert!(output[10 * 8..90 * 8].iter().chain(&log_sum_exp[10..90]).all(|x| *x == 0.0));
         assert!(output[..10 * 8].iter().chain(&output[90 * 8..]).all(|x| *x != 0.0));
         let of_output = random(93 * 8, 3);
         let back = Back { output: &output, log_sum_exp: &log_sum_exp, gradient: &of_output };
-        let found = packed_gradient(level, inputs, back, &plan);
+        let found = packed_gradient::<f32>(level, inputs, back, &plan);
         assert!(found[10 * 24..90 * 24].iter().all(|x| *x == 0.0));
     }
     let forward = packed_attention::composed::<Flex>(matrix(&qkv, 24), None, &plan);

@@ -45,7 +45,7 @@ impl<O: Objective, E: RunEncoder> Job for Fit<'_, O, E> {
         let limit = meter.limit(limit)?;
         B::InnerBackend::return_freed_memory(device);
         let model = on_device::<B, _>("loading the model", || start.model::<B>(&train, device))??.0;
-        let saving = meter.saving(start.memory(&model));
+        let saving = meter.saving(start.memory(&model, train.precision));
         let measure = |queries, accumsteps| {
             meter.begin();
             rehearse(&model, &train, objective, [queries, accumsteps], device)?;
