@@ -10,11 +10,13 @@ mod backend;
 mod dropout;
 mod embed;
 mod finite;
+mod gate;
 mod gelu;
 mod launch;
 mod layer_norm;
 mod maxsim;
 mod random;
+mod rotation;
 mod sums;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, cubes_of_elements, floats};
+use crate::cube::launch::{UNITS, cubes_of_elements, floats, writable};
 use crate::operators::adamw::{AdamW, Moments};
 
 #[cube(launch)]
@@ -33,12 +33,6 @@ fn update(
     parameter[at] = parameter[at] * keep - new_mean / (new_square.sqrt() * correction + eps) * rate;
 }
 
-/// Returns a tensor that may be written: itself if nothing else uses its memory, else a copy.
-fn own<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
-    let tensor = floats(tensor);
-    if tensor.can_mut() { tensor } else { tensor.copy() }
-}
-
 /// See [`composed`](crate::operators::adamw::composed).
 pub(crate) fn step<R: CubeRuntime>(
     moments: Moments<CubeTensor<R>>,
@@ -49,7 +43,7 @@ pub(crate) fn step<R: CubeRuntime>(
     let gradient = floats(gradient);
     let elements = gradient.meta.num_elements();
     let Moments { parameter, mean, square } = moments;
-    let moments = Moments { parameter: own(parameter), mean: own(mean), square: own(square) };
+    let moments = Moments { parameter: writable(parameter), mean: writable(mean), square: writable(square) };
     if elements > 0 {
         update::launch(
             &gradient.client.clone(),

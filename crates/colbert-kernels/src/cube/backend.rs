@@ -1,7 +1,6 @@
 //! The operators of a GPU's backend: kernels of our own where there are any, composed versions elsewhere.
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
@@ -9,7 +8,7 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 use std::sync::Arc;
 
 use crate::backend::Kernels;
-use crate::cube::{adamw, attention, dropout, embed, finite, gelu, layer_norm, maxsim, sums};
+use crate::cube::{adamw, attention, dropout, embed, finite, gate, gelu, layer_norm, maxsim, rotation, sums};
 #[cfg(feature = "cuda")]
 use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
 use crate::device::{DeviceMemory, DevicePanics};
@@ -17,10 +16,12 @@ use crate::operators::adamw::{AdamW, Moments};
 use crate::operators::attention::{Attended, AttentionPlan, composed, composed_gradient};
 use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
+use crate::operators::gate::Gate;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
 use crate::operators::matmul::in_parts;
 use crate::operators::maxsim::ScoredTexts;
 use crate::operators::primitive::{primitive, tensor};
+use crate::operators::rotation::Rotation;
 use crate::precision::Precision;
 
 /// A runtime that knows its devices.
@@ -78,6 +79,7 @@ impl Gpu for cubecl::wgpu::WgpuRuntime {
     }
 
     fn has_f16(device: &Self::CubeDevice) -> bool {
+        use burn::tensor::backend::Backend;
         CubeBackend::<Self, f32, i32, u32>::supports_dtype(device, DType::F16)
     }
 
@@ -164,6 +166,26 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         (output.expect("asked for"), of_input)
     }
 
+    fn gated_forward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        gate: Gate,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        gate::forward(Self::linear_forward(input, weight, None, precision), bias, gate)
+    }
+
+    fn gated_gradient(
+        both: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gate: Gate,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        gate::gradient(both, Self::linears_input_gradient([gradient], [weight], precision), gate)
+    }
+
     fn dropout_forward(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         dropout::forward(input, dropout)
     }
@@ -218,6 +240,26 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         } else {
             composed_gradient::<Self>(qkv, forward, gradient, plan)
         }
+    }
+
+    fn packed_attention_forward(
+        qkv: FloatTensor<Self>,
+        rotation: Option<&Rotation>,
+        plan: &AttentionPlan,
+    ) -> Attended<FloatTensor<Self>> {
+        Self::attention_forward(rotation::split(qkv, rotation, &plan.segments, plan.heads), plan)
+    }
+
+    fn packed_attention_gradient(
+        qkv: FloatTensor<Self>,
+        forward: Attended<FloatTensor<Self>>,
+        gradient: FloatTensor<Self>,
+        rotation: Option<&Rotation>,
+        plan: &AttentionPlan,
+    ) -> FloatTensor<Self> {
+        let qkv = rotation::split(qkv, rotation, &plan.segments, plan.heads);
+        let of_qkv = Self::attention_gradient(qkv, forward, gradient, plan);
+        rotation::join(of_qkv, rotation, &plan.segments, plan.heads)
     }
 
     fn embed_forward(tables: Tables<FloatTensor<Self>>, rows: &TokenRows) -> FloatTensor<Self> {

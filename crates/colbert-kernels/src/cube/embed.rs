@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::ops::numeric::zeros_client;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, copied, cubes, cubes_of_elements, dims, floats, unwritten};
+use crate::cube::launch::{UNITS, copied, cubes, cubes_of_elements, dims, floats, unwritten, zeros};
 use crate::operators::embed::{Tables, TokenRows};
 
 #[cube(launch)]
@@ -101,8 +99,7 @@ pub(crate) fn forward<R: CubeRuntime>(tables: Tables<CubeTensor<R>>, rows: &Toke
 pub(crate) fn gradient<R: CubeRuntime>(gradient: CubeTensor<R>, of: &Arc<[u32]>, count: usize) -> CubeTensor<R> {
     let size = dims(&gradient)[1];
     let gradient = floats(gradient);
-    let shape = Shape::from([count, size]);
-    let output = zeros_client(gradient.client.clone(), gradient.device.clone(), shape, DType::F32);
+    let output = zeros(&gradient, [count, size]);
     let mut tokens: Vec<u32> = (0..of.len() as u32).collect();
     // Stable, so that tokens of one row keep their order.
     tokens.sort_by_key(|token| of[*token as usize]);

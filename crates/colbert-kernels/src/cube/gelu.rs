@@ -4,17 +4,17 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, cubes_of_elements, dims, floats, unwritten};
+use crate::cube::launch::{UNITS, cubes_of_elements, dims, floats, unwritten, writable};
 
 /// Returns the share of the normal distribution below a number.
 #[cube]
-fn below(x: f32) -> f32 {
+pub(crate) fn below(x: f32) -> f32 {
     (Erf::erf(x * 0.707_106_77f32) + 1.0f32) * 0.5f32
 }
 
 /// Returns the density of the normal distribution: 1 / sqrt(2 pi) e^(-x^2 / 2).
 #[cube]
-fn density(x: f32) -> f32 {
+pub(crate) fn density(x: f32) -> f32 {
     (x * x * -0.5f32).exp() * 0.398_942_3f32
 }
 
@@ -66,8 +66,7 @@ pub(crate) fn forward_with_bias<R: CubeRuntime>(
     bias: CubeTensor<R>,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
     let [rows, size] = dims(&product);
-    let product = floats(product);
-    let sum = if product.can_mut() { product } else { product.copy() };
+    let sum = writable(product);
     let output = unwritten(&sum, [rows, size]);
     if rows * size > 0 {
         add_bias::launch(

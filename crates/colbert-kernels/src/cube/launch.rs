@@ -2,7 +2,8 @@
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
+use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeElement, CubeRuntime};
 use cubecl::calculate_cube_count_elemwise;
@@ -15,6 +16,22 @@ pub(crate) const UNITS: u32 = 64;
 pub(crate) fn floats<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     assert_eq!(tensor.dtype, DType::F32, "kernels take float32");
     into_contiguous(tensor)
+}
+
+/// Returns a float32 tensor that may be written, its numbers one after the other: the tensor itself if nothing else uses
+/// its memory, else a copy.
+pub(crate) fn writable<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    let tensor = floats(tensor);
+    // On CUDA, the rows of burn's copies begin at multiples of 512 bytes.
+    if tensor.can_mut() { tensor } else { floats(tensor.copy()) }
+}
+
+/// Makes a float32 matrix of zeros, its numbers one after the other.
+pub(crate) fn zeros<R: CubeRuntime>(like: &CubeTensor<R>, shape: [usize; 2]) -> CubeTensor<R> {
+    // In one axis first: on CUDA, the rows of burn's matrices begin at multiples of 512 bytes.
+    let all = Shape::from([shape[0] * shape[1]]);
+    let zeros = zeros_client(like.client.clone(), like.device.clone(), all, DType::F32);
+    reshape(zeros, Shape::from(shape))
 }
 
 /// Allocates memory for float32 numbers on the device of another tensor, for a kernel to fill.

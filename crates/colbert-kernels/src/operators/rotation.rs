@@ -50,6 +50,19 @@ impl Rotation {
         (&self.cos[own.clone()], &self.sin[own])
     }
 
+    /// Returns the number of pairs of a head.
+    #[cfg(feature = "cube")]
+    pub(crate) fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// Returns the cosines and sines of the positions below a length, `[length, pairs]` each.
+    #[cfg(feature = "cube")]
+    pub(crate) fn until(&self, length: usize) -> (&[f32], &[f32]) {
+        let own = length * self.pairs;
+        (&self.cos[..own], &self.sin[..own])
+    }
+
     /// Fails if there are longer sequences than positions, or more pairs than a head's numbers make.
     pub(crate) fn check(&self, length: usize, head_size: usize) {
         assert!(length * self.pairs <= self.cos.len(), "angles for {length} positions");
