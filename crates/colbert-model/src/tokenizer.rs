@@ -5,9 +5,11 @@ pub(crate) mod panics;
 pub(crate) mod sequence;
 pub(crate) mod special_tokens;
 
+use std::hash::Hasher;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use fnv::FnvHasher;
 use serde_json::Value;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
@@ -259,6 +261,17 @@ impl ColbertTokenizer {
     /// the marker follows the first token of the text itself.
     pub fn begins_texts(&self) -> bool {
         around(&self.uncut).0.is_some()
+    }
+
+    /// Computes a hash (64-bit FNV-1a) of everything that tokens depend on besides the text.
+    ///
+    /// # Errors
+    /// The tokenizers library cannot write this tokenizer down.
+    pub fn fingerprint(&self) -> Result<u64, ModelError> {
+        let mut hash = FnvHasher::default();
+        hash.write(guarded(&self.path, || self.uncut.to_string(false))?.as_bytes());
+        hash.write(format!("{:?}", self.settings).as_bytes());
+        Ok(hash.finish())
     }
 
     /// Returns the settings it was made with.

@@ -1,6 +1,7 @@
 //! The processes that train one model together, each with a share of every batch.
 
 pub(crate) mod exchange;
+pub(crate) mod tokens;
 
 use std::fmt;
 

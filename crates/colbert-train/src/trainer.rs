@@ -22,7 +22,7 @@ use crate::record::run_folder::RunFolder;
 use crate::record::state::RunState;
 use crate::refresh::{RefreshExamples, read_examples};
 use crate::run::{Best, Dev, Run, Surroundings, WriteModel};
-use crate::step::batch::Batcher;
+use crate::step::batch::{Batcher, TokenShare};
 use crate::step::colbert_objective::ColbertObjective;
 use crate::step::objective::Objective;
 use crate::step::optimizer_step::Step;
@@ -179,7 +179,7 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
         let mut step = Step::new(around.options, around.plan, objective, around.device).with_processes(processes);
         let mut batcher = Batcher::new(around.set, around.tokenizer, step.shape())?;
         let identity = identity(&around, further_options, &model)?;
-        same_everywhere(&identity, processes)?;
+        same_everywhere(&identity, around.tokenizer, processes)?;
         let mut run = Run::new(around, RunState { identity, ..RunState::default() });
         let model = match begin {
             Begin::New => model,
@@ -191,7 +191,8 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
             run.judge(&model)?;
         }
         run.agree();
-        let steps = Steps { first, end: plan.steps, refreshed: refresh.is_some() };
+        let share = TokenShare::of(processes);
+        let steps = Steps { first, end: plan.steps, refreshed: refresh.is_some(), share };
         if refresh.is_some() {
             use_examples_of_this_epoch(&run, &mut batcher)?;
         }
@@ -208,6 +209,7 @@ impl<'a, B: KernelAutodiffBackend, E: TrainableEncoder<B>, O: Objective> Trainin
                 }
                 let batch = batches.next()?;
                 let begun = Instant::now();
+                let batch = batch.complete(processes);
                 let (next, outcome) = step.run(model, &batch)?;
                 model = next;
                 run.record(&model, &batch, outcome, begun)?;
@@ -254,11 +256,14 @@ fn identity<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
 }
 
 /// Refuses processes that do not train the same.
-fn same_everywhere(own: &Identity, processes: &dyn Processes) -> Result<(), TrainError> {
+fn same_everywhere(own: &Identity, tokenizer: &ColbertTokenizer, processes: &dyn Processes) -> Result<(), TrainError> {
     if processes.size() == 1 {
         return Ok(());
     }
-    let json = serde_json::to_vec(own).expect("names and values have a JSON form");
+    // Each tokenizes a share of the texts of all.
+    let mut own = own.clone();
+    own.inputs.insert("tokenizer".to_owned(), format!("hash {:016x}", tokenizer.fingerprint()?));
+    let json = serde_json::to_vec(&own).expect("names and values have a JSON form");
     for (rank, other) in processes.all_gather(&json).iter().enumerate() {
         let other: Option<Identity> = serde_json::from_slice(other).ok();
         let changes = other.map_or_else(Vec::new, |other| own.changes(&other));

@@ -377,6 +377,22 @@ fn processes_with_other_data_are_refused() {
     assert!(found.iter().all(|error| error.contains("training data")), "{found:?}");
 }
 
+/// Processes tokenize texts for each other, so their tokenizers must agree.
+#[test]
+fn processes_with_other_tokenizers_are_refused() {
+    let setup = with_accumsteps(1);
+    let plan = resolve_for_processes(&setup.options, setup.set.examples.len(), 2).unwrap();
+    let found = together(2, |member| {
+        let (model, _) = tiny(&setup.options, setup.options.dropout);
+        let doc_maxlen = setup.options.doc_maxlen - member.rank;
+        let (_, tokenizer) = tiny(&TrainOptions { doc_maxlen, ..setup.options.clone() }, None);
+        let device = device();
+        let training = Training::new(&setup.set, &tokenizer, &setup.options, &plan, &device).with_processes(member);
+        training.run(model, Begin::New).err().unwrap().to_string()
+    });
+    assert!(found.iter().all(|error| error.contains("tokenizer")), "{found:?}");
+}
+
 /// Miners that share texts among processes rank as they do alone, to the last bit of each score.
 #[test]
 fn shared_miners_rank_as_one_process_does() {

@@ -1,10 +1,12 @@
 //! The model that texts are encoded with.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use ragtrainer::RagPretrainedModel;
 use ragtrainer::config::Precision;
+use ragtrainer::train::{OneProcess, Processes};
 
 use crate::output::complain;
 use crate::progress::fetched;
@@ -31,8 +33,14 @@ pub(crate) struct ModelArgs {
 impl ModelArgs {
     /// Loads the model, from the hub if there is no such directory.
     pub(crate) fn load(&self) -> anyhow::Result<RagPretrainedModel> {
+        self.load_with(&(Arc::new(OneProcess) as Arc<dyn Processes>))
+    }
+
+    /// The same in each of several processes, which encode together.
+    pub(crate) fn load_with(&self, processes: &Arc<dyn Processes>) -> anyhow::Result<RagPretrainedModel> {
         fetched(&self.model)?;
-        let model = RagPretrainedModel::from_pretrained_on(&self.model, &self.backend)?.with_precision(self.precision);
+        let model = RagPretrainedModel::from_pretrained_with(&self.model, &self.backend, Arc::clone(processes))?;
+        let model = model.with_precision(self.precision);
         let (asked, had) = (self.precision, model.precision());
         if asked != Precision::Auto && asked != had {
             complain!("warning: this device does not multiply {asked} faster; using {had}");

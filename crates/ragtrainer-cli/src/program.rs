@@ -61,6 +61,13 @@ enum Command {
     Onnx(commands::onnx::OnnxCommand),
 }
 
+impl Command {
+    /// Whether several processes share its work.
+    fn is_shared(&self) -> bool {
+        matches!(self, Self::Train(_) | Self::Prepare(_) | Self::Score(_) | Self::Evaluate(_) | Self::Encode(_))
+    }
+}
+
 fn run(cli: Cli, launched: &Launched) -> anyhow::Result<ExitCode> {
     let processes = launched.processes();
     if !processes.is_first() {
@@ -72,18 +79,21 @@ fn run(cli: Cli, launched: &Launched) -> anyhow::Result<ExitCode> {
         None if processes.size() > 1 => ragtrainer::backend::set_threads(launched.threads())?,
         None => {}
     }
-    if processes.size() > 1 && !matches!(cli.command, Command::Train(_) | Command::Evaluate(_) | Command::Score(_)) {
-        bail!("a launcher started {} processes, but only train, evaluate and score share their work", processes.size());
+    if processes.size() > 1 && !cli.command.is_shared() {
+        bail!(
+            "a launcher started {} processes, but only train, prepare, score, evaluate and encode share their work",
+            processes.size()
+        );
     }
     match cli.command {
         Command::Train(command) => command.run(processes),
-        Command::Prepare(command) => command.run(),
+        Command::Prepare(command) => command.run(processes),
         Command::Score(command) => command.run(processes),
         Command::Evaluate(command) => command.run(&**processes),
         Command::Runs(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Check(command) => command.run(),
-        Command::Encode(command) => command.run(),
+        Command::Encode(command) => command.run(processes),
         Command::Index(command) => command.run(),
         Command::Rerank(command) => command.run(),
         Command::Search(command) => command.run(),

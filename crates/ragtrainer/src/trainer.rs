@@ -276,7 +276,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     /// `data.train` is not set, or whatever is wrong with the files.
     pub fn read_data(&mut self) -> Result<&[String], Error> {
         let options = self.inherited(&self.options.train)?.0;
-        let input = Input::read(&options, self.dev.clone(), self.test.clone())?;
+        let input = Input::read(&options, self.dev.clone(), self.test.clone(), &*self.processes)?;
         Ok(&self.input.insert(input).announcements)
     }
 
@@ -288,7 +288,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
     pub fn set_data(&mut self, mut raw_data: RawData) -> Result<&[String], Error> {
         raw_data.add_documents(self.documents.drain(..))?;
         let options = self.inherited(&self.options.train)?.0;
-        let input = Input::new(&options, raw_data, self.dev.clone(), self.test.clone(), Vec::new())?;
+        let input = Input::new(&options, raw_data, self.dev.clone(), self.test.clone(), Vec::new(), &*self.processes)?;
         Ok(&self.input.insert(input).announcements)
     }
 
@@ -326,7 +326,7 @@ impl<O: Objective, E: RunEncoder> RagTrainer<O, E> {
         let train =
             TrainOptions { nway: options.nway, draw_negatives: options.draw_negatives, ..TrainOptions::default() };
         let all = self.inherited(&train)?.0;
-        let input = Input::new(&all, raw_data, self.dev.clone(), self.test.clone(), Vec::new())?;
+        let input = Input::new(&all, raw_data, self.dev.clone(), self.test.clone(), Vec::new(), &*self.processes)?;
         let prepared = input.prepare(&all, options, self.miner.as_ref(), self.sharing(), &|_, _, _| ())?;
         Ok(self.prepared.insert(prepared).report.clone())
     }

@@ -218,11 +218,12 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
         progress: &mut dyn FnMut(usize) -> Flow,
     ) -> Result<(), TrainError> {
         let count = queries.iter().map(Embeddings::len).sum();
-        let places = |start: usize| start..(start + DOCUMENT_BLOCK).min(pids.len());
+        let at_once = documents_at_once(pids.len());
+        let places = |start: usize| start..(start + at_once).min(pids.len());
         let concerned_by = |block: Range<usize>| -> Vec<usize> {
             (0..count).filter(|query| concerned(block.clone(), *query)).collect()
         };
-        let blocks: Vec<Range<usize>> = (0..pids.len()).step_by(DOCUMENT_BLOCK).map(places).collect();
+        let blocks: Vec<Range<usize>> = (0..pids.len()).step_by(at_once).map(places).collect();
         let (rank, size) = (self.processes.rank(), self.processes.size());
         let mut goes_on = Ok(());
         for (first, round) in (0..).step_by(size).zip(blocks.chunks(size)) {
@@ -296,6 +297,12 @@ impl<B: KernelBackend, E: Encoder<B>> Scorer<'_, B, E> {
             }
         }
     }
+}
+
+/// Returns the documents of a block: of few documents fewer, so that processes have about as many each. It does not
+/// depend on the number of processes, and neither do scores.
+fn documents_at_once(documents: usize) -> usize {
+    documents.div_ceil(8).next_multiple_of(8).clamp(8, DOCUMENT_BLOCK)
 }
 
 /// Pools the vectors of documents, if the model directory does so.
@@ -420,6 +427,18 @@ mod tests {
                 assert!((found.2 - expected.2).abs() < 1e-9, "{} {}", found.2, expected.2);
             }
         }
+    }
+
+    /// Of the documents of a small pool, no process of four has more than two fifths.
+    #[test]
+    fn a_small_pool_is_many_blocks() {
+        for documents in [30, 60, 100, 250, 500, 1000] {
+            let at_once = documents_at_once(documents);
+            let blocks = documents.div_ceil(at_once);
+            let most = blocks.div_ceil(4) * at_once;
+            assert!(most * 5 <= documents * 2, "{documents} in blocks of {at_once}");
+        }
+        assert_eq!([1, 64, 449, 100_000].map(documents_at_once), [8, 8, 64, 64]);
     }
 
     /// Pooled documents keep their order and no text is lost, one without a scored token included.

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use colbert_config::TrainOptions;
 use colbert_data::{Example, TrainingSet};
-use colbert_model::{ColbertTokenizer, TokenSequence};
+use colbert_model::{ColbertTokenizer, ModelError, TokenSequence};
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::TrainError;
+use crate::processes::exchange::gather_words;
+use crate::processes::tokens::{read_tokens, write_tokens};
+use crate::processes::{OneProcess, Processes};
 use crate::step::mix::{Mix, MixedOrder};
 use crate::step::objective::Targets;
 use crate::step::order::ExampleOrder;
@@ -60,6 +63,58 @@ impl Batch {
     pub fn tokens(&self) -> usize {
         let sequences = self.parts.iter().flat_map(|part| part.queries.iter().chain(&part.documents));
         sequences.map(TokenSequence::len).sum()
+    }
+}
+
+/// A batch in which only the texts of this process's share have their tokens.
+#[derive(Debug)]
+pub(crate) struct SharedBatch(Batch);
+
+/// The place of this process among those that tokenize a batch together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenShare {
+    rank: usize,
+    size: usize,
+}
+
+impl TokenShare {
+    pub(crate) fn of(processes: &dyn Processes) -> Self {
+        Self { rank: processes.rank(), size: processes.size() }
+    }
+
+    /// Returns whether this process tokenizes the text at a place of a list of part `part`.
+    fn has(self, part: usize, place: usize) -> bool {
+        owner(part, place, self.size) == self.rank
+    }
+}
+
+/// The process that tokenizes a text. Long and short ones are spread, and small parts begin with another process each.
+fn owner(part: usize, place: usize, size: usize) -> usize {
+    (part + place) % size
+}
+
+impl SharedBatch {
+    /// Returns the whole batch, with the tokens of the other processes' texts.
+    pub(crate) fn complete(self, processes: &dyn Processes) -> Batch {
+        let Self(mut batch) = self;
+        let (rank, size) = (processes.rank(), processes.size());
+        if size == 1 {
+            return batch;
+        }
+        let mut texts: Vec<(usize, &mut TokenSequence)> = Vec::new();
+        for (part, BatchPart { queries, documents, .. }) in batch.parts.iter_mut().enumerate() {
+            for list in [queries, documents] {
+                texts.extend(list.iter_mut().enumerate().map(|(place, text)| (owner(part, place, size), text)));
+            }
+        }
+        let mut words = Vec::new();
+        texts.iter().filter(|(owner, _)| *owner == rank).for_each(|(_, text)| write_tokens(text, &mut words));
+        let of_all = gather_words(processes, &words);
+        let mut rest: Vec<&[u32]> = of_all.iter().map(Vec::as_slice).collect();
+        for (owner, text) in texts.into_iter().filter(|(owner, _)| *owner != rank) {
+            *text = read_tokens(&mut rest[owner]);
+        }
+        batch
     }
 }
 
@@ -205,6 +260,14 @@ impl<'a> Batcher<'a> {
     /// # Errors
     /// A text that the tokenizer refuses.
     pub(crate) fn batch(&mut self, step: usize) -> Result<Batch, TrainError> {
+        Ok(self.shared_batch(step, TokenShare::of(&OneProcess))?.0)
+    }
+
+    /// Makes a batch, and tokenizes only this process's share of its texts.
+    ///
+    /// # Errors
+    /// A text that the tokenizer refuses.
+    pub(crate) fn shared_batch(&mut self, step: usize, share: TokenShare) -> Result<SharedBatch, TrainError> {
         let first = step * self.shape.batch_size;
         let positions = first..first + self.shape.batch_size;
         let places: Vec<usize> = positions.clone().map(|at| self.order.example_at(at)).collect();
@@ -212,8 +275,9 @@ impl<'a> Batcher<'a> {
         let examples = epochs.zip(&places).map(|(epoch, &place)| self.example(epoch, place));
         let rows: Vec<Example> =
             examples.zip(first..).map(|(example, position)| self.drawn(example, position)).collect();
-        let parts = rows.chunks(self.shape.part_size).map(|chunk| self.part(chunk)).collect::<Result<_, _>>()?;
-        Ok(Batch { step, examples: places, rows, parts })
+        let parts = rows.chunks(self.shape.part_size).enumerate();
+        let parts = parts.map(|(number, chunk)| self.part(chunk, number, share)).collect::<Result<_, _>>()?;
+        Ok(SharedBatch(Batch { step, examples: places, rows, parts }))
     }
 
     /// Returns an example with `nway` documents at most: the positive, and a choice of the others that follows from the
@@ -236,7 +300,7 @@ impl<'a> Batcher<'a> {
         }
     }
 
-    fn part(&self, examples: &[Example]) -> Result<BatchPart, TrainError> {
+    fn part(&self, examples: &[Example], number: usize, share: TokenShare) -> Result<BatchPart, TrainError> {
         let mut places: HashMap<u32, usize> = HashMap::new();
         let mut pids: Vec<u32> = Vec::new();
         let mut documents = Vec::with_capacity(examples.len());
@@ -262,10 +326,75 @@ impl<'a> Batcher<'a> {
         let teacher = self.with_scores.then(|| examples.iter().map(|e| e.scores.clone().unwrap_or_default()).collect());
         let query_texts: Vec<&str> = examples.iter().map(|e| self.set.queries.text(e.query)).collect();
         let document_texts: Vec<&str> = pids.iter().map(|&pid| self.set.collection.text(pid)).collect();
+        let is_own = |place: usize| share.has(number, place);
         Ok(BatchPart {
-            queries: self.tokenizer.queries(&query_texts)?,
-            documents: self.tokenizer.documents(&document_texts)?,
+            queries: own_tokens(&query_texts, is_own, |texts| self.tokenizer.queries(texts))?,
+            documents: own_tokens(&document_texts, is_own, |texts| self.tokenizer.documents(texts))?,
             targets: Targets { documents, teacher, positives, block: None },
         })
+    }
+}
+
+/// Tokenizes the own texts of a list. The others have no tokens yet.
+fn own_tokens(
+    texts: &[&str],
+    is_own: impl Fn(usize) -> bool,
+    tokenize: impl Fn(&[&str]) -> Result<Vec<TokenSequence>, ModelError>,
+) -> Result<Vec<TokenSequence>, ModelError> {
+    let own: Vec<&str> = texts.iter().enumerate().filter(|(place, _)| is_own(*place)).map(|(_, text)| *text).collect();
+    let mut own = tokenize(&own)?.into_iter();
+    let none = || TokenSequence { ids: Vec::new(), attended: 0, scored: Vec::new() };
+    let tokens = |place| if is_own(place) { own.next() } else { None };
+    Ok((0..texts.len()).map(tokens).map(|tokens| tokens.unwrap_or_else(none)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use colbert_data::{Collection, Judgements, Queries};
+    use colbert_model::{ColbertSettings, Pretrained};
+
+    use super::*;
+
+    fn set() -> TrainingSet {
+        let (mut queries, mut collection) = (Queries::new(), Collection::new());
+        let text = |kind: &str, number: usize| format!("{kind} {number} {}", "hill ".repeat(number % 5));
+        for number in 0..12 {
+            queries.add(&text("tor", number)).unwrap();
+            collection.add(&text("fen", number)).unwrap();
+        }
+        let example = |query: u32| Example { query, documents: vec![query, (query + 1) % 12, 3], scores: None };
+        let examples = (0..12).map(example).collect();
+        TrainingSet { queries, collection, examples, positives: Judgements::new(), sources: Vec::new() }
+    }
+
+    /// Every text of a batch is tokenized by one process, all have about as many, and what they send makes the batch
+    /// whole.
+    #[test]
+    fn processes_tokenize_shares_of_a_batch() {
+        let settings = ColbertSettings { dim: 16, ..ColbertSettings::default() };
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../colbert-model/tests/parity/tiny");
+        let tokenizer = Pretrained::read(&tiny).unwrap().tokenizer(&settings).unwrap();
+        let (set, options) = (set(), TrainOptions { nway: 3, batch_size: 8, ..TrainOptions::default() });
+        for (part_size, size) in [(8, 1), (8, 2), (8, 3), (8, 5), (2, 2), (2, 4), (1, 4)] {
+            let shape = BatchShape { part_size, ..BatchShape::whole(&options) };
+            let mut batcher = Batcher::new(&set, &tokenizer, shape).unwrap();
+            let whole = batcher.batch(1).unwrap();
+            let lists = |batch: &Batch| -> Vec<TokenSequence> {
+                batch.parts.iter().flat_map(|part| [part.queries.clone(), part.documents.clone()].concat()).collect()
+            };
+            let expected = lists(&whole);
+            let shares: Vec<_> =
+                (0..size).map(|rank| lists(&batcher.shared_batch(1, TokenShare { rank, size }).unwrap().0)).collect();
+            let counts: Vec<usize> =
+                shares.iter().map(|own| own.iter().filter(|text| !text.is_empty()).count()).collect();
+            assert_eq!(counts.iter().sum::<usize>(), expected.len(), "{part_size} {size}");
+            assert!(counts.iter().all(|own| own * size <= 2 * expected.len()), "{counts:?} of {part_size} {size}");
+            for (place, text) in expected.iter().enumerate() {
+                let found: Vec<_> = shares.iter().map(|own| &own[place]).filter(|own| !own.is_empty()).collect();
+                assert_eq!(found, [text]);
+            }
+        }
     }
 }

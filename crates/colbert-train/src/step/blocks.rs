@@ -131,7 +131,7 @@ impl<'a, B: Backend> DocumentSum<'a, B> {
             Self::Shared { sum, is_there } => {
                 *is_there |= own.is_some();
                 let nothing = || vec![NOTHING; documents.shape().num_elements()];
-                sum.add(0, &own.map_or_else(nothing, host_values));
+                sum.add(0, &[own.map_or_else(nothing, host_values)]);
             }
         }
     }
@@ -141,7 +141,7 @@ impl<'a, B: Backend> DocumentSum<'a, B> {
         match self {
             Self::Alone(sum) => sum.unwrap_or_else(|| documents.zeros_like()),
             Self::Shared { mut sum, is_there } if sum.is_there(is_there) => {
-                Tensor::from_data(TensorData::new(sum.take(0), documents.shape()), &documents.device())
+                Tensor::from_data(TensorData::new(sum.take(0).concat(), documents.shape()), &documents.device())
             }
             Self::Shared { .. } => documents.zeros_like(),
         }

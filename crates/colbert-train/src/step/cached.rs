@@ -1,5 +1,10 @@
 //! The gradient of a loss that spans a whole batch, with the history of only one piece of the batch in memory (Gao et
 //! al. 2021, "GradCache"); each of several processes holds that of its own pieces.
+//!
+//! A piece has as many of the queries' tokens, and of the documents', as the others, as far as whole texts allow: the
+//! processes wait for the one with the most work. What a piece has does not depend on the number of processes.
+
+use std::ops::Range;
 
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
@@ -22,8 +27,8 @@ use crate::step::trainable::TrainableEncoder;
 /// encodes each piece again, with the same dropout, and carries that gradient on into the weights.
 ///
 /// Of several processes each encodes its own pieces, all of them see the embeddings of all, and each carries the
-/// gradient on through its own pieces. A process with one piece of queries and one of documents keeps their history and
-/// encodes them once.
+/// gradient on through its own pieces. A process with one piece keeps its history and encodes it once. The queries and
+/// the documents of a piece have one backward pass, so that their gradients travel together.
 pub(crate) fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     model: &Colbert<B, E>,
     part: &BatchPart,
@@ -35,12 +40,11 @@ pub(crate) fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
 ) -> BatchGradient {
     let (rank, size, device) = (processes.rank(), processes.size(), scale.device);
     let [queries, documents] = [&part.queries, &part.documents].map(|texts| pieces(texts, plan.pieces));
-    let all: Vec<&[TokenSequence]> = queries.iter().chain(&documents).copied().collect();
     let place = |first: usize, piece: usize| options.child((first + piece) as u64);
     let keeps = size > 1 && plan.pieces == size;
     // On the inner backend, as the history of a piece would stay in memory until the next backward pass.
     let plain = model.valid();
-    let mut kept: Vec<Option<Tensor<B, 2>>> = vec![None; all.len()];
+    let mut kept: Vec<Option<Tensor<B, 2>>> = vec![None; queries.len() + documents.len()];
     let mut encode = |pieces: &[&[TokenSequence]], first: usize| -> Vec<Embeddings<B::InnerBackend>> {
         let own = (rank..pieces.len()).step_by(size).map(|piece| {
             if keeps {
@@ -71,15 +75,18 @@ pub(crate) fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     add_gradients(&mut of_learned, &[of_numbers], scale.factor);
 
     let mut gradients = GradientSum::new(processes);
-    for first in (0..all.len()).step_by(size) {
+    let sides = [(&queries, 0), (&documents, queries.len())];
+    for first in (0..queries.len().max(documents.len())).step_by(size) {
         let piece = first + rank;
-        let own = gradient.get_mut(piece).and_then(Option::take).map(|gradient| {
-            let again = kept[piece].take();
-            let again = again.unwrap_or_else(|| model.encode_with(all[piece], place(0, piece), device).vectors);
-            let surrogate = (again * Tensor::from_inner(gradient)).sum();
-            GradientsParams::from_grads(surrogate.backward(), model)
+        let surrogates = sides.into_iter().filter_map(|(pieces, before)| {
+            let texts = pieces.get(piece)?;
+            let gradient = gradient[before + piece].take()?;
+            let again = kept[before + piece].take();
+            let again = again.unwrap_or_else(|| model.encode_with(texts, place(before, piece), device).vectors);
+            Some((again * Tensor::from_inner(gradient)).sum())
         });
-        gradients.add(model, own);
+        let surrogate = surrogates.reduce(|queries, documents| queries + documents);
+        gradients.add(model, surrogate.map(|surrogate| GradientsParams::from_grads(surrogate.backward(), model)));
     }
     let parameters = unscaled(model, gradients.finish(model, device), scale.factor);
     BatchGradient { loss: values, parameters, learned: of_learned }
@@ -92,7 +99,7 @@ fn shared<B: Backend>(
     pieces: &[&[TokenSequence]],
     device: &B::Device,
 ) -> Vec<Tensor<B, 2>> {
-    let own: Vec<f32> = own.into_iter().flat_map(host_values).collect();
+    let own = own.into_iter().map(host_values).collect::<Vec<_>>().concat();
     let gathered = gather_floats(processes, &own);
     let rows = |piece: &[TokenSequence]| piece.iter().map(TokenSequence::len).sum::<usize>();
     let dim = gathered.iter().map(Vec::len).sum::<usize>() / pieces.iter().map(|piece| rows(piece)).sum::<usize>();
@@ -146,7 +153,63 @@ fn cut<B: Backend>(gradient: Tensor<B, 2>, pieces: &[&[TokenSequence]]) -> OnPie
     own.collect()
 }
 
-/// Cuts texts into at most `count` pieces.
-fn pieces(sequences: &[TokenSequence], count: usize) -> Vec<&[TokenSequence]> {
-    sequences.chunks(sequences.len().div_ceil(count)).collect()
+/// Cuts texts into at most `count` pieces with about as many tokens each. A text is in the piece that its middle is in.
+fn pieces(texts: &[TokenSequence], count: usize) -> Vec<&[TokenSequence]> {
+    let all: usize = texts.iter().map(TokenSequence::len).sum();
+    let mut pieces: Vec<Range<usize>> = Vec::with_capacity(count);
+    let (mut before, mut last) = (0, None);
+    for (place, text) in texts.iter().enumerate() {
+        let middle = 2 * before + text.len();
+        before += text.len();
+        let piece = Some(middle * count / (2 * all).max(1));
+        match pieces.last_mut() {
+            Some(own) if piece == last => own.end = place + 1,
+            _ => pieces.push(place..place + 1),
+        }
+        last = piece;
+    }
+    pieces.into_iter().map(|own| &texts[own]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lengths(lengths: &[usize], count: usize) -> Vec<Vec<usize>> {
+        let text =
+            |length: &usize| TokenSequence { ids: vec![0; *length], attended: *length, scored: vec![true; *length] };
+        let texts: Vec<TokenSequence> = lengths.iter().map(text).collect();
+        let cut = pieces(&texts, count);
+        cut.iter().map(|piece| piece.iter().map(TokenSequence::len).collect()).collect()
+    }
+
+    #[test]
+    fn texts_of_one_length_are_cut_by_number() {
+        for count in [1, 2, 3, 4, 6, 12] {
+            assert!(lengths(&[5; 12], count).iter().all(|piece| piece.len() == 12 / count), "{count}");
+        }
+    }
+
+    /// By number the first of two pieces would have 90 of 104 tokens.
+    #[test]
+    fn pieces_have_about_as_many_tokens_each() {
+        assert_eq!(lengths(&[40, 10, 40, 4, 5, 5], 2), [vec![40, 10], vec![40, 4, 5, 5]]);
+        let own: Vec<usize> = (0..200).map(|place| 3 + place * 37 % 250).collect();
+        let all: usize = own.iter().sum();
+        for count in [2, 3, 8, 16] {
+            let cut = lengths(&own, count);
+            assert_eq!((cut.len(), cut.concat()), (count, own.clone()));
+            for piece in cut {
+                let tokens: usize = piece.iter().sum();
+                assert!(tokens.abs_diff(all / count) <= 252, "{tokens} of {all} in {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_is_never_empty() {
+        assert_eq!(lengths(&[1, 100, 1], 4), [vec![1], vec![100], vec![1]]);
+        assert_eq!(lengths(&[7], 4), [vec![7]]);
+        assert!(lengths(&[], 4).is_empty());
+    }
 }

@@ -16,7 +16,6 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 
 use crate::processes::Processes;
-use crate::processes::exchange::gather_words;
 
 /// Numbers that are sent at once, unless a parameter has more: 16 MiB.
 const BUCKET: usize = 4 << 20;
@@ -37,35 +36,69 @@ pub(crate) const NOTHING: f32 = -0.0;
 /// Numbers that are sent or left out together.
 const BLOCK: usize = 128;
 
-/// A sum of lists of numbers, one list after the other.
+/// A sum of lists of numbers. Some lists at a time, a bucket, are cut into a part for each process.
 pub(crate) struct OrderedSum<'a> {
     processes: &'a dyn Processes,
-    /// Of each list: its length, and the sums of this process's part of it.
-    lists: Vec<(usize, Vec<f32>)>,
-    /// Parts of a list in transit, one for each process; kept for their memory.
+    buckets: Vec<Bucket>,
+    /// What each process gets of a bucket in transit; kept for the memory.
     packed: Vec<Vec<u32>>,
+}
+
+/// Lists that travel together.
+struct Bucket {
+    lengths: Vec<usize>,
+    /// The sums of this process's part.
+    sums: Vec<f32>,
+}
+
+impl Bucket {
+    /// Returns where the part of a process is: which lists, and which of their numbers.
+    fn part(&self, rank: usize, size: usize) -> Vec<(usize, Range<usize>)> {
+        let part = part(self.lengths.iter().sum(), rank, size);
+        let mut end = 0;
+        let own = self.lengths.iter().enumerate().map(|(list, length)| {
+            let start = end;
+            end += length;
+            (list, part.start.clamp(start, end) - start..part.end.clamp(start, end) - start)
+        });
+        own.filter(|(_, numbers)| !numbers.is_empty()).collect()
+    }
 }
 
 impl<'a> OrderedSum<'a> {
     pub(crate) fn new(processes: &'a dyn Processes) -> Self {
-        Self { processes, lists: Vec::new(), packed: vec![Vec::new(); processes.size()] }
+        Self { processes, buckets: Vec::new(), packed: vec![Vec::new(); processes.size()] }
     }
 
-    /// Adds, to list `place`, the own numbers of this process and those of all others, by rank. Lists are met in the
-    /// same order in every round, and are as long for every process.
-    pub(crate) fn add(&mut self, place: usize, own: &[f32]) {
+    /// Adds, to the lists of bucket `place`, the own numbers of this process and those of all others, by rank. Buckets
+    /// are met in the same order in every round, and are alike for every process.
+    pub(crate) fn add(&mut self, place: usize, own: &[Vec<f32>]) {
         let (rank, size) = (self.processes.rank(), self.processes.size());
-        if place == self.lists.len() {
-            self.lists.push((own.len(), vec![NOTHING; part(own.len(), rank, size).len()]));
+        if place == self.buckets.len() {
+            let lengths: Vec<usize> = own.iter().map(Vec::len).collect();
+            let sums = vec![NOTHING; part(lengths.iter().sum(), rank, size).len()];
+            self.buckets.push(Bucket { lengths, sums });
         }
+        let bucket = &mut self.buckets[place];
         for (to, packed) in self.packed.iter_mut().enumerate() {
             packed.clear();
-            pack(&own[part(own.len(), to, size)], packed);
+            if to != rank {
+                bucket.part(to, size).into_iter().for_each(|(list, numbers)| pack(&own[list][numbers], packed));
+            }
         }
         let parts: Vec<&[u32]> = self.packed.iter().map(Vec::as_slice).collect();
-        let (_, sums) = &mut self.lists[place];
-        for packed in self.processes.all_to_all(&parts) {
-            unpack(&packed, sums, |sum, value| *sum += value);
+        let part = bucket.part(rank, size);
+        for (from, packed) in self.processes.all_to_all(&parts).iter().enumerate() {
+            let (mut packed, mut rest) = (packed.as_slice(), bucket.sums.as_mut_slice());
+            for (list, numbers) in &part {
+                let (sums, others) = rest.split_at_mut(numbers.len());
+                rest = others;
+                if from == rank {
+                    sums.iter_mut().zip(&own[*list][numbers.clone()]).for_each(|(sum, value)| *sum += value);
+                } else {
+                    packed = add_packed(packed, sums);
+                }
+            }
         }
     }
 
@@ -74,15 +107,28 @@ impl<'a> OrderedSum<'a> {
         self.processes.all_gather(&[own.into()]).concat().contains(&1)
     }
 
-    /// Returns the sum of list `place`.
-    pub(crate) fn take(&mut self, place: usize) -> Vec<f32> {
-        let (length, sums) = &mut self.lists[place];
-        let mut packed = Vec::new();
-        pack(&std::mem::take(sums), &mut packed);
-        let mut whole = vec![0.0; *length];
-        for (rank, packed) in gather_words(self.processes, &packed).iter().enumerate() {
-            let own = part(*length, rank, self.processes.size());
-            unpack(packed, &mut whole[own], |whole, value| *whole = value);
+    /// Returns the sums of the lists of bucket `place`.
+    pub(crate) fn take(&mut self, place: usize) -> Vec<Vec<f32>> {
+        let (rank, size) = (self.processes.rank(), self.processes.size());
+        let sums = std::mem::take(&mut self.buckets[place].sums);
+        let bucket = &self.buckets[place];
+        let mut whole: Vec<Vec<f32>> = bucket.lengths.iter().map(|length| vec![0.0; *length]).collect();
+        let packed = &mut self.packed[rank];
+        packed.clear();
+        let mut rest = sums.as_slice();
+        for (list, numbers) in bucket.part(rank, size) {
+            let (own, others) = rest.split_at(numbers.len());
+            rest = others;
+            pack(own, packed);
+            whole[list][numbers].copy_from_slice(own);
+        }
+        let mut parts = vec![packed.as_slice(); size];
+        parts[rank] = &[];
+        for (from, packed) in self.processes.all_to_all(&parts).iter().enumerate().filter(|(from, _)| *from != rank) {
+            let mut packed = packed.as_slice();
+            for (list, numbers) in bucket.part(from, size) {
+                packed = copy_packed(packed, &mut whole[list][numbers]);
+            }
         }
         whole
     }
@@ -102,19 +148,38 @@ fn pack(values: &[f32], packed: &mut Vec<u32>) {
     }
 }
 
-/// Takes numbers that were packed into as many places; a block that was left out is of zeros.
-fn unpack(packed: &[u32], into: &mut [f32], mut take: impl FnMut(&mut f32, f32)) {
+/// Adds numbers that were packed to as many sums, and returns what was packed behind them.
+fn add_packed<'p>(packed: &'p [u32], sums: &mut [f32]) -> &'p [u32] {
+    each_block(packed, sums, |sums, block| match block {
+        Some(block) => sums.iter_mut().zip(block).for_each(|(sum, bits)| *sum += f32::from_bits(*bits)),
+        // It changes the sign of -0.
+        None => sums.iter_mut().for_each(|sum| *sum += 0.0),
+    })
+}
+
+/// Copies numbers that were packed to as many zeros, and returns what was packed behind them.
+fn copy_packed<'p>(packed: &'p [u32], zeros: &mut [f32]) -> &'p [u32] {
+    each_block(packed, zeros, |zeros, block| {
+        if let Some(block) = block {
+            zeros.iter_mut().zip(block).for_each(|(zero, bits)| *zero = f32::from_bits(*bits));
+        }
+    })
+}
+
+/// Calls `take` for each block of `into` with its numbers, or None where these are zeros.
+fn each_block<'p>(packed: &'p [u32], into: &mut [f32], take: impl Fn(&mut [f32], Option<&[u32]>)) -> &'p [u32] {
     let blocks = into.len().div_ceil(BLOCK);
     let (bits, mut values) = packed.split_at(blocks.div_ceil(32));
     for (place, into) in into.chunks_mut(BLOCK).enumerate() {
         if bits[place / 32] >> (place % 32) & 1 == 0 {
-            into.iter_mut().for_each(|into| take(into, 0.0));
+            take(into, None);
             continue;
         }
         let (own, rest) = values.split_at(into.len());
-        into.iter_mut().zip(own).for_each(|(into, bits)| take(into, f32::from_bits(*bits)));
+        take(into, Some(own));
         values = rest;
     }
+    values
 }
 
 /// Copies the values of a tensor to the host.
@@ -160,7 +225,8 @@ impl<'a, M> GradientSum<'a, M> {
             (Self::Shared { sum, present, at_once }, own) => {
                 let gradients = own.unwrap_or_default();
                 let at_once = *at_once;
-                let mut sender = Sender { gradients, sum, present, at_once, parameter: 0, bucket: Vec::new(), next: 0 };
+                let (bucket, numbers) = (Vec::new(), 0);
+                let mut sender = Sender { gradients, sum, present, at_once, parameter: 0, bucket, numbers, next: 0 };
                 model.visit(&mut sender);
                 sender.send();
             }
@@ -181,8 +247,7 @@ impl<'a, M> GradientSum<'a, M> {
                     sum,
                     present,
                     parameter: 0,
-                    bucket: Vec::new(),
-                    taken: 0,
+                    bucket: Vec::new().into_iter(),
                     next: 0,
                     device,
                 };
@@ -201,7 +266,9 @@ struct Sender<'s, 'a> {
     present: &'s mut Vec<u8>,
     at_once: usize,
     parameter: usize,
-    bucket: Vec<f32>,
+    /// Of each parameter that waits its gradient, and the numbers of all.
+    bucket: Vec<Vec<f32>>,
+    numbers: usize,
     next: usize,
 }
 
@@ -210,7 +277,7 @@ impl Sender<'_, '_> {
         if !self.bucket.is_empty() {
             self.sum.add(self.next, &self.bucket);
             self.bucket.clear();
-            self.next += 1;
+            (self.numbers, self.next) = (0, self.next + 1);
         }
     }
 }
@@ -218,19 +285,18 @@ impl Sender<'_, '_> {
 impl<AB: AutodiffBackend> ModuleVisitor<AB> for Sender<'_, '_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
         let count = param.val().shape().num_elements();
-        if !self.bucket.is_empty() && self.bucket.len() + count > self.at_once {
+        if self.numbers + count > self.at_once {
             self.send();
         }
         if self.parameter == self.present.len() {
             self.present.push(0);
         }
-        match self.gradients.remove::<AB::InnerBackend, D>(param.id) {
-            Some(gradient) => {
-                self.bucket.extend(host_values(gradient));
-                self.present[self.parameter] = 1;
-            }
-            None => self.bucket.resize(self.bucket.len() + count, NOTHING),
+        let gradient = self.gradients.remove::<AB::InnerBackend, D>(param.id);
+        if gradient.is_some() {
+            self.present[self.parameter] = 1;
         }
+        self.bucket.push(gradient.map_or_else(|| vec![NOTHING; count], host_values));
+        self.numbers += count;
         self.parameter += 1;
     }
 }
@@ -242,30 +308,22 @@ struct Receiver<'a, AB: AutodiffBackend> {
     /// Of each process: 1 for each parameter that had a gradient.
     present: Vec<Vec<u8>>,
     parameter: usize,
-    bucket: Vec<f32>,
-    /// Numbers of the bucket that parameters have taken.
-    taken: usize,
+    /// Sums of parameters to come.
+    bucket: std::vec::IntoIter<Vec<f32>>,
     next: usize,
     device: &'a AB::Device,
 }
 
 impl<AB: AutodiffBackend> ModuleVisitor<AB> for Receiver<'_, AB> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
-        let shape = param.val().shape();
-        let count = shape.num_elements();
-        if self.taken == self.bucket.len() && count > 0 {
-            self.bucket = self.sum.take(self.next);
-            (self.next, self.taken) = (self.next + 1, 0);
-        }
-        let own = self.taken..self.taken + count;
-        let values = if own == (0..self.bucket.len()) {
-            std::mem::take(&mut self.bucket)
-        } else {
-            self.taken = own.end;
-            self.bucket[own].to_vec()
-        };
+        let values = self.bucket.next().unwrap_or_else(|| {
+            self.bucket = self.sum.take(self.next).into_iter();
+            self.next += 1;
+            self.bucket.next().expect("a bucket has a parameter")
+        });
         if self.present.iter().any(|present| present[self.parameter] == 1) {
-            let gradient = Tensor::<AB::InnerBackend, D>::from_data(TensorData::new(values, shape), self.device);
+            let data = TensorData::new(values, param.val().shape());
+            let gradient = Tensor::<AB::InnerBackend, D>::from_data(data, self.device);
             self.gradients.register::<AB::InnerBackend, D>(param.id, gradient);
         }
         self.parameter += 1;
@@ -333,6 +391,18 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_bucket_cover_its_lists_once() {
+        let bucket = Bucket { lengths: vec![3, 0, 7, 1], sums: Vec::new() };
+        for size in [1, 2, 3, 4, 20] {
+            let parts: Vec<_> = (0..size).flat_map(|rank| bucket.part(rank, size)).collect();
+            let numbers = parts.into_iter().flat_map(|(list, numbers)| numbers.map(move |number| (list, number)));
+            let all = bucket.lengths.iter().enumerate().flat_map(|(list, length)| (0..*length).map(move |n| (list, n)));
+            assert!(numbers.eq(all), "{size}");
+        }
+        assert_eq!(bucket.part(0, 2), [(0, 0..3), (2, 0..3)]);
+    }
+
+    #[test]
     fn packed_numbers_come_back_with_their_bits_and_zeros_do_not_travel() {
         for length in [0, 1, 127, 128, 129, 5000] {
             let mut values = vec![0.0_f32; length];
@@ -342,9 +412,13 @@ mod tests {
             let mut packed = vec![7];
             pack(&values, &mut packed);
             assert!(packed.len() <= 3 + 8 * BLOCK, "{length}: {}", packed.len());
-            let mut back = vec![1.0; length];
-            unpack(&packed[1..], &mut back, |back, value| *back = value);
+            packed.push(8);
+            let mut back = vec![0.0; length];
+            assert_eq!(copy_packed(&packed[1..], &mut back), [8]);
             assert!(back.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()), "{length}");
+            let mut sums = vec![NOTHING; length];
+            assert_eq!(add_packed(&packed[1..], &mut sums), [8]);
+            assert!(sums.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()), "{length}");
         }
     }
 

@@ -7,7 +7,7 @@ use colbert_data::Example;
 
 use crate::device::fault::panic_message;
 use crate::error::TrainError;
-use crate::step::batch::{Batch, Batcher};
+use crate::step::batch::{Batcher, SharedBatch, TokenShare};
 use crate::step::order::epochs_begun;
 
 /// Batches made ahead of the step that needs them.
@@ -15,7 +15,7 @@ const AHEAD: usize = 2;
 
 /// The batches of steps in their order.
 pub(crate) struct Prefetch<'scope> {
-    batches: Receiver<Result<Batch, TrainError>>,
+    batches: Receiver<Result<SharedBatch, TrainError>>,
     fresh: Sender<(usize, Vec<Example>)>,
     maker: Option<ScopedJoinHandle<'scope, ()>>,
 }
@@ -29,6 +29,8 @@ pub(crate) struct Steps {
     pub(crate) end: usize,
     /// Whether the examples of an epoch are handed in before its first batch.
     pub(crate) refreshed: bool,
+    /// The texts that this process tokenizes.
+    pub(crate) share: TokenShare,
 }
 
 impl<'scope> Prefetch<'scope> {
@@ -55,7 +57,7 @@ impl<'scope> Prefetch<'scope> {
                     }
                 }
                 // The receiver is gone when the run has ended early.
-                if send.send(batcher.batch(step)).is_err() {
+                if send.send(batcher.shared_batch(step, steps.share)).is_err() {
                     break;
                 }
             }
@@ -69,7 +71,7 @@ impl<'scope> Prefetch<'scope> {
         drop(self.fresh.send((epoch, examples)));
     }
 
-    pub(crate) fn next(&mut self) -> Result<Batch, TrainError> {
+    pub(crate) fn next(&mut self) -> Result<SharedBatch, TrainError> {
         self.batches.recv().unwrap_or_else(|_| {
             // It only disconnects before the last step by panicking; joining propagates the panic.
             let panic = self.maker.take().and_then(|maker| maker.join().err());

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use ragtrainer::data::{Side, TextRecord, read_texts};
 use ragtrainer::model::TokenPooling;
 use ragtrainer::search::{Split, VectorFormat};
-use ragtrainer::{Document, DocumentFolder};
+use ragtrainer::train::Processes;
+use ragtrainer::{Document, DocumentFolder, RagPretrainedModel};
 
 use crate::model::ModelArgs;
 use crate::output::{complain, say};
@@ -78,7 +80,7 @@ impl EncodeCommand {
         }
     }
 
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, processes: &Arc<dyn Processes>) -> anyhow::Result<ExitCode> {
         let is_npy = match self.output.as_ref().and_then(|path| path.extension()?.to_str()) {
             Some("npy") => true,
             Some("safetensors") => false,
@@ -96,11 +98,14 @@ impl EncodeCommand {
             }
             records.extend(file.records);
         }
-        let model = self.model.load()?;
+        let model = self.model.load_with(processes)?;
         let model = match pooling {
             Some(pooling) => model.with_token_pooling(pooling),
             None => model,
         };
+        if !processes.is_first() {
+            return self.help(&model, records, split);
+        }
         if let Some(path) = &self.folder {
             let mut folder = DocumentFolder::open_or_create_as(path, &model, self.vectors)?;
             if !self.delete.is_empty() {
@@ -133,6 +138,22 @@ impl EncodeCommand {
                 path.display().to_string()
             };
             say!("{files}: {} texts, {} vectors of {}", vectors.len(), vectors.tokens(), vectors.dim());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Encodes a share of the texts, which process 0 writes.
+    fn help(self, model: &RagPretrainedModel, records: Vec<TextRecord>, split: Split) -> anyhow::Result<ExitCode> {
+        if self.folder.is_some() {
+            let documents: Vec<Document> = records.into_iter().map(Document::from).collect();
+            model.help_to_add(&documents, split)?;
+        } else {
+            let texts: Vec<String> = records.into_iter().map(|record| record.text).collect();
+            if self.queries {
+                model.query_vectors(&texts)?
+            } else {
+                model.document_vectors(&texts)?
+            };
         }
         Ok(ExitCode::SUCCESS)
     }

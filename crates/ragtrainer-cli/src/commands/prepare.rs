@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use ragtrainer::data::ReferenceFiles;
+use ragtrainer::train::Processes;
 
 use crate::data::prepare;
 use crate::flags::{ABOUT_FLAGS, OptionFlags, Prepare};
@@ -25,13 +27,17 @@ pub(crate) struct PrepareCommand {
 }
 
 impl PrepareCommand {
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let mut trainer = self.flags.trainer()?;
-        if !trainer.options().overwrite {
+    pub(crate) fn run(self, processes: &Arc<dyn Processes>) -> anyhow::Result<ExitCode> {
+        let mut trainer = self.flags.trainer()?.with_processes(Arc::clone(processes));
+        // Process 0 writes the files, perhaps before another process looks.
+        if processes.is_first() && !trainer.options().overwrite {
             ReferenceFiles::refuse_earlier(&self.data_out_path)?;
         }
         if prepare(&mut trainer)?.is_none() {
             return Ok(ExitCode::from(INTERRUPTED));
+        }
+        if !processes.is_first() {
+            return Ok(ExitCode::SUCCESS);
         }
         let files = trainer.export_training_data(&self.data_out_path)?;
         for path in [&files.queries, &files.collection, &files.triples] {

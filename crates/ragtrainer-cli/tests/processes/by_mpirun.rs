@@ -92,7 +92,12 @@ fn wrong_input_is_told_once() {
     assert_eq!(ran.errors.matches(told).count(), 1, "{}", ran.errors);
     assert!(!here.path().join("run").exists());
     let ran = ended(mpirun(here.path(), 2, &strings(&["check", data.to_str().unwrap()])));
-    assert_eq!(ran.errors.matches("only train, evaluate and score share their work").count(), 1, "{}", ran.errors);
+    assert_eq!(
+        ran.errors.matches("only train, prepare, score, evaluate and encode share").count(),
+        1,
+        "{}",
+        ran.errors
+    );
 }
 
 /// Rows that three processes scored are those of one; the teacher's scores are kept once.
@@ -123,6 +128,83 @@ fn processes_share_a_teacher() {
     // Records of 20 bytes: three processes have more than a call of 256 pairs each.
     assert!(kept("one")[0] > 20 * 3 * 256, "{:?}", kept("one"));
     assert_eq!(kept("three"), kept("one"));
+}
+
+/// Bytes of the files in a folder, by name.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.filter(|path| path.is_file());
+    let mut files: Vec<_> = files
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Folders and files of vectors by two and four processes are those of one, to the byte, where each has several blocks
+/// of 64 texts and where most have none.
+#[test]
+fn processes_share_encoding() {
+    let here = folder();
+    let text = |number: usize| format!("Thing {number} is a hill. {}", "It rains there. ".repeat(number % 7));
+    for (name, count) in [("many", 600), ("few", 3)] {
+        let lines: String =
+            (0..count).map(|number| serde_json::json!({"text": text(number)}).to_string() + "\n").collect();
+        fs::write(here.path().join(format!("{name}.jsonl")), lines).unwrap();
+    }
+    let model = tiny_model().to_str().unwrap().to_owned();
+    let options: [&[&str]; 6] = [
+        &["--input=many.jsonl", "--folder=OUT/folder"],
+        &["--input=few.jsonl", "--folder=OUT/folder", "--delete=7"],
+        &["--input=few.jsonl", "--folder=OUT/split", "--split=sentences", "--passage-tokens=8", "--vectors=int8"],
+        &["--input=many.jsonl", "--output=OUT/vectors.npy", "--pool-factor=2"],
+        &["--input=many.jsonl", "--output=OUT/vectors.safetensors"],
+        &["--input=many.jsonl", "--output=OUT/queries.npy", "--queries"],
+    ];
+    let encoded = |name: &str, run: &dyn Fn(&[String]) -> Ran| {
+        let out = here.path().join(name);
+        fs::create_dir(&out).unwrap();
+        let arguments = |own: &&[&str]| [&["encode", "--model", &model], *own].concat().join("\n").replace("OUT", name);
+        let heard: Vec<String> = options
+            .iter()
+            .map(|own| {
+                let ran = run(&arguments(own).lines().map(str::to_owned).collect::<Vec<_>>());
+                assert_eq!(ran.code, Some(0), "{name}: {own:?}: {}{}", ran.output, ran.errors);
+                ran.output.replace(name, "OUT")
+            })
+            .collect();
+        (heard, [files(&out), files(&out.join("folder")), files(&out.join("split"))])
+    };
+    let one =
+        encoded("one", &|arguments| ragtrainer(here.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert_eq!(one.1.each_ref().map(|files| files.is_empty()), [false; 3]);
+    for (name, processes) in [("two", 2), ("four", 4)] {
+        let several = encoded(name, &|arguments| ended(mpirun(here.path(), processes, arguments)));
+        assert_eq!(several.0, one.0, "{name}");
+        assert!(several.1 == one.1, "{name}");
+    }
+    // The one that has the folder says what is wrong, and the others do not wait for it.
+    let again = strings(&["encode", "--model", &model, "--input=ids.jsonl", "--folder=one/folder"]);
+    fs::write(here.path().join("ids.jsonl"), r#"{"_id": "9", "text": "A hill."}"#).unwrap();
+    let ran = ended(mpirun(here.path(), 2, &again));
+    assert_ne!(ran.code, Some(0));
+    assert_eq!(ran.errors.matches("error: ").count(), 1, "{}", ran.errors);
+    assert!(files(&here.path().join("one/folder")) == one.1[1], "nothing was added");
+}
+
+/// Files that three processes prepared together are those of one.
+#[test]
+fn processes_share_the_preparation_of_data() {
+    let here = folder();
+    let pairs = pairs_file(here.path());
+    let prepare = |to: &str| strings(&["prepare", "--train-data", pairs.to_str().unwrap(), "--data-out-path", to]);
+    let one = ragtrainer(here.path(), &prepare("one").iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(one.code, Some(0), "{}", one.errors);
+    let ran = ended(mpirun(here.path(), 3, &prepare("three")));
+    assert_eq!(ran.code, Some(0), "{}", ran.errors);
+    assert_eq!(ran.output.matches("wrote ").count(), 3, "{}", ran.output);
+    let (one, three) = (files(&here.path().join("one")), files(&here.path().join("three")));
+    assert!(one.len() == 3 && one == three);
 }
 
 /// An evaluation by three processes prints the numbers of one, once.

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use colbert_train::Processes;
-use mpi::datatype::{Partition, PartitionMut};
+use mpi::datatype::PartitionMut;
 use mpi::environment::Universe;
+use mpi::request::{self, Request};
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Communicator, CommunicatorCollectives};
-use mpi::{Count, Threading};
+use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Source};
+use mpi::{Count, Rank, Threading};
 
 /// Bytes that all processes together receive in one call, at most: MPI counts in 32 bits.
 const AT_ONCE: usize = 1 << 30;
@@ -106,17 +107,18 @@ impl Processes for MpiProcesses {
         let lengths: Vec<u64> = parts.iter().map(|part| part.len() as u64).collect();
         let mut own_lengths = vec![0u64; self.size];
         world.all_to_all_into(&lengths[..], &mut own_lengths[..]);
-        let sent = parts.concat();
-        let counts = |lengths: &[u64]| lengths.iter().map(|length| *length as Count).collect::<Vec<_>>();
-        let (sent_counts, counts) = (counts(&lengths), counts(&own_lengths));
-        let (sent_starts, starts) = (starts(&sent_counts), starts(&counts));
-        let mut received = vec![0u32; own_lengths.iter().sum::<u64>() as usize];
-        {
-            let sent = Partition::new(&sent[..], &sent_counts[..], &sent_starts[..]);
-            let mut received = PartitionMut::new(&mut received[..], &counts[..], &starts[..]);
-            world.all_to_all_varcount_into(&sent, &mut received);
-        }
-        let own = starts.iter().zip(&counts);
-        own.map(|(start, count)| received[*start as usize..][..*count as usize].to_vec()).collect()
+        let mut received: Vec<Vec<u32>> = own_lengths.iter().map(|length| vec![0; *length as usize]).collect();
+        received[self.rank].copy_from_slice(parts[self.rank]);
+        // From and to the memory of the parts themselves: the library's own call wants them in one piece.
+        request::scope(|scope| {
+            let process = |rank: usize| world.process_at_rank(rank as Rank);
+            let into = received.iter_mut().enumerate().filter(|(rank, part)| *rank != self.rank && !part.is_empty());
+            let mut requests: Vec<_> =
+                into.map(|(rank, part)| process(rank).immediate_receive_into(scope, &mut part[..])).collect();
+            let from = parts.iter().enumerate().filter(|(rank, part)| *rank != self.rank && !part.is_empty());
+            requests.extend(from.map(|(rank, part)| process(rank).immediate_send(scope, *part)));
+            requests.into_iter().for_each(Request::wait_without_status);
+        });
+        received
     }
 }

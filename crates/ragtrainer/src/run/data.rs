@@ -9,6 +9,7 @@ use colbert_data::{
     PrepareReport, RawData, ReadOptions, Remining, ReportOptions, Side, TextAnalysis, TokenCount, TokenLimits,
     TrainingSet, check_language_code, prepare_with_teacher, read_documents, read_training_data,
 };
+use colbert_train::Processes;
 
 use crate::error::Error;
 use crate::run::encoder::RunEncoder;
@@ -74,6 +75,7 @@ impl Input {
         options: &Options,
         dev: Option<EvaluationSet>,
         test: Option<EvaluationSet>,
+        processes: &dyn Processes,
     ) -> Result<Self, Error> {
         // Before hours of reading; once more where data in memory come in.
         check_language_code(&options.language_code)?;
@@ -99,7 +101,7 @@ impl Input {
         let dev = set(dev, options.data.dev.as_deref(), "dev")?;
         let skips_test = options.data.skip_test;
         let test = if skips_test { None } else { set(test, options.data.test.as_deref(), "test")? };
-        Self::new(options, raw, dev, test, announcements)
+        Self::new(options, raw, dev, test, announcements, processes)
     }
 
     /// Holds out dev queries if there are none and the options ask for it, chooses the pool, and examines the data.
@@ -109,6 +111,7 @@ impl Input {
         mut dev: Option<EvaluationSet>,
         test: Option<EvaluationSet>,
         mut announcements: Vec<String>,
+        processes: &dyn Processes,
     ) -> Result<Self, Error> {
         check_language_code(&options.language_code)?;
         let test = test.filter(|_| !options.data.skip_test);
@@ -131,7 +134,7 @@ impl Input {
             let (queries, documents) = (set.queries.len(), set.collection.len());
             announcements.push(format!("{name}: {queries} queries against {documents} documents"));
         }
-        let report = report(options, &raw, dev.as_ref(), test.as_ref())?;
+        let report = report(options, &raw, dev.as_ref(), test.as_ref(), processes)?;
         Ok(Self { announcements, raw, report, dev, test })
     }
 
@@ -171,6 +174,7 @@ fn report(
     raw: &RawData,
     dev: Option<&EvaluationSet>,
     test: Option<&EvaluationSet>,
+    processes: &dyn Processes,
 ) -> Result<DataReport, Error> {
     let analysis = TextAnalysis::for_language(&options.language_code);
     let training = Some((&options.train, &options.negatives));
@@ -181,12 +185,18 @@ fn report(
     let pretrained = read_start(options)?;
     let settings = pretrained.settings(&options.train);
     let tokenizer = pretrained.tokenizer(&settings)?;
+    // Each process counts a part of the texts.
     let counter = |texts: &[&str], side: Side| {
+        let each = texts.len().div_ceil(processes.size()).max(1);
+        let own = texts.chunks(each).nth(processes.rank()).unwrap_or_default();
         let lengths = match side {
-            Side::Query => tokenizer.query_lengths(texts)?,
-            Side::Document => tokenizer.document_lengths(texts)?,
+            Side::Query => tokenizer.query_lengths(own)?,
+            Side::Document => tokenizer.document_lengths(own)?,
         };
-        Ok(lengths.into_iter().map(|(tokens, unknown)| TokenCount { tokens, unknown }).collect())
+        let own: Vec<u32> = lengths.into_iter().flat_map(|(tokens, unknown)| [tokens as u32, unknown as u32]).collect();
+        let all = processes.all_to_all(&vec![own.as_slice(); processes.size()]).concat();
+        let count = |pair: &[u32]| TokenCount { tokens: pair[0] as usize, unknown: pair[1] as usize };
+        Ok(all.chunks_exact(2).map(count).collect())
     };
     let (query_maxlen, doc_maxlen) = (settings.query_maxlen, settings.doc_maxlen);
     let longest = pretrained.max_length();

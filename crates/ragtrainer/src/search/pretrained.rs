@@ -1,9 +1,11 @@
 //! The facade's other half: a trained model in use. The reference's `RAGPretrainedModel`, without its index.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use colbert_config::{ArtifactMetadata, Precision};
 use colbert_model::{ColbertSettings, ColbertTokenizer, LoadReport, TokenPooling, TokenSequence};
+use colbert_train::{OneProcess, Processes};
 use rayon::prelude::*;
 
 use crate::backend::Backend;
@@ -52,6 +54,7 @@ pub struct RagPretrainedModel {
     /// Size of the vectors that the head gives; `settings.dim` is the size that is kept.
     full_dim: usize,
     on_device: Box<dyn OnDevice>,
+    processes: Arc<dyn Processes>,
 }
 
 impl RagPretrainedModel {
@@ -70,7 +73,22 @@ impl RagPretrainedModel {
     /// # Errors
     /// As [`RagPretrainedModel::from_pretrained`], or a backend that this program does not have.
     pub fn from_pretrained_on(directory: impl AsRef<Path>, backend: &str) -> Result<Self, Error> {
-        let backend = Backend::from_name(backend)?;
+        Self::from_pretrained_with(directory, backend, Arc::new(OneProcess))
+    }
+
+    /// The same in each of several processes ([`Launched::processes`](crate::Launched::processes)), which share the
+    /// encoding of many texts: all make the same calls with the same texts, and process 0 alone gets the vectors of
+    /// [`Self::document_vectors`] and [`Self::query_vectors`]; the others get those of no text. While process 0 adds
+    /// documents to a folder, the others call [`Self::help_to_add`]. Every other call is of one process, with few texts.
+    ///
+    /// # Errors
+    /// As [`RagPretrainedModel::from_pretrained_on`]; a machine with fewer GPUs than processes.
+    pub fn from_pretrained_with(
+        directory: impl AsRef<Path>,
+        backend: &str,
+        processes: Arc<dyn Processes>,
+    ) -> Result<Self, Error> {
+        let backend = Backend::of_process(backend, processes.local_rank())?;
         let pretrained = read_model(directory)?;
         let directory = pretrained.directory();
         let Some(settings) = pretrained.declared_settings() else {
@@ -94,6 +112,7 @@ impl RagPretrainedModel {
             zero_floor: false,
             pooling,
             on_device,
+            processes,
         })
     }
 
@@ -206,7 +225,7 @@ impl RagPretrainedModel {
         progress: &mut dyn FnMut(usize),
     ) -> Result<TextVectors, Error> {
         not_empty("document", first, documents)?;
-        self.vectors("document", first, &self.tokenizer.documents(documents)?, progress)
+        self.vectors("document", first, documents, progress)
     }
 
     /// Tokens of a document's own text that the model takes at most.
@@ -225,7 +244,7 @@ impl RagPretrainedModel {
     /// As [`RagPretrainedModel::encode`].
     pub fn query_vectors<S: AsRef<str> + Sync>(&self, queries: &[S]) -> Result<TextVectors, Error> {
         not_empty("query", 0, queries)?;
-        self.vectors("query", 0, &self.tokenizer.queries(queries)?, &mut |_| {})
+        self.vectors("query", 0, queries, &mut |_| {})
     }
 
     /// Tokens of a query and their vectors.
@@ -401,19 +420,42 @@ impl RagPretrainedModel {
         Err(Error::OtherModel { path: self.directory.clone() })
     }
 
-    fn vectors(
+    /// Tokenizes and encodes texts in blocks, of which each process does every `size`-th. Process 0 gets all vectors.
+    fn vectors<S: AsRef<str> + Sync>(
         &self,
         what: &'static str,
         first: usize,
-        sequences: &[TokenSequence],
+        texts: &[S],
         progress: &mut dyn FnMut(usize),
     ) -> Result<TextVectors, Error> {
-        let mut all = TextVectors::new(self.settings.dim);
-        for block in sequences.chunks(ENCODE_BLOCK) {
-            all.append(&self.encode_block(what, first + all.len(), block)?);
-            progress(all.len());
+        let (rank, size) = (self.processes.rank(), self.processes.size());
+        let blocks: Vec<&[S]> = texts.chunks(ENCODE_BLOCK).collect();
+        let (mut all, mut done) = (TextVectors::new(self.settings.dim), 0);
+        for (number, round) in (0..).step_by(size).zip(blocks.chunks(size)) {
+            let own = round.get(rank).map(|block| {
+                let sequences =
+                    if what == "query" { self.tokenizer.queries(block) } else { self.tokenizer.documents(block) };
+                self.encode_block(what, first + (number + rank) * ENCODE_BLOCK, &sequences?)
+            });
+            let own = own.transpose()?;
+            if size == 1 {
+                own.iter().for_each(|own| all.append(own));
+            } else {
+                self.for_first(own).iter().for_each(|vectors| all.append(vectors));
+            }
+            done += round.iter().map(|block| block.len()).sum::<usize>();
+            progress(done);
         }
         Ok(all)
+    }
+
+    /// Sends vectors to process 0, which gets those of every process, by rank.
+    fn for_first(&self, own: Option<TextVectors>) -> Vec<TextVectors> {
+        let words = own.map_or_else(Vec::new, |own| own.to_words());
+        let mut parts: Vec<&[u32]> = vec![&[]; self.processes.size()];
+        parts[0] = &words;
+        let of_all = self.processes.all_to_all(&parts);
+        of_all.iter().map(|words| TextVectors::from_words(self.settings.dim, words)).collect()
     }
 
     /// Encodes texts and pools documents, if that is asked for.

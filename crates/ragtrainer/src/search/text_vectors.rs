@@ -41,6 +41,24 @@ impl TextVectors {
         }
     }
 
+    /// Encodes the vectors for another process: number of texts, where the rows of each end, and the numbers.
+    pub(crate) fn to_words(&self) -> Vec<u32> {
+        let ends = self.offsets[1..].iter().map(|end| *end as u32);
+        let numbers = self.values.iter().map(|value| value.to_bits());
+        [self.len() as u32].into_iter().chain(ends).chain(numbers).collect()
+    }
+
+    /// Decodes what [`TextVectors::to_words`] made; no texts from nothing.
+    pub(crate) fn from_words(dim: usize, words: &[u32]) -> Self {
+        let Some((count, words)) = words.split_first() else { return Self::new(dim) };
+        let (ends, numbers) = words.split_at(*count as usize);
+        Self {
+            dim,
+            offsets: [0].into_iter().chain(ends.iter().map(|end| *end as usize)).collect(),
+            values: numbers.iter().map(|bits| f32::from_bits(*bits)).collect(),
+        }
+    }
+
     /// Cuts every vector to its first `dim` numbers and brings it back to length 1.
     pub(crate) fn truncated(&self, dim: usize) -> Self {
         let mut values = Vec::with_capacity(self.tokens() * dim);

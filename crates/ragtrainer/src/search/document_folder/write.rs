@@ -170,6 +170,23 @@ impl DocumentFolder {
     }
 }
 
+impl RagPretrainedModel {
+    /// Encodes this process's share of documents, while process 0 adds them to a folder in the same way
+    /// ([`DocumentFolder::add_passages`]).
+    ///
+    /// # Errors
+    /// As [`DocumentFolder::add_passages`] has of the documents themselves.
+    pub fn help_to_add<D: Clone + Into<Document>>(&self, documents: &[D], split: Split) -> Result<(), Error> {
+        let documents: Vec<Document> = documents.iter().cloned().map(Into::into).collect();
+        let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
+        not_empty("document", 0, &texts)?;
+        for (number, part) in split.passages(self, &texts)?.concat().chunks(AT_ONCE).enumerate() {
+            self.numbered_document_vectors(number * AT_ONCE, part, &mut |_| {})?;
+        }
+        Ok(())
+    }
+}
+
 impl Appender {
     /// Opens the files of vectors, documents and entries, cut to these lengths.
     pub(super) fn open(paths: [PathBuf; 3], lengths: [u64; 3]) -> Result<Self, Error> {
