@@ -20,7 +20,8 @@ use crate::progress::counted;
 #[derive(Debug, Args)]
 #[command(after_help = "A text is a line of JSONL (a text, or an object with `text` or `content`, `_id` or `id`, and \
     perhaps an object `metadata`, which every hit returns), an item of a JSON list, a row of CSV or Parquet, or a line \
-    of TSV (text; or id and text). Every format but Parquet may be compressed with gzip.")]
+    of TSV (text; or id and text). Every format but Parquet may be compressed with gzip.\n\n\
+    Several processes (mpirun) share the texts; the first one writes.")]
 #[command(group = clap::ArgGroup::new("to").args(["folder", "output"]).required(true))]
 pub(crate) struct EncodeCommand {
     #[command(flatten)]

@@ -39,11 +39,9 @@ pub(crate) fn within_limit(
     let bytes = |accumsteps: usize| {
         let (queries, documents) =
             (options.batch_size * options.query_maxlen, options.batch_size * options.nway * options.doc_maxlen);
-        let cached = accumsteps > 1 && options.use_ib_negatives && options.ib_scope == IbScope::Batch;
-        // Cached embeddings are made of queries and of documents in turn, micro-batches of both at once. A process with
-        // one micro-batch keeps the history of both.
-        let at_once = if cached { queries.max(documents) } else { queries + documents };
-        let (tokens, at_once) = (queries + documents, at_once.div_ceil(accumsteps * processes.size()));
+        // The queries and the documents of a micro-batch have one backward pass.
+        let tokens = queries + documents;
+        let at_once = tokens.div_ceil(accumsteps * processes.size());
         let shared = processes.size() > 1;
         let exchanged = if shared { exchanged(need, tokens) } else { 0 };
         held + need.bytes(tokens, at_once, shared) + exchanged
@@ -94,7 +92,7 @@ mod tests {
     fn micro_batches_are_as_few_as_fit() {
         // 80 query tokens and 1,600 document tokens, 10 bytes each beside what is held at once.
         for (limit, accumsteps, bytes) in
-            [(1_701_800, 1, 1_701_800), (1_701_799, 2, 823_800), (500_000, 4, 423_800), (300_000, 8, 223_800)]
+            [(1_701_800, 1, 1_701_800), (1_701_799, 2, 863_800), (500_000, 4, 443_800), (300_000, 8, 233_800)]
         {
             let (chosen, needed) = within_limit(&options(PROGRAM + limit), NEED, 0, &OneProcess).unwrap();
             assert_eq!((chosen.accumsteps, needed), (accumsteps, PROGRAM + bytes), "{limit}");
@@ -134,10 +132,9 @@ mod tests {
         let free = TrainOptions { memory_limit: None, ..options(0) };
         let (_, alone) = within_limit(&TrainOptions { accumsteps: 2, ..free.clone() }, NEED, 0, &OneProcess).unwrap();
         let (_, shared) = within_limit(&free, NEED, 0, &OneOfTwo).unwrap();
-        // One micro-batch each, of queries and documents (840 tokens) and not of documents alone (800); one copy of the
-        // parameters less, as the sum is shared. A bucket holds all parameters, six times, and a number of each
-        // embedding is on its way.
-        assert_eq!(shared, alone + 40 * 1_000 - 1_000 + 6 * 1_000 + 1_680 * 2);
+        // One copy of the parameters less, as the sum is shared. A bucket holds all parameters, six times, and a number
+        // of each embedding is on its way.
+        assert_eq!(shared, alone - 1_000 + 6 * 1_000 + 1_680 * 2);
         // Of large word embeddings, only the rows of the batch's words travel.
         let words = TrainingMemory { parameters: 1 << 30, largest: 1 << 29, ..NEED };
         assert_eq!(exchanged(words, 100_000), 2 * (1 << 29) + 4 * (16 << 20) + 200_000);
