@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ragtrainer::Backend;
+use ragtrainer::model::{HostTensor, Weights, safetensors_bytes};
 
 use crate::support::{backend, pairs, tiny_model};
 
@@ -26,6 +27,27 @@ pub(crate) fn pairs_file(folder: &Path) -> PathBuf {
     let lines = pairs().into_iter().map(|(query, document)| serde_json::json!([query, document]).to_string() + "\n");
     fs::write(&path, lines.collect::<String>()).unwrap();
     path
+}
+
+/// Copies the tiny model, with tensors that `change` changes.
+pub(crate) fn copy_tiny_model(to: &Path, change: impl Fn(&str, &mut HostTensor)) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(tiny_model()).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    let mut weights = Weights::read(&to.join("model.safetensors")).unwrap();
+    let names: Vec<String> = weights.names().map(str::to_owned).collect();
+    let tensors: Vec<(String, HostTensor)> = names
+        .into_iter()
+        .map(|name| {
+            let shape = weights.shape(&name).unwrap().to_vec();
+            let mut tensor = weights.take(&name, &shape).unwrap();
+            change(&name, &mut tensor);
+            (name, tensor)
+        })
+        .collect();
+    fs::write(to.join("model.safetensors"), safetensors_bytes(&tensors).unwrap()).unwrap();
 }
 
 /// What the program did.

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use ragtrainer::config::Precision;
-use ragtrainer::model::{HostTensor, Pretrained, Weights};
+use ragtrainer::model::{Pretrained, Weights};
 use ragtrainer::search::{EncodedDocuments, EncodedSource, TextVectors};
 use ragtrainer::{DocumentFolder, Error, RagPretrainedModel};
 
-use crate::program::{ragtrainer, same};
+use crate::program::{copy_tiny_model, ragtrainer, same};
 use crate::support::{backend, folder, pairs, pretrained, tiny_model};
 
 pub(crate) fn model() -> RagPretrainedModel {
@@ -288,25 +288,11 @@ fn a_write_that_does_not_finish_leaves_what_was_there() {
 
 /// A copy of the tiny model with another projection.
 fn other_model(to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(tiny_model()).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-    let mut weights = Weights::read(&to.join("model.safetensors")).unwrap();
-    let names: Vec<String> = weights.names().map(str::to_owned).collect();
-    let tensors: Vec<(String, HostTensor)> = names
-        .into_iter()
-        .map(|name| {
-            let shape = weights.shape(&name).unwrap().to_vec();
-            let mut tensor = weights.take(&name, &shape).unwrap();
-            if name == "linear.weight" {
-                tensor.values[0] += 0.5;
-            }
-            (name, tensor)
-        })
-        .collect();
-    fs::write(to.join("model.safetensors"), ragtrainer::model::safetensors_bytes(&tensors).unwrap()).unwrap();
+    copy_tiny_model(to, |name, tensor| {
+        if name == "linear.weight" {
+            tensor.values[0] += 0.5;
+        }
+    });
 }
 
 #[test]

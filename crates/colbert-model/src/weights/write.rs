@@ -102,9 +102,13 @@ impl<S: TensorSource> View for Written<'_, S> {
     }
 }
 
-/// Returns the tensors as they are written, with the metadata without which transformers refuses a file.
+/// The tensors of a file, and its metadata.
 type Content<'a, S> = (Vec<(&'a str, Written<'a, S>)>, Option<HashMap<String, String>>);
 
+/// Returns the tensors as they are written, with the metadata without which transformers refuses a file.
+///
+/// # Errors
+/// A number that the type cannot hold.
 fn content<S: TensorSource>(tensors: &[(String, S)], dtype: ExportDtype) -> Result<Content<'_, S>, ModelError> {
     if dtype != ExportDtype::F32 {
         for (name, tensor) in tensors {
@@ -130,7 +134,7 @@ pub fn safetensors_bytes(tensors: &[(String, HostTensor)]) -> Result<Vec<u8>, Mo
 /// tensor at a time is copied.
 ///
 /// # Errors
-/// The disk refuses, or a number that the type cannot hold; then the file was not begun.
+/// A number that the type cannot hold, before the file is begun; or the disk refuses.
 pub fn write_safetensors<S: TensorSource>(
     path: &Path,
     tensors: &[(String, S)],
