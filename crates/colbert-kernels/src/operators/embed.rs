@@ -117,8 +117,14 @@ impl<B: Kernels> Backward<B, 3> for Node {
         }
         if let (Some(node), Some(count)) = (token_type, counts[2]) {
             let first = tensor::<B, 1>(B::sum_rows(gradient)).unsqueeze::<2>();
-            let rest = Tensor::zeros([count - 1, first.dims()[1]], &first.device());
-            let whole = if count == 1 { first } else { Tensor::cat(vec![first, rest], 0) };
+            // CUDA refuses to fill a tensor without numbers.
+            let whole = match count - 1 {
+                0 => first,
+                others => {
+                    let rest = Tensor::zeros([others, first.dims()[1]], &first.device());
+                    Tensor::cat(vec![first, rest], 0)
+                }
+            };
             gradients.register::<B>(node, primitive(whole));
         }
     }
