@@ -43,7 +43,7 @@ pub use options::data::{DataFormat, DataOptions};
 pub use options::data_paths::DataPaths;
 pub use options::evaluation::EvaluationOptions;
 pub use options::export::{ExportDtype, ExportLayout};
-pub use options::head::{HeadActivation, HeadLayer, HeadLayers};
+pub use options::head::{HeadActivation, HeadInit, HeadLayer, HeadLayers};
 pub use options::length::MODEL_LENGTH;
 pub use options::losses::{DistillationLoss, ScoreScale};
 pub use options::memory::{Bytes, MemoryLimit};

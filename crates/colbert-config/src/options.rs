@@ -109,7 +109,8 @@ mod tests {
         let train = r#"{
             "batch_size": 32, "nbits": 2, "maxsteps": 500000, "use_ib_negatives": true,
             "learning_rate": 5e-6, "dim": 128, "doc_maxlen": 256, "use_relu": false, "warmup_steps": "auto",
-            "accumsteps": 1, "head": "", "dims": null, "query_maxlen": 32, "query_token_id": null, "doc_token_id": null,
+            "accumsteps": 1, "head": "", "head_init": "random", "dims": null, "query_maxlen": 32,
+            "query_token_id": null, "doc_token_id": null,
             "query_prompt": null, "document_prompt": null, "query_expansion_length": null,
             "nway": 2, "draw_negatives": false,
             "epochs": 1, "seed": 12345, "shuffle": true,

@@ -1,5 +1,6 @@
 //! The options of a recipe in words, for the plan: those that are not at their defaults.
 
+use crate::options::head::HeadInit;
 use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::mix::MixBatches;
 use crate::options::train::TrainOptions;
@@ -19,10 +20,12 @@ pub(crate) fn recipe(options: &TrainOptions, steps: usize) -> Vec<String> {
 
 fn head(options: &TrainOptions) -> Vec<String> {
     let layers = &options.head;
-    if layers.0.is_empty() {
-        Vec::new()
-    } else {
-        vec![format!("The new head has the layers {layers} (dim is {}).", options.dim)]
+    if !layers.0.is_empty() {
+        return vec![format!("The new head has the layers {layers} (dim is {}).", options.dim)];
+    }
+    match options.head_init {
+        HeadInit::Random => Vec::new(),
+        HeadInit::Pca => vec!["The new head starts from principal components of token vectors.".to_owned()],
     }
 }
 
@@ -129,6 +132,12 @@ mod tests {
     #[test]
     fn the_plain_run_has_nothing_to_say() {
         assert_eq!(recipe(&TrainOptions::default(), 100), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_head_of_principal_components_is_told() {
+        let options = TrainOptions { head_init: HeadInit::Pca, ..TrainOptions::default() };
+        assert_eq!(recipe(&options, 100), ["The new head starts from principal components of token vectors."]);
     }
 
     #[test]

@@ -170,6 +170,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("train.accumsteps", Kind::Whole, Section::Train, Readers::TRAIN, "Micro-batches per batch (of each process), to save memory"),
     // Training: further
     row("train.head", Kind::Layers, Section::Further, Readers::TRAIN, "Layers of a new head, instead of a single matrix: comma-separated sizes, the last of which is dim, each followed by any of relu, gelu, tanh, sigmoid, silu, bias and residual, such as \"768 gelu residual, dim\"; for plain encoders"),
+    row("train.head_init", Kind::Words(&["random", "pca"]), Section::Further, Readers::TRAIN, "First weights of a new head: drawn at random, as in colbert-ai (random), or the principal components of the encoder's token vectors on training texts (pca)"),
     row("train.dims", Kind::Sizes, Section::Further, Readers::TRAIN, "Matryoshka sizes, from train.dim down, such as \"128, 64, 32\": the loss is summed over vectors truncated to each size, so that encode --dim can truncate them later; without it, those of the model that training starts from"),
     row("train.query_maxlen", Kind::Tokens, Section::Further, Readers::ALL, "Query length in tokens, markers, prompt and [MASK] expansion included; model is the number of the encoder's positions"),
     row("train.query_token_id", Kind::OptionalText, Section::Further, Readers::ALL, "Token after [CLS] that marks queries; added if the vocabulary lacks it; an empty text means no marker; without it, the model's own ([unused0] for a plain encoder)"),

@@ -314,6 +314,14 @@ mod tests {
     }
 
     #[test]
+    fn principal_components_make_one_matrix() {
+        with(&[("train.head_init", json!("pca"))]).unwrap();
+        with(&[("train.head_init", json!("random")), ("train.head", json!("768 gelu, dim"))]).unwrap();
+        let error = with(&[("train.head_init", json!("pca")), ("train.head", json!("dim"))]).unwrap_err();
+        assert!(matches!(error, ConfigError::Contradiction { other_field: "train.head", .. }), "{error}");
+    }
+
+    #[test]
     fn sizes_fall_from_the_size_of_a_vector() {
         let sizes = |sizes: Value| with(&[("train.dims", sizes), ("train.dim", json!(96))]);
         for fine in [json!(null), json!([96]), json!("96, 48, 1")] {

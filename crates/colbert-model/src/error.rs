@@ -88,6 +88,26 @@ pub enum ModelError {
         /// The head of the options.
         asked: String,
     },
+    /// Options describe the first weights of a head that is there already.
+    #[error(
+        "{} has its head, and train.head_init = \"pca\" is for a new one: leave train.head_init out to train on, or \
+         start from a plain encoder", path.display()
+    )]
+    HeadIsTrained {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Token vectors have fewer principal components than a vector is to have numbers.
+    #[error(
+        "train.head_init = \"pca\" makes vectors of at most {hidden_size} numbers, the encoder's hidden size, and \
+         train.dim is {dim}: lower train.dim, or leave train.head_init out"
+    )]
+    TooFewComponents {
+        /// Numbers of a hidden vector.
+        hidden_size: usize,
+        /// Numbers of a vector to score.
+        dim: usize,
+    },
     /// A weight file cannot be read: it is truncated, or its header is wrong.
     #[error("{} is not a whole safetensors file; download or copy it again", path.display())]
     BrokenSafetensors {

@@ -1,6 +1,7 @@
 //! The head of a ColBERT as a module: the layers that turn hidden vectors into those that are scored.
 
 pub(crate) mod activation;
+pub(crate) mod components;
 pub(crate) mod config;
 pub(crate) mod files;
 pub(crate) mod fresh;

@@ -44,6 +44,7 @@ pub use error::ModelError;
 pub use export::Export;
 pub use export::onnx::write_onnx;
 pub use head::activation::Activation;
+pub use head::components::SecondMoment;
 pub use head::config::{DenseConfig, HeadConfig};
 pub use head::{Dense, Head};
 pub use settings::ColbertSettings;

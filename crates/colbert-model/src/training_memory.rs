@@ -91,3 +91,29 @@ impl TrainingMemory {
         PROGRAM + step.max(self.to_save())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn per_token(family: &str, longest: usize, halves: bool) -> u64 {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families").join(family).join("config.json");
+        let json = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let config = EncoderConfig::from_json(&json, &path).unwrap();
+        TrainingMemory::of(&config, &HeadConfig::linear(config.hidden_size(), 8), longest, halves).per_token
+    }
+
+    #[test]
+    fn halves_are_kept_where_attention_is_not_composed() {
+        for fused in ["roberta", "modernbert"] {
+            assert!(per_token(fused, 256, true) < per_token(fused, 256, false), "{fused}");
+            assert_eq!(per_token(fused, 256, false), per_token(fused, 16, false), "{fused}");
+        }
+        for composed in ["mpnet", "deberta-v2", "qwen3"] {
+            assert_eq!(per_token(composed, 256, true), per_token(composed, 256, false), "{composed}");
+            assert!(per_token(composed, 256, true) > per_token(composed, 16, true), "{composed}");
+        }
+    }
+}

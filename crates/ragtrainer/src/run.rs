@@ -8,6 +8,7 @@ pub(crate) mod evaluation;
 pub(crate) mod fit;
 pub(crate) mod inherit;
 pub(crate) mod miner;
+pub(crate) mod new_head;
 pub(crate) mod objective;
 pub(crate) mod session;
 pub(crate) mod sharing;

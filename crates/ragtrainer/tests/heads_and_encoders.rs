@@ -9,8 +9,8 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_flex::{Flex, FlexDevice};
 use ragtrainer::Error;
-use ragtrainer::config::{MemoryLimit, Miner, Refresh};
-use ragtrainer::model::{ColbertSettings, SelfCheck, load_parameters};
+use ragtrainer::config::{HeadInit, MemoryLimit, Miner, Refresh};
+use ragtrainer::model::{ColbertSettings, SelfCheck, Weights, load_parameters};
 use ragtrainer::prelude::*;
 use ragtrainer::train::{Begin, Event, Flow};
 
@@ -95,6 +95,48 @@ fn a_head_of_several_layers_is_trained_resumed_and_used() {
     let other = pretrained(&source);
     assert_ne!(model.fingerprint(), other.fingerprint());
     assert_ne!(model.document_vectors(&[text]).unwrap().values(), other.document_vectors(&[text]).unwrap().values());
+}
+
+/// Principal components depend on encoder and texts alone: no seed changes them.
+#[test]
+fn a_head_can_start_from_principal_components() {
+    let here = folder();
+    let plain = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart/model");
+    let run = |name: &str, start: &Path| {
+        let mut trainer = RagTrainer::new("towns", start.to_str().unwrap())
+            .with_backend(backend())
+            .with_output(here.path().join(name), false);
+        trainer.prepare_training_data(RawData::from_pairs(pairs()).unwrap(), &PrepareOptions::default()).unwrap();
+        trainer
+    };
+    // A rate that changes no weight in float32, so that the trained head is the first one.
+    let train = TrainOptions { head_init: HeadInit::Pca, learning_rate: Some(1e-30), maxsteps: 2, ..options() };
+    let preview = run("first", &plain).plan(&train).unwrap().to_string();
+    assert!(preview.contains("principal components: linear.weight") && !preview.contains("drawn"), "{preview}");
+    let head = |best: &Path| Weights::read(&best.join("model.safetensors")).unwrap().take("linear.weight", &[16, 384]);
+    let first = run("first", &plain).train(&train).unwrap();
+    let matrix = head(&first.best).unwrap();
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let rows: Vec<&[f32]> = matrix.values.chunks(384).collect();
+    for (place, row) in rows.iter().enumerate() {
+        let products: Vec<f64> = rows.iter().map(|other| dot(row, other)).collect();
+        let fine = products.iter().enumerate().all(|(other, product)| {
+            let expected = if other == place { 1.0 } else { 0.0 };
+            (product - expected).abs() < 1e-5
+        });
+        assert!(fine, "row {place}: {products:?}");
+    }
+    let other_seed = run("seed", &plain).train(&TrainOptions { seed: 2, ..train.clone() }).unwrap();
+    assert_eq!(head(&other_seed.best).unwrap(), matrix);
+    let drawn = run("drawn", &plain).train(&TrainOptions { head_init: HeadInit::Random, ..train.clone() }).unwrap();
+    assert_ne!(head(&drawn.best).unwrap(), matrix);
+
+    let wide = TrainOptions { dim: 400, ..train.clone() };
+    let error = run("wide", &plain).train(&wide).unwrap_err().to_string();
+    assert!(error.contains("at most 384 numbers") && error.contains("train.dim is 400"), "{error}");
+    let error = run("next", &first.best).train(&train).unwrap_err().to_string();
+    assert!(error.contains("has its head") && error.contains("leave train.head_init out"), "{error}");
+    assert!(!here.path().join("next").exists());
 }
 
 /// Word vectors, each with a layer of its own on top.

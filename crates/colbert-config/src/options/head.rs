@@ -8,6 +8,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The word that stands for the size `train.dim`.
 const DIM: &str = "dim";
 
+/// First weights of a new head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadInit {
+    /// Drawn at random, as in colbert-ai.
+    #[default]
+    Random,
+    /// Principal components of the encoder's token vectors on training texts.
+    Pca,
+}
+
 /// The activation after a layer's matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HeadActivation {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::options::auto::{AutoSteps, Warmup};
-use crate::options::head::HeadLayers;
+use crate::options::head::{HeadInit, HeadLayers};
 use crate::options::length;
 use crate::options::losses::{DistillationLoss, ScoreScale};
 use crate::options::memory::MemoryLimit;
@@ -43,6 +43,8 @@ pub struct TrainOptions {
 
     /// Layers of a new head, instead of a single matrix. Empty: a single matrix, which is colbert-ai's head.
     pub head: HeadLayers,
+    /// First weights of a new head of one matrix. Source of the default: colbert-ai, which draws them.
+    pub head_init: HeadInit,
     /// Sizes that vectors can be truncated to afterwards, from `dim` down: the loss is the sum of the losses at each
     /// size. Empty: those of the model that training starts from, else only `dim`.
     pub dims: NumberList<usize>,
@@ -192,6 +194,7 @@ impl Default for TrainOptions {
             warmup_steps: Warmup::Auto,
             accumsteps: 1,
             head: HeadLayers::default(),
+            head_init: HeadInit::default(),
             dims: NumberList::default(),
             query_maxlen: 32,
             query_token_id: None,

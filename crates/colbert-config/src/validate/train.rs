@@ -5,7 +5,7 @@ use std::fmt::Display;
 use super::checks::{at_least, check, not_negative, positive};
 use crate::error::ConfigError;
 use crate::options::auto::{AutoSteps, Warmup};
-use crate::options::head::HeadActivation;
+use crate::options::head::{HeadActivation, HeadInit};
 use crate::options::length::MODEL_LENGTH;
 use crate::options::losses::DistillationLoss;
 use crate::options::schedule::Schedule;
@@ -207,6 +207,15 @@ impl TrainOptions {
         let layers = &self.head.0;
         let Some(last) = layers.last() else { return Ok(()) };
         let found = format!("\"{}\"", self.head);
+        if self.head_init == HeadInit::Pca {
+            return Err(ConfigError::Contradiction {
+                field: "train.head_init",
+                found: "\"pca\"".to_owned(),
+                other_field: FIELD,
+                other_found: found,
+                advice: "principal components make one matrix; leave one of the two out",
+            });
+        }
         let check = |fine, expected: &str, advice| check(FIELD, &found, fine, expected, advice);
         let few = layers.len() <= MOST_HEAD_LAYERS;
         check(few, &format!("{MOST_HEAD_LAYERS} layers or fewer"), "published heads have one or two")?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use burn::tensor::backend::Backend;
+use colbert_config::HeadInit;
 use colbert_kernels::KernelBackend;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -39,7 +40,9 @@ impl Pretrained {
     /// A `dim` that is not the head's, or a ReLU that it has no place for.
     pub fn head(&self, settings: &ColbertSettings) -> Result<HeadConfig, ModelError> {
         let Some(HeadFiles { config, tensors, .. }) = &self.head else {
-            let head = HeadConfig::of(&self.new_layers, self.config.hidden_size(), settings.dim);
+            let hidden_size = self.config.hidden_size();
+            self.check_components(hidden_size, settings)?;
+            let head = HeadConfig::of(&self.new_layers, hidden_size, settings.dim);
             return head.with_relu(settings.use_relu, &self.directory);
         };
         let last = config.layers.len() - 1;
@@ -63,10 +66,23 @@ impl Pretrained {
     /// # Errors
     /// No size, or a ReLU that the head has no place for.
     pub fn new_head(&self, hidden_size: usize, settings: &ColbertSettings) -> Result<HeadConfig, ModelError> {
+        self.check_components(hidden_size, settings)?;
         HeadConfig::linear(hidden_size, settings.dim).with_relu(settings.use_relu, &self.directory)
     }
 
-    /// Puts a new head of one matrix on an encoder of another crate, drawn from N(0, initializer_range²) with `seed`.
+    fn check_components(&self, hidden_size: usize, settings: &ColbertSettings) -> Result<(), ModelError> {
+        match self.new_init == HeadInit::Pca && settings.dim > hidden_size {
+            true => Err(ModelError::TooFewComponents { hidden_size, dim: settings.dim }),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives a new head of one matrix its first weights, `[dim, hidden_size]`, in place of drawn ones.
+    pub fn set_new_head(&mut self, matrix: HostTensor) {
+        self.new_matrix = Some(matrix);
+    }
+
+    /// Puts a new head of one matrix on an encoder of another crate, unless it was set, drawn from N(0, initializer_range²) with `seed`.
     ///
     /// # Errors
     /// As [`Pretrained::new_head`].
@@ -80,7 +96,8 @@ impl Pretrained {
         let config = self.new_head(encoder.hidden_size(), settings)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let shape = [settings.dim, encoder.hidden_size()];
-        let mut matrix = Some(normal_tensor(&shape, self.config.initializer_range(), &mut rng));
+        let drawn = || normal_tensor(&shape, self.config.initializer_range(), &mut rng);
+        let mut matrix = Some(self.new_matrix.clone().unwrap_or_else(drawn));
         let head = Head::build(&config, |_, name| matrix.take_if(|_| name == "linear.weight"), device);
         // burn draws a parameter when it is first read: here, in the order of the fields.
         drop(named_parameters(&encoder));
@@ -114,6 +131,9 @@ impl Pretrained {
                 let tensors = first_weights(&head_config, &self.new_layers, config.initializer_range(), &mut rng);
                 initialised.extend(tensors.iter().map(|(name, _)| name.clone()));
                 let mut tensors: HashMap<String, HostTensor> = tensors.into_iter().collect();
+                if let Some(matrix) = &self.new_matrix {
+                    tensors.insert(tensor_name(0, "linear.weight"), matrix.clone());
+                }
                 Head::build(&head_config, |place, name| tensors.remove(&tensor_name(place, name)), device)
             }
         };

@@ -3,7 +3,7 @@
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
-use colbert_config::{ArtifactMetadata, ExportDtype, HeadLayers, TrainOptions};
+use colbert_config::{ArtifactMetadata, ExportDtype, HeadInit, HeadLayers, TrainOptions};
 use fnv::FnvHasher;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -61,6 +61,10 @@ pub struct Pretrained {
     pub(super) head: Option<HeadFiles>,
     /// Layers of a new head, if there is none.
     pub(super) new_layers: HeadLayers,
+    /// First weights of a new head.
+    pub(super) new_init: HeadInit,
+    /// The one matrix of a new head, `[dim, hidden_size]`; none draws the weights.
+    pub(super) new_matrix: Option<HostTensor>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) tokenizer_path: PathBuf,
     pub(crate) special: SpecialTokens,
@@ -139,6 +143,8 @@ impl Pretrained {
             weights,
             head,
             new_layers: options.head.clone(),
+            new_init: options.head_init,
+            new_matrix: None,
             tokenizer: tokenizer.tokenizer,
             special,
             added: Vec::new(),
@@ -266,6 +272,9 @@ fn head_of(
     hidden_size: usize,
     path: &Path,
 ) -> Result<Option<HeadConfig>, ModelError> {
+    if there.is_some() && options.head_init == HeadInit::Pca {
+        return Err(ModelError::HeadIsTrained { path: path.to_owned() });
+    }
     if options.head.0.is_empty() {
         return Ok(there.map(|head| head.config.clone()));
     }

@@ -91,6 +91,8 @@ class TrainOptions(TypedDict, total=False):
 
     head: str
     """Layers of a new head, instead of a single matrix: comma-separated sizes, the last of which is dim, each followed by any of relu, gelu, tanh, sigmoid, silu, bias and residual, such as "768 gelu residual, dim"; for plain encoders"""
+    head_init: Literal["random", "pca"]
+    """First weights of a new head: drawn at random, as in colbert-ai (random), or the principal components of the encoder's token vectors on training texts (pca) [default: random]"""
     dims: list[int] | str | None
     """Matryoshka sizes, from train.dim down, such as "128, 64, 32": the loss is summed over vectors truncated to each size, so that encode --dim can truncate them later; without it, those of the model that training starts from"""
     query_maxlen: int | str
@@ -240,6 +242,7 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "train": {
         "head": "train.head",
+        "head_init": "train.head_init",
         "dims": "train.dims",
         "query_maxlen": "train.query_maxlen",
         "query_token_id": "train.query_token_id",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::{fmt, fs};
 
 use burn::module::AutodiffModule;
-use colbert_config::{Options, Plan, Precision, TrainOptions};
+use colbert_config::{HeadInit, Options, Plan, Precision, TrainOptions};
 use colbert_data::{EvaluationSet, NegativeMiner};
 use colbert_kernels::KernelAutodiffBackend;
 use colbert_model::{HeadConfig, LoadReport};
@@ -60,16 +60,30 @@ pub struct Preview {
     pub backend: Backend,
     /// The model's head.
     pub head: HeadConfig,
+    /// First weights of a new head.
+    pub head_init: HeadInit,
     /// The precision that was asked for, where there is none of it and float32 is taken.
     pub falls_back: Option<Precision>,
+}
+
+impl Preview {
+    /// Whether the run computes a tensor that its start lacks, the matrix of the head, from training texts.
+    fn is_of_components(&self, name: &str) -> bool {
+        self.head_init == HeadInit::Pca && name == "linear.weight"
+    }
 }
 
 impl fmt::Display for Preview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let million = self.parameters as f64 / 1e6;
         write!(f, "model: {million:.1} M parameters on {}; {} tensors taken", self.backend, self.loaded.taken)?;
-        if !self.loaded.initialised.is_empty() {
-            write!(f, ", drawn at random: {}", self.loaded.initialised.join(", "))?;
+        let (components, drawn): (Vec<&str>, Vec<&str>) =
+            self.loaded.initialised.iter().map(String::as_str).partition(|name| self.is_of_components(name));
+        if !components.is_empty() {
+            write!(f, ", principal components: {}", components.join(", "))?;
+        }
+        if !drawn.is_empty() {
+            write!(f, ", drawn at random: {}", drawn.join(", "))?;
         }
         if !self.loaded.ignored.is_empty() {
             write!(f, ", ignored: {}", self.loaded.ignored.join(", "))?;
@@ -120,7 +134,8 @@ pub(crate) fn preview<O: Objective, E: RunEncoder>(
     let (loaded, parameters) = backend.run(Load { start: &start, options })?;
     let asked = options.train.precision;
     let falls_back = (asked != Precision::Auto && asked != plan.precision).then_some(asked);
-    Ok(Preview { plan, loaded, parameters, backend, head: start.head, falls_back })
+    let head_init = options.train.head_init;
+    Ok(Preview { plan, loaded, parameters, backend, head: start.head, head_init, falls_back })
 }
 
 /// Trains and measures. `begin` says whether `options.output` gets a new run or the one in it is resumed.
@@ -145,7 +160,7 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
         output_may_be_written(options, &[])?;
     }
     let backend = sharing.backend(&options.backend)?;
-    let start = Start::read(options, sharing.encoder)?;
+    let mut start = Start::read(options, sharing.encoder)?;
     let plan = match data.plan {
         Some(plan) => plan.clone(),
         None => {
@@ -153,6 +168,7 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
             spaced(plan, options, data.prepared.dev.as_ref(), earlier_plan(options, begin)?.as_ref())
         }
     };
+    start.fit_head(&options.train, backend, &data.prepared.set)?;
     let ran =
         backend.run(TrainJob { options, data, plan: &plan, start: &start, objective, processes, begin, observer });
     let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
