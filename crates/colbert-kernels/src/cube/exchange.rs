@@ -50,3 +50,66 @@ fn exchanged(
     }
     to
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use burn::backend::Cuda;
+    use burn::backend::cuda::CudaDevice;
+    use burn::tensor::{Tensor, TensorData};
+    use cudarc::driver::CudaContext;
+
+    use crate::backend::Kernels;
+    use crate::device::{DeviceLink, Nccl};
+    use crate::operators::primitive::{primitive, tensor};
+
+    type B = Cuda<f32, i32>;
+
+    fn value(from: usize, to: usize, number: usize, round: usize) -> f32 {
+        (from * 1_000_000 + to * 100_000 + number * 10 + round) as f32
+    }
+
+    fn numbers(tensor: Tensor<B, 1>) -> Vec<f32> {
+        tensor.into_data().into_vec().expect("float32")
+    }
+
+    /// What a process sends and receives for some lengths, in several rounds.
+    fn exchange(link: &DeviceLink, rank: usize, size: usize, device: &CudaDevice) {
+        for (round, each) in [1, 3, 130, 1000, 130].into_iter().enumerate() {
+            let all = |own: &dyn Fn(usize, usize) -> f32| -> Vec<f32> {
+                (0..size * each).map(|at| own(at / each, at % each)).collect()
+            };
+            let parts = all(&|to, number| value(rank, to, number, round));
+            // A column, whose numbers do not lie one after the other, and on which work is under way.
+            let padded: Vec<f32> = parts.iter().flat_map(|part| [part - 1.0, -1.0]).collect();
+            let padded = Tensor::<B, 2>::from_data(TensorData::new(padded, [size * each, 2]), device);
+            let column = (padded + 1.0).slice([0..size * each, 0..1]).reshape([size * each]);
+            let received = numbers(tensor(B::all_to_all(primitive(column), link)) + 0.0);
+            let expected = all(&|from, number| value(from, rank, number, round));
+            assert!(received == expected, "{each} numbers to process {rank} of {size}: {received:?}");
+            let own = Tensor::<B, 1>::from_data(TensorData::new(parts[..each].to_vec(), [each]), device);
+            let gathered = numbers(tensor(B::all_gather(primitive(own), link)) + 0.0);
+            let expected = all(&|from, number| value(from, 0, number, round));
+            assert!(gathered == expected, "{each} numbers gathered by process {rank} of {size}: {gathered:?}");
+        }
+    }
+
+    /// Threads in place of processes, each with a GPU. One GPU cannot show it.
+    #[test]
+    fn numbers_arrive_at_the_process_they_are_for() {
+        let devices = CudaContext::device_count().expect("a driver") as usize;
+        for size in 2..=devices.min(4) {
+            let id = Nccl::unique_id().expect("NCCL");
+            thread::scope(|scope| {
+                for rank in 0..size {
+                    let id = &id;
+                    scope.spawn(move || {
+                        let nccl = Nccl::join(id, rank, size, rank).expect("all come");
+                        exchange(&DeviceLink::Nccl(nccl), rank, size, &CudaDevice::new(rank));
+                    });
+                }
+            });
+        }
+    }
+}

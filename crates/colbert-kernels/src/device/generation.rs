@@ -70,8 +70,7 @@ pub fn gpu_address(index: usize) -> Option<[i32; 3]> {
         CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID,
     };
     let mut address = [0; 3];
-    let parts =
-        [CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID, CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID];
+    let parts = [CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID, CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID];
     for (part, which) in address.iter_mut().zip(parts) {
         // SAFETY: the device is one that `get` gave.
         *part = unsafe { result::device::get_attribute(device, which) }.ok()?;

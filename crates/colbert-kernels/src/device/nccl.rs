@@ -66,14 +66,8 @@ struct Functions {
     group_end: unsafe extern "C" fn() -> c_int,
     send: Move<*const c_void>,
     receive: Move<*mut c_void>,
-    all_gather: unsafe extern "C" fn(
-        *const c_void,
-        *mut c_void,
-        usize,
-        ncclDataType_t,
-        ncclComm_t,
-        cudaStream_t,
-    ) -> c_int,
+    all_gather:
+        unsafe extern "C" fn(*const c_void, *mut c_void, usize, ncclDataType_t, ncclComm_t, cudaStream_t) -> c_int,
 }
 
 impl Functions {

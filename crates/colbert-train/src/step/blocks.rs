@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use burn::tensor::backend::Backend;
 use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 use colbert_kernels::{KernelAutodiffBackend, Kernels};
 use colbert_model::{Embeddings, TokenSequence, scored_texts};
 

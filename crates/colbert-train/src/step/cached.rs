@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
-use burn::tensor::backend::Backend;
 use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 use colbert_kernels::{KernelAutodiffBackend, Kernels};
 use colbert_model::{Colbert, Embeddings, EncodeOptions, TokenSequence, scored_texts};
 

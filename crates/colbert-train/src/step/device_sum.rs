@@ -39,9 +39,7 @@ impl<'a, B: Backend> DeviceSum<'a, B> {
         if place == self.buckets.len() {
             self.buckets.push(Bucket { lengths, sums: None });
         }
-        let nothing = |length: usize| {
-            Tensor::from_data(TensorData::new(vec![NOTHING; length], [length]), &self.device)
-        };
+        let nothing = |length: usize| Tensor::from_data(TensorData::new(vec![NOTHING; length], [length]), &self.device);
         let mut lists: Vec<Tensor<B, 1>> =
             own.into_iter().map(|list| list.values.unwrap_or_else(|| nothing(list.length))).collect();
         // All parts have the same length.

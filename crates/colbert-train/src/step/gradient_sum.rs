@@ -50,8 +50,7 @@ impl<'a, M, B: Kernels> GradientSum<'a, M, B> {
             (Self::Alone(_), None) => {}
             (Self::Shared(shared), own) => {
                 let gradients = own.unwrap_or_default();
-                let mut sender =
-                    Sender { gradients, shared, parameter: 0, bucket: Vec::new(), numbers: 0, next: 0 };
+                let mut sender = Sender { gradients, shared, parameter: 0, bucket: Vec::new(), numbers: 0, next: 0 };
                 model.visit(&mut sender);
                 sender.send();
             }

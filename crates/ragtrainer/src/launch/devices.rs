@@ -33,7 +33,7 @@ impl fmt::Display for Exchange {
     }
 }
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "cuda-untuned"))]
 impl Exchange {
     /// There are no NVIDIA GPUs in this build that NCCL could join.
     pub(crate) fn of(_processes: &dyn Processes, _backend: Backend) -> Option<Self> {
@@ -46,7 +46,7 @@ impl Exchange {
     }
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-untuned")]
 mod by_nccl {
     use colbert_kernels::device::{DeviceLink, Nccl, gpu_address, nccl_version};
 

@@ -161,8 +161,7 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
         }
     };
     let linked = Exchange::join(processes, backend)?;
-    let job =
-        TrainJob { options, data, plan: &plan, start: &start, objective, processes: &linked, begin, observer };
+    let job = TrainJob { options, data, plan: &plan, start: &start, objective, processes: &linked, begin, observer };
     let ran = backend.run(job);
     if linked.device_link().is_some() && ran.is_ok() {
         // Nobody leaves while another still receives.
