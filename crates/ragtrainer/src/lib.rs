@@ -49,7 +49,6 @@ mod trainer;
 pub use backend::Backend;
 pub use error::Error;
 pub use launch::Launched;
-pub use launch::devices::Exchange;
 pub use record::Outcome;
 pub use search::{Document, DocumentFolder, Hit, RagPretrainedModel};
 pub use trainer::RagTrainer;
