@@ -1,8 +1,7 @@
-// A stand-in for NCCL, between processes or threads of this machine, over Unix sockets: what processes of
-// `backends/test-on cuda-stand-in` exchange tensors by. It is stricter than NCCL where that would wait without end or read
-// past a buffer: sends and receives are refused outside a group, and a message of another kind, type or length than the
-// one that is expected is an error. As on a GPU, nothing is exchanged before the stream is waited for: until then what is
-// received is NaN.
+// A stand-in for NCCL, between processes or threads of this machine, over Unix sockets; the stand-in for the driver
+// (driver.c) must be loaded. It is stricter than NCCL where that would wait without end or read past a buffer: sends and
+// receives are refused outside a group, and a message of another kind, type or length than is expected is an error. As
+// on a GPU, nothing is exchanged before the stream is waited for; until then, what is received is NaN.
 //
 //   NCCL_STAND_IN_VERSION   the version that is told, 22703 by default
 #define _GNU_SOURCE
@@ -214,7 +213,8 @@ static int perform(void *given) {
         struct message *sent = &work->messages[from];
         if (sent->peer != sent->comm->rank || sent->receives) continue;
         int to = 0;
-        while (to < work->count && (!work->messages[to].receives || work->messages[to].peer != sent->peer || done[to])) to++;
+        while (to < work->count &&
+               (!work->messages[to].receives || work->messages[to].peer != sent->peer || done[to])) to++;
         if (to == work->count || memcmp(&work->messages[to].header, &sent->header, sizeof(struct header))) {
             result = fail(INVALID_ARGUMENT, "what a rank sends to itself is not received");
             break;

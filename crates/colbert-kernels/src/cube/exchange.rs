@@ -1,5 +1,5 @@
-//! Tensors between the GPUs of several processes. NCCL works on a stream of its own, so that what CubeCL was asked to do
-//! must be done before, and NCCL is waited for before CubeCL is asked to go on.
+//! Tensors between the GPUs of several processes. NCCL works on a stream of its own: what CubeCL was asked to do is done
+//! before it begins, and CubeCL is asked to go on when it has ended.
 
 use burn::tensor::backend::Backend;
 use burn_cubecl::CubeBackend;

@@ -11,8 +11,9 @@ use crate::processes::Processes;
 use crate::processes::exchange::{any, gather_tensors};
 use crate::step::batch::BatchPart;
 use crate::step::batch_loss::{BatchLoss, ScaledLoss, gather_learned, host_gradient};
+use crate::step::device_sum::List;
 use crate::step::objective::{Objective, Targets};
-use crate::step::sum_of_pieces::{List, SumOfPieces};
+use crate::step::sum_of_pieces::SumOfPieces;
 
 /// Winners of MaxSim that are held at once, a number for each query token and document: 256 MB. A batch of 1,024
 /// queries of 32 tokens against 2,048 documents has exactly as many.

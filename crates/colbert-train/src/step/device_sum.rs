@@ -9,7 +9,12 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::processes::devices::DeviceExchange;
 use crate::step::ordered_sum::NOTHING;
-use crate::step::sum_of_pieces::List;
+
+/// Numbers of a piece; without any, as many that change no sum.
+pub(crate) struct List<B: Backend> {
+    pub(crate) length: usize,
+    pub(crate) values: Option<Tensor<B, 1>>,
+}
 
 /// A sum of lists of numbers, some lists at a time, a bucket.
 pub(crate) struct DeviceSum<'a, B: Backend> {

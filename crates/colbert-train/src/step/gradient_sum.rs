@@ -7,8 +7,9 @@ use burn::tensor::backend::AutodiffBackend;
 use colbert_kernels::Kernels;
 
 use crate::processes::Processes;
+use crate::step::device_sum::List;
 use crate::step::ordered_sum::BUCKET;
-use crate::step::sum_of_pieces::{List, SumOfPieces};
+use crate::step::sum_of_pieces::SumOfPieces;
 
 /// The sum of the gradients of a model over the pieces of a batch.
 pub(crate) enum GradientSum<'a, M, B: Kernels> {

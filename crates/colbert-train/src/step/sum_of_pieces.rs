@@ -6,14 +6,8 @@ use colbert_kernels::Kernels;
 
 use crate::processes::Processes;
 use crate::processes::exchange::host_values;
-use crate::step::device_sum::DeviceSum;
+use crate::step::device_sum::{DeviceSum, List};
 use crate::step::ordered_sum::{NOTHING, OrderedSum};
-
-/// Numbers of a piece; without any, as many that change no sum.
-pub(crate) struct List<B: Backend> {
-    pub(crate) length: usize,
-    pub(crate) values: Option<Tensor<B, 1>>,
-}
 
 /// A sum of lists over the pieces of a batch: some lists at a time, a bucket, are exchanged between the processes.
 pub(crate) enum SumOfPieces<'a, B: Backend> {
