@@ -42,8 +42,8 @@ pub(crate) fn gather_matrices<B: Backend>(
     let padded: Vec<_> = own.into_iter().chain(padding).collect();
     let gathered = exchange.all_gather(Tensor::cat(padded, 0).reshape([most * columns]));
     let of_process = rows.iter().enumerate().map(|(rank, rows)| {
-        let start = rank * most * columns;
-        (*rows > 0).then(|| gathered.clone().slice([start..start + rows * columns]).reshape([*rows, columns]))
+        let numbers = rank * most * columns..(rank * most + rows) * columns;
+        (*rows > 0).then(|| gathered.clone().slice([numbers]).reshape([*rows, columns]))
     });
     of_process.collect()
 }

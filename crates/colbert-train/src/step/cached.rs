@@ -107,10 +107,10 @@ fn shared<B: Kernels>(
     let gathered = gather_tensors(processes, own, &rows, device);
     let mut taken = vec![0; size];
     let of_piece = pieces.iter().enumerate().map(|(place, piece)| {
-        let start = taken[place % size];
-        taken[place % size] += tokens(piece);
-        let of_process = gathered[place % size].clone().expect("a piece has tokens");
-        of_process.slice([start..taken[place % size]])
+        let taken = &mut taken[place % size];
+        let rows = *taken..*taken + tokens(piece);
+        *taken = rows.end;
+        gathered[place % size].clone().expect("a piece has tokens").slice([rows])
     });
     of_piece.collect()
 }

@@ -55,7 +55,8 @@ impl<'a, B: Backend> DeviceSum<'a, B> {
         let received = self.exchange.all_to_all(Tensor::cat(lists, 0));
         let mut sums = self.buckets[place].sums.take();
         for rank in 0..self.size {
-            let more = received.clone().slice([rank * each..(rank + 1) * each]);
+            let part = rank * each..(rank + 1) * each;
+            let more = received.clone().slice([part]);
             sums = Some(match sums {
                 Some(sums) => sums + more,
                 None => more,
@@ -70,8 +71,9 @@ impl<'a, B: Backend> DeviceSum<'a, B> {
         let whole = self.exchange.all_gather(bucket.sums.take().expect("a bucket has a round, and is taken once"));
         let mut end = 0;
         let lists = bucket.lengths.iter().map(|length| {
-            end += length;
-            whole.clone().slice([end - length..end])
+            let numbers = end..end + length;
+            end = numbers.end;
+            whole.clone().slice([numbers])
         });
         lists.collect()
     }
