@@ -5,6 +5,7 @@
 //
 //   CUDA_STAND_IN_CAPABILITY   compute capability, 80 by default
 //   CUDA_STAND_IN_MEMORY       bytes of memory, 16 GiB by default
+//   CUDA_STAND_IN_DEVICES      number of devices, 1 by default
 //   CUDA_STAND_IN_FOLDER       a folder that receives each module, and a list of launches
 #include <cuda.h>
 #include <dlfcn.h>
@@ -15,6 +16,7 @@
 
 #define SHARED_A100 166912
 #define SHARED_H100 232448
+#define MOST_DEVICES 64
 
 struct module {
     void *library;
@@ -54,11 +56,17 @@ static void note(const char *file, const char *line) {
 
 CUresult cuInit(unsigned flags) { return CUDA_SUCCESS; }
 CUresult cuDriverGetVersion(int *version) { *version = 13000; return CUDA_SUCCESS; }
-CUresult cuDeviceGetCount(int *count) { *count = 1; return CUDA_SUCCESS; }
+
+static int devices(void) {
+    long asked = number("CUDA_STAND_IN_DEVICES", 1);
+    return asked < MOST_DEVICES ? (int)asked : MOST_DEVICES;
+}
+
+CUresult cuDeviceGetCount(int *count) { *count = devices(); return CUDA_SUCCESS; }
 
 CUresult cuDeviceGet(CUdevice *device, int index) {
     *device = index;
-    return index == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+    return index >= 0 && index < devices() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
 }
 
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice device) {
@@ -77,6 +85,9 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice dev
     case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z: *value = 65535; break;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 108; break;
     case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED: *value = 1; break;
+    case CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID: *value = 0; break;
+    case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID: *value = device + 1; break;
+    case CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID: *value = 0; break;
     default: return CUDA_ERROR_INVALID_VALUE;
     }
     return CUDA_SUCCESS;
@@ -90,9 +101,14 @@ CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
 }
 
 static _Thread_local CUcontext current;
+static char contexts[MOST_DEVICES];
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
-    *context = (CUcontext)&modules;
+    *context = (CUcontext)&contexts[device];
     return CUDA_SUCCESS;
+}
+CUresult cuCtxGetDevice(CUdevice *device) {
+    *device = current ? (CUdevice)((char *)current - contexts) : 0;
+    return current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) { return CUDA_SUCCESS; }
 CUresult cuCtxSetCurrent(CUcontext context) { current = context; return CUDA_SUCCESS; }
@@ -159,14 +175,40 @@ CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, CUstream stream) {
     return CUDA_SUCCESS;
 }
 
-// All work is done when it is asked for.
-CUresult cuStreamCreate(CUstream *stream, unsigned flags) { *stream = malloc(1); return CUDA_SUCCESS; }
-CUresult cuStreamDestroy_v2(CUstream stream) { free(stream); return CUDA_SUCCESS; }
+// All work is done when it is asked for, but for that of the stand-in for NCCL (nccl.c): it is done when its stream is
+// waited for, or an event of it recorded.
+struct work {
+    int (*perform)(void *);
+    void *given;
+};
+struct CUstream_st {
+    struct work work[16];
+    int count;
+};
+int stand_in_enqueue(CUstream stream, int (*perform)(void *), void *given) {
+    if (!stream || stream->count == 16) return 1;
+    stream->work[stream->count++] = (struct work){perform, given};
+    return 0;
+}
+CUresult cuStreamSynchronize(CUstream stream) {
+    int failed = 0, count = stream ? stream->count : 0;
+    if (stream) stream->count = 0;
+    for (int place = 0; place < count; place++) failed |= stream->work[place].perform(stream->work[place].given);
+    return failed ? CUDA_ERROR_LAUNCH_FAILED : CUDA_SUCCESS;
+}
+CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
+    *stream = calloc(1, sizeof **stream);
+    return CUDA_SUCCESS;
+}
+CUresult cuStreamDestroy_v2(CUstream stream) {
+    CUresult result = cuStreamSynchronize(stream);
+    free(stream);
+    return result;
+}
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags) { return CUDA_SUCCESS; }
-CUresult cuStreamSynchronize(CUstream stream) { return CUDA_SUCCESS; }
 CUresult cuCtxSynchronize(void) { return CUDA_SUCCESS; }
 CUresult cuEventCreate(CUevent *event, unsigned flags) { *event = malloc(1); return CUDA_SUCCESS; }
-CUresult cuEventRecord(CUevent event, CUstream stream) { return CUDA_SUCCESS; }
+CUresult cuEventRecord(CUevent event, CUstream stream) { return cuStreamSynchronize(stream); }
 CUresult cuEventSynchronize(CUevent event) { return CUDA_SUCCESS; }
 CUresult cuEventDestroy_v2(CUevent event) { free(event); return CUDA_SUCCESS; }
 
@@ -177,6 +219,8 @@ static const char *message(CUresult result) {
     case CUDA_ERROR_INVALID_DEVICE: return "CUDA_ERROR_INVALID_DEVICE";
     case CUDA_ERROR_INVALID_IMAGE: return "CUDA_ERROR_INVALID_IMAGE";
     case CUDA_ERROR_NOT_FOUND: return "CUDA_ERROR_NOT_FOUND";
+    case CUDA_ERROR_INVALID_CONTEXT: return "CUDA_ERROR_INVALID_CONTEXT";
+    case CUDA_ERROR_LAUNCH_FAILED: return "CUDA_ERROR_LAUNCH_FAILED";
     default: return "CUDA_ERROR_INVALID_VALUE";
     }
 }

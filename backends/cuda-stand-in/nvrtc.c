@@ -90,13 +90,15 @@ int nvrtcCompileProgram(struct program *program, int count, const char *const *o
     const char *start = strstr(program->source, "__launch_bounds__(");
     start = start ? strchr(start, ')') + 1 : program->source;
     const char *end = strchr(start, '(');
-    char name[256] = "", text[4200], command[16384];
+    char name[256] = "", text[4200], command[32768];
     for (const char *at = start; end && at < end; at++) {
         if (*at != ' ' && *at != '\n') strncat(name, at, 1);
     }
     if (!accepted(program, name, count, options)) return COMPILATION;
     if (access(program->path, R_OK) == 0) return SUCCESS;
-    snprintf(text, sizeof text, "%s/%016lx.cpp", cache, hash);
+    // Several processes, and threads of each, may compile the same kernel: each writes files of its own.
+    static _Atomic int compiled;
+    snprintf(text, sizeof text, "%s/%016lx-%d-%d.cpp", cache, hash, getpid(), compiled++);
     FILE *to = fopen(text, "w");
     if (!to) return COMPILATION;
     int shared = strstr(program->source, "dynamic_shared_mem") != NULL;
@@ -108,7 +110,7 @@ int nvrtcCompileProgram(struct program *program, int count, const char *const *o
     snprintf(command, sizeof command,
              "%s -std=c++20 -O1 -fno-strict-aliasing -w -shared -fPIC -I'%s' '%s' -o '%s.part' >'%s.log' 2>&1 &&"
              " mv '%s.part' '%s'",
-             compiler ? compiler : "c++", include, text, program->path, text, program->path, program->path);
+             compiler ? compiler : "c++", include, text, text, text, text, program->path);
     if (system(command) == 0) return SUCCESS;
     snprintf(command, sizeof command, "%s.log", text);
     FILE *from = fopen(command, "r");

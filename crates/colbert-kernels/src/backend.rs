@@ -11,7 +11,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{ElementConversion, Tensor};
 
-use crate::device::{DeviceMemory, DevicePanics};
+use crate::device::{DeviceLink, DeviceMemory, DevicePanics};
 use crate::operators::adamw::{self, AdamW, Moments};
 use crate::operators::attention::{self, Attended, AttentionPlan};
 use crate::operators::dropout::{self, Dropout};
@@ -77,6 +77,29 @@ pub trait Kernels: Backend {
     /// Returns how to recognise failures of the device, if they arrive as panics that a run must turn into errors.
     fn device_panics() -> Option<DevicePanics> {
         None
+    }
+
+    /// Gives each of several processes its part of a tensor, the first to process 0, and returns the parts that all of
+    /// them gave to this one, by rank. All parts have the same length, and all processes make the same calls.
+    ///
+    /// # Shapes
+    /// `[processes * length]` in and out.
+    ///
+    /// # Panics
+    /// If the link fails.
+    fn all_to_all(_parts: FloatTensor<Self>, _link: &DeviceLink) -> FloatTensor<Self> {
+        unreachable!("no link joins devices of this backend")
+    }
+
+    /// Returns the numbers of every process, by rank. All have as many, and all processes make the same calls.
+    ///
+    /// # Shapes
+    /// `[length]` to `[processes * length]`.
+    ///
+    /// # Panics
+    /// If the link fails.
+    fn all_gather(_own: FloatTensor<Self>, _link: &DeviceLink) -> FloatTensor<Self> {
+        unreachable!("no link joins devices of this backend")
     }
 
     /// Returns whether all numbers of a tensor are finite. By default their sum is checked, which large numbers may

@@ -9,6 +9,8 @@ mod attention;
 mod backend;
 mod dropout;
 mod embed;
+#[cfg(feature = "cuda")]
+mod exchange;
 mod finite;
 mod gate;
 mod gelu;

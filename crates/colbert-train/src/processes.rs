@@ -1,9 +1,12 @@
 //! The processes that train one model together, each with a share of every batch.
 
+pub(crate) mod devices;
 pub(crate) mod exchange;
 pub(crate) mod tokens;
 
 use std::fmt;
+
+use colbert_kernels::device::DeviceLink;
 
 /// Processes that work on one run, each with the whole data and the whole model.
 ///
@@ -31,6 +34,12 @@ pub trait Processes: fmt::Debug + Send + Sync {
 
     /// Gives `parts[i]` to process i, and returns what every process gave to this one, by rank.
     fn all_to_all(&self, parts: &[&[u32]]) -> Vec<Vec<u32>>;
+
+    /// Returns what joins the devices of the processes, if tensors can move between them without the host. Gradients
+    /// and embeddings then do; what is on the host goes the ways above.
+    fn device_link(&self) -> Option<&DeviceLink> {
+        None
+    }
 
     /// Returns whether this is process 0.
     fn is_first(&self) -> bool {

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "mpi")]
 mod by_mpirun;
+#[cfg(feature = "mpi")]
+mod by_nccl;
 
 /// Without MPI each process would do the whole work, and all would write to the same folder.
 #[test]

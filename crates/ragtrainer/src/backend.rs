@@ -1,7 +1,7 @@
 //! Which backends are compiled in, and how a name becomes one. Each has a file of its own: its names, its device, how
 //! it is looked for. `cfg` stands on modules, variants, and the two lists of them.
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-untuned")]
 mod cuda;
 mod flex;
 #[cfg(feature = "tch")]
@@ -22,7 +22,7 @@ pub enum Backend {
     /// The embedded CPU backend, on all cores.
     Flex,
     /// An NVIDIA GPU by its index, through CubeCL.
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "cuda-untuned")]
     Cuda(usize),
     /// A GPU of any maker by its adapter's number, through Vulkan, Metal or DirectX 12.
     #[cfg(feature = "wgpu-untuned")]
@@ -53,7 +53,7 @@ type Missing = Box<dyn std::error::Error + Send + Sync>;
 /// The kinds that are compiled in, in the order in which "auto" tries them.
 const KINDS: &[Kind] = &[
     flex::KIND,
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "cuda-untuned")]
     cuda::KIND,
     #[cfg(feature = "tch")]
     libtorch::KIND,
@@ -86,7 +86,7 @@ macro_rules! with_device {
                 let $device = flex::Cpu;
                 $result
             }
-            #[cfg(feature = "cuda")]
+            #[cfg(feature = "cuda-untuned")]
             Backend::Cuda(index) => {
                 let $device = cuda::Gpu(index);
                 $result
@@ -197,7 +197,7 @@ impl Backend {
     fn kind_of_gpu(self) -> Option<&'static str> {
         match self {
             Self::Flex => None,
-            #[cfg(feature = "cuda")]
+            #[cfg(feature = "cuda-untuned")]
             Self::Cuda(_) => Some("cuda"),
             #[cfg(feature = "wgpu-untuned")]
             Self::Wgpu(_) => Some("wgpu"),
@@ -345,7 +345,7 @@ mod tests {
             let error = Backend::from_name(wrong).unwrap_err();
             assert!(matches!(error, Error::UnknownBackend { .. }), "{wrong}: {error}");
         }
-        #[cfg(not(feature = "cuda"))]
+        #[cfg(not(feature = "cuda-untuned"))]
         assert!(Backend::from_name("cuda:1").unwrap_err().to_string().contains("--features cuda"));
         #[cfg(not(feature = "wgpu-untuned"))]
         assert!(Backend::from_name("wgpu:1").unwrap_err().to_string().contains("--features wgpu"));

@@ -95,6 +95,12 @@ pub enum Error {
         /// How many were started.
         size: usize,
     },
+    /// The GPUs of several processes cannot be joined, though there is NCCL.
+    #[error("the GPUs of the processes cannot be joined: {source}")]
+    Link {
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The micro-batches of a run cannot be divided among the processes that resume it.
     #[error(
         "the run computes each batch in {pieces} micro-batches, which {processes} processes cannot share equally: resume \

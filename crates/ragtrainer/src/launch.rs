@@ -1,5 +1,6 @@
 //! Processes that a launcher (`mpirun`, `srun`) started to work on one run.
 
+pub(crate) mod devices;
 #[cfg(feature = "mpi")]
 mod mpi;
 
@@ -97,6 +98,10 @@ fn was_launched() -> bool {
 fn cores_of_process() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let Some(cores) = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")) else { return String::new() };
-    let machine = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    format!("{machine} {cores}")
+    format!("{} {cores}", machine())
+}
+
+/// A name of this machine that no other has, as Linux gives it; empty elsewhere.
+fn machine() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

@@ -19,3 +19,5 @@ pub use encoder::{DirectoryEncoder, EncoderBuilder};
 pub use evaluation::{DirectoryChoice, DirectoryEvaluation, evaluate_directory, evaluate_directory_with};
 pub use inherit::{Inheritance, InheritedSetting};
 pub use session::Preview;
+
+pub use crate::launch::devices::Exchange;

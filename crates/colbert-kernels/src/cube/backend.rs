@@ -4,14 +4,17 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 use std::sync::Arc;
 
 use crate::backend::Kernels;
+#[cfg(feature = "cuda")]
+use crate::cube::exchange;
 use crate::cube::{adamw, attention, dropout, embed, finite, gate, gelu, layer_norm, maxsim, rotation, sums};
 #[cfg(feature = "cuda")]
 use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
-use crate::device::{DeviceMemory, DevicePanics};
+use crate::device::{DeviceLink, DeviceMemory, DevicePanics};
 use crate::operators::adamw::{AdamW, Moments};
 use crate::operators::attention::{Attended, AttentionPlan, composed, composed_gradient};
 use crate::operators::dropout::Dropout;
@@ -42,6 +45,16 @@ pub(crate) trait Gpu: CubeRuntime {
 
     /// Returns where its tensors are.
     fn memory(device: &Self::CubeDevice) -> DeviceMemory;
+
+    /// See [`Kernels::all_to_all`].
+    fn all_to_all(_parts: CubeTensor<Self>, _link: &DeviceLink) -> CubeTensor<Self> {
+        unreachable!("no link joins devices of this runtime")
+    }
+
+    /// See [`Kernels::all_gather`].
+    fn all_gather(_own: CubeTensor<Self>, _link: &DeviceLink) -> CubeTensor<Self> {
+        unreachable!("no link joins devices of this runtime")
+    }
 }
 
 #[cfg(feature = "cuda")]
@@ -64,6 +77,14 @@ impl Gpu for cubecl::cuda::CudaRuntime {
 
     fn memory(device: &Self::CubeDevice) -> DeviceMemory {
         DeviceMemory::Own(gpu_free_memory(device.index))
+    }
+
+    fn all_to_all(parts: CubeTensor<Self>, DeviceLink::Nccl(nccl): &DeviceLink) -> CubeTensor<Self> {
+        exchange::all_to_all(nccl, parts)
+    }
+
+    fn all_gather(own: CubeTensor<Self>, DeviceLink::Nccl(nccl): &DeviceLink) -> CubeTensor<Self> {
+        exchange::all_gather(nccl, own)
     }
 }
 
@@ -99,7 +120,7 @@ fn rounds<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> bool {
 
 /// Returns whether our attention kernel can compute a plan; otherwise the composed version does, with matmuls in the
 /// requested format.
-fn attends<R: Gpu>(query: &burn_cubecl::tensor::CubeTensor<R>, plan: &AttentionPlan) -> bool {
+fn attends<R: Gpu>(query: &CubeTensor<R>, plan: &AttentionPlan) -> bool {
     !rounds::<R>(plan.precision, &query.device) && attention::can(query, plan)
 }
 
@@ -129,6 +150,14 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
     /// Names of threads of cubecl-common 0.10 (`DeviceClient::new`).
     fn device_panics() -> Option<DevicePanics> {
         Some(DevicePanics { out_of_memory: R::OUT_OF_MEMORY, threads: &["DSU-", "DSD-"] })
+    }
+
+    fn all_to_all(parts: FloatTensor<Self>, link: &DeviceLink) -> FloatTensor<Self> {
+        R::all_to_all(parts, link)
+    }
+
+    fn all_gather(own: FloatTensor<Self>, link: &DeviceLink) -> FloatTensor<Self> {
+        R::all_gather(own, link)
     }
 
     fn all_finite(input: FloatTensor<Self>) -> bool {

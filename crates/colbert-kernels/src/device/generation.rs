@@ -57,6 +57,27 @@ fn capabilities() -> Vec<Option<Capability>> {
     result::device::get_count().map_or_else(|_| Vec::new(), |count| (0..count).map(of).collect())
 }
 
+/// Returns where the GPU of this index is in its machine: PCI domain, bus and device. Partitions of a GPU are at one
+/// address. None if the driver does not tell.
+pub fn gpu_address(index: usize) -> Option<[i32; 3]> {
+    // SAFETY: looks for a library by its names and loads it, which runs nothing but what the library itself does then.
+    if !unsafe { sys::is_culib_present() } {
+        return None;
+    }
+    result::init().ok()?;
+    let device = result::device::get(index.try_into().ok()?).ok()?;
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID,
+    };
+    let mut address = [0; 3];
+    let parts = [CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID, CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID];
+    for (part, which) in address.iter_mut().zip(parts) {
+        // SAFETY: the device is one that `get` gave.
+        *part = unsafe { result::device::get_attribute(device, which) }.ok()?;
+    }
+    Some(address)
+}
+
 /// Returns the free memory of the GPU of this index in bytes, as the driver counts it.
 pub(crate) fn gpu_free_memory(index: usize) -> Option<u64> {
     // SAFETY: looks for a library by its names and loads it, which runs nothing but what the library itself does then.

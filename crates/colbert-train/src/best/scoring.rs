@@ -14,8 +14,7 @@ use crate::best::standing::Standing;
 use crate::error::TrainError;
 use crate::flow::Flow;
 use crate::processes::Processes;
-use crate::processes::exchange::gather_results;
-use crate::step::ordered_sum::host_values;
+use crate::processes::exchange::{gather_results, host_values};
 
 /// Takes the scores of one query with a block of documents, of which the first has this place in the list.
 type TakeScores<'a> = dyn FnMut(usize, usize, &[f32]) + 'a;

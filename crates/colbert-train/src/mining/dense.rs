@@ -13,9 +13,8 @@ use rayon::prelude::*;
 use super::best::Best;
 use super::shared::merge_rankings;
 use crate::error::TrainError;
-use crate::processes::exchange::gather_floats;
+use crate::processes::exchange::{gather_floats, host_values};
 use crate::processes::{OneProcess, Processes};
-use crate::step::ordered_sum::host_values;
 
 /// Queries in one product with a block of documents.
 const QUERIES: usize = 256;

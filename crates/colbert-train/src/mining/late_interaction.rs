@@ -12,9 +12,8 @@ use rayon::prelude::*;
 use super::best::best_first;
 use crate::best::scoring::not_finite;
 use crate::error::TrainError;
-use crate::processes::exchange::gather_floats;
+use crate::processes::exchange::{gather_floats, host_values};
 use crate::processes::{OneProcess, Processes};
-use crate::step::ordered_sum::host_values;
 
 /// Candidates requested for each wanted document, so that MaxSim chooses and not only sorts.
 const CANDIDATES: usize = 2;

@@ -1,7 +1,12 @@
 //! Numbers and results between processes, to the last bit.
 
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use colbert_kernels::Kernels;
+
 use crate::error::TrainError;
 use crate::processes::Processes;
+use crate::processes::devices::gather_matrices;
 
 /// Words of every process, by rank.
 pub(crate) fn gather_words(processes: &dyn Processes, own: &[u32]) -> Vec<Vec<u32>> {
@@ -13,6 +18,39 @@ pub(crate) fn gather_floats(processes: &dyn Processes, own: &[f32]) -> Vec<Vec<f
     let bits: Vec<u32> = own.iter().map(|value| value.to_bits()).collect();
     let floats = |bits: Vec<u32>| bits.into_iter().map(f32::from_bits).collect();
     gather_words(processes, &bits).into_iter().map(floats).collect()
+}
+
+/// Copies the values of a tensor to the host.
+pub(crate) fn host_values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().into_vec::<f32>().expect("converted to f32")
+}
+
+/// Gathers a matrix of each process, by rank; `rows` says how many rows each has. Without rows there is none. They go
+/// from device to device where these are linked, else through the host.
+pub(crate) fn gather_tensors<B: Kernels>(
+    processes: &dyn Processes,
+    own: Option<Tensor<B, 2>>,
+    rows: &[usize],
+    device: &B::Device,
+) -> Vec<Option<Tensor<B, 2>>> {
+    let total: usize = rows.iter().sum();
+    if let Some(link) = processes.device_link().filter(|_| total > 0) {
+        let columns = own.as_ref().map_or(0, |own| own.dims()[1] as u64);
+        let columns = processes.all_gather(&columns.to_le_bytes());
+        let columns = columns.iter().map(|bytes| u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")));
+        return gather_matrices(link, own, rows, columns.max().unwrap_or(0) as usize, device);
+    }
+    let gathered = gather_floats(processes, &own.map_or_else(Vec::new, host_values));
+    let columns = gathered.iter().map(Vec::len).sum::<usize>() / total.max(1);
+    let of_process = gathered.into_iter().zip(rows).map(|(values, rows)| {
+        (*rows > 0).then(|| Tensor::from_data(TensorData::new(values, [*rows, columns]), device))
+    });
+    of_process.collect()
+}
+
+/// Returns whether one of the processes has something, given what this one has.
+pub(crate) fn any(processes: &dyn Processes, own: bool) -> bool {
+    processes.all_gather(&[own.into()]).concat().contains(&1)
 }
 
 /// Gathers the numbers of every process, by rank.

@@ -8,10 +8,9 @@ use burn::tensor::{ElementConversion, Tensor};
 use colbert_kernels::{KernelAutodiffBackend, Precision};
 
 use crate::processes::Processes;
-use crate::processes::exchange::{doubles, gather_floats};
+use crate::processes::exchange::{doubles, gather_floats, host_values};
 use crate::step::learned::LearnedNumbers;
 use crate::step::objective::Loss;
-use crate::step::ordered_sum::host_values;
 
 /// The loss of a batch, on the host. Averages over its queries.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,17 +2,18 @@
 
 use std::ops::Range;
 
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
-use colbert_kernels::KernelAutodiffBackend;
+use colbert_kernels::{KernelAutodiffBackend, Kernels};
 use colbert_model::{Embeddings, TokenSequence, scored_texts};
 
 use crate::processes::Processes;
-use crate::processes::exchange::gather_floats;
+use crate::processes::exchange::{any, gather_tensors};
 use crate::step::batch::BatchPart;
 use crate::step::batch_loss::{BatchLoss, ScaledLoss, gather_learned, host_gradient};
+use crate::step::device_sum::List;
 use crate::step::objective::{Objective, Targets};
-use crate::step::ordered_sum::{NOTHING, OrderedSum, host_values};
+use crate::step::sum_of_pieces::SumOfPieces;
 
 /// Winners of MaxSim that are held at once, a number for each query token and document: 256 MB. A batch of 1,024
 /// queries of 32 tokens against 2,048 documents has exactly as many.
@@ -55,10 +56,9 @@ pub(crate) fn loss_by_blocks<B: KernelAutodiffBackend>(
     let count = part.queries.len();
     let blocks: Vec<Range<usize>> =
         (0..count).step_by(at_once).map(|start| start..(start + at_once).min(count)).collect();
-    let dim = embeddings[0].vectors.dims()[1];
     let mut loss: Option<BatchLoss> = None;
     let mut of_queries = Vec::new();
-    let mut of_documents = DocumentSum::new(processes);
+    let mut of_documents = DocumentSum::new(processes, scale.device);
     let mut of_learned = vec![0.0; scale.learned.values().len()];
     for (first, round) in (0..).step_by(processes.size()).zip(blocks.chunks(processes.size())) {
         let own = blocks.get(first + processes.rank());
@@ -74,7 +74,10 @@ pub(crate) fn loss_by_blocks<B: KernelAutodiffBackend>(
                 Some(loss) => loss.add(values, 1.0 / share),
             }
         }
-        of_queries.extend(gathered(processes, queries, dim, scale.device));
+        let tokens = |block: &Range<usize>| rows_of_texts(&embeddings[0], block.clone()).len();
+        let mut rows: Vec<usize> = round.iter().map(tokens).collect();
+        rows.resize(processes.size(), 0);
+        of_queries.extend(gathered(processes, queries, &rows, scale.device));
         of_documents.add(documents, &embeddings[1].vectors);
         for learned in gather_learned(processes, &learned) {
             of_learned.iter_mut().zip(learned).for_each(|(sum, more): (&mut f32, f32)| *sum += more);
@@ -86,36 +89,31 @@ pub(crate) fn loss_by_blocks<B: KernelAutodiffBackend>(
     (loss, OnEmbeddings { queries: Tensor::cat(of_queries, 0), documents, learned: of_learned })
 }
 
-/// Gathers the gradients on queries that the processes computed in a round, `[tokens, dim]` each, by rank.
-fn gathered<B: Backend>(
+/// Gathers the gradients on queries that the processes computed in a round, `[tokens, dim]` each, by rank; `rows` says
+/// how many tokens each has.
+fn gathered<B: Kernels>(
     processes: &dyn Processes,
     own: Option<Tensor<B, 2>>,
-    dim: usize,
+    rows: &[usize],
     device: &B::Device,
 ) -> Vec<Tensor<B, 2>> {
     if processes.size() == 1 {
         return own.into_iter().collect();
     }
-    let own = own.map_or_else(Vec::new, host_values);
-    let all = gather_floats(processes, &own).into_iter().filter(|values| !values.is_empty());
-    all.map(|values| {
-        let rows = values.len() / dim;
-        Tensor::from_data(TensorData::new(values, [rows, dim]), device)
-    })
-    .collect()
+    gather_tensors(processes, own, rows, device).into_iter().flatten().collect()
 }
 
 /// The sum of gradients on the documents, `[tokens, dim]`, over blocks of queries in their order.
-enum DocumentSum<'a, B: Backend> {
+enum DocumentSum<'a, B: Kernels> {
     Alone(Option<Tensor<B, 2>>),
-    Shared { sum: OrderedSum<'a>, is_there: bool },
+    Shared { sum: SumOfPieces<'a, B>, processes: &'a dyn Processes, is_there: bool },
 }
 
-impl<'a, B: Backend> DocumentSum<'a, B> {
-    fn new(processes: &'a dyn Processes) -> Self {
+impl<'a, B: Kernels> DocumentSum<'a, B> {
+    fn new(processes: &'a dyn Processes, device: &B::Device) -> Self {
         match processes.size() {
             1 => Self::Alone(None),
-            _ => Self::Shared { sum: OrderedSum::new(processes), is_there: false },
+            _ => Self::Shared { sum: SumOfPieces::new(processes, device), processes, is_there: false },
         }
     }
 
@@ -128,10 +126,10 @@ impl<'a, B: Backend> DocumentSum<'a, B> {
                     (sum, more) => sum.or(more),
                 };
             }
-            Self::Shared { sum, is_there } => {
+            Self::Shared { sum, is_there, .. } => {
                 *is_there |= own.is_some();
-                let nothing = || vec![NOTHING; documents.shape().num_elements()];
-                sum.add(0, &[own.map_or_else(nothing, host_values)]);
+                let length = documents.shape().num_elements();
+                sum.add(0, vec![List { length, values: own.map(|own| own.reshape([length])) }]);
             }
         }
     }
@@ -140,8 +138,8 @@ impl<'a, B: Backend> DocumentSum<'a, B> {
     fn finish(self, documents: &Tensor<B, 2>) -> Tensor<B, 2> {
         match self {
             Self::Alone(sum) => sum.unwrap_or_else(|| documents.zeros_like()),
-            Self::Shared { mut sum, is_there } if sum.is_there(is_there) => {
-                Tensor::from_data(TensorData::new(sum.take(0).concat(), documents.shape()), &documents.device())
+            Self::Shared { mut sum, processes, is_there } if any(processes, is_there) => {
+                sum.take(0).swap_remove(0).reshape(documents.shape())
             }
             Self::Shared { .. } => documents.zeros_like(),
         }
@@ -181,8 +179,13 @@ fn loss_of_block<B: KernelAutodiffBackend>(
 }
 /// Selects the embeddings of some of the texts.
 fn rows_of<B: Backend>(all: &Embeddings<B>, texts: &[TokenSequence], block: Range<usize>) -> Embeddings<B> {
-    let rows = all.texts.rows(block.start).start..all.texts.rows(block.end - 1).end;
+    let rows = rows_of_texts(all, block.clone());
     Embeddings { vectors: all.vectors.clone().slice([rows]), texts: scored_texts(&texts[block]) }
+}
+
+/// Returns the rows of some of the texts, one at least.
+fn rows_of_texts<B: Backend>(all: &Embeddings<B>, block: Range<usize>) -> Range<usize> {
+    all.texts.rows(block.start).start..all.texts.rows(block.end - 1).end
 }
 
 #[cfg(test)]

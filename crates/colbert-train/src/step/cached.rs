@@ -8,19 +8,19 @@ use std::ops::Range;
 
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
-use colbert_kernels::KernelAutodiffBackend;
+use colbert_kernels::{KernelAutodiffBackend, Kernels};
 use colbert_model::{Colbert, Embeddings, EncodeOptions, TokenSequence, scored_texts};
 
 use crate::processes::Processes;
-use crate::processes::exchange::gather_floats;
+use crate::processes::exchange::gather_tensors;
 use crate::step::batch::BatchPart;
 use crate::step::batch_loss::{BatchGradient, BatchLoss, GradientPlan, ScaledLoss, add_gradients, host_gradient};
 use crate::step::blocks::{OnEmbeddings, loss_by_blocks, queries_at_once};
+use crate::step::gradient_sum::GradientSum;
 use crate::step::loss_scale::unscaled;
 use crate::step::objective::Objective;
-use crate::step::ordered_sum::{GradientSum, host_values};
 use crate::step::trainable::TrainableEncoder;
 
 /// Encodes in pieces without keeping their history, takes the loss and its gradient on the embeddings of all, then
@@ -74,7 +74,7 @@ pub(crate) fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     let mut of_learned = vec![0.0; scale.learned.values().len()];
     add_gradients(&mut of_learned, &[of_numbers], scale.factor);
 
-    let mut gradients = GradientSum::new(processes);
+    let mut gradients = GradientSum::new(processes, device);
     let sides = [(&queries, 0), (&documents, queries.len())];
     for first in (0..queries.len().max(documents.len())).step_by(size) {
         let piece = first + rank;
@@ -88,28 +88,29 @@ pub(crate) fn cached<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
         let surrogate = surrogates.reduce(|queries, documents| queries + documents);
         gradients.add(model, surrogate.map(|surrogate| GradientsParams::from_grads(surrogate.backward(), model)));
     }
-    let parameters = unscaled(model, gradients.finish(model, device), scale.factor);
+    let parameters = unscaled(model, gradients.finish(model), scale.factor);
     BatchGradient { loss: values, parameters, learned: of_learned }
 }
 
 /// Gathers the vectors of all pieces from those of each process.
-fn shared<B: Backend>(
+fn shared<B: Kernels>(
     processes: &dyn Processes,
     own: Vec<Tensor<B, 2>>,
     pieces: &[&[TokenSequence]],
     device: &B::Device,
 ) -> Vec<Tensor<B, 2>> {
-    let own = own.into_iter().map(host_values).collect::<Vec<_>>().concat();
-    let gathered = gather_floats(processes, &own);
-    let rows = |piece: &[TokenSequence]| piece.iter().map(TokenSequence::len).sum::<usize>();
-    let dim = gathered.iter().map(Vec::len).sum::<usize>() / pieces.iter().map(|piece| rows(piece)).sum::<usize>();
-    let mut taken = vec![0; gathered.len()];
+    let size = processes.size();
+    let tokens = |piece: &[TokenSequence]| piece.iter().map(TokenSequence::len).sum::<usize>();
+    let mut rows = vec![0; size];
+    pieces.iter().enumerate().for_each(|(place, piece)| rows[place % size] += tokens(piece));
+    let own = (!own.is_empty()).then(|| Tensor::cat(own, 0));
+    let gathered = gather_tensors(processes, own, &rows, device);
+    let mut taken = vec![0; size];
     let of_piece = pieces.iter().enumerate().map(|(place, piece)| {
-        let (rank, rows) = (place % gathered.len(), rows(piece));
-        let start = taken[rank];
-        taken[rank] += rows * dim;
-        let values = gathered[rank][start..taken[rank]].to_vec();
-        Tensor::from_data(TensorData::new(values, [rows, dim]), device)
+        let taken = &mut taken[place % size];
+        let rows = *taken..*taken + tokens(piece);
+        *taken = rows.end;
+        gathered[place % size].clone().expect("a piece has tokens").slice([rows])
     });
     of_piece.collect()
 }

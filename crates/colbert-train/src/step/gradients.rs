@@ -10,9 +10,9 @@ use crate::step::batch_loss::{
     BatchGradient, BatchLoss, GradientPlan, ScaledLoss, add_gradients, gather_learned, host_gradient,
 };
 use crate::step::cached::cached;
+use crate::step::gradient_sum::GradientSum;
 use crate::step::loss_scale::unscaled;
 use crate::step::objective::Objective;
-use crate::step::ordered_sum::GradientSum;
 use crate::step::trainable::TrainableEncoder;
 
 /// Computes loss and gradient of a batch. Dropout depends only on the seed, the step and the piece.
@@ -34,7 +34,7 @@ pub(crate) fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
     }
     let ScaledLoss { learned, factor, device } = scale;
     let count = batch.parts.len() as f64;
-    let mut gradients = GradientSum::new(processes);
+    let mut gradients = GradientSum::new(processes, device);
     let mut sum: Option<BatchLoss> = None;
     let mut of_learned = vec![0.0; learned.values().len()];
     for first in (0..batch.parts.len()).step_by(processes.size()) {
@@ -60,6 +60,6 @@ pub(crate) fn batch_gradients<B: KernelAutodiffBackend, E: TrainableEncoder<B>>(
             BatchLoss::add_to(&mut sum, values, count);
         }
     }
-    let parameters = unscaled(model, gradients.finish(model, device), factor);
+    let parameters = unscaled(model, gradients.finish(model), factor);
     BatchGradient { loss: sum.expect("a batch has a part"), parameters, learned: of_learned }
 }

@@ -1,4 +1,5 @@
-//! A sum of gradients over pieces of a batch, in the order of the pieces, whichever process computed them.
+//! A sum of gradients over pieces of a batch, in the order of the pieces, whichever process computed them, on the hosts
+//! of the processes.
 //!
 //! Float addition depends on its order: one process adds up `((g0 + g1) + g2) + g3`, and `(g0 + g1) + (g2 + g3)`, a sum
 //! of the sums of two processes, is another number. So pieces are dealt out in turn, piece i to process `i mod size`,
@@ -10,15 +11,10 @@
 
 use std::ops::Range;
 
-use burn::module::{AutodiffModule, ModuleVisitor, Param};
-use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
-
 use crate::processes::Processes;
 
 /// Numbers that are sent at once, unless a parameter has more: 16 MiB.
-const BUCKET: usize = 4 << 20;
+pub(crate) const BUCKET: usize = 4 << 20;
 
 /// Returns the bytes that a process holds at most while it adds up gradients with others, besides the gradients and the
 /// sum: a bucket and a gradient on its way into it, and what is packed, sent, received and copied of the bucket without
@@ -102,11 +98,6 @@ impl<'a> OrderedSum<'a> {
         }
     }
 
-    /// Returns whether one of the processes has something, given what this one has.
-    pub(crate) fn is_there(&self, own: bool) -> bool {
-        self.processes.all_gather(&[own.into()]).concat().contains(&1)
-    }
-
     /// Returns the sums of the lists of bucket `place`.
     pub(crate) fn take(&mut self, place: usize) -> Vec<Vec<f32>> {
         let (rank, size) = (self.processes.rank(), self.processes.size());
@@ -182,205 +173,15 @@ fn each_block<'p>(packed: &'p [u32], into: &mut [f32], take: impl Fn(&mut [f32],
     values
 }
 
-/// Copies the values of a tensor to the host.
-pub(crate) fn host_values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().into_vec::<f32>().expect("converted to f32")
-}
-
 /// Returns the part of `0..length` that belongs to a process.
 pub(crate) fn part(length: usize, rank: usize, size: usize) -> Range<usize> {
     let each = length.div_ceil(size);
     (each * rank).min(length)..(each * (rank + 1)).min(length)
 }
 
-/// The sum of the gradients of a model over the pieces of a batch.
-pub(crate) enum GradientSum<'a, M> {
-    /// Of one process: on the device, as they come.
-    Alone(GradientsAccumulator<M>),
-    /// Of several, which pass them on through the host.
-    Shared { sum: OrderedSum<'a>, present: Vec<u8>, at_once: usize },
-}
-
-impl<'a, M> GradientSum<'a, M> {
-    pub(crate) fn new(processes: &'a dyn Processes) -> Self {
-        match processes.size() {
-            1 => Self::Alone(GradientsAccumulator::new()),
-            _ => Self::shared(processes, BUCKET),
-        }
-    }
-
-    /// Sums over several processes, with at most `at_once` numbers in transit, unless a parameter has more.
-    fn shared(processes: &'a dyn Processes, at_once: usize) -> Self {
-        Self::Shared { sum: OrderedSum::new(processes), present: Vec::new(), at_once }
-    }
-
-    /// Adds the gradients of a round: of this process those of its piece, or none where it has no piece in the round.
-    pub(crate) fn add<AB: AutodiffBackend>(&mut self, model: &M, own: Option<GradientsParams>)
-    where
-        M: AutodiffModule<AB>,
-    {
-        match (self, own) {
-            (Self::Alone(sum), Some(own)) => sum.accumulate(model, own),
-            (Self::Alone(_), None) => {}
-            (Self::Shared { sum, present, at_once }, own) => {
-                let gradients = own.unwrap_or_default();
-                let at_once = *at_once;
-                let (bucket, numbers) = (Vec::new(), 0);
-                let mut sender = Sender { gradients, sum, present, at_once, parameter: 0, bucket, numbers, next: 0 };
-                model.visit(&mut sender);
-                sender.send();
-            }
-        }
-    }
-
-    /// Returns the sum, the same in every process.
-    pub(crate) fn finish<AB: AutodiffBackend>(self, model: &M, device: &AB::Device) -> GradientsParams
-    where
-        M: AutodiffModule<AB>,
-    {
-        match self {
-            Self::Alone(mut sum) => sum.grads(),
-            Self::Shared { sum, present, .. } => {
-                let present = sum.processes.all_gather(&present);
-                let mut receiver = Receiver::<AB> {
-                    gradients: GradientsParams::new(),
-                    sum,
-                    present,
-                    parameter: 0,
-                    bucket: Vec::new().into_iter(),
-                    next: 0,
-                    device,
-                };
-                model.visit(&mut receiver);
-                receiver.gradients
-            }
-        }
-    }
-}
-
-/// A visitor that takes gradients out of a list, in the module's order, and adds them to a sum, bucket by bucket.
-struct Sender<'s, 'a> {
-    gradients: GradientsParams,
-    sum: &'s mut OrderedSum<'a>,
-    /// 1 for each parameter that had a gradient in some round.
-    present: &'s mut Vec<u8>,
-    at_once: usize,
-    parameter: usize,
-    /// Of each parameter that waits its gradient, and the numbers of all.
-    bucket: Vec<Vec<f32>>,
-    numbers: usize,
-    next: usize,
-}
-
-impl Sender<'_, '_> {
-    fn send(&mut self) {
-        if !self.bucket.is_empty() {
-            self.sum.add(self.next, &self.bucket);
-            self.bucket.clear();
-            (self.numbers, self.next) = (0, self.next + 1);
-        }
-    }
-}
-
-impl<AB: AutodiffBackend> ModuleVisitor<AB> for Sender<'_, '_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
-        let count = param.val().shape().num_elements();
-        if self.numbers + count > self.at_once {
-            self.send();
-        }
-        if self.parameter == self.present.len() {
-            self.present.push(0);
-        }
-        let gradient = self.gradients.remove::<AB::InnerBackend, D>(param.id);
-        if gradient.is_some() {
-            self.present[self.parameter] = 1;
-        }
-        self.bucket.push(gradient.map_or_else(|| vec![NOTHING; count], host_values));
-        self.numbers += count;
-        self.parameter += 1;
-    }
-}
-
-/// A visitor that takes sums, bucket by bucket, and makes gradients of them.
-struct Receiver<'a, AB: AutodiffBackend> {
-    gradients: GradientsParams,
-    sum: OrderedSum<'a>,
-    /// Of each process: 1 for each parameter that had a gradient.
-    present: Vec<Vec<u8>>,
-    parameter: usize,
-    /// Sums of parameters to come.
-    bucket: std::vec::IntoIter<Vec<f32>>,
-    next: usize,
-    device: &'a AB::Device,
-}
-
-impl<AB: AutodiffBackend> ModuleVisitor<AB> for Receiver<'_, AB> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
-        let values = self.bucket.next().unwrap_or_else(|| {
-            self.bucket = self.sum.take(self.next).into_iter();
-            self.next += 1;
-            self.bucket.next().expect("a bucket has a parameter")
-        });
-        if self.present.iter().any(|present| present[self.parameter] == 1) {
-            let data = TensorData::new(values, param.val().shape());
-            let gradient = Tensor::<AB::InnerBackend, D>::from_data(data, self.device);
-            self.gradients.register::<AB::InnerBackend, D>(param.id, gradient);
-        }
-        self.parameter += 1;
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::module::Module;
-    use burn::nn::{Linear, LinearConfig};
-    use burn::tensor::Distribution;
-    use burn::tensor::backend::Backend;
-    use test_backend::{TestAutodiff, TestBackend, device};
-
     use super::*;
-    use crate::processes::OneProcess;
-
-    #[derive(Module, Debug)]
-    struct Model<B: Backend> {
-        first: Linear<B>,
-        idle: Linear<B>,
-        last: Linear<B>,
-    }
-
-    struct Values<'a>(&'a GradientsParams, Vec<Option<Vec<f32>>>);
-
-    impl ModuleVisitor<TestAutodiff> for Values<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<TestAutodiff, D>>) {
-            self.1.push(self.0.get::<TestBackend, D>(param.id).map(host_values));
-        }
-    }
-
-    /// Whatever travels together: the same sums, and no gradient where there was none.
-    #[test]
-    fn buckets_of_any_size_give_every_parameter_its_sum() {
-        let device = device();
-        let linear = |from, to| LinearConfig::new(from, to).init::<TestAutodiff>(&device);
-        let model = Model { first: linear(7, 30), idle: linear(3, 2), last: linear(30, 5) };
-        let pieces: Vec<_> =
-            (0..3).map(|_| Tensor::<TestAutodiff, 2>::random([4, 7], Distribution::Default, &device)).collect();
-        let gradient = |piece: &Tensor<TestAutodiff, 2>| {
-            let loss = model.last.forward(model.first.forward(piece.clone())).square().sum();
-            GradientsParams::from_grads(loss.backward(), &model)
-        };
-        let sum = |mut sum: GradientSum<'_, Model<TestAutodiff>>| {
-            pieces.iter().for_each(|piece| sum.add::<TestAutodiff>(&model, Some(gradient(piece))));
-            let sum = sum.finish::<TestAutodiff>(&model, &device);
-            let mut values = Values(&sum, Vec::new());
-            model.visit(&mut values);
-            values.1
-        };
-        let expected = sum(GradientSum::new(&OneProcess));
-        assert_eq!(expected.iter().filter(|values| values.is_none()).count(), 2, "the idle layer");
-        for at_once in [1, 31, 200, 240, 1_000_000] {
-            assert_eq!(sum(GradientSum::shared(&OneProcess, at_once)), expected, "{at_once}");
-        }
-    }
 
     #[test]
     fn parts_cover_everything_once() {

@@ -18,17 +18,28 @@ const TWELVE: [&str; 8] = ["--maxsteps", "12", "--epochs", "20", "--dropout", "0
 const SECONDS: u64 = 30;
 
 fn mpirun(folder: &Path, processes: usize, arguments: &[String]) -> Child {
+    mpirun_with(folder, processes, arguments, &[])
+}
+
+/// Starts processes with these variables.
+pub(super) fn mpirun_with(
+    folder: &Path,
+    processes: usize,
+    arguments: &[String],
+    environment: &[(&str, &str)],
+) -> Child {
     let mut command = Command::new("mpirun");
     // Containers run as root, and a machine may have fewer cores than processes; other launchers ignore these.
     for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"] {
         command.env(name, "1");
     }
+    command.envs(environment.iter().copied());
     command.args(["-n", &processes.to_string(), env!("CARGO_BIN_EXE_ragtrainer")]).args(arguments);
     command.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("mpirun starts")
 }
 
-fn ended(child: Child) -> Ran {
+pub(super) fn ended(child: Child) -> Ran {
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Ran { code: output.status.code(), output: text(&output.stdout), errors: text(&output.stderr) }

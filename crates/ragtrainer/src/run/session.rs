@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::backend::{Backend, Job};
 use crate::error::Error;
+use crate::launch::devices::Exchange;
 use crate::record::card::{ModelCard, Standing};
 use crate::record::compatibility::not_honoured;
 use crate::record::data_page::write_data_page;
@@ -64,6 +65,8 @@ pub struct Preview {
     pub head_init: HeadInit,
     /// The precision that was asked for, where there is none of it and float32 is taken.
     pub falls_back: Option<Precision>,
+    /// How gradients move between the processes, if these have NVIDIA GPUs.
+    pub exchange: Option<Exchange>,
 }
 
 impl Preview {
@@ -97,6 +100,9 @@ impl fmt::Display for Preview {
             }
             Some(_) => write!(f, "\nbfloat16 requested, but this device does not multiply it faster; using float32")?,
             None => {}
+        }
+        if let Some(exchange) = &self.exchange {
+            write!(f, "\n{exchange}")?;
         }
         write!(f, "\n{}", self.plan)
     }
@@ -134,8 +140,13 @@ pub(crate) fn preview<O: Objective, E: RunEncoder>(
     let (loaded, parameters) = backend.run(Load { start: &start, options })?;
     let asked = options.train.precision;
     let falls_back = (asked != Precision::Auto && asked != plan.precision).then_some(asked);
+<<<<<<< HEAD
     let head_init = options.train.head_init;
     Ok(Preview { plan, loaded, parameters, backend, head: start.head, head_init, falls_back })
+=======
+    let exchange = Exchange::of(&**sharing.processes, backend);
+    Ok(Preview { plan, loaded, parameters, backend, head: start.head, falls_back, exchange })
+>>>>>>> nccl
 }
 
 /// Trains and measures. `begin` says whether `options.output` gets a new run or the one in it is resumed.
@@ -168,9 +179,20 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
             spaced(plan, options, data.prepared.dev.as_ref(), earlier_plan(options, begin)?.as_ref())
         }
     };
+<<<<<<< HEAD
     start.fit_head(&options.train, backend, &data.prepared.set)?;
     let ran =
         backend.run(TrainJob { options, data, plan: &plan, start: &start, objective, processes, begin, observer });
+=======
+    let linked = Exchange::join(processes, backend)?;
+    let job = TrainJob { options, data, plan: &plan, start: &start, objective, processes: &linked, begin, observer };
+    let ran = backend.run(job);
+    if linked.device_link().is_some() && ran.is_ok() {
+        // Nobody leaves while another still receives.
+        processes.barrier();
+    }
+    drop(linked);
+>>>>>>> nccl
     let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
     let train = TrainOptions { precision: plan.precision, accumsteps: plan.pieces(), ..options.train.clone() };
     let fits = backend.run(MostThatFit { start: &start, train, objective })?;
