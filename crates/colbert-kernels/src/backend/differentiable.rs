@@ -14,8 +14,10 @@ use crate::operators::gated_feed_forward::{self, GatedFeedForward};
 use crate::operators::gelu;
 use crate::operators::layer_norm::{self, Affine};
 use crate::operators::linear::{self, FloatMap, Map};
+use crate::operators::matmul;
 use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::packed_attention;
+use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
 use crate::operators::self_attention;
 use crate::precision::Precision;
@@ -32,6 +34,9 @@ pub trait KernelBackend: Backend {
         bias: Option<FloatTensor<Self>>,
         precision: Precision,
     ) -> FloatTensor<Self>;
+
+    /// See [`float32_matmul`](crate::float32_matmul); the factors have `D` axes.
+    fn kernel_float32_matmul<const D: usize>(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// See [`feed_forward`](crate::feed_forward).
     fn kernel_feed_forward(
@@ -108,6 +113,10 @@ impl<B: Kernels> KernelBackend for B {
         precision: Precision,
     ) -> FloatTensor<B> {
         B::linear_forward(input, weight, bias, precision)
+    }
+
+    fn kernel_float32_matmul<const D: usize>(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
+        primitive(B::float32_product(tensor::<B, D>(left), tensor(right)))
     }
 
     fn kernel_feed_forward(
@@ -192,6 +201,10 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         precision: Precision,
     ) -> FloatTensor<Self> {
         linear::differentiable::<B, C>(input, weight, bias, precision)
+    }
+
+    fn kernel_float32_matmul<const D: usize>(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        matmul::differentiable::<B, C, D>(left, right)
     }
 
     fn kernel_feed_forward(
