@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{ElementConversion, Tensor};
+use burn::tensor::{ElementConversion, FloatDType, Tensor};
 
 use crate::device::{DeviceMemory, DevicePanics};
 use crate::operators::adamw::{self, AdamW, Moments};
@@ -65,6 +65,15 @@ pub trait Kernels: Backend {
         left.matmul(right)
     }
 
+    /// Multiplies factors of bfloat16 or float16, both of one type, to float32. By default the product is rounded to the
+    /// type of the factors first.
+    ///
+    /// # Shapes
+    /// As [`float32_product`](Self::float32_product).
+    fn rounded_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
+        left.matmul(right).cast(FloatDType::F32)
+    }
+
     /// Returns where the device keeps its tensors, and how much is free if it has memory of its own.
     fn device_memory(_device: &Self::Device) -> DeviceMemory {
         DeviceMemory::Host
@@ -87,6 +96,22 @@ pub trait Kernels: Backend {
     fn all_finite(input: FloatTensor<Self>) -> bool {
         let sum = tensor::<Self, 1>(Self::float_sum(input));
         sum.into_scalar().elem::<f64>().is_finite()
+    }
+
+    /// Sums all numbers of a tensor, in an order that the shape alone decides.
+    ///
+    /// # Shapes
+    /// Any, to `[1]`.
+    fn sum(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_sum(input)
+    }
+
+    /// Sums the squares of all numbers of a tensor, in an order that the shape alone decides.
+    ///
+    /// # Shapes
+    /// Any, to `[1]`.
+    fn sum_of_squares<const D: usize>(input: Tensor<Self, D>) -> Tensor<Self, 1> {
+        input.square().sum()
     }
 
     /// Computes `input weight^T + bias`.

@@ -46,6 +46,7 @@ pub use operators::maxsim::{ScoredTexts, maxsim};
 pub use operators::packed_attention::packed_self_attention;
 pub use operators::rotation::{Rotation, rotate};
 pub use operators::self_attention::self_attention;
+pub use operators::sum::{sum, sum_of_squares};
 pub use precision::Precision;
 pub use search::packed_queries::{PackedQueries, Scratch, VectorRows};
 pub use search::vector_format::VectorFormat;

@@ -20,6 +20,7 @@ use crate::operators::packed_attention;
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
 use crate::operators::self_attention;
+use crate::operators::sum;
 use crate::precision::Precision;
 
 /// The operators that models call, differentiable if the backend is. Implement [`Kernels`] instead.
@@ -103,6 +104,9 @@ pub trait KernelBackend: Backend {
 
     /// See [`all_finite`](crate::all_finite).
     fn kernel_all_finite(input: FloatTensor<Self>) -> bool;
+
+    /// See [`sum()`](crate::sum()).
+    fn kernel_sum(input: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl<B: Kernels> KernelBackend for B {
@@ -190,6 +194,10 @@ impl<B: Kernels> KernelBackend for B {
 
     fn kernel_all_finite(input: FloatTensor<B>) -> bool {
         B::all_finite(input)
+    }
+
+    fn kernel_sum(input: FloatTensor<B>) -> FloatTensor<B> {
+        B::sum(input)
     }
 }
 
@@ -283,6 +291,10 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
 
     fn kernel_all_finite(input: FloatTensor<Self>) -> bool {
         B::all_finite(input.primitive)
+    }
+
+    fn kernel_sum(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        sum::differentiable::<B, C>(input)
     }
 }
 

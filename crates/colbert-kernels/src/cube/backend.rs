@@ -1,14 +1,15 @@
 //! The operators of a GPU's backend: kernels of our own where there are any, composed versions elsewhere.
 
 use burn::tensor::Tensor;
-use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Shape};
+use burn::tensor::ops::{FloatTensor, FloatTensorOps, IntTensor};
+use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 use std::sync::Arc;
 
 use crate::backend::Kernels;
-use crate::cube::{adamw, attention, dropout, embed, finite, gate, gelu, layer_norm, maxsim, rotation, sums};
+use crate::cube::{adamw, attention, dropout, embed, finite, gate, gelu, layer_norm, linear, maxsim, rotation, sums};
 #[cfg(feature = "cuda")]
 use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
 use crate::device::{DeviceMemory, DevicePanics};
@@ -18,6 +19,7 @@ use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
 use crate::operators::gate::Gate;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
+use crate::operators::linear::Map;
 use crate::operators::matmul::in_parts;
 use crate::operators::maxsim::ScoredTexts;
 use crate::operators::primitive::{primitive, tensor};
@@ -88,20 +90,49 @@ impl Gpu for cubecl::wgpu::WgpuRuntime {
     }
 }
 
-/// Returns whether the factors of a matmul of this precision are rounded here.
-fn rounds<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> bool {
-    match precision {
-        Precision::F32 | Precision::Tf32 => false,
-        Precision::Bf16 => R::has_bf16(device),
-        Precision::F16 => R::has_f16(device),
-    }
+/// Returns whether numbers between operators are bfloat16 for this precision. float16 has too small a range to be kept.
+fn keeps_bf16<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> bool {
+    precision == Precision::Bf16 && R::has_bf16(device)
 }
 
 /// Returns whether our attention kernel can compute a plan; otherwise the composed version does, with matmuls in the
 /// requested format.
-fn attends<R: Gpu>(query: &burn_cubecl::tensor::CubeTensor<R>, plan: &AttentionPlan) -> bool {
-    !rounds::<R>(plan.precision, &query.device) && attention::can(query, plan)
+fn attends<R: Gpu>(query: &CubeTensor<R>, plan: &AttentionPlan) -> bool {
+    let in_f16 = plan.precision == Precision::F16 && R::has_f16(&query.device);
+    !in_f16 && attention::can(query, plan)
 }
+
+/// Rounds a factor of matmuls to bfloat16, unless it is that already.
+fn to_bf16<R: Gpu>(factor: CubeTensor<R>) -> CubeTensor<R> {
+    burn_cubecl::kernel::cast(factor, DType::BF16)
+}
+
+/// Computes `input weight^T` for an operator of ours: in bfloat16 if numbers between operators are, else in float32.
+fn product_for<R: Gpu, T: BoolElement>(
+    input: CubeTensor<R>,
+    weight: CubeTensor<R>,
+    precision: Precision,
+) -> CubeTensor<R> {
+    if !keeps_bf16::<R>(precision, &input.device) {
+        return Back::<R, T>::linear_forward(input, weight, None, precision);
+    }
+    linear::rounded_product(to_bf16(input), Back::<R, T>::float_transpose(to_bf16(weight)))
+}
+
+/// Computes the gradient of the input of a linear map for an operator of ours, in the same type.
+fn input_gradient_for<R: Gpu, T: BoolElement>(
+    gradient: CubeTensor<R>,
+    weight: CubeTensor<R>,
+    precision: Precision,
+) -> CubeTensor<R> {
+    if !keeps_bf16::<R>(precision, &gradient.device) {
+        return Back::<R, T>::linears_input_gradient([gradient], [weight], precision);
+    }
+    linear::rounded_product(to_bf16(gradient), to_bf16(weight))
+}
+
+/// The backend of a runtime.
+type Back<R, T> = CubeBackend<R, f32, i32, T>;
 
 impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
     fn has_bf16(device: &Self::Device) -> bool {
@@ -122,6 +153,33 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         if R::has_tf32(&left.device()) { in_parts(left, right, Tensor::matmul) } else { left.matmul(right) }
     }
 
+    /// Keeps the float32 sums of a product of bfloat16.
+    fn rounded_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
+        match left.dtype() {
+            DType::BF16 => tensor(linear::product(primitive(left), primitive(right))),
+            _ => left.matmul(right).cast(FloatDType::F32),
+        }
+    }
+
+    fn rounded(input: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        if keeps_bf16::<R>(precision, &input.device) { to_bf16(input) } else { input }
+    }
+
+    fn inner_linears_forward<const N: usize>(
+        input: FloatTensor<Self>,
+        maps: [Map<FloatTensor<Self>, Option<FloatTensor<Self>>>; N],
+        precision: Precision,
+    ) -> [FloatTensor<Self>; N] {
+        let input = Self::rounded(input, precision);
+        maps.map(|Map { weight, bias }| {
+            let product = product_for::<R, T>(input.clone(), weight, precision);
+            match bias {
+                Some(bias) => linear::add_bias(product, bias),
+                None => product,
+            }
+        })
+    }
+
     fn device_memory(device: &Self::Device) -> DeviceMemory {
         R::memory(device)
     }
@@ -137,6 +195,14 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         flags.into_iter().all(|flag| flag == 0.0)
     }
 
+    fn sum(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        sums::sum(input, false)
+    }
+
+    fn sum_of_squares<const D: usize>(input: Tensor<Self, D>) -> Tensor<Self, 1> {
+        tensor(sums::sum(primitive(input), true))
+    }
+
     fn sum_rows(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         primitive(tensor::<Self, 2>(sums::sum_rows(gradient)).squeeze_dim::<1>(0))
     }
@@ -147,7 +213,16 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         bias: FloatTensor<Self>,
         precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        gelu::forward_with_bias(Self::linear_forward(input, weight, None, precision), bias)
+        gelu::forward_with_bias(product_for::<R, T>(input, weight, precision), bias)
+    }
+
+    fn linear_gelu_gradient(
+        sum: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        Self::gelu_with_gradient(sum, input_gradient_for::<R, T>(gradient, weight, precision))
     }
 
     fn gelu_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -173,7 +248,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         gate: Gate,
         precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        gate::forward(Self::linear_forward(input, weight, None, precision), bias, gate)
+        gate::forward(product_for::<R, T>(input, weight, precision), bias, gate)
     }
 
     fn gated_gradient(
@@ -183,7 +258,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         gate: Gate,
         precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        gate::gradient(both, Self::linears_input_gradient([gradient], [weight], precision), gate)
+        gate::gradient(both, input_gradient_for::<R, T>(gradient, weight, precision), gate)
     }
 
     fn dropout_forward(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {

@@ -76,7 +76,7 @@ pub(crate) fn composed<B: Kernels, const D: usize>(
         Precision::F16 => B::has_f16(&device).then_some(FloatDType::F16),
     };
     match format {
-        Some(format) => left.cast(format).matmul(right.cast(format)).cast(FloatDType::F32),
+        Some(format) => B::rounded_product(left.cast(format), right.cast(format)),
         None => B::float32_product(left, right),
     }
 }
