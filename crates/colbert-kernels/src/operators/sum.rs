@@ -1,7 +1,6 @@
 //! Sums of a whole tensor.
 
 use burn::backend::Autodiff;
-use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Shape, Tensor, TensorMetadata};
 use burn_autodiff::checkpoint::base::Checkpointer;
