@@ -174,9 +174,7 @@ pub trait Kernels: Backend {
         weights: [FloatTensor<Self>; N],
         precision: Precision,
     ) -> FloatTensor<Self> {
-        let each = gradients.into_iter().zip(weights);
-        let each = each.map(|(gradient, weight)| linear::composed_input_gradient::<Self>(gradient, weight, precision));
-        each.reduce(Self::float_add).expect("one map at least")
+        linear::composed_inputs_gradient::<Self, N>(gradients, weights, precision)
     }
 
     /// Computes the gradients of the weights of linear maps of one input.
@@ -316,7 +314,19 @@ pub trait Kernels: Backend {
         layer_norm::composed::<Self>(input, residual, dropout, affine)
     }
 
-    /// Recomputes the output of a normalisation from the state of the forward pass.
+    /// Normalises for linear maps alone: the output may be rounded to the precision.
+    ///
+    /// # Shapes
+    /// As [`layer_norm_forward`](Self::layer_norm_forward).
+    fn layer_norm_for_maps(
+        input: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
+        _precision: Precision,
+    ) -> Normalised<FloatTensor<Self>> {
+        Self::layer_norm_forward(input, None, Dropout::NONE, affine)
+    }
+
+    /// Recomputes the output of [`layer_norm_for_maps`](Self::layer_norm_for_maps) from the state of the forward pass.
     ///
     /// # Shapes
     /// - sum: `[tokens, size]`; statistics: `[tokens, 2]`; parameters: `[size]`
@@ -325,6 +335,7 @@ pub trait Kernels: Backend {
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
         affine: Affine<FloatTensor<Self>>,
+        _precision: Precision,
     ) -> FloatTensor<Self> {
         layer_norm::composed_again::<Self>(sum, statistics, affine)
     }

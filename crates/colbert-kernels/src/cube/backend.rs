@@ -19,7 +19,7 @@ use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
 use crate::operators::gate::Gate;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
-use crate::operators::linear::Map;
+use crate::operators::linear::{Map, composed_inputs_gradient};
 use crate::operators::matmul::in_parts;
 use crate::operators::maxsim::ScoredTexts;
 use crate::operators::primitive::{primitive, tensor};
@@ -93,6 +93,11 @@ impl Gpu for cubecl::wgpu::WgpuRuntime {
 /// Returns whether numbers between operators are bfloat16 for this precision. float16 has too small a range to be kept.
 fn keeps_bf16<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> bool {
     precision == Precision::Bf16 && R::has_bf16(device)
+}
+
+/// Returns the type of numbers between operators.
+fn kept_type<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> DType {
+    if keeps_bf16::<R>(precision, device) { DType::BF16 } else { DType::F32 }
 }
 
 /// Returns whether our attention kernel can compute a plan; otherwise the composed version does, with matmuls in the
@@ -178,6 +183,19 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
                 None => product,
             }
         })
+    }
+
+    fn linears_input_gradient<const N: usize>(
+        gradients: [FloatTensor<Self>; N],
+        weights: [FloatTensor<Self>; N],
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        if N == 1 || !keeps_bf16::<R>(precision, &gradients[0].device) {
+            return composed_inputs_gradient::<Self, N>(gradients, weights, precision);
+        }
+        // One matmul of all, so that no gradient of a map alone is written and added.
+        let side_by_side = Self::float_cat(gradients.map(to_bf16).to_vec(), 1);
+        linear::product(side_by_side, Self::float_cat(weights.map(to_bf16).to_vec(), 0))
     }
 
     fn device_memory(device: &Self::Device) -> DeviceMemory {
@@ -277,15 +295,26 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         dropout: Dropout,
         affine: Affine<FloatTensor<Self>>,
     ) -> Normalised<FloatTensor<Self>> {
-        layer_norm::forward(input, residual, dropout, affine)
+        layer_norm::forward(input, residual, dropout, affine, DType::F32)
+    }
+
+    fn layer_norm_for_maps(
+        input: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
+        precision: Precision,
+    ) -> Normalised<FloatTensor<Self>> {
+        let dtype = kept_type::<R>(precision, &input.device);
+        layer_norm::forward(input, None, Dropout::NONE, affine, dtype)
     }
 
     fn layer_norm_again(
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
         affine: Affine<FloatTensor<Self>>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        layer_norm::again(sum, statistics, affine)
+        let dtype = kept_type::<R>(precision, &sum.device);
+        layer_norm::again(sum, statistics, affine, dtype)
     }
 
     fn layer_norm_gradient(

@@ -60,12 +60,36 @@ fn a_rounded_factor_is_multiplied_as_it_is_and_the_product_is_float32() {
     spoil();
     let found = B::linears_input_gradient([g.clone()], [p(&weight)], Precision::Bf16);
     single(found, expected, ERROR, "gradient of the input");
+    let (other_back, other) = (halves([70, 20], 5), halves([20, 50], 6));
+    let expected = [(&back, &weight), (&other_back, &other)]
+        .map(|(back, weight)| linear::composed_input_gradient::<B>(p(back), p(weight), Precision::F32))
+        .into_iter()
+        .reduce(B::float_add)
+        .expect("two");
+    spoil();
+    let found = B::linears_input_gradient([g.clone(), p(&other_back)], [p(&weight), p(&other)], Precision::Bf16);
+    single(found, expected, ERROR, "gradient of the input of two maps");
     let expected = linear::composed_weight_gradient::<B>(p(&back), p(&input), Precision::F32);
     spoil();
     let [found] = B::linears_weight_gradients([g.clone()], x, Precision::Bf16);
     single(found, expected, ERROR, "gradient of the weight");
     spoil();
     single(B::sum_rows(g), linear::composed_sum_rows::<B>(p(&back)), ERROR, "gradient of the bias");
+}
+
+#[test]
+fn normalisations_for_linear_maps() {
+    let (input, weight, bias) = (random([30, 70], 1), random([70], 2), random([70], 3));
+    let affine = || Affine { weight: p(&weight), bias: Some(p(&bias)), eps: 1e-3 };
+    let expected = layer_norm::composed::<B>(p(&input), None, Dropout::NONE, affine());
+    spoil();
+    let found = B::layer_norm_for_maps(p(&input), affine(), Precision::Bf16);
+    near(found.output, expected.output.clone(), "output");
+    single(found.sum.clone(), expected.sum, ERROR, "sum");
+    single(found.statistics.clone(), expected.statistics, ERROR, "statistics");
+    spoil();
+    let again = B::layer_norm_again(found.sum, found.statistics, affine(), Precision::Bf16);
+    near(again, expected.output, "again");
 }
 
 #[test]
