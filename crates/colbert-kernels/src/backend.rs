@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{ElementConversion, Tensor};
+use burn::tensor::{ElementConversion, FloatDType, Tensor};
 
 use crate::device::{DeviceLink, DeviceMemory, DevicePanics};
 use crate::operators::adamw::{self, AdamW, Moments};
@@ -65,6 +65,15 @@ pub trait Kernels: Backend {
         left.matmul(right)
     }
 
+    /// Multiplies factors of bfloat16 or float16, both of one type, to float32. By default the product is rounded to the
+    /// type of the factors first.
+    ///
+    /// # Shapes
+    /// As [`float32_product`](Self::float32_product).
+    fn rounded_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
+        left.matmul(right).cast(FloatDType::F32)
+    }
+
     /// Returns where the device keeps its tensors, and how much is free if it has memory of its own.
     fn device_memory(_device: &Self::Device) -> DeviceMemory {
         DeviceMemory::Host
@@ -110,6 +119,22 @@ pub trait Kernels: Backend {
     fn all_finite(input: FloatTensor<Self>) -> bool {
         let sum = tensor::<Self, 1>(Self::float_sum(input));
         sum.into_scalar().elem::<f64>().is_finite()
+    }
+
+    /// Sums all numbers of a tensor, in an order that the shape alone decides.
+    ///
+    /// # Shapes
+    /// Any, to `[1]`.
+    fn sum(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_sum(input)
+    }
+
+    /// Sums the squares of all numbers of a tensor, in an order that the shape alone decides.
+    ///
+    /// # Shapes
+    /// Any, to `[1]`.
+    fn sum_of_squares<const D: usize>(input: Tensor<Self, D>) -> Tensor<Self, 1> {
+        input.square().sum()
     }
 
     /// Computes `input weight^T + bias`.
@@ -172,9 +197,7 @@ pub trait Kernels: Backend {
         weights: [FloatTensor<Self>; N],
         precision: Precision,
     ) -> FloatTensor<Self> {
-        let each = gradients.into_iter().zip(weights);
-        let each = each.map(|(gradient, weight)| linear::composed_input_gradient::<Self>(gradient, weight, precision));
-        each.reduce(Self::float_add).expect("one map at least")
+        linear::composed_inputs_gradient::<Self, N>(gradients, weights, precision)
     }
 
     /// Computes the gradients of the weights of linear maps of one input.
@@ -314,7 +337,19 @@ pub trait Kernels: Backend {
         layer_norm::composed::<Self>(input, residual, dropout, affine)
     }
 
-    /// Recomputes the output of a normalisation from the state of the forward pass.
+    /// Normalises for linear maps alone: the output may be rounded to the precision.
+    ///
+    /// # Shapes
+    /// As [`layer_norm_forward`](Self::layer_norm_forward).
+    fn layer_norm_for_maps(
+        input: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
+        _precision: Precision,
+    ) -> Normalised<FloatTensor<Self>> {
+        Self::layer_norm_forward(input, None, Dropout::NONE, affine)
+    }
+
+    /// Recomputes the output of [`layer_norm_for_maps`](Self::layer_norm_for_maps) from the state of the forward pass.
     ///
     /// # Shapes
     /// - sum: `[tokens, size]`; statistics: `[tokens, 2]`; parameters: `[size]`
@@ -323,6 +358,7 @@ pub trait Kernels: Backend {
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
         affine: Affine<FloatTensor<Self>>,
+        _precision: Precision,
     ) -> FloatTensor<Self> {
         layer_norm::composed_again::<Self>(sum, statistics, affine)
     }

@@ -16,6 +16,7 @@ mod gate;
 mod gelu;
 mod launch;
 mod layer_norm;
+mod linear;
 mod maxsim;
 mod random;
 mod rotation;

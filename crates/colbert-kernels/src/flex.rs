@@ -370,7 +370,12 @@ impl Kernels for Flex {
         }
     }
 
-    fn layer_norm_again(sum: FlexTensor, statistics: FlexTensor, affine: Affine<FlexTensor>) -> FlexTensor {
+    fn layer_norm_again(
+        sum: FlexTensor,
+        statistics: FlexTensor,
+        affine: Affine<FlexTensor>,
+        _: Precision,
+    ) -> FlexTensor {
         let (sum, affine) = (sum.to_contiguous(), contiguous(affine));
         layer_norm::again(Level::detect(), numbers(&sum), numbers(&statistics), parameters(&affine))
             .into_tensor(shape(&sum))

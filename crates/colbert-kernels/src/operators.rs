@@ -21,3 +21,4 @@ pub(crate) mod primitive;
 pub(crate) mod rotation;
 pub(crate) mod self_attention;
 pub(crate) mod sublayer;
+pub(crate) mod sum;

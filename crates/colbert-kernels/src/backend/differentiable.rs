@@ -14,10 +14,13 @@ use crate::operators::gated_feed_forward::{self, GatedFeedForward};
 use crate::operators::gelu;
 use crate::operators::layer_norm::{self, Affine};
 use crate::operators::linear::{self, FloatMap, Map};
+use crate::operators::matmul;
 use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::packed_attention;
+use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
 use crate::operators::self_attention;
+use crate::operators::sum;
 use crate::precision::Precision;
 
 /// The operators that models call, differentiable if the backend is. Implement [`Kernels`] instead.
@@ -32,6 +35,9 @@ pub trait KernelBackend: Backend {
         bias: Option<FloatTensor<Self>>,
         precision: Precision,
     ) -> FloatTensor<Self>;
+
+    /// See [`float32_matmul`](crate::float32_matmul); the factors have `D` axes.
+    fn kernel_float32_matmul<const D: usize>(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// See [`feed_forward`](crate::feed_forward).
     fn kernel_feed_forward(
@@ -98,6 +104,9 @@ pub trait KernelBackend: Backend {
 
     /// See [`all_finite`](crate::all_finite).
     fn kernel_all_finite(input: FloatTensor<Self>) -> bool;
+
+    /// See [`sum()`](crate::sum()).
+    fn kernel_sum(input: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl<B: Kernels> KernelBackend for B {
@@ -108,6 +117,10 @@ impl<B: Kernels> KernelBackend for B {
         precision: Precision,
     ) -> FloatTensor<B> {
         B::linear_forward(input, weight, bias, precision)
+    }
+
+    fn kernel_float32_matmul<const D: usize>(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
+        primitive(B::float32_product(tensor::<B, D>(left), tensor(right)))
     }
 
     fn kernel_feed_forward(
@@ -182,6 +195,10 @@ impl<B: Kernels> KernelBackend for B {
     fn kernel_all_finite(input: FloatTensor<B>) -> bool {
         B::all_finite(input)
     }
+
+    fn kernel_sum(input: FloatTensor<B>) -> FloatTensor<B> {
+        B::sum(input)
+    }
 }
 
 impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
@@ -192,6 +209,10 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         precision: Precision,
     ) -> FloatTensor<Self> {
         linear::differentiable::<B, C>(input, weight, bias, precision)
+    }
+
+    fn kernel_float32_matmul<const D: usize>(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        matmul::differentiable::<B, C, D>(left, right)
     }
 
     fn kernel_feed_forward(
@@ -270,6 +291,10 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
 
     fn kernel_all_finite(input: FloatTensor<Self>) -> bool {
         B::all_finite(input.primitive)
+    }
+
+    fn kernel_sum(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        sum::differentiable::<B, C>(input)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Attention of packed sequences, one cube for some rows of a sequence and a head. Weights are never written: forward
 //! accumulates them block by block (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), and
 //! backward recomputes them from the log-sum-exp (Dao et al. 2022, FlashAttention, section 3.1).
+//!
+//! Query, key and value and their gradients are of the type `F` in memory; all else, and all arithmetic, is float32.
 
 mod backward;
 mod forward;
@@ -118,8 +120,8 @@ pub(crate) fn weights_key(
 
 /// Copies a head's numbers of some tokens to shared memory, zeros after the last.
 #[cube]
-pub(crate) fn load(
-    from: &Array<f32>,
+pub(crate) fn load<F: Float>(
+    from: &Array<F>,
     to: &mut SharedMemory<f32>,
     start: usize,
     first: usize,
@@ -136,7 +138,8 @@ pub(crate) fn load(
         let position = first + i / comptime!(head_size);
         let mut number = 0.0f32;
         if position < end {
-            number = from[(start + position) * size + head * comptime!(head_size) + i % comptime!(head_size)] * factor;
+            let at = (start + position) * size + head * comptime!(head_size) + i % comptime!(head_size);
+            number = f32::cast_from(from[at]) * factor;
         }
         to[i] = number;
         i += comptime!(units);

@@ -1,8 +1,8 @@
 //! The operators of a GPU's backend: kernels of our own where there are any, composed versions elsewhere.
 
 use burn::tensor::Tensor;
-use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Shape};
+use burn::tensor::ops::{FloatTensor, FloatTensorOps, IntTensor};
+use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::backend::Kernels;
 #[cfg(feature = "cuda")]
 use crate::cube::exchange;
-use crate::cube::{adamw, attention, dropout, embed, finite, gate, gelu, layer_norm, maxsim, rotation, sums};
+use crate::cube::{adamw, attention, dropout, embed, finite, gate, gelu, layer_norm, linear, maxsim, rotation, sums};
 #[cfg(feature = "cuda")]
 use crate::device::generation::{gpu_free_memory, gpu_has_bf16, gpu_has_f16, gpu_has_tf32};
 use crate::device::{DeviceLink, DeviceMemory, DevicePanics};
@@ -21,6 +21,7 @@ use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
 use crate::operators::gate::Gate;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
+use crate::operators::linear::{Map, composed_inputs_gradient};
 use crate::operators::matmul::in_parts;
 use crate::operators::maxsim::ScoredTexts;
 use crate::operators::primitive::{primitive, tensor};
@@ -109,20 +110,54 @@ impl Gpu for cubecl::wgpu::WgpuRuntime {
     }
 }
 
-/// Returns whether the factors of a matmul of this precision are rounded here.
-fn rounds<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> bool {
-    match precision {
-        Precision::F32 | Precision::Tf32 => false,
-        Precision::Bf16 => R::has_bf16(device),
-        Precision::F16 => R::has_f16(device),
-    }
+/// Returns whether numbers between operators are bfloat16 for this precision. float16 has too small a range to be kept.
+fn keeps_bf16<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> bool {
+    precision == Precision::Bf16 && R::has_bf16(device)
+}
+
+/// Returns the type of numbers between operators.
+fn kept_type<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> DType {
+    if keeps_bf16::<R>(precision, device) { DType::BF16 } else { DType::F32 }
 }
 
 /// Returns whether our attention kernel can compute a plan; otherwise the composed version does, with matmuls in the
 /// requested format.
 fn attends<R: Gpu>(query: &CubeTensor<R>, plan: &AttentionPlan) -> bool {
-    !rounds::<R>(plan.precision, &query.device) && attention::can(query, plan)
+    let in_f16 = plan.precision == Precision::F16 && R::has_f16(&query.device);
+    !in_f16 && attention::can(query, plan)
 }
+
+/// Rounds a factor of matmuls to bfloat16, unless it is that already.
+fn to_bf16<R: Gpu>(factor: CubeTensor<R>) -> CubeTensor<R> {
+    burn_cubecl::kernel::cast(factor, DType::BF16)
+}
+
+/// Computes `input weight^T` for an operator of ours: in bfloat16 if numbers between operators are, else in float32.
+fn product_for<R: Gpu, T: BoolElement>(
+    input: CubeTensor<R>,
+    weight: CubeTensor<R>,
+    precision: Precision,
+) -> CubeTensor<R> {
+    if !keeps_bf16::<R>(precision, &input.device) {
+        return Back::<R, T>::linear_forward(input, weight, None, precision);
+    }
+    linear::rounded_product(to_bf16(input), Back::<R, T>::float_transpose(to_bf16(weight)))
+}
+
+/// Computes the gradient of the input of a linear map for an operator of ours, in the same type.
+fn input_gradient_for<R: Gpu, T: BoolElement>(
+    gradient: CubeTensor<R>,
+    weight: CubeTensor<R>,
+    precision: Precision,
+) -> CubeTensor<R> {
+    if !keeps_bf16::<R>(precision, &gradient.device) {
+        return Back::<R, T>::linears_input_gradient([gradient], [weight], precision);
+    }
+    linear::rounded_product(to_bf16(gradient), to_bf16(weight))
+}
+
+/// The backend of a runtime.
+type Back<R, T> = CubeBackend<R, f32, i32, T>;
 
 impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
     fn has_bf16(device: &Self::Device) -> bool {
@@ -141,6 +176,46 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
     /// wherever that wins the autotune (cubek-matmul 0.2, `adjust_dtypes`), and no setting turns that off.
     fn float32_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
         if R::has_tf32(&left.device()) { in_parts(left, right, Tensor::matmul) } else { left.matmul(right) }
+    }
+
+    /// Keeps the float32 sums of a product of bfloat16.
+    fn rounded_product<const D: usize>(left: Tensor<Self, D>, right: Tensor<Self, D>) -> Tensor<Self, D> {
+        match left.dtype() {
+            DType::BF16 => tensor(linear::product(primitive(left), primitive(right))),
+            _ => left.matmul(right).cast(FloatDType::F32),
+        }
+    }
+
+    fn rounded(input: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        if keeps_bf16::<R>(precision, &input.device) { to_bf16(input) } else { input }
+    }
+
+    fn inner_linears_forward<const N: usize>(
+        input: FloatTensor<Self>,
+        maps: [Map<FloatTensor<Self>, Option<FloatTensor<Self>>>; N],
+        precision: Precision,
+    ) -> [FloatTensor<Self>; N] {
+        let input = Self::rounded(input, precision);
+        maps.map(|Map { weight, bias }| {
+            let product = product_for::<R, T>(input.clone(), weight, precision);
+            match bias {
+                Some(bias) => linear::add_bias(product, bias),
+                None => product,
+            }
+        })
+    }
+
+    fn linears_input_gradient<const N: usize>(
+        gradients: [FloatTensor<Self>; N],
+        weights: [FloatTensor<Self>; N],
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        if N == 1 || !keeps_bf16::<R>(precision, &gradients[0].device) {
+            return composed_inputs_gradient::<Self, N>(gradients, weights, precision);
+        }
+        // One matmul of all, so that no gradient of a map alone is written and added.
+        let side_by_side = Self::float_cat(gradients.map(to_bf16).to_vec(), 1);
+        linear::product(side_by_side, Self::float_cat(weights.map(to_bf16).to_vec(), 0))
     }
 
     fn device_memory(device: &Self::Device) -> DeviceMemory {
@@ -166,6 +241,14 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         flags.into_iter().all(|flag| flag == 0.0)
     }
 
+    fn sum(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        sums::sum(input, false)
+    }
+
+    fn sum_of_squares<const D: usize>(input: Tensor<Self, D>) -> Tensor<Self, 1> {
+        tensor(sums::sum(primitive(input), true))
+    }
+
     fn sum_rows(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         primitive(tensor::<Self, 2>(sums::sum_rows(gradient)).squeeze_dim::<1>(0))
     }
@@ -176,7 +259,16 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         bias: FloatTensor<Self>,
         precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        gelu::forward_with_bias(Self::linear_forward(input, weight, None, precision), bias)
+        gelu::forward_with_bias(product_for::<R, T>(input, weight, precision), bias)
+    }
+
+    fn linear_gelu_gradient(
+        sum: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        Self::gelu_with_gradient(sum, input_gradient_for::<R, T>(gradient, weight, precision))
     }
 
     fn gelu_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -202,7 +294,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         gate: Gate,
         precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        gate::forward(Self::linear_forward(input, weight, None, precision), bias, gate)
+        gate::forward(product_for::<R, T>(input, weight, precision), bias, gate)
     }
 
     fn gated_gradient(
@@ -212,7 +304,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         gate: Gate,
         precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        gate::gradient(both, Self::linears_input_gradient([gradient], [weight], precision), gate)
+        gate::gradient(both, input_gradient_for::<R, T>(gradient, weight, precision), gate)
     }
 
     fn dropout_forward(input: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
@@ -231,15 +323,26 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         dropout: Dropout,
         affine: Affine<FloatTensor<Self>>,
     ) -> Normalised<FloatTensor<Self>> {
-        layer_norm::forward(input, residual, dropout, affine)
+        layer_norm::forward(input, residual, dropout, affine, DType::F32)
+    }
+
+    fn layer_norm_for_maps(
+        input: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
+        precision: Precision,
+    ) -> Normalised<FloatTensor<Self>> {
+        let dtype = kept_type::<R>(precision, &input.device);
+        layer_norm::forward(input, None, Dropout::NONE, affine, dtype)
     }
 
     fn layer_norm_again(
         sum: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
         affine: Affine<FloatTensor<Self>>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        layer_norm::again(sum, statistics, affine)
+        let dtype = kept_type::<R>(precision, &sum.device);
+        layer_norm::again(sum, statistics, affine, dtype)
     }
 
     fn layer_norm_gradient(

@@ -1,12 +1,13 @@
 //! Gates of rows whose two halves lie one after the other, with the bias before them and dropout after them: forward
-//! and backward in one launch each.
+//! and backward in one launch each. Numbers are float32 while they are computed with, and of the type `F` in memory.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
 use crate::cube::gelu::{below, density};
-use crate::cube::launch::{UNITS, cubes_of_elements, dims, floats, unwritten, writable};
+use crate::cube::launch::{UNITS, contiguous, cubes_of_elements, dims, floats, unwritten_as, writable};
 use crate::cube::random::{Mask, factor, row_key};
 use crate::operators::gate::{Activation, ActiveHalf, Gate};
 
@@ -48,18 +49,19 @@ fn activate(x: f32, #[comptime] silu: bool) -> Activated {
     }
 }
 
-/// Adds a bias in place, and applies the gate to the sum.
+/// Adds a bias in place, and applies the gate to the sum as it is kept.
 #[cube(launch)]
-fn apply(
-    both: &mut Array<f32>,
+fn apply<F: Float>(
+    both: &mut Array<F>,
     bias: &Array<f32>,
-    output: &mut Array<f32>,
+    output: &mut Array<F>,
     wide: usize,
     seed_high: u32,
     seed_low: u32,
     threshold: u32,
     scale: f32,
     #[comptime] form: Form,
+    #[define(F)] _dtype: StorageType,
 ) {
     let at = ABSOLUTE_POS;
     if at >= output.len() {
@@ -70,32 +72,33 @@ fn apply(
     let one = row * 2 * wide + column;
     let two = one + wide;
     if comptime!(form.has_bias) {
-        both[one] += bias[column];
-        both[two] += bias[wide + column];
+        both[one] = F::cast_from(f32::cast_from(both[one]) + bias[column]);
+        both[two] = F::cast_from(f32::cast_from(both[two]) + bias[wide + column]);
     }
-    let active = if comptime!(form.second) { both[two] } else { both[one] };
-    let other = if comptime!(form.second) { both[one] } else { both[two] };
+    let active = f32::cast_from(if comptime!(form.second) { both[two] } else { both[one] });
+    let other = f32::cast_from(if comptime!(form.second) { both[one] } else { both[two] });
     let mut value = activate(active, comptime!(form.silu)).value * other;
     if comptime!(form.drops) {
         let key = row_key(seed_high, seed_low, row as u32);
         value *= factor(key.low, key.high, column as u32, threshold, scale);
     }
-    output[at] = value;
+    output[at] = F::cast_from(value);
 }
 
 /// Computes the gradients of both halves, and the gate's output again.
 #[cube(launch)]
-fn derivative(
-    both: &Array<f32>,
-    gradient: &Array<f32>,
-    output: &mut Array<f32>,
-    of_both: &mut Array<f32>,
+fn derivative<F: Float>(
+    both: &Array<F>,
+    gradient: &Array<F>,
+    output: &mut Array<F>,
+    of_both: &mut Array<F>,
     wide: usize,
     seed_high: u32,
     seed_low: u32,
     threshold: u32,
     scale: f32,
     #[comptime] form: Form,
+    #[define(F)] _dtype: StorageType,
 ) {
     let at = ABSOLUTE_POS;
     if at >= output.len() {
@@ -105,20 +108,20 @@ fn derivative(
     let column = at % wide;
     let one = row * 2 * wide + column;
     let two = one + wide;
-    let active = if comptime!(form.second) { both[two] } else { both[one] };
-    let other = if comptime!(form.second) { both[one] } else { both[two] };
+    let active = f32::cast_from(if comptime!(form.second) { both[two] } else { both[one] });
+    let other = f32::cast_from(if comptime!(form.second) { both[one] } else { both[two] });
     let activated = activate(active, comptime!(form.silu));
     let mut value = activated.value * other;
-    let mut back = gradient[at];
+    let mut back = f32::cast_from(gradient[at]);
     if comptime!(form.drops) {
         let key = row_key(seed_high, seed_low, row as u32);
         let kept = factor(key.low, key.high, column as u32, threshold, scale);
         value *= kept;
         back *= kept;
     }
-    output[at] = value;
-    let of_active = back * other * activated.slope;
-    let of_other = back * activated.value;
+    output[at] = F::cast_from(value);
+    let of_active = F::cast_from(back * other * activated.slope);
+    let of_other = F::cast_from(back * activated.value);
     if comptime!(form.second) {
         of_both[one] = of_other;
         of_both[two] = of_active;
@@ -136,8 +139,8 @@ pub(crate) fn forward<R: CubeRuntime>(
 ) -> (CubeTensor<R>, CubeTensor<R>) {
     let [rows, columns] = dims(&product);
     let wide = columns / 2;
-    let both = if bias.is_none() { floats(product) } else { writable(product) };
-    let output = unwritten(&both, [rows, wide]);
+    let both = if bias.is_none() { contiguous(product) } else { writable(product) };
+    let output = unwritten_as(&both, [rows, wide], both.dtype);
     let mask = Mask::from(gate.dropout);
     let form = Form::new(gate, bias.is_some(), mask);
     // Without a bias, the sum takes its place as an argument; it is not read as one.
@@ -156,6 +159,7 @@ pub(crate) fn forward<R: CubeRuntime>(
             mask.threshold,
             mask.scale,
             form,
+            output.dtype.into(),
         );
     }
     (output, both)
@@ -169,8 +173,9 @@ pub(crate) fn gradient<R: CubeRuntime>(
     gate: Gate,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
     let [rows, wide] = dims(&gradient);
-    let [both, gradient] = [both, gradient].map(floats);
-    let (output, of_both) = (unwritten(&both, [rows, wide]), unwritten(&both, [rows, 2 * wide]));
+    assert_eq!(both.dtype, gradient.dtype, "both halves and the gradient");
+    let [both, gradient] = [both, gradient].map(contiguous);
+    let [output, of_both] = [wide, 2 * wide].map(|size| unwritten_as(&both, [rows, size], both.dtype));
     let mask = Mask::from(gate.dropout);
     if rows * wide > 0 {
         derivative::launch(
@@ -187,6 +192,7 @@ pub(crate) fn gradient<R: CubeRuntime>(
             mask.threshold,
             mask.scale,
             Form::new(gate, false, mask),
+            output.dtype.into(),
         );
     }
     (output, of_both)

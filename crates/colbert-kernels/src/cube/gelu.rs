@@ -1,10 +1,12 @@
-//! GELU by the error function with the bias before it, forward and backward, each in one launch.
+//! GELU by the error function with the bias before it, forward and backward, each in one launch. Numbers are float32
+//! while they are computed with, and of the type `F` in memory.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, cubes_of_elements, dims, floats, unwritten, writable};
+use crate::cube::launch::{UNITS, contiguous, cubes_of_elements, dims, floats, unwritten, unwritten_as, writable};
 
 /// Returns the share of the normal distribution below a number.
 #[cube]
@@ -18,16 +20,23 @@ pub(crate) fn density(x: f32) -> f32 {
     (x * x * -0.5f32).exp() * 0.398_942_3f32
 }
 
-/// Adds a bias in place, and GELU of the sum.
+/// Adds a bias in place, and computes GELU of the sum as it is kept.
 #[cube(launch)]
-fn add_bias(product: &mut Array<f32>, bias: &Array<f32>, output: &mut Array<f32>, size: usize) {
+fn add_bias<F: Float>(
+    product: &mut Array<F>,
+    bias: &Array<f32>,
+    output: &mut Array<F>,
+    size: usize,
+    #[define(F)] _dtype: StorageType,
+) {
     let at = ABSOLUTE_POS;
     if at >= output.len() {
         terminate!();
     }
-    let sum = product[at] + bias[at % size];
-    product[at] = sum;
-    output[at] = sum * below(sum);
+    let kept = F::cast_from(f32::cast_from(product[at]) + bias[at % size]);
+    product[at] = kept;
+    let sum = f32::cast_from(kept);
+    output[at] = F::cast_from(sum * below(sum));
 }
 
 #[cube(launch)]
@@ -41,23 +50,24 @@ fn value(input: &Array<f32>, output: &mut Array<f32>) {
 
 /// Computes the gradient of GELU's input, and GELU again if requested.
 #[cube(launch)]
-fn derivative(
-    input: &Array<f32>,
-    gradient: &Array<f32>,
-    output: &mut Array<f32>,
-    of_input: &mut Array<f32>,
+fn derivative<F: Float>(
+    input: &Array<F>,
+    gradient: &Array<F>,
+    output: &mut Array<F>,
+    of_input: &mut Array<F>,
     #[comptime] has_output: bool,
+    #[define(F)] _dtype: StorageType,
 ) {
     let at = ABSOLUTE_POS;
     if at >= of_input.len() {
         terminate!();
     }
-    let x = input[at];
+    let x = f32::cast_from(input[at]);
     let share = below(x);
     if comptime!(has_output) {
-        output[at] = x * share;
+        output[at] = F::cast_from(x * share);
     }
-    of_input[at] = gradient[at] * (share + x * density(x));
+    of_input[at] = F::cast_from(f32::cast_from(gradient[at]) * (share + x * density(x)));
 }
 
 /// Computes GELU of `product + bias`, and that sum. Nothing else uses the memory of `product`.
@@ -67,7 +77,7 @@ pub(crate) fn forward_with_bias<R: CubeRuntime>(
 ) -> (CubeTensor<R>, CubeTensor<R>) {
     let [rows, size] = dims(&product);
     let sum = writable(product);
-    let output = unwritten(&sum, [rows, size]);
+    let output = unwritten_as(&sum, [rows, size], sum.dtype);
     if rows * size > 0 {
         add_bias::launch(
             &output.client,
@@ -77,6 +87,7 @@ pub(crate) fn forward_with_bias<R: CubeRuntime>(
             floats(bias).into_array_arg(),
             output.clone().into_array_arg(),
             size,
+            output.dtype.into(),
         );
     }
     (output, sum)
@@ -105,18 +116,20 @@ pub(crate) fn gradient<R: CubeRuntime>(
     has_output: bool,
 ) -> (Option<CubeTensor<R>>, CubeTensor<R>) {
     let [rows, size] = dims(&input);
-    let of_input = unwritten(&input, [rows, size]);
-    let output = if has_output { unwritten(&input, [rows, size]) } else { of_input.clone() };
+    assert_eq!(input.dtype, gradient.dtype, "input and gradient");
+    let of_input = unwritten_as(&input, [rows, size], input.dtype);
+    let output = if has_output { unwritten_as(&input, [rows, size], input.dtype) } else { of_input.clone() };
     if rows * size > 0 {
         derivative::launch(
             &of_input.client,
             cubes_of_elements(&of_input, rows * size),
             CubeDim::new_1d(UNITS),
-            floats(input).into_array_arg(),
-            floats(gradient).into_array_arg(),
+            contiguous(input).into_array_arg(),
+            contiguous(gradient).into_array_arg(),
             output.clone().into_array_arg(),
             of_input.clone().into_array_arg(),
             has_output,
+            of_input.dtype.into(),
         );
     }
     (has_output.then_some(output), of_input)

@@ -18,12 +18,18 @@ pub(crate) fn floats<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     into_contiguous(tensor)
 }
 
-/// Returns a float32 tensor that may be written, its numbers one after the other: the tensor itself if nothing else uses
-/// its memory, else a copy.
+/// Returns a tensor of float32 or bfloat16 whose numbers lie one after the other.
+pub(crate) fn contiguous<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    assert!(matches!(tensor.dtype, DType::F32 | DType::BF16), "kernels take float32 or bfloat16");
+    into_contiguous(tensor)
+}
+
+/// Returns a tensor of float32 or bfloat16 that may be written, its numbers one after the other: the tensor itself if
+/// nothing else uses its memory, else a copy.
 pub(crate) fn writable<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
-    let tensor = floats(tensor);
+    let tensor = contiguous(tensor);
     // On CUDA, the rows of burn's copies begin at multiples of 512 bytes.
-    if tensor.can_mut() { tensor } else { floats(tensor.copy()) }
+    if tensor.can_mut() { tensor } else { contiguous(tensor.copy()) }
 }
 
 /// Makes a float32 matrix of zeros, its numbers one after the other.
@@ -36,7 +42,7 @@ pub(crate) fn zeros<R: CubeRuntime>(like: &CubeTensor<R>, shape: [usize; 2]) -> 
 
 /// Allocates memory for float32 numbers on the device of another tensor, for a kernel to fill.
 pub(crate) fn unwritten<R: CubeRuntime, const D: usize>(like: &CubeTensor<R>, shape: [usize; D]) -> CubeTensor<R> {
-    of_type(like, shape, DType::F32)
+    unwritten_as(like, shape, DType::F32)
 }
 
 /// Allocates memory for 32-bit integers, for a kernel to fill.
@@ -44,10 +50,15 @@ pub(crate) fn unwritten_integers<R: CubeRuntime, const D: usize>(
     like: &CubeTensor<R>,
     shape: [usize; D],
 ) -> CubeTensor<R> {
-    of_type(like, shape, DType::I32)
+    unwritten_as(like, shape, DType::I32)
 }
 
-fn of_type<R: CubeRuntime, const D: usize>(like: &CubeTensor<R>, shape: [usize; D], dtype: DType) -> CubeTensor<R> {
+/// Allocates memory for numbers of a type, for a kernel to fill.
+pub(crate) fn unwritten_as<R: CubeRuntime, const D: usize>(
+    like: &CubeTensor<R>,
+    shape: [usize; D],
+    dtype: DType,
+) -> CubeTensor<R> {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), dtype)
 }
 

@@ -1,25 +1,27 @@
 //! Layer normalisation of a residual sum with dropout: forward in one launch, backward in one for the normalised sum
-//! and a few for the parameters.
+//! and a few for the parameters. Numbers are float32, but for an output of the type `F` that is for linear maps alone.
 
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, cubes, cubes_of_elements, dims, floats, unwritten};
+use crate::cube::launch::{UNITS, cubes, cubes_of_elements, dims, floats, unwritten, unwritten_as};
 use crate::cube::random::{Mask, factor, row_key};
 use crate::cube::sums::{ROWS, sum_of_cube, sum_rows};
 use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
 
-/// Normalises a row, one cube for each.
+/// Normalises a row, one cube for each. What is normalised is written unless it is the input itself.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
-fn normalise(
+fn normalise<F: Float>(
     input: &Array<f32>,
     residual: &Array<f32>,
     weight: &Array<f32>,
     bias: &Array<f32>,
-    output: &mut Array<f32>,
+    output: &mut Array<F>,
     sum: &mut Array<f32>,
     statistics: &mut Array<f32>,
     rows: usize,
@@ -32,6 +34,7 @@ fn normalise(
     #[comptime] has_residual: bool,
     #[comptime] has_bias: bool,
     #[comptime] drops: bool,
+    #[define(F)] _dtype: StorageType,
 ) {
     let row = CUBE_POS;
     if row >= rows {
@@ -51,7 +54,9 @@ fn normalise(
         if comptime!(has_residual) {
             value += residual[start + i];
         }
-        sum[start + i] = value;
+        if comptime!(has_residual || drops) {
+            sum[start + i] = value;
+        }
         total += value;
         i += units;
     }
@@ -59,7 +64,8 @@ fn normalise(
     let mut squares = 0.0f32;
     i = UNIT_POS as usize;
     while i < size {
-        let centred = sum[start + i] - mean;
+        let own = if comptime!(has_residual || drops) { sum[start + i] } else { input[start + i] };
+        let centred = own - mean;
         squares += centred * centred;
         i += units;
     }
@@ -67,11 +73,13 @@ fn normalise(
     let scale = 1.0f32 / (variance + eps).sqrt();
     i = UNIT_POS as usize;
     while i < size {
-        let mut value = (sum[start + i] - mean) * scale * weight[i];
+        let own = if comptime!(has_residual || drops) { sum[start + i] } else { input[start + i] };
+        let centred = own - mean;
+        let mut value = centred * scale * weight[i];
         if comptime!(has_bias) {
             value += bias[i];
         }
-        output[start + i] = value;
+        output[start + i] = F::cast_from(value);
         i += units;
     }
     if UNIT_POS == 0 {
@@ -82,14 +90,15 @@ fn normalise(
 
 /// Recomputes the output of a normalisation, one unit for each element.
 #[cube(launch)]
-fn normalise_again(
+fn normalise_again<F: Float>(
     sum: &Array<f32>,
     statistics: &Array<f32>,
     weight: &Array<f32>,
     bias: &Array<f32>,
-    output: &mut Array<f32>,
+    output: &mut Array<F>,
     size: usize,
     #[comptime] has_bias: bool,
+    #[define(F)] _dtype: StorageType,
 ) {
     let at = ABSOLUTE_POS;
     if at >= output.len() {
@@ -100,7 +109,7 @@ fn normalise_again(
     if comptime!(has_bias) {
         value += bias[at % size];
     }
-    output[at] = value;
+    output[at] = F::cast_from(value);
 }
 
 /// Computes the gradient of the normalised sum, one cube for each row.
@@ -178,17 +187,19 @@ fn parameter_blocks(
     of_bias[at] = bias;
 }
 
-/// See [`composed`](crate::operators::layer_norm::composed).
+/// See [`composed`](crate::operators::layer_norm::composed); the output is of type `dtype`.
 pub(crate) fn forward<R: CubeRuntime>(
     input: CubeTensor<R>,
     residual: Option<CubeTensor<R>>,
     dropout: Dropout,
     affine: Affine<CubeTensor<R>>,
+    dtype: DType,
 ) -> Normalised<CubeTensor<R>> {
     let [rows, size] = dims(&input);
     let input = floats(input);
     let mask = Mask::from(dropout);
-    let [output, sum] = [(); 2].map(|()| unwritten(&input, [rows, size]));
+    let output = unwritten_as(&input, [rows, size], dtype);
+    let sum = if residual.is_some() || mask.drops { unwritten(&input, [rows, size]) } else { input.clone() };
     let statistics = unwritten(&input, [rows, 2]);
     let (has_residual, has_bias) = (residual.is_some(), affine.bias.is_some());
     let weight = floats(affine.weight);
@@ -217,19 +228,21 @@ pub(crate) fn forward<R: CubeRuntime>(
             has_residual,
             has_bias,
             mask.drops,
+            dtype.into(),
         );
     }
     Normalised { output, sum, statistics }
 }
 
-/// See [`composed_again`](crate::operators::layer_norm::composed_again).
+/// See [`composed_again`](crate::operators::layer_norm::composed_again); the output is of type `dtype`.
 pub(crate) fn again<R: CubeRuntime>(
     sum: CubeTensor<R>,
     statistics: CubeTensor<R>,
     affine: Affine<CubeTensor<R>>,
+    dtype: DType,
 ) -> CubeTensor<R> {
     let [rows, size] = dims(&sum);
-    let output = unwritten(&sum, [rows, size]);
+    let output = unwritten_as(&sum, [rows, size], dtype);
     let has_bias = affine.bias.is_some();
     let weight = floats(affine.weight);
     let bias = affine.bias.map_or_else(|| weight.clone(), floats);
@@ -245,6 +258,7 @@ pub(crate) fn again<R: CubeRuntime>(
             output.clone().into_array_arg(),
             size,
             has_bias,
+            dtype.into(),
         );
     }
     output

@@ -1,11 +1,12 @@
 //! Query, key and value of each token taken apart, with rotary positions, and their gradients put together again: one
-//! launch each.
+//! launch each. Numbers are float32 while they are computed with, and of the type `F` in memory.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, copied, cubes_of_elements, dims, floats, unwritten};
+use crate::cube::launch::{UNITS, contiguous, copied, cubes_of_elements, dims, unwritten_as};
 use crate::operators::rotation::Rotation;
 use crate::segments::Segments;
 
@@ -22,8 +23,8 @@ struct Form {
 
 /// A number as it is after the rotation of its pair. `own` is its index in the tensor, `column` in its token.
 #[cube]
-fn rotated(
-    from: &Array<f32>,
+fn rotated<F: Float>(
+    from: &Array<F>,
     cos: &Array<f32>,
     sin: &Array<f32>,
     own: usize,
@@ -33,11 +34,11 @@ fn rotated(
 ) -> f32 {
     let pairs = comptime!(form.pairs);
     let number = column % comptime!(form.head_size);
-    let mut value = from[own];
+    let mut value = f32::cast_from(from[own]);
     if number < comptime!(2 * form.pairs) {
         let first = number < pairs;
         let angle = position * pairs + select(first, number, number - pairs);
-        let other = from[select(first, own + pairs, own - pairs)] * sin[angle];
+        let other = f32::cast_from(from[select(first, own + pairs, own - pairs)]) * sin[angle];
         if comptime!(form.backwards) {
             value = value * cos[angle] + select(first, other, -other);
         } else {
@@ -49,16 +50,17 @@ fn rotated(
 
 /// Takes query, key and value apart and rotates queries and keys, one unit for one number of each.
 #[cube(launch)]
-fn take_apart(
-    packed: &Array<f32>,
+fn take_apart<F: Float>(
+    packed: &Array<F>,
     positions: &Array<u32>,
     cos: &Array<f32>,
     sin: &Array<f32>,
-    query: &mut Array<f32>,
-    key: &mut Array<f32>,
-    value: &mut Array<f32>,
+    query: &mut Array<F>,
+    key: &mut Array<F>,
+    value: &mut Array<F>,
     size: usize,
     #[comptime] form: Form,
+    #[define(F)] _dtype: StorageType,
 ) {
     let at = ABSOLUTE_POS;
     if at >= query.len() {
@@ -68,23 +70,24 @@ fn take_apart(
     let column = at % size;
     let position = positions[token] as usize;
     let own = token * 3 * size + column;
-    query[at] = rotated(packed, cos, sin, own, column, position, form);
-    key[at] = rotated(packed, cos, sin, own + size, column, position, form);
+    query[at] = F::cast_from(rotated::<F>(packed, cos, sin, own, column, position, form));
+    key[at] = F::cast_from(rotated::<F>(packed, cos, sin, own + size, column, position, form));
     value[at] = packed[own + 2 * size];
 }
 
 /// Puts the gradients of query, key and value side by side, those of queries and keys rotated back.
 #[cube(launch)]
-fn put_together(
-    query: &Array<f32>,
-    key: &Array<f32>,
-    value: &Array<f32>,
+fn put_together<F: Float>(
+    query: &Array<F>,
+    key: &Array<F>,
+    value: &Array<F>,
     positions: &Array<u32>,
     cos: &Array<f32>,
     sin: &Array<f32>,
-    packed: &mut Array<f32>,
+    packed: &mut Array<F>,
     size: usize,
     #[comptime] form: Form,
+    #[define(F)] _dtype: StorageType,
 ) {
     let at = ABSOLUTE_POS;
     if at >= query.len() {
@@ -94,8 +97,8 @@ fn put_together(
     let column = at % size;
     let position = positions[token] as usize;
     let own = token * 3 * size + column;
-    packed[own] = rotated(query, cos, sin, at, column, position, form);
-    packed[own + size] = rotated(key, cos, sin, at, column, position, form);
+    packed[own] = F::cast_from(rotated::<F>(query, cos, sin, at, column, position, form));
+    packed[own + size] = F::cast_from(rotated::<F>(key, cos, sin, at, column, position, form));
     packed[own + 2 * size] = value[at];
 }
 
@@ -123,8 +126,8 @@ pub(crate) fn split<R: CubeRuntime>(
 ) -> [CubeTensor<R>; 3] {
     let [tokens, columns] = dims(&packed);
     let size = columns / 3;
-    let packed = floats(packed);
-    let parts = [(); 3].map(|()| unwritten(&packed, [tokens, size]));
+    let packed = contiguous(packed);
+    let parts = [(); 3].map(|()| unwritten_as(&packed, [tokens, size], packed.dtype));
     let form = Form { head_size: size / heads, pairs: rotation.map_or(0, Rotation::pairs), backwards: false };
     if tokens * size > 0 {
         let (cos, sin) = angles(&packed, rotation, segments);
@@ -142,6 +145,7 @@ pub(crate) fn split<R: CubeRuntime>(
             value.into_array_arg(),
             size,
             form,
+            packed.dtype.into(),
         );
     }
     parts
@@ -155,8 +159,8 @@ pub(crate) fn join<R: CubeRuntime>(
     heads: usize,
 ) -> CubeTensor<R> {
     let [tokens, size] = dims(&parts[0]);
-    let [query, key, value] = parts.map(floats);
-    let packed = unwritten(&query, [tokens, 3 * size]);
+    let [query, key, value] = parts.map(contiguous);
+    let packed = unwritten_as(&query, [tokens, 3 * size], query.dtype);
     let form = Form { head_size: size / heads, pairs: rotation.map_or(0, Rotation::pairs), backwards: true };
     if tokens * size > 0 {
         let (cos, sin) = angles(&packed, rotation, segments);
@@ -173,6 +177,7 @@ pub(crate) fn join<R: CubeRuntime>(
             packed.clone().into_array_arg(),
             size,
             form,
+            packed.dtype.into(),
         );
     }
     packed

@@ -1,6 +1,8 @@
 //! The fused kernels against the composed operators, on the backend that the tests run on. Memory that kernels write
 //! holds NaN before, so that places they miss are found.
 
+mod rounded;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{ActivationOps, FloatTensor, FloatTensorOps, IntTensor};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -83,7 +85,7 @@ fn normalisations() {
             same(found.statistics, expected.statistics, "statistics");
             let again = layer_norm::composed_again::<B>(sum.clone(), statistics.clone(), affine());
             spoil();
-            same(B::layer_norm_again(sum.clone(), statistics.clone(), affine()), again, "again");
+            same(B::layer_norm_again(sum.clone(), statistics.clone(), affine(), Precision::F32), again, "again");
             let beside = || has_residual.then(|| p(&beside));
             spoil();
             let found = B::layer_norm_gradient(sum.clone(), statistics.clone(), affine(), p(&back), beside());
@@ -200,6 +202,29 @@ fn sums_of_rows() {
         spoil();
         same(B::sum_rows(p(&input)), linear::composed_sum_rows::<B>(p(&input)), "sums of rows");
     }
+}
+
+/// Sums of whole tensors and of their squares: each exactly, as whole numbers are, and of fractions the same bits again.
+#[test]
+fn sums_of_all_numbers() {
+    // Tensors of one number, of a part of a block, of several blocks, and of blocks of blocks; rows that CUDA pads.
+    for shape in [[1, 1], [3, 20], [70, 130], [4200, 4097]] {
+        let count = shape[0] * shape[1];
+        let whole: Vec<f32> = (0..count).map(|i| (i % 7) as f32 - 3.0).collect();
+        let input = Tensor::<B, 2>::from_data(TensorData::new(whole.clone(), shape), &device());
+        let exact = |of: fn(f32) -> f32| whole.iter().map(|x| f64::from(of(*x))).sum::<f64>();
+        spoil();
+        for (found, exact) in [
+            (numbers(B::sum(p(&input))), exact(|x| x)),
+            (numbers(primitive(B::sum_of_squares(input.clone()))), exact(|x| x * x)),
+        ] {
+            let near = (f64::from(found[0]) - exact).abs() <= f64::from(ERROR) * exact.abs();
+            assert!(found.len() == 1 && near, "{shape:?}: {found:?}, not {exact}");
+        }
+    }
+    let input = random([300, 300], 1);
+    let found: Vec<f32> = (0..3).flat_map(|_| numbers(B::sum(p(&input)))).collect();
+    assert!(found.iter().all(|sum| sum.to_bits() == found[0].to_bits()), "{found:?}");
 }
 
 #[test]

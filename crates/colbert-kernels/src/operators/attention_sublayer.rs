@@ -81,7 +81,7 @@ pub(crate) fn forward<B: Kernels>(
 ) -> Forward<FloatTensor<B>> {
     let AttentionSublayer { norm, qkv, rotation, plan, out, dropout } = sublayer.clone();
     let precision = plan.precision;
-    let (normed, inner) = Normed::forward::<B>(input.clone(), norm);
+    let (normed, inner) = Normed::forward::<B>(input.clone(), norm, precision);
     let [qkv] = B::inner_linears_forward(inner, [Map { weight: qkv, bias: None }], precision);
     let attended = B::packed_attention_forward(qkv.clone(), rotation.as_ref(), &plan);
     let output = if dropout.is_none() {
@@ -122,7 +122,7 @@ impl<B: Kernels> Backward<B, 5> for Node {
         register_weights::<B, 1>([out_node], [projected.clone()], attended.output.clone(), precision, gradients);
         let of_attended = B::linears_input_gradient([projected], [out], precision);
         let of_qkv = B::packed_attention_gradient(qkv, attended, of_attended, rotation.as_ref(), &plan);
-        register_weights::<B, 1>([qkv_node], [of_qkv.clone()], normed.again::<B>(), precision, gradients);
+        register_weights::<B, 1>([qkv_node], [of_qkv.clone()], normed.again::<B>(precision), precision, gradients);
         let of_inner = || B::linears_input_gradient([of_qkv], [weight], precision);
         sublayer::propagate::<B>([input, norm, norm_bias], normed, of_inner, Some(gradient), gradients);
     }

@@ -10,6 +10,7 @@ use burn::tensor::{Bool, Tensor, TensorData};
 use crate::backend::differentiable::KernelBackend;
 use crate::operators::attention::{AttentionPlan, NEVER, check, scale};
 use crate::operators::dropout::{Dropout, dropout};
+use crate::operators::matmul::float32_matmul;
 use crate::segments::Segment;
 
 /// Attends with a bias from every token to the attended tokens of its own sequence; with `causal`, only to those that
@@ -44,7 +45,8 @@ pub fn biased_attention<B: KernelBackend>(
         let split = |packed: &Tensor<B, 2>, rows: usize| {
             packed.clone().narrow(0, start, rows).reshape([rows, heads, head_size]).swap_dims(0, 1)
         };
-        let mut products = split(&query, length).matmul(split(&key, attended).swap_dims(1, 2)) * scale(head_size);
+        let products = float32_matmul(split(&query, length), split(&key, attended).swap_dims(1, 2));
+        let mut products = products * scale(head_size);
         if let Some(bias) = bias {
             products = products + bias.clone().narrow(1, 0, length).narrow(2, 0, attended);
         }
@@ -58,7 +60,7 @@ pub fn biased_attention<B: KernelBackend>(
         // Each sequence has its own mask, as with windows.
         let seed = plan.dropout.seed ^ (start as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let weights = dropout(weights, Dropout { seed, ..plan.dropout }).reshape([heads, length, attended]);
-        weights.matmul(split(&value, attended)).swap_dims(0, 1).reshape([length, size])
+        float32_matmul(weights, split(&value, attended)).swap_dims(0, 1).reshape([length, size])
     };
     Tensor::cat(plan.segments.as_slice().iter().map(of_sequence).collect(), 0)
 }

@@ -86,7 +86,7 @@ pub(crate) fn forward<B: Kernels>(
     network: &GatedFeedForward<FloatTensor<B>, FloatTensor<B>>,
 ) -> Forward<FloatTensor<B>> {
     let GatedFeedForward { norm, up, up_bias, gate, down, down_bias, residual, precision } = network.clone();
-    let (normed, inner) = Normed::forward::<B>(input.clone(), norm);
+    let (normed, inner) = Normed::forward::<B>(input.clone(), norm, precision);
     let (gated, both) = B::gated_forward(inner, up, up_bias, gate, precision);
     let output = match residual {
         true => B::residual_linear_forward(gated, down, down_bias, input, precision),
@@ -127,7 +127,7 @@ impl<B: Kernels> Backward<B, 7> for Node {
         let (gated, of_both) = B::gated_gradient(both, rounded.clone(), down, gate, precision);
         register_weights::<B, 1>([down_node], [rounded], gated, precision, gradients);
         register_biases::<B, 1>([up_bias.filter(|_| biases[0])], [of_both.clone()], gradients);
-        register_weights::<B, 1>([up_node], [of_both.clone()], normed.again::<B>(), precision, gradients);
+        register_weights::<B, 1>([up_node], [of_both.clone()], normed.again::<B>(precision), precision, gradients);
         let beside = residual.then_some(gradient);
         let of_inner = || B::linears_input_gradient([of_both], [up], precision);
         sublayer::propagate::<B>([input, norm, norm_bias], normed, of_inner, beside, gradients);

@@ -99,6 +99,16 @@ pub(crate) fn composed_input_gradient<B: Kernels>(
     primitive(matmul::composed::<B, 2>(tensor::<B, 2>(gradient), tensor::<B, 2>(weight), precision))
 }
 
+pub(crate) fn composed_inputs_gradient<B: Kernels, const N: usize>(
+    gradients: [FloatTensor<B>; N],
+    weights: [FloatTensor<B>; N],
+    precision: Precision,
+) -> FloatTensor<B> {
+    let each = gradients.into_iter().zip(weights);
+    let each = each.map(|(gradient, weight)| composed_input_gradient::<B>(gradient, weight, precision));
+    each.reduce(B::float_add).expect("one map at least")
+}
+
 pub(crate) fn composed_weight_gradient<B: Kernels>(
     gradient: FloatTensor<B>,
     input: FloatTensor<B>,

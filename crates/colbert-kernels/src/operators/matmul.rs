@@ -1,10 +1,66 @@
 //! Matmuls whose factors have a requested number format.
 
+use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{FloatDType, Tensor};
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops};
 
 use crate::backend::Kernels;
+use crate::backend::differentiable::KernelBackend;
+use crate::operators::node::record;
+use crate::operators::primitive::{primitive, tensor};
 use crate::precision::Precision;
+
+/// Multiplies matrices in float32, also where the device's own matmul would round float32 factors, and so for the
+/// gradients.
+///
+/// # Shapes
+/// `[.., rows, depth]` and `[.., depth, columns]` to `[.., rows, columns]`, the leading axes alike
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn float32_matmul<B: KernelBackend, const D: usize>(left: Tensor<B, D>, right: Tensor<B, D>) -> Tensor<B, D> {
+    let (rows, columns) = (left.dims(), right.dims());
+    assert!(
+        rows[..D - 2] == columns[..D - 2] && rows[D - 1] == columns[D - 2],
+        "matrices of {rows:?} and {columns:?} cannot be multiplied"
+    );
+    tensor(B::kernel_float32_matmul::<D>(primitive(left), primitive(right)))
+}
+
+#[derive(Debug)]
+struct Node<const D: usize>;
+
+impl<B: Kernels, const D: usize> Backward<B, 2> for Node<D> {
+    /// Both factors, each if the gradient of the other is asked for.
+    type State = [Option<FloatTensor<B>>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = tensor::<B, D>(gradients.consume::<B>(&ops.node));
+        let ([of_left, of_right], [left, right]) = (ops.parents, ops.state);
+        let turned = |factor: FloatTensor<B>| tensor::<B, D>(factor).transpose();
+        if let (Some(node), Some(right)) = (of_left, right) {
+            gradients.register::<B>(node.id, primitive(B::float32_product(gradient.clone(), turned(right))));
+        }
+        if let (Some(node), Some(left)) = (of_right, left) {
+            gradients.register::<B>(node.id, primitive(B::float32_product(turned(left), gradient)));
+        }
+    }
+}
+
+pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy, const D: usize>(
+    left: FloatTensor<Autodiff<B, C>>,
+    right: FloatTensor<Autodiff<B, C>>,
+) -> FloatTensor<Autodiff<B, C>> {
+    let [a, b] = [&left, &right].map(|factor| factor.primitive.clone());
+    let output = B::float32_product(tensor::<B, D>(a.clone()), tensor(b.clone()));
+    let state = [right.is_tracked().then_some(a), left.is_tracked().then_some(b)];
+    record::<_, B, C, 2>(Node::<D>, [&left, &right], primitive(output), state)
+}
 
 /// Multiplies, in the requested format if the device supports it.
 pub(crate) fn composed<B: Kernels, const D: usize>(
@@ -20,7 +76,7 @@ pub(crate) fn composed<B: Kernels, const D: usize>(
         Precision::F16 => B::has_f16(&device).then_some(FloatDType::F16),
     };
     match format {
-        Some(format) => left.cast(format).matmul(right.cast(format)).cast(FloatDType::F32),
+        Some(format) => B::rounded_product(left.cast(format), right.cast(format)),
         None => B::float32_product(left, right),
     }
 }

@@ -7,8 +7,8 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 
 use crate::backend::Kernels;
-use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{self, Affine};
+use crate::precision::Precision;
 
 /// The input of a sublayer and the state of its normalisation. The normalised numbers are recomputed when they are
 /// needed.
@@ -20,18 +20,24 @@ pub(crate) struct Normed<T> {
 }
 
 impl<T: Clone> Normed<T> {
-    /// Returns the state for the backward pass, and the normalised input.
-    pub(crate) fn forward<B: Kernels<FloatTensorPrimitive = T>>(input: T, norm: Option<Affine<T>>) -> (Self, T) {
+    /// Returns the state for the backward pass, and the normalised input, for linear maps of this precision.
+    pub(crate) fn forward<B: Kernels<FloatTensorPrimitive = T>>(
+        input: T,
+        norm: Option<Affine<T>>,
+        precision: Precision,
+    ) -> (Self, T) {
         let Some(affine) = norm else { return (Self { input: input.clone(), norm: None }, input) };
-        let found = B::layer_norm_forward(input.clone(), None, Dropout::NONE, affine.clone());
+        let found = B::layer_norm_for_maps(input.clone(), affine.clone(), precision);
         (Self { input, norm: Some((found.statistics, affine)) }, found.output)
     }
 
-    /// Returns the normalised input.
-    pub(crate) fn again<B: Kernels<FloatTensorPrimitive = T>>(&self) -> T {
+    /// Returns the normalised input again.
+    pub(crate) fn again<B: Kernels<FloatTensorPrimitive = T>>(&self, precision: Precision) -> T {
         match &self.norm {
             None => self.input.clone(),
-            Some((statistics, affine)) => B::layer_norm_again(self.input.clone(), statistics.clone(), affine.clone()),
+            Some((statistics, affine)) => {
+                B::layer_norm_again(self.input.clone(), statistics.clone(), affine.clone(), precision)
+            }
         }
     }
 }

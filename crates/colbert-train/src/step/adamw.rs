@@ -7,7 +7,7 @@ use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Tensor, TensorData};
-use colbert_kernels::KernelAutodiffBackend;
+use colbert_kernels::{KernelAutodiffBackend, sum_of_squares};
 use colbert_model::{DeviceTensor, ModelError, Weights};
 
 use crate::step::groups::Group;
@@ -173,10 +173,10 @@ struct SquaredNorm<'a, B: Backend> {
     sum: Option<Tensor<B, 1>>,
 }
 
-impl<AB: AutodiffBackend> ModuleVisitor<AB> for SquaredNorm<'_, AB::InnerBackend> {
+impl<AB: KernelAutodiffBackend> ModuleVisitor<AB> for SquaredNorm<'_, AB::InnerBackend> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
         if let Some(gradient) = self.gradients.get::<AB::InnerBackend, D>(param.id) {
-            let squared = gradient.square().sum();
+            let squared = sum_of_squares(gradient);
             self.sum = Some(match self.sum.take() {
                 Some(sum) => sum + squared,
                 None => squared,
@@ -186,7 +186,10 @@ impl<AB: AutodiffBackend> ModuleVisitor<AB> for SquaredNorm<'_, AB::InnerBackend
 }
 
 /// Computes the L2 norm of all gradients together; 0 if there are none.
-pub(crate) fn gradient_norm<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &M, gradients: &GradientsParams) -> f64 {
+pub(crate) fn gradient_norm<AB: KernelAutodiffBackend, M: AutodiffModule<AB>>(
+    model: &M,
+    gradients: &GradientsParams,
+) -> f64 {
     let mut visitor = SquaredNorm::<AB::InnerBackend> { gradients, sum: None };
     model.visit(&mut visitor);
     visitor.sum.map_or(0.0, |sum| sum.sqrt().into_scalar().elem::<f64>())

@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use colbert_config::{DistillationLoss, ScoreScale, TrainOptions};
 use colbert_data::Example;
-use colbert_kernels::KernelBackend;
+use colbert_kernels::{KernelBackend, sum};
 use colbert_model::{Embeddings, maxsim};
 
 use crate::step::matryoshka::loss_over_sizes;
@@ -220,7 +220,7 @@ impl ColbertObjective {
     }
 
     /// Computes the loss of the rows that have teacher scores, `[1]`.
-    fn distillation<B: Backend>(
+    fn distillation<B: KernelBackend>(
         &self,
         rows: &OwnRows<B>,
         scores: Tensor<B, 2>,
@@ -237,7 +237,7 @@ impl ColbertObjective {
                 let divergence = log_t.clone().exp() * (log_t - log_p);
                 let squared = self.student_temperature * self.student_temperature;
                 match weights.uniform() {
-                    Some(weight) => weighed(divergence.sum().div_scalar(rows.count() as f64), weight * squared),
+                    Some(weight) => weighed(sum(divergence).div_scalar(rows.count() as f64), weight * squared),
                     None => weighed(weights.mean(divergence.sum_dim(1)), squared),
                 }
             }

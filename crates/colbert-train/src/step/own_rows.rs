@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use colbert_config::ScoreScale;
+use colbert_kernels::{KernelBackend, sum};
 
 /// The score of a place that a short row does not have: finite, so that 0 times its logarithm is 0, and so low that its
 /// share of a softmax is 0 in float32.
@@ -25,7 +26,7 @@ pub(crate) struct OwnRows<B: Backend> {
     device: B::Device,
 }
 
-impl<B: Backend> OwnRows<B> {
+impl<B: KernelBackend> OwnRows<B> {
     /// Selects the rows `block` of `documents`.
     pub(crate) fn new(documents: &[Vec<usize>], block: Range<usize>, device: &B::Device) -> Self {
         let mut start = documents[..block.start].iter().map(Vec::len).sum();
@@ -125,7 +126,7 @@ impl<B: Backend> OwnRows<B> {
             Some(absent) => {
                 let count: usize = self.lengths.iter().map(|length| length - first).sum();
                 let values = values.mask_fill(absent.clone(), 0.0).slice([0..rows, first..self.width]);
-                values.sum().div_scalar(count as f64)
+                sum(values).div_scalar(count as f64)
             }
         }
     }
@@ -141,13 +142,13 @@ impl RowWeights {
     }
 
     /// Computes the weighted sum over rows, `[rows, 1]` to `[1]`, divided by the number of rows.
-    pub(crate) fn mean<B: Backend>(&self, values: Tensor<B, 2>) -> Tensor<B, 1> {
+    pub(crate) fn mean<B: KernelBackend>(&self, values: Tensor<B, 2>) -> Tensor<B, 1> {
         match self.uniform() {
             Some(weight) => weighed(values.mean(), weight),
             None => {
                 let weights: Vec<f32> = self.0.iter().map(|weight| *weight as f32).collect();
                 let weights = Tensor::from_data(TensorData::new(weights, [self.0.len(), 1]), &values.device());
-                (values * weights).sum().div_scalar(self.0.len() as f64)
+                sum(values * weights).div_scalar(self.0.len() as f64)
             }
         }
     }

@@ -2,10 +2,11 @@
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
 use crate::cube::attention::{Form, LANES, Numbers, dot, load, near, weights_key};
-use crate::cube::launch::{UNITS, copied, cubes, cubes_of_elements, dims, floats, unwritten};
+use crate::cube::launch::{UNITS, contiguous, copied, cubes, cubes_of_elements, dims, floats, unwritten, unwritten_as};
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
@@ -27,15 +28,15 @@ fn weigh(output: &Array<f32>, gradient: &Array<f32>, means: &mut Array<f32>, hea
 /// Computes the gradient of some queries of a head, one cube for each block.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
-fn query_gradient(
-    query: &Array<f32>,
-    key: &Array<f32>,
-    value: &Array<f32>,
+fn query_gradient<F: Float>(
+    query: &Array<F>,
+    key: &Array<F>,
+    value: &Array<F>,
     gradient: &Array<f32>,
     log_sum_exp: &Array<f32>,
     means: &Array<f32>,
     blocks: &Array<u32>,
-    of_query: &mut Array<f32>,
+    of_query: &mut Array<F>,
     cubes: usize,
     heads: usize,
     size: usize,
@@ -46,6 +47,7 @@ fn query_gradient(
     threshold: u32,
     dropout_scale: f32,
     #[comptime] form: Form,
+    #[define(F)] _dtype: StorageType,
 ) {
     if CUBE_POS >= cubes {
         terminate!();
@@ -76,8 +78,8 @@ fn query_gradient(
     let mut keys = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut values = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut changes = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
-    load(query, &mut queries, start, first, length, head, size, scale, rows, head_size, units);
-    load(gradient, &mut gradients, start, first, length, head, size, 1.0f32, rows, head_size, units);
+    load::<F>(query, &mut queries, start, first, length, head, size, scale, rows, head_size, units);
+    load::<f32>(gradient, &mut gradients, start, first, length, head, size, 1.0f32, rows, head_size, units);
     let mut sums = Array::<f32>::new(comptime!(form.each));
     #[unroll]
     for m in 0..form.each {
@@ -101,8 +103,8 @@ fn query_gradient(
     }
     while from < to {
         sync_cube();
-        load(key, &mut keys, start, from, to, head, size, 1.0f32, others, head_size, units);
-        load(value, &mut values, start, from, to, head, size, 1.0f32, others, head_size, units);
+        load::<F>(key, &mut keys, start, from, to, head, size, 1.0f32, others, head_size, units);
+        load::<F>(value, &mut values, start, from, to, head, size, 1.0f32, others, head_size, units);
         sync_cube();
         let mut j = lane;
         while j < others {
@@ -141,7 +143,7 @@ fn query_gradient(
         for m in 0..form.each {
             let n = lane + comptime!(m * LANES);
             if n < head_size {
-                of_query[(start + position) * size + head * head_size + n] = sums[m];
+                of_query[(start + position) * size + head * head_size + n] = F::cast_from(sums[m]);
             }
         }
     }
@@ -151,16 +153,16 @@ fn query_gradient(
 /// zeros.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
-fn key_value_gradient(
-    query: &Array<f32>,
-    key: &Array<f32>,
-    value: &Array<f32>,
+fn key_value_gradient<F: Float>(
+    query: &Array<F>,
+    key: &Array<F>,
+    value: &Array<F>,
     gradient: &Array<f32>,
     log_sum_exp: &Array<f32>,
     means: &Array<f32>,
     blocks: &Array<u32>,
-    of_key: &mut Array<f32>,
-    of_value: &mut Array<f32>,
+    of_key: &mut Array<F>,
+    of_value: &mut Array<F>,
     cubes: usize,
     heads: usize,
     size: usize,
@@ -171,6 +173,7 @@ fn key_value_gradient(
     threshold: u32,
     dropout_scale: f32,
     #[comptime] form: Form,
+    #[define(F)] _dtype: StorageType,
 ) {
     if CUBE_POS >= cubes {
         terminate!();
@@ -209,8 +212,8 @@ fn key_value_gradient(
     let mut mean = SharedMemory::<f32>::new(others);
     let mut drop_keys = SharedMemory::<u32>::new(others);
     let mut drop_flips = SharedMemory::<u32>::new(others);
-    load(key, &mut keys, start, first, attended, head, size, 1.0f32, rows, head_size, units);
-    load(value, &mut values, start, first, attended, head, size, 1.0f32, rows, head_size, units);
+    load::<F>(key, &mut keys, start, first, attended, head, size, 1.0f32, rows, head_size, units);
+    load::<F>(value, &mut values, start, first, attended, head, size, 1.0f32, rows, head_size, units);
     let mut key_sums = Array::<f32>::new(comptime!(form.each));
     let mut value_sums = Array::<f32>::new(comptime!(form.each));
     #[unroll]
@@ -220,8 +223,8 @@ fn key_value_gradient(
     }
     while from < to {
         sync_cube();
-        load(query, &mut queries, start, from, to, head, size, scale, others, head_size, units);
-        load(gradient, &mut gradients, start, from, to, head, size, 1.0f32, others, head_size, units);
+        load::<F>(query, &mut queries, start, from, to, head, size, scale, others, head_size, units);
+        load::<f32>(gradient, &mut gradients, start, from, to, head, size, 1.0f32, others, head_size, units);
         let unit = UNIT_POS as usize;
         if unit < others {
             let at = from + unit;
@@ -292,8 +295,8 @@ fn key_value_gradient(
             let n = lane + comptime!(m * LANES);
             if n < head_size {
                 let at = (start + position) * size + head * head_size + n;
-                of_key[at] = key_sums[m];
-                of_value[at] = value_sums[m];
+                of_key[at] = F::cast_from(key_sums[m]);
+                of_value[at] = F::cast_from(value_sums[m]);
             }
         }
     }
@@ -337,6 +340,7 @@ impl<R: CubeRuntime> Inputs<R> {
             mask.threshold,
             mask.scale,
             self.form,
+            self.query.dtype.into(),
         );
     }
 
@@ -366,6 +370,7 @@ impl<R: CubeRuntime> Inputs<R> {
             mask.threshold,
             mask.scale,
             self.form,
+            self.query.dtype.into(),
         );
     }
 }
@@ -399,9 +404,9 @@ pub(crate) fn gradient<R: CubeRuntime>(
 ) -> [CubeTensor<R>; 3] {
     let [tokens, size] = dims(&qkv[0]);
     let form = Form::of(plan, size / plan.heads).expect("asked before");
-    let [query, key, value] = qkv.map(floats);
+    let [query, key, value] = qkv.map(contiguous);
     let [output, log_sum_exp, gradient] = [forward.output, forward.log_sum_exp, gradient].map(floats);
-    let [of_query, of_key, of_value] = [(); 3].map(|()| unwritten(&query, [tokens, size]));
+    let [of_query, of_key, of_value] = [(); 3].map(|()| unwritten_as(&query, [tokens, size], query.dtype));
     if tokens > 0 {
         let means = weighted_means(output, gradient.clone(), [tokens, plan.heads], form.head_size);
         let numbers = Numbers::new(plan, form);

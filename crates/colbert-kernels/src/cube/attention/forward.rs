@@ -2,20 +2,21 @@
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
 use crate::cube::attention::{Form, HARDLY, LANES, NEVER, Numbers, dot, load, near, weights_key};
-use crate::cube::launch::{copied, cubes, dims, floats, unwritten};
+use crate::cube::launch::{contiguous, copied, cubes, dims, unwritten};
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
 /// Attends from some queries of a head, one cube for each block.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
-fn attend(
-    query: &Array<f32>,
-    key: &Array<f32>,
-    value: &Array<f32>,
+fn attend<F: Float>(
+    query: &Array<F>,
+    key: &Array<F>,
+    value: &Array<F>,
     blocks: &Array<u32>,
     output: &mut Array<f32>,
     log_sum_exp: &mut Array<f32>,
@@ -29,6 +30,7 @@ fn attend(
     threshold: u32,
     dropout_scale: f32,
     #[comptime] form: Form,
+    #[define(F)] _dtype: StorageType,
 ) {
     if CUBE_POS >= cubes {
         terminate!();
@@ -58,7 +60,7 @@ fn attend(
     let mut keys = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut values = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut weights = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
-    load(query, &mut queries, start, first, length, head, size, scale, rows, head_size, units);
+    load::<F>(query, &mut queries, start, first, length, head, size, scale, rows, head_size, units);
     let mut sums = Array::<f32>::new(comptime!(form.each));
     #[unroll]
     for m in 0..form.each {
@@ -79,8 +81,8 @@ fn attend(
     while from < to {
         // All units have finished the last block.
         sync_cube();
-        load(key, &mut keys, start, from, to, head, size, 1.0f32, others, head_size, units);
-        load(value, &mut values, start, from, to, head, size, 1.0f32, others, head_size, units);
+        load::<F>(key, &mut keys, start, from, to, head, size, 1.0f32, others, head_size, units);
+        load::<F>(value, &mut values, start, from, to, head, size, 1.0f32, others, head_size, units);
         sync_cube();
         let mut j = lane;
         while j < others {
@@ -171,7 +173,8 @@ fn attend(
 pub(crate) fn forward<R: CubeRuntime>(qkv: [CubeTensor<R>; 3], plan: &AttentionPlan) -> Attended<CubeTensor<R>> {
     let [tokens, size] = dims(&qkv[0]);
     let form = Form::of(plan, size / plan.heads).expect("asked before");
-    let [query, key, value] = qkv.map(floats);
+    let [query, key, value] = qkv.map(contiguous);
+    let dtype = query.dtype;
     let (output, log_sum_exp) = (unwritten(&query, [tokens, size]), unwritten(&query, [tokens, plan.heads]));
     let numbers = Numbers::new(plan, form);
     if tokens > 0 {
@@ -195,6 +198,7 @@ pub(crate) fn forward<R: CubeRuntime>(qkv: [CubeTensor<R>; 3], plan: &AttentionP
             numbers.mask.threshold,
             numbers.mask.scale,
             form,
+            dtype.into(),
         );
     }
     Attended { output, log_sum_exp }

@@ -3,7 +3,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
-use colbert_kernels::{AttentionPlan, Dropout, KernelBackend, Segment, dropout};
+use colbert_kernels::{AttentionPlan, Dropout, KernelBackend, Segment, dropout, float32_matmul};
 
 use crate::encoder::EncodeOptions;
 use crate::encoder::dropout::DropoutSeed;
@@ -59,7 +59,7 @@ impl<B: KernelBackend> SharedAttention<B> {
             let (length, size) = (segment.length, plan.heads * value.dims()[2]);
             let weights = weights.reshape([plan.heads * length, length]);
             let weights = dropout(weights, Dropout { seed, ..plan.dropout }).reshape([plan.heads, length, length]);
-            weights.matmul(value).swap_dims(0, 1).reshape([length, size])
+            float32_matmul(weights, value).swap_dims(0, 1).reshape([length, size])
         };
         Tensor::cat(plan.segments.as_slice().iter().map(of_text).collect(), 0)
     }
@@ -86,12 +86,12 @@ impl<B: KernelBackend> Places<B> {
         let (query, key) = (first(query), first(key));
         let rows = self.rows.clone().narrow(0, 0, attended).narrow(1, 0, attended);
         let of_head = |rows: Tensor<B, 2, Int>| rows.unsqueeze::<3>().expand([heads, attended, attended]);
-        let mut products = query.clone().matmul(key.clone().swap_dims(1, 2));
+        let mut products = float32_matmul(query.clone(), key.clone().swap_dims(1, 2));
         if let Some(places) = &self.keys {
-            products = products + query.matmul(places.clone()).gather(2, of_head(rows.clone()));
+            products = products + float32_matmul(query, places.clone()).gather(2, of_head(rows.clone()));
         }
         if let Some(places) = &self.queries {
-            let of_keys = key.matmul(places.clone()).gather(2, of_head(rows.swap_dims(0, 1)));
+            let of_keys = float32_matmul(key, places.clone()).gather(2, of_head(rows.swap_dims(0, 1)));
             products = products + of_keys.swap_dims(1, 2);
         }
         let weights = softmax(products * self.scale, 2);

@@ -1,0 +1,62 @@
+//! Matmuls of bfloat16 factors whose product is kept in either format, and the bias after one.
+
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::StorageType;
+use cubecl::prelude::*;
+
+use crate::cube::launch::{UNITS, cubes_of_elements, dims, floats, unwritten_as, writable};
+
+/// Adds a bias in place.
+#[cube(launch)]
+fn add<F: Float>(product: &mut Array<F>, bias: &Array<f32>, size: usize, #[define(F)] _dtype: StorageType) {
+    let at = ABSOLUTE_POS;
+    if at >= product.len() {
+        terminate!();
+    }
+    product[at] = F::cast_from(f32::cast_from(product[at]) + bias[at % size]);
+}
+
+fn multiply<R: CubeRuntime>(
+    left: CubeTensor<R>,
+    right: CubeTensor<R>,
+    output: Option<CubeTensor<R>>,
+    dtype: DType,
+) -> CubeTensor<R> {
+    // burn looks at the left factor's type alone.
+    assert_eq!(left.dtype, right.dtype, "the factors of a matmul");
+    matmul(left, right, output, MatmulStrategy::default(), dtype).expect("a matmul that the device can do")
+}
+
+/// Multiplies factors of one type to float32. burn's own matmul would round the product to the type of its factors.
+pub(crate) fn product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>) -> CubeTensor<R> {
+    multiply(left, right, None, DType::F32)
+}
+
+/// Multiplies matrices of one type, `[rows, depth]` and `[depth, columns]`, to bfloat16. Sums are float32, and the
+/// numbers lie one after the other, which those of burn's matrices on CUDA do not.
+pub(crate) fn rounded_product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>) -> CubeTensor<R> {
+    let ([rows, _], [_, columns]) = (dims(&left), dims(&right));
+    let output = unwritten_as(&left, [rows, columns], DType::BF16);
+    multiply(left, right, Some(output), DType::BF16)
+}
+
+/// Adds a bias to each row of a matrix, whose memory nothing else uses.
+pub(crate) fn add_bias<R: CubeRuntime>(product: CubeTensor<R>, bias: CubeTensor<R>) -> CubeTensor<R> {
+    let [rows, size] = dims(&product);
+    let sum = writable(product);
+    if rows * size > 0 {
+        add::launch(
+            &sum.client,
+            cubes_of_elements(&sum, rows * size),
+            CubeDim::new_1d(UNITS),
+            sum.clone().into_array_arg(),
+            floats(bias).into_array_arg(),
+            size,
+            sum.dtype.into(),
+        );
+    }
+    sum
+}
