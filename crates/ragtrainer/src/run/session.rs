@@ -140,13 +140,9 @@ pub(crate) fn preview<O: Objective, E: RunEncoder>(
     let (loaded, parameters) = backend.run(Load { start: &start, options })?;
     let asked = options.train.precision;
     let falls_back = (asked != Precision::Auto && asked != plan.precision).then_some(asked);
-<<<<<<< HEAD
     let head_init = options.train.head_init;
-    Ok(Preview { plan, loaded, parameters, backend, head: start.head, head_init, falls_back })
-=======
     let exchange = Exchange::of(&**sharing.processes, backend);
-    Ok(Preview { plan, loaded, parameters, backend, head: start.head, falls_back, exchange })
->>>>>>> nccl
+    Ok(Preview { plan, loaded, parameters, backend, head: start.head, head_init, falls_back, exchange })
 }
 
 /// Trains and measures. `begin` says whether `options.output` gets a new run or the one in it is resumed.
@@ -179,11 +175,7 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
             spaced(plan, options, data.prepared.dev.as_ref(), earlier_plan(options, begin)?.as_ref())
         }
     };
-<<<<<<< HEAD
     start.fit_head(&options.train, backend, &data.prepared.set)?;
-    let ran =
-        backend.run(TrainJob { options, data, plan: &plan, start: &start, objective, processes, begin, observer });
-=======
     let linked = Exchange::join(processes, backend)?;
     let job = TrainJob { options, data, plan: &plan, start: &start, objective, processes: &linked, begin, observer };
     let ran = backend.run(job);
@@ -192,7 +184,6 @@ pub(crate) fn train<O: Objective, E: RunEncoder>(
         processes.barrier();
     }
     drop(linked);
->>>>>>> nccl
     let Err(Error::Train(TrainError::OutOfMemory { step, batch_size, micro_batch, said })) = ran else { return ran };
     let train = TrainOptions { precision: plan.precision, accumsteps: plan.pieces(), ..options.train.clone() };
     let fits = backend.run(MostThatFit { start: &start, train, objective })?;
