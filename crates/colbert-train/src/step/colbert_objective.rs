@@ -251,7 +251,7 @@ impl ColbertObjective {
 
     /// Returns true for a document of any row that is no candidate for a query of the block: `[rows, documents of all
     /// rows]`.
-    fn left_out<B: Backend>(
+    fn left_out<B: KernelBackend>(
         &self,
         rows: &OwnRows<B>,
         slots: &[usize],

@@ -2,7 +2,7 @@
 //! operators in float32. Elsewhere they are float32, and the same tests hold.
 
 use burn::backend::Autodiff;
-use burn::tensor::{DType, FloatDType, TensorMetadata};
+use burn::tensor::{DType, FloatDType};
 use half::bf16;
 
 use super::*;
@@ -181,12 +181,13 @@ fn queries_keys_and_values_and_their_gradients() {
 #[test]
 fn outputs_and_gradients_through_autodiff_are_float32() {
     type Back = Autodiff<B>;
+    type Operator<'a> = &'a dyn Fn(&[Tensor<Back, 2>], Precision) -> Tensor<Back, 2>;
     let segments = Segments::new([(9, 9), (20, 6), (1, 1)]);
     let (tokens, size, wide) = (segments.tokens(), 24, 40);
     let matrices = [[tokens, size], [size, size], [wide, size], [size, wide / 2], [3 * size, size], [size, wide]];
     let inputs: Vec<Tensor<B, 2>> = (1..).zip(matrices).map(|(seed, shape)| halves(shape, seed) * 0.5).collect();
     let back = random([tokens, size], 9);
-    let operators: [(&str, &dyn Fn(&[Tensor<Back, 2>], Precision) -> Tensor<Back, 2>); 4] = [
+    let operators: [(&str, Operator<'_>); 4] = [
         ("feed-forward", &|x, precision| {
             let bias = |i: usize| x[i].clone().narrow(1, 0, 1).squeeze_dim(1);
             let [up, down] = [2, 5].map(|i| Map { weight: x[i].clone(), bias: bias(i) });
