@@ -210,6 +210,8 @@ def test_a_long_list_takes_memory_in_proportion(tiny: str) -> None:
 INTERRUPTED = """
 import os, signal, sys
 from ragtrainer import RAGTrainer
+# A shell starts what it runs in the background without this signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 trainer = RAGTrainer("My", sys.argv[1])
 trainer.prepare_training_data([(f"What is {n}?", f"It is {n} of the moor.") for n in range(24)], progress=None)
 def listen(event):
