@@ -7,20 +7,19 @@ use nalgebra::{DMatrix, SymmetricEigen};
 use crate::embeddings::unit_length;
 use crate::weights::HostTensor;
 
-/// The mean outer product of an encoder's token vectors, each brought to unit length, from which their principal
+/// The sum of the outer products of an encoder's token vectors, each brought to unit length, from which their principal
 /// components follow. Nothing is subtracted: scores compare directions from the origin.
 #[derive(Debug, Clone)]
 pub struct SecondMoment {
     size: usize,
-    tokens: usize,
-    /// `[size, size]`, summed over tokens.
+    /// `[size, size]`
     sums: Vec<f64>,
 }
 
 impl SecondMoment {
     /// Begins with no vector of `size` numbers.
     pub fn new(size: usize) -> Self {
-        Self { size, tokens: 0, sums: vec![0.0; size * size] }
+        Self { size, sums: vec![0.0; size * size] }
     }
 
     /// Adds hidden vectors, `[tokens, size]`.
@@ -28,13 +27,11 @@ impl SecondMoment {
     /// # Panics
     /// If the vectors have another size.
     pub fn add<B: KernelBackend>(&mut self, hidden: Tensor<B, 2>) {
-        let [tokens, size] = hidden.dims();
-        assert_eq!(size, self.size, "numbers of a hidden vector");
+        assert_eq!(hidden.dims()[1], self.size, "numbers of a hidden vector");
         let columns = unit_length(hidden).transpose();
         let products = linear(columns.clone(), columns, None, Precision::F32);
         let products = products.into_data().convert::<f32>().into_vec::<f32>().expect("converted to f32");
         self.sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += f64::from(product));
-        self.tokens += tokens;
     }
 
     /// Returns the `dim` principal components with the largest variance, as orthonormal rows `[dim, size]`, the largest
@@ -45,8 +42,7 @@ impl SecondMoment {
     /// If there are more components than numbers of a vector.
     pub fn components(&self, dim: usize) -> HostTensor {
         assert!(dim <= self.size, "{dim} components of vectors of {} numbers", self.size);
-        let mean = DMatrix::from_row_slice(self.size, self.size, &self.sums) / self.tokens.max(1) as f64;
-        let eigen = SymmetricEigen::new(mean);
+        let eigen = SymmetricEigen::new(DMatrix::from_row_slice(self.size, self.size, &self.sums));
         let mut order: Vec<usize> = (0..self.size).collect();
         order.sort_by(|a, b| eigen.eigenvalues[*b].total_cmp(&eigen.eigenvalues[*a]));
         let rows = order[..dim].iter().flat_map(|&place| {
@@ -124,6 +120,23 @@ mod tests {
         let kept: Vec<f64> = rows.iter().map(|row| kept(row)).collect();
         assert!(kept[0] > kept[1] && kept[1] > kept[2], "{kept:?}");
         assert!(kept.iter().sum::<f64>() > 0.99, "{kept:?}");
+    }
+
+    /// One long vector is one direction among many, wherever it is in the list.
+    #[test]
+    fn every_vector_counts_once_whatever_its_length() {
+        let mut vectors = vectors(40);
+        let row = |vectors: &[f32]| moment(vectors).components(1).values;
+        let expected = row(&vectors);
+        vectors[..SIZE].iter_mut().for_each(|value| *value *= 1e4);
+        let found = row(&vectors);
+        assert!(expected.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5), "{expected:?} and {found:?}");
+        // The first part alone has this direction, in each of its vectors.
+        vectors[..SIZE * 7].fill(0.0);
+        vectors[..SIZE * 7].iter_mut().step_by(SIZE).for_each(|value| *value = 1.0);
+        vectors[SIZE * 7..].iter_mut().step_by(SIZE).for_each(|value| *value = 0.0);
+        let kept: f32 = moment(&vectors).components(4).values.iter().step_by(SIZE).map(|value| value * value).sum();
+        assert!((kept - 1.0).abs() < 1e-5, "{kept}");
     }
 
     #[test]
