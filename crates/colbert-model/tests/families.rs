@@ -1,24 +1,20 @@
-//! Every encoder family against transformers on a tiny random model of it, and directories that PyLate and torch wrote.
-//! The fixtures and the script that made them are in `tests/families`.
+//! Every encoder family against transformers on a tiny random model of it. The fixtures and the script that made them are
+//! in `tests/families`.
 
 use std::fs;
 use std::path::Path;
 
-use burn::backend::Autodiff;
-use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend;
 use colbert_config::{ArtifactMetadata, ExportDtype, ExportLayout, TrainOptions, resolve};
 use colbert_model::{
-    Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, ModelError, Pretrained, PretrainedEncoder,
-    SelfCheck, TokenSequence, Weights, maxsim, named_parameters,
+    Colbert, ColbertSettings, EncodeOptions, Encoder, EncoderInput, Export, Pretrained, PretrainedEncoder, SelfCheck,
+    TokenSequence, Weights, maxsim, named_parameters,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{B, compare_with_pylate, copied, device, expected, fixture, largest_difference, strings};
+use crate::support::{B, copied, device, expected, fixture, largest_difference, strings};
 
-const FAMILIES: [&str; 14] = [
+pub(crate) const FAMILIES: [&str; 14] = [
     "distilbert",
     "electra",
     "roberta",
@@ -43,18 +39,18 @@ const WITHOUT_UNUSED: [&str; 8] =
 const WORD_PIECE: [&str; 6] = ["distilbert", "electra", "nomic_bert", "nomic_bert-5", "gte", "mpnet"];
 
 /// Spread of float32 arithmetic over two to four layers, with a margin.
-const TOLERANCE: f32 = 1e-5;
+pub(crate) const TOLERANCE: f32 = 1e-5;
 
-fn ids(value: &Value) -> Vec<u32> {
+pub(crate) fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
-fn settings(query_maxlen: usize, doc_maxlen: usize) -> ColbertSettings {
+pub(crate) fn settings(query_maxlen: usize, doc_maxlen: usize) -> ColbertSettings {
     ColbertSettings { dim: 16, query_maxlen, doc_maxlen, ..ColbertSettings::default() }
 }
 
 /// Settings of a run with these lengths.
-fn settings_of(pretrained: &Pretrained, query_maxlen: usize, doc_maxlen: usize) -> ColbertSettings {
+pub(crate) fn settings_of(pretrained: &Pretrained, query_maxlen: usize, doc_maxlen: usize) -> ColbertSettings {
     pretrained.settings(&TrainOptions { dim: 16, query_maxlen, doc_maxlen, ..TrainOptions::default() })
 }
 
@@ -364,110 +360,6 @@ fn masks_beyond_the_window_are_defined() {
     assert!(largest_difference(&short, &long[..short.len()]) < 1e-6);
 }
 
-struct Missing<'a, A: AutodiffBackend> {
-    gradients: &'a A::Gradients,
-    path: Vec<String>,
-    without: Vec<String>,
-    with: usize,
-}
-
-impl<A: AutodiffBackend> ModuleVisitor<A> for Missing<'_, A> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-        let largest = param.val().grad(self.gradients).map(|gradient| gradient.abs().max().into_data().to_vec::<f32>());
-        match largest {
-            Some(Ok(largest)) if largest[0] > 0.0 && largest[0].is_finite() => self.with += 1,
-            _ => self.without.push(self.path.join(".")),
-        }
-    }
-}
-
-struct Found<'a, A: AutodiffBackend> {
-    gradients: &'a A::Gradients,
-    found: Vec<Vec<f32>>,
-}
-
-impl<A: AutodiffBackend> ModuleVisitor<A> for Found<'_, A> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-        let gradient = param.val().grad(self.gradients).expect("every parameter has a gradient");
-        self.found.push(gradient.into_data().to_vec::<f32>().unwrap());
-    }
-}
-
-#[test]
-fn every_parameter_of_every_family_can_be_trained() {
-    type A = Autodiff<B>;
-    for family in FAMILIES {
-        let pretrained = Pretrained::read(&fixture(family)).unwrap();
-        let settings = settings_of(&pretrained, 16, 40);
-        let tokenizer = pretrained.tokenizer(&settings).unwrap();
-        let (model, _) = pretrained.model::<A>(&settings, None, 0, &device()).unwrap();
-        let texts = strings(&expected(family)["texts"]);
-        let queries = model.encode(&tokenizer.queries(&texts).unwrap(), &device());
-        let documents = model.encode(&tokenizer.documents(&texts).unwrap(), &device());
-        let gradients = maxsim(&queries, &documents).square().sum().backward();
-        let mut missing = Missing::<A> { gradients: &gradients, path: Vec::new(), without: Vec::new(), with: 0 };
-        model.visit(&mut missing);
-        let without: Vec<_> = missing.without.iter().filter(|name| !name.contains("pooler")).collect();
-        assert!(without.is_empty() && missing.with > 10, "{family}: {without:?}");
-        let dropped = pretrained.model::<A>(&settings, Some(0.1), 0, &device()).unwrap().0;
-        let sequences = tokenizer.documents(&texts).unwrap();
-        let seed = |seed| {
-            let dropout = Some(colbert_model::DropoutSeed::new(seed));
-            let options = EncodeOptions { dropout, ..EncodeOptions::default() };
-            let vectors = dropped.encode_with(&sequences, options, &device());
-            vectors.vectors.into_data().to_vec::<f32>().unwrap()
-        };
-        assert_eq!(seed(1), seed(1), "{family}");
-        assert_ne!(seed(1), seed(2), "{family}");
-        assert_eq!(model.valid().encoder.hidden_size(), 32);
-    }
-}
-
-/// The gradients of DeBERTa's attention by burn's operators are those of PyTorch's autograd.
-#[test]
-fn gradients_of_deberta_are_those_of_transformers() {
-    type A = Autodiff<B>;
-    let pretrained = Pretrained::read(&fixture("deberta-v2")).unwrap();
-    let (model, _) = pretrained.model::<A>(&settings(16, 40), Some(0.0), 0, &device()).unwrap();
-    let expected = expected("deberta-v2");
-    let sequences: Vec<TokenSequence> = expected["sequences"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|sequence| {
-            let ids = ids(&sequence["ids"]);
-            let attended = sequence["attended"].as_u64().unwrap() as usize;
-            TokenSequence { attended, scored: vec![true; ids.len()], ids }
-        })
-        .collect();
-    let found = model.encoder.forward(&EncoderInput::new(&sequences, EncodeOptions::default()), &device());
-    let gradients = found.powi_scalar(3).sum().backward();
-    let mut visitor = Found::<A> { gradients: &gradients, found: Vec::new() };
-    model.encoder.visit(&mut visitor);
-    let mut recorded = Weights::read(&fixture("deberta-v2").join("expected.safetensors")).unwrap();
-    let names: Vec<String> = recorded.names().filter(|name| name.starts_with("gradient.")).map(str::to_owned).collect();
-    assert!(names.len() == visitor.found.len() && names.len() > 30, "{} of {}", visitor.found.len(), names.len());
-    for ((path, _), values) in named_parameters(&model.encoder).into_iter().zip(visitor.found) {
-        let own = Encoder::<A>::tensor_name(&model.encoder, &path);
-        let name = format!("gradient.{}", own.strip_prefix("deberta.").unwrap());
-        let shape = recorded.shape(&name).unwrap().to_vec();
-        let expected = recorded.take(&name, &shape).unwrap();
-        // The markers were added here; no text has them.
-        let (known, added) = values.split_at(expected.values.len());
-        let largest = expected.values.iter().fold(1.0_f32, |most, value| most.max(value.abs()));
-        let difference = largest_difference(known, &expected.values) / largest;
-        assert!(difference < TOLERANCE && added.iter().all(|value| *value == 0.0), "{name}: {difference}");
-    }
-}
-
 /// A field of DeBERTa's configuration that requires an unsupported computation is refused by its name.
 #[test]
 fn what_of_deberta_is_not_computed_is_refused() {
@@ -511,118 +403,4 @@ fn a_marker_behind_the_first_token_of_a_text_is_not_written_for_sentence_transfo
         };
         pretrained.check_layout(&bare, ExportLayout::SentenceTransformers).unwrap();
     }
-}
-
-#[test]
-fn a_directory_that_pylate_saved_gives_pylates_vectors() {
-    let path = fixture("pylate");
-    let pretrained = Pretrained::read(&path).unwrap();
-    let settings = pretrained.declared_settings().unwrap();
-    assert_eq!(
-        settings,
-        ColbertSettings {
-            dim: 24,
-            query_maxlen: 14,
-            doc_maxlen: 30,
-            attend_to_mask_tokens: true,
-            query_expansion: true,
-            mask_punctuation: true,
-            skiplist_words: Some(vec![".".into(), ",".into(), "the".into()]),
-            use_relu: false,
-            query_token_id: "[Q] ".into(),
-            doc_token_id: "[D] ".into(),
-            ..ColbertSettings::default()
-        }
-    );
-    let tokenizer = pretrained.tokenizer(&settings).unwrap();
-    let (model, report) = pretrained.model::<B>(&settings, None, 0, &device()).unwrap();
-    assert!(report.initialised.is_empty() && report.ignored.is_empty(), "{report:?}");
-    compare_with_pylate("pylate", &model, &tokenizer, TOLERANCE);
-}
-
-#[test]
-fn queries_without_expansion_are_as_long_as_they_are() {
-    let folder = TempDir::new().unwrap();
-    let path = copied(&fixture("pylate"), &folder);
-    let file = path.join("config_sentence_transformers.json");
-    let config = fs::read_to_string(&file).unwrap();
-    fs::write(&file, config.replace("\"do_query_expansion\": true", "\"do_query_expansion\": false")).unwrap();
-    let pretrained = Pretrained::read(&path).unwrap();
-    let settings = pretrained.declared_settings().unwrap();
-    assert!(!settings.query_expansion);
-    let query = pretrained.tokenizer(&settings).unwrap().queries(&["a fen"]).unwrap().remove(0);
-    assert!(query.len() < 14 && query.attended == query.len(), "{query:?}");
-    fs::write(&file, config.replace("\"[Q] \"", "\"\"")).unwrap();
-    // No marker at all: the query is filled up to its length all the same.
-    let pretrained = Pretrained::read(&path).unwrap();
-    let tokenizer = pretrained.tokenizer(&pretrained.declared_settings().unwrap()).unwrap();
-    let bare = tokenizer.queries(&["a fen"]).unwrap().remove(0);
-    assert_eq!((bare.len(), tokenizer.marker_ids().0), (14, None));
-    assert_eq!((bare.ids[0], &bare.ids[1..4]), (query.ids[0], &query.ids[2..5]));
-}
-
-/// The weights in several files, or in PyTorch's own format, give the same model.
-#[test]
-fn sharded_and_pickled_weights_load() {
-    let folder = TempDir::new().unwrap();
-    let path = copied(&fixture("distilbert"), &folder);
-    let whole = path.join("model.safetensors");
-    let parameters = |path: &Path| {
-        let pretrained = Pretrained::read(path).unwrap();
-        named_parameters(&pretrained.model::<B>(&settings(16, 40), None, 0, &device()).unwrap().0)
-    };
-    let original = parameters(&path);
-    let mut weights = Weights::read(&whole).unwrap();
-    let names: Vec<String> = weights.names().map(str::to_owned).collect();
-    let mut parts = [Vec::new(), Vec::new()];
-    let mut map = serde_json::Map::new();
-    for (i, name) in names.into_iter().enumerate() {
-        let shape = weights.shape(&name).unwrap().to_vec();
-        map.insert(name.clone(), format!("part-{}.safetensors", i % 2).into());
-        let tensor = weights.take(&name, &shape).unwrap();
-        parts[i % 2].push((name, tensor));
-    }
-    for (i, part) in parts.iter().enumerate() {
-        let bytes = colbert_model::safetensors_bytes(part).unwrap();
-        fs::write(path.join(format!("part-{i}.safetensors")), bytes).unwrap();
-    }
-    fs::remove_file(&whole).unwrap();
-    let index = path.join("model.safetensors.index.json");
-    fs::write(&index, serde_json::json!({"metadata": {}, "weight_map": &map}).to_string()).unwrap();
-    assert_eq!(parameters(&path), original);
-
-    fs::remove_file(path.join("part-1.safetensors")).unwrap();
-    let error = Pretrained::read(&path).unwrap_err().to_string();
-    assert!(error.contains("part-1.safetensors") && error.contains("index.json"), "{error}");
-    fs::remove_file(&index).unwrap();
-    let torch = path.join("pytorch_model.bin");
-    fs::copy(fixture("torch").join("distilbert.bin"), &torch).unwrap();
-    assert_eq!(parameters(&path), original);
-
-    map.values_mut().for_each(|part| *part = "part-1.bin".into());
-    fs::rename(&torch, path.join("part-1.bin")).unwrap();
-    fs::write(path.join("pytorch_model.bin.index.json"), serde_json::json!({"weight_map": map}).to_string()).unwrap();
-    assert_eq!(parameters(&path), original);
-}
-
-#[test]
-fn code_in_a_pickle_is_refused_by_name_and_not_run() {
-    let folder = TempDir::new().unwrap();
-    let path = copied(&fixture("distilbert"), &folder);
-    fs::remove_file(path.join("model.safetensors")).unwrap();
-    for (file, parts) in [
-        ("evil.bin", vec!["system", "nothing of it was run"]),
-        ("module.bin", vec!["torch.nn.modules.linear.Linear", "nothing of it was run"]),
-        ("legacy.bin", vec!["before 1.6"]),
-        ("bare.bin", vec!["before 1.6"]),
-    ] {
-        fs::copy(fixture("torch").join(file), path.join("pytorch_model.bin")).unwrap();
-        let error = Pretrained::read(&path).unwrap_err();
-        assert!(matches!(error, ModelError::BrokenPickle { .. }), "{file}: {error}");
-        let error = error.to_string();
-        assert!(parts.iter().all(|part| error.contains(part)), "{file}: {error}");
-    }
-    let state = fs::read(fixture("torch").join("distilbert.bin")).unwrap();
-    fs::write(path.join("pytorch_model.bin"), &state[..state.len() / 2]).unwrap();
-    assert!(matches!(Pretrained::read(&path), Err(ModelError::BrokenPickle { .. })));
 }

@@ -7,6 +7,7 @@ mod float16;
 mod losses;
 mod matryoshka;
 mod mining;
+mod not_finite;
 mod objective;
 mod processes;
 mod recipes;

@@ -2,7 +2,9 @@
 
 mod bad_input;
 mod command_line;
+mod data_commands;
 mod device_memory;
+mod find_commands;
 mod folder_survival;
 #[cfg(feature = "hub")]
 mod hub;
