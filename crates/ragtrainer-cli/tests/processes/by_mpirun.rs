@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::program::{Ran, pairs_file, ragtrainer, train_arguments};
-use crate::support::{beir_folder, folder, tiny_model};
+use crate::support::{backend, beir_folder, folder, tiny_model};
 use crate::survival::result;
 
 /// Twelve steps with dropout.
@@ -34,9 +34,20 @@ pub(super) fn mpirun_with(
         command.env(name, "1");
     }
     command.envs(environment.iter().copied());
-    command.args(["-n", &processes.to_string(), env!("CARGO_BIN_EXE_ragtrainer")]).args(arguments);
+    command.args(["-n", &processes.to_string(), env!("CARGO_BIN_EXE_ragtrainer")]).args(arguments).args(threads());
     command.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("mpirun starts")
+}
+
+/// Runs one process alone, as [`mpirun`] runs several.
+pub(super) fn alone(folder: &Path, arguments: &[String]) -> Ran {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(threads().iter().copied()).collect();
+    ragtrainer(folder, &arguments)
+}
+
+/// Threads of every process: libtorch's sums, unlike those of flex, depend on their number.
+fn threads() -> &'static [&'static str] {
+    if backend().starts_with("libtorch") { &["--threads", "1"] } else { &[] }
 }
 
 pub(super) fn ended(child: Child) -> Ran {
@@ -79,7 +90,7 @@ fn any_number_of_processes_writes_the_bytes_of_one() {
             let _ = fs::remove_dir_all(here.path().join("run"));
             train_arguments(data, &[&options[..], &["--accumsteps", accumsteps]].concat())
         };
-        let one = ragtrainer(here.path(), &run("4").iter().map(String::as_str).collect::<Vec<_>>());
+        let one = alone(here.path(), &run("4"));
         assert_eq!(one.code, Some(0), "{}", one.errors);
         let expected = result(&here.path().join("run"));
         for (processes, accumsteps) in [(1, "4"), (2, "2"), (4, "1")] {
@@ -123,8 +134,7 @@ fn processes_share_a_teacher() {
         let written = [format!("--out={name}.jsonl"), format!("--teacher-cache={name}")];
         [strings(&scored), written.to_vec()].concat()
     };
-    let one = score("one");
-    let one = ragtrainer(here.path(), &one.iter().map(String::as_str).collect::<Vec<_>>());
+    let one = alone(here.path(), &score("one"));
     assert_eq!(one.code, Some(0), "{}", one.errors);
     let ran = ended(mpirun(here.path(), 3, &score("three")));
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
@@ -186,8 +196,7 @@ fn processes_share_encoding() {
             .collect();
         (heard, [files(&out), files(&out.join("folder")), files(&out.join("split"))])
     };
-    let one =
-        encoded("one", &|arguments| ragtrainer(here.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+    let one = encoded("one", &|arguments| alone(here.path(), arguments));
     assert_eq!(one.1.each_ref().map(|files| files.is_empty()), [false; 3]);
     for (name, processes) in [("two", 2), ("four", 4)] {
         let several = encoded(name, &|arguments| ended(mpirun(here.path(), processes, arguments)));
@@ -209,7 +218,7 @@ fn processes_share_the_preparation_of_data() {
     let here = folder();
     let pairs = pairs_file(here.path());
     let prepare = |to: &str| strings(&["prepare", "--train-data", pairs.to_str().unwrap(), "--data-out-path", to]);
-    let one = ragtrainer(here.path(), &prepare("one").iter().map(String::as_str).collect::<Vec<_>>());
+    let one = alone(here.path(), &prepare("one"));
     assert_eq!(one.code, Some(0), "{}", one.errors);
     let ran = ended(mpirun(here.path(), 3, &prepare("three")));
     assert_eq!(ran.code, Some(0), "{}", ran.errors);
@@ -225,7 +234,7 @@ fn processes_share_an_evaluation() {
     let data = beir_folder(here.path());
     let (model, data) = (tiny_model(), data.to_str().unwrap().to_owned());
     let arguments = ["evaluate", "--model", model.to_str().unwrap(), "--data", &data, "--json", "--metric", "map@5"];
-    let one = ragtrainer(here.path(), &arguments);
+    let one = alone(here.path(), &strings(&arguments));
     assert_eq!(one.code, Some(0), "{}", one.errors);
     let three = [&arguments[..], &["--per-query", "queries.jsonl"]].concat();
     let ran = ended(mpirun(here.path(), 3, &strings(&three)));
@@ -266,7 +275,7 @@ fn two_processes_resume_what_four_had_begun() {
     let further = ["--batch-size", "8", "--epochs", "80", "--save-every", "2", "--dropout", "0.1"];
     let further = [&further[..], &["--maxsteps", "120", "--keep-checkpoints", "3", "--learning-rate", "1e-3"]].concat();
     let one = train_arguments(&data, &[&further[..], &["--accumsteps", "4"]].concat());
-    let one = ragtrainer(here.path(), &one.iter().map(String::as_str).collect::<Vec<_>>());
+    let one = alone(here.path(), &one);
     assert_eq!(one.code, Some(0), "{}", one.errors);
     let expected = result(&run);
     for signal in ["KILL", "TERM"] {

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use crate::processes::by_mpirun::{ended, mpirun_with};
-use crate::program::{Ran, pairs_file, ragtrainer, train_arguments};
+use crate::processes::by_mpirun::{alone, ended, mpirun_with};
+use crate::program::{Ran, pairs_file, train_arguments};
 use crate::support::{backend, folder};
 use crate::survival::result;
 
@@ -37,19 +37,19 @@ fn gradients_from_gpu_to_gpu_have_the_bits_of_one_process() {
     }
     let here = folder();
     let data = pairs_file(here.path());
-    let alone = train_arguments(&data, &[&THREE[..], &["--precision", "f32", "--accumsteps", "4"]].concat());
-    let one = ragtrainer(here.path(), &alone.iter().map(String::as_str).collect::<Vec<_>>());
+    let one = train_arguments(&data, &[&THREE[..], &["--precision", "f32", "--accumsteps", "4"]].concat());
+    let one = alone(here.path(), &one);
     assert_eq!(one.code, Some(0), "{}", one.errors);
     let expected = result(&here.path().join("run"));
     let hidden = without_nccl();
-    let hosts = [("LD_LIBRARY_PATH", hidden.as_str())];
-    let ways: [(usize, &str, &[(&str, &str)], &str); 3] = [
-        (2, "2", &[], "between GPUs by NCCL"),
-        (4, "1", &[], "between GPUs by NCCL"),
-        (2, "2", &hosts, "through the host's memory, as the library libnccl was not found"),
+    let hosts = Some(("LD_LIBRARY_PATH", hidden.as_str()));
+    let ways = [
+        (2, "2", None, "between GPUs by NCCL"),
+        (4, "1", None, "between GPUs by NCCL"),
+        (2, "2", hosts, "through the host's memory, as the library libnccl was not found"),
     ];
     for (processes, accumsteps, environment, told) in ways {
-        let ran = run(here.path(), processes, &["--accumsteps", accumsteps], environment);
+        let ran = run(here.path(), processes, &["--accumsteps", accumsteps], environment.as_slice());
         assert_eq!(ran.code, Some(0), "{processes}: {}{}", ran.output, ran.errors);
         assert_eq!(ran.output.matches(told).count(), 1, "{}", ran.output);
         assert!(result(&here.path().join("run")) == expected, "{processes} processes, {told}");
