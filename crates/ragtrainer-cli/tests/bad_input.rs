@@ -161,9 +161,9 @@ fn a_start_that_cannot_be_written_ends_the_run_before_its_first_step() {
         assert!(!here.path().join("new").exists());
         assert_eq!(fs::read(here.path().join("run/metrics.jsonl")).unwrap(), record);
     }
-    // Written in float32 it begins to train.
+    // Written in float32 it begins to train; how far it gets depends on the backend.
     let ran = train(here.path(), &data, &["--pretrained-model-name", large.to_str().unwrap(), "--overwrite"]);
-    refused(&ran, &["at step 1"]);
+    assert!(ran.output.contains("step 1/") || ran.errors.contains("at step 1"), "{}{}", ran.output, ran.errors);
 }
 
 /// A run is never replaced unasked, nor lost to a new one that cannot start.

@@ -208,6 +208,11 @@ impl Backend {
         }
     }
 
+    /// Whether it uses NVIDIA's own interfaces, the only ones to TF32.
+    fn reaches_tf32(self) -> bool {
+        matches!(self.kind_of_gpu(), Some("cuda" | "libtorch:cuda"))
+    }
+
     /// Whether bfloat16 matmul is faster here than float32 matmul.
     pub fn has_bf16(self) -> bool {
         self.formats().bf16
@@ -218,11 +223,11 @@ impl Backend {
     ///
     /// # Errors
     /// float16 on a device without it: it is not replaced, as its runs differ from others by more than rounding. TF32
-    /// on a CPU, which does not have it.
+    /// on a CPU, and through Vulkan, Metal and DirectX 12, which do not have it.
     pub fn precision(self, asked: Precision) -> Result<Precision, Error> {
         let formats = self.formats();
         let nearest = formats.nearest(asked);
-        if asked == Precision::Tf32 && !formats.gpu {
+        if asked == Precision::Tf32 && !self.reaches_tf32() {
             return Err(Error::NoTf32 { backend: self.to_string() });
         }
         if asked == Precision::F16 && nearest != asked {

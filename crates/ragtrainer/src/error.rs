@@ -153,7 +153,7 @@ pub enum Error {
     },
     /// TF32 was asked for on a device without it.
     #[error(
-        "{backend} does not support train.precision = \"tf32\", which is a format of NVIDIA GPUs; use train.precision = \"f32\" instead"
+        "{backend} does not support train.precision = \"tf32\", which is a format of NVIDIA GPUs (backends cuda and libtorch:cuda); use train.precision = \"f32\" instead"
     )]
     NoTf32 {
         /// The backend and device.
