@@ -213,32 +213,28 @@ fn weights_key(block: &Block, plan: &KernelPlan, position: usize, #[comptime] fo
     }
 }
 
-/// Copies a head's numbers of the tokens from `first` on to rows of shared memory, zeros after the last; rows begin
-/// `stride` numbers apart.
+/// Copies a head's numbers of the tokens from `first` on to shared memory, zeros after the last.
 #[cube]
-fn load<F: Float, T: Float>(
+fn load<F: Float>(
     from: &Array<F>,
-    to: &mut SharedMemory<T>,
+    to: &mut SharedMemory<f32>,
     block: &Block,
     plan: &KernelPlan,
     first: usize,
     end: usize,
     factor: f32,
     #[comptime] tokens: usize,
-    #[comptime] stride: usize,
     #[comptime] form: Form,
 ) {
     let mut i = UNIT_POS as usize;
     while i < comptime!(tokens * form.head_size) {
-        let row = i / comptime!(form.head_size);
-        let n = i % comptime!(form.head_size);
-        let position = first + row;
+        let position = first + i / comptime!(form.head_size);
         let mut number = 0.0f32;
         if position < end {
-            let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size) + n;
-            number = f32::cast_from(from[at]) * factor;
+            let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size);
+            number = f32::cast_from(from[at + i % comptime!(form.head_size)]) * factor;
         }
-        to[row * stride + n] = T::cast_from(number);
+        to[i] = number;
         i += comptime!(form.units());
     }
 }

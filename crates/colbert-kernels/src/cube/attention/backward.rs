@@ -101,8 +101,8 @@ fn query_gradient_by_units<F: Float>(
     let mut values = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut changes = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
     let (first, length, scale) = (block.first, block.length, plan.scale);
-    load::<F, f32>(query, &mut queries, block, plan, first, length, scale, rows, head_size, form);
-    load::<f32, f32>(gradient, &mut gradients, block, plan, first, length, 1.0f32, rows, head_size, form);
+    load::<F>(query, &mut queries, block, plan, first, length, scale, rows, form);
+    load::<f32>(gradient, &mut gradients, block, plan, first, length, 1.0f32, rows, form);
     let mut sums = Array::<f32>::new(each);
     #[unroll]
     for m in 0..each {
@@ -117,8 +117,8 @@ fn query_gradient_by_units<F: Float>(
     }
     while from < to {
         sync_cube();
-        load::<F, f32>(key, &mut keys, block, plan, from, to, 1.0f32, others, head_size, form);
-        load::<F, f32>(value, &mut values, block, plan, from, to, 1.0f32, others, head_size, form);
+        load::<F>(key, &mut keys, block, plan, from, to, 1.0f32, others, form);
+        load::<F>(value, &mut values, block, plan, from, to, 1.0f32, others, form);
         sync_cube();
         let mut j = lane;
         while j < others {
@@ -243,8 +243,8 @@ fn key_value_gradient_by_units<F: Float>(
     let mut weights = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
     let mut known = known_of_others(form);
     let (first, attended, scale) = (block.first, block.attended, plan.scale);
-    load::<F, f32>(key, &mut keys, block, plan, first, attended, 1.0f32, rows, head_size, form);
-    load::<F, f32>(value, &mut values, block, plan, first, attended, 1.0f32, rows, head_size, form);
+    load::<F>(key, &mut keys, block, plan, first, attended, 1.0f32, rows, form);
+    load::<F>(value, &mut values, block, plan, first, attended, 1.0f32, rows, form);
     let mut key_sums = Array::<f32>::new(each);
     let mut value_sums = Array::<f32>::new(each);
     #[unroll]
@@ -254,8 +254,8 @@ fn key_value_gradient_by_units<F: Float>(
     }
     while from < to {
         sync_cube();
-        load::<F, f32>(query, &mut queries, block, plan, from, to, scale, others, head_size, form);
-        load::<f32, f32>(gradient, &mut gradients, block, plan, from, to, 1.0f32, others, head_size, form);
+        load::<F>(query, &mut queries, block, plan, from, to, scale, others, form);
+        load::<f32>(gradient, &mut gradients, block, plan, from, to, 1.0f32, others, form);
         load_known(&mut known, log_sum_exp, means, block, plan, from, to, form);
         sync_cube();
         let mut j = lane;

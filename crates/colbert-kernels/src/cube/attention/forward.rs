@@ -62,7 +62,7 @@ fn attend_by_units<F: Float>(
     let mut values = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut weights = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
     let scale = plan.scale;
-    load::<F, f32>(query, &mut queries, block, plan, block.first, block.length, scale, rows, head_size, form);
+    load::<F>(query, &mut queries, block, plan, block.first, block.length, scale, rows, form);
     let mut sums = Array::<f32>::new(each);
     #[unroll]
     for m in 0..each {
@@ -74,8 +74,8 @@ fn attend_by_units<F: Float>(
     while from < to {
         // All units have finished the last block.
         sync_cube();
-        load::<F, f32>(key, &mut keys, block, plan, from, to, 1.0f32, others, head_size, form);
-        load::<F, f32>(value, &mut values, block, plan, from, to, 1.0f32, others, head_size, form);
+        load::<F>(key, &mut keys, block, plan, from, to, 1.0f32, others, form);
+        load::<F>(value, &mut values, block, plan, from, to, 1.0f32, others, form);
         sync_cube();
         let mut j = lane;
         while j < others {

@@ -8,7 +8,7 @@
 mod backward;
 mod forward;
 
-use cubecl::cmma::{Matrix, MatrixIdent, MatrixLayout, execute, store};
+use cubecl::cmma::{Matrix, MatrixIdent, MatrixLayout, execute, load, store};
 use cubecl::ir::features::{MmaConfig, Plane};
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
@@ -38,6 +38,12 @@ const APART_FLOATS: usize = 4;
 /// Distance of a tile's rows, as factors and as products.
 const FACTOR_STRIDE: usize = TILE + APART;
 const PRODUCT_STRIDE: usize = TILE + APART_FLOATS;
+
+/// Numbers of a token that a unit reads at once, so that a block is read in few steps.
+const WIDE: usize = 8;
+
+/// Numbers of a token, one after the other.
+type Wide<F> = Vector<F, Const<WIDE>>;
 
 /// Alignment of shared memory in bytes; tensor cores need 32.
 const ALIGNMENT: usize = 128;
@@ -102,8 +108,37 @@ fn place() -> Place {
 
 /// Makes shared memory for the numbers of a head of tokens.
 #[cube]
-fn tokens<F: Float>(#[comptime] form: Form) -> SharedMemory<F> {
-    SharedMemory::<F>::new_aligned(comptime!(form.rows * stride(form.head_size)), comptime!(ALIGNMENT))
+fn tokens<F: Float>(#[comptime] form: Form) -> SharedMemory<Wide<F>> {
+    SharedMemory::<Wide<F>>::new_aligned(comptime!(form.rows * stride(form.head_size) / WIDE), comptime!(ALIGNMENT))
+}
+
+/// Rounds a head's numbers of the tokens from `first` on to factors in shared memory, zeros after the last.
+#[cube]
+fn load_factors<F: Float, T: Float>(
+    from: &Array<F>,
+    to: &mut SharedMemory<Wide<T>>,
+    block: &Block,
+    plan: &KernelPlan,
+    first: usize,
+    end: usize,
+    #[comptime] form: Form,
+) {
+    let from = from.to_slice().into_vectorized().with_vector_size::<Const<WIDE>>();
+    let parts = comptime!(form.head_size / WIDE);
+    #[unroll]
+    for i in 0..comptime!(form.rows * form.head_size / WIDE / form.units()) {
+        let number = UNIT_POS as usize + comptime!(i * form.units());
+        let row = number / parts;
+        let part = number % parts;
+        let position = first + row;
+        let mut numbers = Wide::<T>::new(T::from_int(0));
+        if position < end {
+            let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size);
+            // Within the tensor, as the position is. CubeCL's check would read a single number.
+            numbers = Wide::<T>::cast_from(from.read_unchecked(at / comptime!(WIDE) + part));
+        }
+        to[row * comptime!(stride(form.head_size) / WIDE) + part] = numbers;
+    }
 }
 
 /// Makes shared memory for a tile of products for each plane.
@@ -118,23 +153,31 @@ fn factor_tiles<F: Float>(#[comptime] form: Form) -> SharedMemory<F> {
     SharedMemory::<F>::new_aligned(comptime!(form.rows * FACTOR_STRIDE), comptime!(ALIGNMENT))
 }
 
+/// Takes 16 numbers of 16 tokens in shared memory as a factor: from row `first` and number `16 part` on.
+#[cube]
+fn factor_of<F: Float>(
+    tokens: &SharedMemory<Wide<F>>,
+    first: usize,
+    #[comptime] part: usize,
+    #[comptime] ident: MatrixIdent,
+    #[comptime] layout: MatrixLayout,
+    #[comptime] form: Form,
+) -> Matrix<F> {
+    let stride = comptime!(stride(form.head_size));
+    // SAFETY: it is loaded before it is used.
+    let factor = unsafe { Matrix::<F>::uninitialized(ident, TILE, TILE, TILE, layout) };
+    let at = first * comptime!(stride / WIDE) + comptime!(part * TILE / WIDE);
+    load(&factor, &tokens.slice(at, tokens.len()), comptime!(stride as u32));
+    factor
+}
+
 /// Takes a plane's rows as left factors.
 #[cube]
-fn own_rows<F: Float>(tokens: &SharedMemory<F>, place: &Place, #[comptime] form: Form) -> Sequence<Matrix<F>> {
-    let stride = comptime!(stride(form.head_size));
+fn own_rows<F: Float>(tokens: &SharedMemory<Wide<F>>, place: &Place, #[comptime] form: Form) -> Sequence<Matrix<F>> {
     let mut parts = Sequence::<Matrix<F>>::new();
     #[unroll]
     for part in 0..comptime!(form.head_size / TILE) {
-        let at = place.first * stride + comptime!(part * TILE);
-        parts.push(Matrix::<F>::from_slice(
-            MatrixIdent::A,
-            TILE,
-            TILE,
-            TILE,
-            MatrixLayout::RowMajor,
-            &tokens.slice(at, tokens.len()),
-            comptime!(stride as u32),
-        ));
+        parts.push(factor_of::<F>(tokens, place.first, part, MatrixIdent::A, MatrixLayout::RowMajor, form));
     }
     parts
 }
@@ -159,26 +202,17 @@ fn zeros() -> Matrix<f32> {
 #[cube]
 fn multiply<F: Float>(
     own: &Sequence<Matrix<F>>,
-    others: &SharedMemory<F>,
+    others: &SharedMemory<Wide<F>>,
     other: usize,
     products: &mut SharedMemory<f32>,
     place: &Place,
     #[comptime] form: Form,
 ) {
-    let stride = comptime!(stride(form.head_size));
     let sums = zeros();
     #[unroll]
     for part in 0..comptime!(form.head_size / TILE) {
-        let at = other * stride + comptime!(part * TILE);
-        let right = Matrix::<F>::from_slice(
-            MatrixIdent::B,
-            TILE,
-            TILE,
-            TILE,
-            MatrixLayout::ColMajor,
-            &others.slice(at, others.len()),
-            comptime!(stride as u32),
-        );
+        // Their numbers are the depth.
+        let right = factor_of::<F>(others, other, part, MatrixIdent::B, MatrixLayout::ColMajor, form);
         execute::<F, F, f32, f32>(own.index(part), &right, &sums, &sums);
     }
     let at = place.first * comptime!(PRODUCT_STRIDE);
@@ -190,13 +224,12 @@ fn multiply<F: Float>(
 #[cube]
 fn accumulate<F: Float>(
     factors: &SharedMemory<F>,
-    others: &SharedMemory<F>,
+    others: &SharedMemory<Wide<F>>,
     other: usize,
     sums: &Sequence<Matrix<f32>>,
     place: &Place,
     #[comptime] form: Form,
 ) {
-    let stride = comptime!(stride(form.head_size));
     let left = Matrix::<F>::from_slice(
         MatrixIdent::A,
         TILE,
@@ -208,16 +241,7 @@ fn accumulate<F: Float>(
     );
     #[unroll]
     for part in 0..comptime!(form.head_size / TILE) {
-        let at = other * stride + comptime!(part * TILE);
-        let right = Matrix::<F>::from_slice(
-            MatrixIdent::B,
-            TILE,
-            TILE,
-            TILE,
-            MatrixLayout::RowMajor,
-            &others.slice(at, others.len()),
-            comptime!(stride as u32),
-        );
+        let right = factor_of::<F>(others, other, part, MatrixIdent::B, MatrixLayout::RowMajor, form);
         execute::<F, F, f32, f32>(&left, &right, sums.index(part), sums.index(part));
     }
 }

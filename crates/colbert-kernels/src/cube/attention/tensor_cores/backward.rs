@@ -3,8 +3,8 @@
 use cubecl::prelude::*;
 
 use super::{EACH, FACTOR_STRIDE, PRODUCT_STRIDE, TILE};
-use super::{accumulate, factor_tiles, multiply, no_sums, own_rows, place, product_tiles, stride, tokens, write};
-use crate::cube::attention::{Block, Form, KernelPlan, known_of_others, load, load_known, near, seen, weights_key};
+use super::{accumulate, factor_tiles, load_factors, multiply, no_sums, own_rows, place, product_tiles, tokens, write};
+use crate::cube::attention::{Block, Form, KernelPlan, known_of_others, load_known, near, seen, weights_key};
 use crate::cube::random::factor;
 
 /// Computes the gradient of the queries of a block.
@@ -22,7 +22,7 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
     plan: &KernelPlan,
     #[comptime] form: Form,
 ) {
-    let (rows, stride) = comptime!((form.rows, stride(form.head_size)));
+    let rows = comptime!(form.rows);
     let place = place();
     let position = block.first + place.first + place.row;
     let own = place.first + place.row;
@@ -34,8 +34,8 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
     let mut changes = factor_tiles::<F>(form);
 
     let (first, length) = (block.first, block.length);
-    load::<F, F>(query, &mut keys, block, plan, first, length, 1.0f32, rows, stride, form);
-    load::<f32, F>(gradient, &mut values, block, plan, first, length, 1.0f32, rows, stride, form);
+    load_factors::<F, F>(query, &mut keys, block, plan, first, length, form);
+    load_factors::<f32, F>(gradient, &mut values, block, plan, first, length, form);
     sync_cube();
     let queries = own_rows::<F>(&keys, &place, form);
     let gradients = own_rows::<F>(&values, &place, form);
@@ -54,8 +54,8 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
     while from < range.to {
         // All units have finished the last block.
         sync_cube();
-        load::<F, F>(key, &mut keys, block, plan, from, range.to, 1.0f32, rows, stride, form);
-        load::<F, F>(value, &mut values, block, plan, from, range.to, 1.0f32, rows, stride, form);
+        load_factors::<F, F>(key, &mut keys, block, plan, from, range.to, form);
+        load_factors::<F, F>(value, &mut values, block, plan, from, range.to, form);
         sync_cube();
         let mut tile = 0usize.runtime();
         while has_rows && tile < rows && from + tile < range.to {
@@ -103,7 +103,7 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
     plan: &KernelPlan,
     #[comptime] form: Form,
 ) {
-    let (rows, stride) = comptime!((form.rows, stride(form.head_size)));
+    let rows = comptime!(form.rows);
     let place = place();
     let position = block.first + place.first + place.row;
     let own = place.first + place.row;
@@ -118,8 +118,8 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
     let mut known = known_of_others(form);
 
     let (first, attended) = (block.first, block.attended);
-    load::<F, F>(key, &mut queries, block, plan, first, attended, 1.0f32, rows, stride, form);
-    load::<F, F>(value, &mut gradients, block, plan, first, attended, 1.0f32, rows, stride, form);
+    load_factors::<F, F>(key, &mut queries, block, plan, first, attended, form);
+    load_factors::<F, F>(value, &mut gradients, block, plan, first, attended, form);
     sync_cube();
     let keys = own_rows::<F>(&queries, &place, form);
     let values = own_rows::<F>(&gradients, &place, form);
@@ -131,8 +131,8 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
     while from < to {
         // All units have finished the last block.
         sync_cube();
-        load::<F, F>(query, &mut queries, block, plan, from, to, 1.0f32, rows, stride, form);
-        load::<f32, F>(gradient, &mut gradients, block, plan, from, to, 1.0f32, rows, stride, form);
+        load_factors::<F, F>(query, &mut queries, block, plan, from, to, form);
+        load_factors::<f32, F>(gradient, &mut gradients, block, plan, from, to, form);
         load_known(&mut known, log_sum_exp, means, block, plan, from, to, form);
         sync_cube();
         let mut tile = 0usize.runtime();

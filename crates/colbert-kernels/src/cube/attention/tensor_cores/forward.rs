@@ -3,8 +3,8 @@
 use cubecl::prelude::*;
 
 use super::{EACH, FACTOR_STRIDE, PRODUCT_STRIDE, TILE};
-use super::{accumulate, factor_tiles, multiply, no_sums, own_rows, place, product_tiles, stride, tokens, write};
-use crate::cube::attention::{Block, Form, HARDLY, KernelPlan, NEVER, load, near, seen, weights_key};
+use super::{accumulate, factor_tiles, load_factors, multiply, no_sums, own_rows, place, product_tiles, tokens, write};
+use crate::cube::attention::{Block, Form, HARDLY, KernelPlan, NEVER, near, seen, weights_key};
 use crate::cube::random::factor;
 
 /// Attends from the queries of a block.
@@ -20,7 +20,7 @@ pub(in crate::cube::attention) fn attend<F: Float>(
     plan: &KernelPlan,
     #[comptime] form: Form,
 ) {
-    let (rows, stride) = comptime!((form.rows, stride(form.head_size)));
+    let rows = comptime!(form.rows);
     let place = place();
     let position = block.first + place.first + place.row;
     let own = (place.first + place.row) * comptime!(PRODUCT_STRIDE);
@@ -30,7 +30,7 @@ pub(in crate::cube::attention) fn attend<F: Float>(
     let mut products = product_tiles(form);
     let mut weights = factor_tiles::<F>(form);
 
-    load::<F, F>(query, &mut keys, block, plan, block.first, block.length, 1.0f32, rows, stride, form);
+    load_factors::<F, F>(query, &mut keys, block, plan, block.first, block.length, form);
     sync_cube();
     let queries = own_rows::<F>(&keys, &place, form);
     let has_rows = block.first + place.first < block.length;
@@ -42,7 +42,7 @@ pub(in crate::cube::attention) fn attend<F: Float>(
     while from < range.to {
         // All units have finished the last block.
         sync_cube();
-        load::<F, F>(key, &mut keys, block, plan, from, range.to, 1.0f32, rows, stride, form);
+        load_factors::<F, F>(key, &mut keys, block, plan, from, range.to, form);
         sync_cube();
         let mut tile = 0usize.runtime();
         while has_rows && tile < rows && from + tile < range.to {
@@ -99,8 +99,8 @@ pub(in crate::cube::attention) fn attend<F: Float>(
     from = range.from;
     while from < range.to {
         sync_cube();
-        load::<F, F>(key, &mut keys, block, plan, from, range.to, 1.0f32, rows, stride, form);
-        load::<F, F>(value, &mut values, block, plan, from, range.to, 1.0f32, rows, stride, form);
+        load_factors::<F, F>(key, &mut keys, block, plan, from, range.to, form);
+        load_factors::<F, F>(value, &mut values, block, plan, from, range.to, form);
         sync_cube();
         let mut tile = 0usize.runtime();
         while has_rows && tile < rows && from + tile < range.to {

@@ -3,10 +3,10 @@
 
 use super::*;
 
-/// The share of a row that rounding may be: each weight, each change of a product, each number of the output's gradient
-/// and each result is off by at most 1/512 of itself, 1/887 in the root mean square of many. As these errors do not
-/// depend on each other, a sum of such terms with random signs is off by the same share, and the four by twice that.
-const SHARE: f32 = 1.0 / 256.0;
+/// The share of a row that rounding may be. Each weight or change of a product, and each result, is off by at most 1/512
+/// of itself: in a row of few terms 1/256 in all, and as much again as terms may cancel. What rounding does to the
+/// output's gradient is not in it: the oracle takes the rounded one.
+const SHARE: f32 = 1.0 / 128.0;
 
 /// The query's numbers are below this, so that some keys have most of a row's weight.
 const SPREAD: f32 = 4.0;
@@ -64,7 +64,8 @@ fn compare(heads: usize, head_size: usize, reach: Option<usize>, probability: f3
     assert_eq!(dtype(&found.output), DType::F32, "{what}");
     rows_near(found.output, expected.output.clone(), head_size, &format!("output, {what}"));
     same(found.log_sum_exp, expected.log_sum_exp.clone(), &format!("log-sum-exp, {what}"));
-    let gradients = attention::composed_gradient::<B>(exact, expected.clone(), back.clone(), &exact_plan);
+    let rounded_back = B::float_cast(B::rounded(back.clone(), Precision::Bf16), FloatDType::F32);
+    let gradients = attention::composed_gradient::<B>(exact, expected.clone(), rounded_back, &exact_plan);
     spoil();
     let found = B::attention_gradient(rounded, expected, back, &plan);
     for ((found, expected), name) in found.into_iter().zip(gradients).zip(["query", "key", "value"]) {
@@ -106,7 +107,8 @@ fn largest_difference(head_size: usize) -> f32 {
 
 #[test]
 fn weights_are_rounded_only_where_tensor_cores_multiply() {
-    assert_eq!(largest_difference(64) > 10.0 * ERROR, B::has_bf16(&device()));
+    let found = largest_difference(64);
+    assert!(found <= SHARE && (found > 10.0 * ERROR) == B::has_bf16(&device()), "{found}");
     assert!(largest_difference(40) <= ERROR);
 }
 
