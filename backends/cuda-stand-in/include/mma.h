@@ -1,6 +1,6 @@
 // Tensor cores' matrices: lane 0 of a warp holds all numbers and computes. Its units wait for each other where they load
-// or store a matrix, as a warp does in practice; with CUDA_STAND_IN_STRICT they do not, as PTX orders memory between them
-// only at a barrier.
+// or store a matrix, as a warp does in practice; those of a strict kernel do not, as PTX orders memory between them only
+// at a barrier.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -40,7 +40,6 @@ template <class Use, int m, int n, int k, class T, class Layout = void> struct f
 
 inline bool leads() { return current % 32 == 0; }
 
-static const bool strict = getenv("CUDA_STAND_IN_STRICT");
 inline void wait_for_lanes(int line) {
     if (!strict) wait(Waits::for_warp, line);
 }
