@@ -105,7 +105,8 @@ int nvrtcCompileProgram(struct program *program, int count, const char *const *o
     fprintf(to, "%s\n\n%s\nstatic void unit(void **from) { call(%s, from); }\n", program->source,
             shared ? "alignas(1024) unsigned char dynamic_shared_mem[SHARED];" : "", name);
     fprintf(to, "extern \"C\" void run_kernel(void **from, const unsigned *counts, const unsigned *sizes) {\n"
-                "    run_grid(unit, from, counts, sizes, %s);\n}\n", shared ? "dynamic_shared_mem" : "nullptr");
+                "    run_grid(\"%s\", unit, from, counts, sizes, %s);\n}\n",
+            name, shared ? "dynamic_shared_mem" : "nullptr");
     fclose(to);
     snprintf(command, sizeof command,
              "%s -std=c++20 -O1 -fno-strict-aliasing -w -shared -fPIC -I'%s' '%s' -o '%s.part' >'%s.log' 2>&1 &&"

@@ -90,6 +90,8 @@ struct Unit {
 static const unsigned MOST = 1024, STACK = 1 << 16;
 static Unit units[MOST];
 static unsigned count, current;
+// Whether a warp's units wait for each other at barriers alone (mma.h).
+static bool strict;
 static void *scheduler;
 static void (*body)(void **);
 static void **arguments;
@@ -219,7 +221,7 @@ template <class... A> void call(void (*kernel)(A...), void **from) {
     call(kernel, from, std::index_sequence_for<A...>{});
 }
 
-static void run_grid(void (*kernel)(void **), void **from, const unsigned *counts, const unsigned *sizes,
+static void run_grid(const char *name, void (*kernel)(void **), void **from, const unsigned *counts, const unsigned *sizes,
                      unsigned char *shared) {
     body = kernel;
     arguments = from;
@@ -227,6 +229,8 @@ static void run_grid(void (*kernel)(void **), void **from, const unsigned *count
     blockDim = {sizes[0], sizes[1], sizes[2]};
     count = sizes[0] * sizes[1] * sizes[2];
     bool backwards = getenv("CUDA_STAND_IN_BACKWARDS");
+    const char *named = getenv("CUDA_STAND_IN_STRICT");
+    strict = named && strstr(name, named);
     unsigned unit = 0;
     for (unsigned z = 0; z < sizes[2]; z++)
         for (unsigned y = 0; y < sizes[1]; y++)

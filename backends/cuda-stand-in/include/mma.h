@@ -1,4 +1,6 @@
-// Tensor cores' matrices: lane 0 of a warp holds all numbers and computes.
+// Tensor cores' matrices: lane 0 of a warp holds all numbers and computes. Its units wait for each other where they load
+// or store a matrix, as a warp does in practice; those of a strict kernel do not, as PTX orders memory between them only
+// at a barrier.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -38,13 +40,17 @@ template <class Use, int m, int n, int k, class T, class Layout = void> struct f
 
 inline bool leads() { return current % 32 == 0; }
 
+inline void wait_for_lanes(int line) {
+    if (!strict) wait(Waits::for_warp, line);
+}
+
 template <class F, class V> void fill_fragment(F &to, V value) {
     if (leads())
         for (auto &x : to.x) x = value;
 }
 
 template <class F, class V> void load(F &to, const V *from, unsigned stride, bool by_rows) {
-    wait(Waits::for_warp, -3);
+    wait_for_lanes(-3);
     if (leads())
         for (int i = 0; i < F::rows; i++)
             for (int j = 0; j < F::columns; j++)
@@ -60,12 +66,12 @@ template <class F, class V> void load_matrix_sync(F &to, const V *from, unsigned
 
 template <class V, class F> void store_matrix_sync(V *to, const F &from, unsigned stride, layout_t layout) {
     // All lanes have read what was there before.
-    wait(Waits::for_warp, -5);
+    wait_for_lanes(-5);
     if (leads())
         for (int i = 0; i < F::rows; i++)
             for (int j = 0; j < F::columns; j++)
                 (layout == mem_row_major ? to[i * stride + j] : to[j * stride + i]) = from.x[i * F::columns + j];
-    wait(Waits::for_warp, -4);
+    wait_for_lanes(-4);
 }
 
 template <class D, class A, class B, class C> void mma_sync(D &to, const A &a, const B &b, const C &c) {

@@ -1,8 +1,8 @@
 //! Kernels of GPUs, written once in CubeCL for every runtime: CUDA, and Vulkan, Metal and DirectX 12 through wgpu.
 //!
 //! Each kernel has the composed version of its operator beside it, in [`operators`](crate::operators), as the oracle of
-//! its tests. No kernel uses atomics or subgroups: sums are taken in an order that the shapes alone decide, so a run
-//! gives the same bits again, and a software driver without subgroups runs them too.
+//! its tests. No kernel uses atomics, and none subgroups but attention on tensor cores: sums are taken in an order that the
+//! shapes alone decide, so a run gives the same bits again, and a software driver without subgroups runs the others.
 
 mod adamw;
 mod attention;

@@ -2,67 +2,100 @@
 //! accumulates them block by block (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), and
 //! backward recomputes them from the log-sum-exp (Dao et al. 2022, FlashAttention, section 3.1).
 //!
-//! Query, key and value and their gradients are of the type `F` in memory; all else, and all arithmetic, is float32.
+//! Query, key and value and their gradients are of the type `F` in memory; all else is float32. So is all arithmetic,
+//! but for the products of bfloat16 on tensor cores, where the device has them ([`tensor_cores`]).
 
 mod backward;
 mod forward;
+mod tensor_cores;
 
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 pub(crate) use self::backward::gradient;
 pub(crate) use self::forward::forward;
-use crate::cube::random::{Mask, row_key, seed_of_sequence};
+use crate::cube::launch::dims;
+use crate::cube::random::{Mask, Wide, row_key, seed_of_sequence};
 use crate::device::limits::LEAST_SHARED_BYTES;
 use crate::operators::attention::{AttentionPlan, scale};
 
-/// Units that share a row.
-pub(crate) const LANES: usize = 4;
+/// Units that share a row, without tensor cores.
+const LANES: usize = 4;
 
 /// The value of a product that does not count.
-pub(crate) const NEVER: f32 = -1e30;
+const NEVER: f32 = -1e30;
 
 /// The limit above which a product counts.
-pub(crate) const HARDLY: f32 = -5e29;
+const HARDLY: f32 = -5e29;
 
 /// The parameters that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Form {
+struct Form {
     /// Numbers of a token in one head.
-    pub(crate) head_size: usize,
-    /// Numbers of a row that one lane has.
-    pub(crate) each: usize,
+    head_size: usize,
     /// Rows of a cube.
-    pub(crate) rows: usize,
+    rows: usize,
     /// Tokens on the other side that a cube processes together.
-    pub(crate) others: usize,
+    others: usize,
     /// Whether tokens see only those near them.
-    pub(crate) windowed: bool,
+    windowed: bool,
     /// Whether weights are dropped.
-    pub(crate) drops: bool,
+    drops: bool,
+    /// Whether tensor cores compute the products.
+    on_tensor_cores: bool,
 }
 
 impl Form {
-    /// Chooses the largest blocks whose backward pass fits the shared memory that every device has; none if the heads
-    /// are too large.
-    pub(crate) fn of(plan: &AttentionPlan, head_size: usize) -> Option<Self> {
+    /// Chooses tensor cores where they can compute a plan, else the largest blocks whose backward pass fits the shared
+    /// memory that every device has; none if the heads are too large.
+    fn of<R: CubeRuntime>(query: &CubeTensor<R>, plan: &AttentionPlan) -> Option<Self> {
+        let head_size = dims(query)[1] / plan.heads;
         let fits = |(rows, others): &(usize, usize)| {
             // Rows and others are held twice each, with two blocks of weights, and four numbers for each of the others.
             let numbers = 2 * (rows + others) * head_size + 2 * rows * others + 4 * others;
             numbers * size_of::<f32>() <= LEAST_SHARED_BYTES as usize
         };
-        let (rows, others) = [(32, 16), (32, 8), (16, 16), (16, 8), (8, 8), (8, 4)].into_iter().find(fits)?;
+        let on_cores = if query.dtype == DType::BF16 { tensor_cores::rows(&query.client, head_size) } else { None };
+        let (rows, others) = match on_cores {
+            Some(rows) => (rows, rows),
+            None => [(32, 16), (32, 8), (16, 16), (16, 8), (8, 8), (8, 4)].into_iter().find(fits)?,
+        };
         let (windowed, drops) = (plan.reach.is_some(), !plan.dropout.is_none());
-        Some(Self { head_size, each: head_size.div_ceil(LANES), rows, others, windowed, drops })
+        Some(Self { head_size, rows, others, windowed, drops, on_tensor_cores: on_cores.is_some() })
     }
 
-    fn units(self) -> u32 {
-        (self.rows * LANES) as u32
+    /// Numbers of a row that one lane has, without tensor cores.
+    fn each(self) -> usize {
+        self.head_size.div_ceil(LANES)
+    }
+
+    fn units(self) -> usize {
+        if self.on_tensor_cores { tensor_cores::units(self.rows) } else { self.rows * LANES }
+    }
+
+    fn cube_dim(self) -> CubeDim {
+        CubeDim::new_1d(self.units() as u32)
     }
 }
 
-/// The numbers of a plan, for a kernel.
+/// The numbers of a plan that every cube reads.
+#[derive(CubeType, CubeLaunch)]
+struct KernelPlan {
+    cubes: usize,
+    heads: usize,
+    /// Numbers of a token in all heads.
+    size: usize,
+    scale: f32,
+    reach: u32,
+    seed_high: u32,
+    seed_low: u32,
+    threshold: u32,
+    dropout_scale: f32,
+}
+
+/// A plan for kernels.
 struct Numbers {
     /// Start, length and attended tokens of its sequence, and its first position, for each block of rows.
     blocks: Vec<u32>,
@@ -90,65 +123,171 @@ impl Numbers {
     fn cubes(&self) -> usize {
         self.blocks.len() / 4 * self.heads
     }
+
+    fn for_kernels<R: CubeRuntime>(&self) -> KernelPlanLaunch<R> {
+        let Mask { seed_high, seed_low, threshold, scale: dropout_scale, .. } = self.mask;
+        KernelPlanLaunch::new(
+            self.cubes(),
+            self.heads,
+            self.size,
+            self.scale,
+            self.reach,
+            seed_high,
+            seed_low,
+            threshold,
+            dropout_scale,
+        )
+    }
 }
 
 /// Returns whether these kernels can compute a plan: the blocks of its heads must fit shared memory.
 pub(crate) fn can<R: CubeRuntime>(query: &CubeTensor<R>, plan: &AttentionPlan) -> bool {
-    let size = query.meta.shape()[1];
-    Form::of(plan, size / plan.heads).is_some()
+    Form::of(query, plan).is_some()
+}
+
+/// The rows of a cube.
+#[derive(CubeType, Clone, Copy)]
+struct Block {
+    head: usize,
+    /// The first token, the number of tokens, and that of those attended to, of its sequence.
+    start: usize,
+    length: usize,
+    attended: usize,
+    /// Position of its first row.
+    first: usize,
+}
+
+/// Returns the rows of this cube.
+#[cube]
+fn block_of(blocks: &Array<u32>, plan: &KernelPlan) -> Block {
+    let block = CUBE_POS / plan.heads * 4;
+    Block {
+        head: CUBE_POS % plan.heads,
+        start: blocks[block] as usize,
+        length: blocks[block + 1] as usize,
+        attended: blocks[block + 2] as usize,
+        first: blocks[block + 3] as usize,
+    }
+}
+
+/// Positions `from..to`.
+#[derive(CubeType, Clone, Copy)]
+struct Range {
+    from: usize,
+    to: usize,
+}
+
+/// Returns the positions before `end` that rows of a block can see.
+#[cube]
+fn seen(block: &Block, end: usize, plan: &KernelPlan, #[comptime] form: Form) -> Range {
+    let mut from = 0usize.runtime();
+    let mut to = end;
+    if comptime!(form.windowed) {
+        let reach = plan.reach as usize;
+        from = select(block.first > reach, block.first - reach, 0);
+        let last = block.first + comptime!(form.rows) + reach;
+        to = select(last < end, last, end);
+    }
+    Range { from, to }
+}
+
+/// Returns whether a key is within reach of a query.
+#[cube]
+fn near(one: usize, other: usize, plan: &KernelPlan, #[comptime] form: Form) -> bool {
+    if comptime!(form.windowed) {
+        let reach = plan.reach as usize;
+        one <= other + reach && other <= one + reach
+    } else {
+        true.runtime()
+    }
 }
 
 /// Returns key and flip of the dropout factors of a query's weights ([`AttentionPlan::weights_row`]).
 #[cube]
-pub(crate) fn weights_key(
-    seed_high: u32,
-    seed_low: u32,
-    start: u32,
-    length: u32,
-    position: u32,
-    head: u32,
-    heads: u32,
-    #[comptime] windowed: bool,
-) -> crate::cube::random::Wide {
-    if comptime!(windowed) {
-        let seed = seed_of_sequence(seed_high, seed_low, start);
-        row_key(seed.high, seed.low, head * length + position)
+fn weights_key(block: &Block, plan: &KernelPlan, position: usize, #[comptime] form: Form) -> Wide {
+    if comptime!(form.windowed) {
+        let seed = seed_of_sequence(plan.seed_high, plan.seed_low, block.start as u32);
+        row_key(seed.high, seed.low, (block.head * block.length + position) as u32)
     } else {
-        row_key(seed_high, seed_low, (start + position) * heads + head)
+        row_key(plan.seed_high, plan.seed_low, ((block.start + position) * plan.heads + block.head) as u32)
     }
 }
 
-/// Copies a head's numbers of some tokens to shared memory, zeros after the last.
+/// Copies a head's numbers of the tokens from `first` on to shared memory, zeros after the last.
 #[cube]
-pub(crate) fn load<F: Float>(
+fn load<F: Float>(
     from: &Array<F>,
     to: &mut SharedMemory<f32>,
-    start: usize,
+    block: &Block,
+    plan: &KernelPlan,
     first: usize,
     end: usize,
-    head: usize,
-    size: usize,
     factor: f32,
     #[comptime] tokens: usize,
-    #[comptime] head_size: usize,
-    #[comptime] units: usize,
+    #[comptime] form: Form,
 ) {
     let mut i = UNIT_POS as usize;
-    while i < comptime!(tokens * head_size) {
-        let position = first + i / comptime!(head_size);
+    while i < comptime!(tokens * form.head_size) {
+        let position = first + i / comptime!(form.head_size);
         let mut number = 0.0f32;
         if position < end {
-            let at = (start + position) * size + head * comptime!(head_size) + i % comptime!(head_size);
-            number = f32::cast_from(from[at]) * factor;
+            let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size);
+            number = f32::cast_from(from[at + i % comptime!(form.head_size)]) * factor;
         }
         to[i] = number;
-        i += comptime!(units);
+        i += comptime!(form.units());
+    }
+}
+
+/// What the forward pass found of the queries on the other side, and key and flip of their dropout factors.
+#[derive(CubeType)]
+struct Known {
+    sum_exps: SharedMemory<f32>,
+    means: SharedMemory<f32>,
+    drop_keys: SharedMemory<u32>,
+    drop_flips: SharedMemory<u32>,
+}
+
+/// Makes shared memory for what is known of the queries on the other side.
+#[cube]
+fn known_of_others(#[comptime] form: Form) -> Known {
+    Known {
+        sum_exps: SharedMemory::<f32>::new(form.others),
+        means: SharedMemory::<f32>::new(form.others),
+        drop_keys: SharedMemory::<u32>::new(form.others),
+        drop_flips: SharedMemory::<u32>::new(form.others),
+    }
+}
+
+/// Loads what is known of the queries from position `first` on, those before `end`.
+#[cube]
+fn load_known(
+    known: &mut Known,
+    log_sum_exp: &Array<f32>,
+    means: &Array<f32>,
+    block: &Block,
+    plan: &KernelPlan,
+    first: usize,
+    end: usize,
+    #[comptime] form: Form,
+) {
+    let unit = UNIT_POS as usize;
+    let position = first + unit;
+    if unit < comptime!(form.others) && position < end {
+        let row = (block.start + position) * plan.heads + block.head;
+        known.sum_exps[unit] = log_sum_exp[row];
+        known.means[unit] = means[row];
+        if comptime!(form.drops) {
+            let drop = weights_key(block, plan, position, form);
+            known.drop_keys[unit] = drop.low;
+            known.drop_flips[unit] = drop.high;
+        }
     }
 }
 
 /// Computes the product of a row in one block with a row in another.
 #[cube]
-pub(crate) fn dot(
+fn dot(
     left: &SharedMemory<f32>,
     right: &SharedMemory<f32>,
     left_row: usize,
@@ -160,10 +299,4 @@ pub(crate) fn dot(
         sum += left[left_row * comptime!(head_size) + n] * right[right_row * comptime!(head_size) + n];
     }
     sum
-}
-
-/// Returns whether a key is within reach of a query.
-#[cube]
-pub(crate) fn near(one: usize, other: usize, reach: u32) -> bool {
-    one <= other + reach as usize && other <= one + reach as usize
 }

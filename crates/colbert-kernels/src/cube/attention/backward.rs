@@ -1,32 +1,41 @@
 //! Attention, backward: one kernel for queries, one for keys and values, so that no two cubes write the same number.
 
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
-use crate::cube::attention::{Form, LANES, Numbers, dot, load, near, weights_key};
+use crate::cube::attention::{
+    Block, Form, KernelPlan, LANES, Numbers, block_of, dot, known_of_others, load, load_known, near, seen,
+    tensor_cores, weights_key,
+};
 use crate::cube::launch::{UNITS, contiguous, copied, cubes, cubes_of_elements, dims, floats, unwritten, unwritten_as};
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
 /// Computes for each token and head the product of output and gradient, which is the weighted mean of the weights'
-/// gradients.
+/// gradients. The gradient is rounded to `F` first, as it is where it is multiplied with the values.
 #[cube(launch)]
-fn weigh(output: &Array<f32>, gradient: &Array<f32>, means: &mut Array<f32>, head_size: usize) {
+fn weigh<F: Float>(
+    output: &Array<f32>,
+    gradient: &Array<f32>,
+    means: &mut Array<f32>,
+    head_size: usize,
+    #[define(F)] _dtype: StorageType,
+) {
     let at = ABSOLUTE_POS;
     if at >= means.len() {
         terminate!();
     }
     let mut sum = 0.0f32;
     for i in at * head_size..(at + 1) * head_size {
-        sum += output[i] * gradient[i];
+        sum += output[i] * f32::cast_from(F::cast_from(gradient[i]));
     }
     means[at] = sum;
 }
 
 /// Computes the gradient of some queries of a head, one cube for each block.
-// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn query_gradient<F: Float>(
     query: &Array<F>,
@@ -37,88 +46,89 @@ fn query_gradient<F: Float>(
     means: &Array<f32>,
     blocks: &Array<u32>,
     of_query: &mut Array<F>,
-    cubes: usize,
-    heads: usize,
-    size: usize,
-    scale: f32,
-    reach: u32,
-    seed_high: u32,
-    seed_low: u32,
-    threshold: u32,
-    dropout_scale: f32,
+    plan: &KernelPlan,
     #[comptime] form: Form,
     #[define(F)] _dtype: StorageType,
 ) {
-    if CUBE_POS >= cubes {
+    if CUBE_POS >= plan.cubes {
         terminate!();
     }
-    let head = CUBE_POS % heads;
-    let block = CUBE_POS / heads * 4;
-    let start = blocks[block] as usize;
-    let length = blocks[block + 1] as usize;
-    let attended = blocks[block + 2] as usize;
-    let first = blocks[block + 3] as usize;
-    let rows = comptime!(form.rows);
-    let others = comptime!(form.others);
-    let head_size = comptime!(form.head_size);
-    let units = comptime!(form.rows * LANES);
+    let block = block_of(blocks, plan);
+    if comptime!(form.on_tensor_cores) {
+        tensor_cores::query_gradient::<F>(
+            query,
+            key,
+            value,
+            gradient,
+            log_sum_exp,
+            means,
+            of_query,
+            &block,
+            plan,
+            form,
+        );
+    } else {
+        query_gradient_by_units::<F>(query, key, value, gradient, log_sum_exp, means, of_query, &block, plan, form);
+    }
+}
+
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
+#[cube]
+fn query_gradient_by_units<F: Float>(
+    query: &Array<F>,
+    key: &Array<F>,
+    value: &Array<F>,
+    gradient: &Array<f32>,
+    log_sum_exp: &Array<f32>,
+    means: &Array<f32>,
+    of_query: &mut Array<F>,
+    block: &Block,
+    plan: &KernelPlan,
+    #[comptime] form: Form,
+) {
+    let (rows, others) = comptime!((form.rows, form.others));
+    let (head_size, each) = comptime!((form.head_size, form.each()));
     let row = UNIT_POS as usize / comptime!(LANES);
     let lane = UNIT_POS as usize % comptime!(LANES);
-    let position = first + row;
+    let position = block.first + row;
 
-    let mut from = 0usize.runtime();
-    let mut to = attended;
-    if comptime!(form.windowed) {
-        from = select(first > reach as usize, first - reach as usize, 0);
-        let end = first + rows + reach as usize;
-        to = select(end < attended, end, attended);
-    }
+    let range = seen(block, block.attended, plan, form);
+    let mut from = range.from;
+    let to = range.to;
     let mut queries = SharedMemory::<f32>::new(comptime!(form.rows * form.head_size));
     let mut gradients = SharedMemory::<f32>::new(comptime!(form.rows * form.head_size));
     let mut keys = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut values = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut changes = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
-    load::<F>(query, &mut queries, start, first, length, head, size, scale, rows, head_size, units);
-    load::<f32>(gradient, &mut gradients, start, first, length, head, size, 1.0f32, rows, head_size, units);
-    let mut sums = Array::<f32>::new(comptime!(form.each));
+    let (first, length, scale) = (block.first, block.length, plan.scale);
+    load::<F>(query, &mut queries, block, plan, first, length, scale, rows, form);
+    load::<f32>(gradient, &mut gradients, block, plan, first, length, 1.0f32, rows, form);
+    let mut sums = Array::<f32>::new(each);
     #[unroll]
-    for m in 0..form.each {
+    for m in 0..each {
         sums[m] = 0.0f32;
     }
-    let drop = weights_key(
-        seed_high,
-        seed_low,
-        start as u32,
-        length as u32,
-        position as u32,
-        head as u32,
-        heads as u32,
-        comptime!(form.windowed),
-    );
+    let drop = weights_key(block, plan, position, form);
     let mut sum_exp = 0.0f32;
     let mut mean = 0.0f32;
     if position < length {
-        sum_exp = log_sum_exp[(start + position) * heads + head];
-        mean = means[(start + position) * heads + head];
+        sum_exp = log_sum_exp[(block.start + position) * plan.heads + block.head];
+        mean = means[(block.start + position) * plan.heads + block.head];
     }
     while from < to {
         sync_cube();
-        load::<F>(key, &mut keys, start, from, to, head, size, 1.0f32, others, head_size, units);
-        load::<F>(value, &mut values, start, from, to, head, size, 1.0f32, others, head_size, units);
+        load::<F>(key, &mut keys, block, plan, from, to, 1.0f32, others, form);
+        load::<F>(value, &mut values, block, plan, from, to, 1.0f32, others, form);
         sync_cube();
         let mut j = lane;
         while j < others {
             let at = from + j;
-            let mut counts = at < to && position < length;
-            if comptime!(form.windowed) {
-                counts = counts && near(at, position, reach);
-            }
             let mut change = 0.0f32;
-            if counts {
+            if at < to && position < length && near(at, position, plan, form) {
                 let weight = (dot(&queries, &keys, row, j, head_size) - sum_exp).exp();
                 let mut of_weight = dot(&gradients, &values, row, j, head_size);
                 if comptime!(form.drops) {
-                    of_weight *= factor(drop.low, drop.high, at as u32, threshold, dropout_scale);
+                    of_weight *= factor(drop.low, drop.high, at as u32, plan.threshold, plan.dropout_scale);
                 }
                 change = weight * (of_weight - mean) * scale;
             }
@@ -129,7 +139,7 @@ fn query_gradient<F: Float>(
         for j in 0..others {
             let change = changes[row * others + j];
             #[unroll]
-            for m in 0..form.each {
+            for m in 0..each {
                 let n = lane + comptime!(m * LANES);
                 if n < head_size {
                     sums[m] += change * keys[j * head_size + n];
@@ -140,10 +150,10 @@ fn query_gradient<F: Float>(
     }
     if position < length {
         #[unroll]
-        for m in 0..form.each {
+        for m in 0..each {
             let n = lane + comptime!(m * LANES);
             if n < head_size {
-                of_query[(start + position) * size + head * head_size + n] = F::cast_from(sums[m]);
+                of_query[(block.start + position) * plan.size + block.head * head_size + n] = F::cast_from(sums[m]);
             }
         }
     }
@@ -151,7 +161,6 @@ fn query_gradient<F: Float>(
 
 /// Computes the gradients of some keys and values of a head, one cube for each block. Keys that no query attends to get
 /// zeros.
-// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn key_value_gradient<F: Float>(
     query: &Array<F>,
@@ -163,110 +172,108 @@ fn key_value_gradient<F: Float>(
     blocks: &Array<u32>,
     of_key: &mut Array<F>,
     of_value: &mut Array<F>,
-    cubes: usize,
-    heads: usize,
-    size: usize,
-    scale: f32,
-    reach: u32,
-    seed_high: u32,
-    seed_low: u32,
-    threshold: u32,
-    dropout_scale: f32,
+    plan: &KernelPlan,
     #[comptime] form: Form,
     #[define(F)] _dtype: StorageType,
 ) {
-    if CUBE_POS >= cubes {
+    if CUBE_POS >= plan.cubes {
         terminate!();
     }
-    let head = CUBE_POS % heads;
-    let block = CUBE_POS / heads * 4;
-    let start = blocks[block] as usize;
-    let length = blocks[block + 1] as usize;
-    let attended = blocks[block + 2] as usize;
-    let first = blocks[block + 3] as usize;
-    let rows = comptime!(form.rows);
-    let others = comptime!(form.others);
-    let head_size = comptime!(form.head_size);
-    let units = comptime!(form.rows * LANES);
+    let block = block_of(blocks, plan);
+    if comptime!(form.on_tensor_cores) {
+        tensor_cores::key_value_gradient::<F>(
+            query,
+            key,
+            value,
+            gradient,
+            log_sum_exp,
+            means,
+            of_key,
+            of_value,
+            &block,
+            plan,
+            form,
+        );
+    } else {
+        key_value_gradient_by_units::<F>(
+            query,
+            key,
+            value,
+            gradient,
+            log_sum_exp,
+            means,
+            of_key,
+            of_value,
+            &block,
+            plan,
+            form,
+        );
+    }
+}
+
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
+#[cube]
+fn key_value_gradient_by_units<F: Float>(
+    query: &Array<F>,
+    key: &Array<F>,
+    value: &Array<F>,
+    gradient: &Array<f32>,
+    log_sum_exp: &Array<f32>,
+    means: &Array<f32>,
+    of_key: &mut Array<F>,
+    of_value: &mut Array<F>,
+    block: &Block,
+    plan: &KernelPlan,
+    #[comptime] form: Form,
+) {
+    let (rows, others) = comptime!((form.rows, form.others));
+    let (head_size, each) = comptime!((form.head_size, form.each()));
     let row = UNIT_POS as usize / comptime!(LANES);
     let lane = UNIT_POS as usize % comptime!(LANES);
-    let position = first + row;
+    let position = block.first + row;
 
-    let mut from = 0usize.runtime();
-    let mut to = length;
-    if comptime!(form.windowed) {
-        from = select(first > reach as usize, first - reach as usize, 0);
-        let end = first + rows + reach as usize;
-        to = select(end < length, end, length);
-    }
-    if first >= attended {
-        to = from;
-    }
+    let range = seen(block, block.length, plan, form);
+    let mut from = range.from;
+    let to = select(block.first < block.attended, range.to, range.from);
     let mut keys = SharedMemory::<f32>::new(comptime!(form.rows * form.head_size));
     let mut values = SharedMemory::<f32>::new(comptime!(form.rows * form.head_size));
     let mut queries = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut gradients = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut changes = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
     let mut weights = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
-    let mut sum_exps = SharedMemory::<f32>::new(others);
-    let mut mean = SharedMemory::<f32>::new(others);
-    let mut drop_keys = SharedMemory::<u32>::new(others);
-    let mut drop_flips = SharedMemory::<u32>::new(others);
-    load::<F>(key, &mut keys, start, first, attended, head, size, 1.0f32, rows, head_size, units);
-    load::<F>(value, &mut values, start, first, attended, head, size, 1.0f32, rows, head_size, units);
-    let mut key_sums = Array::<f32>::new(comptime!(form.each));
-    let mut value_sums = Array::<f32>::new(comptime!(form.each));
+    let mut known = known_of_others(form);
+    let (first, attended, scale) = (block.first, block.attended, plan.scale);
+    load::<F>(key, &mut keys, block, plan, first, attended, 1.0f32, rows, form);
+    load::<F>(value, &mut values, block, plan, first, attended, 1.0f32, rows, form);
+    let mut key_sums = Array::<f32>::new(each);
+    let mut value_sums = Array::<f32>::new(each);
     #[unroll]
-    for m in 0..form.each {
+    for m in 0..each {
         key_sums[m] = 0.0f32;
         value_sums[m] = 0.0f32;
     }
     while from < to {
         sync_cube();
-        load::<F>(query, &mut queries, start, from, to, head, size, scale, others, head_size, units);
-        load::<f32>(gradient, &mut gradients, start, from, to, head, size, 1.0f32, others, head_size, units);
-        let unit = UNIT_POS as usize;
-        if unit < others {
-            let at = from + unit;
-            if at < to {
-                sum_exps[unit] = log_sum_exp[(start + at) * heads + head];
-                mean[unit] = means[(start + at) * heads + head];
-                if comptime!(form.drops) {
-                    let drop = weights_key(
-                        seed_high,
-                        seed_low,
-                        start as u32,
-                        length as u32,
-                        at as u32,
-                        head as u32,
-                        heads as u32,
-                        comptime!(form.windowed),
-                    );
-                    drop_keys[unit] = drop.low;
-                    drop_flips[unit] = drop.high;
-                }
-            }
-        }
+        load::<F>(query, &mut queries, block, plan, from, to, scale, others, form);
+        load::<f32>(gradient, &mut gradients, block, plan, from, to, 1.0f32, others, form);
+        load_known(&mut known, log_sum_exp, means, block, plan, from, to, form);
         sync_cube();
         let mut j = lane;
         while j < others {
             let at = from + j;
-            let mut counts = at < to && position < attended;
-            if comptime!(form.windowed) {
-                counts = counts && near(at, position, reach);
-            }
             let mut weight = 0.0f32;
             let mut change = 0.0f32;
-            if counts {
-                weight = (dot(&keys, &queries, row, j, head_size) - sum_exps[j]).exp();
+            if at < to && position < attended && near(at, position, plan, form) {
+                weight = (dot(&keys, &queries, row, j, head_size) - known.sum_exps[j]).exp();
                 let mut of_weight = dot(&values, &gradients, row, j, head_size);
                 let mut kept = weight;
                 if comptime!(form.drops) {
-                    let own = factor(drop_keys[j], drop_flips[j], position as u32, threshold, dropout_scale);
+                    let (low, high) = (known.drop_keys[j], known.drop_flips[j]);
+                    let own = factor(low, high, position as u32, plan.threshold, plan.dropout_scale);
                     of_weight *= own;
                     kept *= own;
                 }
-                change = weight * (of_weight - mean[j]);
+                change = weight * (of_weight - known.means[j]);
                 weight = kept;
             }
             weights[row * others + j] = weight;
@@ -278,7 +285,7 @@ fn key_value_gradient<F: Float>(
             let weight = weights[row * others + j];
             let change = changes[row * others + j];
             #[unroll]
-            for m in 0..form.each {
+            for m in 0..each {
                 let n = lane + comptime!(m * LANES);
                 if n < head_size {
                     // The queries are scaled already, so the change is not.
@@ -289,12 +296,12 @@ fn key_value_gradient<F: Float>(
         }
         from += others;
     }
-    if position < length {
+    if position < block.length {
         #[unroll]
-        for m in 0..form.each {
+        for m in 0..each {
             let n = lane + comptime!(m * LANES);
             if n < head_size {
-                let at = (start + position) * size + head * head_size + n;
+                let at = (block.start + position) * plan.size + block.head * head_size + n;
                 of_key[at] = F::cast_from(key_sums[m]);
                 of_value[at] = F::cast_from(value_sums[m]);
             }
@@ -317,11 +324,10 @@ struct Inputs<R: CubeRuntime> {
 impl<R: CubeRuntime> Inputs<R> {
     /// Launches the kernel of the queries' gradient.
     fn write_query_gradient(&self, of_query: &CubeTensor<R>) {
-        let Numbers { heads, size, scale, reach, mask, .. } = self.numbers;
         query_gradient::launch(
             &of_query.client,
             cubes(of_query, self.numbers.cubes()),
-            CubeDim::new_1d(self.form.units()),
+            self.form.cube_dim(),
             self.query.clone().into_array_arg(),
             self.key.clone().into_array_arg(),
             self.value.clone().into_array_arg(),
@@ -330,15 +336,7 @@ impl<R: CubeRuntime> Inputs<R> {
             self.means.clone().into_array_arg(),
             copied(of_query, &self.numbers.blocks),
             of_query.clone().into_array_arg(),
-            self.numbers.cubes(),
-            heads,
-            size,
-            scale,
-            reach,
-            mask.seed_high,
-            mask.seed_low,
-            mask.threshold,
-            mask.scale,
+            self.numbers.for_kernels(),
             self.form,
             self.query.dtype.into(),
         );
@@ -346,11 +344,10 @@ impl<R: CubeRuntime> Inputs<R> {
 
     /// Launches the kernel of the keys' and values' gradients.
     fn write_key_value_gradient(&self, of_key: &CubeTensor<R>, of_value: &CubeTensor<R>) {
-        let Numbers { heads, size, scale, reach, mask, .. } = self.numbers;
         key_value_gradient::launch(
             &of_key.client,
             cubes(of_key, self.numbers.cubes()),
-            CubeDim::new_1d(self.form.units()),
+            self.form.cube_dim(),
             self.query.clone().into_array_arg(),
             self.key.clone().into_array_arg(),
             self.value.clone().into_array_arg(),
@@ -360,15 +357,7 @@ impl<R: CubeRuntime> Inputs<R> {
             copied(of_key, &self.numbers.blocks),
             of_key.clone().into_array_arg(),
             of_value.clone().into_array_arg(),
-            self.numbers.cubes(),
-            heads,
-            size,
-            scale,
-            reach,
-            mask.seed_high,
-            mask.seed_low,
-            mask.threshold,
-            mask.scale,
+            self.numbers.for_kernels(),
             self.form,
             self.query.dtype.into(),
         );
@@ -380,8 +369,9 @@ fn weighted_means<R: CubeRuntime>(
     output: CubeTensor<R>,
     gradient: CubeTensor<R>,
     [tokens, heads]: [usize; 2],
-    head_size: usize,
+    form: Form,
 ) -> CubeTensor<R> {
+    let factors = if form.on_tensor_cores { DType::BF16 } else { DType::F32 };
     let means = unwritten(&gradient, [tokens, heads]);
     weigh::launch(
         &means.client,
@@ -390,7 +380,8 @@ fn weighted_means<R: CubeRuntime>(
         output.into_array_arg(),
         gradient.into_array_arg(),
         means.clone().into_array_arg(),
-        head_size,
+        form.head_size,
+        factors.into(),
     );
     means
 }
@@ -403,12 +394,12 @@ pub(crate) fn gradient<R: CubeRuntime>(
     plan: &AttentionPlan,
 ) -> [CubeTensor<R>; 3] {
     let [tokens, size] = dims(&qkv[0]);
-    let form = Form::of(plan, size / plan.heads).expect("asked before");
+    let form = Form::of(&qkv[0], plan).expect("asked before");
     let [query, key, value] = qkv.map(contiguous);
     let [output, log_sum_exp, gradient] = [forward.output, forward.log_sum_exp, gradient].map(floats);
     let [of_query, of_key, of_value] = [(); 3].map(|()| unwritten_as(&query, [tokens, size], query.dtype));
     if tokens > 0 {
-        let means = weighted_means(output, gradient.clone(), [tokens, plan.heads], form.head_size);
+        let means = weighted_means(output, gradient.clone(), [tokens, plan.heads], form);
         let numbers = Numbers::new(plan, form);
         let inputs = Inputs { query, key, value, gradient, log_sum_exp, means, numbers, form };
         inputs.write_query_gradient(&of_query);

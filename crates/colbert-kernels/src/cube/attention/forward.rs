@@ -5,13 +5,14 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
-use crate::cube::attention::{Form, HARDLY, LANES, NEVER, Numbers, dot, load, near, weights_key};
+use crate::cube::attention::{
+    Block, Form, HARDLY, KernelPlan, LANES, NEVER, Numbers, block_of, dot, load, near, seen, tensor_cores, weights_key,
+};
 use crate::cube::launch::{contiguous, copied, cubes, dims, unwritten};
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
 /// Attends from some queries of a head, one cube for each block.
-// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
 fn attend<F: Float>(
     query: &Array<F>,
@@ -20,80 +21,68 @@ fn attend<F: Float>(
     blocks: &Array<u32>,
     output: &mut Array<f32>,
     log_sum_exp: &mut Array<f32>,
-    cubes: usize,
-    heads: usize,
-    size: usize,
-    scale: f32,
-    reach: u32,
-    seed_high: u32,
-    seed_low: u32,
-    threshold: u32,
-    dropout_scale: f32,
+    plan: &KernelPlan,
     #[comptime] form: Form,
     #[define(F)] _dtype: StorageType,
 ) {
-    if CUBE_POS >= cubes {
+    if CUBE_POS >= plan.cubes {
         terminate!();
     }
-    let head = CUBE_POS % heads;
-    let block = CUBE_POS / heads * 4;
-    let start = blocks[block] as usize;
-    let length = blocks[block + 1] as usize;
-    let attended = blocks[block + 2] as usize;
-    let first = blocks[block + 3] as usize;
-    let rows = comptime!(form.rows);
-    let others = comptime!(form.others);
-    let head_size = comptime!(form.head_size);
-    let units = comptime!(form.rows * LANES);
+    let block = block_of(blocks, plan);
+    if comptime!(form.on_tensor_cores) {
+        tensor_cores::attend::<F>(query, key, value, output, log_sum_exp, &block, plan, form);
+    } else {
+        attend_by_units::<F>(query, key, value, output, log_sum_exp, &block, plan, form);
+    }
+}
+
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
+#[cube]
+fn attend_by_units<F: Float>(
+    query: &Array<F>,
+    key: &Array<F>,
+    value: &Array<F>,
+    output: &mut Array<f32>,
+    log_sum_exp: &mut Array<f32>,
+    block: &Block,
+    plan: &KernelPlan,
+    #[comptime] form: Form,
+) {
+    let (rows, others) = comptime!((form.rows, form.others));
+    let (head_size, each) = comptime!((form.head_size, form.each()));
     let row = UNIT_POS as usize / comptime!(LANES);
     let lane = UNIT_POS as usize % comptime!(LANES);
-    let position = first + row;
+    let position = block.first + row;
 
-    let mut from = 0usize.runtime();
-    let mut to = attended;
-    if comptime!(form.windowed) {
-        from = select(first > reach as usize, first - reach as usize, 0);
-        let end = first + rows + reach as usize;
-        to = select(end < attended, end, attended);
-    }
+    let range = seen(block, block.attended, plan, form);
+    let mut from = range.from;
+    let to = range.to;
     let mut queries = SharedMemory::<f32>::new(comptime!(form.rows * form.head_size));
     let mut keys = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut values = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut weights = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
-    load::<F>(query, &mut queries, start, first, length, head, size, scale, rows, head_size, units);
-    let mut sums = Array::<f32>::new(comptime!(form.each));
+    let scale = plan.scale;
+    load::<F>(query, &mut queries, block, plan, block.first, block.length, scale, rows, form);
+    let mut sums = Array::<f32>::new(each);
     #[unroll]
-    for m in 0..form.each {
+    for m in 0..each {
         sums[m] = 0.0f32;
     }
-    let drop = weights_key(
-        seed_high,
-        seed_low,
-        start as u32,
-        length as u32,
-        position as u32,
-        head as u32,
-        heads as u32,
-        comptime!(form.windowed),
-    );
+    let drop = weights_key(block, plan, position, form);
     let mut most = comptime!(NEVER).runtime();
     let mut total = 0.0f32;
     while from < to {
         // All units have finished the last block.
         sync_cube();
-        load::<F>(key, &mut keys, start, from, to, head, size, 1.0f32, others, head_size, units);
-        load::<F>(value, &mut values, start, from, to, head, size, 1.0f32, others, head_size, units);
+        load::<F>(key, &mut keys, block, plan, from, to, 1.0f32, others, form);
+        load::<F>(value, &mut values, block, plan, from, to, 1.0f32, others, form);
         sync_cube();
         let mut j = lane;
         while j < others {
             let at = from + j;
             let mut product = comptime!(NEVER).runtime();
             if at < to {
-                if comptime!(form.windowed) {
-                    if near(at, position, reach) {
-                        product = dot(&queries, &keys, row, j, head_size);
-                    }
-                } else {
+                if near(at, position, plan, form) {
                     product = dot(&queries, &keys, row, j, head_size);
                 }
             }
@@ -123,20 +112,21 @@ fn attend<F: Float>(
             }
             total += weight;
             if comptime!(form.drops) {
-                weight *= factor(drop.low, drop.high, (from + j) as u32, threshold, dropout_scale);
+                let at = (from + j) as u32;
+                weight *= factor(drop.low, drop.high, at, plan.threshold, plan.dropout_scale);
             }
             weights[row * others + j] = weight;
             j += comptime!(LANES);
         }
         sync_cube();
         #[unroll]
-        for m in 0..form.each {
+        for m in 0..each {
             sums[m] *= correction;
         }
         for j in 0..others {
             let weight = weights[row * others + j];
             #[unroll]
-            for m in 0..form.each {
+            for m in 0..each {
                 let n = lane + comptime!(m * LANES);
                 if n < head_size {
                     sums[m] += weight * values[j * head_size + n];
@@ -153,18 +143,19 @@ fn attend<F: Float>(
     for other in 0..LANES {
         total += weights[row * others + other];
     }
-    if position < length {
+    if position < block.length {
         let alone = total == 0.0f32;
         let divisor = select(alone, 1.0f32, total);
+        let token = block.start + position;
         #[unroll]
-        for m in 0..form.each {
+        for m in 0..each {
             let n = lane + comptime!(m * LANES);
             if n < head_size {
-                output[(start + position) * size + head * head_size + n] = sums[m] / divisor;
+                output[token * plan.size + block.head * head_size + n] = sums[m] / divisor;
             }
         }
         if lane == 0 {
-            log_sum_exp[(start + position) * heads + head] = select(alone, 0.0f32, most + divisor.ln());
+            log_sum_exp[token * plan.heads + block.head] = select(alone, 0.0f32, most + divisor.ln());
         }
     }
 }
@@ -172,7 +163,7 @@ fn attend<F: Float>(
 /// See [`composed`](crate::operators::attention::composed).
 pub(crate) fn forward<R: CubeRuntime>(qkv: [CubeTensor<R>; 3], plan: &AttentionPlan) -> Attended<CubeTensor<R>> {
     let [tokens, size] = dims(&qkv[0]);
-    let form = Form::of(plan, size / plan.heads).expect("asked before");
+    let form = Form::of(&qkv[0], plan).expect("asked before");
     let [query, key, value] = qkv.map(contiguous);
     let dtype = query.dtype;
     let (output, log_sum_exp) = (unwritten(&query, [tokens, size]), unwritten(&query, [tokens, plan.heads]));
@@ -181,22 +172,14 @@ pub(crate) fn forward<R: CubeRuntime>(qkv: [CubeTensor<R>; 3], plan: &AttentionP
         attend::launch(
             &output.client,
             cubes(&output, numbers.cubes()),
-            CubeDim::new_1d(form.units()),
+            form.cube_dim(),
             query.into_array_arg(),
             key.into_array_arg(),
             value.into_array_arg(),
             copied(&output, &numbers.blocks),
             output.clone().into_array_arg(),
             log_sum_exp.clone().into_array_arg(),
-            numbers.cubes(),
-            numbers.heads,
-            numbers.size,
-            numbers.scale,
-            numbers.reach,
-            numbers.mask.seed_high,
-            numbers.mask.seed_low,
-            numbers.mask.threshold,
-            numbers.mask.scale,
+            numbers.for_kernels(),
             form,
             dtype.into(),
         );

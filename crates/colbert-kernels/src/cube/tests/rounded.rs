@@ -1,6 +1,8 @@
 //! Numbers between operators in bfloat16, where the device has it: their types, and their values against the composed
 //! operators in float32. Elsewhere they are float32, and the same tests hold.
 
+mod tensor_cores;
+
 use burn::backend::Autodiff;
 use burn::tensor::{DType, FloatDType, TensorMetadata};
 use half::bf16;
