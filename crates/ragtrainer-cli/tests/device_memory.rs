@@ -155,6 +155,9 @@ fn many_dev_queries(folder: &Path, queries: usize) -> std::path::PathBuf {
     beir
 }
 
+/// The backend that plans its memory.
+const FLEX: [&str; 2] = ["--backend", "flex"];
+
 /// The quickstart's model, as the tiny one takes no memory that could be seen beside the program's.
 #[cfg_attr(feature = "tch", ignore = "the peak is that of flex, which plans it")]
 #[test]
@@ -164,7 +167,7 @@ fn an_evaluation_of_many_queries_stays_within_the_plan() {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/quickstart/model");
     let paths = ["train", "--pretrained-model-name", model, "--output", "run", "--train-data", data.to_str().unwrap()];
     let sizes = ["--dev-data", dev.to_str().unwrap(), "--batch-size", "4", "--doc-maxlen", "64", "--maxsteps", "1"];
-    let ran = ragtrainer(here.path(), &[&paths[..], &sizes, &["--memory-limit", "700MB"]].concat());
+    let ran = ragtrainer(here.path(), &[&paths[..], &sizes, &["--memory-limit", "700MB"], &FLEX].concat());
     assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
     let read = |name: &str| fs::read_to_string(here.path().join("run").join(name)).unwrap();
     let outcome: Outcome = serde_json::from_str(&read("outcome.json")).unwrap();
@@ -195,7 +198,7 @@ fn a_large_model_is_written_within_the_plan() {
     fs::write(&config, json.to_string()).unwrap();
     let paths = ["--pretrained-model-name", model.to_str().unwrap(), "--dev-data", dev.to_str().unwrap()];
     let sizes = ["--batch-size", "2", "--doc-maxlen", "32", "--save-every", "1"];
-    let (outcome, plan, _) = run(here.path(), &data, &[&paths[..], &sizes].concat());
+    let (outcome, plan, _) = run(here.path(), &data, &[&paths[..], &sizes, &FLEX].concat());
     let (peak, planned) = (outcome.peak_memory.unwrap(), plan.memory.unwrap());
     assert!(peak <= planned, "{peak}, planned {planned}");
 }
