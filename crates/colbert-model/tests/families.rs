@@ -41,8 +41,18 @@ const WORD_PIECE: [&str; 6] = ["distilbert", "electra", "nomic_bert", "nomic_ber
 /// Spread of float32 arithmetic over two to four layers, with a margin.
 pub(crate) const TOLERANCE: f32 = 1e-5;
 
-pub(crate) fn ids(value: &Value) -> Vec<u32> {
+fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// The token sequences that transformers got.
+pub(crate) fn recorded_sequences(expected: &Value) -> Vec<TokenSequence> {
+    let sequence = |sequence: &Value| {
+        let ids = ids(&sequence["ids"]);
+        let attended = sequence["attended"].as_u64().unwrap() as usize;
+        TokenSequence { attended, scored: vec![true; ids.len()], ids }
+    };
+    expected["sequences"].as_array().unwrap().iter().map(sequence).collect()
 }
 
 pub(crate) fn settings(query_maxlen: usize, doc_maxlen: usize) -> ColbertSettings {
@@ -62,15 +72,7 @@ fn hidden_states_are_those_of_transformers() {
         let pretrained = Pretrained::read(&fixture(family)).unwrap();
         let (model, report) = pretrained.model::<B>(&settings(16, 40), None, 0, &device()).unwrap();
         assert!(report.ignored.is_empty(), "{family}: {:?}", report.ignored);
-        let sequences = expected["sequences"].as_array().unwrap();
-        let sequences: Vec<TokenSequence> = sequences
-            .iter()
-            .map(|sequence| {
-                let ids = ids(&sequence["ids"]);
-                let attended = sequence["attended"].as_u64().unwrap() as usize;
-                TokenSequence { attended, scored: vec![true; ids.len()], ids }
-            })
-            .collect();
+        let sequences = recorded_sequences(&expected);
         let found = model.encoder.forward(&EncoderInput::new(&sequences, EncodeOptions::default()), &device());
         let mut start = 0;
         for (i, sequence) in sequences.iter().enumerate() {

@@ -4,11 +4,9 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use colbert_model::{
-    EncodeOptions, Encoder, EncoderInput, Pretrained, TokenSequence, Weights, maxsim, named_parameters,
-};
+use colbert_model::{EncodeOptions, Encoder, EncoderInput, Pretrained, Weights, maxsim, named_parameters};
 
-use crate::families::{FAMILIES, TOLERANCE, ids, settings, settings_of};
+use crate::families::{FAMILIES, TOLERANCE, recorded_sequences, settings, settings_of};
 use crate::support::{B, device, expected, fixture, largest_difference, strings};
 
 struct Missing<'a, A: AutodiffBackend> {
@@ -85,16 +83,7 @@ fn gradients_of_deberta_are_those_of_transformers() {
     let pretrained = Pretrained::read(&fixture("deberta-v2")).unwrap();
     let (model, _) = pretrained.model::<A>(&settings(16, 40), Some(0.0), 0, &device()).unwrap();
     let expected = expected("deberta-v2");
-    let sequences: Vec<TokenSequence> = expected["sequences"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|sequence| {
-            let ids = ids(&sequence["ids"]);
-            let attended = sequence["attended"].as_u64().unwrap() as usize;
-            TokenSequence { attended, scored: vec![true; ids.len()], ids }
-        })
-        .collect();
+    let sequences = recorded_sequences(&expected);
     let found = model.encoder.forward(&EncoderInput::new(&sequences, EncodeOptions::default()), &device());
     let gradients = found.powi_scalar(3).sum().backward();
     let mut visitor = Found::<A> { gradients: &gradients, found: Vec::new() };

@@ -15,5 +15,6 @@ mod refresh;
 mod rehearsal;
 mod resume;
 mod run;
+mod shared_mining;
 mod support;
 mod trajectories;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::program::{Ran, pairs_file, ragtrainer, train, train_arguments};
-use crate::support::{folder, tiny_model};
+use crate::support::{backend, folder, tiny_model};
 
 fn refused(ran: &Ran, parts: &[&str]) {
     assert_eq!(ran.code, Some(1), "{}{}", ran.output, ran.errors);
@@ -161,9 +161,13 @@ fn a_start_that_cannot_be_written_ends_the_run_before_its_first_step() {
         assert!(!here.path().join("new").exists());
         assert_eq!(fs::read(here.path().join("run/metrics.jsonl")).unwrap(), record);
     }
-    // Written in float32 it begins to train; how far it gets depends on the backend.
+    // Written in float32 it begins to train. Its gradient overflows, except on the software driver for Vulkan.
     let ran = train(here.path(), &data, &["--pretrained-model-name", large.to_str().unwrap(), "--overwrite"]);
-    assert!(ran.output.contains("step 1/") || ran.errors.contains("at step 1"), "{}{}", ran.output, ran.errors);
+    if backend().starts_with("wgpu") && ran.code == Some(0) {
+        assert!(ran.output.contains("step 1/"), "{}", ran.output);
+    } else {
+        refused(&ran, &["at step 1"]);
+    }
 }
 
 /// A run is never replaced unasked, nor lost to a new one that cannot start.

@@ -40,10 +40,10 @@ const FACTOR_STRIDE: usize = TILE + APART;
 const PRODUCT_STRIDE: usize = TILE + APART_FLOATS;
 
 /// Numbers of a token that a unit reads at once, so that a block is read in few steps.
-const WIDE: usize = 8;
+const OCTET: usize = 8;
 
 /// Numbers of a token, one after the other.
-type Wide<F> = Vector<F, Const<WIDE>>;
+type Octet<F> = Vector<F, Const<OCTET>>;
 
 /// Alignment of shared memory in bytes; tensor cores need 32.
 const ALIGNMENT: usize = 128;
@@ -108,36 +108,36 @@ fn place() -> Place {
 
 /// Makes shared memory for the numbers of a head of tokens.
 #[cube]
-fn tokens<F: Float>(#[comptime] form: Form) -> SharedMemory<Wide<F>> {
-    SharedMemory::<Wide<F>>::new_aligned(comptime!(form.rows * stride(form.head_size) / WIDE), comptime!(ALIGNMENT))
+fn tokens<F: Float>(#[comptime] form: Form) -> SharedMemory<Octet<F>> {
+    SharedMemory::<Octet<F>>::new_aligned(comptime!(form.rows * stride(form.head_size) / OCTET), comptime!(ALIGNMENT))
 }
 
 /// Rounds a head's numbers of the tokens from `first` on to factors in shared memory, zeros after the last.
 #[cube]
 fn load_factors<F: Float, T: Float>(
     from: &Array<F>,
-    to: &mut SharedMemory<Wide<T>>,
+    to: &mut SharedMemory<Octet<T>>,
     block: &Block,
     plan: &KernelPlan,
     first: usize,
     end: usize,
     #[comptime] form: Form,
 ) {
-    let from = from.to_slice().into_vectorized().with_vector_size::<Const<WIDE>>();
-    let parts = comptime!(form.head_size / WIDE);
+    let from = from.to_slice().into_vectorized().with_vector_size::<Const<OCTET>>();
+    let parts = comptime!(form.head_size / OCTET);
     #[unroll]
-    for i in 0..comptime!(form.rows * form.head_size / WIDE / form.units()) {
+    for i in 0..comptime!(form.rows * form.head_size / OCTET / form.units()) {
         let number = UNIT_POS as usize + comptime!(i * form.units());
         let row = number / parts;
         let part = number % parts;
         let position = first + row;
-        let mut numbers = Wide::<T>::new(T::from_int(0));
+        let mut numbers = Octet::<T>::new(T::from_int(0));
         if position < end {
             let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size);
             // Within the tensor, as the position is. CubeCL's check would read a single number.
-            numbers = Wide::<T>::cast_from(from.read_unchecked(at / comptime!(WIDE) + part));
+            numbers = Octet::<T>::cast_from(from.read_unchecked(at / comptime!(OCTET) + part));
         }
-        to[row * comptime!(stride(form.head_size) / WIDE) + part] = numbers;
+        to[row * comptime!(stride(form.head_size) / OCTET) + part] = numbers;
     }
 }
 
@@ -156,7 +156,7 @@ fn factor_tiles<F: Float>(#[comptime] form: Form) -> SharedMemory<F> {
 /// Takes 16 numbers of 16 tokens in shared memory as a factor: from row `first` and number `16 part` on.
 #[cube]
 fn factor_of<F: Float>(
-    tokens: &SharedMemory<Wide<F>>,
+    tokens: &SharedMemory<Octet<F>>,
     first: usize,
     #[comptime] part: usize,
     #[comptime] ident: MatrixIdent,
@@ -166,14 +166,14 @@ fn factor_of<F: Float>(
     let stride = comptime!(stride(form.head_size));
     // SAFETY: it is loaded before it is used.
     let factor = unsafe { Matrix::<F>::uninitialized(ident, TILE, TILE, TILE, layout) };
-    let at = first * comptime!(stride / WIDE) + comptime!(part * TILE / WIDE);
+    let at = first * comptime!(stride / OCTET) + comptime!(part * TILE / OCTET);
     load(&factor, &tokens.slice(at, tokens.len()), comptime!(stride as u32));
     factor
 }
 
 /// Takes a plane's rows as left factors.
 #[cube]
-fn own_rows<F: Float>(tokens: &SharedMemory<Wide<F>>, place: &Place, #[comptime] form: Form) -> Sequence<Matrix<F>> {
+fn own_rows<F: Float>(tokens: &SharedMemory<Octet<F>>, place: &Place, #[comptime] form: Form) -> Sequence<Matrix<F>> {
     let mut parts = Sequence::<Matrix<F>>::new();
     #[unroll]
     for part in 0..comptime!(form.head_size / TILE) {
@@ -202,7 +202,7 @@ fn zeros() -> Matrix<f32> {
 #[cube]
 fn multiply<F: Float>(
     own: &Sequence<Matrix<F>>,
-    others: &SharedMemory<Wide<F>>,
+    others: &SharedMemory<Octet<F>>,
     other: usize,
     products: &mut SharedMemory<f32>,
     place: &Place,
@@ -224,7 +224,7 @@ fn multiply<F: Float>(
 #[cube]
 fn accumulate<F: Float>(
     factors: &SharedMemory<F>,
-    others: &SharedMemory<Wide<F>>,
+    others: &SharedMemory<Octet<F>>,
     other: usize,
     sums: &Sequence<Matrix<f32>>,
     place: &Place,
