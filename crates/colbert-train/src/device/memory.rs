@@ -34,20 +34,3 @@ fn read(path: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
-
-#[cfg(test)]
-mod tests {
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn grows_by_what_is_taken() {
-        let before = super::resident().unwrap();
-        let block = vec![1u8; 64 << 20];
-        let after = super::resident().unwrap();
-        assert!(block.iter().map(|byte| u64::from(*byte)).sum::<u64>() == 64 << 20 && after >= before + (48 << 20));
-        assert!(super::peak().unwrap() >= after && super::available().unwrap() > 0);
-        drop(block);
-        super::forget_peak();
-        // If the peak cannot be reset it stays.
-        assert!(super::peak().unwrap() <= after.max(super::resident().unwrap()) + (16 << 20));
-    }
-}
