@@ -22,6 +22,7 @@ use crate::operators::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::operators::linear::{self, Map};
 use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::packed_attention;
+use crate::operators::post_norm::PostNormGradients;
 use crate::operators::primitive::tensor;
 use crate::operators::rotation::Rotation;
 use crate::precision::Precision;
@@ -174,6 +175,14 @@ pub trait Kernels: Backend {
         input
     }
 
+    /// Returns float32 numbers of what an operator kept rounded.
+    ///
+    /// # Shapes
+    /// Any, in and out.
+    fn unrounded(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        input
+    }
+
     /// Applies linear maps to one input, as for query, key and value. The outputs may be rounded to the precision;
     /// they are for attention alone.
     ///
@@ -198,6 +207,19 @@ pub trait Kernels: Backend {
         precision: Precision,
     ) -> FloatTensor<Self> {
         linear::composed_inputs_gradient::<Self, N>(gradients, weights, precision)
+    }
+
+    /// Computes the gradient of a linear map's input for an operator that goes on: it may be rounded to the precision.
+    ///
+    /// # Shapes
+    /// - gradient: `[tokens, out]`; weight: `[out, in]`
+    /// - output: `[tokens, in]`
+    fn inner_input_gradient(
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        Self::linears_input_gradient([gradient], [weight], precision)
     }
 
     /// Computes the gradients of the weights of linear maps of one input.
@@ -377,7 +399,44 @@ pub trait Kernels: Backend {
         layer_norm::composed_gradient::<Self>(sum, statistics, affine, gradient, beside)
     }
 
-    /// Computes attention of query, key and value.
+    /// Normalises `dropout(map(input)) + residual`.
+    ///
+    /// # Shapes
+    /// - input: `[tokens, in]`; map: `[size, in]` and `[size]`; residual: `[tokens, size]`; parameters: `[size]`
+    /// - outputs: those of [`Normalised`]
+    fn post_norm_forward(
+        input: FloatTensor<Self>,
+        map: Map<FloatTensor<Self>, Option<FloatTensor<Self>>>,
+        residual: FloatTensor<Self>,
+        dropout: Dropout,
+        affine: Affine<FloatTensor<Self>>,
+        precision: Precision,
+    ) -> Normalised<FloatTensor<Self>> {
+        let mapped = Self::linear_forward(input, map.weight, map.bias, precision);
+        Self::layer_norm_forward(mapped, Some(residual), dropout, affine)
+    }
+
+    /// Computes the gradients of [`post_norm_forward`](Self::post_norm_forward), but for input and weight. That of the
+    /// map's output may be rounded to the precision: it is for linear maps alone.
+    ///
+    /// # Shapes
+    /// - sum, gradient: `[tokens, size]`; statistics: `[tokens, 2]`; parameters: `[size]`
+    /// - outputs: those of [`PostNormGradients`]
+    fn post_norm_gradient(
+        sum: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
+        gradient: FloatTensor<Self>,
+        dropout: Dropout,
+        precision: Precision,
+    ) -> PostNormGradients<FloatTensor<Self>> {
+        let norm = Self::layer_norm_gradient(sum, statistics, affine, gradient, None);
+        let of_sum = norm.sum.clone();
+        let mapped = if dropout.is_none() { of_sum } else { Self::dropout_forward(of_sum, dropout) };
+        PostNormGradients { norm, bias: Self::sum_rows(mapped.clone()), mapped: Self::rounded(mapped, precision) }
+    }
+
+    /// Computes attention of query, key and value. The output may be rounded to the precision if these three are.
     ///
     /// # Shapes
     /// - query, key, value: `[tokens, heads * head_size]`

@@ -2,9 +2,10 @@
 
 use burn::tensor::Tensor;
 use colbert_kernels::{
-    Activation, ActiveHalf, Affine, AttentionPlan, AttentionSublayer, Dropout, Gate, GatedFeedForward, Map, Precision,
-    Rotation, ScoredTexts, Segments, Tables, TokenRows, attention, attention_sublayer, dropout, embed, feed_forward,
-    gated_feed_forward, gelu, layer_norm, linear, maxsim, packed_self_attention, residual_layer_norm, self_attention,
+    Activation, ActiveHalf, Affine, AttentionPlan, AttentionSublayer, Dropout, Gate, GatedFeedForward, Map, PostNorm,
+    Precision, Rotation, ScoredTexts, Segments, Tables, TokenRows, attention, attention_sublayer, dropout, embed,
+    gated_feed_forward, gelu, layer_norm, linear, maxsim, packed_self_attention, post_norm_attention,
+    post_norm_feed_forward, post_norm_linear, residual_layer_norm,
 };
 
 use crate::support::{Back, numbers, random, run};
@@ -98,9 +99,59 @@ fn linear_with_and_without_bias_and_gelu() {
     }
 }
 
+/// Computes `layer_norm(dropout(mapped) + residual)`.
+fn exact_end(mapped: &[f64], residual: &[f64], mask: &[f32], [weight, bias]: [&[f64]; 2]) -> Vec<f64> {
+    let each = mapped.iter().zip(mask).zip(residual);
+    let sum: Vec<f64> = each.map(|((x, factor), residual)| x * f64::from(*factor) + residual).collect();
+    exact_norm(&sum, weight, bias, 1e-3)
+}
+
+/// The end of a sublayer of which `x` has the parts from `first` on: weight and bias of the map and of the norm.
+fn end(x: &[Tensor<Back, 2>], first: usize, dropout: Dropout) -> PostNorm<Tensor<Back, 2>, Tensor<Back, 1>> {
+    let vector = |i: usize| vector(&x[first + i]);
+    PostNorm {
+        map: Map { weight: x[first].clone(), bias: Some(vector(1)) },
+        dropout,
+        norm: Affine { weight: vector(2), bias: Some(vector(3)), eps: 1e-3 },
+    }
+}
+
+#[test]
+fn ends_of_sublayers_with_and_without_biases() {
+    for (tokens, wide, size) in [(1, 1, 3), (7, 13, 5), (70, 20, 41)] {
+        let inputs = [
+            random([tokens, wide], 1),
+            random([tokens, size], 2),
+            random([size, wide], 3).mul_scalar(0.3),
+            random([1, size], 4),
+            random([1, size], 5),
+            random([1, size], 6),
+        ];
+        for dropout in [Dropout::NONE, Dropout { probability: 0.3, seed: 5 }] {
+            let mask = dropout.mask(tokens, size);
+            let operator = |x: &[Tensor<Back, 2>]| {
+                post_norm_linear(x[0].clone(), x[1].clone(), end(x, 2, dropout), Precision::F32)
+            };
+            let exact =
+                |x: &Vec<Vec<f64>>| exact_end(&exact_linear(&x[0], &x[2], &x[3], wide), &x[1], &mask, [&x[4], &x[5]]);
+            check("end", &inputs, &operator, &exact);
+            let bare = [0, 1, 2, 4].map(|i| inputs[i].clone());
+            let operator = |x: &[Tensor<Back, 2>]| {
+                let norm = Affine { weight: vector(&x[3]), bias: None, eps: 1e-3 };
+                let end = PostNorm { map: Map { weight: x[2].clone(), bias: None }, dropout, norm };
+                post_norm_linear(x[0].clone(), x[1].clone(), end, Precision::F32)
+            };
+            let zeros = vec![0.0; size];
+            let exact =
+                |x: &Vec<Vec<f64>>| exact_end(&exact_linear(&x[0], &x[2], &[], wide), &x[1], &mask, [&x[3], &zeros]);
+            check("end without biases", &bare, &operator, &exact);
+        }
+    }
+}
+
 #[test]
 fn feed_forward_networks() {
-    for (tokens, size, wide) in [(1, 1, 1), (7, 13, 5), (33, 20, 41)] {
+    for (tokens, size, wide) in [(1, 3, 1), (7, 13, 5), (33, 20, 41)] {
         // Small, so that sums of many products are of the size that the tolerance assumes.
         let inputs = [
             random([tokens, size], 1),
@@ -108,14 +159,18 @@ fn feed_forward_networks() {
             random([1, wide], 3),
             random([size, wide], 4).mul_scalar(0.3),
             random([1, size], 5),
+            random([1, size], 6),
+            random([1, size], 7),
         ];
+        let dropout = Dropout { probability: 0.2, seed: 8 };
+        let mask = dropout.mask(tokens, size);
         let network = |x: &[Tensor<Back, 2>]| {
-            let map = |i: usize| Map { weight: x[i].clone(), bias: vector(&x[i + 1]) };
-            feed_forward(x[0].clone(), map(1), map(3), Precision::F32)
+            let up = Map { weight: x[1].clone(), bias: vector(&x[2]) };
+            post_norm_feed_forward(x[0].clone(), up, end(x, 3, dropout), Precision::F32)
         };
         let exact = |x: &Vec<Vec<f64>>| {
             let inner: Vec<f64> = exact_linear(&x[0], &x[1], &x[2], size).into_iter().map(exact_gelu).collect();
-            exact_linear(&inner, &x[3], &x[4], wide)
+            exact_end(&exact_linear(&inner, &x[3], &x[4], wide), &x[0], &mask, [&x[5], &x[6]])
         };
         check("feed-forward", &inputs, &network, &exact);
     }
@@ -294,16 +349,23 @@ fn attention_through_autodiff() {
 
     let weight = |seed| random([size, 7], seed).mul_scalar(0.3);
     let bias = |seed| random([1, size], seed);
-    let inputs = [random([15, 7], 3), weight(4), bias(5), weight(6), bias(7), weight(8), bias(9)];
+    let [of_norm, norm_bias, out_bias] = [10, 11, 12].map(|seed| random([1, 7], seed));
+    let out = random([7, size], 13).mul_scalar(0.3);
+    let maps = [weight(4), bias(5), weight(6), bias(7), weight(8), bias(9)];
+    let inputs: Vec<_> =
+        [random([15, 7], 3)].into_iter().chain(maps).chain([out, out_bias, of_norm, norm_bias]).collect();
+    let dropout = Dropout { probability: 0.2, seed: 8 };
+    let mask = dropout.mask(15, 7);
     let operator = |x: &[Tensor<Back, 2>]| {
         let maps = [1, 3, 5].map(|i| Map { weight: x[i].clone(), bias: vector(&x[i + 1]) });
-        self_attention(x[0].clone(), maps, &plan)
+        post_norm_attention(x[0].clone(), maps, &plan, end(x, 7, dropout))
     };
     let exact = |x: &Vec<Vec<f64>>| {
         let [query, key, value] = [1, 3, 5].map(|i| exact_linear(&x[0], &x[i], &x[i + 1], 7));
-        exact_attention([&query, &key, &value], &segments, heads)
+        let attended = exact_attention([&query, &key, &value], &segments, heads);
+        exact_end(&exact_linear(&attended, &x[7], &x[8], size), &x[0], &mask, [&x[9], &x[10]])
     };
-    check("self-attention", &inputs, &operator, &exact);
+    check("attention that is normalised after it", &inputs, &operator, &exact);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use burn::tensor::Tensor;
 use colbert_kernels::{
     Activation, ActiveHalf, AdamW, Affine, AttentionPlan, AttentionSublayer, Dropout, Gate, GatedFeedForward, Map,
-    Moments, Precision, Rotation, ScoredTexts, Segments, Tables, TokenRows, adamw_step, attention, attention_sublayer,
-    embed, feed_forward, gated_feed_forward, maxsim, packed_self_attention, residual_layer_norm, self_attention,
+    Moments, PostNorm, Precision, Rotation, ScoredTexts, Segments, Tables, TokenRows, adamw_step, attention,
+    attention_sublayer, embed, gated_feed_forward, maxsim, packed_self_attention, post_norm_attention,
+    post_norm_feed_forward, residual_layer_norm,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -27,10 +28,15 @@ fn everything(precision: Precision) -> Vec<Vec<f32>> {
         let hidden = embed(tables, &rows);
         let bias = || x[1].clone().narrow(0, 0, 1).reshape([48]);
         let map = || Map { weight: x[3].clone(), bias: bias() };
-        let wide = feed_forward(hidden.clone(), map(), map(), precision);
+        let end = |place| PostNorm {
+            map: Map { weight: x[3].clone(), bias: Some(bias()) },
+            dropout: dropout.at(place),
+            norm: Affine { weight: bias(), bias: Some(bias()), eps: 1e-5 },
+        };
+        let wide = post_norm_feed_forward(hidden.clone(), map(), end(4), precision);
         let mixed = attention(wide.clone(), hidden.clone(), wide, &plan);
         // Scaled, as gradients of float16 products would overflow.
-        let mixed = self_attention(mixed * 0.01, [map(), map(), map()], &plan);
+        let mixed = post_norm_attention(mixed * 0.01, [map(), map(), map()], &plan, end(5));
         let qkv = Tensor::cat(vec![x[3].clone(), x[3].clone(), x[3].clone()], 0);
         let mixed = packed_self_attention(mixed, qkv.clone(), None, Some(&rotation), &plan);
         let mixed = packed_self_attention(mixed, qkv, None, Some(&rotation), &window);

@@ -17,10 +17,11 @@ use crate::operators::linear::{self, FloatMap, Map};
 use crate::operators::matmul;
 use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::packed_attention;
+use crate::operators::post_norm::{self, FloatPostNorm};
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
-use crate::operators::self_attention;
 use crate::operators::sum;
+use crate::operators::{post_norm_attention, post_norm_feed_forward};
 use crate::precision::Precision;
 
 /// The operators that models call, differentiable if the backend is. Implement [`Kernels`] instead.
@@ -39,11 +40,19 @@ pub trait KernelBackend: Backend {
     /// See [`float32_matmul`](crate::float32_matmul); the factors have `D` axes.
     fn kernel_float32_matmul<const D: usize>(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// See [`feed_forward`](crate::feed_forward).
-    fn kernel_feed_forward(
+    /// See [`post_norm_linear`](crate::post_norm_linear).
+    fn kernel_post_norm_linear(
+        input: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        end: FloatPostNorm<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self>;
+
+    /// See [`post_norm_feed_forward`](crate::post_norm_feed_forward()).
+    fn kernel_post_norm_feed_forward(
         input: FloatTensor<Self>,
         up: FloatMap<Self>,
-        down: FloatMap<Self>,
+        end: FloatPostNorm<Self>,
         precision: Precision,
     ) -> FloatTensor<Self>;
 
@@ -76,11 +85,12 @@ pub trait KernelBackend: Backend {
     /// See [`attention()`](crate::attention()).
     fn kernel_attention(qkv: [FloatTensor<Self>; 3], plan: AttentionPlan) -> FloatTensor<Self>;
 
-    /// See [`self_attention`](crate::self_attention()).
-    fn kernel_self_attention(
+    /// See [`post_norm_attention`](crate::post_norm_attention()).
+    fn kernel_post_norm_attention(
         input: FloatTensor<Self>,
         maps: [FloatMap<Self>; 3],
         plan: AttentionPlan,
+        end: FloatPostNorm<Self>,
     ) -> FloatTensor<Self>;
 
     /// See [`packed_self_attention`](crate::packed_self_attention).
@@ -123,14 +133,23 @@ impl<B: Kernels> KernelBackend for B {
         primitive(B::float32_product(tensor::<B, D>(left), tensor(right)))
     }
 
-    fn kernel_feed_forward(
+    fn kernel_post_norm_linear(
         input: FloatTensor<B>,
-        up: FloatMap<B>,
-        down: FloatMap<B>,
+        residual: FloatTensor<B>,
+        end: FloatPostNorm<B>,
         precision: Precision,
     ) -> FloatTensor<B> {
-        let (wide, _) = B::linear_gelu_forward(input, up.weight, up.bias, precision);
-        B::linear_forward(wide, down.weight, Some(down.bias), precision)
+        post_norm::forward::<B>(input, residual, end, precision).output
+    }
+
+    fn kernel_post_norm_feed_forward(
+        input: FloatTensor<B>,
+        up: FloatMap<B>,
+        end: FloatPostNorm<B>,
+        precision: Precision,
+    ) -> FloatTensor<B> {
+        let (wide, _) = B::linear_gelu_forward(input.clone(), up.weight, up.bias, precision);
+        post_norm::forward::<B>(wide, input, end, precision).output
     }
 
     fn kernel_gated_feed_forward(
@@ -168,9 +187,15 @@ impl<B: Kernels> KernelBackend for B {
         B::attention_forward(qkv, &plan).output
     }
 
-    fn kernel_self_attention(input: FloatTensor<B>, maps: [FloatMap<B>; 3], plan: AttentionPlan) -> FloatTensor<B> {
+    fn kernel_post_norm_attention(
+        input: FloatTensor<B>,
+        maps: [FloatMap<B>; 3],
+        plan: AttentionPlan,
+        end: FloatPostNorm<B>,
+    ) -> FloatTensor<B> {
         let maps = maps.map(|Map { weight, bias }| Map { weight, bias: Some(bias) });
-        B::attention_forward(B::inner_linears_forward(input, maps, plan.precision), &plan).output
+        let qkv = B::inner_linears_forward(input.clone(), maps, plan.precision);
+        post_norm::forward::<B>(B::attention_forward(qkv, &plan).output, input, end, plan.precision).output
     }
 
     fn kernel_packed_self_attention(
@@ -181,7 +206,7 @@ impl<B: Kernels> KernelBackend for B {
         plan: AttentionPlan,
     ) -> FloatTensor<B> {
         let [qkv] = B::inner_linears_forward(input, [Map { weight, bias }], plan.precision);
-        B::packed_attention_forward(qkv, rotation.as_ref(), &plan).output
+        B::unrounded(B::packed_attention_forward(qkv, rotation.as_ref(), &plan).output)
     }
 
     fn kernel_embed(tables: Tables<FloatTensor<B>>, rows: TokenRows) -> FloatTensor<B> {
@@ -215,13 +240,22 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         matmul::differentiable::<B, C, D>(left, right)
     }
 
-    fn kernel_feed_forward(
+    fn kernel_post_norm_linear(
         input: FloatTensor<Self>,
-        up: FloatMap<Self>,
-        down: FloatMap<Self>,
+        residual: FloatTensor<Self>,
+        end: FloatPostNorm<Self>,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        linear::differentiable_feed_forward::<B, C>(input, up, down, precision)
+        post_norm::differentiable::<B, C>(input, residual, end, precision)
+    }
+
+    fn kernel_post_norm_feed_forward(
+        input: FloatTensor<Self>,
+        up: FloatMap<Self>,
+        end: FloatPostNorm<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        post_norm_feed_forward::differentiable::<B, C>(input, up, end, precision)
     }
 
     fn kernel_gated_feed_forward(
@@ -259,12 +293,13 @@ impl<B: Kernels, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         attention::differentiable::<B, C>(qkv, plan)
     }
 
-    fn kernel_self_attention(
+    fn kernel_post_norm_attention(
         input: FloatTensor<Self>,
         maps: [FloatMap<Self>; 3],
         plan: AttentionPlan,
+        end: FloatPostNorm<Self>,
     ) -> FloatTensor<Self> {
-        self_attention::differentiable::<B, C>(input, maps, plan)
+        post_norm_attention::differentiable::<B, C>(input, maps, plan, end)
     }
 
     fn kernel_packed_self_attention(

@@ -24,6 +24,7 @@ use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
 use crate::operators::linear::{Map, composed_inputs_gradient};
 use crate::operators::matmul::in_parts;
 use crate::operators::maxsim::ScoredTexts;
+use crate::operators::post_norm::PostNormGradients;
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
 use crate::precision::Precision;
@@ -156,6 +157,15 @@ fn input_gradient_for<R: Gpu, T: BoolElement>(
     linear::rounded_product(to_bf16(gradient), to_bf16(weight))
 }
 
+/// Returns the gradients of a normalisation alone.
+fn norm_gradients<R: Gpu, T: BoolElement>(
+    found: &layer_norm::Found<CubeTensor<R>>,
+    has_bias: bool,
+) -> NormGradients<CubeTensor<R>> {
+    let parameter = |part| found.parameter::<Back<R, T>>(part);
+    NormGradients { sum: found.sum.clone(), weight: parameter(0), bias: has_bias.then(|| parameter(1)) }
+}
+
 /// The backend of a runtime.
 type Back<R, T> = CubeBackend<R, f32, i32, T>;
 
@@ -188,6 +198,28 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
 
     fn rounded(input: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
         if keeps_bf16::<R>(precision, &input.device) { to_bf16(input) } else { input }
+    }
+
+    fn unrounded(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        burn_cubecl::kernel::cast(input, DType::F32)
+    }
+
+    fn residual_linear_forward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        residual: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        linear::add_residual(product_for::<R, T>(input, weight, precision), bias, residual)
+    }
+
+    fn inner_input_gradient(
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        input_gradient_for::<R, T>(gradient, weight, precision)
     }
 
     fn inner_linears_forward<const N: usize>(
@@ -323,7 +355,8 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         dropout: Dropout,
         affine: Affine<FloatTensor<Self>>,
     ) -> Normalised<FloatTensor<Self>> {
-        layer_norm::forward(input, residual, dropout, affine, DType::F32)
+        let input = layer_norm::Input { mapped: input, bias: None, dropout, residual };
+        layer_norm::forward(input, affine, DType::F32)
     }
 
     fn layer_norm_for_maps(
@@ -332,7 +365,8 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         precision: Precision,
     ) -> Normalised<FloatTensor<Self>> {
         let dtype = kept_type::<R>(precision, &input.device);
-        layer_norm::forward(input, None, Dropout::NONE, affine, dtype)
+        let input = layer_norm::Input { mapped: input, bias: None, dropout: Dropout::NONE, residual: None };
+        layer_norm::forward(input, affine, dtype)
     }
 
     fn layer_norm_again(
@@ -352,9 +386,38 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         gradient: FloatTensor<Self>,
         beside: Option<FloatTensor<Self>>,
     ) -> NormGradients<FloatTensor<Self>> {
-        let found = layer_norm::gradient(sum, statistics, affine, gradient, beside);
-        let vector = |row| primitive(tensor::<Self, 2>(row).squeeze_dim::<1>(0));
-        NormGradients { sum: found.sum, weight: vector(found.weight), bias: found.bias.map(vector) }
+        let state = layer_norm::State { sum, statistics, weight: affine.weight };
+        let found = layer_norm::gradient(state, gradient, beside, None);
+        norm_gradients::<R, T>(&found, affine.bias.is_some())
+    }
+
+    fn post_norm_forward(
+        input: FloatTensor<Self>,
+        map: Map<FloatTensor<Self>, Option<FloatTensor<Self>>>,
+        residual: FloatTensor<Self>,
+        dropout: Dropout,
+        affine: Affine<FloatTensor<Self>>,
+        precision: Precision,
+    ) -> Normalised<FloatTensor<Self>> {
+        let mapped = product_for::<R, T>(input, map.weight, precision);
+        let input = layer_norm::Input { mapped, bias: map.bias, dropout, residual: Some(residual) };
+        layer_norm::forward(input, affine, DType::F32)
+    }
+
+    fn post_norm_gradient(
+        sum: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        affine: Affine<FloatTensor<Self>>,
+        gradient: FloatTensor<Self>,
+        dropout: Dropout,
+        precision: Precision,
+    ) -> PostNormGradients<FloatTensor<Self>> {
+        let dtype = kept_type::<R>(precision, &sum.device);
+        let state = layer_norm::State { sum, statistics, weight: affine.weight };
+        let found = layer_norm::gradient(state, gradient, None, Some(layer_norm::Mapped { dropout, dtype }));
+        let norm = norm_gradients::<R, T>(&found, affine.bias.is_some());
+        let bias = found.parameter::<Self>(2);
+        PostNormGradients { norm, bias, mapped: found.mapped.expect("asked for") }
     }
 
     fn attention_forward(qkv: [FloatTensor<Self>; 3], plan: &AttentionPlan) -> Attended<FloatTensor<Self>> {
@@ -370,7 +433,8 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         if attends(&qkv[0], plan) {
             attention::gradient(qkv, forward, gradient, plan)
         } else {
-            composed_gradient::<Self>(qkv, forward, gradient, plan)
+            let forward = Attended { output: Self::unrounded(forward.output), ..forward };
+            composed_gradient::<Self>(qkv, forward, Self::unrounded(gradient), plan)
         }
     }
 

@@ -1,27 +1,58 @@
 //! Layer normalisation of a residual sum with dropout: forward in one launch, backward in one for the normalised sum
-//! and a few for the parameters. Numbers are float32, but for an output of the type `F` that is for linear maps alone.
+//! and one or two for the parameters. A unit keeps its numbers of a row in registers, so that a row is read once.
+//! Arithmetic is float32. Types of memory are `F` for what a linear map gave or takes, and float32 for all else.
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Tensor};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, cubes, cubes_of_elements, dims, floats, unwritten, unwritten_as};
+use crate::cube::launch::{UNITS, contiguous, cubes, cubes_of_elements, dims, floats, unwritten, unwritten_as};
 use crate::cube::random::{Mask, factor, row_key};
-use crate::cube::sums::{ROWS, sum_of_cube, sum_rows};
+use crate::cube::sums::{sum_of_cube, sum_rows};
 use crate::operators::dropout::Dropout;
-use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
+use crate::operators::layer_norm::{Affine, Normalised};
+
+/// Numbers of a row that a unit keeps, if the row is not too long for it.
+const EACH: usize = 8;
+
+/// Units of a cube.
+const LEAST_UNITS: usize = 32;
+const MOST_UNITS: usize = 256;
+
+/// Rows of which a cube computes the gradients, whose sums for the parameters it keeps.
+const ROWS: usize = 16;
+
+/// What kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Form {
+    units: usize,
+    /// Numbers of a row that a unit keeps.
+    each: usize,
+}
+
+impl Form {
+    fn of(size: usize) -> Self {
+        let units = size.div_ceil(EACH).next_power_of_two().clamp(LEAST_UNITS, MOST_UNITS);
+        Self { units, each: size.div_ceil(units) }
+    }
+
+    fn cube_dim(self) -> CubeDim {
+        CubeDim::new_1d(self.units as u32)
+    }
+}
 
 /// Normalises a row, one cube for each. What is normalised is written unless it is the input itself.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
-fn normalise<F: Float>(
-    input: &Array<f32>,
+fn normalise<F: Float, T: Float>(
+    input: &Array<F>,
+    added: &Array<f32>,
     residual: &Array<f32>,
     weight: &Array<f32>,
     bias: &Array<f32>,
-    output: &mut Array<F>,
+    output: &mut Array<T>,
     sum: &mut Array<f32>,
     statistics: &mut Array<f32>,
     rows: usize,
@@ -31,56 +62,67 @@ fn normalise<F: Float>(
     seed_low: u32,
     threshold: u32,
     dropout_scale: f32,
+    #[comptime] has_added: bool,
     #[comptime] has_residual: bool,
     #[comptime] has_bias: bool,
     #[comptime] drops: bool,
-    #[define(F)] _dtype: StorageType,
+    #[comptime] writes_sum: bool,
+    #[comptime] form: Form,
+    #[define(F)] _input: StorageType,
+    #[define(T)] _output: StorageType,
 ) {
     let row = CUBE_POS;
     if row >= rows {
         terminate!();
     }
-    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let mut shared = SharedMemory::<f32>::new(comptime!(form.units));
     let start = row * size;
-    let units = comptime!(UNITS as usize);
-    let mut total = 0.0f32;
+    let mut own = Array::<f32>::new(comptime!(form.each));
     let key = row_key(seed_high, seed_low, row as u32);
-    let mut i = UNIT_POS as usize;
-    while i < size {
-        let mut value = input[start + i];
-        if comptime!(drops) {
-            value *= factor(key.low, key.high, i as u32, threshold, dropout_scale);
+    let mut total = 0.0f32;
+    #[unroll]
+    for n in 0..comptime!(form.each) {
+        let i = UNIT_POS as usize + comptime!(n * form.units);
+        let mut value = 0.0f32;
+        if i < size {
+            value = f32::cast_from(input[start + i]);
+            if comptime!(has_added) {
+                value += added[i];
+            }
+            if comptime!(drops) {
+                value *= factor(key.low, key.high, i as u32, threshold, dropout_scale);
+            }
+            if comptime!(has_residual) {
+                value += residual[start + i];
+            }
+            if comptime!(writes_sum) {
+                sum[start + i] = value;
+            }
         }
-        if comptime!(has_residual) {
-            value += residual[start + i];
-        }
-        if comptime!(has_residual || drops) {
-            sum[start + i] = value;
-        }
+        own[n] = value;
         total += value;
-        i += units;
     }
     let mean = sum_of_cube(total, &mut shared) / f32::cast_from(size);
     let mut squares = 0.0f32;
-    i = UNIT_POS as usize;
-    while i < size {
-        let own = if comptime!(has_residual || drops) { sum[start + i] } else { input[start + i] };
-        let centred = own - mean;
-        squares += centred * centred;
-        i += units;
+    #[unroll]
+    for n in 0..comptime!(form.each) {
+        if UNIT_POS as usize + comptime!(n * form.units) < size {
+            let centred = own[n] - mean;
+            squares += centred * centred;
+        }
     }
     let variance = sum_of_cube(squares, &mut shared) / f32::cast_from(size);
     let scale = 1.0f32 / (variance + eps).sqrt();
-    i = UNIT_POS as usize;
-    while i < size {
-        let own = if comptime!(has_residual || drops) { sum[start + i] } else { input[start + i] };
-        let centred = own - mean;
-        let mut value = centred * scale * weight[i];
-        if comptime!(has_bias) {
-            value += bias[i];
+    #[unroll]
+    for n in 0..comptime!(form.each) {
+        let i = UNIT_POS as usize + comptime!(n * form.units);
+        if i < size {
+            let mut value = (own[n] - mean) * scale * weight[i];
+            if comptime!(has_bias) {
+                value += bias[i];
+            }
+            output[start + i] = T::cast_from(value);
         }
-        output[start + i] = F::cast_from(value);
-        i += units;
     }
     if UNIT_POS == 0 {
         statistics[2 * row] = mean;
@@ -112,106 +154,143 @@ fn normalise_again<F: Float>(
     output[at] = F::cast_from(value);
 }
 
-/// Computes the gradient of the normalised sum, one cube for each row.
+/// Computes the gradient of the normalised sum and, after dropout, of what was mapped, one cube for [`ROWS`] rows. The
+/// gradients of weight, bias and the map's bias are summed over these rows: `[cubes, parts * size]`.
+// One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
-fn sum_gradient(
+fn go_back<F: Float>(
     sum: &Array<f32>,
     statistics: &Array<f32>,
     weight: &Array<f32>,
     gradient: &Array<f32>,
     beside: &Array<f32>,
-    output: &mut Array<f32>,
+    of_sum: &mut Array<f32>,
+    of_mapped: &mut Array<F>,
+    parameters: &mut Array<f32>,
     rows: usize,
     size: usize,
+    seed_high: u32,
+    seed_low: u32,
+    threshold: u32,
+    dropout_scale: f32,
     #[comptime] has_beside: bool,
+    #[comptime] is_mapped: bool,
+    #[comptime] drops: bool,
+    #[comptime] form: Form,
+    #[define(F)] _mapped: StorageType,
 ) {
-    let row = CUBE_POS;
-    if row >= rows {
+    let first = CUBE_POS * comptime!(ROWS);
+    if first >= rows {
         terminate!();
     }
-    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
-    let units = comptime!(UNITS as usize);
-    let start = row * size;
-    let mean = statistics[2 * row];
-    let scale = statistics[2 * row + 1];
-    let mut of_mean = 0.0f32;
-    let mut along = 0.0f32;
-    let mut i = UNIT_POS as usize;
-    while i < size {
-        let weighted = gradient[start + i] * weight[i];
-        of_mean += weighted;
-        along += weighted * (sum[start + i] - mean) * scale;
-        i += units;
+    let mut shared = SharedMemory::<f32>::new(comptime!(form.units));
+    let mut own = Array::<f32>::new(comptime!(form.each));
+    let mut normal = Array::<f32>::new(comptime!(form.each));
+    let mut of_weight = Array::<f32>::new(comptime!(form.each));
+    let mut of_bias = Array::<f32>::new(comptime!(form.each));
+    let mut of_added = Array::<f32>::new(comptime!(form.each));
+    #[unroll]
+    for n in 0..comptime!(form.each) {
+        of_weight[n] = 0.0f32;
+        of_bias[n] = 0.0f32;
+        of_added[n] = 0.0f32;
     }
-    let of_mean = sum_of_cube(of_mean, &mut shared) / f32::cast_from(size);
-    let along = sum_of_cube(along, &mut shared) / f32::cast_from(size);
-    i = UNIT_POS as usize;
-    while i < size {
-        let normal = (sum[start + i] - mean) * scale;
-        let mut value = (gradient[start + i] * weight[i] - of_mean - normal * along) * scale;
-        if comptime!(has_beside) {
-            value += beside[start + i];
-        }
-        output[start + i] = value;
-        i += units;
-    }
-}
-
-/// Computes the gradients of weight and bias, summed over blocks of rows: `[blocks, size]` each.
-#[cube(launch)]
-fn parameter_blocks(
-    sum: &Array<f32>,
-    statistics: &Array<f32>,
-    gradient: &Array<f32>,
-    of_weight: &mut Array<f32>,
-    of_bias: &mut Array<f32>,
-    rows: usize,
-    size: usize,
-    #[comptime] block: usize,
-) {
-    let at = ABSOLUTE_POS;
-    if at >= of_weight.len() {
-        terminate!();
-    }
-    let first = at / size * block;
-    let column = at % size;
-    let end = select(first + block < rows, first + block, rows);
-    let mut weight = 0.0f32;
-    let mut bias = 0.0f32;
+    let end = select(first + comptime!(ROWS) < rows, first + comptime!(ROWS), rows);
     for row in first..end {
-        let own = gradient[row * size + column];
-        weight += own * (sum[row * size + column] - statistics[2 * row]) * statistics[2 * row + 1];
-        bias += own;
+        let start = row * size;
+        let mean = statistics[2 * row];
+        let scale = statistics[2 * row + 1];
+        let mut of_mean = 0.0f32;
+        let mut along = 0.0f32;
+        #[unroll]
+        for n in 0..comptime!(form.each) {
+            let i = UNIT_POS as usize + comptime!(n * form.units);
+            own[n] = 0.0f32;
+            normal[n] = 0.0f32;
+            if i < size {
+                let change = gradient[start + i];
+                normal[n] = (sum[start + i] - mean) * scale;
+                of_weight[n] += change * normal[n];
+                of_bias[n] += change;
+                own[n] = change * weight[i];
+            }
+            of_mean += own[n];
+            along += own[n] * normal[n];
+        }
+        let of_mean = sum_of_cube(of_mean, &mut shared) / f32::cast_from(size);
+        let along = sum_of_cube(along, &mut shared) / f32::cast_from(size);
+        let key = row_key(seed_high, seed_low, row as u32);
+        #[unroll]
+        for n in 0..comptime!(form.each) {
+            let i = UNIT_POS as usize + comptime!(n * form.units);
+            if i < size {
+                let mut value = (own[n] - of_mean - normal[n] * along) * scale;
+                if comptime!(has_beside) {
+                    value += beside[start + i];
+                }
+                of_sum[start + i] = value;
+                if comptime!(is_mapped) {
+                    if comptime!(drops) {
+                        value *= factor(key.low, key.high, i as u32, threshold, dropout_scale);
+                    }
+                    of_mapped[start + i] = F::cast_from(value);
+                    of_added[n] += value;
+                }
+            }
+        }
     }
-    of_weight[at] = weight;
-    of_bias[at] = bias;
+    let at = CUBE_POS * comptime!(if is_mapped { 3 } else { 2 }) * size;
+    #[unroll]
+    for n in 0..comptime!(form.each) {
+        let i = UNIT_POS as usize + comptime!(n * form.units);
+        if i < size {
+            parameters[at + i] = of_weight[n];
+            parameters[at + size + i] = of_bias[n];
+            if comptime!(is_mapped) {
+                parameters[at + 2 * size + i] = of_added[n];
+            }
+        }
+    }
 }
 
-/// See [`composed`](crate::operators::layer_norm::composed); the output is of type `dtype`.
+/// What is normalised.
+pub(crate) struct Input<T> {
+    /// Of float32 or bfloat16.
+    pub(crate) mapped: T,
+    /// The bias of the linear map that it comes from, `[size]`, if it is still to be added.
+    pub(crate) bias: Option<T>,
+    pub(crate) dropout: Dropout,
+    pub(crate) residual: Option<T>,
+}
+
+/// Normalises `dropout(mapped + bias) + residual`; the output is of type `dtype`. See
+/// [`composed`](crate::operators::layer_norm::composed).
 pub(crate) fn forward<R: CubeRuntime>(
-    input: CubeTensor<R>,
-    residual: Option<CubeTensor<R>>,
-    dropout: Dropout,
+    input: Input<CubeTensor<R>>,
     affine: Affine<CubeTensor<R>>,
     dtype: DType,
 ) -> Normalised<CubeTensor<R>> {
-    let [rows, size] = dims(&input);
-    let input = floats(input);
+    let Input { mapped, bias: added, dropout, residual } = input;
+    let [rows, size] = dims(&mapped);
+    let mapped = contiguous(mapped);
     let mask = Mask::from(dropout);
-    let output = unwritten_as(&input, [rows, size], dtype);
-    let sum = if residual.is_some() || mask.drops { unwritten(&input, [rows, size]) } else { input.clone() };
-    let statistics = unwritten(&input, [rows, 2]);
-    let (has_residual, has_bias) = (residual.is_some(), affine.bias.is_some());
+    let output = unwritten_as(&mapped, [rows, size], dtype);
+    let writes_sum = residual.is_some() || added.is_some() || mask.drops || mapped.dtype != DType::F32;
+    let statistics = unwritten(&mapped, [rows, 2]);
+    // Of what it has not, another tensor takes the place as an argument; it is not read or written.
+    let sum = if writes_sum { unwritten(&mapped, [rows, size]) } else { mapped.clone() };
+    let (has_added, has_residual, has_bias) = (added.is_some(), residual.is_some(), affine.bias.is_some());
     let weight = floats(affine.weight);
-    // Without a residual or a bias, another tensor takes its place as an argument; it is not read.
-    let residual = residual.map_or_else(|| weight.clone(), floats);
-    let bias = affine.bias.map_or_else(|| weight.clone(), floats);
+    let [added, residual, bias] = [added, residual, affine.bias].map(|x| x.map_or_else(|| weight.clone(), floats));
+    let form = Form::of(size);
     if rows > 0 {
+        let input_dtype = mapped.dtype;
         normalise::launch(
             &output.client,
             cubes(&output, rows),
-            CubeDim::new_1d(UNITS),
-            input.into_array_arg(),
+            form.cube_dim(),
+            mapped.into_array_arg(),
+            added.into_array_arg(),
             residual.into_array_arg(),
             weight.into_array_arg(),
             bias.into_array_arg(),
@@ -225,9 +304,13 @@ pub(crate) fn forward<R: CubeRuntime>(
             mask.seed_low,
             mask.threshold,
             mask.scale,
+            has_added,
             has_residual,
             has_bias,
             mask.drops,
+            writes_sum,
+            form,
+            input_dtype.into(),
             dtype.into(),
         );
     }
@@ -264,49 +347,88 @@ pub(crate) fn again<R: CubeRuntime>(
     output
 }
 
-/// See [`composed_gradient`](crate::operators::layer_norm::composed_gradient).
+/// What a gradient is computed of: what was normalised, its statistics and the norm's weight.
+pub(crate) struct State<T> {
+    pub(crate) sum: T,
+    pub(crate) statistics: T,
+    pub(crate) weight: T,
+}
+
+/// Dropout and number format of the gradient of what was mapped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mapped {
+    pub(crate) dropout: Dropout,
+    pub(crate) dtype: DType,
+}
+
+/// Gradients of a normalisation and of what was mapped before it.
+pub(crate) struct Found<T> {
+    /// `[rows, size]`, without what dropout does.
+    pub(crate) sum: T,
+    /// `[rows, size]`; none if not asked for.
+    pub(crate) mapped: Option<T>,
+    /// Of weight and bias, and of the map's bias where the one before is there: `[1, parts * size]`.
+    pub(crate) parameters: T,
+}
+
+impl<R: CubeRuntime> Found<CubeTensor<R>> {
+    /// Returns the gradient of a parameter, `[size]`: 0 is the weight, 1 the bias, 2 the map's bias.
+    pub(crate) fn parameter<B>(&self, part: usize) -> CubeTensor<R>
+    where
+        B: burn::tensor::backend::Backend<FloatTensorPrimitive = CubeTensor<R>>,
+    {
+        let size = dims(&self.sum)[1];
+        let all: Tensor<B, 2> = crate::operators::primitive::tensor(self.parameters.clone());
+        crate::operators::primitive::primitive(all.narrow(1, part * size, size).squeeze_dim::<1>(0))
+    }
+}
+
+/// Computes the gradients; `beside` is added to that of the sum. See
+/// [`composed_gradient`](crate::operators::layer_norm::composed_gradient).
 pub(crate) fn gradient<R: CubeRuntime>(
-    sum: CubeTensor<R>,
-    statistics: CubeTensor<R>,
-    affine: Affine<CubeTensor<R>>,
+    state: State<CubeTensor<R>>,
     gradient: CubeTensor<R>,
     beside: Option<CubeTensor<R>>,
-) -> NormGradients<CubeTensor<R>> {
-    let [rows, size] = dims(&sum);
-    let [sum, statistics, weight, gradient] = [sum, statistics, affine.weight, gradient].map(floats);
+    mapped: Option<Mapped>,
+) -> Found<CubeTensor<R>> {
+    let [rows, size] = dims(&state.sum);
+    let State { sum, statistics, weight } = state;
+    let [sum, statistics, weight, gradient] = [sum, statistics, weight, gradient].map(floats);
     let of_sum = unwritten(&sum, [rows, size]);
-    let blocks = rows.div_ceil(ROWS).max(1);
-    let [of_weight, of_bias] = [(); 2].map(|()| unwritten(&sum, [blocks, size]));
+    let of_mapped = mapped.map(|mapped| unwritten_as(&sum, [rows, size], mapped.dtype));
+    let parts = if mapped.is_some() { 3 } else { 2 };
+    let blocks = rows.div_ceil(ROWS);
+    let parameters = unwritten(&sum, [blocks, parts * size]);
     let has_beside = beside.is_some();
     let beside = beside.map_or_else(|| weight.clone(), floats);
+    let Mapped { dropout, dtype } = mapped.unwrap_or(Mapped { dropout: Dropout::NONE, dtype: DType::F32 });
+    let mask = Mask::from(dropout);
+    let form = Form::of(size);
     if rows > 0 {
-        sum_gradient::launch(
+        go_back::launch(
             &of_sum.client,
-            cubes(&of_sum, rows),
-            CubeDim::new_1d(UNITS),
-            sum.clone().into_array_arg(),
-            statistics.clone().into_array_arg(),
+            cubes(&of_sum, blocks),
+            form.cube_dim(),
+            sum.into_array_arg(),
+            statistics.into_array_arg(),
             weight.into_array_arg(),
-            gradient.clone().into_array_arg(),
+            gradient.into_array_arg(),
             beside.into_array_arg(),
             of_sum.clone().into_array_arg(),
+            of_mapped.clone().unwrap_or_else(|| of_sum.clone()).into_array_arg(),
+            parameters.clone().into_array_arg(),
             rows,
             size,
+            mask.seed_high,
+            mask.seed_low,
+            mask.threshold,
+            mask.scale,
             has_beside,
+            mapped.is_some(),
+            mask.drops,
+            form,
+            dtype.into(),
         );
     }
-    parameter_blocks::launch(
-        &of_sum.client,
-        cubes_of_elements(&of_sum, blocks * size),
-        CubeDim::new_1d(UNITS),
-        sum.into_array_arg(),
-        statistics.into_array_arg(),
-        gradient.into_array_arg(),
-        of_weight.clone().into_array_arg(),
-        of_bias.clone().into_array_arg(),
-        rows,
-        size,
-        ROWS,
-    );
-    NormGradients { sum: of_sum, weight: sum_rows(of_weight), bias: affine.bias.map(|_| sum_rows(of_bias)) }
+    Found { sum: of_sum, mapped: of_mapped, parameters: sum_rows(parameters) }
 }

@@ -7,7 +7,29 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, cubes_of_elements, dims, floats, unwritten_as, writable};
+use crate::cube::launch::{UNITS, contiguous, cubes_of_elements, dims, floats, unwritten_as, writable};
+
+/// Adds a residual and a bias, if there is one.
+#[cube(launch)]
+fn add_both<F: Float>(
+    product: &Array<F>,
+    bias: &Array<f32>,
+    residual: &Array<f32>,
+    output: &mut Array<f32>,
+    size: usize,
+    #[comptime] has_bias: bool,
+    #[define(F)] _dtype: StorageType,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= output.len() {
+        terminate!();
+    }
+    let mut number = f32::cast_from(product[at]);
+    if comptime!(has_bias) {
+        number += bias[at % size];
+    }
+    output[at] = number + residual[at];
+}
 
 /// Adds a bias in place.
 #[cube(launch)]
@@ -41,6 +63,35 @@ pub(crate) fn rounded_product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTe
     let ([rows, _], [_, columns]) = (dims(&left), dims(&right));
     let output = unwritten_as(&left, [rows, columns], DType::BF16);
     multiply(left, right, Some(output), DType::BF16)
+}
+
+/// Computes `product + bias + residual` in float32.
+pub(crate) fn add_residual<R: CubeRuntime>(
+    product: CubeTensor<R>,
+    bias: Option<CubeTensor<R>>,
+    residual: CubeTensor<R>,
+) -> CubeTensor<R> {
+    let [rows, size] = dims(&product);
+    let (product, residual) = (contiguous(product), floats(residual));
+    let (output, dtype) = (unwritten_as(&product, [rows, size], DType::F32), product.dtype);
+    let has_bias = bias.is_some();
+    // Without a bias, another tensor takes its place as an argument; it is not read.
+    let bias = bias.map_or_else(|| residual.clone(), floats);
+    if rows * size > 0 {
+        add_both::launch(
+            &output.client,
+            cubes_of_elements(&output, rows * size),
+            CubeDim::new_1d(UNITS),
+            product.into_array_arg(),
+            bias.into_array_arg(),
+            residual.into_array_arg(),
+            output.clone().into_array_arg(),
+            size,
+            has_bias,
+            dtype.into(),
+        );
+    }
+    output
 }
 
 /// Adds a bias to each row of a matrix, whose memory nothing else uses.

@@ -120,7 +120,7 @@ impl<B: Kernels> Backward<B, 5> for Node {
         let projected = if dropout.is_none() { projected } else { B::dropout_forward(projected, dropout) };
         let projected = B::rounded(projected, precision);
         register_weights::<B, 1>([out_node], [projected.clone()], attended.output.clone(), precision, gradients);
-        let of_attended = B::linears_input_gradient([projected], [out], precision);
+        let of_attended = B::inner_input_gradient(projected, out, precision);
         let of_qkv = B::packed_attention_gradient(qkv, attended, of_attended, rotation.as_ref(), &plan);
         register_weights::<B, 1>([qkv_node], [of_qkv.clone()], normed.again::<B>(precision), precision, gradients);
         let of_inner = || B::linears_input_gradient([of_qkv], [weight], precision);

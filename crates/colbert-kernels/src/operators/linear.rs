@@ -1,4 +1,4 @@
-//! Affine maps of packed tokens, alone or two with GELU between them.
+//! Affine maps of packed tokens.
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -43,31 +43,6 @@ pub struct Map<W, V> {
     pub weight: W,
     /// `[out]`
     pub bias: V,
-}
-
-/// Computes `down(gelu(up(input)))`, GELU by the error function: the feed-forward network of a transformer layer
-/// (Vaswani et al. 2017, section 3.3; Devlin et al. 2018).
-///
-/// Its wide inner activations are kept once, before GELU; the backward pass computes them after GELU again.
-///
-/// # Shapes
-/// - input: `[tokens, in]`
-/// - up: `[wide, in]` and `[wide]`
-/// - down: `[out, wide]` and `[out]`
-/// - output: `[tokens, out]`
-///
-/// # Panics
-/// If the shapes do not fit.
-pub fn feed_forward<B: KernelBackend>(
-    input: Tensor<B, 2>,
-    up: Map<Tensor<B, 2>, Tensor<B, 1>>,
-    down: Map<Tensor<B, 2>, Tensor<B, 1>>,
-    precision: Precision,
-) -> Tensor<B, 2> {
-    check(input.dims()[1], &up.weight, Some(&up.bias));
-    check(up.weight.dims()[0], &down.weight, Some(&down.bias));
-    let [up, down] = [up, down].map(|map| Map { weight: primitive(map.weight), bias: primitive(map.bias) });
-    tensor(B::kernel_feed_forward(primitive(input), up, down, precision))
 }
 
 pub(crate) fn check<B: KernelBackend>(size: usize, weight: &Tensor<B, 2>, bias: Option<&Tensor<B, 1>>) {
@@ -223,50 +198,5 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     }
 }
 
-#[derive(Debug)]
-struct FeedForwardNode;
-
-/// The state that the backward pass of a feed-forward network needs.
-#[derive(Debug, Clone)]
-struct SavedFeedForward<T> {
-    up: Saved<T, 1>,
-    /// The input of GELU.
-    sum: T,
-    down_weight: T,
-}
-
-impl<B: Kernels> Backward<B, 5> for FeedForwardNode {
-    type State = SavedFeedForward<FloatTensor<B>>;
-
-    fn backward(self, ops: Ops<Self::State, 5>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let [input, up_weight, up_bias, down_weight, down_bias] = ops.parents.map(|node| node.map(|node| node.id));
-        let SavedFeedForward { up, sum, down_weight: weight } = ops.state;
-        let precision = up.precision;
-        register_biases::<B, 1>([down_bias], [gradient.clone()], gradients);
-        let gradient = B::rounded(gradient, precision);
-        let (wide, of_sum) = B::linear_gelu_gradient(sum, gradient.clone(), weight, precision);
-        register_weights::<B, 1>([down_weight], [gradient], wide, precision, gradients);
-        let asking = Asking { input, weights: [up_weight], biases: [up_bias] };
-        propagate::<B, 1>(asking, [of_sum], up, gradients);
-    }
-}
-
 /// Weight and bias, on a backend.
 pub(crate) type FloatMap<B> = Map<FloatTensor<B>, FloatTensor<B>>;
-
-pub(crate) fn differentiable_feed_forward<B: Kernels, C: CheckpointStrategy>(
-    input: FloatTensor<Autodiff<B, C>>,
-    up: FloatMap<Autodiff<B, C>>,
-    down: FloatMap<Autodiff<B, C>>,
-    precision: Precision,
-) -> FloatTensor<Autodiff<B, C>> {
-    let x = B::rounded(input.primitive.clone(), precision);
-    let (w, b) = (up.weight.primitive.clone(), up.bias.primitive.clone());
-    let saved = Saved { input: x.clone(), weights: [w.clone()], precision };
-    let (wide, sum) = B::linear_gelu_forward(x, w, b, precision);
-    let down_weight = down.weight.primitive.clone();
-    let output = B::linear_forward(wide, down_weight.clone(), Some(down.bias.primitive.clone()), precision);
-    let parents = [&input, &up.weight, &up.bias, &down.weight, &down.bias];
-    record::<_, B, C, 5>(FeedForwardNode, parents, output, SavedFeedForward { up: saved, sum, down_weight })
-}

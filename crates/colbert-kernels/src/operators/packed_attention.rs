@@ -138,7 +138,7 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     let inner = Map { weight: w, bias: bias.as_ref().map(|bias| bias.primitive.clone()) };
     let [qkv] = B::inner_linears_forward(x, [inner], plan.precision);
     let forward = B::packed_attention_forward(qkv.clone(), rotation.as_ref(), &plan);
-    let output = forward.output.clone();
+    let output = B::unrounded(forward.output.clone());
     let state = State { map, qkv, forward, rotation, plan };
     match bias {
         Some(bias) => record::<_, B, C, 3>(Node, [&input, &weight, &bias], output, state),

@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use colbert_kernels::{
-    Affine, AttentionPlan, Dropout, KernelBackend, Map, Precision, layer_norm, linear, residual_layer_norm,
+    Affine, Dropout, KernelBackend, Map, PostNorm, Precision, layer_norm, linear, residual_layer_norm,
 };
 
 use crate::error::ModelError;
@@ -59,29 +59,10 @@ impl<B: KernelBackend> Linear<B> {
     }
 
     /// Returns weight and bias of a map that has a bias, as all maps of BERT do.
-    fn map(&self) -> Map<Tensor<B, 2>, Tensor<B, 1>> {
+    pub(crate) fn parameters(&self) -> Map<Tensor<B, 2>, Tensor<B, 1>> {
         let bias = self.bias.as_ref().expect("a bias");
         Map { weight: self.weight.val(), bias: bias.val() }
     }
-}
-
-/// Computes `down(gelu(up(input)))`, GELU by the error function.
-pub(crate) fn feed_forward<B: KernelBackend>(
-    input: Tensor<B, 2>,
-    up: &Linear<B>,
-    down: &Linear<B>,
-    precision: Precision,
-) -> Tensor<B, 2> {
-    colbert_kernels::feed_forward(input, up.map(), down.map(), precision)
-}
-
-/// Computes `attention(query(input), key(input), value(input))`.
-pub(crate) fn self_attention<B: KernelBackend>(
-    input: Tensor<B, 2>,
-    maps: [&Linear<B>; 3],
-    plan: &AttentionPlan,
-) -> Tensor<B, 2> {
-    colbert_kernels::self_attention(input, maps.map(Linear::map), plan)
 }
 
 /// A table of vectors, looked up by id.
@@ -148,6 +129,12 @@ impl<B: KernelBackend> LayerNorm<B> {
     /// Returns the parameters, `[size]` each, for an operator that normalises.
     pub(crate) fn affine(&self) -> Affine<Tensor<B, 1>> {
         Affine { weight: self.weight.val(), bias: self.bias.as_ref().map(Param::val), eps: self.eps }
+    }
+
+    /// Returns the end of a sublayer that this normalises.
+    pub(crate) fn after(&self, map: &Linear<B>, dropout: Dropout) -> PostNorm<Tensor<B, 2>, Tensor<B, 1>> {
+        let map = Map { weight: map.weight.val(), bias: map.bias.as_ref().map(Param::val) };
+        PostNorm { map, dropout, norm: self.affine() }
     }
 
     /// Computes the normalised sum of `dropout(input)` and `residual`.

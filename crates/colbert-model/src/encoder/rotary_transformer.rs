@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use colbert_kernels::{
     Activation, ActiveHalf, AttentionPlan, Gate, GatedFeedForward, KernelBackend, Rotation, Segments,
-    gated_feed_forward, packed_self_attention,
+    gated_feed_forward, packed_self_attention, post_norm_linear,
 };
 
 use crate::encoder::dropout::DropoutSeed;
@@ -199,8 +199,8 @@ impl<B: KernelBackend> RotaryTransformer<B> {
         };
         let bias = layer.qkv.bias.as_ref().map(|bias| bias.val());
         let mixed = packed_self_attention(input.clone(), layer.qkv.weight.val(), bias, Some(rotation), &plan);
-        let projected = layer.out.forward(mixed, precision);
-        let hidden = layer.attention_norm.forward_residual(projected, input, dropout(1, hidden_dropout));
+        let end = layer.attention_norm.after(&layer.out, dropout(1, hidden_dropout));
+        let hidden = post_norm_linear(mixed, input, end, precision);
         let up = match &layer.gate {
             Some(gate) => Tensor::cat(vec![layer.up.weight.val(), gate.weight.val()], 0),
             None => layer.up.weight.val(),

@@ -6,11 +6,13 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use colbert_kernels::{AttentionPlan, KernelBackend, Segments};
+use colbert_kernels::{
+    AttentionPlan, KernelBackend, PostNorm, Segments, post_norm_attention, post_norm_feed_forward, post_norm_linear,
+};
 
 use crate::encoder::EncodeOptions;
 use crate::encoder::dropout::DropoutSeed;
-use crate::encoder::layers::{LayerNorm, Linear, feed_forward, self_attention};
+use crate::encoder::layers::{LayerNorm, Linear};
 use crate::error::ModelError;
 use crate::weights::Weights;
 
@@ -70,6 +72,8 @@ impl LayerNames {
     }
 }
 
+type SublayerEnd<B> = PostNorm<Tensor<B, 2>, Tensor<B, 1>>;
+
 #[derive(Module, Debug)]
 struct SelfAttention<B: Backend> {
     query: Linear<B>,
@@ -87,9 +91,8 @@ struct ResidualOutput<B: Backend> {
 }
 
 impl<B: KernelBackend> ResidualOutput<B> {
-    /// Adds the input to `projected`, the output of `dense`, after dropout, and normalises.
-    fn join(&self, projected: Tensor<B, 2>, input: Tensor<B, 2>, options: EncodeOptions) -> Tensor<B, 2> {
-        self.layer_norm.forward_residual(projected, input, DropoutSeed::dropout(options.dropout, self.dropout))
+    fn end(&self, options: EncodeOptions) -> SublayerEnd<B> {
+        self.layer_norm.after(&self.dense, DropoutSeed::dropout(options.dropout, self.dropout))
     }
 }
 
@@ -111,8 +114,8 @@ struct TransformerLayer<B: Backend> {
     output: ResidualOutput<B>,
 }
 
-/// Attention of a family: of a layer's input, `[tokens, hidden]`, and its maps to query, key and value. The options are
-/// the layer's; children from 3 on are the family's.
+/// Attention of a family, before its projection: of a layer's input, `[tokens, hidden]`, and its maps to query, key and
+/// value. The options are the layer's; children from 3 on are the family's.
 pub(crate) type Attend<'a, B> =
     &'a dyn Fn(Tensor<B, 2>, [&Linear<B>; 3], &AttentionPlan, EncodeOptions) -> Tensor<B, 2>;
 
@@ -122,29 +125,20 @@ impl<B: KernelBackend> TransformerLayer<B> {
         input: Tensor<B, 2>,
         segments: &Segments,
         heads: usize,
-        attend: Attend<'_, B>,
+        attend: Option<Attend<'_, B>>,
         options: EncodeOptions,
     ) -> Tensor<B, 2> {
         let (place, precision) = (|place| options.child(place), options.precision);
         let a = &self.attention.self_;
         let dropout = DropoutSeed::dropout(place(0).dropout, a.dropout);
         let plan = AttentionPlan { segments: segments.clone(), heads, reach: None, dropout, precision };
-        let mixed = attend(input.clone(), [&a.query, &a.key, &a.value], &plan, options);
-        let output = &self.attention.output;
-        let hidden = output.join(output.dense.forward(mixed, precision), input, place(1));
-        let projected = feed_forward(hidden.clone(), &self.intermediate.dense, &self.output.dense, precision);
-        self.output.join(projected, hidden, place(2))
+        let (maps, end) = ([&a.query, &a.key, &a.value], self.attention.output.end(place(1)));
+        let hidden = match attend {
+            None => post_norm_attention(input, maps.map(Linear::parameters), &plan, end),
+            Some(attend) => post_norm_linear(attend(input.clone(), maps, &plan, options), input, end, precision),
+        };
+        post_norm_feed_forward(hidden, self.intermediate.dense.parameters(), self.output.end(place(2)), precision)
     }
-}
-
-/// Attends as in BERT, by the fused operator.
-fn plain<B: KernelBackend>(
-    input: Tensor<B, 2>,
-    maps: [&Linear<B>; 3],
-    plan: &AttentionPlan,
-    _: EncodeOptions,
-) -> Tensor<B, 2> {
-    self_attention(input, maps, plan)
 }
 
 /// A stack of layers.
@@ -201,7 +195,7 @@ impl<B: KernelBackend> Transformer<B> {
         heads: usize,
         options: EncodeOptions,
     ) -> Tensor<B, 2> {
-        self.forward_with(input, segments, heads, &plain, options)
+        self.fold(input, segments, heads, None, options)
     }
 
     /// Returns the same with an attention of the family's own.
@@ -211,6 +205,17 @@ impl<B: KernelBackend> Transformer<B> {
         segments: &Segments,
         heads: usize,
         attend: Attend<'_, B>,
+        options: EncodeOptions,
+    ) -> Tensor<B, 2> {
+        self.fold(input, segments, heads, Some(attend), options)
+    }
+
+    fn fold(
+        &self,
+        input: Tensor<B, 2>,
+        segments: &Segments,
+        heads: usize,
+        attend: Option<Attend<'_, B>>,
         options: EncodeOptions,
     ) -> Tensor<B, 2> {
         let layers = self.layer.iter().zip(1..);
@@ -227,7 +232,7 @@ impl<B: KernelBackend> Transformer<B> {
     ) -> Vec<Tensor<B, 2>> {
         let mut states = vec![input];
         for (layer, i) in self.layer.iter().zip(1..) {
-            states.push(layer.forward(states[states.len() - 1].clone(), segments, heads, &plain, options.child(i)));
+            states.push(layer.forward(states[states.len() - 1].clone(), segments, heads, None, options.child(i)));
         }
         states
     }

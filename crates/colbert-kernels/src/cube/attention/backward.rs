@@ -1,7 +1,7 @@
 //! Attention, backward: one kernel for queries, one for keys and values, so that no two cubes write the same number.
 
-use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::cast;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
@@ -15,11 +15,11 @@ use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
 /// Computes for each token and head the product of output and gradient, which is the weighted mean of the weights'
-/// gradients. The gradient is rounded to `F` first, as it is where it is multiplied with the values.
+/// gradients.
 #[cube(launch)]
 fn weigh<F: Float>(
-    output: &Array<f32>,
-    gradient: &Array<f32>,
+    output: &Array<F>,
+    gradient: &Array<F>,
     means: &mut Array<f32>,
     head_size: usize,
     #[define(F)] _dtype: StorageType,
@@ -30,7 +30,7 @@ fn weigh<F: Float>(
     }
     let mut sum = 0.0f32;
     for i in at * head_size..(at + 1) * head_size {
-        sum += output[i] * f32::cast_from(F::cast_from(gradient[i]));
+        sum += f32::cast_from(output[i]) * f32::cast_from(gradient[i]);
     }
     means[at] = sum;
 }
@@ -41,7 +41,7 @@ fn query_gradient<F: Float>(
     query: &Array<F>,
     key: &Array<F>,
     value: &Array<F>,
-    gradient: &Array<f32>,
+    gradient: &Array<F>,
     log_sum_exp: &Array<f32>,
     means: &Array<f32>,
     blocks: &Array<u32>,
@@ -78,7 +78,7 @@ fn query_gradient_by_units<F: Float>(
     query: &Array<F>,
     key: &Array<F>,
     value: &Array<F>,
-    gradient: &Array<f32>,
+    gradient: &Array<F>,
     log_sum_exp: &Array<f32>,
     means: &Array<f32>,
     of_query: &mut Array<F>,
@@ -102,7 +102,7 @@ fn query_gradient_by_units<F: Float>(
     let mut changes = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
     let (first, length, scale) = (block.first, block.length, plan.scale);
     load::<F>(query, &mut queries, block, plan, first, length, scale, rows, form);
-    load::<f32>(gradient, &mut gradients, block, plan, first, length, 1.0f32, rows, form);
+    load::<F>(gradient, &mut gradients, block, plan, first, length, 1.0f32, rows, form);
     let mut sums = Array::<f32>::new(each);
     #[unroll]
     for m in 0..each {
@@ -166,7 +166,7 @@ fn key_value_gradient<F: Float>(
     query: &Array<F>,
     key: &Array<F>,
     value: &Array<F>,
-    gradient: &Array<f32>,
+    gradient: &Array<F>,
     log_sum_exp: &Array<f32>,
     means: &Array<f32>,
     blocks: &Array<u32>,
@@ -217,7 +217,7 @@ fn key_value_gradient_by_units<F: Float>(
     query: &Array<F>,
     key: &Array<F>,
     value: &Array<F>,
-    gradient: &Array<f32>,
+    gradient: &Array<F>,
     log_sum_exp: &Array<f32>,
     means: &Array<f32>,
     of_key: &mut Array<F>,
@@ -255,7 +255,7 @@ fn key_value_gradient_by_units<F: Float>(
     while from < to {
         sync_cube();
         load::<F>(query, &mut queries, block, plan, from, to, scale, others, form);
-        load::<f32>(gradient, &mut gradients, block, plan, from, to, 1.0f32, others, form);
+        load::<F>(gradient, &mut gradients, block, plan, from, to, 1.0f32, others, form);
         load_known(&mut known, log_sum_exp, means, block, plan, from, to, form);
         sync_cube();
         let mut j = lane;
@@ -371,8 +371,7 @@ fn weighted_means<R: CubeRuntime>(
     [tokens, heads]: [usize; 2],
     form: Form,
 ) -> CubeTensor<R> {
-    let factors = if form.on_tensor_cores { DType::BF16 } else { DType::F32 };
-    let means = unwritten(&gradient, [tokens, heads]);
+    let (means, dtype) = (unwritten(&gradient, [tokens, heads]), gradient.dtype);
     weigh::launch(
         &means.client,
         cubes_of_elements(&means, tokens * heads),
@@ -381,7 +380,7 @@ fn weighted_means<R: CubeRuntime>(
         gradient.into_array_arg(),
         means.clone().into_array_arg(),
         form.head_size,
-        factors.into(),
+        dtype.into(),
     );
     means
 }
@@ -396,7 +395,9 @@ pub(crate) fn gradient<R: CubeRuntime>(
     let [tokens, size] = dims(&qkv[0]);
     let form = Form::of(&qkv[0], plan).expect("asked before");
     let [query, key, value] = qkv.map(contiguous);
-    let [output, log_sum_exp, gradient] = [forward.output, forward.log_sum_exp, gradient].map(floats);
+    let log_sum_exp = floats(forward.log_sum_exp);
+    // Both may come from an operator that keeps float32.
+    let [output, gradient] = [forward.output, gradient].map(|x| contiguous(cast(x, query.dtype)));
     let [of_query, of_key, of_value] = [(); 3].map(|()| unwritten_as(&query, [tokens, size], query.dtype));
     if tokens > 0 {
         let means = weighted_means(output, gradient.clone(), [tokens, plan.heads], form);

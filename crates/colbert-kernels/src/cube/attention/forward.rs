@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 use crate::cube::attention::{
     Block, Form, HARDLY, KernelPlan, LANES, NEVER, Numbers, block_of, dot, load, near, seen, tensor_cores, weights_key,
 };
-use crate::cube::launch::{contiguous, copied, cubes, dims, unwritten};
+use crate::cube::launch::{contiguous, copied, cubes, dims, unwritten, unwritten_as};
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
@@ -19,7 +19,7 @@ fn attend<F: Float>(
     key: &Array<F>,
     value: &Array<F>,
     blocks: &Array<u32>,
-    output: &mut Array<f32>,
+    output: &mut Array<F>,
     log_sum_exp: &mut Array<f32>,
     plan: &KernelPlan,
     #[comptime] form: Form,
@@ -42,7 +42,7 @@ fn attend_by_units<F: Float>(
     query: &Array<F>,
     key: &Array<F>,
     value: &Array<F>,
-    output: &mut Array<f32>,
+    output: &mut Array<F>,
     log_sum_exp: &mut Array<f32>,
     block: &Block,
     plan: &KernelPlan,
@@ -151,7 +151,7 @@ fn attend_by_units<F: Float>(
         for m in 0..each {
             let n = lane + comptime!(m * LANES);
             if n < head_size {
-                output[token * plan.size + block.head * head_size + n] = sums[m] / divisor;
+                output[token * plan.size + block.head * head_size + n] = F::cast_from(sums[m] / divisor);
             }
         }
         if lane == 0 {
@@ -166,7 +166,8 @@ pub(crate) fn forward<R: CubeRuntime>(qkv: [CubeTensor<R>; 3], plan: &AttentionP
     let form = Form::of(&qkv[0], plan).expect("asked before");
     let [query, key, value] = qkv.map(contiguous);
     let dtype = query.dtype;
-    let (output, log_sum_exp) = (unwritten(&query, [tokens, size]), unwritten(&query, [tokens, plan.heads]));
+    let output = unwritten_as(&query, [tokens, size], dtype);
+    let log_sum_exp = unwritten(&query, [tokens, plan.heads]);
     let numbers = Numbers::new(plan, form);
     if tokens > 0 {
         attend::launch(

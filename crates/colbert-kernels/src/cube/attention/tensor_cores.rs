@@ -112,11 +112,11 @@ fn tokens<F: Float>(#[comptime] form: Form) -> SharedMemory<Octet<F>> {
     SharedMemory::<Octet<F>>::new_aligned(comptime!(form.rows * stride(form.head_size) / OCTET), comptime!(ALIGNMENT))
 }
 
-/// Rounds a head's numbers of the tokens from `first` on to factors in shared memory, zeros after the last.
+/// Copies a head's numbers of the tokens from `first` on to shared memory, zeros after the last.
 #[cube]
-fn load_factors<F: Float, T: Float>(
+fn load_factors<F: Float>(
     from: &Array<F>,
-    to: &mut SharedMemory<Octet<T>>,
+    to: &mut SharedMemory<Octet<F>>,
     block: &Block,
     plan: &KernelPlan,
     first: usize,
@@ -131,11 +131,11 @@ fn load_factors<F: Float, T: Float>(
         let row = number / parts;
         let part = number % parts;
         let position = first + row;
-        let mut numbers = Octet::<T>::new(T::from_int(0));
+        let mut numbers = Octet::<F>::new(F::from_int(0));
         if position < end {
             let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size);
             // Within the tensor, as the position is. CubeCL's check would read a single number.
-            numbers = Octet::<T>::cast_from(from.read_unchecked(at / comptime!(OCTET) + part));
+            numbers = from.read_unchecked(at / comptime!(OCTET) + part);
         }
         to[row * comptime!(stride(form.head_size) / OCTET) + part] = numbers;
     }
@@ -248,10 +248,10 @@ fn accumulate<F: Float>(
 
 /// Writes a plane's rows of a result, by way of its tile of products.
 #[cube]
-fn write<T: Float>(
+fn write<F: Float>(
     sums: &Sequence<Matrix<f32>>,
     products: &mut SharedMemory<f32>,
-    to: &mut Array<T>,
+    to: &mut Array<F>,
     block: &Block,
     plan: &KernelPlan,
     place: &Place,
@@ -280,7 +280,7 @@ fn write<T: Float>(
             if position < block.length {
                 let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size);
                 let product = products[tile + row * comptime!(PRODUCT_STRIDE) + column];
-                to[at + comptime!(part * TILE) + column] = T::cast_from(product);
+                to[at + comptime!(part * TILE) + column] = F::cast_from(product);
             }
         }
     }

@@ -10,8 +10,11 @@ use half::bf16;
 use super::*;
 use crate::operators::attention_sublayer::{AttentionSublayer, attention_sublayer};
 use crate::operators::gated_feed_forward::{GatedFeedForward, gated_feed_forward};
-use crate::operators::linear::{Map, feed_forward};
-use crate::operators::self_attention::self_attention;
+use crate::operators::linear::Map;
+use crate::operators::packed_attention::packed_self_attention;
+use crate::operators::post_norm::{PostNorm, post_norm_linear};
+use crate::operators::post_norm_attention::post_norm_attention;
+use crate::operators::post_norm_feed_forward::post_norm_feed_forward;
 
 /// Up to four roundings to bfloat16, each by at most 1/512 of a number, of numbers up to twice the result.
 const ROUNDED: f32 = 0.016;
@@ -66,8 +69,12 @@ fn a_rounded_factor_is_multiplied_as_it_is_and_the_product_is_float32() {
     let expected = linear::composed_input_gradient::<B>(p(&back), p(&weight), Precision::F32);
     spoil();
     let found = B::linears_input_gradient([g.clone()], [p(&weight)], Precision::Bf16);
-    single(found, expected, ERROR, "gradient of the input");
+    single(found, expected.clone(), ERROR, "gradient of the input");
     let (other_back, other) = (halves([70, 20], 5), halves([20, 50], 6));
+    spoil();
+    let found = B::inner_input_gradient(g.clone(), p(&weight), Precision::Bf16);
+    near(found.clone(), expected.clone(), "gradient of the input that is kept");
+    single(B::unrounded(found), expected, ROUNDED, "unrounded");
     let expected = [(&back, &weight), (&other_back, &other)]
         .map(|(back, weight)| linear::composed_input_gradient::<B>(p(back), p(weight), Precision::F32))
         .into_iter()
@@ -97,6 +104,69 @@ fn normalisations_for_linear_maps() {
     spoil();
     let again = B::layer_norm_again(found.sum, found.statistics, affine(), Precision::Bf16);
     near(again, expected.output, "again");
+}
+
+#[test]
+fn ends_of_sublayers() {
+    for (rows, size) in [(1, 3), (30, 70), (37, 300)] {
+        let (input, weight, bias) = (halves([rows, 40], 1), halves([size, 40], 2) * 0.25, random([size], 3));
+        let [residual, back] = [4, 5].map(|seed| random([rows, size], seed));
+        let [scale, shift] = [6, 7].map(|seed| random([size], seed));
+        for (has_bias, probability) in [(true, 0.3), (false, 0.0)] {
+            let what = |name: &str| format!("{name}, {rows} of {size}, bias {has_bias}, dropout {probability}");
+            let affine = || Affine { weight: p(&scale), bias: has_bias.then(|| p(&shift)), eps: 1e-3 };
+            let dropout = Dropout { probability, seed: 0x1234_5678_9abc_def0 };
+            let bias = || has_bias.then(|| p(&bias));
+            let mapped = linear::composed::<B>(p(&input), p(&weight), bias(), Precision::F32);
+            let expected = layer_norm::composed::<B>(mapped, Some(p(&residual)), dropout, affine());
+            let (sum, statistics) = (expected.sum.clone(), expected.statistics.clone());
+            // Rounded are only the products, before anything is added.
+            for (precision, error) in [(Precision::F32, ERROR), (Precision::Bf16, ROUNDED)] {
+                spoil();
+                let map = Map { weight: p(&weight), bias: bias() };
+                let found = B::post_norm_forward(p(&input), map, p(&residual), dropout, affine(), precision);
+                single(found.sum, sum.clone(), error, &what("sum"));
+                // Over a deviation that may be small where a row has few numbers.
+                single(found.output, expected.output.clone(), 3.0 * error, &what("output"));
+                single(found.statistics, statistics.clone(), 3.0 * error, &what("statistics"));
+            }
+            let norm = layer_norm::composed_gradient::<B>(sum.clone(), statistics.clone(), affine(), p(&back), None);
+            let of_mapped = dropout::composed::<B>(norm.sum.clone(), dropout);
+            let of_bias = linear::composed_sum_rows::<B>(of_mapped.clone());
+            for precision in [Precision::F32, Precision::Bf16] {
+                spoil();
+                let (sum, statistics) = (sum.clone(), statistics.clone());
+                let found = B::post_norm_gradient(sum, statistics, affine(), p(&back), dropout, precision);
+                single(found.norm.sum, norm.sum.clone(), ERROR, &what("gradient of the sum"));
+                single(found.norm.weight, norm.weight.clone(), ERROR, &what("weight"));
+                assert_eq!(found.norm.bias.is_some(), has_bias);
+                if let (Some(found), Some(expected)) = (found.norm.bias, norm.bias.clone()) {
+                    single(found, expected, ERROR, &what("bias"));
+                }
+                single(found.bias, of_bias.clone(), ERROR, &what("the map's bias"));
+                match precision {
+                    Precision::Bf16 => near(found.mapped, of_mapped.clone(), &what("gradient of the map's output")),
+                    _ => single(found.mapped, of_mapped.clone(), ERROR, &what("gradient of the map's output")),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_with_a_residual() {
+    let (input, weight, bias) = (halves([70, 20], 1), halves([50, 20], 2), random([50], 3));
+    let residual = random([70, 50], 4);
+    for bias in [Some(&bias), None] {
+        let bias = || bias.map(p);
+        let expected = linear::composed::<B>(p(&input), p(&weight), bias(), Precision::F32);
+        let expected = B::float_add(expected, p(&residual));
+        for (precision, error) in [(Precision::F32, ERROR), (Precision::Bf16, ROUNDED)] {
+            spoil();
+            let found = B::residual_linear_forward(p(&input), p(&weight), bias(), p(&residual), precision);
+            single(found, expected.clone(), error, "sum");
+        }
+    }
 }
 
 #[test]
@@ -163,7 +233,7 @@ fn queries_keys_and_values_and_their_gradients() {
     spoil();
     let found = B::attention_forward(qkv.clone(), &plans[0]);
     let exact = attention::composed::<B>(expected.clone(), &plans[1]);
-    single(found.output, exact.output.clone(), ROUNDED, "output");
+    near(found.output, exact.output.clone(), "output");
     single(found.log_sum_exp, exact.log_sum_exp.clone(), ROUNDED, "log-sum-exp");
     spoil();
     let found = B::attention_gradient(qkv.clone(), exact.clone(), p(&back), &plans[0]);
@@ -177,7 +247,7 @@ fn queries_keys_and_values_and_their_gradients() {
     spoil();
     let found = B::packed_attention_forward(packed.clone(), Some(&rotation), &plans[0]);
     let exact = packed_attention::composed::<B>(expected.clone(), Some(&rotation), &plans[1]);
-    single(found.output, exact.output.clone(), ROUNDED, "output with positions");
+    near(found.output, exact.output.clone(), "output with positions");
     spoil();
     let found = B::packed_attention_gradient(packed, exact.clone(), p(&back), Some(&rotation), &plans[0]);
     let gradient = packed_attention::composed_gradient::<B>(expected, exact, p(&back), Some(&rotation), &plans[1]);
@@ -194,11 +264,20 @@ fn outputs_and_gradients_through_autodiff_are_float32() {
     let matrices = [[tokens, size], [size, size], [wide, size], [size, wide / 2], [3 * size, size], [size, wide]];
     let inputs: Vec<Tensor<B, 2>> = (1..).zip(matrices).map(|(seed, shape)| halves(shape, seed) * 0.5).collect();
     let back = random([tokens, size], 9);
-    let operators: [(&str, Operator<'_>); 4] = [
+    let end = |weight: &Tensor<Back, 2>, seed| {
+        let column = || weight.clone().narrow(1, 0, 1).squeeze_dim(1);
+        let norm = Affine { weight: column(), bias: Some(column()), eps: 1e-3 };
+        let map = Map { weight: weight.clone(), bias: Some(column()) };
+        PostNorm { map, dropout: Dropout { probability: 0.1, seed }, norm }
+    };
+    let operators: [(&str, Operator<'_>); 6] = [
+        ("end of a sublayer", &|x, precision| post_norm_linear(x[0].clone(), x[0].clone(), end(&x[1], 7), precision)),
+        ("packed attention", &|x, precision| {
+            packed_self_attention(x[0].clone(), x[4].clone(), None, None, &plan(&segments, 3, precision))
+        }),
         ("feed-forward", &|x, precision| {
-            let bias = |i: usize| x[i].clone().narrow(1, 0, 1).squeeze_dim(1);
-            let [up, down] = [2, 5].map(|i| Map { weight: x[i].clone(), bias: bias(i) });
-            feed_forward(x[0].clone(), up, down, precision)
+            let up = Map { weight: x[2].clone(), bias: x[2].clone().narrow(1, 0, 1).squeeze_dim(1) };
+            post_norm_feed_forward(x[0].clone(), up, end(&x[5], 8), precision)
         }),
         ("gated feed-forward", &|x, precision| {
             let norm = Affine { weight: x[1].clone().narrow(0, 0, 1).squeeze_dim(0), bias: None, eps: 1e-5 };
@@ -215,10 +294,10 @@ fn outputs_and_gradients_through_autodiff_are_float32() {
             };
             gated_feed_forward(x[0].clone(), network)
         }),
-        ("self-attention", &|x, precision| {
+        ("attention normalised after it", &|x, precision| {
             let bias = x[1].clone().narrow(1, 0, 1).squeeze_dim(1);
             let maps = [(); 3].map(|()| Map { weight: x[1].clone(), bias: Tensor::clone(&bias) });
-            self_attention(x[0].clone(), maps, &plan(&segments, 3, precision))
+            post_norm_attention(x[0].clone(), maps, &plan(&segments, 3, precision), end(&x[1], 9))
         }),
         ("attention sublayer", &|x, precision| {
             let norm = Affine { weight: x[1].clone().narrow(0, 0, 1).squeeze_dim(0), bias: None, eps: 1e-5 };

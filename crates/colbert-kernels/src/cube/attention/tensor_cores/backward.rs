@@ -14,7 +14,7 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
     query: &Array<F>,
     key: &Array<F>,
     value: &Array<F>,
-    gradient: &Array<f32>,
+    gradient: &Array<F>,
     log_sum_exp: &Array<f32>,
     means: &Array<f32>,
     of_query: &mut Array<F>,
@@ -34,8 +34,8 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
     let mut changes = factor_tiles::<F>(form);
 
     let (first, length) = (block.first, block.length);
-    load_factors::<F, F>(query, &mut keys, block, plan, first, length, form);
-    load_factors::<f32, F>(gradient, &mut values, block, plan, first, length, form);
+    load_factors::<F>(query, &mut keys, block, plan, first, length, form);
+    load_factors::<F>(gradient, &mut values, block, plan, first, length, form);
     sync_cube();
     let queries = own_rows::<F>(&keys, &place, form);
     let gradients = own_rows::<F>(&values, &place, form);
@@ -54,8 +54,8 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
     while from < range.to {
         // All units have finished the last block.
         sync_cube();
-        load_factors::<F, F>(key, &mut keys, block, plan, from, range.to, form);
-        load_factors::<F, F>(value, &mut values, block, plan, from, range.to, form);
+        load_factors::<F>(key, &mut keys, block, plan, from, range.to, form);
+        load_factors::<F>(value, &mut values, block, plan, from, range.to, form);
         sync_cube();
         let mut tile = 0usize.runtime();
         while has_rows && tile < rows && from + tile < range.to {
@@ -94,7 +94,7 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
     query: &Array<F>,
     key: &Array<F>,
     value: &Array<F>,
-    gradient: &Array<f32>,
+    gradient: &Array<F>,
     log_sum_exp: &Array<f32>,
     means: &Array<f32>,
     of_key: &mut Array<F>,
@@ -118,8 +118,8 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
     let mut known = known_of_others(form);
 
     let (first, attended) = (block.first, block.attended);
-    load_factors::<F, F>(key, &mut queries, block, plan, first, attended, form);
-    load_factors::<F, F>(value, &mut gradients, block, plan, first, attended, form);
+    load_factors::<F>(key, &mut queries, block, plan, first, attended, form);
+    load_factors::<F>(value, &mut gradients, block, plan, first, attended, form);
     sync_cube();
     let keys = own_rows::<F>(&queries, &place, form);
     let values = own_rows::<F>(&gradients, &place, form);
@@ -131,8 +131,8 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
     while from < to {
         // All units have finished the last block.
         sync_cube();
-        load_factors::<F, F>(query, &mut queries, block, plan, from, to, form);
-        load_factors::<f32, F>(gradient, &mut gradients, block, plan, from, to, form);
+        load_factors::<F>(query, &mut queries, block, plan, from, to, form);
+        load_factors::<F>(gradient, &mut gradients, block, plan, from, to, form);
         load_known(&mut known, log_sum_exp, means, block, plan, from, to, form);
         sync_cube();
         let mut tile = 0usize.runtime();
