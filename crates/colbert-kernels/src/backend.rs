@@ -209,6 +209,19 @@ pub trait Kernels: Backend {
         linear::composed_inputs_gradient::<Self, N>(gradients, weights, precision)
     }
 
+    /// Computes the gradient of the input of one linear map or several, and adds that of the input's other use.
+    ///
+    /// # Shapes
+    /// As [`linears_input_gradient`](Self::linears_input_gradient); `beside` is as the output.
+    fn residual_input_gradient<const N: usize>(
+        gradients: [FloatTensor<Self>; N],
+        weights: [FloatTensor<Self>; N],
+        beside: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        Self::float_add(beside, Self::linears_input_gradient(gradients, weights, precision))
+    }
+
     /// Computes the gradient of a linear map's input for an operator that goes on: it may be rounded to the precision.
     ///
     /// # Shapes
@@ -385,7 +398,8 @@ pub trait Kernels: Backend {
         layer_norm::composed_again::<Self>(sum, statistics, affine)
     }
 
-    /// Computes the gradients of a normalisation; `beside` is added to that of what was normalised.
+    /// Computes the gradients of a normalisation; `beside` is added to that of what was normalised. The gradient that
+    /// comes in may be one of [`inner_input_gradient`](Self::inner_input_gradient).
     ///
     /// # Shapes
     /// As [`layer_norm_again`](Self::layer_norm_again); gradient and `beside` are as the output.

@@ -157,6 +157,19 @@ fn input_gradient_for<R: Gpu, T: BoolElement>(
     linear::rounded_product(to_bf16(gradient), to_bf16(weight))
 }
 
+/// Puts gradients of several maps beside each other and their weights below each other, in bfloat16, so that one matmul
+/// multiplies and adds them all.
+fn side_by_side<R: Gpu, T: BoolElement, const N: usize>(
+    gradients: [CubeTensor<R>; N],
+    weights: [CubeTensor<R>; N],
+) -> (CubeTensor<R>, CubeTensor<R>) {
+    let (mut gradients, mut weights) = (gradients.map(to_bf16).to_vec(), weights.map(to_bf16).to_vec());
+    if N == 1 {
+        return (gradients.remove(0), weights.remove(0));
+    }
+    (Back::<R, T>::float_cat(gradients, 1), Back::<R, T>::float_cat(weights, 0))
+}
+
 /// Returns the gradients of a normalisation alone.
 fn norm_gradients<R: Gpu, T: BoolElement>(
     found: &layer_norm::Found<CubeTensor<R>>,
@@ -242,12 +255,24 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         weights: [FloatTensor<Self>; N],
         precision: Precision,
     ) -> FloatTensor<Self> {
-        if N == 1 || !keeps_bf16::<R>(precision, &gradients[0].device) {
+        if !keeps_bf16::<R>(precision, &gradients[0].device) {
             return composed_inputs_gradient::<Self, N>(gradients, weights, precision);
         }
-        // One matmul of all, so that no gradient of a map alone is written and added.
-        let side_by_side = Self::float_cat(gradients.map(to_bf16).to_vec(), 1);
-        linear::product(side_by_side, Self::float_cat(weights.map(to_bf16).to_vec(), 0))
+        let (gradients, weights) = side_by_side::<R, T, N>(gradients, weights);
+        linear::product(gradients, weights)
+    }
+
+    fn residual_input_gradient<const N: usize>(
+        gradients: [FloatTensor<Self>; N],
+        weights: [FloatTensor<Self>; N],
+        beside: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        if !keeps_bf16::<R>(precision, &gradients[0].device) {
+            return Self::float_add(beside, Self::linears_input_gradient(gradients, weights, precision));
+        }
+        let (gradients, weights) = side_by_side::<R, T, N>(gradients, weights);
+        linear::add_residual(linear::rounded_product(gradients, weights), None, beside)
     }
 
     fn device_memory(device: &Self::Device) -> DeviceMemory {

@@ -1,6 +1,6 @@
 //! Layer normalisation of a residual sum with dropout: forward in one launch, backward in one for the normalised sum
 //! and one or two for the parameters. A unit keeps its numbers of a row in registers, so that a row is read once.
-//! Arithmetic is float32. Types of memory are `F` for what a linear map gave or takes, and float32 for all else.
+//! Arithmetic is float32, and so is memory, but for what linear maps give or take.
 
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::CubeRuntime;
@@ -158,11 +158,11 @@ fn normalise_again<F: Float>(
 /// gradients of weight, bias and the map's bias are summed over these rows: `[cubes, parts * size]`.
 // One function, as all stages work on the same shared memory and on numbers that a unit keeps in registers.
 #[cube(launch)]
-fn go_back<F: Float>(
+fn go_back<F: Float, T: Float>(
     sum: &Array<f32>,
     statistics: &Array<f32>,
     weight: &Array<f32>,
-    gradient: &Array<f32>,
+    gradient: &Array<T>,
     beside: &Array<f32>,
     of_sum: &mut Array<f32>,
     of_mapped: &mut Array<F>,
@@ -178,6 +178,7 @@ fn go_back<F: Float>(
     #[comptime] drops: bool,
     #[comptime] form: Form,
     #[define(F)] _mapped: StorageType,
+    #[define(T)] _gradient: StorageType,
 ) {
     let first = CUBE_POS * comptime!(ROWS);
     if first >= rows {
@@ -208,7 +209,7 @@ fn go_back<F: Float>(
             own[n] = 0.0f32;
             normal[n] = 0.0f32;
             if i < size {
-                let change = gradient[start + i];
+                let change = f32::cast_from(gradient[start + i]);
                 normal[n] = (sum[start + i] - mean) * scale;
                 of_weight[n] += change * normal[n];
                 of_bias[n] += change;
@@ -393,7 +394,9 @@ pub(crate) fn gradient<R: CubeRuntime>(
 ) -> Found<CubeTensor<R>> {
     let [rows, size] = dims(&state.sum);
     let State { sum, statistics, weight } = state;
-    let [sum, statistics, weight, gradient] = [sum, statistics, weight, gradient].map(floats);
+    let [sum, statistics, weight] = [sum, statistics, weight].map(floats);
+    let gradient = contiguous(gradient);
+    let gradient_dtype = gradient.dtype;
     let of_sum = unwritten(&sum, [rows, size]);
     let of_mapped = mapped.map(|mapped| unwritten_as(&sum, [rows, size], mapped.dtype));
     let parts = if mapped.is_some() { 3 } else { 2 };
@@ -428,6 +431,7 @@ pub(crate) fn gradient<R: CubeRuntime>(
             mask.drops,
             form,
             dtype.into(),
+            gradient_dtype.into(),
         );
     }
     Found { sum: of_sum, mapped: of_mapped, parameters: sum_rows(parameters) }

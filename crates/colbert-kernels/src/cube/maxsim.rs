@@ -21,7 +21,10 @@ const EACH: usize = BLOCK / LANES;
 /// Units of a cube.
 const ALL: usize = BLOCK * LANES;
 
-/// Stands for the query of a token that takes no part.
+/// Rows of a document whose gradients a cube computes.
+const ROWS: usize = 32;
+
+/// Stands for the query of a token that takes no part, and for no row.
 const IDLE: u32 = u32::MAX;
 
 /// Returns whether a product replaces the best of earlier rows. A NaN wins over everything and stays, so that it is not
@@ -200,38 +203,68 @@ fn query_gradient(
     }
 }
 
-/// Computes the gradient of a document token, one cube for each.
+/// Computes the gradients of some rows of a document, one cube for each block of them and each [`UNITS`] columns. The
+/// cube goes once through the best rows of all query tokens; a unit has a column.
 #[cube(launch)]
 fn document_gradient(
     queries: &Array<f32>,
     winners: &Array<i32>,
     gradient: &Array<f32>,
     query_of: &Array<u32>,
-    document_of: &Array<u32>,
+    blocks: &Array<u32>,
     output: &mut Array<f32>,
-    rows: usize,
+    cubes: usize,
     tokens: usize,
     count: usize,
     dim: usize,
 ) {
-    let row = CUBE_POS;
-    if row >= rows {
+    if CUBE_POS >= cubes {
         terminate!();
     }
-    let document = document_of[row] as usize;
-    let mut column = UNIT_POS as usize;
-    while column < dim {
-        let mut sum = 0.0f32;
-        for token in 0..tokens {
-            if winners[document * tokens + token] == row as i32 {
-                let query = query_of[token];
-                if query != IDLE {
-                    sum += gradient[query as usize * count + document] * queries[token * dim + column];
-                }
+    let units = comptime!(UNITS as usize);
+    let unit = UNIT_POS as usize;
+    let slices = dim.div_ceil(units);
+    let column = CUBE_POS % slices * units + unit;
+    let block = CUBE_POS / slices * 3;
+    let document = blocks[block] as usize;
+    let first = blocks[block + 1] as usize;
+    let rows = blocks[block + 2] as usize;
+    let mut sums = SharedMemory::<f32>::new(comptime!(ROWS * UNITS as usize));
+    let mut found = SharedMemory::<u32>::new(comptime!(UNITS as usize));
+    let mut factors = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    for row in 0..ROWS {
+        sums[row * units + unit] = 0.0f32;
+    }
+    let mut from = 0usize.runtime();
+    while from < tokens {
+        // All units have used what was found before.
+        sync_cube();
+        let token = from + unit;
+        let mut own = comptime!(IDLE).runtime();
+        let mut factor = 0.0f32;
+        if token < tokens {
+            let winner = winners[document * tokens + token];
+            let query = query_of[token];
+            if query != IDLE && winner >= first as i32 && winner < (first + rows) as i32 {
+                own = (winner - first as i32) as u32;
+                factor = gradient[query as usize * count + document];
             }
         }
-        output[row * dim + column] = sum;
-        column += comptime!(UNITS as usize);
+        found[unit] = own;
+        factors[unit] = factor;
+        sync_cube();
+        for i in 0..units {
+            let row = found[i];
+            if row != IDLE && column < dim {
+                sums[row as usize * units + unit] += factors[i] * queries[(from + i) * dim + column];
+            }
+        }
+        from += units;
+    }
+    if column < dim {
+        for row in 0..rows {
+            output[(first + row) * dim + column] = sums[row * units + unit];
+        }
     }
 }
 
@@ -247,6 +280,16 @@ fn texts_of_scored(texts: &ScoredTexts) -> Vec<u32> {
         texts.scored_rows(i).for_each(|row| of[row] = i as u32);
     }
     of
+}
+
+/// Returns the document, the first row and the number of rows of each block.
+fn blocks(texts: &ScoredTexts) -> Vec<u32> {
+    let of_text = |i: usize| {
+        let rows = texts.rows(i);
+        let end = rows.end;
+        rows.step_by(ROWS).flat_map(move |first| [i, first, ROWS.min(end - first)].map(|number| number as u32))
+    };
+    (0..texts.count()).flat_map(of_text).collect()
 }
 
 /// Scores `[queries, docs]`, and the winning row of each document and query token, `[docs, query tokens]`, -1 where a
@@ -324,19 +367,20 @@ pub(crate) fn gradient<R: CubeRuntime>(
             dim,
         );
     }
-    if rows > 0 {
-        let document_of: Vec<u32> = (0..count).flat_map(|i| document_texts.rows(i).map(move |_| i as u32)).collect();
+    let blocks = blocks(document_texts);
+    let cubes_of_all = blocks.len() / 3 * dim.div_ceil(UNITS as usize);
+    if cubes_of_all > 0 {
         document_gradient::launch(
             &of_documents.client,
-            cubes(&of_documents, rows),
+            cubes(&of_documents, cubes_of_all),
             CubeDim::new_1d(UNITS),
             queries.into_array_arg(),
             winners.into_array_arg(),
             gradient.into_array_arg(),
             copied(&of_documents, &query_of),
-            copied(&of_documents, &document_of),
+            copied(&of_documents, &blocks),
             of_documents.clone().into_array_arg(),
-            rows,
+            cubes_of_all,
             tokens,
             count,
             dim,

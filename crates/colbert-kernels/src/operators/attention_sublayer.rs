@@ -123,8 +123,8 @@ impl<B: Kernels> Backward<B, 5> for Node {
         let of_attended = B::inner_input_gradient(projected, out, precision);
         let of_qkv = B::packed_attention_gradient(qkv, attended, of_attended, rotation.as_ref(), &plan);
         register_weights::<B, 1>([qkv_node], [of_qkv.clone()], normed.again::<B>(precision), precision, gradients);
-        let of_inner = || B::linears_input_gradient([of_qkv], [weight], precision);
-        sublayer::propagate::<B>([input, norm, norm_bias], normed, of_inner, Some(gradient), gradients);
+        let nodes = [input, norm, norm_bias];
+        sublayer::propagate::<B>(nodes, normed, of_qkv, weight, Some(gradient), precision, gradients);
     }
 }
 

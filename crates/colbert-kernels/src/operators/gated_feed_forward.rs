@@ -129,8 +129,7 @@ impl<B: Kernels> Backward<B, 7> for Node {
         register_biases::<B, 1>([up_bias.filter(|_| biases[0])], [of_both.clone()], gradients);
         register_weights::<B, 1>([up_node], [of_both.clone()], normed.again::<B>(precision), precision, gradients);
         let beside = residual.then_some(gradient);
-        let of_inner = || B::linears_input_gradient([of_both], [up], precision);
-        sublayer::propagate::<B>([input, norm, norm_bias], normed, of_inner, beside, gradients);
+        sublayer::propagate::<B>([input, norm, norm_bias], normed, of_both, up, beside, precision, gradients);
     }
 }
 

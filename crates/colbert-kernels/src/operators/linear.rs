@@ -112,10 +112,12 @@ pub(crate) struct Asking<const N: usize> {
     pub(crate) biases: [Option<NodeId>; N],
 }
 
-/// Registers the requested gradients, computed from those of the maps' outputs.
+/// Registers the requested gradients, computed from those of the maps' outputs. `beside` is the gradient of the input's
+/// other use.
 pub(crate) fn propagate<B: Kernels, const N: usize>(
     asking: Asking<N>,
     of_outputs: [FloatTensor<B>; N],
+    beside: Option<FloatTensor<B>>,
     saved: Saved<FloatTensor<B>, N>,
     gradients: &mut Gradients,
 ) {
@@ -123,7 +125,11 @@ pub(crate) fn propagate<B: Kernels, const N: usize>(
     let of_outputs = of_outputs.map(|gradient| B::rounded(gradient, saved.precision));
     register_weights::<B, N>(asking.weights, of_outputs.clone(), saved.input, saved.precision, gradients);
     if let Some(node) = asking.input {
-        gradients.register::<B>(node, B::linears_input_gradient(of_outputs, saved.weights, saved.precision));
+        let of_input = match beside {
+            Some(beside) => B::residual_input_gradient(of_outputs, saved.weights, beside, saved.precision),
+            None => B::linears_input_gradient(of_outputs, saved.weights, saved.precision),
+        };
+        gradients.register::<B>(node, of_input);
     }
 }
 
@@ -168,7 +174,7 @@ impl<B: Kernels> Backward<B, 2> for Node {
         let gradient = gradients.consume::<B>(&ops.node);
         let [input, weight] = ops.parents.map(|parent| parent.map(|node| node.id));
         let asking = Asking { input, weights: [weight], biases: [None] };
-        propagate::<B, 1>(asking, [gradient], ops.state, gradients);
+        propagate::<B, 1>(asking, [gradient], None, ops.state, gradients);
     }
 }
 
@@ -179,7 +185,7 @@ impl<B: Kernels> Backward<B, 3> for Node {
         let gradient = gradients.consume::<B>(&ops.node);
         let [input, weight, bias] = ops.parents.map(|parent| parent.map(|node| node.id));
         let asking = Asking { input, weights: [weight], biases: [bias] };
-        propagate::<B, 1>(asking, [gradient], ops.state, gradients);
+        propagate::<B, 1>(asking, [gradient], None, ops.state, gradients);
     }
 }
 

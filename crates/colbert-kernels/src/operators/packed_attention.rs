@@ -104,7 +104,7 @@ fn go_back<B: Kernels>(
 ) {
     let State { map, qkv, forward, rotation, plan } = state;
     let of_qkv = B::packed_attention_gradient(qkv, forward, gradient, rotation.as_ref(), &plan);
-    propagate::<B, 1>(Asking { input, weights: [weight], biases: [bias] }, [of_qkv], map, gradients);
+    propagate::<B, 1>(Asking { input, weights: [weight], biases: [bias] }, [of_qkv], None, map, gradients);
 }
 
 impl<B: Kernels> Backward<B, 2> for Node {

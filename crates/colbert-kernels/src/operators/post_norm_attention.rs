@@ -74,10 +74,7 @@ impl<B: Kernels> Backward<B, 11> for Node {
         let of_attended = B::inner_input_gradient(of_mapped, weight, plan.precision);
         let of_qkv = B::attention_gradient(qkv, forward, of_attended, &plan);
         let asking = Asking { input, weights: [q, k, v], biases: [q_bias, k_bias, v_bias] };
-        propagate::<B, 3>(asking, of_qkv, maps, gradients);
-        if let Some(node) = input {
-            gradients.register::<B>(node, of_residual);
-        }
+        propagate::<B, 3>(asking, of_qkv, Some(of_residual), maps, gradients);
     }
 }
 

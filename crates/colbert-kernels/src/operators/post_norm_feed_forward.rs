@@ -65,10 +65,8 @@ impl<B: Kernels> Backward<B, 7> for Node {
         let (of_mapped, of_residual) = ended.go_back::<B>(gradient, [down_bias, norm, norm_bias], gradients);
         let (wide, of_sum) = B::linear_gelu_gradient(sum, of_mapped.clone(), weight, precision);
         register_weights::<B, 1>([down], [of_mapped], wide, precision, gradients);
-        propagate::<B, 1>(Asking { input, weights: [up_weight], biases: [up_bias] }, [of_sum], up, gradients);
-        if let Some(node) = input {
-            gradients.register::<B>(node, of_residual);
-        }
+        let asking = Asking { input, weights: [up_weight], biases: [up_bias] };
+        propagate::<B, 1>(asking, [of_sum], Some(of_residual), up, gradients);
     }
 }
 

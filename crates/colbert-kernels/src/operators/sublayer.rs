@@ -8,6 +8,7 @@ use burn_autodiff::grads::Gradients;
 
 use crate::backend::Kernels;
 use crate::operators::layer_norm::{self, Affine};
+use crate::operators::linear::{self, Asking, Saved};
 use crate::precision::Precision;
 
 /// The input of a sublayer and the state of its normalisation. The normalised numbers are recomputed when they are
@@ -42,29 +43,29 @@ impl<T: Clone> Normed<T> {
     }
 }
 
-/// Registers the gradients of the input and of the norm's weight and bias. `of_inner` returns the gradient of the
-/// normalised input, `beside` is the gradient of the input's other use.
+/// Registers the gradients of the input and of the norm's weight and bias. `of_mapped` is the gradient of the output of
+/// the map that takes the normalised input, `beside` that of the input's other use.
 pub(crate) fn propagate<B: Kernels>(
     [input, weight, bias]: [Option<NodeId>; 3],
     normed: Normed<FloatTensor<B>>,
-    of_inner: impl FnOnce() -> FloatTensor<B>,
+    of_mapped: FloatTensor<B>,
+    map: FloatTensor<B>,
     beside: Option<FloatTensor<B>>,
+    precision: Precision,
     gradients: &mut Gradients,
 ) {
     match normed.norm {
         None => {
-            if let Some(node) = input {
-                gradients.register::<B>(node, of_inner());
-                if let Some(beside) = beside {
-                    gradients.register::<B>(node, beside);
-                }
-            }
+            let asking = Asking { input, weights: [None], biases: [None] };
+            let saved = Saved { input: normed.input, weights: [map], precision };
+            linear::propagate::<B, 1>(asking, [of_mapped], beside, saved, gradients);
         }
         Some((statistics, affine)) => {
             if input.is_none() && weight.is_none() && bias.is_none() {
                 return;
             }
-            let found = B::layer_norm_gradient(normed.input, statistics, affine, of_inner(), beside);
+            let of_inner = B::inner_input_gradient(of_mapped, map, precision);
+            let found = B::layer_norm_gradient(normed.input, statistics, affine, of_inner, beside);
             layer_norm::register::<B>([weight, bias], found.weight, found.bias, gradients);
             if let Some(node) = input {
                 gradients.register::<B>(node, found.sum);

@@ -82,7 +82,12 @@ fn a_rounded_factor_is_multiplied_as_it_is_and_the_product_is_float32() {
         .expect("two");
     spoil();
     let found = B::linears_input_gradient([g.clone(), p(&other_back)], [p(&weight), p(&other)], Precision::Bf16);
-    single(found, expected, ERROR, "gradient of the input of two maps");
+    single(found, expected.clone(), ERROR, "gradient of the input of two maps");
+    let beside = random([70, 50], 7);
+    spoil();
+    let (gradients, weights) = ([g.clone(), p(&other_back)], [p(&weight), p(&other)]);
+    let found = B::residual_input_gradient(gradients, weights, p(&beside), Precision::Bf16);
+    single(found, B::float_add(expected, p(&beside)), ROUNDED, "gradient of the input of two maps and beside them");
     let expected = linear::composed_weight_gradient::<B>(p(&back), p(&input), Precision::F32);
     spoil();
     let [found] = B::linears_weight_gradients([g.clone()], x, Precision::Bf16);
@@ -102,8 +107,15 @@ fn normalisations_for_linear_maps() {
     single(found.sum.clone(), expected.sum, ERROR, "sum");
     single(found.statistics.clone(), expected.statistics, ERROR, "statistics");
     spoil();
-    let again = B::layer_norm_again(found.sum, found.statistics, affine(), Precision::Bf16);
+    let again = B::layer_norm_again(found.sum.clone(), found.statistics.clone(), affine(), Precision::Bf16);
     near(again, expected.output, "again");
+    let back = halves([30, 70], 4);
+    let gradients = layer_norm::composed_gradient::<B>(p(&input), found.statistics.clone(), affine(), p(&back), None);
+    spoil();
+    let back = B::rounded(p(&back), Precision::Bf16);
+    let found = B::layer_norm_gradient(found.sum, found.statistics, affine(), back, None);
+    single(found.sum, gradients.sum, ERROR, "gradient");
+    single(found.weight, gradients.weight, ERROR, "gradient of the weight");
 }
 
 #[test]
