@@ -68,8 +68,8 @@ fn normalise<F: Float, T: Float>(
     #[comptime] drops: bool,
     #[comptime] writes_sum: bool,
     #[comptime] form: Form,
-    #[define(F)] _input: StorageType,
-    #[define(T)] _output: StorageType,
+    #[define(F)] _input_type: StorageType,
+    #[define(T)] _output_type: StorageType,
 ) {
     let row = CUBE_POS;
     if row >= rows {
@@ -177,8 +177,8 @@ fn go_back<F: Float, T: Float>(
     #[comptime] is_mapped: bool,
     #[comptime] drops: bool,
     #[comptime] form: Form,
-    #[define(F)] _mapped: StorageType,
-    #[define(T)] _gradient: StorageType,
+    #[define(F)] _mapped_type: StorageType,
+    #[define(T)] _gradient_type: StorageType,
 ) {
     let first = CUBE_POS * comptime!(ROWS);
     if first >= rows {
