@@ -170,7 +170,7 @@ fn nearest(rounded: &FlexTensor, exact: &FlexTensor, what: &str) {
     }
 }
 
-/// A factor in bfloat16 has an error of up to 1/512, and the result of the composed product is rounded to bfloat16 too;
+/// A factor in bfloat16 has an error of up to 1/256, and the result of the composed product is rounded to bfloat16 too;
 /// sums of 40 products of numbers below 1.
 const BF16_ERROR: f64 = 0.1;
 

@@ -16,7 +16,7 @@ use crate::operators::post_norm::{PostNorm, post_norm_linear};
 use crate::operators::post_norm_attention::post_norm_attention;
 use crate::operators::post_norm_feed_forward::post_norm_feed_forward;
 
-/// Up to four roundings to bfloat16, each by at most 1/512 of a number, of numbers up to twice the result.
+/// Up to four roundings to bfloat16, each by at most 1/256 of a number, of numbers of the result's size.
 const ROUNDED: f32 = 0.016;
 
 /// The type of numbers between operators.

@@ -168,7 +168,7 @@ fn packed_and_rotated_attention_is_that_of_f64_on_every_level_and_composed() {
     }
 }
 
-/// bfloat16 has 8 significant bits, so that a factor is off by up to 1/512; values and gradients are below 2, and the
+/// bfloat16 has 8 significant bits, so that a factor is off by up to 1/256; values and gradients are below 2, and the
 /// errors of a sum mostly cancel.
 const BF16_ERROR: f64 = 2e-2;
 
