@@ -256,16 +256,16 @@ fn rows_of_winners(winners: IntTensor<B>, turned: bool) -> Vec<i32> {
 
 #[test]
 fn maxsim_of_blocks() {
-    // Documents of less than a block, of exactly one, and of several; one without a scored token; more tokens than a
-    // block; dimensions that fill a block and that do not.
+    // Documents of less than a block, of exactly one, and of several; one without a scored token; more tokens of queries
+    // than a block or a cube's units; dimensions that fill a block and that do not.
     let lengths = [1, 32, 75, 7, 64];
     let starts: Vec<usize> =
         lengths.iter().scan(0, |end, length| Some(std::mem::replace(end, *end + length))).collect();
     let scored: Vec<bool> = (0..179).map(|i| i % 5 != 2 && !(starts[3]..starts[4]).contains(&i)).collect();
-    let query_scored: Vec<bool> = (0..50).map(|i| i != 7).collect();
-    let texts = [ScoredTexts::new(&[3, 32, 15], query_scored), ScoredTexts::new(&lengths, scored)];
+    let query_scored: Vec<bool> = (0..90).map(|i| i != 7).collect();
+    let texts = [ScoredTexts::new(&[3, 32, 15, 40], query_scored), ScoredTexts::new(&lengths, scored)];
     for dim in [16, 32, 50] {
-        let (queries, mut documents) = (random([50, dim], 1), random([179, dim], 2));
+        let (queries, mut documents) = (random([90, dim], 1), random([179, dim], 2));
         // Equal products: the first row wins. Row 40 is row 35 again, and row 120 is.
         for copy in [40, 120] {
             let own = documents.clone().narrow(0, 35, 1) * 3.0;
@@ -285,7 +285,7 @@ fn maxsim_of_blocks() {
             assert_eq!(*found, if dead { -1 } else { row }, "winner of query token {} in document {}", i / 5, i % 5);
         }
         assert!(found.contains(&36), "equal products are tried");
-        let back = random([3, 5], 9);
+        let back = random([4, 5], 9);
         spoil();
         let found = B::maxsim_gradient(p(&queries), p(&documents), winners, p(&back), &texts);
         let expected = maxsim::composed_gradient::<B>(p(&queries), p(&documents), winners_expected, p(&back), &texts);
