@@ -70,7 +70,7 @@ fn a_run_is_resumed_with_the_micro_batches_that_it_had() {
     let data = long_pairs(here.path());
     let limit = match backend().as_str() {
         // A little less than the plan's own figure.
-        "flex" => run(here.path(), &data, &[]).1.memory.unwrap() - 200_000,
+        "auto" | "flex" => run(here.path(), &data, &[]).1.memory.unwrap() - 200_000,
         _ => {
             let peak = |further: &[&str]| run(here.path(), &data, further).0.peak_memory.unwrap();
             (peak(&[]) + peak(&["--accumsteps", "16"])) / 2
