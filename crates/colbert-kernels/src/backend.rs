@@ -430,8 +430,9 @@ pub trait Kernels: Backend {
         Self::layer_norm_forward(mapped, Some(residual), dropout, affine)
     }
 
-    /// Computes the gradients of [`post_norm_forward`](Self::post_norm_forward), but for input and weight. That of the
-    /// map's output may be rounded to the precision: it is for linear maps alone.
+    /// Computes the gradients of [`post_norm_forward`](Self::post_norm_forward), but for input and weight, and of the
+    /// map's bias only if it has one. That of the map's output may be rounded to the precision: it is for linear maps
+    /// alone.
     ///
     /// # Shapes
     /// - sum, gradient: `[tokens, size]`; statistics: `[tokens, 2]`; parameters: `[size]`
@@ -442,12 +443,14 @@ pub trait Kernels: Backend {
         affine: Affine<FloatTensor<Self>>,
         gradient: FloatTensor<Self>,
         dropout: Dropout,
+        has_bias: bool,
         precision: Precision,
     ) -> PostNormGradients<FloatTensor<Self>> {
         let norm = Self::layer_norm_gradient(sum, statistics, affine, gradient, None);
         let of_sum = norm.sum.clone();
         let mapped = if dropout.is_none() { of_sum } else { Self::dropout_forward(of_sum, dropout) };
-        PostNormGradients { norm, bias: Self::sum_rows(mapped.clone()), mapped: Self::rounded(mapped, precision) }
+        let bias = has_bias.then(|| Self::sum_rows(mapped.clone()));
+        PostNormGradients { norm, bias, mapped: Self::rounded(mapped, precision) }
     }
 
     /// Computes attention of query, key and value. The output may be rounded to the precision if these three are.
@@ -459,7 +462,8 @@ pub trait Kernels: Backend {
         attention::composed::<Self>(qkv, plan)
     }
 
-    /// Computes the gradients of query, key and value.
+    /// Computes the gradients of query, key and value. The gradient that comes in may be one of
+    /// [`inner_input_gradient`](Self::inner_input_gradient).
     ///
     /// # Shapes
     /// - query, key, value, gradient: `[tokens, heads * head_size]`

@@ -14,6 +14,7 @@ mod exchange;
 mod finite;
 mod gate;
 mod gelu;
+mod gpu;
 mod launch;
 mod layer_norm;
 mod linear;

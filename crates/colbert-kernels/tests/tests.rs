@@ -2,8 +2,10 @@
 //! count.
 
 mod biased;
+mod exact;
 mod float16;
 mod gradients;
 mod same_bits;
+mod sublayers;
 mod support;
 mod windows;

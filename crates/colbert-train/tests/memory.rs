@@ -1,5 +1,7 @@
 //! Readings of memory, in a process where no other test takes or gives back any.
 
+use std::fs::OpenOptions;
+
 use colbert_train::memory;
 
 #[cfg(target_os = "linux")]
@@ -15,6 +17,8 @@ fn a_process_grows_by_what_it_takes() {
     assert!(memory::peak().unwrap() + LATE >= after && memory::available().unwrap() > 0);
     drop(block);
     memory::forget_peak();
-    // If the peak cannot be reset it stays.
-    assert!(memory::peak().unwrap() <= after.max(memory::resident().unwrap()) + LATE);
+    // Where the peak cannot be reset it stays.
+    let can_be_reset = OpenOptions::new().write(true).open("/proc/self/clear_refs").is_ok();
+    let most = if can_be_reset { memory::resident().unwrap() } else { after };
+    assert!(memory::peak().unwrap() <= most + LATE, "{} {most}", memory::peak().unwrap());
 }

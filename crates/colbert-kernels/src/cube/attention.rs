@@ -2,8 +2,8 @@
 //! accumulates them block by block (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), and
 //! backward recomputes them from the log-sum-exp (Dao et al. 2022, FlashAttention, section 3.1).
 //!
-//! Query, key, value, output and their gradients are of the type `F` in memory; all else is float32. So is all arithmetic,
-//! but for the products of bfloat16 on tensor cores, where the device has them ([`tensor_cores`]).
+//! Query, key, value, output and their gradients are of the type `F` in memory; all else is float32. So is all
+//! arithmetic, but for the products of bfloat16 on tensor cores, where the device has them ([`tensor_cores`]).
 
 mod backward;
 mod forward;

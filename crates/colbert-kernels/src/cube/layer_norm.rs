@@ -2,7 +2,8 @@
 //! and one or two for the parameters. A unit keeps its numbers of a row in registers, so that a row is read once.
 //! Arithmetic is float32, and so is memory, but for what linear maps give or take.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::DType;
+use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::StorageType;
@@ -13,6 +14,7 @@ use crate::cube::random::{Mask, factor, row_key};
 use crate::cube::sums::{sum_of_cube, sum_rows};
 use crate::operators::dropout::Dropout;
 use crate::operators::layer_norm::{Affine, Normalised};
+use crate::operators::primitive::{primitive, tensor};
 
 /// Numbers of a row that a unit keeps, if the row is not too long for it.
 const EACH: usize = 8;
@@ -376,11 +378,11 @@ impl<R: CubeRuntime> Found<CubeTensor<R>> {
     /// Returns the gradient of a parameter, `[size]`: 0 is the weight, 1 the bias, 2 the map's bias.
     pub(crate) fn parameter<B>(&self, part: usize) -> CubeTensor<R>
     where
-        B: burn::tensor::backend::Backend<FloatTensorPrimitive = CubeTensor<R>>,
+        B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
     {
         let size = dims(&self.sum)[1];
-        let all: Tensor<B, 2> = crate::operators::primitive::tensor(self.parameters.clone());
-        crate::operators::primitive::primitive(all.narrow(1, part * size, size).squeeze_dim::<1>(0))
+        let all = tensor::<B, 2>(self.parameters.clone());
+        primitive(all.narrow(1, part * size, size).squeeze_dim::<1>(0))
     }
 }
 

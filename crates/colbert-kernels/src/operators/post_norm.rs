@@ -37,8 +37,8 @@ pub struct PostNormGradients<T> {
     pub norm: NormGradients<T>,
     /// Of the map's output, `[tokens, size]`.
     pub mapped: T,
-    /// Of the map's bias, `[size]`, whether it has one or not.
-    pub bias: T,
+    /// Of the map's bias, `[size]`, if it has one.
+    pub bias: Option<T>,
 }
 
 /// Computes `layer_norm(dropout(map(input)) + residual)`.
@@ -115,10 +115,12 @@ impl<T: Clone> Ended<T> {
         gradients: &mut Gradients,
     ) -> (T, T) {
         let Self { sum, statistics, end, precision } = self;
-        let found = B::post_norm_gradient(sum, statistics, end.norm, gradient, end.dropout, precision);
+        let PostNorm { map, dropout, norm } = end;
+        let has_bias = map_bias.is_some() && map.bias.is_some();
+        let found = B::post_norm_gradient(sum, statistics, norm, gradient, dropout, has_bias, precision);
         layer_norm::register::<B>([weight, bias], found.norm.weight, found.norm.bias, gradients);
-        if let (Some(node), Some(_)) = (map_bias, end.map.bias) {
-            gradients.register::<B>(node, found.bias);
+        if let (Some(node), Some(found)) = (map_bias, found.bias) {
+            gradients.register::<B>(node, found);
         }
         (found.mapped, found.norm.sum)
     }

@@ -187,30 +187,9 @@ impl<B: Backend> Transformer<B> {
 }
 
 impl<B: KernelBackend> Transformer<B> {
-    /// Returns the output of the last layer, `[tokens, hidden]`. Layer i, from 1, has child i of the options.
+    /// Returns the output of the last layer, `[tokens, hidden]`, by BERT's attention or the family's own. Layer i, from
+    /// 1, has child i of the options.
     pub(crate) fn forward(
-        &self,
-        input: Tensor<B, 2>,
-        segments: &Segments,
-        heads: usize,
-        options: EncodeOptions,
-    ) -> Tensor<B, 2> {
-        self.fold(input, segments, heads, None, options)
-    }
-
-    /// Returns the same with an attention of the family's own.
-    pub(crate) fn forward_with(
-        &self,
-        input: Tensor<B, 2>,
-        segments: &Segments,
-        heads: usize,
-        attend: Attend<'_, B>,
-        options: EncodeOptions,
-    ) -> Tensor<B, 2> {
-        self.fold(input, segments, heads, Some(attend), options)
-    }
-
-    fn fold(
         &self,
         input: Tensor<B, 2>,
         segments: &Segments,

@@ -257,7 +257,7 @@ impl<B: KernelBackend> Bert<B> {
 impl<B: KernelBackend> Encoder<B> for Bert<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
         let embedded = self.embeddings.forward(input);
-        self.encoder.forward(embedded, &input.segments, self.heads, input.options)
+        self.encoder.forward(embedded, &input.segments, self.heads, None, input.options)
     }
 
     fn hidden_size(&self) -> usize {

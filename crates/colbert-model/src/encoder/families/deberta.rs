@@ -209,7 +209,7 @@ impl<B: KernelBackend> Encoder<B> for Deberta<B> {
         let attend = |input: Tensor<B, 2>, maps: [&Linear<B>; 3], plan: &AttentionPlan, options: EncodeOptions| {
             shared.attend(input, maps, plan, options)
         };
-        self.encoder.forward_with(embedded, &input.segments, self.heads, &attend, input.options)
+        self.encoder.forward(embedded, &input.segments, self.heads, Some(&attend), input.options)
     }
 
     fn hidden_size(&self) -> usize {

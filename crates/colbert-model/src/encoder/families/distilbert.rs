@@ -176,7 +176,7 @@ impl<B: Backend> DistilBert<B> {
 impl<B: KernelBackend> Encoder<B> for DistilBert<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
         let embedded = self.embeddings.forward(input);
-        self.transformer.forward(embedded, &input.segments, self.heads, input.options)
+        self.transformer.forward(embedded, &input.segments, self.heads, None, input.options)
     }
 
     fn hidden_size(&self) -> usize {

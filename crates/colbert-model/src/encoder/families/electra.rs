@@ -104,7 +104,7 @@ impl<B: KernelBackend> Encoder<B> for Electra<B> {
             Some(projection) => projection.forward(embedded, input.options.precision),
             None => embedded,
         };
-        self.encoder.forward(wide, &input.segments, self.heads, input.options)
+        self.encoder.forward(wide, &input.segments, self.heads, None, input.options)
     }
 
     fn hidden_size(&self) -> usize {

@@ -181,7 +181,7 @@ impl<B: KernelBackend> Encoder<B> for Mpnet<B> {
         let attend = |input: Tensor<B, 2>, maps: [&Linear<B>; 3], plan: &AttentionPlan, _| {
             biased_attention(maps.map(|map| map.forward(input.clone(), plan.precision)), Some(&bias), false, plan)
         };
-        self.encoder.forward_with(embedded, &input.segments, self.heads, &attend, input.options)
+        self.encoder.forward(embedded, &input.segments, self.heads, Some(&attend), input.options)
     }
 
     fn hidden_size(&self) -> usize {

@@ -120,7 +120,7 @@ pub(super) fn positions(input: &EncoderInput, padding: u32) -> Arc<[u32]> {
 impl<B: KernelBackend> Encoder<B> for Roberta<B> {
     fn forward(&self, input: &EncoderInput, _: &B::Device) -> Tensor<B, 2> {
         let embedded = self.embeddings.forward_at(positions(input, self.padding), input);
-        self.encoder.forward(embedded, &input.segments, self.heads, input.options)
+        self.encoder.forward(embedded, &input.segments, self.heads, None, input.options)
     }
 
     fn hidden_size(&self) -> usize {
