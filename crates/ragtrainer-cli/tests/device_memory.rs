@@ -76,7 +76,7 @@ fn a_run_is_resumed_with_the_micro_batches_that_it_had() {
         // A little less than the plan's own figure; where that is tried, it has one if there is a limit, and varies.
         false => {
             let planned = run(here.path(), &data, &["--memory-limit", "1000GB"]).1.memory.unwrap();
-            planned - if ["auto", "flex"].contains(&&*backend()) { 200_000 } else { planned / 10 }
+            planned - if ["auto", "flex"].contains(&&*backend()) { 200_000 } else { planned / 20 }
         }
     };
     let limit = format!("{}MB", limit as f64 / 1e6);
