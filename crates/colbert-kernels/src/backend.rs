@@ -20,6 +20,7 @@ use crate::operators::gate::{self, Gate};
 use crate::operators::gelu;
 use crate::operators::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::operators::linear::{self, Map};
+use crate::operators::mapped_attention::{self, MappedAttention};
 use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::packed_attention;
 use crate::operators::post_norm::PostNormGradients;
@@ -477,13 +478,28 @@ pub trait Kernels: Backend {
         attention::composed_gradient::<Self>(qkv, forward, gradient, plan)
     }
 
-    /// Computes attention where the query, key and value of a token lie one after the other, `[tokens, 3 * size]`;
-    /// query and key are rotated.
+    /// Computes attention of query, key and value that are linear maps of one input. That may be rounded to the
+    /// precision, and so may the output.
+    ///
+    /// # Shapes
+    /// - input: `[tokens, in]`; maps: `[heads * head_size, in]` and `[heads * head_size]`
+    /// - outputs: those of [`MappedAttention`]
+    fn mapped_attention_forward(
+        input: FloatTensor<Self>,
+        maps: [Map<FloatTensor<Self>, FloatTensor<Self>>; 3],
+        plan: &AttentionPlan,
+    ) -> MappedAttention<FloatTensor<Self>> {
+        mapped_attention::composed::<Self>(input, maps, plan)
+    }
+
+    /// Computes attention where the query, key and value of a token lie side by side, `[tokens, 3 * size]`; query and
+    /// key are rotated. Also returns the three in the form that
+    /// [`packed_attention_gradient`](Self::packed_attention_gradient) of the same backend expects.
     fn packed_attention_forward(
         qkv: FloatTensor<Self>,
         rotation: Option<&Rotation>,
         plan: &AttentionPlan,
-    ) -> Attended<FloatTensor<Self>> {
+    ) -> (Attended<FloatTensor<Self>>, FloatTensor<Self>) {
         packed_attention::composed::<Self>(qkv, rotation, plan)
     }
 

@@ -434,9 +434,9 @@ impl Kernels for Flex {
         qkv: FlexTensor,
         rotation: Option<&Rotation>,
         plan: &AttentionPlan,
-    ) -> Attended<FlexTensor> {
+    ) -> (Attended<FlexTensor>, FlexTensor) {
         let qkv = qkv.to_contiguous();
-        attend(attention::Inputs::packed(factor(&qkv), shape(&qkv)[1] / 3, rotation), plan)
+        (attend(attention::Inputs::packed(factor(&qkv), shape(&qkv)[1] / 3, rotation), plan), qkv)
     }
 
     fn packed_attention_gradient(

@@ -41,6 +41,7 @@ pub use operators::gated_feed_forward::{GatedFeedForward, gated_feed_forward};
 pub use operators::gelu::gelu;
 pub use operators::layer_norm::{Affine, NormGradients, Normalised, layer_norm, residual_layer_norm};
 pub use operators::linear::{Map, linear};
+pub use operators::mapped_attention::{Mapped, MappedAttention};
 pub use operators::matmul::float32_matmul;
 pub use operators::maxsim::{ScoredTexts, maxsim};
 pub use operators::packed_attention::packed_self_attention;

@@ -12,6 +12,7 @@ pub(crate) mod gated_feed_forward;
 pub(crate) mod gelu;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub(crate) mod mapped_attention;
 pub(crate) mod matmul;
 pub(crate) mod maxsim;
 pub(crate) mod node;

@@ -193,9 +193,8 @@ impl<B: Kernels> KernelBackend for B {
         plan: AttentionPlan,
         end: FloatPostNorm<B>,
     ) -> FloatTensor<B> {
-        let maps = maps.map(|Map { weight, bias }| Map { weight, bias: Some(bias) });
-        let qkv = B::inner_linears_forward(input.clone(), maps, plan.precision);
-        post_norm::forward::<B>(B::attention_forward(qkv, &plan).output, input, end, plan.precision).output
+        let attended = B::mapped_attention_forward(input.clone(), maps, &plan).attended;
+        post_norm::forward::<B>(attended.output, input, end, plan.precision).output
     }
 
     fn kernel_packed_self_attention(
@@ -206,7 +205,7 @@ impl<B: Kernels> KernelBackend for B {
         plan: AttentionPlan,
     ) -> FloatTensor<B> {
         let [qkv] = B::inner_linears_forward(input, [Map { weight, bias }], plan.precision);
-        B::unrounded(B::packed_attention_forward(qkv, rotation.as_ref(), &plan).output)
+        B::unrounded(B::packed_attention_forward(qkv, rotation.as_ref(), &plan).0.output)
     }
 
     fn kernel_embed(tables: Tables<FloatTensor<B>>, rows: TokenRows) -> FloatTensor<B> {

@@ -16,7 +16,7 @@ use cubecl::prelude::*;
 
 pub(crate) use self::backward::gradient;
 pub(crate) use self::forward::forward;
-use crate::cube::launch::dims;
+use crate::cube::launch::{contiguous, dims, unwritten_as};
 use crate::cube::random::{Mask, Wide, row_key, seed_of_sequence};
 use crate::device::limits::LEAST_SHARED_BYTES;
 use crate::operators::attention::{AttentionPlan, scale};
@@ -45,25 +45,26 @@ struct Form {
     drops: bool,
     /// Whether tensor cores compute the products.
     on_tensor_cores: bool,
+    /// Whether query, key and value of a token lie side by side.
+    joined: bool,
 }
 
 impl Form {
     /// Chooses tensor cores where they can compute a plan, else the largest blocks whose backward pass fits the shared
     /// memory that every device has; none if the heads are too large.
-    fn of<R: CubeRuntime>(query: &CubeTensor<R>, plan: &AttentionPlan) -> Option<Self> {
-        let head_size = dims(query)[1] / plan.heads;
+    fn of<R: CubeRuntime>(client: &ComputeClient<R>, head_size: usize, dtype: DType, plan: &AttentionPlan) -> Option<Self> {
         let fits = |(rows, others): &(usize, usize)| {
             // Rows and others are held twice each, with two blocks of weights, and four numbers for each of the others.
             let numbers = 2 * (rows + others) * head_size + 2 * rows * others + 4 * others;
             numbers * size_of::<f32>() <= LEAST_SHARED_BYTES as usize
         };
-        let on_cores = if query.dtype == DType::BF16 { tensor_cores::rows(&query.client, head_size) } else { None };
+        let on_cores = if dtype == DType::BF16 { tensor_cores::rows(client, head_size) } else { None };
         let (rows, others) = match on_cores {
             Some(rows) => (rows, rows),
             None => [(32, 16), (32, 8), (16, 16), (16, 8), (8, 8), (8, 4)].into_iter().find(fits)?,
         };
         let (windowed, drops) = (plan.reach.is_some(), !plan.dropout.is_none());
-        Some(Self { head_size, rows, others, windowed, drops, on_tensor_cores: on_cores.is_some() })
+        Some(Self { head_size, rows, others, windowed, drops, on_tensor_cores: on_cores.is_some(), joined: false })
     }
 
     /// Numbers of a row that one lane has, without tensor cores.
@@ -140,9 +141,96 @@ impl Numbers {
     }
 }
 
-/// Returns whether these kernels can compute a plan: the blocks of its heads must fit shared memory.
-pub(crate) fn can<R: CubeRuntime>(query: &CubeTensor<R>, plan: &AttentionPlan) -> bool {
-    Form::of(query, plan).is_some()
+/// Returns whether these kernels can compute a plan on heads of this size: their blocks must fit shared memory.
+pub(crate) fn can<R: CubeRuntime>(
+    client: &ComputeClient<R>,
+    head_size: usize,
+    dtype: DType,
+    plan: &AttentionPlan,
+) -> bool {
+    Form::of(client, head_size, dtype, plan).is_some()
+}
+
+/// Query, key and value, or their gradients.
+#[derive(Debug, Clone)]
+pub(crate) enum Qkv<R: CubeRuntime> {
+    /// `[tokens, size]` each.
+    Apart([CubeTensor<R>; 3]),
+    /// Side by side, `[tokens, 3 * size]`.
+    Joined(CubeTensor<R>),
+}
+
+impl<R: CubeRuntime> Qkv<R> {
+    fn contiguous(self) -> Self {
+        match self {
+            Self::Apart(three) => Self::Apart(three.map(contiguous)),
+            Self::Joined(all) => Self::Joined(contiguous(all)),
+        }
+    }
+
+    /// Allocates memory for gradients.
+    fn unwritten(&self) -> Self {
+        let like = |x: &CubeTensor<R>| unwritten_as(x, dims(x), x.dtype);
+        match self {
+            Self::Apart(three) => Self::Apart(three.each_ref().map(like)),
+            Self::Joined(all) => Self::Joined(like(all)),
+        }
+    }
+
+    /// Returns the tensor with the queries.
+    fn query(&self) -> &CubeTensor<R> {
+        match self {
+            Self::Apart([query, ..]) => query,
+            Self::Joined(all) => all,
+        }
+    }
+
+    /// Returns tokens and numbers of a token in all heads.
+    fn dims(&self) -> [usize; 2] {
+        let [tokens, columns] = dims(self.query());
+        [tokens, if matches!(self, Self::Joined(_)) { columns / 3 } else { columns }]
+    }
+
+    fn form(&self, plan: &AttentionPlan) -> Form {
+        let query = self.query();
+        let form = Form::of(&query.client, self.dims()[1] / plan.heads, query.dtype, plan);
+        Form { joined: matches!(self, Self::Joined(_)), ..form.expect("asked before") }
+    }
+
+    /// Returns the three as arguments of a kernel. Side by side, they are one tensor.
+    fn args(&self) -> [ArrayArg<R>; 3] {
+        match self {
+            Self::Apart(three) => three.clone().map(CubeTensor::into_array_arg),
+            Self::Joined(all) => [(); 3].map(|()| all.clone().into_array_arg()),
+        }
+    }
+}
+
+/// What a tensor holds of each token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Part {
+    Query,
+    Key,
+    Value,
+    Output,
+}
+
+/// Returns the place of a token's first number in a block's head.
+#[cube]
+fn place_of(
+    block: &Block,
+    plan: &KernelPlan,
+    position: usize,
+    #[comptime] part: Part,
+    #[comptime] form: Form,
+) -> usize {
+    let token = block.start + position;
+    let own = block.head * comptime!(form.head_size);
+    if comptime!(form.joined && part != Part::Output) {
+        (token * 3 + comptime!(part as usize)) * plan.size + own
+    } else {
+        token * plan.size + own
+    }
 }
 
 /// The rows of a cube.
@@ -224,6 +312,7 @@ fn load<F: Float>(
     end: usize,
     factor: f32,
     #[comptime] tokens: usize,
+    #[comptime] part: Part,
     #[comptime] form: Form,
 ) {
     let mut i = UNIT_POS as usize;
@@ -231,7 +320,7 @@ fn load<F: Float>(
         let position = first + i / comptime!(form.head_size);
         let mut number = 0.0f32;
         if position < end {
-            let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size);
+            let at = place_of(block, plan, position, part, form);
             number = f32::cast_from(from[at + i % comptime!(form.head_size)]) * factor;
         }
         to[i] = number;

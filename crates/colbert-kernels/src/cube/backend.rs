@@ -9,7 +9,9 @@ use burn_cubecl::{BoolElement, CubeBackend};
 use std::sync::Arc;
 
 use crate::backend::Kernels;
+use crate::cube::attention::Qkv;
 use crate::cube::gpu::Gpu;
+use crate::cube::launch::dims;
 use crate::cube::{adamw, attention, dropout, embed, finite, gate, gelu, layer_norm, linear, maxsim, rotation, sums};
 use crate::device::{DeviceLink, DeviceMemory, DevicePanics};
 use crate::operators::adamw::{AdamW, Moments};
@@ -19,8 +21,10 @@ use crate::operators::embed::{Tables, TokenRows};
 use crate::operators::gate::Gate;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
 use crate::operators::linear::{Map, composed_inputs_gradient};
+use crate::operators::mapped_attention::{self, Mapped, MappedAttention};
 use crate::operators::matmul::in_parts;
 use crate::operators::maxsim::ScoredTexts;
+use crate::operators::packed_attention;
 use crate::operators::post_norm::PostNormGradients;
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
@@ -36,11 +40,11 @@ fn kept_type<R: Gpu>(precision: Precision, device: &R::CubeDevice) -> DType {
     if keeps_bf16::<R>(precision, device) { DType::BF16 } else { DType::F32 }
 }
 
-/// Returns whether our attention kernel can compute a plan; otherwise the composed version does, with matmuls in the
-/// requested format.
-fn attends<R: Gpu>(query: &CubeTensor<R>, plan: &AttentionPlan) -> bool {
-    let in_f16 = plan.precision == Precision::F16 && R::has_f16(&query.device);
-    !in_f16 && attention::can(query, plan)
+/// Returns whether our attention kernel can compute a plan on queries of this size and type, on the device of another
+/// tensor; otherwise the composed version does, with matmuls in the requested format.
+fn attends<R: Gpu>(like: &CubeTensor<R>, size: usize, dtype: DType, plan: &AttentionPlan) -> bool {
+    let in_f16 = plan.precision == Precision::F16 && R::has_f16(&like.device);
+    !in_f16 && attention::can(&like.client, size / plan.heads, dtype, plan)
 }
 
 /// Rounds a factor of matmuls to bfloat16, unless it is that already.
@@ -362,7 +366,11 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
     }
 
     fn attention_forward(qkv: [FloatTensor<Self>; 3], plan: &AttentionPlan) -> Attended<FloatTensor<Self>> {
-        if attends(&qkv[0], plan) { attention::forward(qkv, plan) } else { composed::<Self>(qkv, plan) }
+        if attends(&qkv[0], dims(&qkv[0])[1], qkv[0].dtype, plan) {
+            attention::forward(Qkv::Apart(qkv), plan)
+        } else {
+            composed::<Self>(qkv, plan)
+        }
     }
 
     fn attention_gradient(
@@ -371,20 +379,45 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         gradient: FloatTensor<Self>,
         plan: &AttentionPlan,
     ) -> [FloatTensor<Self>; 3] {
-        if attends(&qkv[0], plan) {
-            attention::gradient(qkv, forward, gradient, plan)
+        if attends(&qkv[0], dims(&qkv[0])[1], qkv[0].dtype, plan) {
+            let Qkv::Apart(of_qkv) = attention::gradient(Qkv::Apart(qkv), forward, gradient, plan) else {
+                unreachable!("gradients have the form of what they are of");
+            };
+            of_qkv
         } else {
             let forward = Attended { output: Self::unrounded(forward.output), ..forward };
             composed_gradient::<Self>(qkv, forward, Self::unrounded(gradient), plan)
         }
     }
 
+    fn mapped_attention_forward(
+        input: FloatTensor<Self>,
+        maps: [Map<FloatTensor<Self>, FloatTensor<Self>>; 3],
+        plan: &AttentionPlan,
+    ) -> MappedAttention<FloatTensor<Self>> {
+        let dtype = kept_type::<R>(plan.precision, &input.device);
+        if !attends(&input, dims(&maps[0].weight)[0], dtype, plan) {
+            return mapped_attention::composed::<Self>(input, maps, plan);
+        }
+        let [(q, q_bias), (k, k_bias), (v, v_bias)] = maps.map(|Map { weight, bias }| (weight, bias));
+        let weight = linear::joined([q, k, v], dtype);
+        let product = product_for::<R, T>(input, weight.clone(), plan.precision);
+        let qkv = linear::add_bias(product, linear::joined([q_bias, k_bias, v_bias], DType::F32));
+        let attended = attention::forward(Qkv::Joined(qkv.clone()), plan);
+        MappedAttention { attended, mapped: Mapped::Joined(qkv, weight) }
+    }
+
+    /// Returns queries and keys after their rotation, which is all that gradients need.
     fn packed_attention_forward(
         qkv: FloatTensor<Self>,
         rotation: Option<&Rotation>,
         plan: &AttentionPlan,
-    ) -> Attended<FloatTensor<Self>> {
-        Self::attention_forward(rotation::split(qkv, rotation, &plan.segments, plan.heads), plan)
+    ) -> (Attended<FloatTensor<Self>>, FloatTensor<Self>) {
+        if !attends(&qkv, dims(&qkv)[1] / 3, qkv.dtype, plan) {
+            return packed_attention::composed::<Self>(Self::unrounded(qkv), rotation, plan);
+        }
+        let qkv = rotation::rotate(qkv, rotation, &plan.segments, plan.heads, false);
+        (attention::forward(Qkv::Joined(qkv.clone()), plan), qkv)
     }
 
     fn packed_attention_gradient(
@@ -394,9 +427,13 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         rotation: Option<&Rotation>,
         plan: &AttentionPlan,
     ) -> FloatTensor<Self> {
-        let qkv = rotation::split(qkv, rotation, &plan.segments, plan.heads);
-        let of_qkv = Self::attention_gradient(qkv, forward, gradient, plan);
-        rotation::join(of_qkv, rotation, &plan.segments, plan.heads)
+        if !attends(&qkv, dims(&qkv)[1] / 3, qkv.dtype, plan) {
+            return packed_attention::composed_gradient::<Self>(qkv, forward, gradient, rotation, plan);
+        }
+        let Qkv::Joined(of_qkv) = attention::gradient(Qkv::Joined(qkv), forward, gradient, plan) else {
+            unreachable!("gradients have the form of what they are of");
+        };
+        rotation::rotate(of_qkv, rotation, &plan.segments, plan.heads, true)
     }
 
     fn embed_forward(tables: Tables<FloatTensor<Self>>, rows: &TokenRows) -> FloatTensor<Self> {

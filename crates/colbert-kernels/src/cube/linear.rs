@@ -3,6 +3,7 @@
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
@@ -39,6 +40,21 @@ fn add<F: Float>(product: &mut Array<F>, bias: &Array<f32>, size: usize, #[defin
         terminate!();
     }
     product[at] = F::cast_from(f32::cast_from(product[at]) + bias[at % size]);
+}
+
+/// Copies tensors of one size to memory one after the other.
+#[cube(launch)]
+fn join<F: Float>(parts: &Sequence<Array<f32>>, output: &mut Array<F>, each: usize, #[define(F)] _dtype: StorageType) {
+    let at = ABSOLUTE_POS;
+    if at >= output.len() {
+        terminate!();
+    }
+    #[unroll]
+    for i in 0..comptime!(parts.len()) {
+        if at / each == comptime!(i) {
+            output[at] = F::cast_from(parts.index(i)[at % each]);
+        }
+    }
 }
 
 fn multiply<R: CubeRuntime>(
@@ -110,4 +126,24 @@ pub(crate) fn add_bias<R: CubeRuntime>(product: CubeTensor<R>, bias: CubeTensor<
         );
     }
     sum
+}
+
+/// Puts float32 tensors of one shape, of one axis or two, below each other as numbers of the given type.
+pub(crate) fn joined<R: CubeRuntime, const N: usize>(parts: [CubeTensor<R>; N], dtype: DType) -> CubeTensor<R> {
+    let mut shape = parts[0].meta.shape().clone();
+    let each = parts[0].meta.num_elements();
+    shape[0] *= N;
+    let all = unwritten_as(&parts[0], [N * each], dtype);
+    if each > 0 {
+        join::launch(
+            &all.client,
+            cubes_of_elements(&all, N * each),
+            CubeDim::new_1d(UNITS),
+            parts.map(|part| floats(part).into_array_arg()).into_iter().collect(),
+            all.clone().into_array_arg(),
+            each,
+            dtype.into(),
+        );
+    }
+    reshape(all, shape)
 }

@@ -17,10 +17,11 @@ use crate::operators::dropout::{self, Dropout};
 use crate::operators::embed::{self, Tables, TokenRows};
 use crate::operators::gate::{self, Activation, ActiveHalf, Gate};
 use crate::operators::layer_norm::{self, Affine};
+use crate::operators::linear::Map;
 use crate::operators::maxsim::{self, ScoredTexts};
 use crate::operators::primitive::{primitive, tensor};
 use crate::operators::rotation::Rotation;
-use crate::operators::{gelu, linear, packed_attention};
+use crate::operators::{gelu, linear, mapped_attention, packed_attention};
 use crate::precision::Precision;
 use crate::segments::Segments;
 
@@ -184,14 +185,43 @@ fn rotary_positions_of_packed_queries_and_keys() {
         };
         let what = format!("{heads} heads of {head_size}, pairs {pairs:?}");
         spoil();
-        let found = B::packed_attention_forward(p(&qkv), rotation, &plan);
-        let expected = packed_attention::composed::<B>(p(&qkv), rotation, &plan);
+        let (found, kept) = B::packed_attention_forward(p(&qkv), rotation, &plan);
+        let (expected, qkv) = packed_attention::composed::<B>(p(&qkv), rotation, &plan);
         same(found.output, expected.output.clone(), &what);
         same(found.log_sum_exp, expected.log_sum_exp.clone(), &format!("log-sum-exp, {what}"));
         spoil();
-        let found = B::packed_attention_gradient(p(&qkv), expected.clone(), p(&back), rotation, &plan);
-        let expected = packed_attention::composed_gradient::<B>(p(&qkv), expected, p(&back), rotation, &plan);
+        let found = B::packed_attention_gradient(kept, expected.clone(), p(&back), rotation, &plan);
+        let expected = packed_attention::composed_gradient::<B>(qkv, expected, p(&back), rotation, &plan);
         same(found, expected, &format!("gradient, {what}"));
+    }
+}
+
+#[test]
+fn attention_of_mapped_inputs() {
+    let segments = Segments::new([(1, 1), (45, 45), (30, 20)]);
+    let tokens = segments.tokens();
+    for (heads, head_size) in [(3, 6), (2, 32)] {
+        let size = heads * head_size;
+        let (input, beside, back) = (random([tokens, 20], 1), random([tokens, 20], 2), random([tokens, size], 3));
+        let weights = [4, 5, 6].map(|seed| random([size, 20], seed));
+        let biases = [7, 8, 9].map(|seed| random([size], seed));
+        let maps = || [0, 1, 2].map(|i| Map { weight: p(&weights[i]), bias: p(&biases[i]) });
+        let dropout = Dropout { probability: 0.2, seed: 99 << 40 };
+        let plan =
+            AttentionPlan { segments: segments.clone(), heads, reach: None, dropout, precision: Precision::F32 };
+        spoil();
+        let found = B::mapped_attention_forward(p(&input), maps(), &plan);
+        let expected = mapped_attention::composed::<B>(p(&input), maps(), &plan);
+        let what = format!("{heads} heads of {head_size}");
+        same(found.attended.output.clone(), expected.attended.output.clone(), &what);
+        spoil();
+        let gradients = |forward| mapped_attention::gradients::<B>(p(&input), forward, p(&back), p(&beside), &plan);
+        let (found, expected) = (gradients(found), gradients(expected));
+        same(found.input, expected.input, &format!("gradient of the input, {what}"));
+        for ((found, expected), name) in found.maps.into_iter().zip(expected.maps).zip(["query", "key", "value"]) {
+            same(found.weight, expected.weight, &format!("gradient of the {name}'s weight, {what}"));
+            same(found.bias, expected.bias, &format!("gradient of the {name}'s bias, {what}"));
+        }
     }
 }
 

@@ -145,10 +145,10 @@ struct Node;
 
 /// The state that the backward pass needs.
 #[derive(Debug, Clone)]
-pub(crate) struct State<T> {
-    pub(crate) qkv: [T; 3],
-    pub(crate) forward: Attended<T>,
-    pub(crate) plan: AttentionPlan,
+struct State<T> {
+    qkv: [T; 3],
+    forward: Attended<T>,
+    plan: AttentionPlan,
 }
 
 impl<B: Kernels> Backward<B, 3> for Node {

@@ -71,6 +71,7 @@ pub fn attention_sublayer<B: KernelBackend>(
 pub(crate) struct Forward<T> {
     pub(crate) output: T,
     normed: Normed<T>,
+    /// In the backend's own form.
     qkv: T,
     attended: Attended<T>,
 }
@@ -83,7 +84,7 @@ pub(crate) fn forward<B: Kernels>(
     let precision = plan.precision;
     let (normed, inner) = Normed::forward::<B>(input.clone(), norm, precision);
     let [qkv] = B::inner_linears_forward(inner, [Map { weight: qkv, bias: None }], precision);
-    let attended = B::packed_attention_forward(qkv.clone(), rotation.as_ref(), &plan);
+    let (attended, qkv) = B::packed_attention_forward(qkv, rotation.as_ref(), &plan);
     let output = if dropout.is_none() {
         B::residual_linear_forward(attended.output.clone(), out, None, input, precision)
     } else {

@@ -63,8 +63,8 @@ pub(crate) fn composed<B: Kernels>(
     qkv: FloatTensor<B>,
     rotation: Option<&Rotation>,
     plan: &AttentionPlan,
-) -> Attended<FloatTensor<B>> {
-    B::attention_forward(split::<B>(qkv, rotation, plan), plan)
+) -> (Attended<FloatTensor<B>>, FloatTensor<B>) {
+    (B::attention_forward(split::<B>(qkv.clone(), rotation, plan), plan), qkv)
 }
 
 pub(crate) fn composed_gradient<B: Kernels>(
@@ -90,6 +90,7 @@ struct Node;
 #[derive(Debug, Clone)]
 struct State<T> {
     map: Saved<T, 1>,
+    /// In the backend's own form.
     qkv: T,
     forward: Attended<T>,
     rotation: Option<Rotation>,
@@ -137,7 +138,7 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     let map = Saved { input: x.clone(), weights: [w.clone()], precision: plan.precision };
     let inner = Map { weight: w, bias: bias.as_ref().map(|bias| bias.primitive.clone()) };
     let [qkv] = B::inner_linears_forward(x, [inner], plan.precision);
-    let forward = B::packed_attention_forward(qkv.clone(), rotation.as_ref(), &plan);
+    let (forward, qkv) = B::packed_attention_forward(qkv, rotation.as_ref(), &plan);
     let output = B::unrounded(forward.output.clone());
     let state = State { map, qkv, forward, rotation, plan };
     match bias {

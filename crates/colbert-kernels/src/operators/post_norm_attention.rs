@@ -11,8 +11,9 @@ use burn_autodiff::ops::{Backward, Ops};
 
 use crate::backend::Kernels;
 use crate::backend::differentiable::KernelBackend;
-use crate::operators::attention::{self, AttentionPlan, State};
-use crate::operators::linear::{self, Asking, FloatMap, Map, Saved, propagate, register_weights};
+use crate::operators::attention::{self, AttentionPlan};
+use crate::operators::linear::{self, FloatMap, Map, register_weights};
+use crate::operators::mapped_attention::{self, MappedAttention};
 use crate::operators::node::record;
 use crate::operators::post_norm::{self, Ended, FloatPostNorm, PostNorm};
 use crate::operators::primitive::{primitive, tensor};
@@ -52,29 +53,37 @@ struct Node;
 
 /// The state for the backward pass.
 #[derive(Debug, Clone)]
-struct Attention<T> {
-    maps: Saved<T, 3>,
-    attention: State<T>,
+struct State<T> {
+    /// The input as the maps' factor.
+    input: T,
+    attention: MappedAttention<T>,
+    plan: AttentionPlan,
     /// The attention's output as the factor of the end's map.
     factor: T,
     ended: Ended<T>,
 }
 
 impl<B: Kernels> Backward<B, 11> for Node {
-    type State = Attention<FloatTensor<B>>;
+    type State = State<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, 11>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let [input, q, k, v, q_bias, k_bias, v_bias, out, out_bias, norm, norm_bias] =
             ops.parents.map(|parent| parent.map(|node| node.id));
-        let Attention { maps, attention: State { qkv, forward, plan }, factor, ended } = ops.state;
+        let State { input: inner, attention, plan, factor, ended } = ops.state;
         let weight = ended.end.map.weight.clone();
         let (of_mapped, of_residual) = ended.go_back::<B>(gradient, [out_bias, norm, norm_bias], gradients);
         register_weights::<B, 1>([out], [of_mapped.clone()], factor, plan.precision, gradients);
         let of_attended = B::inner_input_gradient(of_mapped, weight, plan.precision);
-        let of_qkv = B::attention_gradient(qkv, forward, of_attended, &plan);
-        let asking = Asking { input, weights: [q, k, v], biases: [q_bias, k_bias, v_bias] };
-        propagate::<B, 3>(asking, of_qkv, Some(of_residual), maps, gradients);
+        let found = mapped_attention::gradients::<B>(inner, attention, of_attended, of_residual, &plan);
+        let [of_q, of_k, of_v] = found.maps;
+        let weights = [(q, of_q.weight), (k, of_k.weight), (v, of_v.weight)];
+        let biases = [(q_bias, of_q.bias), (k_bias, of_k.bias), (v_bias, of_v.bias)];
+        for (node, gradient) in [(input, found.input)].into_iter().chain(weights).chain(biases) {
+            if let Some(node) = node {
+                gradients.register::<B>(node, gradient);
+            }
+        }
     }
 }
 
@@ -85,16 +94,14 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     end: FloatPostNorm<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
     let precision = plan.precision;
-    let weights = maps.each_ref().map(|map| map.weight.primitive.clone());
-    let saved = Saved { input: B::rounded(input.primitive.clone(), precision), weights, precision };
+    let inner = B::rounded(input.primitive.clone(), precision);
     let inside =
-        maps.each_ref().map(|map| Map { weight: map.weight.primitive.clone(), bias: Some(map.bias.primitive.clone()) });
-    let qkv = B::inner_linears_forward(saved.input.clone(), inside, precision);
-    let forward = B::attention_forward(qkv.clone(), &plan);
-    let factor = B::rounded(forward.output.clone(), precision);
+        maps.each_ref().map(|map| Map { weight: map.weight.primitive.clone(), bias: map.bias.primitive.clone() });
+    let attention = B::mapped_attention_forward(inner.clone(), inside, &plan);
+    let factor = B::rounded(attention.attended.output.clone(), precision);
     let inside = post_norm::inner::<B, C>(&end);
     let (output, ended) = Ended::forward::<B>(factor.clone(), input.primitive.clone(), inside, precision);
-    let state = Attention { maps: saved, attention: State { qkv, forward, plan }, factor, ended };
+    let state = State { input: inner, attention, plan, factor, ended };
     let [q, k, v] = &maps;
     let [out, out_bias, norm, norm_bias] = post_norm::parents::<B, C>(&end, &input);
     let parents = [&input, &q.weight, &k.weight, &v.weight, &q.bias, &k.bias, &v.bias, out, out_bias, norm, norm_bias];

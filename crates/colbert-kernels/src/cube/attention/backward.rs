@@ -7,10 +7,10 @@ use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
 use crate::cube::attention::{
-    Block, Form, KernelPlan, LANES, Numbers, block_of, dot, known_of_others, load, load_known, near, seen,
-    tensor_cores, weights_key,
+    Block, Form, KernelPlan, LANES, Numbers, Part, Qkv, block_of, dot, known_of_others, load, load_known, near,
+    place_of, seen, tensor_cores, weights_key,
 };
-use crate::cube::launch::{UNITS, contiguous, copied, cubes, cubes_of_elements, dims, floats, unwritten, unwritten_as};
+use crate::cube::launch::{UNITS, contiguous, copied, cubes, cubes_of_elements, floats, unwritten};
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
@@ -101,8 +101,8 @@ fn query_gradient_by_units<F: Float>(
     let mut values = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut changes = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
     let (first, length, scale) = (block.first, block.length, plan.scale);
-    load::<F>(query, &mut queries, block, plan, first, length, scale, rows, form);
-    load::<F>(gradient, &mut gradients, block, plan, first, length, 1.0f32, rows, form);
+    load::<F>(query, &mut queries, block, plan, first, length, scale, rows, Part::Query, form);
+    load::<F>(gradient, &mut gradients, block, plan, first, length, 1.0f32, rows, Part::Output, form);
     let mut sums = Array::<f32>::new(each);
     #[unroll]
     for m in 0..each {
@@ -117,8 +117,8 @@ fn query_gradient_by_units<F: Float>(
     }
     while from < to {
         sync_cube();
-        load::<F>(key, &mut keys, block, plan, from, to, 1.0f32, others, form);
-        load::<F>(value, &mut values, block, plan, from, to, 1.0f32, others, form);
+        load::<F>(key, &mut keys, block, plan, from, to, 1.0f32, others, Part::Key, form);
+        load::<F>(value, &mut values, block, plan, from, to, 1.0f32, others, Part::Value, form);
         sync_cube();
         let mut j = lane;
         while j < others {
@@ -153,7 +153,7 @@ fn query_gradient_by_units<F: Float>(
         for m in 0..each {
             let n = lane + comptime!(m * LANES);
             if n < head_size {
-                of_query[(block.start + position) * plan.size + block.head * head_size + n] = F::cast_from(sums[m]);
+                of_query[place_of(block, plan, position, Part::Query, form) + n] = F::cast_from(sums[m]);
             }
         }
     }
@@ -243,8 +243,8 @@ fn key_value_gradient_by_units<F: Float>(
     let mut weights = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
     let mut known = known_of_others(form);
     let (first, attended, scale) = (block.first, block.attended, plan.scale);
-    load::<F>(key, &mut keys, block, plan, first, attended, 1.0f32, rows, form);
-    load::<F>(value, &mut values, block, plan, first, attended, 1.0f32, rows, form);
+    load::<F>(key, &mut keys, block, plan, first, attended, 1.0f32, rows, Part::Key, form);
+    load::<F>(value, &mut values, block, plan, first, attended, 1.0f32, rows, Part::Value, form);
     let mut key_sums = Array::<f32>::new(each);
     let mut value_sums = Array::<f32>::new(each);
     #[unroll]
@@ -254,8 +254,8 @@ fn key_value_gradient_by_units<F: Float>(
     }
     while from < to {
         sync_cube();
-        load::<F>(query, &mut queries, block, plan, from, to, scale, others, form);
-        load::<F>(gradient, &mut gradients, block, plan, from, to, 1.0f32, others, form);
+        load::<F>(query, &mut queries, block, plan, from, to, scale, others, Part::Query, form);
+        load::<F>(gradient, &mut gradients, block, plan, from, to, 1.0f32, others, Part::Output, form);
         load_known(&mut known, log_sum_exp, means, block, plan, from, to, form);
         sync_cube();
         let mut j = lane;
@@ -301,9 +301,8 @@ fn key_value_gradient_by_units<F: Float>(
         for m in 0..each {
             let n = lane + comptime!(m * LANES);
             if n < head_size {
-                let at = (block.start + position) * plan.size + block.head * head_size + n;
-                of_key[at] = F::cast_from(key_sums[m]);
-                of_value[at] = F::cast_from(value_sums[m]);
+                of_key[place_of(block, plan, position, Part::Key, form) + n] = F::cast_from(key_sums[m]);
+                of_value[place_of(block, plan, position, Part::Value, form) + n] = F::cast_from(value_sums[m]);
             }
         }
     }
@@ -311,9 +310,7 @@ fn key_value_gradient_by_units<F: Float>(
 
 /// The tensors and numbers that both kernels of the backward pass read.
 struct Inputs<R: CubeRuntime> {
-    query: CubeTensor<R>,
-    key: CubeTensor<R>,
-    value: CubeTensor<R>,
+    qkv: Qkv<R>,
     gradient: CubeTensor<R>,
     log_sum_exp: CubeTensor<R>,
     means: CubeTensor<R>,
@@ -322,44 +319,45 @@ struct Inputs<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Inputs<R> {
-    /// Launches the kernel of the queries' gradient.
-    fn write_query_gradient(&self, of_query: &CubeTensor<R>) {
+    /// Launches the kernel of the queries' gradient and the one of the keys' and values'.
+    fn write_gradients(&self, to: &Qkv<R>) {
+        let Self { qkv, gradient, log_sum_exp, means, numbers, form } = self;
+        let (client, dtype) = (&gradient.client, gradient.dtype);
+        let [of_query, of_key, of_value] = to.args();
+        let [query, key, value] = qkv.args();
         query_gradient::launch(
-            &of_query.client,
-            cubes(of_query, self.numbers.cubes()),
-            self.form.cube_dim(),
-            self.query.clone().into_array_arg(),
-            self.key.clone().into_array_arg(),
-            self.value.clone().into_array_arg(),
-            self.gradient.clone().into_array_arg(),
-            self.log_sum_exp.clone().into_array_arg(),
-            self.means.clone().into_array_arg(),
-            copied(of_query, &self.numbers.blocks),
-            of_query.clone().into_array_arg(),
-            self.numbers.for_kernels(),
-            self.form,
-            self.query.dtype.into(),
+            client,
+            cubes(gradient, numbers.cubes()),
+            form.cube_dim(),
+            query,
+            key,
+            value,
+            gradient.clone().into_array_arg(),
+            log_sum_exp.clone().into_array_arg(),
+            means.clone().into_array_arg(),
+            copied(gradient, &numbers.blocks),
+            of_query,
+            numbers.for_kernels(),
+            *form,
+            dtype.into(),
         );
-    }
-
-    /// Launches the kernel of the keys' and values' gradients.
-    fn write_key_value_gradient(&self, of_key: &CubeTensor<R>, of_value: &CubeTensor<R>) {
+        let [query, key, value] = qkv.args();
         key_value_gradient::launch(
-            &of_key.client,
-            cubes(of_key, self.numbers.cubes()),
-            self.form.cube_dim(),
-            self.query.clone().into_array_arg(),
-            self.key.clone().into_array_arg(),
-            self.value.clone().into_array_arg(),
-            self.gradient.clone().into_array_arg(),
-            self.log_sum_exp.clone().into_array_arg(),
-            self.means.clone().into_array_arg(),
-            copied(of_key, &self.numbers.blocks),
-            of_key.clone().into_array_arg(),
-            of_value.clone().into_array_arg(),
-            self.numbers.for_kernels(),
-            self.form,
-            self.query.dtype.into(),
+            client,
+            cubes(gradient, numbers.cubes()),
+            form.cube_dim(),
+            query,
+            key,
+            value,
+            gradient.clone().into_array_arg(),
+            log_sum_exp.clone().into_array_arg(),
+            means.clone().into_array_arg(),
+            copied(gradient, &numbers.blocks),
+            of_key,
+            of_value,
+            numbers.for_kernels(),
+            *form,
+            dtype.into(),
         );
     }
 }
@@ -387,24 +385,21 @@ fn weighted_means<R: CubeRuntime>(
 
 /// See [`composed_gradient`](crate::operators::attention::composed_gradient).
 pub(crate) fn gradient<R: CubeRuntime>(
-    qkv: [CubeTensor<R>; 3],
+    qkv: Qkv<R>,
     forward: Attended<CubeTensor<R>>,
     gradient: CubeTensor<R>,
     plan: &AttentionPlan,
-) -> [CubeTensor<R>; 3] {
-    let [tokens, size] = dims(&qkv[0]);
-    let form = Form::of(&qkv[0], plan).expect("asked before");
-    let [query, key, value] = qkv.map(contiguous);
+) -> Qkv<R> {
+    let ([tokens, _], form) = (qkv.dims(), qkv.form(plan));
+    let qkv = qkv.contiguous();
     let log_sum_exp = floats(forward.log_sum_exp);
     // Both may come from an operator that keeps float32.
-    let [output, gradient] = [forward.output, gradient].map(|x| contiguous(cast(x, query.dtype)));
-    let [of_query, of_key, of_value] = [(); 3].map(|()| unwritten_as(&query, [tokens, size], query.dtype));
+    let [output, gradient] = [forward.output, gradient].map(|x| contiguous(cast(x, qkv.query().dtype)));
+    let of_qkv = qkv.unwritten();
     if tokens > 0 {
         let means = weighted_means(output, gradient.clone(), [tokens, plan.heads], form);
         let numbers = Numbers::new(plan, form);
-        let inputs = Inputs { query, key, value, gradient, log_sum_exp, means, numbers, form };
-        inputs.write_query_gradient(&of_query);
-        inputs.write_key_value_gradient(&of_key, &of_value);
+        Inputs { qkv, gradient, log_sum_exp, means, numbers, form }.write_gradients(&of_qkv);
     }
-    [of_query, of_key, of_value]
+    of_qkv
 }

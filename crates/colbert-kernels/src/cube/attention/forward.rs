@@ -6,9 +6,10 @@ use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
 use crate::cube::attention::{
-    Block, Form, HARDLY, KernelPlan, LANES, NEVER, Numbers, block_of, dot, load, near, seen, tensor_cores, weights_key,
+    Block, Form, HARDLY, KernelPlan, LANES, NEVER, Numbers, Part, Qkv, block_of, dot, load, near, seen, tensor_cores,
+    weights_key,
 };
-use crate::cube::launch::{contiguous, copied, cubes, dims, unwritten, unwritten_as};
+use crate::cube::launch::{copied, cubes, unwritten, unwritten_as};
 use crate::cube::random::factor;
 use crate::operators::attention::{Attended, AttentionPlan};
 
@@ -62,7 +63,7 @@ fn attend_by_units<F: Float>(
     let mut values = SharedMemory::<f32>::new(comptime!(form.others * form.head_size));
     let mut weights = SharedMemory::<f32>::new(comptime!(form.rows * form.others));
     let scale = plan.scale;
-    load::<F>(query, &mut queries, block, plan, block.first, block.length, scale, rows, form);
+    load::<F>(query, &mut queries, block, plan, block.first, block.length, scale, rows, Part::Query, form);
     let mut sums = Array::<f32>::new(each);
     #[unroll]
     for m in 0..each {
@@ -74,8 +75,8 @@ fn attend_by_units<F: Float>(
     while from < to {
         // All units have finished the last block.
         sync_cube();
-        load::<F>(key, &mut keys, block, plan, from, to, 1.0f32, others, form);
-        load::<F>(value, &mut values, block, plan, from, to, 1.0f32, others, form);
+        load::<F>(key, &mut keys, block, plan, from, to, 1.0f32, others, Part::Key, form);
+        load::<F>(value, &mut values, block, plan, from, to, 1.0f32, others, Part::Value, form);
         sync_cube();
         let mut j = lane;
         while j < others {
@@ -161,22 +162,22 @@ fn attend_by_units<F: Float>(
 }
 
 /// See [`composed`](crate::operators::attention::composed).
-pub(crate) fn forward<R: CubeRuntime>(qkv: [CubeTensor<R>; 3], plan: &AttentionPlan) -> Attended<CubeTensor<R>> {
-    let [tokens, size] = dims(&qkv[0]);
-    let form = Form::of(&qkv[0], plan).expect("asked before");
-    let [query, key, value] = qkv.map(contiguous);
-    let dtype = query.dtype;
-    let output = unwritten_as(&query, [tokens, size], dtype);
-    let log_sum_exp = unwritten(&query, [tokens, plan.heads]);
+pub(crate) fn forward<R: CubeRuntime>(qkv: Qkv<R>, plan: &AttentionPlan) -> Attended<CubeTensor<R>> {
+    let ([tokens, size], form) = (qkv.dims(), qkv.form(plan));
+    let qkv = qkv.contiguous();
+    let dtype = qkv.query().dtype;
+    let output = unwritten_as(qkv.query(), [tokens, size], dtype);
+    let log_sum_exp = unwritten(&output, [tokens, plan.heads]);
     let numbers = Numbers::new(plan, form);
     if tokens > 0 {
+        let [query, key, value] = qkv.args();
         attend::launch(
             &output.client,
             cubes(&output, numbers.cubes()),
             form.cube_dim(),
-            query.into_array_arg(),
-            key.into_array_arg(),
-            value.into_array_arg(),
+            query,
+            key,
+            value,
             copied(&output, &numbers.blocks),
             output.clone().into_array_arg(),
             log_sum_exp.clone().into_array_arg(),

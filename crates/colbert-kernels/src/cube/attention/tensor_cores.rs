@@ -15,7 +15,7 @@ use cubecl::prelude::*;
 
 pub(super) use self::backward::{key_value_gradient, query_gradient};
 pub(super) use self::forward::attend;
-use crate::cube::attention::{Block, Form, KernelPlan};
+use crate::cube::attention::{Block, Form, KernelPlan, Part, place_of};
 
 /// Rows, columns and depth of a product.
 const TILE: usize = 16;
@@ -121,23 +121,24 @@ fn load_factors<F: Float>(
     plan: &KernelPlan,
     first: usize,
     end: usize,
+    #[comptime] part: Part,
     #[comptime] form: Form,
 ) {
     let from = from.to_slice().into_vectorized().with_vector_size::<Const<OCTET>>();
-    let parts = comptime!(form.head_size / OCTET);
+    let octets = comptime!(form.head_size / OCTET);
     #[unroll]
     for i in 0..comptime!(form.rows * form.head_size / OCTET / form.units()) {
         let number = UNIT_POS as usize + comptime!(i * form.units());
-        let row = number / parts;
-        let part = number % parts;
+        let row = number / octets;
+        let octet = number % octets;
         let position = first + row;
         let mut numbers = Octet::<F>::new(F::from_int(0));
         if position < end {
-            let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size);
+            let at = place_of(block, plan, position, part, form);
             // Within the tensor, as the position is. CubeCL's check would read a single number.
-            numbers = from.read_unchecked(at / comptime!(OCTET) + part);
+            numbers = from.read_unchecked(at / comptime!(OCTET) + octet);
         }
-        to[row * comptime!(stride(form.head_size) / OCTET) + part] = numbers;
+        to[row * comptime!(stride(form.head_size) / OCTET) + octet] = numbers;
     }
 }
 
@@ -255,18 +256,19 @@ fn write<F: Float>(
     block: &Block,
     plan: &KernelPlan,
     place: &Place,
+    #[comptime] part: Part,
     #[comptime] form: Form,
 ) {
     let tile = place.first * comptime!(PRODUCT_STRIDE);
     let lane = UNIT_POS as usize % comptime!(PLANE);
     let end = products.len();
     #[unroll]
-    for part in 0..comptime!(form.head_size / TILE) {
+    for tile_column in 0..comptime!(form.head_size / TILE) {
         // All units have read what the tile held.
         sync_plane();
         store(
             &mut products.slice_mut(tile, end),
-            sums.index(part),
+            sums.index(tile_column),
             comptime!(PRODUCT_STRIDE as u32),
             MatrixLayout::RowMajor,
         );
@@ -278,9 +280,9 @@ fn write<F: Float>(
             let column = number % comptime!(TILE);
             let position = block.first + place.first + row;
             if position < block.length {
-                let at = (block.start + position) * plan.size + block.head * comptime!(form.head_size);
+                let at = place_of(block, plan, position, part, form);
                 let product = products[tile + row * comptime!(PRODUCT_STRIDE) + column];
-                to[at + comptime!(part * TILE) + column] = F::cast_from(product);
+                to[at + comptime!(tile_column * TILE) + column] = F::cast_from(product);
             }
         }
     }

@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::{EACH, FACTOR_STRIDE, PRODUCT_STRIDE, TILE};
 use super::{accumulate, factor_tiles, load_factors, multiply, no_sums, own_rows, place, product_tiles, tokens, write};
-use crate::cube::attention::{Block, Form, KernelPlan, known_of_others, load_known, near, seen, weights_key};
+use crate::cube::attention::{Block, Form, KernelPlan, Part, known_of_others, load_known, near, seen, weights_key};
 use crate::cube::random::factor;
 
 /// Computes the gradient of the queries of a block.
@@ -34,8 +34,8 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
     let mut changes = factor_tiles::<F>(form);
 
     let (first, length) = (block.first, block.length);
-    load_factors::<F>(query, &mut keys, block, plan, first, length, form);
-    load_factors::<F>(gradient, &mut values, block, plan, first, length, form);
+    load_factors::<F>(query, &mut keys, block, plan, first, length, Part::Query, form);
+    load_factors::<F>(gradient, &mut values, block, plan, first, length, Part::Output, form);
     sync_cube();
     let queries = own_rows::<F>(&keys, &place, form);
     let gradients = own_rows::<F>(&values, &place, form);
@@ -54,8 +54,8 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
     while from < range.to {
         // All units have finished the last block.
         sync_cube();
-        load_factors::<F>(key, &mut keys, block, plan, from, range.to, form);
-        load_factors::<F>(value, &mut values, block, plan, from, range.to, form);
+        load_factors::<F>(key, &mut keys, block, plan, from, range.to, Part::Key, form);
+        load_factors::<F>(value, &mut values, block, plan, from, range.to, Part::Value, form);
         sync_cube();
         let mut tile = 0usize.runtime();
         while has_rows && tile < rows && from + tile < range.to {
@@ -84,7 +84,7 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
         }
         from += rows;
     }
-    write::<F>(&sums, &mut products, of_query, block, plan, &place, form);
+    write::<F>(&sums, &mut products, of_query, block, plan, &place, Part::Query, form);
 }
 
 /// Computes the gradients of the keys and values of a block. Keys that no query attends to get zeros.
@@ -118,8 +118,8 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
     let mut known = known_of_others(form);
 
     let (first, attended) = (block.first, block.attended);
-    load_factors::<F>(key, &mut queries, block, plan, first, attended, form);
-    load_factors::<F>(value, &mut gradients, block, plan, first, attended, form);
+    load_factors::<F>(key, &mut queries, block, plan, first, attended, Part::Key, form);
+    load_factors::<F>(value, &mut gradients, block, plan, first, attended, Part::Value, form);
     sync_cube();
     let keys = own_rows::<F>(&queries, &place, form);
     let values = own_rows::<F>(&gradients, &place, form);
@@ -131,8 +131,8 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
     while from < to {
         // All units have finished the last block.
         sync_cube();
-        load_factors::<F>(query, &mut queries, block, plan, from, to, form);
-        load_factors::<F>(gradient, &mut gradients, block, plan, from, to, form);
+        load_factors::<F>(query, &mut queries, block, plan, from, to, Part::Query, form);
+        load_factors::<F>(gradient, &mut gradients, block, plan, from, to, Part::Output, form);
         load_known(&mut known, log_sum_exp, means, block, plan, from, to, form);
         sync_cube();
         let mut tile = 0usize.runtime();
@@ -171,6 +171,6 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
         }
         from += rows;
     }
-    write::<F>(&key_sums, &mut products, of_key, block, plan, &place, form);
-    write::<F>(&value_sums, &mut of_weights, of_value, block, plan, &place, form);
+    write::<F>(&key_sums, &mut products, of_key, block, plan, &place, Part::Key, form);
+    write::<F>(&value_sums, &mut of_weights, of_value, block, plan, &place, Part::Value, form);
 }

@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::{EACH, FACTOR_STRIDE, PRODUCT_STRIDE, TILE};
 use super::{accumulate, factor_tiles, load_factors, multiply, no_sums, own_rows, place, product_tiles, tokens, write};
-use crate::cube::attention::{Block, Form, HARDLY, KernelPlan, NEVER, near, seen, weights_key};
+use crate::cube::attention::{Block, Form, HARDLY, KernelPlan, NEVER, Part, near, seen, weights_key};
 use crate::cube::random::factor;
 
 /// Attends from the queries of a block.
@@ -30,7 +30,7 @@ pub(in crate::cube::attention) fn attend<F: Float>(
     let mut products = product_tiles(form);
     let mut weights = factor_tiles::<F>(form);
 
-    load_factors::<F>(query, &mut keys, block, plan, block.first, block.length, form);
+    load_factors::<F>(query, &mut keys, block, plan, block.first, block.length, Part::Query, form);
     sync_cube();
     let queries = own_rows::<F>(&keys, &place, form);
     let has_rows = block.first + place.first < block.length;
@@ -42,7 +42,7 @@ pub(in crate::cube::attention) fn attend<F: Float>(
     while from < range.to {
         // All units have finished the last block.
         sync_cube();
-        load_factors::<F>(key, &mut keys, block, plan, from, range.to, form);
+        load_factors::<F>(key, &mut keys, block, plan, from, range.to, Part::Key, form);
         sync_cube();
         let mut tile = 0usize.runtime();
         while has_rows && tile < rows && from + tile < range.to {
@@ -99,8 +99,8 @@ pub(in crate::cube::attention) fn attend<F: Float>(
     from = range.from;
     while from < range.to {
         sync_cube();
-        load_factors::<F>(key, &mut keys, block, plan, from, range.to, form);
-        load_factors::<F>(value, &mut values, block, plan, from, range.to, form);
+        load_factors::<F>(key, &mut keys, block, plan, from, range.to, Part::Key, form);
+        load_factors::<F>(value, &mut values, block, plan, from, range.to, Part::Value, form);
         sync_cube();
         let mut tile = 0usize.runtime();
         while has_rows && tile < rows && from + tile < range.to {
@@ -125,5 +125,5 @@ pub(in crate::cube::attention) fn attend<F: Float>(
         }
         from += rows;
     }
-    write::<F>(&sums, &mut products, output, block, plan, &place, form);
+    write::<F>(&sums, &mut products, output, block, plan, &place, Part::Output, form);
 }

@@ -68,11 +68,25 @@ fn compare(heads: usize, head_size: usize, reach: Option<usize>, probability: f3
     let expected = attention::Attended { output: round(&expected.output), ..expected };
     let gradients = attention::composed_gradient::<B>(exact, expected.clone(), round(&back), &exact_plan);
     spoil();
-    let found = B::attention_gradient(rounded, expected, back, &plan);
-    for ((found, expected), name) in found.into_iter().zip(gradients).zip(["query", "key", "value"]) {
+    let found = B::attention_gradient(rounded.clone(), expected.clone(), back.clone(), &plan);
+    for ((found, expected), name) in found.clone().into_iter().zip(gradients).zip(["query", "key", "value"]) {
         assert_eq!(dtype(&found), kept(), "{what}");
         rows_near(found, expected, head_size, &format!("gradient of the {name}, {what}"));
     }
+    // The same numbers side by side.
+    let joined = |parts: [Float; 3]| B::float_cat(parts.to_vec(), 1);
+    spoil();
+    let (again, kept) = B::packed_attention_forward(joined(rounded.clone()), None, &plan);
+    equal(again.output, B::attention_forward(rounded, &plan).output, &format!("output, side by side, {what}"));
+    spoil();
+    let again = B::packed_attention_gradient(kept, expected, back, None, &plan);
+    equal(again, joined(found), &format!("gradients, side by side, {what}"));
+}
+
+/// The same bits.
+fn equal(found: Float, expected: Float, what: &str) {
+    assert_eq!((dtype(&found), shape(&found)), (dtype(&expected), shape(&expected)), "{what}");
+    assert_eq!(numbers(B::unrounded(found)), numbers(B::unrounded(expected)), "{what}");
 }
 
 #[test]
