@@ -17,7 +17,7 @@ use crate::operators::attention::{self, Attended, AttentionPlan};
 use crate::operators::dropout::{self, Dropout};
 use crate::operators::embed::{self, Tables, TokenRows};
 use crate::operators::gate::{self, Gate};
-use crate::operators::gelu;
+use crate::operators::gelu::{self, GeluGradients};
 use crate::operators::layer_norm::{self, Affine, NormGradients, Normalised};
 use crate::operators::linear::{self, Map};
 use crate::operators::mapped_attention::{self, MappedAttention};
@@ -269,19 +269,21 @@ pub trait Kernels: Backend {
         (Self::gelu_forward(sum.clone()), sum)
     }
 
-    /// Recomputes GELU of a sum, and computes the gradient of that sum. The gradient of GELU's output is
-    /// `gradient weight`.
+    /// Recomputes GELU of a sum with a bias, and computes the gradients of sum and bias. The gradient of GELU's output
+    /// is `gradient weight`.
     ///
     /// # Shapes
     /// - sum: `[tokens, wide]`; gradient: `[tokens, out]`; weight: `[out, wide]`
-    /// - outputs: `[tokens, wide]` each
+    /// - outputs: those of [`GeluGradients`]
     fn linear_gelu_gradient(
         sum: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         precision: Precision,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        Self::gelu_with_gradient(sum, Self::linears_input_gradient([gradient], [weight], precision))
+    ) -> GeluGradients<FloatTensor<Self>> {
+        let of_gelu = Self::linears_input_gradient([gradient], [weight], precision);
+        let (output, sum) = (Self::gelu_forward(sum.clone()), Self::gelu_gradient(sum, of_gelu));
+        GeluGradients { output, bias: Self::sum_rows(sum.clone()), sum }
     }
 
     /// Computes GELU by the error function.
@@ -298,17 +300,6 @@ pub trait Kernels: Backend {
     /// `[tokens, size]` in and out.
     fn gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::composed_gradient::<Self>(input, gradient)
-    }
-
-    /// Recomputes GELU of an input, and computes the gradient of that input.
-    ///
-    /// # Shapes
-    /// `[tokens, size]` in and out.
-    fn gelu_with_gradient(
-        input: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        (Self::gelu_forward(input.clone()), Self::gelu_gradient(input, gradient))
     }
 
     /// Returns the gate's output of `input weight^T + bias`, and both halves. Both may be rounded to the precision: the

@@ -43,6 +43,7 @@ use crate::operators::attention::{Attended, AttentionPlan};
 use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
 use crate::operators::gate::Gate;
+use crate::operators::gelu::GeluGradients;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
 use crate::operators::linear::Map;
 use crate::operators::maxsim::ScoredTexts;
@@ -273,7 +274,7 @@ impl Kernels for Flex {
         gradient: FlexTensor,
         weight: FlexTensor,
         precision: Precision,
-    ) -> (FlexTensor, FlexTensor) {
+    ) -> GeluGradients<FlexTensor> {
         let (sum, gradient, weight) = (sum.to_contiguous(), gradient.to_contiguous(), weight.to_contiguous());
         let ([rows, depth], [_, columns]) = (shape(&gradient), shape(&weight));
         let layout = Layout::of(precision);
@@ -281,14 +282,13 @@ impl Kernels for Flex {
         let right = RightFactor::new(layout, View::rows(factor(&weight), columns), depth, columns);
         let factors = Factors { layout, size: Size { rows, columns, depth }, left: &left, right: &right };
         let shape = [rows, columns];
-        match factor(&sum) {
+        let [output, sum] = match factor(&sum) {
             Numbers::Half(sum) => {
-                feed_forward::gelu_halves_gradient(factors, sum).map(|buffer| buffer.into_tensor(shape)).into()
+                feed_forward::gelu_halves_gradient(factors, sum).map(|buffer| buffer.into_tensor(shape))
             }
-            Numbers::Single(sum) => {
-                feed_forward::gelu_gradient(factors, sum).map(|buffer| buffer.into_tensor(shape)).into()
-            }
-        }
+            Numbers::Single(sum) => feed_forward::gelu_gradient(factors, sum).map(|buffer| buffer.into_tensor(shape)),
+        };
+        GeluGradients { output, bias: Self::sum_rows(sum.clone()), sum }
     }
 
     fn gelu_forward(input: FlexTensor) -> FlexTensor {

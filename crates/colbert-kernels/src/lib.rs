@@ -38,7 +38,7 @@ pub use operators::embed::{Tables, TokenRows, embed};
 pub use operators::finite::all_finite;
 pub use operators::gate::{Activation, ActiveHalf, Gate};
 pub use operators::gated_feed_forward::{GatedFeedForward, gated_feed_forward};
-pub use operators::gelu::gelu;
+pub use operators::gelu::{GeluGradients, gelu};
 pub use operators::layer_norm::{Affine, NormGradients, Normalised, layer_norm, residual_layer_norm};
 pub use operators::linear::{Map, linear};
 pub use operators::mapped_attention::{Mapped, MappedAttention};

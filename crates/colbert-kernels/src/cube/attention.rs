@@ -52,7 +52,12 @@ struct Form {
 impl Form {
     /// Chooses tensor cores where they can compute a plan, else the largest blocks whose backward pass fits the shared
     /// memory that every device has; none if the heads are too large.
-    fn of<R: CubeRuntime>(client: &ComputeClient<R>, head_size: usize, dtype: DType, plan: &AttentionPlan) -> Option<Self> {
+    fn of<R: CubeRuntime>(
+        client: &ComputeClient<R>,
+        head_size: usize,
+        dtype: DType,
+        plan: &AttentionPlan,
+    ) -> Option<Self> {
         let fits = |(rows, others): &(usize, usize)| {
             // Rows and others are held twice each, with two blocks of weights, and four numbers for each of the others.
             let numbers = 2 * (rows + others) * head_size + 2 * rows * others + 4 * others;
@@ -151,58 +156,61 @@ pub(crate) fn can<R: CubeRuntime>(
     Form::of(client, head_size, dtype, plan).is_some()
 }
 
-/// Query, key and value, or their gradients.
+/// Query, key and value, or their gradients: `[tokens, size]` each, or one tensor that has them side by side.
 #[derive(Debug, Clone)]
-pub(crate) enum Qkv<R: CubeRuntime> {
-    /// `[tokens, size]` each.
-    Apart([CubeTensor<R>; 3]),
-    /// Side by side, `[tokens, 3 * size]`.
-    Joined(CubeTensor<R>),
+pub(crate) struct Qkv<R: CubeRuntime>(Vec<CubeTensor<R>>);
+
+impl<R: CubeRuntime> From<[CubeTensor<R>; 3]> for Qkv<R> {
+    fn from(apart: [CubeTensor<R>; 3]) -> Self {
+        Self(apart.into())
+    }
+}
+
+impl<R: CubeRuntime> From<CubeTensor<R>> for Qkv<R> {
+    fn from(joined: CubeTensor<R>) -> Self {
+        Self(vec![joined])
+    }
 }
 
 impl<R: CubeRuntime> Qkv<R> {
+    /// Returns the three tensors of what was apart, or the one of what was joined.
+    pub(crate) fn into_tensors<const N: usize>(self) -> [CubeTensor<R>; N] {
+        self.0.try_into().expect("gradients have the form of what they are of")
+    }
+
+    fn is_joined(&self) -> bool {
+        self.0.len() == 1
+    }
+
     fn contiguous(self) -> Self {
-        match self {
-            Self::Apart(three) => Self::Apart(three.map(contiguous)),
-            Self::Joined(all) => Self::Joined(contiguous(all)),
-        }
+        Self(self.0.into_iter().map(contiguous).collect())
     }
 
     /// Allocates memory for gradients.
     fn unwritten(&self) -> Self {
-        let like = |x: &CubeTensor<R>| unwritten_as(x, dims(x), x.dtype);
-        match self {
-            Self::Apart(three) => Self::Apart(three.each_ref().map(like)),
-            Self::Joined(all) => Self::Joined(like(all)),
-        }
+        Self(self.0.iter().map(|x| unwritten_as(x, dims(x), x.dtype)).collect())
     }
 
     /// Returns the tensor with the queries.
     fn query(&self) -> &CubeTensor<R> {
-        match self {
-            Self::Apart([query, ..]) => query,
-            Self::Joined(all) => all,
-        }
+        &self.0[0]
     }
 
     /// Returns tokens and numbers of a token in all heads.
     fn dims(&self) -> [usize; 2] {
         let [tokens, columns] = dims(self.query());
-        [tokens, if matches!(self, Self::Joined(_)) { columns / 3 } else { columns }]
+        [tokens, if self.is_joined() { columns / 3 } else { columns }]
     }
 
     fn form(&self, plan: &AttentionPlan) -> Form {
         let query = self.query();
-        let form = Form::of(&query.client, self.dims()[1] / plan.heads, query.dtype, plan);
-        Form { joined: matches!(self, Self::Joined(_)), ..form.expect("asked before") }
+        let form = Form::of(&query.client, self.dims()[1] / plan.heads, query.dtype, plan).expect("asked before");
+        Form { joined: self.is_joined(), ..form }
     }
 
-    /// Returns the three as arguments of a kernel. Side by side, they are one tensor.
+    /// Returns the three as arguments of a kernel.
     fn args(&self) -> [ArrayArg<R>; 3] {
-        match self {
-            Self::Apart(three) => three.clone().map(CubeTensor::into_array_arg),
-            Self::Joined(all) => [(); 3].map(|()| all.clone().into_array_arg()),
-        }
+        [0, 1, 2].map(|part| self.0[if self.is_joined() { 0 } else { part }].clone().into_array_arg())
     }
 }
 

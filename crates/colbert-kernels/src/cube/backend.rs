@@ -9,7 +9,6 @@ use burn_cubecl::{BoolElement, CubeBackend};
 use std::sync::Arc;
 
 use crate::backend::Kernels;
-use crate::cube::attention::Qkv;
 use crate::cube::gpu::Gpu;
 use crate::cube::launch::dims;
 use crate::cube::{adamw, attention, dropout, embed, finite, gate, gelu, layer_norm, linear, maxsim, rotation, sums};
@@ -19,6 +18,7 @@ use crate::operators::attention::{Attended, AttentionPlan, composed, composed_gr
 use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
 use crate::operators::gate::Gate;
+use crate::operators::gelu::GeluGradients;
 use crate::operators::layer_norm::{Affine, NormGradients, Normalised};
 use crate::operators::linear::{Map, composed_inputs_gradient};
 use crate::operators::mapped_attention::{self, Mapped, MappedAttention};
@@ -96,6 +96,11 @@ fn norm_gradients<R: Gpu, T: BoolElement>(
 ) -> NormGradients<CubeTensor<R>> {
     let parameter = |part| found.parameter::<Back<R, T>>(part);
     NormGradients { sum: found.sum.clone(), weight: parameter(0), bias: has_bias.then(|| parameter(1)) }
+}
+
+/// Takes the one row of a matrix.
+fn one_row<R: Gpu, T: BoolElement>(matrix: CubeTensor<R>) -> CubeTensor<R> {
+    primitive(tensor::<Back<R, T>, 2>(matrix).squeeze_dim::<1>(0))
 }
 
 /// The backend of a runtime.
@@ -226,7 +231,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
     }
 
     fn sum_rows(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        primitive(tensor::<Self, 2>(sums::sum_rows(gradient)).squeeze_dim::<1>(0))
+        one_row::<R, T>(sums::sum_rows(gradient))
     }
 
     fn linear_gelu_forward(
@@ -243,8 +248,10 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         gradient: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         precision: Precision,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        Self::gelu_with_gradient(sum, input_gradient_for::<R, T>(gradient, weight, precision))
+    ) -> GeluGradients<FloatTensor<Self>> {
+        let of_gelu = input_gradient_for::<R, T>(gradient, weight, precision);
+        let [output, sum, bias] = gelu::gradients(sum, of_gelu);
+        GeluGradients { output, sum, bias: one_row::<R, T>(bias) }
     }
 
     fn gelu_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -252,15 +259,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
     }
 
     fn gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::gradient(input, gradient, false).1
-    }
-
-    fn gelu_with_gradient(
-        input: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (output, of_input) = gelu::gradient(input, gradient, true);
-        (output.expect("asked for"), of_input)
+        gelu::gradient(input, gradient)
     }
 
     fn gated_forward(
@@ -367,7 +366,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
 
     fn attention_forward(qkv: [FloatTensor<Self>; 3], plan: &AttentionPlan) -> Attended<FloatTensor<Self>> {
         if attends(&qkv[0], dims(&qkv[0])[1], qkv[0].dtype, plan) {
-            attention::forward(Qkv::Apart(qkv), plan)
+            attention::forward(qkv.into(), plan)
         } else {
             composed::<Self>(qkv, plan)
         }
@@ -380,10 +379,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         plan: &AttentionPlan,
     ) -> [FloatTensor<Self>; 3] {
         if attends(&qkv[0], dims(&qkv[0])[1], qkv[0].dtype, plan) {
-            let Qkv::Apart(of_qkv) = attention::gradient(Qkv::Apart(qkv), forward, gradient, plan) else {
-                unreachable!("gradients have the form of what they are of");
-            };
-            of_qkv
+            attention::gradient(qkv.into(), forward, gradient, plan).into_tensors()
         } else {
             let forward = Attended { output: Self::unrounded(forward.output), ..forward };
             composed_gradient::<Self>(qkv, forward, Self::unrounded(gradient), plan)
@@ -403,7 +399,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         let weight = linear::joined([q, k, v], dtype);
         let product = product_for::<R, T>(input, weight.clone(), plan.precision);
         let qkv = linear::add_bias(product, linear::joined([q_bias, k_bias, v_bias], DType::F32));
-        let attended = attention::forward(Qkv::Joined(qkv.clone()), plan);
+        let attended = attention::forward(qkv.clone().into(), plan);
         MappedAttention { attended, mapped: Mapped::Joined(qkv, weight) }
     }
 
@@ -417,7 +413,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
             return packed_attention::composed::<Self>(Self::unrounded(qkv), rotation, plan);
         }
         let qkv = rotation::rotate(qkv, rotation, &plan.segments, plan.heads, false);
-        (attention::forward(Qkv::Joined(qkv.clone()), plan), qkv)
+        (attention::forward(qkv.clone().into(), plan), qkv)
     }
 
     fn packed_attention_gradient(
@@ -430,9 +426,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         if !attends(&qkv, dims(&qkv)[1] / 3, qkv.dtype, plan) {
             return packed_attention::composed_gradient::<Self>(qkv, forward, gradient, rotation, plan);
         }
-        let Qkv::Joined(of_qkv) = attention::gradient(Qkv::Joined(qkv), forward, gradient, plan) else {
-            unreachable!("gradients have the form of what they are of");
-        };
+        let [of_qkv] = attention::gradient(qkv.into(), forward, gradient, plan).into_tensors();
         rotation::rotate(of_qkv, rotation, &plan.segments, plan.heads, true)
     }
 

@@ -120,18 +120,20 @@ fn dropout_and_its_factors() {
 #[test]
 fn gelu_with_and_without_bias() {
     let (input, weight, bias) = (random([70, 20], 1), random([50, 20], 2), random([50], 3));
-    let back = random([70, 50], 4) * 2.0;
+    let (down, back) = (random([20, 50], 4) * 0.5, random([70, 20], 5));
     spoil();
     let (output, sum) = B::linear_gelu_forward(p(&input), p(&weight), p(&bias), Precision::F32);
     let expected = linear::composed::<B>(p(&input), p(&weight), Some(p(&bias)), Precision::F32);
     same(sum.clone(), expected.clone(), "sum");
     same(output, B::gelu(expected), "GELU of the sum");
-    let expected = gelu::composed_gradient::<B>(sum.clone(), p(&back));
+    let of_gelu = linear::composed_input_gradient::<B>(p(&back), p(&down), Precision::F32);
+    let expected = gelu::composed_gradient::<B>(sum.clone(), of_gelu.clone());
     spoil();
-    let (again, gradient) = B::gelu_with_gradient(sum.clone(), p(&back));
-    same(again, B::gelu(sum.clone()), "GELU again");
-    same(gradient, expected.clone(), "gradient");
-    same(B::gelu_gradient(sum.clone(), p(&back)), expected, "gradient alone");
+    let found = B::linear_gelu_gradient(sum.clone(), p(&back), p(&down), Precision::F32);
+    same(found.output, B::gelu(sum.clone()), "GELU again");
+    same(found.sum, expected.clone(), "gradient");
+    same(found.bias, linear::composed_sum_rows::<B>(expected.clone()), "gradient of the bias");
+    same(B::gelu_gradient(sum.clone(), of_gelu), expected, "gradient alone");
     spoil();
     same(B::gelu_forward(sum.clone()), B::gelu(sum), "GELU");
 }
@@ -207,8 +209,7 @@ fn attention_of_mapped_inputs() {
         let biases = [7, 8, 9].map(|seed| random([size], seed));
         let maps = || [0, 1, 2].map(|i| Map { weight: p(&weights[i]), bias: p(&biases[i]) });
         let dropout = Dropout { probability: 0.2, seed: 99 << 40 };
-        let plan =
-            AttentionPlan { segments: segments.clone(), heads, reach: None, dropout, precision: Precision::F32 };
+        let plan = AttentionPlan { segments: segments.clone(), heads, reach: None, dropout, precision: Precision::F32 };
         spoil();
         let found = B::mapped_attention_forward(p(&input), maps(), &plan);
         let expected = mapped_attention::composed::<B>(p(&input), maps(), &plan);

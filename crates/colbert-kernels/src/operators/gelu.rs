@@ -21,6 +21,17 @@ pub fn gelu<B: KernelBackend>(input: Tensor<B, 2>) -> Tensor<B, 2> {
     tensor(B::kernel_gelu(primitive(input)))
 }
 
+/// GELU of a sum with a bias again, and gradients.
+#[derive(Debug, Clone)]
+pub struct GeluGradients<T> {
+    /// GELU of the sum, `[tokens, wide]`.
+    pub output: T,
+    /// The gradient of the sum, `[tokens, wide]`.
+    pub sum: T,
+    /// The gradient of the bias, `[wide]`.
+    pub bias: T,
+}
+
 /// Computes the derivative by the error function, even if a backend's own is that of the tanh approximation.
 pub(crate) fn composed_gradient<B: Kernels>(input: FloatTensor<B>, gradient: FloatTensor<B>) -> FloatTensor<B> {
     let input = tensor::<B, 2>(input);

@@ -63,10 +63,13 @@ impl<B: Kernels> Backward<B, 7> for Node {
         let State { up, sum, ended } = ops.state;
         let (precision, weight) = (up.precision, ended.end.map.weight.clone());
         let (of_mapped, of_residual) = ended.go_back::<B>(gradient, [down_bias, norm, norm_bias], gradients);
-        let (wide, of_sum) = B::linear_gelu_gradient(sum, of_mapped.clone(), weight, precision);
-        register_weights::<B, 1>([down], [of_mapped], wide, precision, gradients);
-        let asking = Asking { input, weights: [up_weight], biases: [up_bias] };
-        propagate::<B, 1>(asking, [of_sum], Some(of_residual), up, gradients);
+        let found = B::linear_gelu_gradient(sum, of_mapped.clone(), weight, precision);
+        register_weights::<B, 1>([down], [of_mapped], found.output, precision, gradients);
+        if let Some(node) = up_bias {
+            gradients.register::<B>(node, found.bias);
+        }
+        let asking = Asking { input, weights: [up_weight], biases: [None] };
+        propagate::<B, 1>(asking, [found.sum], Some(of_residual), up, gradients);
     }
 }
 

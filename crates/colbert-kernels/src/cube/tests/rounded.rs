@@ -195,9 +195,11 @@ fn gelu_and_the_sum_before_it() {
     near(output, B::gelu(expected.clone()), "GELU of the sum");
     let of_gelu = linear::composed_input_gradient::<B>(p(&back), p(&down), Precision::F32);
     spoil();
-    let (again, gradient) = B::linear_gelu_gradient(sum, p(&back), p(&down), Precision::Bf16);
-    near(again, B::gelu(expected.clone()), "GELU again");
-    near(gradient, gelu::composed_gradient::<B>(expected, of_gelu), "gradient");
+    let found = B::linear_gelu_gradient(sum, p(&back), p(&down), Precision::Bf16);
+    near(found.output, B::gelu(expected.clone()), "GELU again");
+    let gradient = gelu::composed_gradient::<B>(expected, of_gelu);
+    near(found.sum, gradient.clone(), "gradient");
+    single(found.bias, linear::composed_sum_rows::<B>(gradient), 2.0 * ROUNDED, "gradient of the bias");
 }
 
 #[test]
