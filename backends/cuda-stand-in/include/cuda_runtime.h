@@ -39,7 +39,8 @@ template <class T> T max(T a, T b) { return a < b ? b : a; }
 // As CUDA's fmin and fmax: the one that is a number.
 template <> inline float min(float a, float b) { return std::fmin(a, b); }
 template <> inline float max(float a, float b) { return std::fmax(a, b); }
-inline float __expf(float x) { return std::exp(x); }
+// As CUDA computes it: the product is rounded.
+inline float __expf(float x) { return std::exp2(x * 1.44269504f); }
 inline float __logf(float x) { return std::log(x); }
 inline float __sinf(float x) { return std::sin(x); }
 inline float __cosf(float x) { return std::cos(x); }

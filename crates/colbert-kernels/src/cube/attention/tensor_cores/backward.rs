@@ -3,7 +3,10 @@
 use cubecl::prelude::*;
 
 use super::{EACH, FACTOR_STRIDE, PRODUCT_STRIDE, TILE};
-use super::{accumulate, factor_tiles, load_factors, multiply, no_sums, own_rows, place, product_tiles, tokens, write};
+use super::{
+    accumulate, exponential, factor_tiles, load_factors, multiply, no_sums, own_rows, place, product_tiles, tokens,
+    write,
+};
 use crate::cube::attention::{Block, Form, KernelPlan, Part, known_of_others, load_known, near, seen, weights_key};
 use crate::cube::random::factor;
 
@@ -69,7 +72,7 @@ pub(in crate::cube::attention) fn query_gradient<F: Float>(
                 let mut change = 0.0f32;
                 if at < range.to && near(at, position, plan, form) {
                     let product = own * comptime!(PRODUCT_STRIDE) + column;
-                    let weight = (products[product] * plan.scale - sum_exp).exp();
+                    let weight = exponential(products[product] * plan.scale - sum_exp);
                     let mut of_weight = of_weights[product];
                     if comptime!(form.drops) {
                         of_weight *= factor(drop.low, drop.high, at as u32, plan.threshold, plan.dropout_scale);
@@ -149,7 +152,7 @@ pub(in crate::cube::attention) fn key_value_gradient<F: Float>(
                 let mut change = 0.0f32;
                 if at < to && position < block.attended && near(at, position, plan, form) {
                     let product = own * comptime!(PRODUCT_STRIDE) + column;
-                    weight = (products[product] * plan.scale - known.sum_exps[j]).exp();
+                    weight = exponential(products[product] * plan.scale - known.sum_exps[j]);
                     let mut of_weight = of_weights[product];
                     let mut kept = weight;
                     if comptime!(form.drops) {

@@ -3,7 +3,10 @@
 use cubecl::prelude::*;
 
 use super::{EACH, FACTOR_STRIDE, PRODUCT_STRIDE, TILE};
-use super::{accumulate, factor_tiles, load_factors, multiply, no_sums, own_rows, place, product_tiles, tokens, write};
+use super::{
+    accumulate, exponential, factor_tiles, load_factors, multiply, no_sums, own_rows, place, product_tiles, tokens,
+    write,
+};
 use crate::cube::attention::{Block, Form, HARDLY, KernelPlan, NEVER, Part, near, seen, weights_key};
 use crate::cube::random::factor;
 
@@ -63,13 +66,13 @@ pub(in crate::cube::attention) fn attend<F: Float>(
                 }
                 own_products[i] = product;
             }
-            total *= (most - highest).exp();
+            total *= exponential(most - highest);
             most = highest;
             #[unroll]
             for i in 0..EACH {
                 // Not the inverse comparison: NaN must remain NaN.
                 if !(own_products[i] <= comptime!(HARDLY).runtime()) {
-                    total += (own_products[i] - most).exp();
+                    total += exponential(own_products[i] - most);
                 }
             }
             // All units have read the tile.
@@ -85,8 +88,8 @@ pub(in crate::cube::attention) fn attend<F: Float>(
     let other = own + 2 * (1 - place.column);
     let highest = select(products[other] > most, products[other], most);
     // In one order for both.
-    let left = products[own + 1] * (products[own] - highest).exp();
-    let right = products[own + 3] * (products[own + 2] - highest).exp();
+    let left = products[own + 1] * exponential(products[own] - highest);
+    let right = products[own + 3] * exponential(products[own + 2] - highest);
     let sum = left + right;
     let alone = sum == 0.0f32;
     let sum_exp = select(alone, 0.0f32, highest + select(alone, 1.0f32, sum).ln());
@@ -112,7 +115,7 @@ pub(in crate::cube::attention) fn attend<F: Float>(
                 let at = from + tile + column;
                 let mut weight = 0.0f32;
                 if at < range.to && near(at, position, plan, form) {
-                    weight = (products[own + column] * plan.scale - sum_exp).exp();
+                    weight = exponential(products[own + column] * plan.scale - sum_exp);
                     if comptime!(form.drops) {
                         weight *= factor(drop.low, drop.high, at as u32, plan.threshold, plan.dropout_scale);
                     }
