@@ -88,16 +88,18 @@ fn launch<R: CubeRuntime>(updates: &[&Update<CubeTensor<R>>]) {
 
 /// See [`composed`](crate::operators::adamw::composed).
 pub(crate) fn step<R: CubeRuntime>(updates: Vec<Update<CubeTensor<R>>>) -> Vec<Moments<CubeTensor<R>>> {
-    let updates: Vec<_> = updates
-        .into_iter()
-        .map(|Update { moments: Moments { parameter, mean, square }, gradient, options }| Update {
-            moments: Moments { parameter: writable(parameter), mean: writable(mean), square: writable(square) },
-            gradient: floats(gradient),
-            options,
-        })
-        .collect();
-    // CUDA refuses a launch without cubes.
-    let full: Vec<_> = updates.iter().filter(|update| update.gradient.meta.num_elements() > 0).collect();
+    // CUDA refuses launches without cubes, those of copies too.
+    let has_numbers = |update: &Update<CubeTensor<R>>| update.gradient.meta.num_elements() > 0;
+    let prepared = updates.into_iter().map(|update| {
+        if !has_numbers(&update) {
+            return update;
+        }
+        let Update { moments: Moments { parameter, mean, square }, gradient, options } = update;
+        let moments = Moments { parameter: writable(parameter), mean: writable(mean), square: writable(square) };
+        Update { moments, gradient: floats(gradient), options }
+    });
+    let updates: Vec<_> = prepared.collect();
+    let full: Vec<_> = updates.iter().filter(|update| has_numbers(update)).collect();
     if let Some(first) = full.first() {
         full.chunks(tensors_of_launch(&first.gradient, 4, 0)).for_each(launch);
     }
