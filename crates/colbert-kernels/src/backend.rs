@@ -12,7 +12,7 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{ElementConversion, FloatDType, Tensor};
 
 use crate::device::{DeviceLink, DeviceMemory, DevicePanics};
-use crate::operators::adamw::{self, AdamW, Moments};
+use crate::operators::adamw::{self, Moments, Update};
 use crate::operators::attention::{self, Attended, AttentionPlan};
 use crate::operators::dropout::{self, Dropout};
 use crate::operators::embed::{self, Tables, TokenRows};
@@ -26,6 +26,7 @@ use crate::operators::packed_attention;
 use crate::operators::post_norm::PostNormGradients;
 use crate::operators::primitive::tensor;
 use crate::operators::rotation::Rotation;
+use crate::operators::sum;
 use crate::precision::Precision;
 
 /// The operators of a backend on its own tensors. Implement it with an empty block for a new backend, and override the
@@ -131,12 +132,12 @@ pub trait Kernels: Backend {
         Self::float_sum(input)
     }
 
-    /// Sums the squares of all numbers of a tensor, in an order that the shape alone decides.
+    /// Sums the squares of all numbers of one tensor or several, in an order that their shapes alone decide.
     ///
     /// # Shapes
     /// Any, to `[1]`.
-    fn sum_of_squares<const D: usize>(input: Tensor<Self, D>) -> Tensor<Self, 1> {
-        input.square().sum()
+    fn sum_of_squares(inputs: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+        sum::composed_squares::<Self>(inputs)
     }
 
     /// Computes `input weight^T + bias`.
@@ -556,15 +557,11 @@ pub trait Kernels: Backend {
         maxsim::composed_gradient::<Self>(queries, documents, winners, gradient, texts)
     }
 
-    /// Takes one optimizer step on tensors with one axis.
+    /// Takes one optimizer step on each of several parameters with one axis.
     ///
     /// # Shapes
-    /// `[numbers]` each.
-    fn adamw(
-        moments: Moments<FloatTensor<Self>>,
-        gradient: FloatTensor<Self>,
-        options: &AdamW,
-    ) -> Moments<FloatTensor<Self>> {
-        adamw::composed::<Self>(moments, gradient, options)
+    /// `[numbers]` for all tensors of a parameter.
+    fn adamw(updates: Vec<Update<FloatTensor<Self>>>) -> Vec<Moments<FloatTensor<Self>>> {
+        updates.into_iter().map(adamw::composed::<Self>).collect()
     }
 }

@@ -38,7 +38,7 @@ use burn_flex::{Flex, FlexTensor};
 use half::bf16;
 
 use crate::backend::Kernels;
-use crate::operators::adamw::{AdamW, Moments};
+use crate::operators::adamw::{Moments, Update};
 use crate::operators::attention::{Attended, AttentionPlan};
 use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
@@ -506,12 +506,16 @@ impl Kernels for Flex {
         [of_queries.into_tensor(shape(&queries)), of_documents.into_tensor(shape(&documents))]
     }
 
-    fn adamw(moments: Moments<FlexTensor>, gradient: FlexTensor, options: &AdamW) -> Moments<FlexTensor> {
-        let gradient = gradient.to_contiguous();
-        let Moments { parameter, mean, square } = moments;
-        let [mut parameter, mut mean, mut square] = [parameter, mean, square].map(owned);
-        let all = [&mut parameter, &mut mean, &mut square].map(|tensor| tensor.storage_mut::<f32>());
-        adamw::step(Level::detect(), all, numbers(&gradient), options.factors());
-        Moments { parameter, mean, square }
+    fn adamw(updates: Vec<Update<FlexTensor>>) -> Vec<Moments<FlexTensor>> {
+        let level = Level::detect();
+        let moved = updates.into_iter().map(|Update { moments, gradient, options }| {
+            let gradient = gradient.to_contiguous();
+            let Moments { parameter, mean, square } = moments;
+            let [mut parameter, mut mean, mut square] = [parameter, mean, square].map(owned);
+            let all = [&mut parameter, &mut mean, &mut square].map(|tensor| tensor.storage_mut::<f32>());
+            adamw::step(level, all, numbers(&gradient), options.factors());
+            Moments { parameter, mean, square }
+        });
+        moved.collect()
     }
 }

@@ -29,7 +29,7 @@ mod segments;
 pub use backend::Kernels;
 pub use backend::differentiable::{KernelAutodiffBackend, KernelBackend};
 pub use flex::release_idle_memory;
-pub use operators::adamw::{AdamW, Moments, adamw_step};
+pub use operators::adamw::{AdamW, Moments, Update, adamw_step};
 pub use operators::attention::{Attended, AttentionPlan, attention};
 pub use operators::attention_sublayer::{AttentionSublayer, attention_sublayer};
 pub use operators::biased_attention::biased_attention;

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use colbert_kernels::{
     Activation, ActiveHalf, AdamW, Affine, AttentionPlan, AttentionSublayer, Dropout, Gate, GatedFeedForward, Map,
-    Moments, PostNorm, Precision, Rotation, ScoredTexts, Segments, Tables, TokenRows, adamw_step, attention,
+    Moments, PostNorm, Precision, Rotation, ScoredTexts, Segments, Tables, TokenRows, Update, adamw_step, attention,
     attention_sublayer, embed, gated_feed_forward, maxsim, packed_self_attention, post_norm_attention,
     post_norm_feed_forward, residual_layer_norm,
 };
@@ -78,8 +78,9 @@ fn everything(precision: Precision) -> Vec<Vec<f32>> {
         step: 3,
         gradient_scale: 1.0,
     };
-    let Moments { parameter, mean, square } = adamw_step(moments, inner(4), &options);
-    all.extend([parameter, mean, square].map(|x| x.into_data().to_vec().expect("float32")));
+    for Moments { parameter, mean, square } in adamw_step(vec![Update { moments, gradient: inner(4), options }]) {
+        all.extend([parameter, mean, square].map(|x| x.into_data().to_vec().expect("float32")));
+    }
     all
 }
 
@@ -109,12 +110,16 @@ fn a_step_leaves_shared_tensors_as_they_were() {
         step: 1,
         gradient_scale: 1.0,
     };
-    let after = adamw_step(moments, shared.clone(), &options);
+    let step = |moments| {
+        let updates = vec![Update { moments, gradient: shared.clone(), options }];
+        adamw_step(updates).pop().expect("one parameter")
+    };
+    let after = step(moments);
     let once = numbers(Tensor::<Back, 2>::from_inner(after.parameter.clone()));
     assert_ne!(once, before);
     assert_eq!(numbers(Tensor::<Back, 2>::from_inner(shared.clone())), before);
     // Again, on memory of the kernels' own.
-    let twice = adamw_step(after.clone(), shared, &options);
+    let twice = step(after.clone());
     assert_ne!(numbers(Tensor::<Back, 2>::from_inner(twice.parameter)), once);
     assert_eq!(numbers(Tensor::<Back, 2>::from_inner(after.parameter)), once);
 }

@@ -1,18 +1,24 @@
-//! AdamW in one launch for each parameter, in place if nothing else uses the numbers.
+//! AdamW on many tensors in one launch, in place if nothing else uses the numbers.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, cubes_of_elements, floats, writable};
-use crate::operators::adamw::{AdamW, Moments};
+use crate::cube::launch::{UNITS, cubes, cubes_of_tensors, floats, tensors_of_launch, writable};
+use crate::operators::adamw::{Moments, Update};
 
-#[cube(launch)]
-fn update(
-    parameter: &mut Array<f32>,
-    mean: &mut Array<f32>,
-    square: &mut Array<f32>,
-    gradient: &Array<f32>,
+/// Numbers that a cube updates, 16 for each unit: few cubes look for their tensor.
+const BLOCK: usize = 16 * UNITS as usize;
+
+/// A tensor of a launch, the cubes that update it, and the factors of its step.
+#[derive(CubeType, CubeLaunch)]
+struct Part {
+    parameter: Array<f32>,
+    mean: Array<f32>,
+    square: Array<f32>,
+    gradient: Array<f32>,
+    first_cube: usize,
+    end_cube: usize,
     gradient_scale: f32,
     keep: f32,
     beta_1: f32,
@@ -20,39 +26,54 @@ fn update(
     rate: f32,
     correction: f32,
     eps: f32,
-) {
-    let at = ABSOLUTE_POS;
-    if at >= gradient.len() {
-        terminate!();
-    }
-    let own = gradient[at] * gradient_scale;
-    let new_mean = mean[at] * beta_1 + own * (1.0f32 - beta_1);
-    let new_square = square[at] * beta_2 + own * own * (1.0f32 - beta_2);
-    mean[at] = new_mean;
-    square[at] = new_square;
-    parameter[at] = parameter[at] * keep - new_mean / (new_square.sqrt() * correction + eps) * rate;
 }
 
-/// See [`composed`](crate::operators::adamw::composed).
-pub(crate) fn step<R: CubeRuntime>(
-    moments: Moments<CubeTensor<R>>,
-    gradient: CubeTensor<R>,
-    options: &AdamW,
-) -> Moments<CubeTensor<R>> {
-    let f = options.factors();
-    let gradient = floats(gradient);
-    let elements = gradient.meta.num_elements();
-    let Moments { parameter, mean, square } = moments;
-    let moments = Moments { parameter: writable(parameter), mean: writable(mean), square: writable(square) };
-    if elements > 0 {
-        update::launch(
-            &gradient.client.clone(),
-            cubes_of_elements(&gradient, elements),
-            CubeDim::new_1d(UNITS),
+#[cube]
+fn update_number(part: &mut Part, at: usize) {
+    let own = part.gradient[at] * part.gradient_scale;
+    let mean = part.mean[at] * part.beta_1 + own * (1.0f32 - part.beta_1);
+    let square = part.square[at] * part.beta_2 + own * own * (1.0f32 - part.beta_2);
+    part.mean[at] = mean;
+    part.square[at] = square;
+    let change = mean / (square.sqrt() * part.correction + part.eps) * part.rate;
+    part.parameter[at] = part.parameter[at] * part.keep - change;
+}
+
+#[cube(launch)]
+fn update(parts: &mut Sequence<Part>) {
+    #[unroll]
+    for n in 0..comptime!(parts.len()) {
+        let part = parts.index_mut(n);
+        if CUBE_POS >= part.first_cube {
+            if CUBE_POS < part.end_cube {
+                let first = (CUBE_POS - part.first_cube) * comptime!(BLOCK);
+                let count = part.gradient.len();
+                let end = select(first + comptime!(BLOCK) < count, first + comptime!(BLOCK), count);
+                let mut i = first + UNIT_POS as usize;
+                while i < end {
+                    update_number(part, i);
+                    i += comptime!(UNITS as usize);
+                }
+            }
+        }
+    }
+}
+
+/// Takes the steps of tensors that have numbers, no more of them than a launch can have.
+fn launch<R: CubeRuntime>(updates: &[&Update<CubeTensor<R>>]) {
+    let some = &updates[0].gradient;
+    let ranges = cubes_of_tensors(updates.iter().map(|update| &update.gradient), BLOCK);
+    let last = ranges[ranges.len() - 1].end;
+    let mut parts = SequenceArg::new();
+    for (Update { moments, gradient, options }, cubes) in updates.iter().zip(ranges) {
+        let f = options.factors();
+        parts.push(PartLaunch::new(
             moments.parameter.clone().into_array_arg(),
             moments.mean.clone().into_array_arg(),
             moments.square.clone().into_array_arg(),
-            gradient.into_array_arg(),
+            gradient.clone().into_array_arg(),
+            cubes.start,
+            cubes.end,
             f.gradient,
             f.keep,
             f.beta_1,
@@ -60,7 +81,27 @@ pub(crate) fn step<R: CubeRuntime>(
             f.rate,
             f.correction,
             f.eps,
-        );
+        ));
     }
-    moments
+    update::launch(&some.client, cubes(some, last), CubeDim::new_1d(UNITS), parts);
+}
+
+/// See [`composed`](crate::operators::adamw::composed).
+pub(crate) fn step<R: CubeRuntime>(updates: Vec<Update<CubeTensor<R>>>) -> Vec<Moments<CubeTensor<R>>> {
+    // CUDA refuses launches without cubes, those of copies too.
+    let has_numbers = |update: &Update<CubeTensor<R>>| update.gradient.meta.num_elements() > 0;
+    let prepared = updates.into_iter().map(|update| {
+        if !has_numbers(&update) {
+            return update;
+        }
+        let Update { moments: Moments { parameter, mean, square }, gradient, options } = update;
+        let moments = Moments { parameter: writable(parameter), mean: writable(mean), square: writable(square) };
+        Update { moments, gradient: floats(gradient), options }
+    });
+    let updates: Vec<_> = prepared.collect();
+    let full: Vec<_> = updates.iter().filter(|update| has_numbers(update)).collect();
+    if let Some(first) = full.first() {
+        full.chunks(tensors_of_launch(&first.gradient, 4, 0)).for_each(launch);
+    }
+    updates.into_iter().map(|update| update.moments).collect()
 }

@@ -13,7 +13,7 @@ use crate::cube::gpu::Gpu;
 use crate::cube::launch::dims;
 use crate::cube::{adamw, attention, dropout, embed, finite, gate, gelu, layer_norm, linear, maxsim, rotation, sums};
 use crate::device::{DeviceLink, DeviceMemory, DevicePanics};
-use crate::operators::adamw::{AdamW, Moments};
+use crate::operators::adamw::{Moments, Update};
 use crate::operators::attention::{Attended, AttentionPlan, composed, composed_gradient};
 use crate::operators::dropout::Dropout;
 use crate::operators::embed::{Tables, TokenRows};
@@ -223,11 +223,11 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
     }
 
     fn sum(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        sums::sum(input, false)
+        sums::sum(input)
     }
 
-    fn sum_of_squares<const D: usize>(input: Tensor<Self, D>) -> Tensor<Self, 1> {
-        tensor(sums::sum(primitive(input), true))
+    fn sum_of_squares(inputs: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+        sums::sum_of_squares(inputs)
     }
 
     fn sum_rows(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -456,11 +456,7 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         maxsim::gradient(queries, documents, winners, gradient, texts)
     }
 
-    fn adamw(
-        moments: Moments<FloatTensor<Self>>,
-        gradient: FloatTensor<Self>,
-        options: &AdamW,
-    ) -> Moments<FloatTensor<Self>> {
-        adamw::step(moments, gradient, options)
+    fn adamw(updates: Vec<Update<FloatTensor<Self>>>) -> Vec<Moments<FloatTensor<Self>>> {
+        adamw::step(updates)
     }
 }

@@ -1,5 +1,7 @@
 //! Memory, arguments and the number of cubes for launching a kernel.
 
+use std::ops::Range;
+
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
@@ -11,6 +13,11 @@ use cubecl::prelude::*;
 
 /// Units of a cube in kernels over rows or elements.
 pub(crate) const UNITS: u32 = 64;
+
+/// Most tensors of one launch. A kernel is compiled for their number and has code for each, so one launch for all of a
+/// model would be slow to compile; a model, whose tensors are the same in every step, needs two forms: with this number
+/// and with what is left. Their arguments must also fit into the 4 KiB that CUDA had for them before 12.1.
+const MOST_TENSORS: usize = 32;
 
 /// Returns a float32 tensor whose numbers lie one after the other.
 pub(crate) fn floats<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
@@ -77,6 +84,26 @@ pub(crate) fn cubes<R: CubeRuntime>(like: &CubeTensor<R>, count: usize) -> CubeC
 /// Returns the number of cubes of [`UNITS`] units that gives each element a unit.
 pub(crate) fn cubes_of_elements<R: CubeRuntime>(like: &CubeTensor<R>, elements: usize) -> CubeCount {
     cubes(like, elements.div_ceil(UNITS as usize))
+}
+
+/// Returns how many tensors one launch can have if it binds `each` arrays for every one of them, and `others` besides.
+pub(crate) fn tensors_of_launch<R: CubeRuntime>(like: &CubeTensor<R>, each: usize, others: usize) -> usize {
+    let bindings = like.client.properties().hardware.max_bindings as usize;
+    // CubeCL binds an array with lengths and scalars.
+    (bindings.saturating_sub(others + 1) / each).clamp(1, MOST_TENSORS)
+}
+
+/// Gives each tensor of a launch the next cubes, one for a block of numbers.
+pub(crate) fn cubes_of_tensors<'a, R: CubeRuntime>(
+    tensors: impl Iterator<Item = &'a CubeTensor<R>>,
+    block: usize,
+) -> Vec<Range<usize>> {
+    let ends = tensors.scan(0, |end, tensor| {
+        let start = *end;
+        *end += tensor.meta.num_elements().div_ceil(block);
+        Some(start..*end)
+    });
+    ends.collect()
 }
 
 /// Returns the numbers of rows and columns of a matrix.

@@ -1,11 +1,15 @@
-//! Sums within a cube, over the rows of a matrix and of a whole tensor, in an order that only the shape decides.
+//! Sums within a cube, over the rows of a matrix and of whole tensors, in an order that only the shape decides.
 
+use burn::tensor::Shape;
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
-use crate::cube::launch::{UNITS, contiguous, cubes, cubes_of_elements, dims, floats, unwritten};
+use crate::cube::launch::{
+    UNITS, contiguous, cubes, cubes_of_elements, cubes_of_tensors, dims, floats, tensors_of_launch, unwritten, zeros,
+};
 
 /// Rows that one unit adds up.
 pub(crate) const ROWS: usize = 128;
@@ -82,59 +86,100 @@ pub(crate) fn sum_rows<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
     }
 }
 
-/// Sums blocks of a tensor, or their squares, one cube for each.
+/// A tensor of a launch, and the cubes that sum it.
+#[derive(CubeType, CubeLaunch)]
+struct Part {
+    numbers: Array<f32>,
+    first_cube: usize,
+    end_cube: usize,
+}
+
+/// Sums blocks of tensors, or their squares, one cube for each; the first sum is written to `start`.
 #[cube(launch)]
-fn sum_block(
-    input: &Array<f32>,
+fn sum_parts(
+    parts: &Sequence<Part>,
     output: &mut Array<f32>,
-    count: usize,
+    start: usize,
     #[comptime] squared: bool,
     #[comptime] block: usize,
 ) {
-    if CUBE_POS >= output.len() {
-        terminate!();
-    }
     let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
-    let first = CUBE_POS * block;
-    let end = select(first + block < count, first + block, count);
     let mut sum = 0.0f32;
-    let mut i = first + UNIT_POS as usize;
-    while i < end {
-        let number = input[i];
-        if comptime!(squared) {
-            sum += number * number;
-        } else {
-            sum += number;
+    let mut own = false;
+    #[unroll]
+    for n in 0..comptime!(parts.len()) {
+        let part = parts.index(n);
+        if CUBE_POS >= part.first_cube {
+            if CUBE_POS < part.end_cube {
+                own = true;
+                let first = (CUBE_POS - part.first_cube) * block;
+                let count = part.numbers.len();
+                let end = select(first + block < count, first + block, count);
+                let mut i = first + UNIT_POS as usize;
+                while i < end {
+                    let number = part.numbers[i];
+                    if comptime!(squared) {
+                        sum += number * number;
+                    } else {
+                        sum += number;
+                    }
+                    i += comptime!(UNITS as usize);
+                }
+            }
         }
-        i += comptime!(UNITS as usize);
     }
     let total = sum_of_cube(sum, &mut shared);
-    if UNIT_POS == 0 {
-        output[CUBE_POS] = total;
+    if own {
+        if UNIT_POS == 0 {
+            output[start + CUBE_POS] = total;
+        }
     }
 }
 
-/// Sums all numbers of a tensor, or their squares, to `[1]`.
-pub(crate) fn sum<R: CubeRuntime>(input: CubeTensor<R>, squared: bool) -> CubeTensor<R> {
+/// Sums blocks of tensors, or their squares, to `[blocks]`, or zero if no tensor has numbers.
+fn sums_of_blocks<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>, squared: bool) -> CubeTensor<R> {
     let block = NUMBERS * UNITS as usize;
-    let (mut sums, mut squared) = (floats(input), squared);
-    loop {
-        let count = sums.meta.num_elements();
-        let blocks = count.div_ceil(block).max(1);
-        let output = unwritten(&sums, [blocks]);
-        sum_block::launch(
+    let like = tensors[0].clone();
+    let full: Vec<_> = tensors.into_iter().filter(|tensor| tensor.meta.num_elements() > 0).map(floats).collect();
+    let blocks: usize = full.iter().map(|tensor| tensor.meta.num_elements().div_ceil(block)).sum();
+    if blocks == 0 {
+        return reshape(zeros(&like, [1, 1]), Shape::from([1]));
+    }
+    let output = unwritten(&like, [blocks]);
+    let mut start = 0;
+    for group in full.chunks(tensors_of_launch(&like, 1, 1)) {
+        let ranges = cubes_of_tensors(group.iter(), block);
+        let count = ranges[ranges.len() - 1].end;
+        let mut parts = SequenceArg::new();
+        for (tensor, cubes) in group.iter().zip(ranges) {
+            parts.push(PartLaunch::new(tensor.clone().into_array_arg(), cubes.start, cubes.end));
+        }
+        sum_parts::launch(
             &output.client,
-            cubes(&output, blocks),
+            cubes(&output, count),
             CubeDim::new_1d(UNITS),
-            sums.into_array_arg(),
+            parts,
             output.clone().into_array_arg(),
-            count,
+            start,
             squared,
             block,
         );
-        if blocks == 1 {
-            return output;
-        }
-        (sums, squared) = (output, false);
+        start += count;
     }
+    output
+}
+
+/// Sums all numbers of a tensor, to `[1]`.
+pub(crate) fn sum<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
+    let mut sums = sums_of_blocks(vec![input], false);
+    while sums.meta.num_elements() > 1 {
+        sums = sums_of_blocks(vec![sums], false);
+    }
+    sums
+}
+
+/// Sums the squares of all numbers of tensors, to `[1]`.
+pub(crate) fn sum_of_squares<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> CubeTensor<R> {
+    let sums = sums_of_blocks(tensors, true);
+    if sums.meta.num_elements() == 1 { sums } else { sum(sums) }
 }

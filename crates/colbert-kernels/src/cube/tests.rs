@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use test_backend::{TestBackend as B, device};
 
 use crate::backend::Kernels;
-use crate::operators::adamw::{self, AdamW, Moments};
+use crate::operators::adamw::{self, AdamW, Moments, Update};
 use crate::operators::attention::{self, AttentionPlan};
 use crate::operators::dropout::{self, Dropout};
 use crate::operators::embed::{self, Tables, TokenRows};
@@ -27,6 +27,9 @@ use crate::segments::Segments;
 
 /// Float32 sums of up to 300 numbers below 1 in another order, and the approximation of erf that both use.
 const ERROR: f32 = 2e-5;
+
+/// Tensors that take more than two launches of 32.
+const LAUNCHED: usize = 71;
 
 type Float = FloatTensor<B>;
 
@@ -247,7 +250,7 @@ fn sums_of_all_numbers() {
         spoil();
         for (found, exact) in [
             (numbers(B::sum(p(&input))), exact(|x| x)),
-            (numbers(primitive(B::sum_of_squares(input.clone()))), exact(|x| x * x)),
+            (numbers(B::sum_of_squares(vec![p(&input)])), exact(|x| x * x)),
         ] {
             let near = (f64::from(found[0]) - exact).abs() <= f64::from(ERROR) * exact.abs();
             assert!(found.len() == 1 && near, "{shape:?}: {found:?}, not {exact}");
@@ -256,6 +259,28 @@ fn sums_of_all_numbers() {
     let input = random([300, 300], 1);
     let found: Vec<f32> = (0..3).flat_map(|_| numbers(B::sum(p(&input)))).collect();
     assert!(found.iter().all(|sum| sum.to_bits() == found[0].to_bits()), "{found:?}");
+}
+
+#[test]
+fn squares_of_many_tensors() {
+    // Whole numbers, of which sums are exact. Tensors of several launches, of several blocks, and without numbers.
+    let empty = random([0, 3], 0);
+    let each: Vec<_> = (0..LAUNCHED)
+        .map(|i| {
+            let shape = [1 + i * 53 % 90, 1 + i * 29 % 97];
+            let whole: Vec<f32> = (0..shape[0] * shape[1]).map(|at| ((at + i) % 5) as f32 - 1.0).collect();
+            (
+                whole.iter().map(|x| x * x).sum::<f32>(),
+                Tensor::<B, 2>::from_data(TensorData::new(whole, shape), &device()),
+            )
+        })
+        .collect();
+    let exact: f32 = each.iter().map(|(sum, _)| sum).sum();
+    let mut inputs: Vec<_> = each.iter().map(|(_, input)| p(input)).collect();
+    inputs.insert(3, p(&empty));
+    spoil();
+    assert_eq!(numbers(B::sum_of_squares(inputs)), [exact]);
+    assert_eq!(numbers(B::sum_of_squares(vec![p(&empty), p(&empty)])), [0.0]);
 }
 
 #[test]
@@ -378,25 +403,43 @@ fn attention_of_packed_sequences() {
 }
 
 #[test]
-fn optimizer_steps() {
-    let options = AdamW {
-        learning_rate: 1e-2,
-        beta_1: 0.9,
-        beta_2: 0.99,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        step: 3,
-        gradient_scale: 0.5,
+fn optimizer_steps_of_many_tensors() {
+    // Tensors of several launches, and of several cubes. Rows fill no 512 bytes, to which CUDA pads them.
+    let shapes = (0..LAUNCHED).map(|i| [1 + i * 37 % 80, 1 + i * 11 % 41]);
+    let each = shapes.zip(0u64..).map(|(shape, i)| [1, 2, 3, 4].map(|n| random(shape, 4 * i + n)));
+    let each: Vec<_> =
+        each.map(|[parameter, mean, square, gradient]| [parameter, mean, square.abs(), gradient]).collect();
+    let updates = |may_write: bool| -> Vec<_> {
+        let updates = each.iter().enumerate().map(|(i, [parameter, mean, square, gradient])| {
+            // What stays in use here must not be written.
+            let own = |x: &Tensor<B, 2>| if may_write && i % 2 == 0 { p(&(x.clone() * 1.0)) } else { p(x) };
+            let options = AdamW {
+                learning_rate: 1e-2 * (1 + i % 7) as f64,
+                beta_1: 0.9 - 0.05 * (i % 3) as f64,
+                beta_2: 0.99 - 0.01 * (i % 4) as f64,
+                eps: 1e-8 + 1e-2 * (i % 5) as f64,
+                weight_decay: 0.1 * (i % 2) as f64,
+                step: 1 + i as u64,
+                gradient_scale: 0.5 + (i % 6) as f64,
+            };
+            let moments = Moments { parameter: own(parameter), mean: own(mean), square: own(square) };
+            Update { moments, gradient: p(gradient), options }
+        });
+        updates.collect()
     };
-    // Rows that fill no 512 bytes, which CUDA pads; and the tensors stay in use here, so they must not be written.
-    let [parameter, mean, gradient] = [1, 2, 3].map(|seed| random([40, 27], seed));
-    let square = random([40, 27], 4).abs();
-    let moments = || Moments { parameter: p(&parameter), mean: p(&mean), square: p(&square) };
-    let expected = adamw::composed::<B>(moments(), p(&gradient), &options);
-    let found = B::adamw(moments(), p(&gradient), &options);
-    same(found.parameter.clone(), expected.parameter, "parameter");
-    same(found.mean, expected.mean, "mean");
-    same(found.square, expected.square, "mean of squares");
-    let again = B::adamw(moments(), p(&gradient), &options);
-    same(again.parameter, found.parameter, "parameter, once more");
+    let expected: Vec<_> = updates(false).into_iter().map(adamw::composed::<B>).collect();
+    for may_write in [false, true, false] {
+        let mut updates = updates(may_write);
+        let none = || p(&random([0, 3], 0));
+        let moments = Moments { parameter: none(), mean: none(), square: none() };
+        updates.insert(5, Update { moments, gradient: none(), options: updates[0].options });
+        let mut found = B::adamw(updates);
+        assert_eq!(shape(&found.remove(5).parameter), [0, 3]);
+        assert_eq!(found.len(), LAUNCHED);
+        for (i, (found, expected)) in found.into_iter().zip(&expected).enumerate() {
+            same(found.parameter, expected.parameter.clone(), &format!("parameter {i}, written {may_write}"));
+            same(found.mean, expected.mean.clone(), &format!("mean {i}, written {may_write}"));
+            same(found.square, expected.square.clone(), &format!("mean of squares {i}, written {may_write}"));
+        }
+    }
 }

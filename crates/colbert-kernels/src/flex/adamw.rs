@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::flex::testing::{close, flat, random, wide};
-    use crate::operators::adamw::{AdamW, Moments, composed};
+    use crate::operators::adamw::{AdamW, Moments, Update, composed};
 
     /// Parameters are below 1, and steps below 0.1.
     const ERROR: f64 = 2e-6;
@@ -81,7 +81,7 @@ mod tests {
         let levels = Level::available();
         let mut found = vec![[start.clone(), vec![0.0; count], vec![0.0; count]]; levels.len()];
         let line = |x: &[f32]| FlexTensor::from_data(TensorData::new(x.to_vec(), [x.len()]));
-        let mut tensors = Moments { parameter: line(&start), mean: line(&found[0][1]), square: line(&found[0][2]) };
+        let mut moments = Moments { parameter: line(&start), mean: line(&found[0][1]), square: line(&found[0][2]) };
         for step in 1..=3 {
             options.step = step;
             let gradient = random(count, 10 + step as usize);
@@ -98,9 +98,9 @@ mod tests {
                 let all = found.each_mut().map(|numbers| &mut numbers[..]);
                 super::step(*level, all, &gradient, options.factors());
             }
-            tensors = composed::<Flex>(tensors, line(&gradient), &options);
+            moments = composed::<Flex>(Update { moments, gradient: line(&gradient), options });
         }
-        found.push([flat(&tensors.parameter), flat(&tensors.mean), flat(&tensors.square)]);
+        found.push([flat(&moments.parameter), flat(&moments.mean), flat(&moments.square)]);
         for found in &found {
             for (found, exact) in found.iter().zip(&exact) {
                 close(found, exact, ERROR, "three steps");

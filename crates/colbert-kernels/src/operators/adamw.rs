@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter 2019, algorithm 2) in one pass over a parameter.
+//! AdamW (Loshchilov and Hutter 2019, algorithm 2) in one pass over each parameter.
 
 use burn::tensor::Tensor;
 use burn::tensor::ops::FloatTensor;
@@ -36,6 +36,17 @@ pub struct Moments<T> {
     pub square: T,
 }
 
+/// A step to take with a parameter.
+#[derive(Debug, Clone)]
+pub struct Update<T> {
+    /// The parameter and its moments before the step.
+    pub moments: Moments<T>,
+    /// The gradient, of the parameter's shape.
+    pub gradient: T,
+    /// How far it moves.
+    pub options: AdamW,
+}
+
 /// The factors of a step, in which the bias corrections are taken into account.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Factors {
@@ -64,40 +75,41 @@ impl AdamW {
     }
 }
 
-/// Takes one step: the parameter shrinks by the decay, and moves against the mean gradient over the root of the mean
-/// square.
+/// Takes one step with each parameter: it shrinks by the decay, and moves against the mean gradient over the root of the
+/// mean square. On GPUs of CubeCL, one launch takes the steps of up to 32 parameters.
 ///
-/// If the handles of `moments` are the last ones, the tensors are updated in place.
+/// If the handles of a parameter and its moments are the last ones, they are updated in place.
 ///
 /// # Shapes
-/// All tensors have the same shape.
+/// All tensors of a parameter have the same shape.
 ///
 /// # Panics
-/// If the shapes differ, or the step is 0.
-pub fn adamw_step<B: Kernels, const D: usize>(
-    moments: Moments<Tensor<B, D>>,
-    gradient: Tensor<B, D>,
-    options: &AdamW,
-) -> Moments<Tensor<B, D>> {
-    let Moments { parameter, mean, square } = moments;
-    let shape = parameter.dims();
-    assert!(
-        gradient.dims() == shape && mean.dims() == shape && square.dims() == shape,
-        "parameter, gradient and moments have one shape"
-    );
+/// If the shapes of a parameter's tensors differ, or its step is 0.
+pub fn adamw_step<B: Kernels, const D: usize>(updates: Vec<Update<Tensor<B, D>>>) -> Vec<Moments<Tensor<B, D>>> {
     // One axis is enough, as the operator works element by element.
     let flat = |x: Tensor<B, D>| primitive(x.reshape([-1]) as Tensor<B, 1>);
-    let moments = Moments { parameter: flat(parameter), mean: flat(mean), square: flat(square) };
-    let Moments { parameter, mean, square } = B::adamw(moments, flat(gradient), options);
-    let back = |x: FloatTensor<B>| tensor::<B, 1>(x).reshape(shape);
-    Moments { parameter: back(parameter), mean: back(mean), square: back(square) }
+    let mut shapes = Vec::with_capacity(updates.len());
+    let updates =
+        updates.into_iter().map(|Update { moments: Moments { parameter, mean, square }, gradient, options }| {
+            let shape = parameter.dims();
+            assert!(
+                gradient.dims() == shape && mean.dims() == shape && square.dims() == shape,
+                "parameter, gradient and moments have one shape"
+            );
+            shapes.push(shape);
+            let moments = Moments { parameter: flat(parameter), mean: flat(mean), square: flat(square) };
+            Update { moments, gradient: flat(gradient), options }
+        });
+    let moved = B::adamw(updates.collect());
+    let moved = moved.into_iter().zip(shapes).map(|(Moments { parameter, mean, square }, shape)| {
+        let back = |x: FloatTensor<B>| tensor::<B, 1>(x).reshape(shape);
+        Moments { parameter: back(parameter), mean: back(mean), square: back(square) }
+    });
+    moved.collect()
 }
 
-pub(crate) fn composed<B: Kernels>(
-    moments: Moments<FloatTensor<B>>,
-    gradient: FloatTensor<B>,
-    options: &AdamW,
-) -> Moments<FloatTensor<B>> {
+pub(crate) fn composed<B: Kernels>(update: Update<FloatTensor<B>>) -> Moments<FloatTensor<B>> {
+    let Update { moments, gradient, options } = update;
     let f = options.factors();
     let gradient = tensor::<B, 1>(gradient) * f.gradient;
     let mean = tensor::<B, 1>(moments.mean) * f.beta_1 + gradient.clone() * (1.0 - f.beta_1);

@@ -1,8 +1,8 @@
-//! Sums of a whole tensor.
+//! Sums of whole tensors.
 
 use burn::backend::Autodiff;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Shape, Tensor, TensorMetadata};
+use burn::tensor::{Shape, Tensor, TensorMetadata, TensorPrimitive};
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
@@ -22,12 +22,22 @@ pub fn sum<B: KernelBackend, const D: usize>(input: Tensor<B, D>) -> Tensor<B, 1
     tensor(B::kernel_sum(primitive(input)))
 }
 
-/// Sums the squares of all numbers, in an order that the shape alone decides.
+/// Sums the squares of all numbers of one tensor or several, in an order that their shapes alone decide. They are
+/// primitives ([`Tensor::into_primitive`]), as they may have any number of axes.
 ///
 /// # Shapes
 /// Any, to `[1]`.
-pub fn sum_of_squares<B: Kernels, const D: usize>(input: Tensor<B, D>) -> Tensor<B, 1> {
-    B::sum_of_squares(input)
+///
+/// # Panics
+/// If there is no tensor.
+pub fn sum_of_squares<B: Kernels>(inputs: Vec<TensorPrimitive<B>>) -> Tensor<B, 1> {
+    assert!(!inputs.is_empty(), "one tensor at least");
+    tensor(B::sum_of_squares(inputs.into_iter().map(TensorPrimitive::tensor).collect()))
+}
+
+pub(crate) fn composed_squares<B: Kernels>(inputs: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+    let sums = inputs.into_iter().map(|input| B::float_sum(B::float_powi_scalar(input, 2.into())));
+    sums.reduce(B::float_add).expect("one tensor at least")
 }
 
 #[derive(Debug)]

@@ -6,8 +6,8 @@
 use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{ElementConversion, Tensor, TensorData};
-use colbert_kernels::{KernelAutodiffBackend, sum_of_squares};
+use burn::tensor::{ElementConversion, Tensor, TensorData, TensorPrimitive};
+use colbert_kernels::{KernelAutodiffBackend, Kernels, Update, adamw_step, sum_of_squares};
 use colbert_model::{DeviceTensor, ModelError, Weights};
 
 use crate::step::groups::Group;
@@ -62,7 +62,7 @@ impl<B: Backend> AdamW<B> {
         M: AutodiffModule<AB>,
     {
         self.updates += 1;
-        let update = colbert_kernels::AdamW {
+        let all = colbert_kernels::AdamW {
             learning_rate,
             beta_1: BETA1,
             beta_2: BETA2,
@@ -71,7 +71,11 @@ impl<B: Backend> AdamW<B> {
             step: self.updates.into(),
             gradient_scale: scale,
         };
-        model.map(&mut Stepper { update, gradients, groups: &self.groups, moments: &mut self.moments, next: 0 })
+        let (groups, moments) = (&self.groups, &mut self.moments);
+        let mut mover = Mover { all, gradients, groups, moments, waiting: Vec::new(), moved: Vec::new() };
+        let model = model.map(&mut mover);
+        mover.take_steps();
+        model.map(&mut Replacer(mover.moved.into_iter()))
     }
 
     /// Returns the moments as named tensors: `exp_avg.NAME` and `exp_avg_sq.NAME`, flattened, for the parameters that
@@ -133,18 +137,37 @@ impl Group {
     }
 }
 
-struct Stepper<'a, B: Backend> {
-    update: colbert_kernels::AdamW,
+/// Parameters that take their step together: as many as one launch has on a GPU. Not all of them, so that the first step
+/// frees gradients while it makes moments.
+const TOGETHER: usize = 32;
+
+/// Takes parameters that have a gradient out of a module and moves them. A mapper sees one at a time, so those that wait
+/// leave a tensor without memory in their place.
+struct Mover<'a, B: Backend> {
+    all: colbert_kernels::AdamW,
     gradients: GradientsParams,
     groups: &'a [Group],
     moments: &'a mut Vec<Option<Moments<B>>>,
-    next: usize,
+    /// Places in the module's order, and the steps to take.
+    waiting: Vec<(usize, Update<Tensor<B, 1>>)>,
+    /// Flattened, in the module's order; nothing for a parameter without a gradient.
+    moved: Vec<Option<Tensor<B, 1>>>,
 }
 
-impl<AB: KernelAutodiffBackend> ModuleMapper<AB> for Stepper<'_, AB::InnerBackend> {
+impl<B: Kernels> Mover<'_, B> {
+    fn take_steps(&mut self) {
+        let (places, updates): (Vec<_>, Vec<_>) = self.waiting.drain(..).unzip();
+        for (place, moved) in places.into_iter().zip(adamw_step(updates)) {
+            self.moments[place] = Some(Moments { first: moved.mean, second: moved.square });
+            self.moved[place] = Some(moved.parameter);
+        }
+    }
+}
+
+impl<AB: KernelAutodiffBackend> ModuleMapper<AB> for Mover<'_, AB::InnerBackend> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
-        let place = self.next;
-        self.next += 1;
+        let place = self.moved.len();
+        self.moved.push(None);
         if self.moments.len() <= place {
             self.moments.push(None);
         }
@@ -152,36 +175,46 @@ impl<AB: KernelAutodiffBackend> ModuleMapper<AB> for Stepper<'_, AB::InnerBacken
         let Some(gradient) = self.gradients.remove::<AB::InnerBackend, D>(id) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
-        let tracked = tensor.is_require_grad();
-        let shape = tensor.shape();
-        let size = shape.num_elements();
-        let old = self.moments[place].take();
+        let one = Tensor::<AB::InnerBackend, D>::empty([1; D], &tensor.device());
+        let instead = Tensor::from_inner(one.expand(tensor.shape())).set_require_grad(tensor.is_require_grad());
+        let size = tensor.shape().num_elements();
         let parameter = tensor.inner().reshape([size]);
         let zeros = || Tensor::zeros([size], &parameter.device());
-        let Moments { first, second } = old.unwrap_or_else(|| Moments { first: zeros(), second: zeros() });
-        let all = colbert_kernels::Moments { parameter, mean: first, square: second };
-        let update = self.groups.get(place).copied().unwrap_or_default().update(self.update);
-        let moved = colbert_kernels::adamw_step(all, gradient.reshape([size]), &update);
-        self.moments[place] = Some(Moments { first: moved.mean, second: moved.square });
-        let tensor = Tensor::from_inner(moved.parameter.reshape(shape)).set_require_grad(tracked);
+        let Moments { first, second } =
+            self.moments[place].take().unwrap_or_else(|| Moments { first: zeros(), second: zeros() });
+        let options = self.groups.get(place).copied().unwrap_or_default().update(self.all);
+        let moments = colbert_kernels::Moments { parameter, mean: first, square: second };
+        self.waiting.push((place, Update { moments, gradient: gradient.reshape([size]), options }));
+        if self.waiting.len() == TOGETHER {
+            self.take_steps();
+        }
+        Param::from_mapped_value(id, instead, mapper)
+    }
+}
+
+/// Puts the parameters that have moved back into the module.
+struct Replacer<B: Backend>(std::vec::IntoIter<Option<Tensor<B, 1>>>);
+
+impl<AB: KernelAutodiffBackend> ModuleMapper<AB> for Replacer<AB::InnerBackend> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<AB, D>>) -> Param<Tensor<AB, D>> {
+        let Some(moved) = self.0.next().expect("a module has as many parameters as before") else {
+            return param;
+        };
+        let (id, instead, mapper) = param.consume();
+        let tensor = Tensor::from_inner(moved.reshape(instead.shape())).set_require_grad(instead.is_require_grad());
         Param::from_mapped_value(id, tensor, mapper)
     }
 }
 
-struct SquaredNorm<'a, B: Backend> {
+struct Present<'a, B: Backend> {
     gradients: &'a GradientsParams,
-    sum: Option<Tensor<B, 1>>,
+    found: Vec<TensorPrimitive<B>>,
 }
 
-impl<AB: KernelAutodiffBackend> ModuleVisitor<AB> for SquaredNorm<'_, AB::InnerBackend> {
+impl<AB: KernelAutodiffBackend> ModuleVisitor<AB> for Present<'_, AB::InnerBackend> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
-        if let Some(gradient) = self.gradients.get::<AB::InnerBackend, D>(param.id) {
-            let squared = sum_of_squares(gradient);
-            self.sum = Some(match self.sum.take() {
-                Some(sum) => sum + squared,
-                None => squared,
-            });
-        }
+        let gradient = self.gradients.get::<AB::InnerBackend, D>(param.id);
+        self.found.extend(gradient.map(Tensor::into_primitive));
     }
 }
 
@@ -190,9 +223,12 @@ pub(crate) fn gradient_norm<AB: KernelAutodiffBackend, M: AutodiffModule<AB>>(
     model: &M,
     gradients: &GradientsParams,
 ) -> f64 {
-    let mut visitor = SquaredNorm::<AB::InnerBackend> { gradients, sum: None };
-    model.visit(&mut visitor);
-    visitor.sum.map_or(0.0, |sum| sum.sqrt().into_scalar().elem::<f64>())
+    let mut present = Present::<AB::InnerBackend> { gradients, found: Vec::new() };
+    model.visit(&mut present);
+    if present.found.is_empty() {
+        return 0.0;
+    }
+    sum_of_squares(present.found).sqrt().into_scalar().elem::<f64>()
 }
 
 struct Sum<B: Backend>(Option<Tensor<B, 1>>);
