@@ -214,7 +214,7 @@ impl<R: CubeRuntime> Qkv<R> {
     }
 }
 
-/// What a tensor holds of each token.
+/// The vectors of tokens that a tensor holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
     Query,
@@ -336,7 +336,7 @@ fn load<F: Float>(
     }
 }
 
-/// What the forward pass found of the queries on the other side, and key and flip of their dropout factors.
+/// Results of the forward pass for the queries on the other side, and key and flip of their dropout factors.
 #[derive(CubeType)]
 struct Known {
     sum_exps: SharedMemory<f32>,

@@ -74,7 +74,7 @@ mod tests {
         tensor.into_data().into_vec().expect("float32")
     }
 
-    /// What a process sends and receives for some lengths, in several rounds.
+    /// Checks what a process receives, for tensors of several lengths, in several rounds.
     fn exchange(link: &DeviceLink, rank: usize, size: usize, device: &CudaDevice) {
         for (round, each) in [1, 3, 130, 1000, 130].into_iter().enumerate() {
             let all = |own: &dyn Fn(usize, usize) -> f32| -> Vec<f32> {

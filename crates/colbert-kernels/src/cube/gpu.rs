@@ -1,4 +1,4 @@
-//! What the runtimes know of their devices: number formats, memory, the words of their failures, links.
+//! Facts about devices that runtimes know: number formats, memory, the wording of failures, links.
 
 #[cfg(feature = "wgpu")]
 use burn::tensor::DType;

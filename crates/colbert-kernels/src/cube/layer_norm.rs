@@ -26,7 +26,7 @@ const MOST_UNITS: usize = 256;
 /// Rows of which a cube computes the gradients, whose sums for the parameters it keeps.
 const ROWS: usize = 16;
 
-/// What kernels are compiled for.
+/// The parameters that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Form {
     units: usize,
@@ -256,7 +256,7 @@ fn go_back<F: Float, T: Float>(
     }
 }
 
-/// What is normalised.
+/// The terms of the sum that is normalised.
 pub(crate) struct Input<T> {
     /// Of float32 or bfloat16.
     pub(crate) mapped: T,
@@ -350,7 +350,7 @@ pub(crate) fn again<R: CubeRuntime>(
     output
 }
 
-/// What a gradient is computed of: what was normalised, its statistics and the norm's weight.
+/// The state of the forward pass: the sum that was normalised, its statistics, and the norm's weight.
 pub(crate) struct State<T> {
     pub(crate) sum: T,
     pub(crate) statistics: T,

@@ -1,4 +1,4 @@
-//! What joins the devices of several processes.
+//! The link between the devices of several processes.
 
 #[cfg(feature = "cuda")]
 use crate::device::nccl::Nccl;

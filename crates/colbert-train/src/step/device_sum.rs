@@ -100,7 +100,7 @@ mod tests {
     }
 
     impl Member<'_> {
-        /// What all have given.
+        /// Returns the numbers that all have given.
         fn exchange(&self, own: Tensor<TestBackend, 1>) -> Vec<Vec<f32>> {
             self.group.given.lock().unwrap()[self.rank] = host_values(own);
             self.group.all.wait();

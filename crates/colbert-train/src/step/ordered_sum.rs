@@ -36,7 +36,7 @@ const BLOCK: usize = 128;
 pub(crate) struct OrderedSum<'a> {
     processes: &'a dyn Processes,
     buckets: Vec<Bucket>,
-    /// What each process gets of a bucket in transit; kept for the memory.
+    /// The parts of a bucket for each process, while they are sent. Kept so that their memory is reused.
     packed: Vec<Vec<u32>>,
 }
 

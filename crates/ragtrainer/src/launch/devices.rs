@@ -54,8 +54,8 @@ mod by_nccl {
     use crate::launch::machine;
 
     impl Exchange {
-        /// What the processes of a run can use: the same for all, which all ask. None for a process on its own, and
-        /// where no process has a GPU of the backend `cuda`.
+        /// Returns the exchange that all processes of a run can use; all of them call it and get the same. None for a
+        /// process on its own, and where no process has a GPU of the backend `cuda`.
         pub(crate) fn of(processes: &dyn Processes, backend: Backend) -> Option<Self> {
             if processes.size() == 1 {
                 return None;
@@ -85,7 +85,7 @@ mod by_nccl {
         }
     }
 
-    /// What NCCL needs to know of a process.
+    /// Facts about a process that decide whether NCCL can be used.
     #[derive(Debug, Clone, PartialEq, Eq)]
     enum Place {
         /// It does not use the backend `cuda`.
@@ -126,7 +126,7 @@ mod by_nccl {
         }
     }
 
-    /// What processes at these places can use.
+    /// Returns the exchange that processes at these places can use.
     fn among(places: &[Place]) -> Option<Exchange> {
         if places.iter().all(|place| *place == Place::Elsewhere) {
             return None;
