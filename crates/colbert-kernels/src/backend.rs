@@ -124,12 +124,12 @@ pub trait Kernels: Backend {
         sum.into_scalar().elem::<f64>().is_finite()
     }
 
-    /// Sums all numbers of a tensor, in an order that the shape alone decides.
+    /// Sums all numbers of one tensor or several, in an order that their shapes alone decide.
     ///
     /// # Shapes
     /// Any, to `[1]`.
-    fn sum(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_sum(input)
+    fn sum(inputs: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+        sum::composed::<Self>(inputs)
     }
 
     /// Sums the squares of all numbers of one tensor or several, in an order that their shapes alone decide.

@@ -49,7 +49,7 @@ pub use operators::post_norm::{PostNorm, PostNormGradients, post_norm_linear};
 pub use operators::post_norm_attention::post_norm_attention;
 pub use operators::post_norm_feed_forward::post_norm_feed_forward;
 pub use operators::rotation::{Rotation, rotate};
-pub use operators::sum::{sum, sum_of_squares};
+pub use operators::sum::{sum, sum_of_all, sum_of_squares};
 pub use precision::Precision;
 pub use search::packed_queries::{PackedQueries, Scratch, VectorRows};
 pub use search::vector_format::VectorFormat;

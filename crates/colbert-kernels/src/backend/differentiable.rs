@@ -221,7 +221,7 @@ impl<B: Kernels> KernelBackend for B {
     }
 
     fn kernel_sum(input: FloatTensor<B>) -> FloatTensor<B> {
-        B::sum(input)
+        B::sum(vec![input])
     }
 }
 

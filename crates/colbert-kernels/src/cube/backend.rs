@@ -222,8 +222,8 @@ impl<R: Gpu, T: BoolElement> Kernels for CubeBackend<R, f32, i32, T> {
         flags.into_iter().all(|flag| flag == 0.0)
     }
 
-    fn sum(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        sums::sum(input)
+    fn sum(inputs: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+        sums::sum(inputs)
     }
 
     fn sum_of_squares(inputs: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {

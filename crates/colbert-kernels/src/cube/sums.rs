@@ -140,7 +140,7 @@ fn sum_parts(
 fn sums_of_blocks<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>, squared: bool) -> CubeTensor<R> {
     let block = NUMBERS * UNITS as usize;
     let like = tensors[0].clone();
-    let full: Vec<_> = tensors.into_iter().filter(|tensor| tensor.meta.num_elements() > 0).map(floats).collect();
+    let full: Vec<_> = tensors.into_iter().filter(|tensor| tensor.meta.num_elements() > 0).collect();
     let blocks: usize = full.iter().map(|tensor| tensor.meta.num_elements().div_ceil(block)).sum();
     if blocks == 0 {
         return reshape(zeros(&like, [1, 1]), Shape::from([1]));
@@ -152,7 +152,7 @@ fn sums_of_blocks<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>, squared: bool) ->
         let count = ranges[ranges.len() - 1].end;
         let mut parts = SequenceArg::new();
         for (tensor, cubes) in group.iter().zip(ranges) {
-            parts.push(PartLaunch::new(tensor.clone().into_array_arg(), cubes.start, cubes.end));
+            parts.push(PartLaunch::new(floats(tensor.clone()).into_array_arg(), cubes.start, cubes.end));
         }
         sum_parts::launch(
             &output.client,
@@ -169,9 +169,9 @@ fn sums_of_blocks<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>, squared: bool) ->
     output
 }
 
-/// Sums all numbers of a tensor, to `[1]`.
-pub(crate) fn sum<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
-    let mut sums = sums_of_blocks(vec![input], false);
+/// Sums all numbers of tensors, to `[1]`.
+pub(crate) fn sum<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> CubeTensor<R> {
+    let mut sums = sums_of_blocks(tensors, false);
     while sums.meta.num_elements() > 1 {
         sums = sums_of_blocks(vec![sums], false);
     }
@@ -181,5 +181,5 @@ pub(crate) fn sum<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
 /// Sums the squares of all numbers of tensors, to `[1]`.
 pub(crate) fn sum_of_squares<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> CubeTensor<R> {
     let sums = sums_of_blocks(tensors, true);
-    if sums.meta.num_elements() == 1 { sums } else { sum(sums) }
+    if sums.meta.num_elements() == 1 { sums } else { sum(vec![sums]) }
 }

@@ -249,7 +249,7 @@ fn sums_of_all_numbers() {
         let exact = |of: fn(f32) -> f32| whole.iter().map(|x| f64::from(of(*x))).sum::<f64>();
         spoil();
         for (found, exact) in [
-            (numbers(B::sum(p(&input))), exact(|x| x)),
+            (numbers(B::sum(vec![p(&input)])), exact(|x| x)),
             (numbers(B::sum_of_squares(vec![p(&input)])), exact(|x| x * x)),
         ] {
             let near = (f64::from(found[0]) - exact).abs() <= f64::from(ERROR) * exact.abs();
@@ -257,29 +257,32 @@ fn sums_of_all_numbers() {
         }
     }
     let input = random([300, 300], 1);
-    let found: Vec<f32> = (0..3).flat_map(|_| numbers(B::sum(p(&input)))).collect();
+    let found: Vec<f32> = (0..3).flat_map(|_| numbers(B::sum(vec![p(&input)]))).collect();
     assert!(found.iter().all(|sum| sum.to_bits() == found[0].to_bits()), "{found:?}");
 }
 
 #[test]
-fn squares_of_many_tensors() {
+fn sums_of_many_tensors() {
     // Whole numbers, of which sums are exact. Tensors of several launches, of several blocks, and without numbers.
     let empty = random([0, 3], 0);
-    let each: Vec<_> = (0..LAUNCHED)
-        .map(|i| {
-            let shape = [1 + i * 53 % 90, 1 + i * 29 % 97];
-            let whole: Vec<f32> = (0..shape[0] * shape[1]).map(|at| ((at + i) % 5) as f32 - 1.0).collect();
-            (
-                whole.iter().map(|x| x * x).sum::<f32>(),
-                Tensor::<B, 2>::from_data(TensorData::new(whole, shape), &device()),
-            )
-        })
-        .collect();
-    let exact: f32 = each.iter().map(|(sum, _)| sum).sum();
-    let mut inputs: Vec<_> = each.iter().map(|(_, input)| p(input)).collect();
-    inputs.insert(3, p(&empty));
-    spoil();
-    assert_eq!(numbers(B::sum_of_squares(inputs)), [exact]);
+    let whole = |i: usize, count: usize| (0..count).map(move |at| ((at + i) % 5) as f32 - 1.0);
+    let shapes: Vec<_> = (0..LAUNCHED).map(|i| [1 + i * 53 % 90, 1 + i * 29 % 97]).collect();
+    let exact = |of: fn(f32) -> f32| {
+        let sums = shapes.iter().enumerate().map(|(i, shape)| whole(i, shape[0] * shape[1]).map(of).sum::<f32>());
+        sums.sum::<f32>()
+    };
+    let inputs = || {
+        let tensors = shapes.iter().enumerate().map(|(i, shape)| {
+            let values = whole(i, shape[0] * shape[1]).collect();
+            p(&Tensor::<B, 2>::from_data(TensorData::new::<f32, _>(values, *shape), &device()))
+        });
+        let mut inputs: Vec<_> = tensors.collect();
+        inputs.insert(3, p(&empty));
+        spoil();
+        inputs
+    };
+    assert_eq!(numbers(B::sum(inputs())), [exact(|x| x)]);
+    assert_eq!(numbers(B::sum_of_squares(inputs())), [exact(|x| x * x)]);
     assert_eq!(numbers(B::sum_of_squares(vec![p(&empty), p(&empty)])), [0.0]);
 }
 

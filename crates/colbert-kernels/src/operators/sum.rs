@@ -22,6 +22,19 @@ pub fn sum<B: KernelBackend, const D: usize>(input: Tensor<B, D>) -> Tensor<B, 1
     tensor(B::kernel_sum(primitive(input)))
 }
 
+/// Sums all numbers of one tensor or several, as [`sum()`](crate::sum()) does those of one. They are primitives
+/// ([`Tensor::into_primitive`]), as they may have any number of axes.
+///
+/// # Shapes
+/// Any, to `[1]`.
+///
+/// # Panics
+/// If there is no tensor.
+pub fn sum_of_all<B: Kernels>(inputs: Vec<TensorPrimitive<B>>) -> Tensor<B, 1> {
+    assert!(!inputs.is_empty(), "one tensor at least");
+    tensor(B::sum(inputs.into_iter().map(TensorPrimitive::tensor).collect()))
+}
+
 /// Sums the squares of all numbers of one tensor or several, in an order that their shapes alone decide. They are
 /// primitives ([`Tensor::into_primitive`]), as they may have any number of axes.
 ///
@@ -33,6 +46,10 @@ pub fn sum<B: KernelBackend, const D: usize>(input: Tensor<B, D>) -> Tensor<B, 1
 pub fn sum_of_squares<B: Kernels>(inputs: Vec<TensorPrimitive<B>>) -> Tensor<B, 1> {
     assert!(!inputs.is_empty(), "one tensor at least");
     tensor(B::sum_of_squares(inputs.into_iter().map(TensorPrimitive::tensor).collect()))
+}
+
+pub(crate) fn composed<B: Kernels>(inputs: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+    inputs.into_iter().map(B::float_sum).reduce(B::float_add).expect("one tensor at least")
 }
 
 pub(crate) fn composed_squares<B: Kernels>(inputs: Vec<FloatTensor<B>>) -> FloatTensor<B> {
@@ -61,5 +78,5 @@ pub(crate) fn differentiable<B: Kernels, C: CheckpointStrategy>(
     input: FloatTensor<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
     let shape = input.primitive.shape();
-    record::<_, B, C, 1>(Node, [&input], B::sum(input.primitive.clone()), shape)
+    record::<_, B, C, 1>(Node, [&input], B::sum(vec![input.primitive.clone()]), shape)
 }

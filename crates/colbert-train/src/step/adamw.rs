@@ -5,9 +5,9 @@
 
 use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::{ElementConversion, Tensor, TensorData, TensorPrimitive};
-use colbert_kernels::{KernelAutodiffBackend, Kernels, Update, adamw_step, sum_of_squares};
+use colbert_kernels::{KernelAutodiffBackend, Kernels, Update, adamw_step, sum_of_all, sum_of_squares};
 use colbert_model::{DeviceTensor, ModelError, Weights};
 
 use crate::step::groups::Group;
@@ -231,23 +231,22 @@ pub(crate) fn gradient_norm<AB: KernelAutodiffBackend, M: AutodiffModule<AB>>(
     sum_of_squares(present.found).sqrt().into_scalar().elem::<f64>()
 }
 
-struct Sum<B: Backend>(Option<Tensor<B, 1>>);
+struct All<B: Backend>(Vec<TensorPrimitive<B>>);
 
-impl<AB: AutodiffBackend> ModuleVisitor<AB> for Sum<AB::InnerBackend> {
+impl<AB: KernelAutodiffBackend> ModuleVisitor<AB> for All<AB::InnerBackend> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<AB, D>>) {
-        let own = param.val().inner().sum();
-        self.0 = Some(match self.0.take() {
-            Some(sum) => sum + own,
-            None => own,
-        });
+        self.0.push(param.val().inner().into_primitive());
     }
 }
 
-/// Sums all parameters: not finite if one of them is not. It reads them once and keeps nothing.
-pub(crate) fn sum_of_weights<AB: AutodiffBackend, M: AutodiffModule<AB>>(model: &M) -> f64 {
-    let mut visitor = Sum::<AB::InnerBackend>(None);
-    model.visit(&mut visitor);
-    visitor.0.map_or(0.0, |sum| sum.into_scalar().elem::<f64>())
+/// Sums all parameters: not finite if one of them is not, and the same bits wherever they are the same.
+pub(crate) fn sum_of_weights<AB: KernelAutodiffBackend, M: AutodiffModule<AB>>(model: &M) -> f64 {
+    let mut all = All::<AB::InnerBackend>(Vec::new());
+    model.visit(&mut all);
+    if all.0.is_empty() {
+        return 0.0;
+    }
+    sum_of_all(all.0).into_scalar().elem::<f64>()
 }
 
 /// Returns the factor that brings a gradient of this norm down to `limit`; 1 if it is below, or if `limit` is 0 (no
