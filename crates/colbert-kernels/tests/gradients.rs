@@ -7,7 +7,7 @@ use colbert_kernels::{
 };
 
 use crate::exact::{check, exact_attention, exact_gelu, exact_linear, exact_norm, vector};
-use crate::support::{Back, random, run};
+use crate::support::{Back, plain_attention, random, run};
 
 #[test]
 fn linear_with_and_without_bias_and_gelu() {
@@ -68,19 +68,13 @@ fn attention_of_one_sequence_each_is_that_of_all_together() {
     let (heads, size) = (3, 24);
     let all = Segments::new(sequences);
     let inputs = [0, 1, 2].map(|seed| random([all.tokens(), size], seed));
-    let plan = |segments: Segments| AttentionPlan {
-        segments,
-        heads,
-        reach: None,
-        dropout: Dropout::NONE,
-        precision: Precision::F32,
-    };
-    let together = |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan(all.clone()));
+    let together =
+        |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plain_attention(&all, heads));
     let apart = |x: &[Tensor<Back, 2>]| {
         let each = all.as_slice().iter().map(|segment| {
             let own = |x: &Tensor<Back, 2>| x.clone().narrow(0, segment.start, segment.length);
             let segments = Segments::new([(segment.length, segment.attended)]);
-            attention(own(&x[0]), own(&x[1]), own(&x[2]), &plan(segments))
+            attention(own(&x[0]), own(&x[1]), own(&x[2]), &plain_attention(&segments, heads))
         });
         Tensor::cat(each.collect(), 0)
     };
@@ -97,13 +91,7 @@ fn attention_of_one_sequence_each_is_that_of_all_together() {
 fn attention_through_autodiff() {
     let segments = Segments::new([(6, 4), (9, 9)]);
     let (heads, size) = (2, 10);
-    let plan = AttentionPlan {
-        segments: segments.clone(),
-        heads,
-        reach: None,
-        dropout: Dropout::NONE,
-        precision: Precision::F32,
-    };
+    let plan = plain_attention(&segments, heads);
     let inputs = [0, 1, 2].map(|seed| random([15, size], seed));
     let operator = |x: &[Tensor<Back, 2>]| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan);
     let exact = |x: &Vec<Vec<f64>>| exact_attention([&x[0], &x[1], &x[2]], &segments, heads);
@@ -132,13 +120,7 @@ fn packed_attention_through_autodiff() {
         };
         exact_attention([&rotated(&part(0)), &rotated(&part(1)), &part(2)], &segments, heads)
     };
-    let plan = AttentionPlan {
-        segments: segments.clone(),
-        heads,
-        reach: None,
-        dropout: Dropout::NONE,
-        precision: Precision::F32,
-    };
+    let plan = plain_attention(&segments, heads);
     let operator = |x: &[Tensor<Back, 2>]| {
         packed_self_attention(x[0].clone(), x[1].clone(), Some(vector(&x[2])), Some(&rotation), &plan)
     };

@@ -2,13 +2,12 @@
 
 use burn::tensor::Tensor;
 use colbert_kernels::{
-    Activation, ActiveHalf, Affine, AttentionPlan, AttentionSublayer, Dropout, Gate, GatedFeedForward, Map, PostNorm,
-    Precision, Segments, attention_sublayer, gated_feed_forward, post_norm_attention, post_norm_feed_forward,
-    post_norm_linear,
+    Activation, ActiveHalf, Affine, AttentionSublayer, Dropout, Gate, GatedFeedForward, Map, PostNorm, Precision,
+    Segments, attention_sublayer, gated_feed_forward, post_norm_attention, post_norm_feed_forward, post_norm_linear,
 };
 
 use crate::exact::{check, exact_attention, exact_gelu, exact_linear, exact_norm, vector};
-use crate::support::{Back, random};
+use crate::support::{Back, plain_attention, random};
 
 /// Computes `layer_norm(dropout(mapped) + residual)`.
 fn exact_end(mapped: &[f64], residual: &[f64], mask: &[f32], [weight, bias]: [&[f64]; 2]) -> Vec<f64> {
@@ -154,13 +153,7 @@ fn gated_feed_forward_networks_with_and_without_what_stands_around_them() {
 fn attention_that_is_normalised_after_it() {
     let segments = Segments::new([(6, 4), (9, 9)]);
     let (heads, size) = (2, 10);
-    let plan = AttentionPlan {
-        segments: segments.clone(),
-        heads,
-        reach: None,
-        dropout: Dropout::NONE,
-        precision: Precision::F32,
-    };
+    let plan = plain_attention(&segments, heads);
     let weight = |seed| random([size, 7], seed).mul_scalar(0.3);
     let bias = |seed| random([1, size], seed);
     let [of_norm, norm_bias, out_bias] = [10, 11, 12].map(|seed| random([1, 7], seed));
@@ -195,13 +188,7 @@ fn attention_with_what_stands_around_it() {
     for (probability, is_normed) in [(0.0, true), (0.3, true), (0.0, false)] {
         let dropout = Dropout { probability, seed: 4 };
         let mask = dropout.mask(15, 6);
-        let plan = AttentionPlan {
-            segments: segments.clone(),
-            heads,
-            reach: None,
-            dropout: Dropout::NONE,
-            precision: Precision::F32,
-        };
+        let plan = plain_attention(&segments, heads);
         let [norm, qkv, out] = if is_normed { [1, 2, 3] } else { [0, 1, 2] };
         let operator = |x: &[Tensor<Back, 2>]| {
             let sublayer = AttentionSublayer {

@@ -1,6 +1,7 @@
 //! Functions that the tests share.
 
 use burn::tensor::{Tensor, TensorData};
+use colbert_kernels::{AttentionPlan, Dropout, Precision, Segments};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use test_backend::{TestAutodiff, device};
@@ -32,4 +33,9 @@ pub(crate) fn run(
         gradient.into_data().to_vec().expect("float32")
     };
     (numbers(output), inputs.iter().map(of).collect())
+}
+
+/// A plan of attention in float32, to all attended tokens and without dropout.
+pub(crate) fn plain_attention(segments: &Segments, heads: usize) -> AttentionPlan {
+    AttentionPlan { segments: segments.clone(), heads, reach: None, dropout: Dropout::NONE, precision: Precision::F32 }
 }
